@@ -1,0 +1,133 @@
+"""What can go wrong, as one tree, and what each kind of trouble asks for.
+
+SupervisorError                 what a person reads: one line, with what to do next
+├── ConfigurationError          a setting, a file or an argument is wrong
+├── RegistryError               the registry refuses: unknown or duplicate agent, newer schema, corrupt file
+│   ├── AgentExistsError
+│   ├── AgentNotFoundError
+│   └── RegistryLockedError     another supervisor runs on this registry
+├── HandlerError                a handler cannot be found or loaded, or returned what cannot be sent
+│   └── InvalidReplyError
+└── PlatformError               the platform or the way to it; carries a Verdict and perhaps a Retry-After
+    ├── TokenError              the token endpoint did not give a token
+    ├── ConnectError            no registered connection came of an attempt
+    ├── ConnectionLostError     a connection that was open is no more; an event in flight is ambiguous
+    ├── AckTimeoutError         an event was written and never acknowledged
+    └── SendRefusedError        the platform answered a send with an error
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What a failure asks for: the one classification that every failure of the platform gets.
+
+    RETRY: the platform's or the network's trouble; try again with backoff.
+    REAUTHENTICATE: the token may be at fault; get a new one, then try once more.
+    REJECT: the platform refuses this agent (PROTOCOL §1); retried slowly, or at once when its row changes.
+    FAULT: this agent cannot run as it is configured; waits for its row to be mended.
+    """
+
+    RETRY = "retry"
+    REAUTHENTICATE = "reauthenticate"
+    REJECT = "reject"
+    FAULT = "fault"
+
+
+class SupervisorError(Exception):
+    """A failure worded for the person who has to act on it: what happened, to what, and what to do."""
+
+
+class ConfigurationError(SupervisorError):
+    """A setting, a file or an argument is wrong."""
+
+
+class RegistryError(SupervisorError):
+    """The registry cannot do what was asked."""
+
+
+class AgentExistsError(RegistryError):
+    """An agent of that id is registered already."""
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(f"Agent {agent_id} is registered already; change it with: supervisor agents update {agent_id}")
+
+
+class AgentNotFoundError(RegistryError):
+    """No agent of that id is registered."""
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(f"No agent {agent_id} is registered; see: supervisor agents list")
+
+
+class RegistryLockedError(RegistryError):
+    """Another supervisor runs on this registry (DESIGN §5: one supervisor per SQLite registry)."""
+
+
+class HandlerError(SupervisorError):
+    """A handler cannot be found or loaded."""
+
+
+class InvalidReplyError(HandlerError):
+    """A handler returned something that cannot be sent; the platform would refuse it (PROTOCOL §4)."""
+
+
+class PlatformError(SupervisorError):
+    """The platform, or the way to it, failed.
+
+    Args:
+        reason: one line for status, logs and people; never holds a token or a secret.
+        verdict: what the failure asks for.
+        retry_after_seconds: how long the platform asked us to wait, where it did.
+    """
+
+    def __init__(
+        self, reason: str, verdict: Verdict = Verdict.RETRY, *, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.verdict = verdict
+        self.retry_after_seconds = retry_after_seconds
+
+
+class TokenError(PlatformError):
+    """The token endpoint did not give a token (PROTOCOL §1)."""
+
+
+class ConnectError(PlatformError):
+    """An attempt to connect did not end in a registered connection (PROTOCOL §2, §3).
+
+    ``invalid_namespace`` tells the one refusal that another namespace may cure; ``kicked`` a DISCONNECT right after
+    the CONNECT ack, which a bad token and an ill platform cause alike.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        verdict: Verdict = Verdict.RETRY,
+        *,
+        invalid_namespace: bool = False,
+        kicked: bool = False,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(reason, verdict, retry_after_seconds=retry_after_seconds)
+        self.invalid_namespace = invalid_namespace
+        self.kicked = kicked
+
+
+class ConnectionLostError(PlatformError):
+    """The connection went away; whether an event in flight arrived is unknown."""
+
+
+class AckTimeoutError(PlatformError):
+    """An event was written and not acknowledged in time; whether it arrived is unknown."""
+
+
+class SendRefusedError(PlatformError):
+    """The platform answered a send with an error; ``error`` is its own text."""
+
+    def __init__(self, error: str, verdict: Verdict = Verdict.RETRY) -> None:
+        super().__init__(f"the platform refused the message: {error}", verdict)
+        self.error = error

@@ -1,0 +1,261 @@
+"""All that the author of a handler imports.
+
+A handler answers the messages of one agent. The shortest is a function in a file of the agents folder::
+
+    async def on_message(message, ctx):
+        return f"Echo: {message.content}"
+
+A plain ``def`` runs in a thread. A class keeps state for its agent; it may subclass :class:`Handler` and take part in
+the agent's life through the hooks. Return text or a :class:`Reply`, or ``yield`` several parts, which are sent as they
+come; return ``None`` to say nothing. An exception makes the supervisor try again (transient trouble) and at last write
+a dead letter and tell the person politely; raise :class:`Permanent` where trying again is pointless.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+from supervisor.protocol import Deployment, Instruction
+from supervisor.protocol import InboundMessage as Message
+
+__all__ = [
+    "AgentContext",
+    "AgentInfo",
+    "Context",
+    "Handler",
+    "HistoryItem",
+    "Message",
+    "Part",
+    "Permanent",
+    "Reply",
+    "Result",
+    "Thinking",
+    "ToolCall",
+    "ToolResult",
+    "Usage",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """Reasoning shown to the person, collapsed; ``duration_ms`` is how long it took."""
+
+    content: str
+    duration_ms: float = 0.0
+    visible: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that is about to be used. ``arguments`` is what goes to it, as a mapping or as JSON text."""
+
+    name: str
+    arguments: Mapping[str, Any] | str = field(default_factory=dict)
+    id: str = field(default_factory=lambda: f"call_{uuid.uuid4().hex[:24]}")
+    type: str = "function"
+    content: str = ""
+
+    @property
+    def arguments_json(self) -> str:
+        """The arguments as the platform wants them: a JSON string (PROTOCOL §4)."""
+        return self.arguments if isinstance(self.arguments, str) else json.dumps(self.arguments, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What the tool of ``call`` answered; ``result`` is anything that JSON can hold but null."""
+
+    call: ToolCall
+    result: Any
+    success: bool = True
+    error: str | None = None
+    duration_ms: float | None = None
+    content: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that an answer cost.
+
+    ``model`` names the series it is counted in; ``cached_tokens`` are part of ``prompt_tokens``.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    model: str = "unknown"
+    cached_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer.
+
+    Args:
+        content: the text; must not be blank.
+        thinking: reasoning shown above it.
+        attachments: http(s) URLs or ``document:<id>``; the platform refuses anything else (PROTOCOL §4).
+        usage: tokens it cost; also counted in the metrics.
+        latency_ms: how long it took to make; the supervisor fills it in when it is left out.
+        type: ``text``, ``thinking``, ``tool_call``, ``tool_result``, ``error`` or ``system``.
+        error: for ``type="error"``: what went wrong, in words that a person understands.
+        metadata: anything JSON; v1 keeps it and echoes it.
+    """
+
+    content: str
+    thinking: Thinking | None = None
+    attachments: Sequence[str] = ()
+    usage: Usage | None = None
+    latency_ms: float | None = None
+    type: str | None = None
+    error: str | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+Part: TypeAlias = str | Reply | Thinking | ToolCall | ToolResult
+Result: TypeAlias = Part | Awaitable[Part | None] | AsyncIterator[Part] | Iterator[Part] | None
+
+
+class Permanent(Exception):  # noqa: N818  it reads as a word at the place where it is raised
+    """Raise it in a handler when trying again cannot help: the message becomes a dead letter at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentInfo:
+    """Who the handler works for."""
+
+    id: str
+    name: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryItem:
+    """One earlier message of a conversation; ``at`` in seconds since the epoch."""
+
+    role: str
+    content: str
+    at: float
+
+
+class AgentContext(Protocol):
+    """What hooks get: the agent, without a conversation."""
+
+    @property
+    def agent(self) -> AgentInfo: ...
+    @property
+    def instruction(self) -> Instruction:
+        """The platform's instruction; ``instruction.configured`` is false for its placeholders (PROTOCOL §1)."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The platform's settings for the agent, overlaid with those of its registry row."""
+        ...
+
+    @property
+    def mcp_servers(self) -> Mapping[str, Any]:
+        """The platform's tool servers; their headers hold the current token."""
+        ...
+
+    @property
+    def deployment(self) -> Deployment | None: ...
+    @property
+    def allowed_functions(self) -> Sequence[str]:
+        """Names ``mcp__Server__tool``; empty means all."""
+        ...
+
+    @property
+    def log(self) -> Any:
+        """A logger that carries the agent's id (and the conversation's): ``ctx.log.info("looked up", rows=3)``."""
+        ...
+
+    def token(self) -> str:
+        """The agent's current platform token; ask each time, it changes."""
+        ...
+
+
+class Context(AgentContext, Protocol):
+    """What ``on_message`` gets: the agent and the conversation that the message belongs to."""
+
+    @property
+    def conversation(self) -> str:
+        """The conversation's id."""
+        ...
+
+    @property
+    def deadline(self) -> float:
+        """When the handler is timed out, in seconds since the epoch."""
+        ...
+
+    async def send(self, part: Part) -> None:
+        """Send a part now; returns once the platform has it or the outbox will see to it.
+
+        Raises:
+            InvalidReplyError: the platform would refuse it.
+        """
+        ...
+
+    async def history(self, limit: int = 20) -> list[HistoryItem]:
+        """Up to ``limit`` earlier messages of this conversation, oldest first."""
+        ...
+
+    def typing(self, on: bool = True) -> None:
+        """Show or hide "is typing …"; the supervisor does both around ``on_message`` by itself."""
+        ...
+
+    def mark_read(self) -> None:
+        """Tell the sender that the message was read."""
+        ...
+
+    def usage(
+        self, prompt_tokens: int, completion_tokens: int, *, model: str = "unknown", cached_tokens: int = 0
+    ) -> None:
+        """Count tokens; the next reply without ``usage`` of its own carries the sum."""
+        ...
+
+    async def online_users(self) -> list[str]:
+        """The ids of the users who are in this conversation now."""
+        ...
+
+    async def join(self, conversation_id: str) -> None:
+        """Join another conversation."""
+        ...
+
+    async def leave(self, conversation_id: str) -> None:
+        """Leave a conversation."""
+        ...
+
+
+class Handler:
+    """A base for handlers that keep state; subclassing it is optional. One instance serves one agent.
+
+    Every hook may be a plain method or a coroutine. ``on_message`` may also be a generator of parts.
+    """
+
+    def on_message(self, message: Message, ctx: Context) -> Result:
+        """Answer one message; messages of a conversation come one at a time, in order."""
+        raise NotImplementedError(f"{type(self).__name__} has no on_message")
+
+    def on_start(self, ctx: AgentContext) -> Awaitable[None] | None:
+        """Called once before the first message, each time the handler is loaded."""
+
+    def on_stop(self, ctx: AgentContext) -> Awaitable[None] | None:
+        """Called when the agent is paused, removed, reloaded or the supervisor stops."""
+
+    def on_reload(self, ctx: AgentContext) -> Awaitable[None] | None:
+        """Called after instruction or settings were fetched anew."""
+
+    def on_presence(self, presence: Mapping[str, Any], ctx: AgentContext) -> Awaitable[None] | None:
+        """Called when somebody in the agent's conversations comes or goes: ``status``, ``type``, ``user_id`` …"""
+
+    def on_typing(self, typing: Mapping[str, Any], ctx: AgentContext) -> Awaitable[None] | None:
+        """Called when somebody types: ``conversation_id``, ``is_typing``, ``user_id`` …"""

@@ -1,0 +1,107 @@
+"""What the registry keeps, as plain values: an agent's row, a journaled message, a reply in the outbox. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from supervisor.protocol import InboundMessage, OutboundMessage
+from supervisor.states import MessageState, ReplyState
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRecord:
+    """One row of the table ``agents``: what somebody wants to run (DESIGN §5).
+
+    Args:
+        id: the platform's agent id.
+        handler: ``echo``, ``echo:Handler`` or ``package.module:attribute``.
+        secret: a reference (``env:NAME``, ``file:/path``) or a Fernet ciphertext (``fernet:…``); never in the clear.
+        problem: why the row cannot be used as it stands (bad JSON, wrong types); such an agent is faulted, no other.
+    """
+
+    id: str
+    handler: str
+    secret: str = field(repr=False)
+    name: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    paused: bool = False
+    created_at: str = ""
+    updated_at: str = ""
+    problem: str | None = None
+
+    def same_content(self, other: AgentRecord) -> bool:
+        """Whether two rows ask for the same thing; times are not compared (raw SQL need not keep them)."""
+        return (self.handler, self.secret, self.name, self.settings, self.labels, self.paused, self.problem) == (
+            other.handler,
+            other.secret,
+            other.name,
+            other.settings,
+            other.labels,
+            other.paused,
+            other.problem,
+        )
+
+
+@dataclass(slots=True)
+class JournaledMessage:
+    """A message in the inbox. The dispatcher owns ``state`` and ``attempts`` once the row is in memory.
+
+    Args:
+        id: the journal's own number; messages of a lane run in its order.
+        key: what de-duplication compares: the platform's ``_id``, or a random one where it sent none.
+        replay: how often a person has replayed it; part of each reply's ``_id``.
+        received_at, not_before: seconds since the epoch.
+    """
+
+    id: int
+    agent_id: str
+    key: str
+    message: InboundMessage
+    state: MessageState
+    attempts: int
+    received_at: float
+    replay: int = 0
+    not_before: float = 0.0
+    error: str | None = None
+
+    @property
+    def conversation_id(self) -> str:
+        """The conversation, and so the lane, that it belongs to."""
+        return self.message.conversation_id
+
+
+@dataclass(slots=True)
+class Reply:
+    """A message in the outbox, on its way to the platform. The outbox owns ``state`` and ``attempts``.
+
+    Args:
+        id: the journal's own number; replies of a conversation are sent in its order.
+        inbox_id: the message it answers, or None for one that a handler sends unasked.
+        part: which part of the answer; derived ids need it.
+    """
+
+    id: int
+    agent_id: str
+    inbox_id: int | None
+    part: int
+    message: OutboundMessage
+    state: ReplyState
+    created_at: float
+    attempts: int = 0
+    not_before: float = 0.0
+    error: str | None = None
+
+    @property
+    def conversation_id(self) -> str:
+        """The conversation that it is sent to."""
+        return self.message.conversation_id
+
+
+@dataclass(frozen=True, slots=True)
+class NewReply:
+    """A reply that has no number yet; the journal gives it one when it is committed."""
+
+    part: int
+    message: OutboundMessage

@@ -1,0 +1,258 @@
+"""The deployment's settings (``SUPERVISOR_*``) and each agent's own (its row's ``settings``); DESIGN §6.
+
+With :mod:`supervisor.secrets`, which resolves the references that rows hold, the only reader of the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from supervisor.errors import ConfigurationError
+
+PREFIX = "SUPERVISOR_"
+RUN_SECRETS = Path("/run/secrets")
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)\Z")
+_UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+# What others put into the environment under our prefix: Kubernetes' service links, and supervisord (DESIGN §6).
+_FOREIGN = re.compile(r"SUPERVISOR_(?:.+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT(?:_\d+_.+)?)\Z")
+_SUPERVISORD = frozenset({"ENABLED", "PROCESS_NAME", "GROUP_NAME", "SERVER_URL"})
+
+
+def _duration(value: object) -> object:
+    """Read ``90``, ``90s``, ``15m``, ``24h``, ``7d`` as seconds."""
+    if isinstance(value, str) and (match := _DURATION.match(value.strip())):
+        return float(match[1]) * _UNIT_SECONDS[match[2]]
+    return value
+
+
+def _listed(value: object) -> object:
+    """Read a comma-separated list; JSON lists stay as they are."""
+    if isinstance(value, str) and not value.lstrip().startswith("["):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return value
+
+
+def _url(schemes: tuple[str, ...]) -> AfterValidator:
+    def check(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError(f"must be a URL that starts with {' or '.join(s + '://' for s in schemes)}")
+        if parts.username or parts.password:
+            raise ValueError("must not hold a user name or password")
+        return value.rstrip("/")
+
+    return AfterValidator(check)
+
+
+Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
+TextList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+HttpUrl = Annotated[str, _url(("http", "https"))]
+SocketUrl = Annotated[str, _url(("ws", "wss", "http", "https"))]
+EnginePath = Annotated[str, Field(pattern=r"^/\S+$")]
+TokenVia = Literal["auth", "header", "query"]
+Delivery = Literal["at_least_once", "at_most_once"]
+
+
+class Settings(BaseSettings):
+    """The deployment's settings. Each field is ``SUPERVISOR_<NAME>`` in the environment, ``.env`` or /run/secrets."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    registry_url: str = Field("sqlite+aiosqlite:///supervisor.db", description="Where the registry and journal are.")
+    synchronous: Literal["NORMAL", "FULL"] = Field(
+        "NORMAL", description="SQLite's synchronous: FULL also survives power loss, at a price per commit."
+    )
+    api_url: HttpUrl = Field("https://api.x-or.cloud/dev/aiwm", description="The platform's REST API.")
+    ws_url: SocketUrl = Field(
+        "wss://api.x-or.cloud/dev/aiwm/chat", description="The platform's Socket.IO URL; its path is the namespace."
+    )
+    ws_namespace: str = Field(
+        "auto", pattern=r"^(auto|/\S+)$", description="The namespace, or auto: the URL's path, then the known ones."
+    )
+    ws_path: EnginePath = Field("/socket.io", description="The Engine.IO path, where a proxy wants another.")
+    token_via: TokenVia = Field("auth", description="How the token is passed: auth, header or query.")
+    ca_file: Path | None = Field(None, description="A PEM file of certificate authorities to trust.")
+    proxy: HttpUrl | None = Field(None, description="An HTTP proxy for the platform.")
+    admin_host: str = Field("127.0.0.1", description="Where health, metrics and the admin API listen.")
+    admin_port: int = Field(8640, ge=0, le=65535, description="Their port; 0 takes a free one.")
+    admin_token: SecretStr | None = Field(None, description="Bearer token of the admin API; required off loopback.")
+    metrics_token: SecretStr | None = Field(None, description="Bearer token of /metrics, if it is to have one.")
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        (), description="Fernet keys: the first encrypts, all decrypt."
+    )
+    agents_dir: Path | None = Field(None, description="The folder of handlers; else ./agents, else the bundled ones.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least level logged.")
+    log_format: Literal["console", "json"] = Field("console", description="For people or for machines.")
+    connect_rate: float = Field(50, gt=0, description="Connection attempts per second and host.")
+    auth_rate: float = Field(20, gt=0, description="Token requests per second and host.")
+    auth_concurrency: int = Field(10, ge=1, description="Token requests at once, in all.")
+    connect_concurrency: int = Field(100, ge=1, description="Connection attempts at once, in all.")
+    concurrency: int = Field(64, ge=1, description="Handlers running at once, in all.")
+    handler_threads: int = Field(32, ge=1, description="Threads for handlers that are plain functions.")
+    drain_seconds: Seconds = Field(60, description="How long a stop waits for running handlers.")
+    handshake_seconds: Seconds = Field(15, description="How long one attempt to connect may take.")
+    ack_seconds: Seconds = Field(15, description="How long an acknowledgement may take.")
+    backoff_initial_seconds: Seconds = Field(1, description="The bound of the first delay after a failure.")
+    backoff_cap_seconds: Seconds = Field(60, description="The bound of every delay after a failure.")
+    reject_initial_seconds: Seconds = Field(300, description="The first wait after the platform refused an agent.")
+    reject_cap_seconds: Seconds = Field(3600, description="The longest wait after the platform refused an agent.")
+    stable_seconds: Seconds = Field(60, description="How long online before the backoff starts over.")
+    refresh_margin: Seconds = Field(300, description="How long before its expiry a token is renewed.")
+    delivery: Delivery = Field("at_least_once", description="Whether a send whose ack was lost is repeated.")
+    agent_concurrency: int = Field(4, ge=1, description="Conversations of one agent handled at once.")
+    inbox_limit: int = Field(10_000, ge=1, description="Messages an agent may have waiting.")
+    timeout_seconds: Seconds = Field(300, description="How long a handler may take for a message.")
+    max_attempts: int = Field(5, ge=1, description="Attempts before a message becomes a dead letter.")
+    journal_retention: Seconds = Field(604_800, description="How long settled messages are kept.")
+    metrics_agent_limit: int = Field(1000, ge=0, description="Agents with series of their own.")
+    secret_env_prefixes: TextList = Field(("AGENT_",), description="Variables that a row may name.")
+    secret_dirs: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        (RUN_SECRETS,), description="Folders whose files a row may name."
+    )
+    allowed_hosts: TextList = Field((), description="Further hosts that a row's URLs may name.")
+    handler_packages: TextList = Field((), description="Installed packages whose handlers a row may name.")
+    allow_commands: bool = Field(False, description="Whether a row may run programs.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  replaced by our own
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _Environment(settings_cls), dotenv_settings, file_secret_settings
+
+    @model_validator(mode="after")
+    def _admin_token_off_loopback(self) -> Self:
+        if self.admin_host not in LOOPBACK and not (self.admin_token and self.admin_token.get_secret_value()):
+            raise ValueError("ADMIN_TOKEN is required when ADMIN_HOST is not loopback")
+        return self
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The hosts that agents may talk to: those of API_URL and WS_URL, and ALLOWED_HOSTS."""
+        own = {urlsplit(self.api_url).hostname or "", urlsplit(self.ws_url).hostname or ""}
+        return frozenset(own | set(self.allowed_hosts))
+
+
+class AgentSettings(BaseModel):
+    """What a row's ``settings`` may override; other keys are the handler's own and reach it as ``ctx.settings``."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+
+    concurrency: int | None = Field(None, ge=1, le=1000)
+    inbox_limit: int | None = Field(None, ge=1)
+    timeout_seconds: Seconds | None = None
+    max_attempts: int | None = Field(None, ge=1, le=1000)
+    api_url: HttpUrl | None = None
+    ws_url: SocketUrl | None = None
+    ws_namespace: str | None = Field(None, pattern=r"^(auto|/\S+)$")
+    ws_path: EnginePath | None = None
+    token_via: TokenVia | None = None
+    delivery: Delivery | None = None
+    roles: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ("user",)
+    typing: bool = True
+    mark_read: bool = False
+
+
+#: The keys of a row's ``settings`` that are the supervisor's; all others belong to the handler.
+AGENT_SETTING_NAMES = frozenset(AgentSettings.model_fields)
+
+
+def parse_agent_settings(raw: Mapping[str, Any], deployment: Settings) -> AgentSettings:
+    """Read a row's settings within the deployment's bounds.
+
+    Raises:
+        ConfigurationError: a value is of the wrong kind, or a URL's host is not among the allowed ones.
+    """
+    try:
+        settings = AgentSettings.model_validate(dict(raw))
+    except ValidationError as error:
+        raise ConfigurationError(f"settings: {_first_problem(error)}") from None
+    for name in ("api_url", "ws_url"):
+        url = getattr(settings, name)
+        if url and (host := urlsplit(url).hostname) not in deployment.hosts:
+            raise ConfigurationError(f"settings: {name}: host {host} is not allowed; add it to {PREFIX}ALLOWED_HOSTS")
+    return settings
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    text = first["msg"].removeprefix("Value error, ")
+    return f"{name}: {text}" if name else text
+
+
+def _unknown_variables(names: set[str]) -> list[str]:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    ours = {name for name in names if name.startswith(PREFIX)}
+    foreign = {n for n in ours if _FOREIGN.match(n) or n.removeprefix(PREFIX) in _SUPERVISORD}
+    return sorted(ours - known - foreign)
+
+
+def _is_service_link(name: str, value: str | None) -> bool:
+    # A Kubernetes service called "supervisor-admin" injects SUPERVISOR_ADMIN_PORT=tcp://…: not meant for us.
+    return name.endswith("_PORT") and bool(value) and str(value).startswith(("tcp://", "udp://"))
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, without what Kubernetes puts there under names of ours."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        variables = super()._load_env_vars()
+        return {name: value for name, value in variables.items() if not _is_service_link(name.upper(), value)}
+
+
+def load_settings(env_file: Path | None = Path(".env"), *, run_secrets: Path = RUN_SECRETS, **given: Any) -> Settings:
+    """Read the settings: ``given`` first, then the environment, ``env_file`` and the files of ``run_secrets``.
+
+    Raises:
+        ConfigurationError: an unknown ``SUPERVISOR_*`` variable, which is named with the nearest known one, or a
+            value that does not fit; the value itself is never repeated, it may be a secret.
+    """
+    try:
+        in_file = DotEnvSettingsSource(Settings, env_file=env_file).env_vars
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"Cannot read {env_file}: {error}") from None
+    if unknown := _unknown_variables({name.upper() for name in (*os.environ, *in_file)}):
+        known = [PREFIX + name.upper() for name in Settings.model_fields]
+        nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.0)[0]
+        raise ConfigurationError(f"Unknown setting {unknown[0]}; did you mean {nearest}?")
+    try:
+        return Settings(_env_file=env_file, _secrets_dir=run_secrets if run_secrets.is_dir() else None, **given)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        name = f"{PREFIX}{str(first['loc'][0]).upper()}: " if first["loc"] else PREFIX
+        raise ConfigurationError(f"{name}{first['msg'].removeprefix('Value error, ')}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"Cannot read the files of {run_secrets}: {error}") from None
