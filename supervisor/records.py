@@ -53,6 +53,7 @@ class JournaledMessage:
         key: what de-duplication compares: the platform's ``_id``, or a random one where it sent none.
         replay: how often a person has replayed it; part of each reply's ``_id``.
         received_at, not_before: seconds since the epoch.
+        fresh: no attempt was made at it yet, so that it cannot have replies in the outbox.
     """
 
     id: int
@@ -65,6 +66,7 @@ class JournaledMessage:
     replay: int = 0
     not_before: float = 0.0
     error: str | None = None
+    fresh: bool = False
 
     @property
     def conversation_id(self) -> str:

@@ -1,0 +1,174 @@
+"""What a handler sees of the supervisor: the contexts of :mod:`supervisor.handler`, made for one agent or message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from supervisor import handler
+from supervisor.connection import Connection
+from supervisor.errors import ConnectionLostError, SupervisorError
+from supervisor.handler import AgentInfo, HistoryItem, Part, Usage
+from supervisor.protocol import Deployment, Instruction
+from supervisor.records import JournaledMessage
+from supervisor.tokens import Grant
+
+
+class AgentView(Protocol):
+    """What the contexts need of an agent's runner."""
+
+    @property
+    def info(self) -> AgentInfo: ...
+    @property
+    def grant(self) -> Grant | None: ...
+    @property
+    def handler_settings(self) -> Mapping[str, Any]: ...
+    @property
+    def connection(self) -> Connection | None: ...
+    @property
+    def ack_seconds(self) -> float: ...
+    @property
+    def log(self) -> Any: ...
+    async def history(self, conversation_id: str, limit: int) -> list[HistoryItem]: ...
+    def count_usage(self, usage: Usage) -> None: ...
+
+
+class AgentContext:
+    """The context of hooks; see :class:`supervisor.handler.AgentContext`."""
+
+    def __init__(self, agent: AgentView) -> None:
+        self._agent = agent
+
+    @property
+    def agent(self) -> AgentInfo:
+        return self._agent.info
+
+    @property
+    def instruction(self) -> Instruction:
+        grant = self._agent.grant
+        return grant.answer.instruction if grant else Instruction()
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        grant = self._agent.grant
+        return {**(grant.answer.settings if grant else {}), **self._agent.handler_settings}
+
+    @property
+    def mcp_servers(self) -> Mapping[str, Any]:
+        grant = self._agent.grant
+        return grant.answer.mcp_servers if grant else {}
+
+    @property
+    def deployment(self) -> Deployment | None:
+        grant = self._agent.grant
+        return grant.answer.deployment if grant else None
+
+    @property
+    def allowed_functions(self) -> Sequence[str]:
+        grant = self._agent.grant
+        return grant.answer.allowed_functions if grant else ()
+
+    @property
+    def log(self) -> Any:
+        return self._agent.log
+
+    def token(self) -> str:
+        grant = self._agent.grant
+        if grant is None:
+            raise SupervisorError(f"Agent {self._agent.info.id} has no token yet")
+        return grant.token
+
+
+class MessageContext(AgentContext):
+    """The context of ``on_message``; see :class:`supervisor.handler.Context`.
+
+    ``typing`` and ``mark_read`` may be called from a handler's thread.
+    """
+
+    def __init__(
+        self, agent: AgentView, row: JournaledMessage, deadline: float, send: Callable[[Part], Awaitable[None]]
+    ) -> None:
+        super().__init__(agent)
+        self._row = row
+        self._deadline = deadline
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._usage: Usage | None = None
+        self._log: Any = None
+
+    @property
+    def conversation(self) -> str:
+        return self._row.conversation_id
+
+    @property
+    def deadline(self) -> float:
+        return self._deadline
+
+    @property
+    def log(self) -> Any:
+        if self._log is None:
+            self._log = self._agent.log.bind(conversation=self.conversation, message=self._row.key)
+        return self._log
+
+    async def send(self, part: Part) -> None:
+        await self._send(part)
+
+    async def history(self, limit: int = 20) -> list[HistoryItem]:
+        return await self._agent.history(self.conversation, limit)
+
+    def typing(self, on: bool = True) -> None:
+        self._emit("message:typing", {"conversationId": self.conversation, "isTyping": on})
+
+    def mark_read(self) -> None:
+        if self._row.message.id:
+            self._emit("message:read", {"conversationId": self.conversation, "messageId": self._row.message.id})
+
+    def usage(
+        self, prompt_tokens: int, completion_tokens: int, *, model: str = "unknown", cached_tokens: int = 0
+    ) -> None:
+        spent = Usage(prompt_tokens, completion_tokens, model, cached_tokens)
+        self._agent.count_usage(spent)
+        before = self._usage
+        self._usage = (
+            spent
+            if before is None
+            else Usage(
+                before.prompt_tokens + prompt_tokens,
+                before.completion_tokens + completion_tokens,
+                model,
+                before.cached_tokens + cached_tokens,
+            )
+        )
+
+    def take_usage(self) -> Usage | None:
+        """The sum of :meth:`usage` since the last reply that carried one."""
+        usage, self._usage = self._usage, None
+        return usage
+
+    async def online_users(self) -> list[str]:
+        return await self._connection().online_users(self.conversation, self._agent.ack_seconds)
+
+    async def join(self, conversation_id: str) -> None:
+        await self._connection().join(conversation_id, self._agent.ack_seconds)
+
+    async def leave(self, conversation_id: str) -> None:
+        await self._connection().leave(conversation_id, self._agent.ack_seconds)
+
+    def _connection(self) -> Connection:
+        connection = self._agent.connection
+        if connection is None:
+            raise ConnectionLostError("the agent is not online")
+        return connection
+
+    def _emit(self, event: str, payload: Mapping[str, Any]) -> None:
+        self._loop.call_soon_threadsafe(self._emit_now, event, payload)
+
+    def _emit_now(self, event: str, payload: Mapping[str, Any]) -> None:
+        if (connection := self._agent.connection) is not None:
+            connection.emit(event, payload)
+
+
+def _conforms(agent: AgentContext, message: MessageContext) -> tuple[handler.AgentContext, handler.Context]:
+    """For the type checker: these are what handler authors are promised."""
+    return agent, message

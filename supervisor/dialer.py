@@ -1,0 +1,96 @@
+"""How one agent is connected: where to, in which namespace, and what the platform must be reminded of afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from supervisor.agent import Agent, Kit
+from supervisor.connection import Connection, Endpoint, namespace_candidates, rejoin
+from supervisor.errors import ConnectError
+from supervisor.tokens import Grant
+
+#: So many conversations are joined again after a reconnect on platforms that forget them.
+REJOIN_LIMIT = 200
+#: For so long after a loss a presence of ours may still be the old socket's.
+DOUBT_SECONDS = 60.0
+
+
+class Dialer:
+    """Opens an agent's connections; remembers the namespace that registered last."""
+
+    def __init__(self, agent: Agent, kit: Kit) -> None:
+        self._agent = agent
+        self._kit = kit
+        self._namespace: str | None = None
+        self._lost_at: float | None = None
+
+    @property
+    def api_url(self) -> str:
+        """The platform's REST API as this agent sees it."""
+        return self._agent.settings.api_url or self._kit.settings.api_url
+
+    @property
+    def host(self) -> str:
+        """The platform host that the agent connects to."""
+        return self._endpoint().host
+
+    def _endpoint(self) -> Endpoint:
+        own, deployment = self._agent.settings, self._kit.settings
+        url = own.ws_url or deployment.ws_url
+        namespaces = namespace_candidates(url, own.ws_namespace or deployment.ws_namespace)
+        if self._namespace in namespaces:
+            # The one that registered last time first; the others stay candidates, a platform may be rebuilt.
+            namespaces = tuple(dict.fromkeys([self._namespace, *namespaces]))
+        engine_path = own.ws_path or deployment.ws_path
+        return Endpoint(url, namespaces, engine_path, own.token_via or deployment.token_via, deployment.proxy)
+
+    async def open(self, grant: Grant, on_connected: Callable[[], None]) -> Connection:
+        """Connect, register and join again; see :meth:`Connection.open`.
+
+        Raises:
+            ConnectError: the attempt failed.
+        """
+        endpoint = self._endpoint()
+        try:
+            connection = await Connection.open(
+                self._kit.transport,
+                endpoint,
+                grant,
+                agent_id=self._agent.record.id,
+                gate=self._kit.gates.of(endpoint.host),
+                clock=self._kit.clock,
+                on_event=self._agent.receive,
+                timeout=self._kit.settings.handshake_seconds,
+                prove=self._presence_may_be_anothers(),
+                on_connected=on_connected,
+            )
+        except ConnectError as error:
+            self._kit.metrics.connection_attempt("kicked" if error.kicked else str(error.verdict))
+            raise
+        self._kit.metrics.connection_attempt("online")
+        if connection.namespace != self._namespace:
+            self._namespace = connection.namespace
+            self._agent.log.debug("namespace", namespace=connection.namespace)
+        try:
+            await self._rejoin(connection)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    def note_loss(self) -> None:
+        """The agent's connection went away just now."""
+        self._lost_at = self._kit.clock.monotonic()
+
+    def _presence_may_be_anothers(self) -> bool:
+        """Whether another socket of ours is open or was a moment ago: a presence does not say whose it is."""
+        recent = self._lost_at is not None and self._kit.clock.monotonic() - self._lost_at < DOUBT_SECONDS
+        return self._agent.connection is not None or recent
+
+    async def _rejoin(self, connection: Connection) -> None:
+        """Join known conversations where the platform does not put us back by itself: v2 (PROTOCOL §3)."""
+        if connection.conversation_id is not None:
+            return
+        known = list(reversed(self._agent.inbox.conversations))[:REJOIN_LIMIT]
+        for conversation_id in await rejoin(connection, known, self._kit.settings.ack_seconds):
+            self._agent.inbox.conversations.pop(conversation_id, None)

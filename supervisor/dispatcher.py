@@ -1,0 +1,271 @@
+"""Decides which message runs next: lanes, per-agent concurrency, one limit for all agents (DESIGN §4).
+
+A lane is one conversation of one agent: strictly in order, one message at a time. Lanes of an agent take turns, and so
+do agents, so that a busy one never starves another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from supervisor.clock import Clock
+from supervisor.records import JournaledMessage
+
+#: Messages of one agent kept in memory; further ones stay in the journal until there is room.
+MEMORY_LIMIT = 1000
+
+#: Works on one message. Returns None when it is settled, or the time (seconds since the epoch) of the next attempt.
+Work = Callable[[JournaledMessage], Awaitable[float | None]]
+#: Loads waiting messages with ids above the given one, in order, at most so many.
+Refill = Callable[[int, int], Awaitable[list[JournaledMessage]]]
+
+
+class Dispatcher:
+    """The fleet's one limit on running handlers, and whose turn it is.
+
+    Args:
+        limit: handlers running at once, in all.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.running = 0
+        self._ready: deque[Lanes] = deque()
+
+    def offer(self, lanes: Lanes) -> None:
+        """An agent has a message that could run."""
+        if not lanes.queued:
+            lanes.queued = True
+            self._ready.append(lanes)
+        self.pump()
+
+    def reserve(self) -> bool:
+        """Take a place at once, if one is free and no agent waits for its turn."""
+        if self.running >= self.limit or self._ready:
+            return False
+        self.running += 1
+        return True
+
+    def release(self) -> None:
+        """Give a place back."""
+        self.running -= 1
+        self.pump()
+
+    def pump(self) -> None:
+        """Start what may start, one message an agent in turn."""
+        while self._ready and self.running < self.limit:
+            lanes = self._ready.popleft()
+            lanes.queued = False
+            if lanes.can_start:
+                self.running += 1
+                lanes.start_next()
+            if lanes.can_start:
+                lanes.queued = True
+                self._ready.append(lanes)
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One conversation: ``busy`` while a message of it runs or waits for its next attempt."""
+
+    waiting: deque[JournaledMessage] = field(default_factory=deque)
+    busy: bool = False
+    timer: asyncio.Task[None] | None = None
+
+
+class Lanes:
+    """One agent's lanes.
+
+    Args:
+        concurrency: asked each time, since the agent's settings may change.
+        work: runs one message to its end; must not raise.
+        refill: reads further messages from the journal once those in memory are done.
+    """
+
+    def __init__(
+        self, dispatcher: Dispatcher, clock: Clock, *, concurrency: Callable[[], int], work: Work, refill: Refill
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._concurrency = concurrency
+        self._work = work
+        self._refill = refill
+        self._lanes: dict[str, _Lane] = {}
+        self._ready: deque[_Lane] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_memory = 0
+        self._last_id = 0
+        self._spilled = False
+        self._refilling = False
+        self._missed = False
+        self.queued = False  # written by the dispatcher only
+        self.running = 0
+        self.held = True
+
+    @property
+    def oldest_at(self) -> float | None:
+        """When the longest-waiting message was received, seconds since the epoch; None when none waits."""
+        heads = [lane.waiting[0].received_at for lane in self._lanes.values() if lane.waiting]
+        return min(heads) if heads else None
+
+    # ── what may run ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def can_start(self) -> bool:
+        """Whether a message could start now, the fleet's limit aside."""
+        return bool(self._ready) and not self.held and self.running < self._concurrency()
+
+    def hold(self) -> None:
+        """Start nothing from now on: paused, draining, or not ready yet."""
+        self.held = True
+
+    def go(self) -> None:
+        """Start messages again."""
+        self.held = False
+        self._offer()
+
+    def reserve(self, conversation_id: str) -> bool:
+        """Whether a message that is about to be journaled may run at once: then it is written as claimed.
+
+        A place is taken for it, which :meth:`run_reserved` uses or :meth:`cancel_reserved` gives back.
+        """
+        if self.held or self._spilled or self.running >= self._concurrency():
+            return False
+        lane = self._lanes.get(conversation_id)
+        if (lane and (lane.busy or lane.waiting)) or not self._dispatcher.reserve():
+            return False
+        self._lanes.setdefault(conversation_id, _Lane()).busy = True
+        self.running += 1
+        return True
+
+    def run_reserved(self, row: JournaledMessage) -> None:
+        """Run a message for which a place was reserved."""
+        self._last_id = max(self._last_id, row.id)
+        self._in_memory += 1
+        self._spawn(self._lanes[row.conversation_id], row)
+
+    def cancel_reserved(self, conversation_id: str) -> None:
+        """Give a reserved place back: the message was a duplicate or could not be journaled."""
+        lane = self._lanes[conversation_id]
+        self.running -= 1
+        self._next(conversation_id, lane)
+        self._dispatcher.release()
+
+    def put(self, row: JournaledMessage) -> None:
+        """Take a journaled message that waits."""
+        if self._spilled or self._in_memory >= MEMORY_LIMIT:
+            self._spilled = self._missed = True
+            self._refill_soon()
+            return
+        self._keep(row)
+        self._offer()
+
+    def _keep(self, row: JournaledMessage) -> None:
+        self._last_id = max(self._last_id, row.id)
+        self._in_memory += 1
+        lane = self._lanes.setdefault(row.conversation_id, _Lane())
+        lane.waiting.append(row)
+        if not lane.busy and len(lane.waiting) == 1:
+            self._ready.append(lane)
+
+    def restore(self) -> None:
+        """Read what an earlier run left in the journal."""
+        self._spilled = True
+        self._refill_soon()
+
+    def _offer(self) -> None:
+        if self.can_start:
+            self._dispatcher.offer(self)
+
+    # ── running ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start_next(self) -> None:
+        """Start the next message; the dispatcher has taken a place for it."""
+        lane = self._ready.popleft()
+        lane.busy = True
+        self.running += 1
+        self._spawn(lane, lane.waiting.popleft())
+
+    def _spawn(self, lane: _Lane, row: JournaledMessage) -> None:
+        task = asyncio.create_task(self._run(lane, row), name=f"message {row.agent_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, lane: _Lane, row: JournaledMessage) -> None:
+        again_at: float | None = None
+        try:
+            wait = row.not_before - self._clock.now()
+            again_at = row.not_before if wait > 0 else await self._work(row)
+        finally:
+            self.running -= 1
+            if again_at is None:
+                self._in_memory -= 1
+                self._next(row.conversation_id, lane)
+                self._refill_soon()
+            else:
+                lane.timer = asyncio.create_task(self._again(lane, row, again_at), name=f"retry {row.agent_id}")
+            self._dispatcher.release()
+
+    async def _again(self, lane: _Lane, row: JournaledMessage, at: float) -> None:
+        """Put a message back at the head of its lane when its next attempt is due; later ones wait for it."""
+        await self._clock.sleep(max(0.0, at - self._clock.now()))
+        lane.timer = None
+        lane.busy = False
+        lane.waiting.appendleft(row)
+        self._ready.append(lane)
+        self._offer()
+
+    def _next(self, conversation_id: str, lane: _Lane) -> None:
+        lane.busy = False
+        if lane.waiting:
+            self._ready.append(lane)
+            self._offer()
+        elif self._lanes.get(conversation_id) is lane:
+            del self._lanes[conversation_id]
+
+    # ── what did not fit into memory ─────────────────────────────────────────────────────────────────────────────────
+
+    def _refill_soon(self) -> None:
+        if self._spilled and not self._refilling and self._in_memory <= MEMORY_LIMIT // 2:
+            self._refilling = True
+            task = asyncio.create_task(self._refill_now(), name="refill")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _refill_now(self) -> None:
+        try:
+            self._missed = False
+            rows = await self._refill(self._last_id, MEMORY_LIMIT // 2)
+            # A full page, or a row that came while we read: there may be more.
+            self._spilled = self._missed or len(rows) == MEMORY_LIMIT // 2
+            for row in rows:
+                self._keep(row)
+        finally:
+            self._refilling = False
+        self._offer()
+        self._refill_soon()
+
+    # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def drain(self, timeout: float) -> bool:
+        """Start nothing more and wait for what runs, for ``timeout`` seconds at most; whether all ended."""
+        self.hold()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=timeout)
+        return not self._tasks
+
+    async def close(self) -> None:
+        """Cancel what runs, forget what waits: it is all in the journal, from where :meth:`restore` takes it up."""
+        self.hold()
+        timers = [lane.timer for lane in self._lanes.values() if lane.timer]
+        tasks = [*self._tasks, *timers]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._lanes.clear()
+        self._ready.clear()
+        self._in_memory = self._last_id = 0
+        self._spilled = self._missed = False

@@ -1,0 +1,294 @@
+"""Runs one message through its agent's handler and settles it (DESIGN §4: claim, run, settle)."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from supervisor import protocol
+from supervisor.backoff import Backoff
+from supervisor.clock import Clock
+from supervisor.context import AgentView, MessageContext
+from supervisor.errors import InvalidReplyError
+from supervisor.handler import Part, Permanent, Reply
+from supervisor.handlers import MountedHandler
+from supervisor.metrics import Metrics
+from supervisor.outbox import Outbox
+from supervisor.parts import to_outbound
+from supervisor.records import JournaledMessage, NewReply
+from supervisor.records import Reply as SentReply
+from supervisor.registry import Journal
+from supervisor.states import MessageState
+
+#: Room for the frame around a message: packet type, namespace, ack id, event name.
+FRAME_ROOM_BYTES = 1024
+DEFAULT_MAX_PAYLOAD = 1_000_000
+#: How long a cancelled handler may take to end before its lane goes on without it (RELIABILITY R12).
+CANCEL_GRACE_SECONDS = 5.0
+MAX_TRACEBACK_CHARS = 8000
+
+APOLOGY = "Sorry, I could not answer this message."
+APOLOGY_TIMEOUT = "Sorry, this took too long and I had to stop."
+
+
+class HandlerTimeoutError(Exception):
+    """The handler did not answer within its time-out; final (DESIGN §4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """One agent's bounds on a message: seconds and attempts."""
+
+    timeout_seconds: float
+    max_attempts: int
+
+
+class ExecutionView(AgentView, Protocol):
+    """What running a message needs of an agent's runner, besides what contexts need."""
+
+    @property
+    def handler(self) -> MountedHandler: ...
+    @property
+    def outbox(self) -> Outbox: ...
+    @property
+    def limits(self) -> Limits: ...
+    @property
+    def shows_typing(self) -> bool: ...
+    @property
+    def marks_read(self) -> bool: ...
+    def handler_failed(self, reason: str) -> None: ...
+    def handler_succeeded(self) -> None: ...
+
+
+class Executor:
+    """Works on the messages of one agent; :meth:`work` is what its lanes call."""
+
+    def __init__(
+        self,
+        agent: ExecutionView,
+        journal: Journal,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        backoff: Callable[[int], float] | None = None,
+    ) -> None:
+        self._agent = agent
+        self._journal = journal
+        self._metrics = metrics
+        self._clock = clock
+        self._delay = backoff or _delay
+        self.abandoned = 0
+
+    async def work(self, row: JournaledMessage) -> float | None:
+        """Claim, run and settle one message.
+
+        Returns:
+            None when it is settled or no longer ours, else when it is to be tried again (seconds since the epoch).
+        """
+        if row.state is not MessageState.RUNNING and not await self._journal.claim(row):
+            return None
+        if row.attempts > self._agent.limits.max_attempts:
+            return await self._bury(
+                row, f"given up after {row.attempts - 1} attempts: {row.error or 'the process died'}"
+            )
+        run = Run(self._agent, row, self._journal, self._metrics, self._clock)
+        handler = self._agent.handler
+        started = self._clock.monotonic()
+        self._metrics.queued(handler.reference, max(0.0, self._clock.now() - row.received_at))
+        outcome = "done"
+        try:
+            await self._within_time(run, handler)
+        except asyncio.CancelledError:
+            outcome = "released"
+            await asyncio.shield(self._journal.release(row))
+            raise
+        except Exception as error:  # noqa: BLE001  a handler may raise anything; it is journaled with its traceback
+            outcome, again_at = await self._failed(row, run, error)
+            return again_at
+        else:
+            self._agent.handler_succeeded()
+            return None
+        finally:
+            self._metrics.handled(handler.reference, outcome, self._clock.monotonic() - started)
+
+    async def _within_time(self, run: Run, handler: MountedHandler) -> None:
+        limit = self._agent.limits.timeout_seconds
+        task = asyncio.create_task(run.consume(handler, limit), name=f"handler {run.row.agent_id}")
+        try:
+            done, _ = await asyncio.wait({task}, timeout=limit)
+            if not done:
+                await self._stop(task, run)
+                raise HandlerTimeoutError(f"the handler took longer than {limit:g} s")
+            task.result()
+        except asyncio.CancelledError:
+            await self._stop(task, run)
+            raise
+        await run.finish()
+
+    async def _stop(self, task: asyncio.Task[None], run: Run) -> None:
+        """Cancel a handler; one that swallows it is left behind and what it still makes is discarded."""
+        run.over = True
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_GRACE_SECONDS)
+        if task.done():
+            return
+        self.abandoned += 1
+        self._agent.log.error("handler_abandoned", handler=self._agent.handler.reference, message=run.row.key)
+        task.add_done_callback(self._note_return)
+
+    def _note_return(self, task: asyncio.Task[None]) -> None:
+        self.abandoned -= 1
+        if not task.cancelled():
+            task.exception()
+
+    async def _failed(self, row: JournaledMessage, run: Run, error: Exception) -> tuple[str, float | None]:
+        """Retry or bury a message whose handler failed; the metric's outcome and the time of the next attempt."""
+        reason = f"{type(error).__name__}: {error}"
+        self._agent.handler_failed(reason)
+        final = isinstance(error, (HandlerTimeoutError, Permanent, InvalidReplyError)) or run.visible
+        if not final and row.attempts < self._agent.limits.max_attempts:
+            again_at = self._clock.now() + self._delay(row.attempts)
+            self._agent.log.warning("handler_failed", reason=reason, attempt=row.attempts, message=row.key)
+            if await self._journal.retry(row, _traceback(error), again_at):
+                row.not_before = again_at
+                return "retried", again_at
+            return "lost", None
+        timed_out = isinstance(error, HandlerTimeoutError)
+        await self._bury(row, _traceback(error), apology=APOLOGY_TIMEOUT if timed_out else APOLOGY, part=run.next_part)
+        return "timeout" if timed_out else "dead", None
+
+    async def _bury(self, row: JournaledMessage, error: str, *, apology: str = APOLOGY, part: int = 0) -> None:
+        """Make a dead letter and tell the person, once, in one commit."""
+        self._agent.log.error("dead_letter", message=row.key, reason=error.strip().rpartition("\n")[2])
+        message = to_outbound(
+            Reply(apology, type="error", error=apology), conversation_id=row.conversation_id, agent_id=row.agent_id
+        )
+        message = _with_id(message, row, part)
+        replies = await self._journal.settle(row, MessageState.DEAD, error=error, replies=[NewReply(part, message)])
+        for reply in replies or ():
+            self._agent.outbox.push(reply)
+
+
+class Run:
+    """One attempt at one message: collects the handler's parts and journals them."""
+
+    def __init__(
+        self, agent: ExecutionView, row: JournaledMessage, journal: Journal, metrics: Metrics, clock: Clock
+    ) -> None:
+        self.row = row
+        self.visible = False
+        self.over = False
+        self.next_part = 0
+        self._agent = agent
+        self._journal = journal
+        self._metrics = metrics
+        self._clock = clock
+        self._held: NewReply | None = None
+        self._made: frozenset[int] = frozenset()
+        self._started = clock.monotonic()
+        self._context: MessageContext | None = None
+
+    async def consume(self, handler: MountedHandler, limit: float) -> None:
+        """Run the handler to its end. A single answer is held back for :meth:`finish`, parts are sent as they come."""
+        if not self.row.fresh:
+            # A reply that an earlier attempt put into the outbox is sent from there, not made again (DESIGN §4).
+            self._made = frozenset(await self._journal.reply_parts(self.row.id))
+        context = MessageContext(self._agent, self.row, self._clock.now() + limit, self._send_now)
+        self._context = context
+        self.row.fresh = False
+        with handler.working():
+            self._signs(context, on=True)
+            try:
+                parts: AsyncGenerator[Part, None] = handler.parts(self.row.message, context)
+                async with aclosing(parts):
+                    async for part in parts:
+                        await self._take(part, streams=handler.streams)
+            finally:
+                if not self.over:
+                    self._signs(context, on=False)
+
+    def _signs(self, context: MessageContext, *, on: bool) -> None:
+        """Show that the agent reads and writes, where its settings want that."""
+        if on and self._agent.marks_read:
+            context.mark_read()
+        if self._agent.shows_typing:
+            context.typing(on)
+
+    async def _take(self, part: Part, *, streams: bool) -> None:
+        if streams:
+            await self._send_now(part)
+        else:
+            self._held = self._new(part)
+
+    def _new(self, part: Part) -> NewReply:
+        """Check a part and give it its number and ``_id``.
+
+        Raises:
+            InvalidReplyError: the platform would refuse it.
+        """
+        latency_ms = (self._clock.monotonic() - self._started) * 1000
+        usage = self._context.take_usage() if self._context and isinstance(part, str | Reply) else None
+        message = to_outbound(
+            part,
+            conversation_id=self.row.conversation_id,
+            agent_id=self.row.agent_id,
+            latency_ms=latency_ms,
+            usage=usage,
+        )
+        message = _with_id(message, self.row, self.next_part)
+        connection = self._agent.connection
+        limit = connection.max_payload if connection and connection.connected else DEFAULT_MAX_PAYLOAD
+        try:
+            protocol.check_outbound(message, limit - FRAME_ROOM_BYTES)
+        except protocol.InvalidMessageError as error:
+            raise InvalidReplyError(f"the handler's reply cannot be sent: {error}") from error
+        if isinstance(part, Reply) and part.usage:
+            self._agent.count_usage(part.usage)
+        new = NewReply(self.next_part, message)
+        self.next_part += 1
+        return new
+
+    async def _send_now(self, part: Part) -> None:
+        if self.over:
+            return
+        new = self._new(part)
+        if new.part in self._made:
+            return
+        reply = await self._journal.add_reply(self.row.agent_id, self.row.id, new)
+        self.visible = True
+        self._agent.outbox.push(reply, self._note_answer)
+
+    async def finish(self) -> None:
+        """Settle the message as done, its held answer in the same commit."""
+        replies = [self._held] if self._held and self._held.part not in self._made else []
+        committed = await self._journal.settle(self.row, MessageState.DONE, replies=replies)
+        for reply in committed or ():
+            self._agent.outbox.push(reply, self._note_answer)
+
+    def _note_answer(self, reply: SentReply) -> None:
+        """Measure received → acked, once a part that is an answer is with the platform."""
+        if reply.message.type in (None, "text", "error"):
+            self._metrics.answered(self._agent.handler.reference, max(0.0, self._clock.now() - self.row.received_at))
+
+
+def _with_id(message: protocol.OutboundMessage, row: JournaledMessage, part: int) -> protocol.OutboundMessage:
+    return msgspec.structs.replace(
+        message, id=protocol.reply_id(row.agent_id, row.key, part, row.replay), parent_id=None
+    )
+
+
+def _delay(attempt: int) -> float:
+    """Seconds before the next attempt at a message: full jitter, 1 s doubling to 60 s."""
+    backoff = Backoff()
+    backoff.failures = attempt - 1
+    return backoff.next_delay()
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))[-MAX_TRACEBACK_CHARS:]

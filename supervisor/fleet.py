@@ -1,0 +1,166 @@
+"""Makes the running agents match the registry: reconcile (DESIGN §2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+
+from supervisor.agent import Kit
+from supervisor.errors import AgentNotFoundError, RegistryError
+from supervisor.logs import get_logger
+from supervisor.registry import Registry
+from supervisor.runner import Runner
+from supervisor.states import AgentState
+from supervisor.status import AgentStatus, InboxCounts
+
+#: How often the registry is asked whether anyone changed it (DESIGN §5: noticed within 250 ms).
+POLL_SECONDS = 0.2
+#: An agent that was removed has no work worth waiting long for.
+REMOVE_GRACE_SECONDS = 2.0
+
+
+class Fleet:
+    """All agents of one registry. Owns the runners; nobody else starts or stops one."""
+
+    def __init__(self, registry: Registry, kit: Kit) -> None:
+        self._registry = registry
+        self._kit = kit
+        self._runners: dict[str, Runner] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Condition()
+        self._log = get_logger("supervisor.fleet")
+
+    # ── reconcile ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def watch(self) -> None:
+        """Follow the registry until cancelled; trouble reading it leaves the fleet as it is."""
+        failing = False
+        while True:
+            try:
+                if await self._registry.changed():
+                    await self.reconcile()
+                if failing:
+                    self._log.info("registry_back")
+                failing = False
+            except RegistryError as error:
+                if not failing:
+                    self._log.error("registry_unreadable", reason=str(error))
+                failing = True
+            await self._kit.clock.sleep(POLL_SECONDS)
+
+    async def reconcile(self) -> None:
+        """Read all rows once and start, change or stop agents accordingly; compares content, trusts no counter."""
+        wanted = {record.id: record for record in await self._registry.agents()}
+        for agent_id in self._runners.keys() - wanted.keys():
+            self._remove(agent_id)
+        for agent_id, record in wanted.items():
+            runner = self._runners.get(agent_id)
+            if runner is None:
+                self._add(Runner(record, self._kit, self._note_state))
+            elif not runner.wanted.same_content(record):
+                runner.want(record)
+
+    def _add(self, runner: Runner) -> None:
+        agent_id = runner.wanted.id
+        self._runners[agent_id] = runner
+        self._kit.metrics.agent_state(agent_id, None, runner.state)
+        task = asyncio.create_task(self._run(runner), name=f"agent {agent_id}")
+        self._tasks[agent_id] = task
+
+    async def _run(self, runner: Runner) -> None:
+        """Run an agent; a defect of ours ends its task, not the fleet, and is begun again."""
+        while True:
+            try:
+                return await runner.run()
+            except Exception:  # noqa: BLE001  whatever it is, the other agents must not notice
+                self._log.exception("agent_crashed", agent=runner.wanted.id)
+                await self._kit.clock.sleep(5.0)
+
+    def _remove(self, agent_id: str) -> None:
+        runner, task = self._runners.pop(agent_id), self._tasks.pop(agent_id)
+        runner.stop(REMOVE_GRACE_SECONDS)
+        leaving = asyncio.create_task(self._see_off(runner, task), name=f"remove {agent_id}")
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+
+    async def _see_off(self, runner: Runner, task: asyncio.Task[None]) -> None:
+        """Nothing of a removed agent stays: its task, its messages that wait, its series."""
+        await asyncio.wait({task})
+        agent_id = runner.wanted.id
+        if agent_id in self._runners:
+            # Added again while it left: the new one has its journal and its series now.
+            return
+        self._kit.outages.forget(agent_id, runner.host)
+        await self._kit.journal.cancel_agent(agent_id)
+        self._kit.metrics.agent_state(agent_id, runner.state, None)
+        self._kit.metrics.agent_removed(agent_id)
+
+    def _note_state(self, runner: Runner, old: AgentState, new: AgentState) -> None:
+        agent_id = runner.wanted.id
+        if self._runners.get(agent_id, runner) is runner:
+            self._kit.metrics.agent_state(agent_id, old, new)
+        task = asyncio.create_task(self._announce(), name="announce")
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def _announce(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    # ── what people say ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def runner(self, agent_id: str) -> Runner:
+        """The runner of an agent.
+
+        Raises:
+            AgentNotFoundError: no such agent is registered.
+        """
+        try:
+            return self._runners[agent_id]
+        except KeyError:
+            raise AgentNotFoundError(agent_id) from None
+
+    def statuses(self) -> list[AgentStatus]:
+        """All agents, by id."""
+        return [self._runners[agent_id].status() for agent_id in sorted(self._runners)]
+
+    def states(self) -> Mapping[AgentState, int]:
+        """How many agents are in each state."""
+        return Counter(runner.state for runner in self._runners.values())
+
+    def inbox(self) -> Mapping[str, InboxCounts]:
+        """Messages of each agent."""
+        return {agent_id: runner.agent.inbox.counts for agent_id, runner in self._runners.items()}
+
+    def oldest_seconds(self) -> float:
+        """How long the oldest unsettled message has waited; 0 when none does."""
+        oldest = [at for runner in self._runners.values() if (at := runner.agent.lanes.oldest_at) is not None]
+        return max(0.0, self._kit.clock.now() - min(oldest)) if oldest else 0.0
+
+    async def wait_online(self, count: int, timeout: float) -> None:
+        """Return once ``count`` agents are online.
+
+        Raises:
+            TimeoutError: they were not in time.
+        """
+        async with asyncio.timeout(timeout), self._changed:
+            await self._changed.wait_for(lambda: self.states()[AgentState.ONLINE] >= count)
+
+    # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def stop(self, grace_seconds: float) -> bool:
+        """Drain all agents at once and end them; whether all ended within the grace period and a little more."""
+        for runner in self._runners.values():
+            runner.stop(grace_seconds)
+        tasks = {*self._tasks.values(), *self._leaving}
+        if not tasks:
+            return True
+        _, left = await asyncio.wait(tasks, timeout=grace_seconds + 10)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        self._runners.clear()
+        self._tasks.clear()
+        return not left

@@ -1,0 +1,270 @@
+"""Finds handlers by reference and gives all their forms one shape (DESIGN §2).
+
+The agents folder is mounted as the synthetic package ``supervisor_agents``: relative imports, dataclasses and pickling
+work, ``sys.path`` is untouched, and the PyPI packages whose import name is ``agents`` stay reachable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import difflib
+import functools
+import importlib
+import importlib.machinery
+import inspect
+import sys
+import types
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from supervisor.errors import ConfigurationError, HandlerError
+from supervisor.handler import Context, Handler, Message, Part
+
+PACKAGE = "supervisor_agents"
+_STOP = object()
+
+
+def find_agents_dir(configured: Path | None, *, cwd: Path | None = None) -> Path:
+    """The folder of handlers: the configured one, else ``./agents``, else the bundled ones.
+
+    Raises:
+        ConfigurationError: the configured folder does not exist, or there is none at all.
+    """
+    if configured is not None:
+        if not configured.is_dir():
+            raise ConfigurationError(f"There is no agents folder at {configured}; mend SUPERVISOR_AGENTS_DIR")
+        return configured.resolve()
+    package = Path(__file__).parent
+    for candidate in ((cwd or Path.cwd()) / "agents", package / "_bundled_agents", package.parent / "agents"):
+        if candidate.is_dir():
+            return candidate.resolve()
+    raise ConfigurationError("There is no agents folder; make ./agents or set SUPERVISOR_AGENTS_DIR")
+
+
+class HandlerLoader:
+    """Loads handlers from the agents folder and, where the deployment allows it, from installed packages.
+
+    Args:
+        agents_dir: the folder that holds one module or package per handler.
+        packages: top-level packages whose handlers a row may name (HANDLER_PACKAGES).
+        threads: how many handlers that are plain functions run at once.
+    """
+
+    def __init__(self, agents_dir: Path, *, packages: Sequence[str] = (), threads: int = 32) -> None:
+        self.agents_dir = agents_dir
+        self._packages = frozenset(packages)
+        # A pool of its own: handlers that block as many threads as there are must not stall DNS (RELIABILITY R13).
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="handler")
+        self._mount()
+
+    def _mount(self) -> None:
+        package = types.ModuleType(PACKAGE, "The handlers of the agents folder.")
+        package.__path__ = [str(self.agents_dir)]
+        spec = importlib.machinery.ModuleSpec(PACKAGE, None, is_package=True)
+        spec.submodule_search_locations = package.__path__
+        package.__spec__ = spec
+        self._forget(PACKAGE)
+        sys.modules[PACKAGE] = package
+
+    @staticmethod
+    def _forget(name: str) -> None:
+        for module in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
+            del sys.modules[module]
+
+    def names(self) -> list[str]:
+        """The handlers that the agents folder holds."""
+        entries = self.agents_dir.iterdir()
+        found = {
+            entry.stem
+            for entry in entries
+            if (entry.suffix == ".py" or (entry / "__init__.py").is_file()) and not entry.name.startswith(("_", "."))
+        }
+        return sorted(found)
+
+    def load(self, reference: str, *, fresh: bool = False) -> MountedHandler:
+        """Load a handler.
+
+        Args:
+            reference: ``echo``, ``echo:Handler``, or ``package.module:attribute`` for an installed package.
+            fresh: read the code from disk again (``agents reload``).
+
+        Raises:
+            HandlerError: there is no such handler, it is not allowed, or its code fails; the cause is chained.
+        """
+        module_name, _, attribute = reference.partition(":")
+        if not module_name or not all(part.isidentifier() for part in module_name.split(".")):
+            raise HandlerError(f"{reference!r} is no handler; write echo, echo:Handler or package.module:attribute")
+        if "." in module_name:
+            target = self._import_installed(module_name, attribute)
+        else:
+            target = self._import_mounted(module_name, fresh=fresh)
+        return self._mounted(reference, _pick(target, attribute, reference))
+
+    def _import_mounted(self, name: str, *, fresh: bool) -> types.ModuleType:
+        if name not in self.names():
+            near = difflib.get_close_matches(name, self.names(), n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(self.names()) or 'none'}"
+            raise HandlerError(f"There is no handler {name!r} in {self.agents_dir}; {hint}")
+        full_name = f"{PACKAGE}.{name}"
+        if fresh:
+            self._forget(full_name)
+            importlib.invalidate_caches()
+        return self._import(full_name, name)
+
+    def _import_installed(self, name: str, attribute: str) -> types.ModuleType:
+        top = name.partition(".")[0]
+        if top not in self._packages:
+            raise HandlerError(f"Handlers of package {top!r} are not allowed; add it to SUPERVISOR_HANDLER_PACKAGES")
+        if not attribute:
+            raise HandlerError(f"Handler {name!r} of an installed package needs an attribute: {name}:Name")
+        return self._import(name, name)
+
+    def _import(self, full_name: str, shown: str) -> types.ModuleType:
+        try:
+            return importlib.import_module(full_name)
+        except ModuleNotFoundError as error:
+            self._forget(full_name)
+            if error.name and full_name.startswith(error.name):
+                raise HandlerError(f"There is no module {error.name!r} for handler {shown!r}") from error
+            raise HandlerError(f"Handler {shown!r} needs the package {error.name!r}, which is not installed") from error
+        except (Exception, SystemExit) as error:
+            self._forget(full_name)
+            raise HandlerError(f"Handler {shown!r} fails to load: {type(error).__name__}: {error}") from error
+
+    def _mounted(self, reference: str, target: Any) -> MountedHandler:
+        if inspect.isclass(target):
+            try:
+                target = target()
+            except Exception as error:
+                raise HandlerError(f"Handler {reference!r} cannot be made: {type(error).__name__}: {error}") from error
+        on_message = getattr(target, "on_message", target)
+        if not callable(on_message):
+            raise HandlerError(f"Handler {reference!r} has no on_message")
+        return MountedHandler(reference, target, on_message, self._threads)
+
+    def close(self) -> None:
+        """Let go of the threads; one that is still in a handler ends with it or with the process."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _pick(module: types.ModuleType, attribute: str, reference: str) -> Any:
+    """The handler of a module: the attribute named, else its Handler class, else its ``on_message``."""
+    if attribute:
+        try:
+            return functools.reduce(getattr, attribute.split("."), cast("Any", module))
+        except AttributeError:
+            raise HandlerError(f"Handler {reference!r}: its module has no {attribute!r}") from None
+    classes = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, Handler) and value.__module__ == module.__name__
+    ]
+    if len(classes) == 1:
+        return classes[0]
+    if classes:
+        names = ", ".join(value.__name__ for value in classes)
+        raise HandlerError(
+            f"Handler {reference!r} has several classes ({names}); name one: {reference}:{classes[0].__name__}"
+        )
+    if hasattr(module, "on_message"):
+        return module.on_message
+    raise HandlerError(f"Handler {reference!r} has neither a Handler class nor an on_message")
+
+
+def _runs_in_loop(function: Callable[..., Any]) -> bool:
+    unwrapped = inspect.unwrap(function)
+    while isinstance(unwrapped, functools.partial):
+        unwrapped = unwrapped.func
+    if not (inspect.isroutine(unwrapped) or inspect.ismethod(unwrapped)):
+        unwrapped = type(unwrapped).__call__
+    return inspect.iscoroutinefunction(unwrapped) or inspect.isasyncgenfunction(unwrapped)
+
+
+class MountedHandler:
+    """One agent's handler, whatever its form: parts come out of :meth:`parts` as they are made.
+
+    ``idle`` is set while it works on no message: a handler that was replaced is stopped only then.
+    """
+
+    def __init__(
+        self, reference: str, target: Any, on_message: Callable[..., Any], threads: ThreadPoolExecutor
+    ) -> None:
+        self.reference = reference
+        self._target = target
+        self._on_message = on_message
+        self._in_loop = _runs_in_loop(on_message)
+        self._threads = threads
+        self._running = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Held around each message it works on."""
+        self._running += 1
+        self.idle.clear()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if self._running == 0:
+                self.idle.set()
+
+    @property
+    def streams(self) -> bool:
+        """Whether it yields its parts: those are sent as they come, a single answer together with its settling."""
+        return inspect.isasyncgenfunction(self._on_message) or inspect.isgeneratorfunction(self._on_message)
+
+    async def parts(self, message: Message, ctx: Context) -> AsyncGenerator[Part, None]:
+        """What the handler answers to ``message``, part by part."""
+        if self._in_loop:
+            result = self._on_message(message, ctx)
+        else:
+            result = await self._in_thread(self._on_message, message, ctx)
+        if inspect.isawaitable(result):
+            result = await result
+        if inspect.isasyncgen(result):
+            async with aclosing(result):
+                async for part in result:
+                    yield part
+        elif inspect.isgenerator(result):
+            async for part in self._iterate(cast("Iterator[Part]", result)):
+                yield part
+        elif result is not None:
+            yield cast("Part", result)
+
+    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, function, *args)
+
+    async def _iterate(self, iterator: Iterator[Part]) -> AsyncIterator[Part]:
+        # StopIteration cannot cross a future, so a sentinel marks the end.
+        while (part := await self._in_thread(next, iterator, _STOP)) is not _STOP:
+            yield part
+
+    async def hook(self, name: str, *args: Any) -> None:
+        """Call a hook if the handler has it: ``on_start``, ``on_stop``, ``on_reload``, ``on_presence``, ``on_typing``.
+
+        Raises:
+            whatever the hook raises; the caller knows what that means for the agent.
+        """
+        function = self._hook(name)
+        if function is None:
+            return
+        result = function(*args) if _runs_in_loop(function) else await self._in_thread(function, *args)
+        if inspect.isawaitable(result):
+            await result
+
+    def wants(self, name: str) -> bool:
+        """Whether the handler defines that hook itself."""
+        return self._hook(name) is not None
+
+    def _hook(self, name: str) -> Callable[..., Any] | None:
+        function = getattr(self._target, name, None)
+        if function is None or getattr(type(self._target), name, None) is getattr(Handler, name, None):
+            return None
+        return cast("Callable[..., Any]", function)

@@ -1,0 +1,433 @@
+"""Instruments behind small verbs, and their exposition (DESIGN §6).
+
+Two rules keep the number of series bounded whatever the platform, a handler or a model calls itself: label values from
+outside are cut, cleaned and limited in number, the rest counted under ``_other``; and only ``agent_limit`` agents have
+series of their own. Histograms never carry an agent.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import re
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
+
+from supervisor import __version__
+from supervisor.handler import Usage
+from supervisor.states import AgentState
+from supervisor.status import InboxCounts
+
+#: Stands for whatever is past a limit: further agents, handlers, models, reasons.
+OTHER = "_other"
+MAX_LABEL_CHARS = 64
+_UNFIT = re.compile(r"[^A-Za-z0-9_.:/@+-]+")
+#: From a cached answer to a model that thinks for minutes; a handler is timed out after 300 s by default.
+_WORK_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+#: From a commit to a fast disk to one that hangs.
+_FAST_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
+#: OpenTelemetry's buckets for gen_ai.client.token.usage (TOOLING, "Prometheus").
+_TOKENS = tuple(float(4**power) for power in range(14))
+_HANDLERS, _MODELS, _WORDS = 100, 50, 40
+
+_Instrument = TypeVar("_Instrument", Counter, Histogram)
+
+
+class _Vocabulary:
+    """The values that one label may take: the first ``limit`` different ones, cleaned; :data:`OTHER` after that."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: set[str] = set()
+
+    def fit(self, value: str) -> str:
+        word = _UNFIT.sub("_", str(value)[: MAX_LABEL_CHARS * 2]).strip("_")[:MAX_LABEL_CHARS] or "unknown"
+        if word not in self._known:
+            if len(self._known) >= self._limit:
+                return OTHER
+            self._known.add(word)
+        return word
+
+
+class _Family(Generic[_Instrument]):
+    """A metric with labels and its kept children: a dict look-up is four times as fast as ``.labels()``."""
+
+    def __init__(self, metric: _Instrument, *vocabularies: _Vocabulary) -> None:
+        self._metric: _Instrument = metric
+        self._vocabularies = vocabularies
+        self._children: dict[tuple[str, ...], _Instrument] = {}
+
+    def child(self, *values: str) -> _Instrument:
+        found = self._children.get(values)
+        return found if found is not None else self._new_child(values)
+
+    def _new_child(self, values: tuple[str, ...]) -> _Instrument:
+        fitted = tuple(words.fit(value) for words, value in zip(self._vocabularies, values, strict=True))
+        child: _Instrument = self._metric.labels(*fitted)
+        # A value that had to be changed is not kept: there may be any number of those.
+        if fitted == values:
+            self._children[values] = child
+        return child
+
+
+class _Agents(Collector):
+    """The series of agents, made when somebody asks: an agent that is gone leaves nothing behind.
+
+    The first ``limit`` agents have series of their own; a place that becomes free goes to the next new agent.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._states: dict[str, AgentState] = {}
+        self._expiry: dict[str, float] = {}
+        self._own: set[str] = set()
+        self._tokens: dict[str, dict[str, float]] = {}
+        self.inbox: Callable[[], Mapping[str, InboxCounts]] | None = None
+        self.oldest_seconds: Callable[[], float] | None = None
+
+    def set_state(self, agent_id: str, state: AgentState | None) -> None:
+        if state is None:
+            self._states.pop(agent_id, None)
+            return
+        if agent_id not in self._states and len(self._own) < self._limit:
+            self._own.add(agent_id)
+        self._states[agent_id] = state
+
+    def set_expiry(self, agent_id: str, timestamp: float) -> None:
+        if agent_id in self._states:
+            self._expiry[agent_id] = timestamp
+
+    def add_tokens(self, agent_id: str, kind: str, count: int) -> None:
+        tally = self._tokens.setdefault(self._label(agent_id), {})
+        tally[kind] = tally.get(kind, 0.0) + count
+
+    def remove(self, agent_id: str) -> None:
+        self._states.pop(agent_id, None)
+        self._expiry.pop(agent_id, None)
+        if agent_id in self._own:
+            self._own.remove(agent_id)
+            self._tokens.pop(agent_id, None)
+
+    def _label(self, agent_id: str) -> str:
+        return agent_id if agent_id in self._own else OTHER
+
+    def collect(self) -> Iterable[Metric]:
+        # Each family is complete before it is handed out: the loop may run, and agents come and go, in between.
+        yield self._agents()
+        yield self._up()
+        yield self._auth_expiry()
+        yield self._llm_tokens()
+        counts = dict(self.inbox()) if self.inbox else {}
+        yield _inbox_messages(counts)
+        yield self._agent_inbox(counts)
+        oldest = self.oldest_seconds() if self.oldest_seconds else 0.0
+        yield GaugeMetricFamily(
+            "supervisor_inbox_oldest_seconds", "Age of the oldest message that waits for its handler, seconds.", oldest
+        )
+
+    def _agents(self) -> Metric:
+        family = GaugeMetricFamily("supervisor_agents", "Agents in each state.", labels=["state"])
+        tally = Tally(self._states.values())
+        for state in AgentState:
+            family.add_metric([state.value], tally[state])
+        return family
+
+    def _up(self) -> Metric:
+        totals: dict[str, float] = {}
+        for agent_id, state in self._states.items():
+            label = self._label(agent_id)
+            totals[label] = totals.get(label, 0.0) + (state is AgentState.ONLINE)
+        return _by_agent(
+            "supervisor_agent_up", f"1 while the agent is online, else 0; {OTHER}: how many others are.", totals
+        )
+
+    def _auth_expiry(self) -> Metric:
+        soonest: dict[str, float] = {}
+        for agent_id, timestamp in self._expiry.items():
+            label = self._label(agent_id)
+            soonest[label] = min(timestamp, soonest.get(label, timestamp))
+        return _by_agent(
+            "supervisor_agent_auth_expiry_timestamp_seconds",
+            f"When the agent's token expires, seconds since the epoch; {OTHER}: the soonest of the others.",
+            soonest,
+        )
+
+    def _llm_tokens(self) -> Metric:
+        family = CounterMetricFamily(
+            "supervisor_agent_llm_tokens", f"LLM tokens of the agent, by type. {_TYPES}", labels=["agent", "type"]
+        )
+        for label, tally in self._tokens.items():
+            for kind, total in tally.items():
+                family.add_metric([label, kind], total)
+        return family
+
+    def _agent_inbox(self, counts: Mapping[str, InboxCounts]) -> Metric:
+        totals: dict[str, float] = {self._label(agent_id): 0.0 for agent_id in self._states}
+        for agent_id, count in counts.items():
+            if agent_id in self._states:
+                totals[self._label(agent_id)] += count.available + count.running
+        return _by_agent(
+            "supervisor_agent_inbox_messages",
+            f"Messages of the agent that wait or run; {OTHER}: of the others.",
+            totals,
+        )
+
+
+_TYPES = "input and output make the total; cached is the part of input that came from a cache."
+
+
+def _by_agent(name: str, help_text: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, help_text, labels=["agent"])
+    for agent_id, value in values.items():
+        family.add_metric([agent_id], value)
+    return family
+
+
+def _inbox_messages(counts: Mapping[str, InboxCounts]) -> Metric:
+    family = GaugeMetricFamily("supervisor_inbox_messages", "Messages in the journal, by state.", labels=["state"])
+    family.add_metric(["available"], sum(count.available for count in counts.values()))
+    family.add_metric(["running"], sum(count.running for count in counts.values()))
+    family.add_metric(["dead"], sum(count.dead for count in counts.values()))
+    return family
+
+
+class _One:
+    """A registry of one family, as the encoders want it."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterable[Metric]:
+        return (self._family,)
+
+
+class Metrics:
+    """Every figure that the supervisor shows. All verbs are cheap and none of them fails.
+
+    Wall clocks step back: a negative duration counts as none.
+
+    Args:
+        agent_limit: how many agents have series of their own (``METRICS_AGENT_LIMIT``).
+    """
+
+    def __init__(self, *, agent_limit: int = 1000) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry()
+        self._agents = _Agents(agent_limit)
+        self._registry.register(self._agents)
+        self._handlers = _Vocabulary(_HANDLERS)
+        self._models = _Vocabulary(_MODELS)
+        self._connections()
+        self._messages()
+        self._storage()
+        self._llm()
+        Info("supervisor_build", "The version that runs.", registry=self._registry).info(
+            {"version": __version__, "python": platform.python_version()}
+        )
+        ProcessCollector(registry=self._registry)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(name, help_text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, help_text: str, buckets: Iterable[float], *labels: str) -> Histogram:
+        return Histogram(name, help_text, labels, buckets=tuple(buckets), registry=self._registry)
+
+    def _words(self, name: str, help_text: str, label: str) -> _Family[Counter]:
+        return _Family(self._counter(name, help_text, label), _Vocabulary(_WORDS))
+
+    def _connections(self) -> None:
+        self._attempts = self._words(
+            "supervisor_connection_attempts_total", "Attempts to connect, by how they ended.", "outcome"
+        )
+        self._disconnects = self._words("supervisor_disconnects_total", "Connections that ended, by reason.", "reason")
+        self._refreshes = self._words(
+            "supervisor_auth_refreshes_total", "Token requests, by how they ended.", "outcome"
+        )
+
+    def _messages(self) -> None:
+        handler = self._handlers
+        self._received = _Family(
+            self._counter("supervisor_messages_received_total", "Messages accepted into the journal.", "handler"),
+            handler,
+        )
+        outcomes = _Vocabulary(_WORDS)
+        self._handled = _Family(
+            self._counter("supervisor_messages_handled_total", "Messages handled, by outcome.", "handler", "outcome"),
+            handler,
+            outcomes,
+        )
+        self._dropped = self._words(
+            "supervisor_messages_dropped_total", "Messages not accepted into the journal, by reason.", "reason"
+        )
+        self._queue = self._timed("queue", "Wait from received to the handler's start, seconds.")
+        self._latency = self._timed("latency", "Time from received to the reply's acknowledgement, seconds.")
+        self._handle = _Family(
+            self._histogram(
+                "supervisor_message_handle_seconds",
+                "Time that the handler took, seconds.",
+                _WORK_SECONDS,
+                "handler",
+                "outcome",
+            ),
+            handler,
+            outcomes,
+        )
+        self._sends = self._words(
+            "supervisor_sends_total", "Messages sent to the platform, by how it ended.", "outcome"
+        )
+        self._acks = self._histogram(
+            "supervisor_send_ack_seconds", "Time from a send to its acknowledgement, seconds.", _WORK_SECONDS
+        )
+
+    def _timed(self, what: str, help_text: str) -> _Family[Histogram]:
+        name = f"supervisor_message_{what}_seconds"
+        return _Family(self._histogram(name, help_text, _WORK_SECONDS, "handler"), self._handlers)
+
+    def _storage(self) -> None:
+        self._commits = self._histogram(
+            "supervisor_journal_commit_seconds", "Time of one commit of the journal, seconds.", _FAST_SECONDS
+        )
+        self._operations = self._counter("supervisor_journal_operations_total", "Changes that those commits held.")
+        self._lag = self._histogram(
+            "supervisor_event_loop_lag_seconds", "How late the event loop woke a sleeper, seconds.", _FAST_SECONDS
+        )
+
+    def _llm(self) -> None:
+        self._llm_tokens = _Family(
+            self._counter("supervisor_llm_tokens_total", f"LLM tokens, by type. {_TYPES}", "handler", "model", "type"),
+            self._handlers,
+            self._models,
+            _Vocabulary(4),
+        )
+        self._gen_ai_tokens = _Family(
+            self._histogram(
+                "gen_ai_client_token_usage",
+                "LLM tokens of one answer (OpenTelemetry's gen_ai.client.token.usage), tokens.",
+                _TOKENS,
+                "gen_ai_request_model",
+                "gen_ai_token_type",
+            ),
+            self._models,
+            _Vocabulary(4),
+        )
+
+    def agent_state(self, agent_id: str, old: AgentState | None, new: AgentState | None) -> None:  # noqa: ARG002
+        """An agent changes its state; ``old`` None: it appears; ``new`` None: it is gone.
+
+        The state that is left is the one last told here, so that a call made twice cannot skew the figures.
+        """
+        self._agents.set_state(agent_id, new)
+
+    def agent_removed(self, agent_id: str) -> None:
+        """An agent is gone from the registry: its series disappear."""
+        self._agents.remove(agent_id)
+
+    def auth_expiry(self, agent_id: str, timestamp: float) -> None:
+        """An agent has a token that expires at ``timestamp``, seconds since the epoch."""
+        self._agents.set_expiry(agent_id, timestamp)
+
+    def connection_attempt(self, outcome: str) -> None:
+        """An attempt to connect ended."""
+        self._attempts.child(outcome).inc()
+
+    def disconnected(self, reason: str) -> None:
+        """A registered connection ended."""
+        self._disconnects.child(reason).inc()
+
+    def auth_refreshed(self, outcome: str) -> None:
+        """A token request ended."""
+        self._refreshes.child(outcome).inc()
+
+    def received(self, handler: str) -> None:
+        """A message was accepted into the journal."""
+        self._received.child(handler).inc()
+
+    def dropped(self, reason: str, count: int = 1) -> None:
+        """Messages were not accepted."""
+        self._dropped.child(reason).inc(count)
+
+    def queued(self, handler: str, seconds: float) -> None:
+        """A message waited that long for its handler."""
+        self._queue.child(handler).observe(max(0.0, seconds))
+
+    def handled(self, handler: str, outcome: str, seconds: float) -> None:
+        """A handler ended after that long."""
+        self._handled.child(handler, outcome).inc()
+        self._handle.child(handler, outcome).observe(max(0.0, seconds))
+
+    def answered(self, handler: str, seconds: float) -> None:
+        """The last reply to a message was acknowledged that long after the message came."""
+        self._latency.child(handler).observe(max(0.0, seconds))
+
+    def sent(self, outcome: str, ack_seconds: float | None = None) -> None:
+        """A send ended; ``ack_seconds`` where it was acknowledged."""
+        self._sends.child(outcome).inc()
+        if ack_seconds is not None:
+            self._acks.observe(ack_seconds)
+
+    def tokens(self, agent_id: str, handler: str, usage: Usage) -> None:
+        """An answer cost that many LLM tokens."""
+        kinds = (("input", usage.prompt_tokens), ("output", usage.completion_tokens), ("cached", usage.cached_tokens))
+        for kind, count in kinds:
+            # Handlers report what they like: a NaN or a minus would spoil a counter for good.
+            if not (isinstance(count, int | float) and 0 < count < math.inf):
+                continue
+            self._llm_tokens.child(handler, usage.model, kind).inc(count)
+            self._agents.add_tokens(agent_id, kind, count)
+            if kind != "cached":
+                self._gen_ai_tokens.child(usage.model, kind).observe(count)
+
+    def committed(self, seconds: float, operations: int) -> None:
+        """The journal committed ``operations`` changes in one transaction."""
+        self._commits.observe(seconds)
+        self._operations.inc(operations)
+
+    def loop_lag(self, seconds: float) -> None:
+        """The event loop woke its watcher that much too late."""
+        self._lag.observe(seconds)
+
+    def bind_inbox(self, counts: Callable[[], Mapping[str, InboxCounts]], oldest_seconds: Callable[[], float]) -> None:
+        """Read the inbox's figures from here whenever somebody scrapes.
+
+        Args:
+            counts: each agent's messages.
+            oldest_seconds: the age of the oldest message that waits; 0 when none does.
+        """
+        self._agents.inbox = counts
+        self._agents.oldest_seconds = oldest_seconds
+
+    def slices(self, accept: str) -> tuple[Iterator[bytes], str]:
+        """All figures, one family a step, so that the event loop can run in between (DESIGN §7).
+
+        Args:
+            accept: the ``Accept`` header: OpenMetrics when it asks for it, else Prometheus' text format.
+
+        Returns:
+            The pieces of the answer, and its content type.
+        """
+        if "application/openmetrics-text" in accept:
+            return self._openmetrics(), openmetrics.CONTENT_TYPE_LATEST
+        return self._plain(), CONTENT_TYPE_PLAIN_0_0_4
+
+    def _plain(self) -> Iterator[bytes]:
+        for family in self._registry.collect():
+            yield generate_latest(_One(family))
+
+    def _openmetrics(self) -> Iterator[bytes]:
+        end = b"# EOF\n"
+        for family in self._registry.collect():
+            text: bytes = openmetrics.generate_latest(_One(family))  # type: ignore[no-untyped-call]
+            yield text.removesuffix(end)
+        yield end
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """All figures at once: the answer and its content type."""
+        pieces, content_type = self.slices(accept)
+        return b"".join(pieces), content_type

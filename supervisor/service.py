@@ -1,0 +1,321 @@
+"""The composition root: builds everything once, starts it, watches it, drains it (DESIGN §2)."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from supervisor import __version__
+from supervisor.admin import AdminServer, build_app
+from supervisor.agent import Kit
+from supervisor.clock import Clock, SystemClock
+from supervisor.dispatcher import Dispatcher
+from supervisor.errors import ConfigurationError
+from supervisor.fleet import Fleet
+from supervisor.gates import Gates
+from supervisor.handlers import HandlerLoader, find_agents_dir
+from supervisor.logs import get_logger
+from supervisor.maintenance import Maintenance
+from supervisor.metrics import Metrics
+from supervisor.outages import Outages
+from supervisor.pool import BoundedPool
+from supervisor.registry import LockInfo, Registry
+from supervisor.secrets import SecretBox, SecretResolver
+from supervisor.settings import Settings
+from supervisor.states import AgentState
+from supervisor.status import AgentStatus, InboxCounts, Overview
+from supervisor.tokens import TokenClient
+from supervisor.transport import Transport
+
+DISTRIBUTION = "aiwm-supervisor"
+#: Exit codes of ``supervisor run``: drained cleanly; cut short by a second signal or the end of the grace period.
+EXIT_CLEAN, EXIT_CUT_SHORT = 0, 1
+#: How long closing may take once a second signal came (RELIABILITY R15: exits within 5 s).
+SECOND_SIGNAL_SECONDS = 4.0
+
+
+def check_import_name() -> None:
+    """Refuse to run when another distribution (supervisord) also claims the import name ``supervisor``.
+
+    Raises:
+        ConfigurationError: it does.
+    """
+    owners = set(importlib.metadata.packages_distributions().get("supervisor", ())) - {DISTRIBUTION}
+    if owners:
+        raise ConfigurationError(
+            f"The package {min(owners)!r} is installed too and has the same import name; "
+            f"install {DISTRIBUTION} into a virtual environment of its own"
+        )
+
+
+class Service:
+    """One running supervisor. Make it with :meth:`start`; end it with :meth:`stop`.
+
+    ``settings``, ``metrics`` and ``registry`` are there for the admin server, the demo and tests.
+    """
+
+    def __init__(self, settings: Settings, registry: Registry, kit: Kit, pool: BoundedPool) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.metrics = kit.metrics
+        self.fleet = Fleet(registry, kit)
+        self._kit = kit
+        self._pool = pool
+        self._started_at = kit.clock.now()
+        self._draining = False
+        self._stopped = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._admin = AdminServer(build_app(self), settings.admin_host, settings.admin_port)
+        self._log = get_logger("supervisor.service")
+
+    # ── starting ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @classmethod
+    async def start(cls, settings: Settings, *, clock: Clock | None = None, cwd: Path | None = None) -> Service:
+        """Build and start everything; returns once the admin server answers and the agents are on their way.
+
+        Args:
+            cwd: where ``./agents`` is looked for.
+
+        Raises:
+            ConfigurationError, RegistryError: it cannot start like this; nothing is left running.
+        """
+        check_import_name()
+        clock = clock or SystemClock()
+        loader = HandlerLoader(
+            find_agents_dir(settings.agents_dir, cwd=cwd),
+            packages=settings.handler_packages,
+            threads=settings.handler_threads,
+        )
+        undo: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        try:
+            lock = LockInfo(admin_url=f"http://{settings.admin_host}:{settings.admin_port}")
+            registry = await Registry.open(
+                settings.registry_url, synchronous=settings.synchronous, upgrade=True, lock=lock, clock=clock
+            )
+            undo.append(registry.close)
+            transport = await Transport.create(ca_file=settings.ca_file)
+            undo.append(transport.close)
+            service = cls._assemble(settings, registry, transport, loader, clock)
+            undo.append(service._admin.stop)
+            await service._begin()
+        except BaseException:
+            for step in reversed(undo):
+                await step()
+            loader.close()
+            raise
+        return service
+
+    @classmethod
+    def _assemble(
+        cls, settings: Settings, registry: Registry, transport: Transport, loader: HandlerLoader, clock: Clock
+    ) -> Service:
+        metrics = Metrics(agent_limit=settings.metrics_agent_limit)
+        gates = Gates(
+            connect_rate=settings.connect_rate,
+            auth_rate=settings.auth_rate,
+            connect_concurrency=settings.connect_concurrency,
+            clock=clock,
+        )
+        pool = BoundedPool(settings.auth_concurrency, "token requests")
+        tokens = TokenClient(
+            transport.session,
+            clock=clock,
+            pool=pool,
+            bucket_for=lambda host: gates.of(host).tokens,
+            timeout_seconds=settings.handshake_seconds,
+            refresh_margin_seconds=settings.refresh_margin,
+            on_outcome=metrics.auth_refreshed,
+        )
+        keys = [key.get_secret_value() for key in settings.secret_keys]
+        secrets = SecretResolver(
+            environ=os.environ,
+            env_prefixes=settings.secret_env_prefixes,
+            dirs=settings.secret_dirs,
+            box=SecretBox(keys) if keys else None,
+        )
+        registry.journal.on_commit = metrics.committed
+        kit = Kit(
+            settings=settings,
+            clock=clock,
+            metrics=metrics,
+            journal=registry.journal,
+            dispatcher=Dispatcher(settings.concurrency),
+            loader=loader,
+            secrets=secrets,
+            transport=transport,
+            tokens=tokens,
+            gates=gates,
+            outages=Outages(clock),
+        )
+        return cls(settings, registry, kit, pool)
+
+    async def _begin(self) -> None:
+        await self._admin.start()
+        await self.registry.set_admin_url(self._admin.url)
+        self.metrics.bind_inbox(self.fleet.inbox, self.oldest_seconds)
+        rescued = await self.registry.journal.rescue()
+        await self.fleet.reconcile()
+        upkeep = Maintenance(
+            self.registry.journal,
+            self.fleet,
+            self.metrics,
+            self._kit.clock,
+            retention_seconds=self.settings.journal_retention,
+        )
+        self._watch("registry watch", self.fleet.watch())
+        self._watch("counts", upkeep.count())
+        self._watch("prune", upkeep.prune())
+        self._watch("loop lag", upkeep.watch_loop())
+        self._log.info(
+            "started",
+            version=__version__,
+            agents=len(self.fleet.statuses()),
+            admin=self._admin.url,
+            rescued=rescued or None,
+        )
+
+    def _watch(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run a side task whose death ends the service: half a supervisor is worse than a restart."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._note_end)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or self._failed.done():
+            return
+        error = task.exception()
+        self._log.error("side_task_died", task=task.get_name(), exc_info=error)
+        self._failed.set_result(None)
+
+    # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def stop(self, grace_seconds: float | None = None) -> bool:
+        """Drain and close everything; idempotent. Whether all that ran ended within the grace period."""
+        if self._stopped:
+            return True
+        self._stopped = self._draining = True
+        grace = self.settings.drain_seconds if grace_seconds is None else grace_seconds
+        self._log.info("draining", seconds=grace)
+        watchers = list(self._tasks)
+        for task in watchers:
+            task.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
+        try:
+            return await self.fleet.stop(grace)
+        finally:
+            await self._close()
+            self._log.info("stopped")
+
+    async def _close(self) -> None:
+        await self._pool.close(timeout=2)
+        await self._kit.gates.close()
+        await self._admin.stop()
+        await self._kit.transport.close()
+        await self.registry.close()
+        self._kit.loader.close()
+
+    @classmethod
+    async def main(cls, settings: Settings) -> int:
+        """Run until SIGTERM or SIGINT, drain, and return the exit code; a second signal ends the drain at once.
+
+        Raises:
+            ConfigurationError, RegistryError: it cannot start like this.
+        """
+        signals: asyncio.Queue[int] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, signals.put_nowait, number)
+        service = await cls.start(settings)
+        told = asyncio.ensure_future(signals.get())
+        await asyncio.wait([told, service._failed], return_when=asyncio.FIRST_COMPLETED)
+        drained = asyncio.ensure_future(service.stop())
+        if told.done():
+            told = asyncio.ensure_future(signals.get())
+        await asyncio.wait([drained, told], return_when=asyncio.FIRST_COMPLETED)
+        clean = drained.done() and drained.result() and not service._failed.done()
+        if not drained.done():
+            service._log.warning("stopping_at_once", reason="second signal")
+            drained.cancel()
+            await asyncio.wait([drained], timeout=SECOND_SIGNAL_SECONDS)
+        told.cancel()
+        return EXIT_CLEAN if clean else EXIT_CUT_SHORT
+
+    # ── what the edges ask ───────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def admin_url(self) -> str:
+        """Where the admin server answers."""
+        return self._admin.url
+
+    def oldest_seconds(self) -> float:
+        """How long the oldest waiting message has waited."""
+        return self.fleet.oldest_seconds()
+
+    def problems(self) -> tuple[str, ...]:
+        """What keeps it from being ready, one line each."""
+        found = []
+        if self._draining:
+            found.append("draining: the supervisor is stopping")
+        if self.registry.journal.problem:
+            found.append(f"the journal cannot write: {self.registry.journal.problem}")
+        return tuple(found)
+
+    def overview(self) -> Overview:
+        """The whole supervisor in a few figures."""
+        states = self.fleet.states()
+        inboxes = list(self.fleet.inbox().values())
+        notices = list(self._kit.outages.notices())
+        notices += [
+            f"{states[state]} agents are {state}; see: supervisor agents list"
+            for state in (AgentState.REJECTED, AgentState.FAULTED)
+            if states.get(state)
+        ]
+        return Overview(
+            version=__version__,
+            pid=os.getpid(),
+            registry_uuid=self.registry.uuid,
+            started_at=self._started_at,
+            agents={str(state): count for state, count in sorted(states.items()) if count},
+            inbox=InboxCounts(
+                sum(counts.available for counts in inboxes),
+                sum(counts.running for counts in inboxes),
+                sum(counts.dead for counts in inboxes),
+            ),
+            problems=self.problems(),
+            notices=tuple(notices),
+        )
+
+    def statuses(self) -> list[AgentStatus]:
+        """Every agent."""
+        return self.fleet.statuses()
+
+    def status(self, agent_id: str) -> AgentStatus:
+        """One agent; raises AgentNotFoundError."""
+        return self.fleet.runner(agent_id).status()
+
+    async def pause(self, agent_id: str) -> None:
+        """Take an agent offline until it is resumed; raises AgentNotFoundError."""
+        await self.registry.update_agent(agent_id, paused=True)
+        await self.fleet.reconcile()
+
+    async def resume(self, agent_id: str) -> None:
+        """End an agent's pause or its wait; raises AgentNotFoundError."""
+        await self.registry.update_agent(agent_id, paused=False)
+        await self.fleet.reconcile()
+        self.fleet.runner(agent_id).poke()
+
+    async def reload(self, agent_id: str) -> None:
+        """Read an agent's handler, instruction and settings anew; raises AgentNotFoundError."""
+        self.fleet.runner(agent_id).reload()
+
+    async def wait_online(self, count: int, timeout: float) -> None:
+        """Return once ``count`` agents are online; raises TimeoutError."""
+        await self.fleet.wait_online(count, timeout)

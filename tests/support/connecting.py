@@ -1,0 +1,68 @@
+"""What the transport's tests share: an opened socket, and proof that nothing of it is left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from engineio import base_client
+
+from supervisor.transport import Socket, Target, Transport
+from tests.support.gateway import Gateway, eventually
+
+AGENT = "aaaaaaaaaaaaaaaaaaaa0001"
+TOKEN = "eyJhbGciOiJub25l.c2VjcmV0LXRva2Vu.c2lnbmF0dXJl"
+
+
+class Received(list[tuple[str, Any]]):
+    """Events in the order of their arrival; ``received`` is the callback to give to :meth:`Transport.open`."""
+
+    def received(self, event: str, payload: object) -> None:
+        self.append((event, payload))
+
+    @property
+    def names(self) -> list[str]:
+        return [event for event, _ in self]
+
+
+@asynccontextmanager
+async def transport(ca_file: Path | None = None) -> AsyncIterator[Transport]:
+    """A transport; after it neither a task nor an entry in the library's lists of clients is left."""
+    before = asyncio.all_tasks()
+    made = await Transport.create(ca_file=ca_file, connect_timeout=5.0)
+    try:
+        yield made
+    finally:
+        await made.close()
+        await eventually(lambda: not _library_tasks(before))
+        assert base_client.connected_clients == []
+
+
+def _library_tasks(before: set[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() - before if "engineio" in repr(task) or "socketio" in repr(task)]
+
+
+async def connect(
+    made: Transport,
+    server: Gateway | str,
+    events: Received | None = None,
+    *,
+    namespace: str = "/ws",
+    timeout: float = 5.0,
+    **target: Any,
+) -> Socket:
+    """Open a socket of :data:`AGENT` with :data:`TOKEN`."""
+    url = server if isinstance(server, str) else server.url
+    events = Received() if events is None else events
+    return await made.open(
+        Target(url=url, namespace=namespace, **target), TOKEN, agent_id=AGENT, on_event=events.received, timeout=timeout
+    )
+
+
+def open_files() -> int:
+    """How many file descriptors this process holds."""
+    return psutil.Process().num_fds()

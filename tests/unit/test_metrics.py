@@ -1,0 +1,252 @@
+"""The figures: names and labels of the contract, bounded series, and nothing left of an agent that is gone."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_plain
+
+from supervisor.handler import Usage
+from supervisor.metrics import MAX_LABEL_CHARS, Metrics
+from supervisor.states import AgentState
+from supervisor.status import InboxCounts
+
+CONTRACT = {
+    "supervisor_agents": {"state"},
+    "supervisor_connection_attempts_total": {"outcome"},
+    "supervisor_disconnects_total": {"reason"},
+    "supervisor_auth_refreshes_total": {"outcome"},
+    "supervisor_messages_received_total": {"handler"},
+    "supervisor_messages_handled_total": {"handler", "outcome"},
+    "supervisor_messages_dropped_total": {"reason"},
+    "supervisor_message_queue_seconds_count": {"handler"},
+    "supervisor_message_handle_seconds_count": {"handler", "outcome"},
+    "supervisor_message_latency_seconds_count": {"handler"},
+    "supervisor_inbox_messages": {"state"},
+    "supervisor_inbox_oldest_seconds": set(),
+    "supervisor_sends_total": {"outcome"},
+    "supervisor_send_ack_seconds_count": set(),
+    "supervisor_llm_tokens_total": {"handler", "model", "type"},
+    "supervisor_journal_commit_seconds_count": set(),
+    "supervisor_event_loop_lag_seconds_count": set(),
+    "supervisor_build_info": {"version", "python"},
+    "supervisor_agent_up": {"agent"},
+    "supervisor_agent_llm_tokens_total": {"agent", "type"},
+    "supervisor_agent_inbox_messages": {"agent"},
+    "supervisor_agent_auth_expiry_timestamp_seconds": {"agent"},
+    "gen_ai_client_token_usage_count": {"gen_ai_request_model", "gen_ai_token_type"},
+}
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    text = metrics.render("")[0].decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in parse_plain(text)
+        for sample in family.samples
+    }
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return samples(metrics).get((name, frozenset(labels.items())))
+
+
+def label_values(metrics: Metrics, name: str, label: str) -> set[str]:
+    return {dict(labels)[label] for found, labels in samples(metrics) if found == name}
+
+
+def busy_metrics() -> Metrics:
+    metrics = Metrics()
+    metrics.agent_state("a1", None, AgentState.ONLINE)
+    metrics.auth_expiry("a1", 2e9)
+    metrics.connection_attempt("online")
+    metrics.disconnected("transport error")
+    metrics.auth_refreshed("ok")
+    metrics.received("echo")
+    metrics.queued("echo", 0.01)
+    metrics.handled("echo", "done", 0.2)
+    metrics.answered("echo", 0.3)
+    metrics.dropped("duplicate", 2)
+    metrics.sent("acked", 0.02)
+    metrics.tokens("a1", "echo", Usage(12, 30, "gpt-4o", 4))
+    metrics.committed(0.001, 3)
+    metrics.loop_lag(0.002)
+    metrics.bind_inbox(lambda: {"a1": InboxCounts(2, 1, 4)}, lambda: 7.5)
+    return metrics
+
+
+def test_every_series_of_the_contract_is_there_with_its_labels() -> None:
+    labels = {name: {key for key, _ in pairs} for name, pairs in samples(busy_metrics())}
+    assert {name: labels.get(name) for name in CONTRACT} == CONTRACT
+    assert "process_open_fds" in labels
+    assert not [name for name in labels if name.endswith("_created")]
+
+
+def test_no_histogram_names_an_agent() -> None:
+    for name, labels in samples(busy_metrics()):
+        assert not (name.endswith("_bucket") and "agent" in dict(labels)), name
+
+
+def test_openmetrics_is_given_to_those_who_ask_and_text_to_all_others() -> None:
+    metrics = busy_metrics()
+    for accept in ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2", "application/openmetrics-text"):
+        body, content_type = metrics.render(accept)
+        assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+        assert body.count(b"# EOF") == 1
+        families = list(parse_openmetrics(body.decode()))  # type: ignore[no-untyped-call]
+        assert "supervisor_messages_received" in {family.name for family in families}
+    for accept in ("", "*/*", "text/plain;version=banana", "\x00,;=;"):
+        assert metrics.render(accept)[1].startswith("text/plain; version=0.0.4")
+
+
+def test_the_slices_are_the_answer() -> None:
+    metrics = busy_metrics()
+    pieces, _ = metrics.slices("")
+    sliced = b"".join(pieces)
+    volatile = re.compile(rb"process_.*")
+    assert volatile.sub(b"", sliced) == volatile.sub(b"", metrics.render("")[0])
+
+
+def test_states_are_all_present_and_follow_the_agents() -> None:
+    metrics = Metrics()
+    assert {value(metrics, "supervisor_agents", state=state) for state in AgentState} == {0.0}
+    metrics.agent_state("a1", None, AgentState.AUTHENTICATING)
+    metrics.agent_state("a2", None, AgentState.AUTHENTICATING)
+    metrics.agent_state("a1", AgentState.AUTHENTICATING, AgentState.ONLINE)
+    assert value(metrics, "supervisor_agents", state="authenticating") == 1
+    assert value(metrics, "supervisor_agents", state="online") == 1
+    assert value(metrics, "supervisor_agent_up", agent="a1") == 1
+    assert value(metrics, "supervisor_agent_up", agent="a2") == 0
+
+
+def test_an_agent_that_is_gone_leaves_no_series() -> None:
+    metrics = busy_metrics()
+    assert "a1" in metrics.render("")[0].decode()
+    metrics.agent_state("a1", AgentState.ONLINE, None)
+    metrics.agent_removed("a1")
+    assert 'agent="a1"' not in metrics.render("")[0].decode()
+    assert value(metrics, "supervisor_agents", state="online") == 0
+    # What comes late does not bring it back.
+    metrics.auth_expiry("a1", 2e9)
+    metrics.tokens("a1", "echo", Usage(1, 1))
+    assert 'agent="a1"' not in metrics.render("")[0].decode()
+    assert value(metrics, "supervisor_agent_llm_tokens_total", agent="_other", type="input") == 1
+
+
+def test_agents_past_the_limit_share_a_series() -> None:
+    metrics = Metrics(agent_limit=2)
+    for number in range(5):
+        metrics.agent_state(f"a{number}", None, AgentState.ONLINE if number != 3 else AgentState.BACKOFF)
+        metrics.auth_expiry(f"a{number}", 1000.0 + number)
+        metrics.tokens(f"a{number}", "echo", Usage(10, 1))
+    metrics.bind_inbox(lambda: {f"a{number}": InboxCounts(number, 1, 0) for number in range(5)}, lambda: 0.0)
+    assert label_values(metrics, "supervisor_agent_up", "agent") == {"a0", "a1", "_other"}
+    assert value(metrics, "supervisor_agent_up", agent="_other") == 2
+    assert value(metrics, "supervisor_agent_auth_expiry_timestamp_seconds", agent="_other") == 1002
+    assert value(metrics, "supervisor_agent_llm_tokens_total", agent="_other", type="input") == 30
+    assert value(metrics, "supervisor_agent_inbox_messages", agent="_other") == 2 + 3 + 4 + 3
+    assert value(metrics, "supervisor_agents", state="online") == 4
+
+
+def test_a_place_that_becomes_free_goes_to_the_next_new_agent() -> None:
+    metrics = Metrics(agent_limit=1)
+    metrics.agent_state("a0", None, AgentState.ONLINE)
+    metrics.agent_state("a1", None, AgentState.ONLINE)
+    metrics.agent_removed("a0")
+    metrics.agent_state("a2", None, AgentState.ONLINE)
+    assert label_values(metrics, "supervisor_agent_up", "agent") == {"a2", "_other"}
+
+
+def test_the_inbox_is_read_when_somebody_looks() -> None:
+    metrics = Metrics()
+    metrics.agent_state("a1", None, AgentState.ONLINE)
+    counts = {"a1": InboxCounts(1, 0, 0), "gone": InboxCounts(5, 0, 1)}
+    metrics.bind_inbox(lambda: counts, lambda: 12.5)
+    assert value(metrics, "supervisor_inbox_messages", state="available") == 6
+    assert value(metrics, "supervisor_inbox_messages", state="dead") == 1
+    assert value(metrics, "supervisor_agent_inbox_messages", agent="a1") == 1
+    assert value(metrics, "supervisor_inbox_oldest_seconds") == 12.5
+    assert label_values(metrics, "supervisor_agent_inbox_messages", "agent") == {"a1"}
+    counts["a1"] = InboxCounts(0, 3, 0)
+    assert value(metrics, "supervisor_agent_inbox_messages", agent="a1") == 3
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "label"),
+    [
+        ("disconnected", "supervisor_disconnects_total", "reason"),
+        ("dropped", "supervisor_messages_dropped_total", "reason"),
+        ("connection_attempt", "supervisor_connection_attempts_total", "outcome"),
+        ("sent", "supervisor_sends_total", "outcome"),
+        ("received", "supervisor_messages_received_total", "handler"),
+    ],
+)
+def test_words_from_outside_cannot_make_series_without_end(verb: str, name: str, label: str) -> None:
+    metrics = Metrics()
+    for number in range(3000):
+        getattr(metrics, verb)(f"error {number}: " + "x" * 500)
+    values = label_values(metrics, name, label)
+    assert len(values) <= 101
+    assert "_other" in values
+    assert max(map(len, values)) <= MAX_LABEL_CHARS
+    total = sum(count for (found, _), count in samples(metrics).items() if found == name)
+    assert total == 3000
+
+
+def test_models_cannot_make_series_without_end() -> None:
+    metrics = Metrics()
+    for number in range(500):
+        metrics.tokens("a", "echo", Usage(1, 1, f"model-{number}"))
+    assert len(label_values(metrics, "supervisor_llm_tokens_total", "model")) == 51
+    assert len(label_values(metrics, "gen_ai_client_token_usage_count", "gen_ai_request_model")) == 51
+
+
+def test_odd_words_become_fit_labels() -> None:
+    metrics = Metrics()
+    for reason in ('a"b\nc\\', "", "   ", "transport error", "Größe"):
+        metrics.disconnected(reason)
+    assert label_values(metrics, "supervisor_disconnects_total", "reason") == {
+        "a_b_c",
+        "unknown",
+        "transport_error",
+        "Gr_e",
+    }
+
+
+def test_usage_is_counted_by_type_and_what_makes_no_sense_is_left_out() -> None:
+    metrics = Metrics()
+    metrics.agent_state("a1", None, AgentState.ONLINE)
+    metrics.tokens("a1", "echo", Usage(100, 20, "m", 40))
+    metrics.tokens("a1", "echo", Usage(-5, 0, "m"))
+    metrics.tokens("a1", "echo", Usage(math.nan, math.inf, "m"))  # type: ignore[arg-type]
+    metrics.tokens("a1", "echo", Usage("many", None, "m"))  # type: ignore[arg-type]
+    assert value(metrics, "supervisor_llm_tokens_total", handler="echo", model="m", type="input") == 100
+    assert value(metrics, "supervisor_llm_tokens_total", handler="echo", model="m", type="output") == 20
+    assert value(metrics, "supervisor_llm_tokens_total", handler="echo", model="m", type="cached") == 40
+    assert value(metrics, "supervisor_agent_llm_tokens_total", agent="a1", type="input") == 100
+    count = value(metrics, "gen_ai_client_token_usage_count", gen_ai_request_model="m", gen_ai_token_type="input")
+    assert count == 1
+
+
+def test_a_clock_that_steps_back_does_no_harm() -> None:
+    metrics = Metrics()
+    metrics.answered("echo", -3600.0)
+    metrics.queued("echo", -1.0)
+    assert value(metrics, "supervisor_message_latency_seconds_sum", handler="echo") == 0
+    assert value(metrics, "supervisor_message_queue_seconds_bucket", handler="echo", le="0.005") == 1
+
+
+def test_an_unacknowledged_send_has_no_ack_time() -> None:
+    metrics = Metrics()
+    metrics.sent("timeout")
+    assert value(metrics, "supervisor_sends_total", outcome="timeout") == 1
+    assert value(metrics, "supervisor_send_ack_seconds_count") == 0
+
+
+def test_two_supervisors_in_one_process_keep_their_figures_apart() -> None:
+    one, two = Metrics(), Metrics()
+    one.received("echo")
+    assert value(two, "supervisor_messages_received_total", handler="echo") is None
