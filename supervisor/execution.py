@@ -198,7 +198,7 @@ class Run:
         """Run the handler to its end. A single answer is held back for :meth:`finish`, parts are sent as they come."""
         if not self.row.fresh:
             # A reply that an earlier attempt put into the outbox is sent from there, not made again (DESIGN §4).
-            self._made = frozenset(await self._journal.reply_parts(self.row.id))
+            self._made = frozenset(reply.part for reply in await self._journal.replies(self.row.id))
         context = MessageContext(self._agent, self.row, self._clock.now() + limit, self._send_now)
         self._context = context
         self.row.fresh = False

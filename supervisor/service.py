@@ -95,7 +95,7 @@ class Service:
         )
         undo: list[Callable[[], Coroutine[Any, Any, None]]] = []
         try:
-            lock = LockInfo(admin_url=f"http://{settings.admin_host}:{settings.admin_port}")
+            lock = LockInfo(address=f"http://{settings.admin_host}:{settings.admin_port}")
             registry = await Registry.open(
                 settings.registry_url, synchronous=settings.synchronous, upgrade=True, lock=lock, clock=clock
             )
@@ -158,7 +158,7 @@ class Service:
 
     async def _begin(self) -> None:
         await self._admin.start()
-        await self.registry.set_admin_url(self._admin.url)
+        self.registry.announce(LockInfo(address=self._admin.url))
         self.metrics.bind_inbox(self.fleet.inbox, self.oldest_seconds)
         rescued = await self.registry.journal.rescue()
         await self.fleet.reconcile()
@@ -234,12 +234,14 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, signals.put_nowait, number)
         service = await cls.start(settings)
-        told = asyncio.ensure_future(signals.get())
-        await asyncio.wait([told, service._failed], return_when=asyncio.FIRST_COMPLETED)
+        told: asyncio.Future[int] = asyncio.ensure_future(signals.get())
+        over: list[asyncio.Future[Any]] = [told, service._failed]
+        await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
         drained = asyncio.ensure_future(service.stop())
         if told.done():
             told = asyncio.ensure_future(signals.get())
-        await asyncio.wait([drained, told], return_when=asyncio.FIRST_COMPLETED)
+        over = [drained, told]
+        await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
         clean = drained.done() and drained.result() and not service._failed.done()
         if not drained.done():
             service._log.warning("stopping_at_once", reason="second signal")

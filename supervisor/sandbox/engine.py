@@ -9,7 +9,7 @@ once per loop turn. Long polling and the upgrade from it stay with the library.
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import engineio
 from engineio import async_socket, exceptions, packet
@@ -25,7 +25,7 @@ _BROADCAST_TICK_SECONDS = 0.02
 
 
 def encode_text_frame(text: str) -> bytes:
-    """``text`` as one unmasked WebSocket frame; the same bytes do for every socket, since no extension is negotiated."""
+    """``text`` as one unmasked WebSocket frame; the same bytes do for every socket, as no extension is negotiated."""
     return Frame(Opcode.TEXT, text.encode()).serialize(mask=False, extensions=[])
 
 
@@ -37,7 +37,8 @@ class WireProtocol(WebSocketsSansIOProtocol):
         self._outbox: list[bytes] = []
         self._flush_due: asyncio.Handle | None = None
         self._sink: Callable[[str | bytes], None] | None = None
-        self._lost_bytes = False
+        #: Whether packets vanished here; such a socket is reset when the hang is over.
+        self.tainted = False
         #: Whether packets to and from this socket vanish; set by the socket's owner, asked for every chunk.
         self.hung: Callable[[], bool] = bool
 
@@ -45,7 +46,7 @@ class WireProtocol(WebSocketsSansIOProtocol):
         """As uvicorn does, and put the protocol where the application finds it."""
         super().handle_connect(event)
         if hasattr(self, "scope"):
-            self.scope["extensions"][WIRE] = self  # type: ignore[index]
+            cast("dict[str, Any]", self.scope["extensions"])[WIRE] = self
 
     def attach(self, sink: Callable[[str | bytes], None]) -> None:
         """Hand every inbound frame to ``sink`` from now on, those that wait already included."""
@@ -76,13 +77,19 @@ class WireProtocol(WebSocketsSansIOProtocol):
         """Write what was gathered; a no-op once the socket is going down."""
         self._flush_due = None
         frames, self._outbox = self._outbox, []
-        if frames and not self.close_sent and not self.transport.is_closing() and not self.hung():
+        if not frames or self.close_sent or self.transport.is_closing():
+            return
+        if self.hung():
+            self.tainted = True
+        else:
             self.transport.write(b"".join(frames))
 
     def close(self, code: int = 1000) -> None:
         """Close the WebSocket; what was written before goes out first."""
         self.flush()
-        if self.close_sent or self.transport.is_closing() or self.hung():
+        if self.hung():
+            self.tainted = True
+        if self.close_sent or self.transport.is_closing() or self.tainted:
             return
         self.conn.send_close(code)
         self.transport.write(b"".join(self.conn.data_to_send()))
@@ -96,10 +103,10 @@ class WireProtocol(WebSocketsSansIOProtocol):
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """As uvicorn does, unless the socket hangs: then the bytes vanish, and the connection with them when it heals."""
+        """As uvicorn does, unless the socket hangs: then the bytes vanish."""
         if self.hung():
-            self._lost_bytes = True
-        elif self._lost_bytes:
+            self.tainted = True
+        elif self.tainted:
             self.abort()
         else:
             super().data_received(data)
@@ -135,6 +142,9 @@ class EngineSocket(async_socket.AsyncSocket):
     def __init__(self, server: "EngineServer", sid: str) -> None:
         super().__init__(server, sid)
         self.wire: WireProtocol | None = None
+        self.last_ping: float | None = None
+        self.connected: bool = False
+        self.closed: bool = False
         self._writing = False
         self._loop = asyncio.get_running_loop()
         self._heartbeat: asyncio.TimerHandle | None = None
@@ -143,28 +153,28 @@ class EngineSocket(async_socket.AsyncSocket):
 
     def post(self, text: str) -> None:
         """Send an Engine.IO packet in its text form, in order, without waiting."""
-        if self.closed or self.hung():
+        if self.closed:
             return
         if self._writing and self.wire is not None:
             self.wire.write(encode_text_frame(text))
-        else:
+        elif not self.hung():
             self.queue.put_nowait(packet.Packet(int(text[0]), data=text[1:]))
 
     def post_binary(self, data: bytes) -> None:
         """Send a binary attachment or any bytes, in order, without waiting."""
-        if self.closed or self.hung():
+        if self.closed:
             return
         if self._writing and self.wire is not None:
             self.wire.write(Frame(Opcode.BINARY, data).serialize(mask=False, extensions=[]))
-        else:
+        elif not self.hung():
             self.queue.put_nowait(packet.Packet(packet.MESSAGE, data=data))
 
     def post_broadcast(self, text: str, frame: bytes, *, lazily: bool) -> None:
         """Send ``text``, already encoded as ``frame`` for WebSockets."""
-        if self.closed or self.hung():
+        if self.closed:
             return
         if not (self._writing and self.wire is not None):
-            self.queue.put_nowait(packet.Packet(int(text[0]), data=text[1:]))
+            self.post(text)
         elif lazily:
             self.wire.write_lazily(frame)
         else:
@@ -229,7 +239,8 @@ class EngineSocket(async_socket.AsyncSocket):
 
     async def _websocket_handler(self, ws: Any) -> None:
         """Serve the WebSocket until it closes; a polling session is upgraded first."""
-        assert self.wire is not None
+        if self.wire is None:
+            raise RuntimeError("the sandbox's Engine.IO needs the sandbox's WebSocket protocol")
         if self.connected:
             if not await self._upgrade(ws):
                 return

@@ -6,7 +6,8 @@ happen; they hold no state of their own. RELIABILITY.md lists what the switches 
 """
 
 from collections import Counter
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -67,7 +68,7 @@ class NoPresence(Fault):
 class DropAcks(Fault):
     """Acks of these ``events`` are lost; with ``confirmations`` the ``message:sent`` / ``message:error`` too."""
 
-    events: list[str] = ["message:send"]
+    events: list[str] = msgspec.field(default_factory=lambda: ["message:send"])
     confirmations: bool = False
 
 
@@ -97,7 +98,7 @@ class RefuseSends(Fault):
 
 
 class CutSends(Fault):
-    """The connection is reset when a ``message:send`` arrives: before it is stored, or after and unacknowledged (R9)."""
+    """The connection is reset on a ``message:send``: before it is stored, or after and unacknowledged (R9)."""
 
     when: Literal["before_store", "after_store"] = "after_store"
 
@@ -136,8 +137,9 @@ class UnknownFaultError(LookupError):
 class Faults:
     """The switchboard; all switches are off at first."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_change: Callable[[], None] = lambda: None) -> None:
         self._active: dict[type[Fault], Fault] = {}
+        self._on_change = on_change
         #: How often each switch has struck since the sandbox was made.
         self.struck: Counter[str] = Counter()
 
@@ -146,19 +148,20 @@ class Faults:
         if isinstance(fault, Handshake) and fault.agents is not None:
             raise ValueError("handshake cannot choose agents: nobody has said who they are yet")
         self._active[type(fault)] = fault
+        self._on_change()
 
     def clear(self, *switches: type[Fault]) -> None:
         """Switch these off; without any, all."""
         for switch in switches or tuple(self._active):
             self._active.pop(switch, None)
+        self._on_change()
 
     def get(self, switch: type[_F], agent_id: str | None = None) -> _F | None:
         """The switch when it is on and concerns the agent; does not count as a strike."""
         fault = self._active.get(switch)
         if fault is None or not fault.concerns(agent_id):
             return None
-        assert isinstance(fault, switch)
-        return fault
+        return cast("_F", fault)
 
     def strike(self, switch: type[_F], agent_id: str | None = None) -> _F | None:
         """As :meth:`get`, but counts: the last of ``times`` switches it off."""
@@ -301,5 +304,3 @@ def name_of(switch: type[Fault]) -> str:
 def switch_names() -> tuple[str, ...]:
     """All switches' names."""
     return tuple(_SWITCHES)
-
-

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeVar
 
-from supervisor.sandbox.ids import new_object_id, timestamp
+from supervisor.sandbox.ids import new_object_id
 from supervisor.sandbox.tokens import IdentityKind
 
 AgentStatus = Literal["active", "inactive", "suspended", "deleted"]
@@ -79,6 +79,25 @@ class Event:
     at: float
     agent_id: str | None
     fields: dict[str, Any]
+
+
+@dataclass(slots=True)
+class TokenRequest:
+    """One request to the token endpoint; ``status`` stays None when it was never answered."""
+
+    agent_id: str
+    at: float
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectAttempt:
+    """One namespace CONNECT; ``outcome`` is accepted, refused, invalid namespace, or the fault that struck it."""
+
+    agent_id: str | None
+    namespace: str
+    at: float
+    outcome: str
 
 
 class Subscription:
@@ -155,6 +174,8 @@ class PlatformState:
         self.agents: dict[str, Agent] = {}
         self.conversations: dict[str, Conversation] = {}
         self.log = EventLog()
+        self.token_requests: list[TokenRequest] = []
+        self.connects: list[ConnectAttempt] = []
         self._message_ids: set[str] = set()
         self._v1_conversation: dict[str, str] = {}
         self._v2_conversation: dict[tuple[str, str], str] = {}
@@ -174,9 +195,9 @@ class PlatformState:
             self._v2_conversation[agent_id, user_id] = conversation_id
         return self.conversations[conversation_id]
 
-    def new_conversation(self, agent_id: str, user_id: str) -> Conversation:
-        """v2: one more conversation of a user with an agent."""
-        return self.conversations[self._new_conversation(agent_id, user_id)]
+    def renew_pair_conversation(self, agent_id: str, user_id: str) -> None:
+        """v2: begin one more conversation of a user with an agent; the next ``agent:connect`` leads to it."""
+        self._v2_conversation[agent_id, user_id] = self._new_conversation(agent_id, user_id)
 
     def conversation_agent(self, conversation_id: str) -> str | None:
         """Whose conversation it is."""
@@ -196,6 +217,11 @@ class PlatformState:
             message=message,
         )
 
+    def note_connect(self, agent_id: str | None, namespace: str, outcome: str) -> None:
+        """Record a namespace CONNECT."""
+        self.connects.append(ConnectAttempt(agent_id=agent_id, namespace=namespace, at=time.time(), outcome=outcome))
+        self.log.add("connect", agent_id, namespace=namespace, outcome=outcome)
+
     def has_message(self, message_id: str) -> bool:
         """Whether the id is taken (PROTOCOL.md §4, ``E11000``)."""
         return message_id in self._message_ids
@@ -204,8 +230,3 @@ class PlatformState:
         conversation = Conversation(id=new_object_id(), agent_id=agent_id, user_id=user_id)
         self.conversations[conversation.id] = conversation
         return conversation.id
-
-
-def now() -> str:
-    """The current time as the platform writes it."""
-    return timestamp()

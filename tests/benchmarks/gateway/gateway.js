@@ -1,6 +1,6 @@
 "use strict";
 /**
- * The gateway that every client is measured against: `node gateway.js [--tls KEY.pem CERT.pem]`.
+ * The gateway that every client is measured against: `node gateway.js PING_SECONDS [KEY.pem CERT.pem]`.
  *
  * It listens on a free port of the loopback and is told what to do by lines of JSON on stdin, `{"id", "command", …}`;
  * each is answered on stdout by `{"id", …}` or `{"id", "error"}`. It ends when its stdin does.
@@ -174,7 +174,7 @@ const COMMANDS = {
     await until(platform, () => platform.sockets.length === 0, timeoutMs, what);
     return {};
   },
-  // Every client has read, on every socket, all that was sent before.
+  // Every client has read, on every socket, all that was sent before; a socket that is lost meanwhile does not count.
   barrier: async (platform, { timeoutMs }) => {
     let left = platform.sockets.length;
     const passed = () => {
@@ -202,12 +202,17 @@ async function obey(platform, line) {
 }
 
 function main() {
-  const [flag, key, cert] = process.argv.slice(2);
-  const secure = flag === "--tls";
-  const server = secure
+  const [pingSeconds, key, cert] = process.argv.slice(2);
+  const server = key
     ? https.createServer({ key: fs.readFileSync(key), cert: fs.readFileSync(cert) })
     : http.createServer();
-  const io = new Server(server, { path: "/socket.io", maxHttpBufferSize: 1_000_000, connectTimeout: 120_000 });
+  const io = new Server(server, {
+    path: "/socket.io",
+    maxHttpBufferSize: 1_000_000,
+    connectTimeout: 120_000,
+    pingInterval: pingSeconds * 1000,
+    pingTimeout: pingSeconds * 800, // the platform's own proportion, 25 s to 20 s
+  });
   const platform = new Platform(io);
   server.on("request", (request, response) => serveHttp(platform, request, response));
   server.listen({ port: 0, host: HOST, backlog: BACKLOG }, () => print({ port: server.address().port }));

@@ -140,6 +140,7 @@ class Platform {
     const times = this.times.get(agentId);
     times.presenceNs = nowNs();
     confirmRead(socket, () => {
+      if (!socket.connected) return;
       times.onlineNs = nowNs();
       this.online.set(agentId, socket);
       this.onChange();
@@ -205,10 +206,16 @@ class Platform {
 
 /**
  * Call `done` when the client has read everything sent to it so far: an Engine.IO ping goes out behind it, and a client
- * reads its frames in order.
+ * reads its frames in order. A connection that is lost before has nothing more to read.
  */
 function confirmRead(socket, done) {
-  socket.conn.once("heartbeat", done);
+  const settle = () => {
+    socket.conn.off("heartbeat", settle);
+    socket.off("disconnect", settle);
+    done();
+  };
+  socket.conn.on("heartbeat", settle);
+  socket.on("disconnect", settle);
   socket.conn.sendPacket("ping");
 }
 

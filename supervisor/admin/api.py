@@ -1,0 +1,217 @@
+"""The routes: thin, over :class:`supervisor.admin.interface.AdminService`; bad input never is a 500."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from supervisor import __version__
+from supervisor.admin.guard import Guard
+from supervisor.admin.interface import AdminService
+from supervisor.errors import AgentNotFoundError, ConfigurationError, SupervisorError
+from supervisor.logs import get_logger, mask
+from supervisor.status import AgentStatus, Overview
+
+_STATIC: Final = Path(__file__).parent / "static"
+_PAGES: Final = {"/": "console.html", "/docs": "docs.html"}
+_TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_log = get_logger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What every refused request answers."""
+
+    error: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Readiness:
+    """Whether the supervisor does its work, and what keeps it from it."""
+
+    ready: bool
+    problems: tuple[str, ...]
+
+
+class AgentAction(StrEnum):
+    """What can be asked of an agent."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    RELOAD = "reload"
+
+
+_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    401: {"model": Problem, "description": "The token is missing or wrong"},
+    403: {"model": Problem, "description": "Not from here"},
+}
+_NOT_FOUND: Final[dict[int | str, dict[str, Any]]] = {
+    404: {"model": Problem, "description": "No such agent"},
+    422: {"model": Problem, "description": "No such action, or a malformed id"},
+}
+
+
+def build_app(service: AdminService) -> FastAPI:
+    """The admin app over ``service``."""
+    app = FastAPI(
+        title="AIWM agent supervisor",
+        version=__version__,
+        description="State, health and control of a fleet of agents.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    _health(app, service)
+    _agents(app, service)
+    _static(app)
+    _errors(app)
+    app.add_middleware(Guard, settings=service.settings, public_page=(_STATIC / _PAGES["/"]).read_bytes())
+    return app
+
+
+def _json(value: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def _shown(status: AgentStatus) -> AgentStatus:
+    return dataclasses.replace(status, settings=mask(status.settings)) if status.settings else status
+
+
+def _health(app: FastAPI, service: AdminService) -> None:
+    @app.get("/livez", tags=["health"], summary="Whether the process and its event loop live")
+    async def livez() -> Response:
+        return _json({"alive": True})
+
+    @app.get(
+        "/readyz",
+        tags=["health"],
+        summary="Whether the supervisor does its work",
+        response_model=Readiness,
+        responses={503: {"model": Readiness, "description": "Not ready; problems says why"}},
+    )
+    async def readyz() -> Response:
+        problems = service.problems()
+        status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
+        return _json(Readiness(ready=not problems, problems=problems), status)
+
+    @app.get("/metrics", tags=["health"], summary="Figures for Prometheus, as text or OpenMetrics")
+    async def metrics(request: Request) -> Response:
+        pieces, content_type = service.metrics.slices(request.headers.get("accept", ""))
+        body = bytearray()
+        for piece in pieces:
+            body += piece
+            # A fleet's figures take a while to write: let messages pass in between.
+            await asyncio.sleep(0)
+        return Response(bytes(body), headers={"content-type": content_type})
+
+    @app.get(
+        "/api/v1/status",
+        tags=["supervisor"],
+        summary="The whole supervisor in a few figures",
+        response_model=Overview,
+        responses=_ERRORS,
+    )
+    async def overview() -> Response:
+        return _json(service.overview())
+
+
+def _agents(app: FastAPI, service: AdminService) -> None:
+    actions: dict[AgentAction, Callable[[str], Awaitable[None]]] = {
+        AgentAction.PAUSE: service.pause,
+        AgentAction.RESUME: service.resume,
+        AgentAction.RELOAD: service.reload,
+    }
+
+    @app.get(
+        "/api/v1/agents",
+        tags=["agents"],
+        summary="Every agent",
+        response_model=list[AgentStatus],
+        responses=_ERRORS,
+    )
+    async def agents() -> Response:
+        return _json([_shown(status) for status in service.statuses()])
+
+    @app.get(
+        "/api/v1/agents/{agent_id}",
+        tags=["agents"],
+        summary="One agent",
+        response_model=AgentStatus,
+        responses=_ERRORS | _NOT_FOUND,
+    )
+    async def agent(agent_id: str) -> Response:
+        return _json(_shown(service.status(agent_id)))
+
+    @app.post(
+        "/api/v1/agents/{agent_id}/{action}",
+        tags=["agents"],
+        summary="Pause, resume or reload an agent; answers with the agent as it is then",
+        response_model=AgentStatus,
+        responses=_ERRORS | _NOT_FOUND,
+    )
+    async def act(agent_id: str, action: AgentAction) -> Response:
+        service.status(agent_id)
+        await actions[action](agent_id)
+        return _json(_shown(service.status(agent_id)))
+
+
+def _static(app: FastAPI) -> None:
+    for file in sorted(_STATIC.iterdir()):
+        paths = [path for path, name in _PAGES.items() if name == file.name] or [f"/static/{file.name}"]
+        for path in (*paths, "/favicon.ico") if file.name == "favicon.svg" else paths:
+            app.add_api_route(path, _file(file), methods=["GET", "HEAD"], include_in_schema=False)
+
+
+def _file(file: Path) -> Callable[[], Awaitable[Response]]:
+    content, media_type = file.read_bytes(), _TYPES[file.suffix]
+
+    async def serve() -> Response:
+        return Response(content, headers={"content-type": media_type})
+
+    return serve
+
+
+def _errors(app: FastAPI) -> None:
+    async def expected(_request: Request, error: Exception) -> Response:
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+        if isinstance(error, AgentNotFoundError):
+            status = HTTPStatus.NOT_FOUND
+        elif isinstance(error, ConfigurationError):
+            status = HTTPStatus.BAD_REQUEST
+        return _json(Problem(str(error)), status)
+
+    async def http(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101  registered for this class only
+        answer = _json(Problem(str(error.detail)), HTTPStatus(error.status_code))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    async def invalid(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101  registered for this class only
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return _json(Problem(f"{where}: {first['msg']}"), HTTPStatus.UNPROCESSABLE_ENTITY)
+
+    async def defect(request: Request, error: Exception) -> Response:
+        _log.error("admin request failed", path=request.url.path, exc_info=error)
+        return _json(Problem("internal error; see the log"), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    app.add_exception_handler(SupervisorError, expected)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, defect)

@@ -1,0 +1,182 @@
+"""Who may ask the admin server what: tokens, browsers' tricks, sizes, and headers that keep browsers strict."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import SecretStr
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from supervisor.settings import LOOPBACK, Settings
+
+MAX_BODY_BYTES: Final = 1 << 20
+_BODY_SECONDS: Final = 10.0
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_CSP: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS: Final = tuple(
+    (name.encode(), value.encode())
+    for name, value in {
+        "content-security-policy": _CSP,
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",
+        "referrer-policy": "no-referrer",
+        "cross-origin-resource-policy": "same-origin",
+        "cache-control": "no-store",
+    }.items()
+)
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: HTTPStatus, error: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(error)
+        self.status = status
+        self.error = error
+        self.headers = headers
+
+
+class Guard:
+    """ASGI middleware before everything else.
+
+    With a token, the API and the console ask for it. Without one only this machine may ask, so a page from elsewhere
+    that the operator's browser shows must not: it is told by the name it calls us (DNS rebinding), or by its origin.
+
+    Args:
+        app: what is guarded.
+        settings: where we listen, and the tokens.
+        public_page: the console's HTML; a browser that has no token yet gets it with the 401 and asks for one.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, public_page: bytes) -> None:
+        self._app = app
+        self._page = public_page
+        self._admin_token = _token(settings.admin_token)
+        self._metrics_token = _token(settings.metrics_token)
+        self._local_only = self._admin_token is None and settings.admin_host in LOOPBACK
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        strict = _with_headers(send)
+        try:
+            headers = _headers(scope["headers"])
+            self._check_browser(scope["method"], headers)
+            self._check_token(scope["path"], headers)
+            body = await _read_body(headers, receive)
+        except _RefusedError as refused:
+            await self._refuse(refused, scope, strict)
+            return
+        await self._app(scope, _replay(body, receive), strict)
+
+    def _check_browser(self, method: str, headers: dict[bytes, bytes]) -> None:
+        if not self._local_only:
+            return
+        host = headers.get(b"host", b"")
+        if _split(host).hostname not in LOOPBACK:
+            raise _RefusedError(
+                HTTPStatus.FORBIDDEN,
+                "Without SUPERVISOR_ADMIN_TOKEN only requests to localhost are answered; set one to use another name",
+            )
+        if method in _SAFE_METHODS:
+            return
+        origin = headers.get(b"origin")
+        foreign = origin is not None and _split(origin.partition(b"://")[2]).netloc.encode("latin-1") != host
+        if foreign or headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
+            raise _RefusedError(HTTPStatus.FORBIDDEN, "Requests from other sites' pages are refused")
+
+    def _check_token(self, path: str, headers: dict[bytes, bytes]) -> None:
+        if path == "/metrics":
+            wanted, name = self._metrics_token, "SUPERVISOR_METRICS_TOKEN"
+        elif path in {"/", "/api"} or path.startswith("/api/"):
+            wanted, name = self._admin_token, "SUPERVISOR_ADMIN_TOKEN"
+        else:
+            return
+        if wanted is None:
+            return
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), wanted):
+            raise _RefusedError(
+                HTTPStatus.UNAUTHORIZED,
+                f"Send the header Authorization: Bearer <{name}>",
+                (b"www-authenticate", b"Bearer"),
+            )
+
+    async def _refuse(self, refused: _RefusedError, scope: Scope, send: Send) -> None:
+        body, kind = json.dumps({"error": refused.error}).encode(), b"application/json"
+        if scope["path"] == "/" and refused.status is HTTPStatus.UNAUTHORIZED and scope["method"] in _SAFE_METHODS:
+            body, kind = self._page, b"text/html; charset=utf-8"
+        headers = [
+            (b"content-type", kind),
+            (b"content-length", str(len(body)).encode()),
+            # The rest of a body that was not read would be taken for the next request.
+            (b"connection", b"close"),
+            *refused.headers,
+        ]
+        await send({"type": "http.response.start", "status": refused.status.value, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def _token(secret: SecretStr | None) -> bytes | None:
+    return secret.get_secret_value().encode() or None if secret else None
+
+
+def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    return {name.lower(): value for name, value in raw}
+
+
+def _split(host: bytes) -> SplitResult:
+    """A Host header, or an origin without its scheme, in parts; empty when it is malformed."""
+    try:
+        return urlsplit("//" + host.decode("latin-1"))
+    except ValueError:
+        return urlsplit("")
+
+
+async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    if b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0":
+        return b""
+    too_large = _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body may have {MAX_BODY_BYTES:,} bytes")
+    if int(headers.get(b"content-length", b"0")) > MAX_BODY_BYTES:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            while True:
+                message = await receive()
+                body += message.get("body", b"")
+                if len(body) > MAX_BODY_BYTES:
+                    raise too_large
+                if message["type"] != "http.request" or not message.get("more_body"):
+                    return bytes(body)
+    except TimeoutError:
+        raise _RefusedError(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time") from None
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def _with_headers(send: Send) -> Send:
+    async def strict(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+        await send(message)
+
+    return strict

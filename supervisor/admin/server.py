@@ -1,0 +1,131 @@
+"""Serves an app on the running event loop: uvicorn without its signal handlers, its logging or its banner."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Generator
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from supervisor.errors import ConfigurationError
+
+_STOP_SECONDS: Final = 5.0
+_BACKLOG: Final = 128
+_MAX_CONNECTIONS: Final = 256
+#: What to say instead of the system's words, where it can be said better.
+_BIND_PROBLEMS: Final = {
+    errno.EADDRINUSE: "is in use, perhaps by another supervisor; stop that, or set SUPERVISOR_ADMIN_PORT "
+    "to a free port (0 takes any)",
+    errno.EACCES: "is not for this user to take; set SUPERVISOR_ADMIN_PORT to one above 1023",
+    errno.EADDRNOTAVAIL: "cannot be taken, the address is not this machine's; mend SUPERVISOR_ADMIN_HOST",
+}
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        # Signals belong to the supervisor, which drains before it stops.
+        yield
+
+
+class AdminServer:
+    """One HTTP server; ``start`` and ``stop`` may each be called more than once.
+
+    Args:
+        app: what it serves.
+        host: the address it listens on.
+        port: its port; 0 takes a free one, see :attr:`url`.
+    """
+
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+        self._app = app
+        self._host = host
+        self._port = port
+        self._socket: socket.socket | None = None
+        self._server: _Server | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine reaches it; no slash at the end."""
+        port = self._socket.getsockname()[1] if self._socket else self._port
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self._host, self._host)
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def start(self) -> None:
+        """Listen; returns once requests are answered.
+
+        Raises:
+            ConfigurationError: the address cannot be taken; says which setting to change.
+        """
+        if self._task is not None:
+            return
+        self._socket = await self._bind()
+        config = uvicorn.Config(
+            self._app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=_MAX_CONNECTIONS,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=int(_STOP_SECONDS) - 2,
+        )
+        self._server = server = _Server(config)
+        self._task = asyncio.create_task(server.serve(sockets=[self._socket]), name="admin server")
+        self._task.add_done_callback(lambda _: server.listening.set())
+        await server.listening.wait()
+        if self._task.done():
+            await self._task
+
+    async def stop(self) -> None:
+        """Stop listening, let requests under way end, close every connection."""
+        task, self._task = self._task, None
+        if task is not None and self._server is not None:
+            self._server.should_exit = True
+            done, _ = await asyncio.wait({task}, timeout=_STOP_SECONDS)
+            if not done:
+                task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    async def _bind(self) -> socket.socket:
+        where = f"Port {self._port} on {self._host}"
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(
+                self._host or None, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self._host} is no address: {error.strerror}; mend SUPERVISOR_ADMIN_HOST"
+            ) from None
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            listener.close()
+            problem = _BIND_PROBLEMS.get(error.errno or 0, f"cannot be taken: {error.strerror}")
+            raise ConfigurationError(f"{where} {problem}") from None
+        listener.setblocking(False)
+        return listener

@@ -1,0 +1,70 @@
+"""The command's tree, its global options, and the one place where its failures end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from supervisor import __version__
+from supervisor.cli import agents, demo, deployment, errors, running, status
+
+app = typer.Typer(
+    name="supervisor",
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"supervisor {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _global(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of failures.")] = False,
+    _show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Runs a fleet of AIWM chat agents from one process.
+
+    Try it, with nothing to configure: `supervisor demo`
+    """
+    errors.STATE.debug = debug
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+app.command()(running.run)
+app.command()(demo.demo)
+app.command()(running.sandbox)
+app.add_typer(agents.app, name="agents")
+app.command()(status.status)
+app.add_typer(deployment.db, name="db")
+app.add_typer(deployment.keys, name="keys")
+app.command()(deployment.config)
+
+
+def main() -> None:
+    """Run the command and exit with its code."""
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read us has had enough; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = errors.EXIT_FAILURE
+    except KeyboardInterrupt:
+        code = errors.EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001  whatever it is, the user gets a line
+        code = errors.report(error)
+    sys.exit(code or 0)

@@ -1,0 +1,376 @@
+"""The journal: inbox and outbox as the engine uses them (DESIGN §4). Every method returns after the commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from supervisor.clock import Clock
+from supervisor.errors import RegistryError
+from supervisor.protocol import InboundMessage
+from supervisor.records import JournaledMessage, NewReply, Reply
+from supervisor.registry import batch, codec, queries, sqlite
+from supervisor.registry.committer import WAITING_LIMIT, GroupCommitter
+from supervisor.registry.writer import Writer
+from supervisor.states import (
+    FINAL_MESSAGE_STATES,
+    FINAL_REPLY_STATES,
+    MESSAGE_TRANSITIONS,
+    REPLY_TRANSITIONS,
+    MessageState,
+    ReplyState,
+    check_transition,
+)
+
+T = TypeVar("T")
+
+_CLOSE_SECONDS: Final = 10.0
+
+
+class Journal:
+    """Messages and replies on disk, written in batches.
+
+    A method that changes a row compares it first: where somebody else has changed it, nothing happens and the method
+    says so. On success it brings the caller's row object up to date. A transition that ``states`` does not allow
+    raises :class:`~supervisor.states.IllegalTransitionError`. Cancelling a caller does not undo what it asked for.
+
+    While the disk refuses (full, locked, broken), operations wait in memory and are tried again; ``healthy`` is false
+    then and ``problem`` says why.
+
+    Args:
+        readers: where it reads.
+        writer: where it writes.
+        numbers: the rows' numbers, loaded.
+        path: the registry's file, for the wording of errors.
+    """
+
+    def __init__(self, readers: AsyncEngine, writer: Writer, numbers: batch.Numbers, path: Path, clock: Clock) -> None:
+        self._readers = readers
+        self._writer = writer
+        self._clock = clock
+        self._path = path
+        self._committer = GroupCommitter(writer, numbers, clock, partial(sqlite.explain, path))
+
+    # ── health ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last attempt to write succeeded."""
+        return self._committer.problem is None
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be written at the moment, in one line."""
+        return self._committer.problem
+
+    @property
+    def waiting(self) -> int:
+        """Operations in memory that are not committed yet."""
+        return self._committer.waiting
+
+    @property
+    def on_commit(self) -> Callable[[float, int], None] | None:
+        """Called on the loop after each commit with its seconds and its number of operations."""
+        return self._committer.on_commit
+
+    @on_commit.setter
+    def on_commit(self, hook: Callable[[float, int], None] | None) -> None:
+        self._committer.on_commit = hook
+
+    @property
+    def on_error(self) -> Callable[[str], None] | None:
+        """Called on the loop with one readable line for each failed attempt to write."""
+        return self._committer.on_error
+
+    @on_error.setter
+    def on_error(self, hook: Callable[[str], None] | None) -> None:
+        self._committer.on_error = hook
+
+    # ── inbox ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def add(
+        self, agent_id: str, message: InboundMessage, *, key: str, received_at: float, claim: bool
+    ) -> JournaledMessage | None:
+        """Journal a message, and when its conversation was last seen.
+
+        Args:
+            key: what de-duplication compares, within the agent.
+            received_at: seconds since the epoch.
+            claim: insert it as running, with this as its first attempt, because a handler starts at once.
+
+        Returns:
+            The row, or None for a duplicate.
+
+        Raises:
+            RegistryError: too many operations wait in memory because the disk refuses them.
+        """
+        if self._committer.waiting >= WAITING_LIMIT:
+            reason = self.problem or "the disk is too slow"
+            raise RegistryError(f"The journal is full: {WAITING_LIMIT:,} operations wait to be written; {reason}")
+        row = JournaledMessage(
+            id=0,
+            agent_id=agent_id,
+            key=key,
+            message=message,
+            state=MessageState.RUNNING if claim else MessageState.AVAILABLE,
+            attempts=1 if claim else 0,
+            received_at=received_at,
+        )
+        added: JournaledMessage | None = await self._commit(
+            batch.Add(self._future(), row=row, body=codec.encode_body(message))
+        )
+        return added
+
+    async def claim(self, row: JournaledMessage) -> bool:
+        """Available or retryable → running; the attempt is counted before it begins (DESIGN §4)."""
+        return await self._move(row, MessageState.RUNNING, attempts=row.attempts + 1, error=row.error)
+
+    async def release(self, row: JournaledMessage) -> bool:
+        """Running → available, as if it had never been claimed: a clean drain costs no attempt."""
+        return await self._move(row, MessageState.AVAILABLE, attempts=max(0, row.attempts - 1), error=row.error)
+
+    async def retry(self, row: JournaledMessage, error: str, not_before: float) -> bool:
+        """Running → retryable, to be tried again at ``not_before`` (seconds since the epoch)."""
+        return await self._move(row, MessageState.RETRYABLE, error=error, not_before=not_before)
+
+    async def settle(
+        self, row: JournaledMessage, state: MessageState, *, error: str | None = None, replies: Sequence[NewReply] = ()
+    ) -> list[Reply] | None:
+        """→ done, dead or cancelled, and the replies into the outbox, in one transaction.
+
+        Returns:
+            The replies as they are in the outbox; None when the row had been changed, and nothing was inserted.
+        """
+        if state not in FINAL_MESSAGE_STATES:
+            raise ValueError(f"{state} does not settle a message")
+        operation = self._prepare_move(row, state, attempts=row.attempts, error=error, not_before=row.not_before)
+        operation.settling = True
+        operation.settled_at = self._clock.now()
+        operation.replies = [self._put(row.agent_id, row.id, reply) for reply in replies]
+        settled: list[Reply] | None = await self._commit(operation)
+        return settled
+
+    async def replay(self, row: JournaledMessage) -> bool:
+        """Dead → available, with all its attempts again, because a person said so."""
+        check_transition(MESSAGE_TRANSITIONS, row.state, MessageState.AVAILABLE)
+        if row.state is not MessageState.DEAD:
+            raise ValueError("only a dead letter can be replayed; use release()")
+        won = await self._maintain(partial(queries.replay, row=row))
+        if won:
+            row.state, row.attempts, row.not_before = MessageState.AVAILABLE, 0, 0.0
+            row.replay += 1
+        return won
+
+    # ── outbox ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def add_reply(self, agent_id: str, inbox_id: int | None, reply: NewReply) -> Reply:
+        """A reply into the outbox, as pending; ``inbox_id`` is the message that it answers, if any."""
+        put: Reply = await self._commit(self._put(agent_id, inbox_id, reply))
+        return put
+
+    async def mark_sent(self, reply: Reply) -> None:
+        """Pending → sent, before a send that must not be repeated."""
+        await self._move_reply(reply, ReplyState.SENT, error=reply.error)
+
+    async def defer_reply(self, reply: Reply, error: str, not_before: float) -> None:
+        """A failed attempt: pending again until ``not_before`` (seconds since the epoch)."""
+        if reply.state is not ReplyState.PENDING:
+            check_transition(REPLY_TRANSITIONS, reply.state, ReplyState.PENDING)
+        operation = self._prepare_reply(reply, ReplyState.PENDING, error)
+        operation.attempts += 1
+        operation.not_before = not_before
+        await self._commit(operation)
+
+    async def settle_reply(self, reply: Reply, state: ReplyState, error: str | None = None) -> bool:
+        """→ acked, unknown or dead."""
+        if state not in FINAL_REPLY_STATES:
+            raise ValueError(f"{state} does not settle a reply")
+        return await self._move_reply(reply, state, error=error, settled_at=self._clock.now())
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def unsettled(self, agent_id: str, *, after_id: int = 0, limit: int = 1000) -> list[JournaledMessage]:
+        """Messages of an agent that are available or retryable, in order of their ids."""
+        return await self._read(partial(queries.unsettled, agent_id=agent_id, after_id=after_id, limit=limit))
+
+    async def load(self, inbox_id: int) -> JournaledMessage | None:
+        """One message of the inbox."""
+        return await self._read(partial(queries.load, inbox_id=inbox_id))
+
+    async def unsent(self, agent_id: str) -> list[Reply]:
+        """Replies of an agent that are pending or sent, in order of their ids."""
+        return await self._read(partial(queries.unsent, agent_id=agent_id))
+
+    async def replies(self, inbox_id: int) -> list[Reply]:
+        """Every reply to one message, in order of their ids."""
+        return await self._read(partial(queries.replies_of, inbox_id=inbox_id))
+
+    async def counts(self) -> dict[str, dict[MessageState, int]]:
+        """How many messages are available, retryable, running and dead, for each agent that has any."""
+        return await self._read(queries.counts)
+
+    async def seen_keys(self, agent_id: str, limit: int) -> list[str]:
+        """The newest ``limit`` message keys of an agent, oldest first."""
+        return await self._read(partial(queries.seen_keys, agent_id=agent_id, limit=limit))
+
+    async def conversations(self, agent_id: str, *, since: float, limit: int) -> list[str]:
+        """An agent's conversations seen at or after ``since`` (seconds since the epoch), most recently active first."""
+        return await self._read(partial(queries.conversations, agent_id=agent_id, since=since, limit=limit))
+
+    async def messages(
+        self,
+        *,
+        agent_id: str | None = None,
+        states: Iterable[MessageState] | None = None,
+        older_than: float | None = None,
+        limit: int = 100,
+    ) -> list[JournaledMessage]:
+        """Messages, the newest first; ``older_than`` (seconds since the epoch) compares when they were received."""
+        return await self._read(
+            partial(queries.messages, agent_id=agent_id, states=states, older_than=older_than, limit=limit)
+        )
+
+    async def history(self, agent_id: str, conversation_id: str, limit: int) -> list[tuple[str, str, float]]:
+        """The last ``limit`` messages and replies (acked or on their way) as ``(role, content, at)``, oldest first."""
+        return await self._read(
+            partial(queries.history, agent_id=agent_id, conversation_id=conversation_id, limit=limit)
+        )
+
+    # ── maintenance ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def rescue(self) -> int:
+        """At the start: everything that was running when the process died becomes available, its attempt counted."""
+        return await self._maintain(queries.rescue)
+
+    async def cancel_agent(self, agent_id: str) -> int:
+        """An agent was removed: cancel its unsettled messages, give up its replies; the number of messages."""
+        return await self._maintain(partial(queries.cancel_agent, agent_id=agent_id, now=self._clock.now()))
+
+    async def purge(self, agent_id: str, conversation_id: str | None = None) -> int:
+        """Erase everything of an agent, or of one conversation; the number of messages and replies."""
+        return await self._maintain(partial(queries.purge, agent_id=agent_id, conversation_id=conversation_id))
+
+    async def prune(self, before: float) -> int:
+        """Delete what was settled before ``before`` (seconds since the epoch), in slices of 1,000 rows.
+
+        A reply counts from its own settlement; a message stays while a reply to it is on its way.
+
+        Returns:
+            The number of messages and replies.
+        """
+        deleted = 0
+        for table in ("inbox", "outbox"):
+            last = await self._read(partial(queries.last_before, table=table, before=before))
+            position = 0
+            while position < last:
+                work = partial(queries.prune_slice, table=table, after_id=position, last_id=last, before=before)
+                some, position = await self._maintain(work)
+                deleted += some
+        return deleted
+
+    async def flush(self) -> None:
+        """Return when everything asked for so far is committed."""
+        await self._committer.flush()
+
+    async def close(self) -> None:
+        """Commit what waits, for at most 10 s; what cannot be written fails its callers. Idempotent."""
+        await self._committer.close(_CLOSE_SECONDS)
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _future(self) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().create_future()
+
+    async def _commit(self, operation: batch.Operation) -> Any:
+        self._committer.submit(operation)
+        return await operation.future
+
+    def _prepare_move(
+        self, row: JournaledMessage, state: MessageState, *, attempts: int, error: str | None, not_before: float
+    ) -> batch.Move:
+        check_transition(MESSAGE_TRANSITIONS, row.state, state)
+        return batch.Move(
+            self._future(),
+            row=row,
+            state=state,
+            attempts=attempts,
+            not_before=not_before,
+            error=codec.cut(error),
+            expected=(codec.MESSAGE_CODES[row.state], row.attempts, row.replay),
+        )
+
+    async def _move(
+        self,
+        row: JournaledMessage,
+        state: MessageState,
+        *,
+        error: str | None,
+        attempts: int | None = None,
+        not_before: float | None = None,
+    ) -> bool:
+        if state is MessageState.AVAILABLE and row.state is MessageState.DEAD:
+            raise ValueError("a dead letter becomes available through replay()")
+        won: bool = await self._commit(
+            self._prepare_move(
+                row,
+                state,
+                attempts=row.attempts if attempts is None else attempts,
+                error=error,
+                not_before=row.not_before if not_before is None else not_before,
+            )
+        )
+        return won
+
+    def _put(self, agent_id: str, inbox_id: int | None, new: NewReply) -> batch.Put:
+        reply = Reply(
+            id=0,
+            agent_id=agent_id,
+            inbox_id=inbox_id,
+            part=new.part,
+            message=new.message,
+            state=ReplyState.PENDING,
+            created_at=self._clock.now(),
+        )
+        return batch.Put(self._future(), reply=reply, body=codec.encode_body(new.message))
+
+    def _prepare_reply(self, reply: Reply, state: ReplyState, error: str | None) -> batch.MoveReply:
+        return batch.MoveReply(
+            self._future(),
+            reply=reply,
+            state=state,
+            attempts=reply.attempts,
+            not_before=reply.not_before,
+            error=codec.cut(error),
+            expected=codec.REPLY_CODES[reply.state],
+        )
+
+    async def _move_reply(
+        self, reply: Reply, state: ReplyState, *, error: str | None, settled_at: float | None = None
+    ) -> bool:
+        check_transition(REPLY_TRANSITIONS, reply.state, state)
+        operation = self._prepare_reply(reply, state, error)
+        operation.settled_at = settled_at
+        won: bool = await self._commit(operation)
+        return won
+
+    async def _read(self, query: Callable[[Connection], T]) -> T:
+        try:
+            async with self._readers.connect() as connection:
+                return await connection.run_sync(query)
+        except DBAPIError as error:
+            raise sqlite.explain(self._path, error) from None
+
+    async def _maintain(self, work: Callable[[Connection], T]) -> T:
+        """Run maintenance in a transaction of its own, after everything that was asked for before it."""
+        await self._committer.flush()
+        try:
+            return await self._writer.transact_patiently(work)
+        except DBAPIError as error:
+            raise sqlite.explain(self._path, error) from None

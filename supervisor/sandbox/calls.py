@@ -1,0 +1,133 @@
+"""From an event to its ack, with the switches that strike on the way (PROTOCOL.md §4)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from supervisor.sandbox.events import MISSING, BrokenPayloadError, Chat
+from supervisor.sandbox.faults import CutSends, Delay, DropAcks, Fault, Faults, RefuseSends, ShuffleSends
+from supervisor.sandbox.ids import timestamp
+from supervisor.sandbox.sessions import SocketSession
+from supervisor.sandbox.state import PlatformState, StoredMessage
+from supervisor.sandbox.validation import RefusedError
+
+Later = Callable[..., None]
+
+_F = TypeVar("_F", bound=Fault)
+
+
+@dataclass(slots=True)
+class Call:
+    """One event that waits for its ack."""
+
+    session: SocketSession
+    event: str
+    ack_id: int | None
+    drop_ack: bool
+    drop_confirmation: bool
+    ack_delay_seconds: float
+
+    def confirm(self, event: str, payload: dict[str, Any]) -> None:
+        """Send ``message:sent`` or ``message:error``."""
+        if not self.drop_confirmation:
+            self.session.emit(event, payload)
+
+    def reply(self, payload: dict[str, Any]) -> None:
+        """Send the ack, if one was asked for."""
+        if self.ack_id is not None and not self.drop_ack:
+            self.session.ack(self.ack_id, payload)
+
+
+class Calls:
+    """Answers events. The switches here concern agents only, so that people can go on using the sandbox."""
+
+    def __init__(self, *, state: PlatformState, faults: Faults, chat: Chat, later: Later) -> None:
+        self._state = state
+        self._faults = faults
+        self._chat = chat
+        self._later = later
+        self._shuffled: dict[SocketSession, list[tuple[Call, Any]]] = {}
+
+    def forget(self) -> None:
+        """Drop what waits to be stored: the platform went down."""
+        self._shuffled.clear()
+
+    def begin(self, session: SocketSession, event: str, ack_id: int | None) -> Call:
+        """Take an event in; decides which of its answers will be lost or late."""
+        fault = self._fault(DropAcks, session)
+        struck = fault is not None and event in fault.events
+        if struck:
+            self._strike(DropAcks, session)
+        delay = self._fault(Delay, session)
+        return Call(
+            session,
+            event,
+            ack_id,
+            drop_ack=struck,
+            drop_confirmation=fault is not None and struck and fault.confirmations,
+            ack_delay_seconds=delay.event_ack_seconds if delay else 0.0,
+        )
+
+    def handle(self, call: Call, payload: Any) -> None:
+        """Answer any event but ``message:send``."""
+        try:
+            answer = self._chat.handle(call.session, call.event, None if payload is MISSING else payload)
+        except BrokenPayloadError:
+            call.session.emit("exception", {"status": "error", "message": "Internal server error"})
+        else:
+            self._later(call.ack_delay_seconds, call.reply, answer)
+
+    def send(self, call: Call, payload: Any) -> None:
+        """Answer a ``message:send``, or let it wait for others that are in flight with it."""
+        shuffle = self._fault(ShuffleSends, call.session)
+        if shuffle is None:
+            self._store(call, payload)
+            return
+        waiting = self._shuffled.setdefault(call.session, [])
+        waiting.append((call, payload))
+        if len(waiting) == 1:
+            self._later(shuffle.window_seconds, self._store_shuffled, call.session)
+
+    def _store_shuffled(self, session: SocketSession) -> None:
+        waiting = self._shuffled.pop(session, [])
+        if len(waiting) > 1:
+            self._strike(ShuffleSends, session)
+        for call, payload in reversed(waiting):
+            self._store(call, payload)
+
+    def _store(self, call: Call, payload: Any) -> None:
+        session = call.session
+        cut = self._strike(CutSends, session)
+        if cut is not None and cut.when == "before_store":
+            session.engine.terminate("transport error", abort=True)
+            return
+        try:
+            message = self._accept(session, payload)
+        except RefusedError as error:
+            self._state.log.add("refused", session.agent_id, error=str(error), payload=payload)
+            answer = {"success": False, "error": str(error)}
+            confirmation = ("message:error", {**answer, "timestamp": timestamp()})
+        else:
+            answer = {"success": True, "message": message.document}
+            confirmation = ("message:sent", {"success": True, "messageId": message.id, "timestamp": timestamp()})
+        if cut is not None:
+            session.engine.terminate("transport error", abort=True)
+            return
+        self._later(call.ack_delay_seconds, self._settle, call, confirmation, answer)
+
+    def _accept(self, session: SocketSession, payload: Any) -> StoredMessage:
+        refusal = self._strike(RefuseSends, session)
+        if refusal is not None:
+            raise RefusedError(refusal.error)
+        return self._chat.send(session, payload)
+
+    @staticmethod
+    def _settle(call: Call, confirmation: tuple[str, dict[str, Any]], answer: dict[str, Any]) -> None:
+        call.confirm(*confirmation)
+        call.reply(answer)
+
+    def _fault(self, switch: type[_F], session: SocketSession) -> _F | None:
+        return self._faults.get(switch, session.agent_id) if session.agent_id else None
+
+    def _strike(self, switch: type[_F], session: SocketSession) -> _F | None:
+        return self._faults.strike(switch, session.agent_id) if session.agent_id else None

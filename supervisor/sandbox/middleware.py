@@ -1,0 +1,183 @@
+"""Faults at the wire that strike before there is a session or an answer: an ASGI layer around everything else."""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Literal
+
+from supervisor.sandbox.config import SandboxConfig
+from supervisor.sandbox.faults import Delay, Faults, Handshake, Hang, Rest
+from supervisor.sandbox.rest import error_answer
+from supervisor.sandbox.state import PlatformState, TokenRequest
+from supervisor.sandbox.tokens import InvalidTokenError, TokenMint
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[Any]]
+Target = Literal["token", "history", "presence", "other"]
+
+_TARGETS: tuple[tuple[Target, re.Pattern[str]], ...] = (
+    ("token", re.compile(r"/agents/(?P<agent>[^/]+)/connect")),
+    ("presence", re.compile(r"/agents/(?:(?P<agent>[^/]+)/)?(?:heartbeat|disconnect)")),
+    ("history", re.compile(r"/(?:messages|actions)/conversation/[^/]+")),
+)
+
+_PROXY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+
+
+class FaultLine:
+    """Sends requests to Engine.IO or to the routes, unless a switch strikes first."""
+
+    def __init__(
+        self,
+        config: SandboxConfig,
+        *,
+        engine: AsgiApp,
+        routes: AsgiApp,
+        faults: Faults,
+        state: PlatformState,
+        tokens: TokenMint,
+        reset: Callable[[Scope], None],
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._routes = routes
+        self._faults = faults
+        self._state = state
+        self._tokens = tokens
+        self._reset = reset
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] not in ("http", "websocket"):
+            return
+        if f"{scope['path']}/".startswith(f"{self._config.engine_path}/"):
+            await self._to_engine(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._to_routes(scope, receive, send)
+        else:
+            await receive()
+            await send({"type": "websocket.close"})
+
+    # Engine.IO
+
+    async def _to_engine(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_new = b"sid=" not in scope["query_string"]
+        fault = self._faults.strike(Handshake) if is_new else None
+        if fault is None and is_new and self._faults.get(Hang) is not None:
+            fault = Handshake(mode="silent")
+        if fault is None:
+            # python-engineio returns what it sent; ASGI wants nothing returned.
+            await self._engine(scope, receive, send)
+            return
+        self._state.log.add("handshake_fault", None, mode=fault.mode)
+        if fault.mode == "reset":
+            self._reset(scope)
+        elif scope["type"] == "http":
+            await self._fail_polling(fault, receive, send)
+        else:
+            await self._fail_websocket(fault, receive, send)
+
+    @staticmethod
+    async def _fail_polling(fault: Handshake, receive: Receive, send: Send) -> None:
+        if fault.mode == "silent":
+            await _until_gone(receive, "http.disconnect")
+        else:
+            await _answer(send, fault.status if fault.mode == "refuse" else 502, b"", b"text/plain")
+
+    @staticmethod
+    async def _fail_websocket(fault: Handshake, receive: Receive, send: Send) -> None:
+        await receive()
+        if fault.mode == "refuse":
+            await send({"type": "websocket.http.response.start", "status": fault.status, "headers": []})
+            await send({"type": "websocket.http.response.body", "body": b""})
+            return
+        await send({"type": "websocket.accept"})
+        if fault.mode == "silent":
+            await _until_gone(receive, "websocket.disconnect")
+        else:
+            await send({"type": "websocket.close", "code": 1011})
+
+    # REST
+
+    async def _to_routes(self, scope: Scope, receive: Receive, send: Send) -> None:
+        target, agent_id = self._target(scope)
+        if target == "other":
+            await self._routes(scope, receive, send)
+            return
+        if target == "token":
+            request = TokenRequest(agent_id=agent_id or "", at=time.time())
+            self._state.token_requests.append(request)
+            self._state.log.add("token_request", agent_id)
+            send = self._noting_status(send, request)
+        delay = self._faults.get(Delay, agent_id)
+        if delay is not None and delay.rest_seconds > 0:
+            await asyncio.sleep(delay.rest_seconds)
+        fault = self._faults.get(Rest, agent_id)
+        if fault is None or fault.target not in (target, "all"):
+            await self._routes(scope, receive, send)
+            return
+        self._faults.strike(Rest, agent_id)
+        await self._fail_rest(fault, scope, receive, send)
+
+    def _target(self, scope: Scope) -> tuple[Target, str | None]:
+        path: str = scope["path"]
+        if path.startswith(self._config.rest_prefix):
+            for target, pattern in _TARGETS:
+                if match := pattern.fullmatch(path, len(self._config.rest_prefix)):
+                    return target, match.groupdict().get("agent") or self._bearer(scope)
+        return "other", None
+
+    def _bearer(self, scope: Scope) -> str | None:
+        authorization = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        try:
+            return self._tokens.verify(authorization.removeprefix("Bearer ")).id
+        except InvalidTokenError:
+            return None
+
+    def _noting_status(self, send: Send, request: TokenRequest) -> Send:
+        async def noting(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                request.status = message["status"]
+                self._state.log.add("token_answer", request.agent_id, status=request.status)
+            await send(message)
+
+        return noting
+
+    async def _fail_rest(self, fault: Rest, scope: Scope, receive: Receive, send: Send) -> None:
+        if fault.mode == "reset":
+            self._reset(scope)
+        elif fault.mode == "hang":
+            await _until_gone(receive, "http.disconnect")
+        elif fault.mode == "empty":
+            await _answer(send, 201, b"{}", b"application/json")
+        elif fault.mode in ("html", "ok_html"):
+            await _answer(send, 200 if fault.mode == "ok_html" else fault.status, _PROXY_PAGE, b"text/html")
+        else:
+            headers = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
+            path = scope["path"].removeprefix(self._config.rest_prefix)
+            await error_answer(path, fault.status, _REASONS.get(fault.status, "Error"), headers=headers)(
+                dict(scope), receive, send
+            )
+
+
+_REASONS = {
+    429: "ThrottlerException: Too Many Requests",
+    500: "Internal server error",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+
+
+async def _answer(send: Send, status: int, body: bytes, content_type: bytes) -> None:
+    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _until_gone(receive: Receive, farewell: str) -> None:
+    while (await receive())["type"] != farewell:
+        pass

@@ -1,0 +1,111 @@
+"""One listening port: uvicorn's protocols without its signal handlers, its polling loop and its polite shutdown."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from typing import Any
+
+import uvicorn
+from uvicorn.lifespan.off import LifespanOff
+
+from supervisor.sandbox.engine import WireProtocol
+from supervisor.sandbox.middleware import Scope
+
+_BACKLOG = 4096
+
+
+class PortServer:
+    """Serves one ASGI application on a port that stays the same over restarts."""
+
+    def __init__(self, *, host: str, port: int, max_payload_bytes: int) -> None:
+        self._host = host
+        self._max_payload_bytes = max_payload_bytes
+        self._server: uvicorn.Server | None = None
+        self.port = port
+
+    @property
+    def running(self) -> bool:
+        """Whether the port is open."""
+        return self._server is not None
+
+    async def start(self, app: Any) -> None:
+        """Open the port; a no-op when it is open.
+
+        Raises:
+            OSError: The port is taken or the host is not ours.
+        """
+        if self._server is not None:
+            return
+        listener = _bind(self._host, self.port)
+        self.port = listener.getsockname()[1]
+        config = uvicorn.Config(
+            app,
+            host=self._host,
+            port=self.port,
+            ws=WireProtocol,
+            ws_max_size=self._max_payload_bytes,
+            # The platform negotiates no extension and sends no WebSocket pings: Engine.IO has its own.
+            ws_per_message_deflate=False,
+            ws_ping_interval=None,
+            ws_ping_timeout=None,
+            http="h11",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=_BACKLOG,
+        )
+        config.load()
+        # Handshakes and failures are the sandbox's daily business; its own log and the switches' counters tell them.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        server = uvicorn.Server(config)
+        server.lifespan = LifespanOff(config)
+        await server.startup(sockets=[listener])
+        self._server = server
+
+    async def stop(self) -> None:
+        """Close the port and reset what is still connected; a no-op when it is closed."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        for listener in server.servers:
+            listener.close()
+        for connection in list(server.server_state.connections):
+            connection.transport.abort()
+        tasks = list(server.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for listener in server.servers:
+            await listener.wait_closed()
+
+    def abort_tainted(self) -> None:
+        """Reset the sockets that lost packets to a hang which is over: a stream with holes cannot go on."""
+        connections = self._server.server_state.connections if self._server else ()
+        for connection in list(connections):
+            if isinstance(connection, WireProtocol) and connection.tainted and not connection.hung():
+                connection.abort()
+
+    def reset(self, scope: Scope) -> None:
+        """Reset the TCP connection that a request came by."""
+        if self._server is None:
+            return
+        client = tuple(scope["client"])
+        for connection in list(self._server.server_state.connections):
+            if getattr(connection, "client", None) == client:
+                connection.transport.abort()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(listener.close)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.setblocking(False)
+        on_failure.pop_all()
+    return listener

@@ -1,0 +1,177 @@
+"""Who is connected, and who is in which conversation."""
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from supervisor.sandbox.engine import EngineSocket, encode_text_frame
+from supervisor.sandbox.tokens import Identity
+
+#: From so many sockets on a broadcast is written together with the next ones instead of at once.
+_LAZY_FROM = 64
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def encode_json(value: Any) -> str:
+    """``value`` as Node writes it: as text, but lone surrogates, which UTF-8 cannot carry, as escapes."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def encode_event(namespace: str, event: str, payload: Any) -> str:
+    """An EVENT as Engine.IO text, ``42/ws,["message:new",{…}]``."""
+    return f"42{namespace},{encode_json([event, payload])}"
+
+
+class Session(ABC):
+    """One identity's presence in one namespace: a socket, or a user within this process."""
+
+    def __init__(self, *, sid: str, namespace: str, identity: Identity, role: str) -> None:
+        self.sid = sid
+        self.namespace = namespace
+        self.identity = identity
+        self.role = role
+        #: Whether the own presence was sent; before that nothing is delivered (PROTOCOL.md §3.1).
+        self.registered = False
+        #: Where a ``message:send`` without conversationId goes.
+        self.default_conversation: str | None = None
+
+    @property
+    def agent_id(self) -> str | None:
+        """The agent's id, None for users."""
+        return self.identity.id if self.identity.kind == "agent" else None
+
+    @abstractmethod
+    def emit(self, event: str, payload: Any) -> None:
+        """Send one event."""
+
+    def broadcast(self, event: str, payload: Any, frames: "EncodedEvents") -> None:
+        """Send one event that many get; sockets take it ready-made from ``frames``."""
+        del frames
+        self.emit(event, payload)
+
+
+class SocketSession(Session):
+    """A session over Engine.IO."""
+
+    def __init__(self, engine: EngineSocket, *, sid: str, namespace: str, identity: Identity, role: str) -> None:
+        super().__init__(sid=sid, namespace=namespace, identity=identity, role=role)
+        self.engine = engine
+
+    def emit(self, event: str, payload: Any) -> None:
+        """Send one event."""
+        self.engine.post(encode_event(self.namespace, event, payload))
+
+    def broadcast(self, event: str, payload: Any, frames: "EncodedEvents") -> None:
+        """Send what was encoded once for all sockets of the namespace."""
+        text, frame = frames.of(self.namespace, event, payload)
+        self.engine.post_broadcast(text, frame, lazily=frames.lazily)
+
+    def ack(self, ack_id: int, payload: Any) -> None:
+        """Acknowledge an event."""
+        self.engine.post(f"43{self.namespace},{ack_id}{encode_json([payload])}")
+
+    def disconnect(self) -> None:
+        """Send a DISCONNECT, which never carries a reason (PROTOCOL.md §3.2); the engine stays open."""
+        self.engine.post(f"41{self.namespace},")
+
+
+class EncodedEvents:
+    """One event, encoded once for each namespace."""
+
+    def __init__(self, *, lazily: bool) -> None:
+        self.lazily = lazily
+        self._frames: dict[str, tuple[str, bytes]] = {}
+
+    def of(self, namespace: str, event: str, payload: Any) -> tuple[str, bytes]:
+        """The event as text and as a WebSocket frame."""
+        frames = self._frames.get(namespace)
+        if frames is None:
+            text = encode_event(namespace, event, payload)
+            frames = self._frames[namespace] = (text, encode_text_frame(text))
+        return frames
+
+
+class Rooms:
+    """All sessions, and which conversations each is in. The gateway and its events are its only writers."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[Session, None] = {}
+        self._by_owner: dict[str, dict[Session, None]] = {}
+        self._rooms: dict[str, dict[Session, None]] = {}
+        self._rooms_of: dict[Session, set[str]] = {}
+
+    def add(self, session: Session) -> None:
+        """A session was accepted: it hears broadcasts from now on."""
+        self._sessions[session] = None
+        self._by_owner.setdefault(session.identity.id, {})[session] = None
+        self._rooms_of[session] = set()
+
+    def remove(self, session: Session) -> bool:
+        """A session is gone; False when it was gone already."""
+        if session not in self._sessions:
+            return False
+        for conversation_id in list(self._rooms_of[session]):
+            self.leave(session, conversation_id)
+        del self._sessions[session], self._rooms_of[session]
+        owners = self._by_owner[session.identity.id]
+        del owners[session]
+        if not owners:
+            del self._by_owner[session.identity.id]
+        return True
+
+    def enter(self, session: Session, conversation_id: str) -> None:
+        """Put a session into a conversation; a no-op when it is there or gone."""
+        if session in self._sessions:
+            self._rooms.setdefault(conversation_id, {})[session] = None
+            self._rooms_of[session].add(conversation_id)
+
+    def leave(self, session: Session, conversation_id: str) -> None:
+        """Take a session out of a conversation; a no-op when it is not there."""
+        self._rooms_of.get(session, set()).discard(conversation_id)
+        room = self._rooms.get(conversation_id, {})
+        room.pop(session, None)
+        if not room:
+            self._rooms.pop(conversation_id, None)
+
+    def of_owner(self, owner_id: str) -> list[Session]:
+        """The sessions of an agent or user."""
+        return list(self._by_owner.get(owner_id, ()))
+
+    def in_room(self, conversation_id: str) -> list[Session]:
+        """The sessions in a conversation, in the order they came."""
+        return list(self._rooms.get(conversation_id, ()))
+
+    def rooms_of(self, session: Session) -> set[str]:
+        """The conversations a session is in."""
+        return set(self._rooms_of.get(session, ()))
+
+    def __contains__(self, session: object) -> bool:
+        """Whether the session is still there."""
+        return session in self._sessions
+
+    def __iter__(self) -> Iterator[Session]:
+        """All sessions."""
+        return iter(list(self._sessions))
+
+    def __len__(self) -> int:
+        """How many sessions there are."""
+        return len(self._sessions)
+
+    def emit(self, conversation_id: str, event: str, payload: Any, *, but: Session | None = None) -> None:
+        """Send an event to a conversation."""
+        _emit_to(self._rooms.get(conversation_id, {}), event, payload, but=but, lazily=False)
+
+    def broadcast(self, event: str, payload: Any) -> None:
+        """Send an event to everyone (PROTOCOL.md §3.6)."""
+        _emit_to(self._sessions, event, payload, but=None, lazily=len(self._sessions) >= _LAZY_FROM)
+
+
+def _emit_to(sessions: Iterable[Session], event: str, payload: Any, *, but: Session | None, lazily: bool) -> None:
+    frames = EncodedEvents(lazily=lazily)
+    for session in list(sessions):
+        if session is not but:
+            session.broadcast(event, payload, frames)

@@ -1,0 +1,113 @@
+"""A person within this process: talks to agents through the same code as a person at a socket."""
+
+import secrets
+from typing import Any
+
+from supervisor.sandbox.config import Profile
+from supervisor.sandbox.events import Chat
+from supervisor.sandbox.sessions import Rooms, Session
+from supervisor.sandbox.state import PlatformState, StoredMessage
+
+
+class LocalSession(Session):
+    """A session whose events are kept in a list."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(sid=secrets.token_urlsafe(15), **kwargs)
+        self.received: list[tuple[str, Any]] = []
+
+    def emit(self, event: str, payload: Any) -> None:
+        """Keep one event; presence of others is left out, there may be a million of them."""
+        if event != "presence:update":
+            self.received.append((event, payload))
+
+
+class SandboxUser:
+    """A person who is online on the sandbox.
+
+    Made by :meth:`supervisor.sandbox.Sandbox.user`.
+    """
+
+    def __init__(
+        self, session: LocalSession, *, profile: Profile, state: PlatformState, chat: Chat, rooms: Rooms
+    ) -> None:
+        self._session = session
+        self._profile = profile
+        self._state = state
+        self._chat = chat
+        self._rooms = rooms
+
+    @property
+    def id(self) -> str:
+        """The user's id."""
+        return self._session.identity.id
+
+    @property
+    def received(self) -> list[tuple[str, Any]]:
+        """The events this user got, in order, as (name, payload)."""
+        return self._session.received
+
+    async def open(self, agent_id: str, *, another: bool = False) -> str:
+        """Enter the conversation with an agent and return its id.
+
+        v1 has one conversation an agent; v2 one for each pair, or with ``another`` one more (PROTOCOL.md §3.5).
+
+        Raises:
+            LookupError: There is no such agent.
+        """
+        if agent_id not in self._state.agents:
+            raise LookupError(f"no agent {agent_id} on the sandbox; add_agent() first")
+        if self._profile == "v1":
+            conversation_id = self._state.agent_conversation(agent_id).id
+            self._chat.handle(self._session, "conversation:join", {"conversationId": conversation_id})
+            return conversation_id
+        if another:
+            self._state.renew_pair_conversation(agent_id, self.id)
+        answer = self._chat.handle(self._session, "agent:connect", {"agentId": agent_id})
+        return str(answer["conversationId"])
+
+    async def say(self, conversation_id: str, content: str, **fields: Any) -> str:
+        """Send a message and return its id; ``fields`` are further fields of ``message:send`` (PROTOCOL.md §4).
+
+        Raises:
+            RefusedError: The platform refused it.
+        """
+        payload = {"conversationId": conversation_id, "role": "user", "content": content, **fields}
+        return self._chat.send(self._session, payload).id
+
+    async def typing(self, conversation_id: str, *, is_typing: bool = True) -> None:
+        """Start or stop typing."""
+        self._chat.handle(self._session, "message:typing", {"conversationId": conversation_id, "isTyping": is_typing})
+
+    async def leave(self) -> None:
+        """Go offline; all hear of it."""
+        self._chat.depart(self._session)
+
+    async def wait_for_reply(
+        self, conversation_id: str, *, after: str, timeout: float = 10.0, count: int = 1
+    ) -> list[StoredMessage]:
+        """What the agent said after the message ``after``, once ``count`` answers are there.
+
+        Thinking, tool calls and tool results come in the list but are not counted as answers.
+
+        Raises:
+            TimeoutError: There were fewer than ``count`` answers after ``timeout`` seconds.
+        """
+
+        def said() -> list[StoredMessage] | None:
+            replies = self._after(conversation_id, after)
+            answers = [reply for reply in replies if reply.type in (None, "text", "error")]
+            return replies if len(answers) >= count else None
+
+        try:
+            replies = await self._state.log.wait_until(said, timeout)
+        except TimeoutError:
+            got = [(reply.type, reply.content) for reply in self._after(conversation_id, after)]
+            raise TimeoutError(f"{count} answers wanted within {timeout} s of message {after}, got {got}") from None
+        return replies or []
+
+    def _after(self, conversation_id: str, message_id: str) -> list[StoredMessage]:
+        messages = self._state.conversations[conversation_id].messages
+        ids = [message.id for message in messages]
+        later = messages[ids.index(message_id) + 1 :] if message_id in ids else messages
+        return [message for message in later if message.sender_kind == "agent"]

@@ -1,0 +1,75 @@
+"""A token and how long it is good for. No I/O."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from supervisor.protocol import ConnectAnswer
+
+#: How long a token lives of which nobody says it: what the platform gives today (PROTOCOL §1).
+FALLBACK_LIFE_SECONDS: Final = 86_400.0
+_LONGEST_LIFE_SECONDS: Final = 366 * 86_400.0
+
+
+@dataclass(frozen=True, eq=False)
+class Grant:
+    """A token and what came with it; times are wall-clock seconds.
+
+    Args:
+        token: the access token.
+        answer: the platform's whole answer: instruction, settings, MCP servers.
+        issued_at: when it was asked for.
+        expires_at: after this it must not be used.
+        refresh_at: when to get the next one.
+    """
+
+    token: str = field(repr=False)
+    answer: ConnectAnswer = field(repr=False)
+    issued_at: float
+    expires_at: float
+    refresh_at: float
+
+    def expired(self, now: float) -> bool:
+        """Whether the token is past its life at ``now``."""
+        return now >= self.expires_at
+
+
+def make_grant(
+    answer: ConnectAnswer, now: float, margin_seconds: float, uniform: Callable[[float, float], float]
+) -> Grant:
+    """Work out how long a token lives and when to renew it.
+
+    Its life is the shorter of ``expiresIn`` and what the JWT says of itself. The JWT's own ``iat`` is preferred to our
+    clock, so that a clock that is wrong by minutes does not make every token look expired. The renewal comes between
+    one and two margins before the end, drawn at random so that a fleet started at once does not renew at once; the
+    margin is at most a fifth of the life.
+    """
+    lives = [life for life in (answer.expires_in, _jwt_life(answer.access_token, now)) if life is not None and life > 0]
+    life = min([*lives, _LONGEST_LIFE_SECONDS] if lives else [FALLBACK_LIFE_SECONDS])
+    margin = min(margin_seconds, 0.2 * life)
+    expires_at = now + life
+    return Grant(answer.access_token, answer, now, expires_at, expires_at - uniform(margin, 2 * margin))
+
+
+class _Claims(msgspec.Struct, frozen=True):
+    exp: float | None = None
+    iat: float | None = None
+
+
+def _jwt_life(token: str, now: float) -> float | None:
+    """Seconds that a JWT says it has to live from its issue; None where it is no JWT or does not say."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        payload = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
+        claims = msgspec.json.decode(payload, type=_Claims)
+    except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError):
+        return None
+    return None if claims.exp is None else claims.exp - (now if claims.iat is None else claims.iat)

@@ -1,0 +1,376 @@
+"""Messages from a person to an agent and back, over real sockets: PROTOCOL §4 and §5, DESIGN §4."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.states import AgentState, MessageState
+from tests.support.stack import Stack, stack
+
+HANDLERS = {
+    "flaky.py": '''
+"""Fails as often as the message says, then answers."""
+from supervisor.handler import Handler, Permanent
+
+class Flaky(Handler):
+    def __init__(self):
+        self.seen = {}
+
+    async def on_message(self, message, ctx):
+        tries = self.seen[message.id] = self.seen.get(message.id, 0) + 1
+        if message.content == "permanent":
+            raise Permanent("no use")
+        if message.content == "twice" and tries <= 2:
+            raise RuntimeError("not yet")
+        if message.content == "always":
+            raise RuntimeError("never works")
+        return f"{message.content} after {tries}"
+''',
+    "slow.py": '''
+"""Answers when it is let."""
+import asyncio
+
+gate = asyncio.Event()
+started = []
+
+async def on_message(message, ctx):
+    started.append(message.content)
+    if message.content != "quick":
+        await gate.wait()
+    return f"done: {message.content}"
+''',
+    "stuck.py": '''
+"""Swallows its cancellation on the first message."""
+import asyncio
+
+release = asyncio.Event()
+
+async def on_message(message, ctx):
+    if message.content != "stuck":
+        return f"fine: {message.content}"
+    while not release.is_set():
+        try:
+            await release.wait()
+        except asyncio.CancelledError:
+            pass
+    return "too late"
+''',
+    "threaded.py": '''
+"""A plain function; it runs in a thread."""
+import threading
+
+def on_message(message, ctx):
+    ctx.typing()
+    ctx.mark_read()
+    return threading.current_thread().name
+''',
+    "bad_replies.py": '''
+"""Gives what cannot be sent."""
+from supervisor.handler import Reply
+
+async def on_message(message, ctx):
+    return {"number": 5, "empty": "   ", "huge": "x" * 2_000_000,
+            "attachment": Reply("x", attachments=["ftp://x"])}[message.content]
+''',
+    "social.py": '''
+"""Uses all of the context."""
+async def on_message(message, ctx):
+    users = await ctx.online_users()
+    await ctx.send("first")
+    ctx.usage(3, 4, model="m")
+    history = await ctx.history()
+    assert ctx.token() and ctx.deadline > 0 and ctx.agent.id
+    return f"{len(users)} users, {len(history)} lines, {ctx.settings['tone']}, {ctx.instruction.configured}"
+''',
+}
+
+
+def handler_module(name: str) -> Any:
+    """The module of a handler as the running supervisor loaded it."""
+    return sys.modules[f"supervisor_agents.{name}"]
+
+
+@pytest.fixture
+def agents_dir(tmp_path: Path) -> Path:
+    """A folder of handlers that misbehave on cue, beside echo and tour."""
+    folder = tmp_path / "handlers"
+    folder.mkdir()
+    for name, code in HANDLERS.items():
+        (folder / name).write_text(code)
+    for bundled in ("echo.py", "tour.py"):
+        (folder / bundled).write_text((Path(__file__).parents[2] / "agents" / bundled).read_text())
+    return folder
+
+
+@pytest.fixture(params=["v1", "v2"])
+async def fleet(request: pytest.FixtureRequest, tmp_path: Path, agents_dir: Path) -> AsyncIterator[Stack]:
+    """A stack on each generation of the platform."""
+    async with stack(tmp_path, sandbox_settings={"profile": request.param}, agents_dir=agents_dir) as running:
+        yield running
+
+
+@pytest.fixture
+async def v1(tmp_path: Path, agents_dir: Path) -> AsyncIterator[Stack]:
+    """A stack on v1 alone, for what does not depend on the generation."""
+    async with stack(tmp_path, agents_dir=agents_dir) as running:
+        yield running
+
+
+async def test_a_message_is_answered_in_its_conversation(fleet: Stack) -> None:
+    identity = await fleet.add(1, "echo")
+    await fleet.online()
+    [reply] = await fleet.ask(identity, "hello 你好 👋")
+    assert reply.content == "Echo: hello 你好 👋"
+    assert reply.role == "assistant"
+
+
+async def test_the_tour_shows_thinking_tool_call_result_and_usage_in_order(fleet: Stack) -> None:
+    identity = await fleet.add(1, "tour")
+    await fleet.online()
+    replies = await fleet.ask(identity, "6 * 7")
+    assert [r.type or "text" for r in replies] == ["thinking", "tool_call", "tool_result", "text"]
+    assert replies[1].fields["toolCalls"][0]["function"]["arguments"] == '{"expression": "6 * 7"}'
+    assert replies[2].fields["toolResults"][0]["result"] == {"value": 42}
+    assert replies[3].content == "6 * 7 = 42"
+    assert replies[3].fields["usage"]["totalTokens"] == 30
+
+
+async def test_typing_is_shown_while_the_handler_works(fleet: Stack) -> None:
+    identity = await fleet.add(1, "echo")
+    await fleet.online()
+    await fleet.ask(identity, "hi")
+    user = fleet.users[0]
+    await fleet.until(lambda: [e for e in user.received if e[0] == "agent:typing" and not e[1]["isTyping"]])
+    signs = [payload["isTyping"] for name, payload in user.received if name == "agent:typing"]
+    assert signs == [True, False]
+
+
+async def test_a_conversation_keeps_its_order(fleet: Stack) -> None:
+    identity = await fleet.add(1, "echo")
+    await fleet.online()
+    user = await fleet.sandbox.user()
+    conversation = await user.open(identity)
+    first = await user.say(conversation, "0")
+    for number in range(1, 30):
+        await user.say(conversation, str(number))
+    replies = await user.wait_for_reply(conversation, after=first, count=30)
+    assert [r.content for r in replies] == [f"Echo: {n}" for n in range(30)]
+
+
+async def test_conversations_of_one_agent_run_beside_each_other(tmp_path: Path, agents_dir: Path) -> None:
+    async with stack(tmp_path, sandbox_settings={"profile": "v2"}, agents_dir=agents_dir) as fleet:
+        identity = await fleet.add(1, "slow")
+        await fleet.online()
+        busy, other = await fleet.sandbox.user(), await fleet.sandbox.user()
+        await busy.say(await busy.open(identity), "wait")
+        conversation = await other.open(identity)
+        message = await other.say(conversation, "quick")
+        [reply] = await other.wait_for_reply(conversation, after=message)
+        assert reply.content == "done: quick"
+
+
+async def test_a_failing_handler_is_tried_again_and_the_lane_waits(v1: Stack) -> None:
+    identity = await v1.add(1, "flaky")
+    await v1.online()
+    user = await v1.sandbox.user()
+    conversation = await user.open(identity)
+    first = await user.say(conversation, "twice")
+    await user.say(conversation, "next")
+    replies = await user.wait_for_reply(conversation, after=first, count=2, timeout=20)
+    assert [r.content for r in replies] == ["twice after 3", "next after 1"]
+
+
+async def test_a_permanent_failure_is_a_dead_letter_and_one_apology(v1: Stack) -> None:
+    identity = await v1.add(1, "flaky")
+    await v1.online()
+    [reply] = await v1.ask(identity, "permanent")
+    assert reply.type == "error"
+    [dead] = await v1.service.registry.journal.messages(agent_id=identity, states=[MessageState.DEAD])
+    assert "no use" in (dead.error or "")
+    assert v1.service.status(identity).health.startswith("failing")
+    assert v1.service.status(identity).state is AgentState.ONLINE
+
+
+async def test_attempts_end_in_a_dead_letter(v1: Stack) -> None:
+    identity = await v1.add(1, "flaky", settings={"max_attempts": 2})
+    await v1.online()
+    [reply] = await v1.ask(identity, "always", timeout=20)
+    assert reply.type == "error"
+    [dead] = await v1.service.registry.journal.messages(agent_id=identity, states=[MessageState.DEAD])
+    assert dead.attempts == 2
+    assert "never works" in (dead.error or "")
+
+
+async def test_a_handler_that_swallows_cancellation_loses_its_lane(v1: Stack) -> None:
+    identity = await v1.add(1, "stuck", settings={"timeout_seconds": 0.2})
+    await v1.online()
+    user = await v1.sandbox.user()
+    conversation = await user.open(identity)
+    first = await user.say(conversation, "stuck")
+    await user.say(conversation, "next")
+    replies = await user.wait_for_reply(conversation, after=first, count=2, timeout=20)
+    assert [r.type or "text" for r in replies] == ["error", "text"]
+    assert replies[1].content == "fine: next"
+    stuck = handler_module("stuck")
+
+    stuck.release.set()
+    await asyncio.sleep(0)
+    assert len(v1.sandbox.messages(conversation)) == 4, "the late answer was sent"
+
+
+async def test_a_plain_function_runs_in_a_thread_and_may_type(v1: Stack) -> None:
+    identity = await v1.add(1, "threaded")
+    await v1.online()
+    [reply] = await v1.ask(identity, "x")
+    assert reply.content.startswith("handler")
+    assert any(name == "message:read" for name, _ in v1.users[0].received)
+
+
+@pytest.mark.parametrize("text", ["number", "empty", "huge", "attachment"])
+async def test_a_reply_that_cannot_be_sent_is_refused_before_sending(v1: Stack, text: str) -> None:
+    identity = await v1.add(1, "bad_replies")
+    await v1.online()
+    [reply] = await v1.ask(identity, text)
+    assert reply.type == "error"
+    [dead] = await v1.service.registry.journal.messages(agent_id=identity, states=[MessageState.DEAD])
+    assert "InvalidReplyError" in (dead.error or "")
+    assert v1.service.status(identity).state is AgentState.ONLINE
+
+
+async def test_the_context_does_what_it_promises(fleet: Stack) -> None:
+    identity = await fleet.add(1, "social", settings={"tone": "friendly"})
+    await fleet.online()
+    replies = await fleet.ask(identity, "hello", count=2)
+    assert [r.content for r in replies] == ["first", "1 users, 1 lines, friendly, False"]
+    assert replies[1].fields["usage"]["totalTokens"] == 7
+    body, _ = fleet.service.metrics.render("text/plain")
+    assert b'supervisor_llm_tokens_total{handler="social",model="m",type="input"} 3.0' in body
+
+
+async def test_only_user_messages_run_the_handler(fleet: Stack) -> None:
+    identity = await fleet.add(1, "echo")
+    await fleet.online()
+    user = await fleet.sandbox.user()
+    conversation = await user.open(identity)
+    first = await user.say(conversation, "for the record", role="assistant")
+    await user.say(conversation, "for you")
+    [reply] = await user.wait_for_reply(conversation, after=first)
+    assert reply.content == "Echo: for you"
+
+
+async def test_malformed_events_do_no_harm_and_are_counted(fleet: Stack) -> None:
+    identity = await fleet.add(1, "echo")
+    await fleet.online()
+    user = await fleet.sandbox.user()
+    conversation = await user.open(identity)
+    for payload in (None, [], "x", {"role": "user"}, {"conversationId": conversation, "role": "user", "content": 5}):
+        fleet.sandbox.emit(identity, "message:new", payload)
+    fleet.sandbox.emit(identity, "no:such:event", {"a": 1})
+    message = await user.say(conversation, "still there?")
+    [reply] = await user.wait_for_reply(conversation, after=message)
+    assert reply.content == "Echo: still there?"
+    body, _ = fleet.service.metrics.render("text/plain")
+    assert b'supervisor_messages_dropped_total{reason="mistyped_content"} 1.0' in body
+    assert b'supervisor_messages_dropped_total{reason="missing_conversationId"} 1.0' in body
+
+
+async def test_a_message_without_an_id_is_answered(tmp_path: Path) -> None:
+    async with stack(tmp_path, sandbox_settings={"profile": "v2"}) as fleet:
+        identity = await fleet.add()
+        await fleet.online()
+        user = await fleet.sandbox.user()
+        conversation = await user.open(identity)
+        fleet.sandbox.bridge(conversation, "from elsewhere")
+        await fleet.until(
+            lambda: [m for m in fleet.sandbox.messages(conversation) if m.content == "Echo: from elsewhere"]
+        )
+
+
+async def test_the_same_message_twice_is_answered_once(v1: Stack) -> None:
+    identity = await v1.add()
+    await v1.online()
+    replies = await v1.ask(identity, "once")
+    conversation = v1.sandbox.conversation_of(identity)
+    original = next(m for m in v1.sandbox.messages(conversation) if m.content == "once")
+    payload = {"_id": original.id, "conversationId": conversation, "role": "user", "content": "once"}
+    v1.sandbox.emit(identity, "message:new", payload)
+    await v1.ask(identity, "marker")
+    said = [m.content for m in v1.sandbox.messages(conversation)]
+    assert said.count("Echo: once") == len(replies) == 1
+
+
+async def test_a_restart_takes_up_what_was_left(v1: Stack) -> None:
+    identity = await v1.add(1, "slow")
+    await v1.online()
+    user = await v1.sandbox.user()
+    conversation = await user.open(identity)
+    first = await user.say(conversation, "one")
+    await user.say(conversation, "two")
+    await v1.until(lambda: v1.service.status(identity).inbox.available == 1)
+    await v1.restart(drain_seconds=0.1)
+    slow = handler_module("slow")
+
+    await v1.online()
+    await v1.until(lambda: "one" in slow.started)
+    slow.gate.set()
+    replies = await user.wait_for_reply(conversation, after=first, count=2)
+    assert [r.content for r in replies] == ["done: one", "done: two"]
+    rows = await v1.service.registry.journal.messages(agent_id=identity, states=[MessageState.DONE])
+    assert [row.attempts for row in rows] == [1, 1], "a clean stop costs no attempt"
+
+
+async def test_a_reply_made_offline_is_delivered_when_back(v1: Stack) -> None:
+    identity = await v1.add(1, "slow")
+    await v1.online()
+    user = await v1.sandbox.user()
+    conversation = await user.open(identity)
+    first = await user.say(conversation, "before the outage")
+    slow = handler_module("slow")
+
+    await v1.until(lambda: "before the outage" in slow.started)
+    await v1.sandbox.stop()
+    await v1.state(identity, AgentState.BACKOFF, AgentState.AUTHENTICATING, AgentState.CONNECTING)
+    slow.gate.set()
+    await v1.until(lambda: v1.service.status(identity).inbox.running == 0)
+    await v1.sandbox.start()
+    [reply] = await user.wait_for_reply(conversation, after=first)
+    assert reply.content == "done: before the outage"
+
+
+async def test_no_conversation_found_is_answered_by_a_join_and_one_resend(fleet: Stack) -> None:
+    identity = await fleet.add()
+    await fleet.online()
+    fleet.sandbox.faults.refuse_sends("No conversation found. Please join a conversation first.", times=1)
+    [reply] = await fleet.ask(identity, "hello")
+    assert reply.content == "Echo: hello"
+
+
+async def test_lost_acks_do_not_double_a_reply_on_a_platform_that_keeps_ids(tmp_path: Path) -> None:
+    async with stack(tmp_path, ack_seconds=0.3) as fleet:
+        identity = await fleet.add()
+        await fleet.online()
+        fleet.sandbox.faults.drop_acks(times=1)
+        [reply] = await fleet.ask(identity, "hello")
+        assert reply.content == "Echo: hello"
+        await fleet.ask(identity, "again", timeout=20)
+        said = [m.content for m in fleet.sandbox.messages(fleet.sandbox.conversation_of(identity))]
+        assert said.count("Echo: hello") == 1
+
+
+async def test_past_its_bound_an_inbox_refuses_aloud(v1: Stack) -> None:
+    identity = await v1.add(1, "slow", settings={"inbox_limit": 3})
+    await v1.online()
+    user = await v1.sandbox.user()
+    conversation = await user.open(identity)
+    for number in range(6):
+        await user.say(conversation, f"m{number}")
+    await v1.until(lambda: [m for m in v1.sandbox.messages(conversation) if "too many messages" in m.content])
+    assert v1.service.status(identity).inbox.available == 2
+    body, _ = v1.service.metrics.render("text/plain")
+    assert b'supervisor_messages_dropped_total{reason="inbox_full"} 3.0' in body

@@ -1,0 +1,500 @@
+"""Opening a connection: what the gateway gets to see, and every way in which no connection comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from supervisor.errors import ConfigurationError, ConnectError, Verdict
+from supervisor.transport import Target, Transport
+from tests.support.certificates import make_server_context
+from tests.support.connecting import AGENT, TOKEN, Received, connect, transport
+from tests.support.gateway import Peer, eventually, gateway, raw_server, recorded
+
+
+async def join(peer: Peer) -> None:
+    await peer.join()
+
+
+async def attempt(
+    script: Callable[[Peer], Awaitable[None]], *, timeout: float = 5.0, namespace: str = "/ws"
+) -> ConnectError:
+    """Open a connection that must fail; the server holds no socket afterwards."""
+    async with gateway(script) as server, transport() as made:
+        with pytest.raises(ConnectError) as failure:
+            await connect(made, server, timeout=timeout, namespace=namespace)
+        await eventually(lambda: server.open_sockets == 0)
+        return failure.value
+
+
+# ── what the gateway sees ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_socket_is_open_when_the_namespace_is_acked() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.open(maxPayload=1234)
+        await peer.connect_frame()
+        await peer.send('40/ws,{"sid":"abc"}')
+
+    async with gateway(script) as server, transport() as made:
+        before = time.monotonic()
+        socket = await connect(made, server)
+        assert socket.connected
+        assert (socket.sid, socket.max_payload) == ("abc", 1234)
+        assert before <= socket.opened_at <= time.monotonic()
+        assert server.peers[0].auth == {"token": TOKEN}
+        assert "Authorization" not in server.requests[0].headers
+        assert TOKEN not in str(server.requests[0].url)
+
+
+async def test_the_token_can_travel_as_a_header_or_in_the_query() -> None:
+    token = "a+b/c=&d"
+    async with gateway(join) as server, transport() as made:
+        for via in ("header", "query"):
+            target = Target(server.url, "/ws", token_via=via)  # type: ignore[arg-type]
+            socket = await made.open(target, token, agent_id=AGENT, on_event=Received().received, timeout=5)
+            await socket.close()
+        assert server.requests[0].headers["Authorization"] == f"Bearer {token}"
+        assert "token" not in server.requests[0].query
+        assert server.requests[1].query["token"] == token
+        assert "Authorization" not in server.requests[1].headers
+        assert [peer.auth for peer in server.peers] == [{}, {}]
+
+
+@pytest.mark.parametrize("namespace", ["/", "/ws", "/ws/chat", "/dev/aiwm/chat"])
+async def test_any_namespace_can_be_joined(namespace: str) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.join(namespace)
+
+    async with gateway(script) as server, transport() as made:
+        assert (await connect(made, server, namespace=namespace)).connected
+
+
+async def test_url_path_and_engine_path_are_two_things() -> None:
+    async with gateway(join, path="/dev/aiwm/chat/socket.io/") as server, transport() as made:
+        socket = await connect(made, f"{server.url}/ignored", engine_path="/dev/aiwm/chat/socket.io")
+        assert socket.connected
+        assert dict(server.requests[0].query) == {"transport": "websocket", "EIO": "4"}
+
+
+async def test_an_ack_of_connect_without_data_will_do() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.open()
+        await peer.connect_frame()
+        await peer.send("40/ws")
+
+    async with gateway(script) as server, transport() as made:
+        assert (await connect(made, server)).sid == ""
+
+
+async def test_no_cookie_travels_from_one_connection_to_another() -> None:
+    async with gateway(join) as server, transport() as made:
+
+        def sticky(request: web.Request) -> web.StreamResponse:
+            answer = web.Response(status=503)
+            answer.set_cookie("io", "someone")
+            return answer
+
+        server.refuse = sticky
+        with pytest.raises(ConnectError):
+            await connect(made, server)
+        server.refuse = None
+        await connect(made, server)
+        assert "Cookie" not in server.requests[1].headers
+
+
+async def test_more_connections_than_any_default_limit_open_at_once() -> None:
+    async with gateway(join) as server, transport() as made:
+        sockets = await asyncio.gather(*(connect(made, server, timeout=30) for _ in range(150)))
+        assert all(socket.connected for socket in sockets)
+        assert server.open_sockets == 150
+
+
+# ── refused ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def refuse_with(frame: str) -> Callable[[Peer], Awaitable[None]]:
+    async def script(peer: Peer) -> None:
+        await peer.open()
+        await peer.receive()
+        await peer.send(frame)
+
+    return script
+
+
+@pytest.mark.parametrize("recording", ["v1-refused-connects.jsonl", "v2-refused-connects.jsonl"])
+async def test_an_undeclared_namespace_is_told_apart(recording: str) -> None:
+    frame = next(frame for frame in recorded(recording) if frame.startswith("44"))
+    error = await attempt(refuse_with(frame), namespace="/dev/aiwm/chat")
+    assert error.invalid_namespace
+    assert not error.kicked
+    assert "/dev/aiwm/chat" in error.reason
+
+
+@pytest.mark.parametrize(
+    ("message", "verdict"),
+    [
+        ('{"message":"Invalid token"}', Verdict.REAUTHENTICATE),
+        ('{"message":"Token expired (401)"}', Verdict.REAUTHENTICATE),
+        ('{"message":"jwt malformed"}', Verdict.REAUTHENTICATE),
+        ('{"message":"Unauthorized","data":{"code":1}}', Verdict.REAUTHENTICATE),
+        ('"token"', Verdict.REAUTHENTICATE),
+        ('{"message":"Agent suspended (403)"}', Verdict.REJECT),
+        ('{"message":"Agent is suspended"}', Verdict.REJECT),
+        ('{"message":"Internal error"}', Verdict.RETRY),
+        ('{"message":{"a":1}}', Verdict.RETRY),
+        ("{}", Verdict.RETRY),
+        ("[]", Verdict.RETRY),
+        ("", Verdict.RETRY),
+        ("not json", Verdict.RETRY),
+    ],
+)
+async def test_a_connect_error_is_classified_by_its_message(message: str, verdict: Verdict) -> None:
+    error = await attempt(refuse_with(f"44/ws,{message}"))
+    assert error.verdict is verdict
+    assert not error.invalid_namespace
+
+
+async def test_the_platforms_words_are_cleaned_and_never_hold_the_token() -> None:
+    error = await attempt(refuse_with("44/ws," + json.dumps({"message": f"bad token {TOKEN}\x00\u202e\n" + "x" * 999})))
+    assert TOKEN not in error.reason
+    assert error.reason.isprintable()
+    assert len(error.reason) < 300
+
+
+@pytest.mark.parametrize("recording", ["v1-refused-connects.jsonl", "v2-refused-connects.jsonl"])
+async def test_a_kick_right_after_the_ack_is_noticed_as_recorded(recording: str) -> None:
+    opened, connected, kicked = recorded(recording)[:3]
+    assert kicked.startswith("41")
+    namespace = kicked[2:].rstrip(",")
+
+    async def script(peer: Peer) -> None:
+        await peer.send(opened)
+        await peer.connect_frame(namespace)
+        await peer.send_at_once(connected, kicked)
+
+    error = await attempt(script, namespace=namespace)
+    assert error.kicked
+    assert error.verdict is Verdict.REAUTHENTICATE
+
+
+async def test_a_kick_some_time_after_the_ack_is_noticed_one_way_or_the_other() -> None:
+    outcomes: list[str] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.join()
+        for _ in range(len(server.peers) % 8):
+            await asyncio.sleep(0)
+        if len(server.peers) % 3 == 0:
+            await asyncio.sleep(0.01)
+        await peer.send("41/ws,")
+
+    async with gateway(script) as server, transport() as made:
+        for _ in range(40):
+            try:
+                socket = await connect(made, server)
+            except ConnectError as error:
+                assert error.kicked
+                outcomes.append("kicked")
+            else:
+                async with asyncio.timeout(2):
+                    assert await socket.closed == "server disconnect"
+                outcomes.append("closed")
+        await eventually(lambda: server.open_sockets == 0)
+    assert set(outcomes) == {"kicked", "closed"}
+
+
+# ── the server does not go on ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_open_never_sent() -> None:
+    async def script(peer: Peer) -> None:
+        await asyncio.sleep(0)
+
+    begun = time.monotonic()
+    error = await attempt(script, timeout=0.3)
+    assert time.monotonic() - begun < 3
+    assert error.reason == "no Engine.IO OPEN packet from 127.0.0.1 within 0.3 s"
+    assert error.verdict is Verdict.RETRY
+
+
+async def test_connect_ack_never_sent() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.open()
+
+    error = await attempt(script, timeout=0.3)
+    assert error.reason == "no ack of CONNECT to the namespace from 127.0.0.1 within 0.3 s"
+
+
+async def test_connect_ack_of_another_namespace_does_not_count() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.open()
+        await peer.receive()
+        await peer.send('40{"sid":"root"}', '40/ws/chat,{"sid":"other"}', "40/ws,[1]", "40/ws,{")
+
+    assert "no ack of CONNECT" in (await attempt(script, timeout=0.3)).reason
+
+
+async def test_tcp_accepted_and_the_upgrade_never_answered() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with raw_server(silent) as address, transport() as made:
+        with pytest.raises(ConnectError, match=r"no TCP or TLS connection or WebSocket upgrade .* within 0\.3 s"):
+            await connect(made, f"ws://{address}", timeout=0.3)
+        # The same over TLS: the handshake hangs.
+        with pytest.raises(ConnectError, match=r"within 0\.3 s"):
+            await connect(made, f"wss://{address}", timeout=0.3)
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["", "2", "hello", "0", "0{}", "0[]", '0{"sid":"a"}', '0{"sid":"a","pingInterval":"x","pingTimeout":1}']
+    + [json.dumps({"sid": "a", "pingInterval": i, "pingTimeout": 1}) for i in (0, -5, 1e12)]
+    + ["0" + "[" * 100_000, '42/ws,["message:new",{}]'],
+)
+async def test_a_first_frame_that_is_no_open(first: str) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.send(first)
+
+    assert "sent something else instead of Engine.IO's OPEN" in (await attempt(script)).reason
+
+
+async def test_the_websocket_closes_before_open() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.ws.close()
+
+    assert "closed the WebSocket instead of Engine.IO's OPEN" in (await attempt(script)).reason
+
+
+async def test_the_connection_breaks_before_open_and_before_the_connect_ack() -> None:
+    async def broken_early(peer: Peer) -> None:
+        peer.abort()
+
+    async def broken_late(peer: Peer) -> None:
+        await peer.open()
+        await peer.receive()
+        peer.abort()
+
+    assert (await attempt(broken_early)).verdict is Verdict.RETRY
+    error = await attempt(broken_late)
+    assert "before the namespace was joined: transport error" in error.reason
+    assert not error.kicked
+
+
+async def test_engine_close_before_the_connect_ack() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.open()
+        await peer.receive()
+        await peer.send("1")
+
+    assert "before the namespace was joined: transport close" in (await attempt(script)).reason
+
+
+# ── an HTTP answer instead of the WebSocket ──────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [
+        (200, Verdict.RETRY),
+        (400, Verdict.RETRY),
+        (401, Verdict.REAUTHENTICATE),
+        (403, Verdict.REJECT),
+        (404, Verdict.RETRY),
+        (429, Verdict.RETRY),
+        (500, Verdict.RETRY),
+        (502, Verdict.RETRY),
+        (503, Verdict.RETRY),
+        (504, Verdict.RETRY),
+    ],
+)
+async def test_the_status_of_a_refused_upgrade_is_told_and_classified(status: int, verdict: Verdict) -> None:
+    async with gateway(join) as server, transport() as made:
+        server.refuse = lambda _request: web.Response(status=status, text="<html>no</html>")
+        with pytest.raises(ConnectError, match=str(status)) as failure:
+            await connect(made, server)
+        assert failure.value.verdict is verdict
+        assert failure.value.retry_after_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("header", "low", "high"),
+    [
+        ("7", 7, 7),
+        (" 7 ", 7, 7),
+        ("99999999999999999999", 3600, 3600),
+        ("soon", None, None),
+        ("", None, None),
+        ("-5", None, None),
+        (formatdate(time.time() + 1000, usegmt=True), 900, 1000),
+        (formatdate(time.time() - 1000, usegmt=True), 0, 0),
+    ],
+)
+async def test_retry_after_is_understood_and_bounded(header: str, low: float | None, high: float | None) -> None:
+    async with gateway(join) as server, transport() as made:
+        server.refuse = lambda _request: web.Response(status=429, headers={"Retry-After": header})
+        with pytest.raises(ConnectError) as failure:
+            await connect(made, server)
+        if low is None or high is None:
+            assert failure.value.retry_after_seconds is None
+        else:
+            assert failure.value.retry_after_seconds is not None
+            assert low <= failure.value.retry_after_seconds <= high
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_not_followed(status: int) -> None:
+    async with gateway(join) as elsewhere, gateway(join) as server, transport() as made:
+        location = elsewhere.url.replace("ws://127.0.0.1", "http://localhost")
+        server.refuse = lambda _request: web.Response(status=status, headers={"Location": f"{location}/socket.io/?a=b"})
+        with pytest.raises(ConnectError, match="redirects to localhost; .* not followed"):
+            await connect(made, server, token_via="query")
+        assert elsewhere.requests == []
+
+
+async def test_an_answer_that_is_not_http() -> None:
+    async def rude(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"SSH-2.0-OpenSSH_9.9\r\n")
+        await writer.drain()
+
+    async with raw_server(rude) as address, transport() as made:
+        with pytest.raises(ConnectError) as failure:
+            await connect(made, f"ws://{address}")
+        assert failure.value.verdict is Verdict.RETRY
+
+
+async def test_a_wrong_answer_to_the_websocket_challenge() -> None:
+    async def liar(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+            b"Sec-WebSocket-Accept: bm8=\r\n\r\n"
+        )
+        await reader.read()
+
+    async with raw_server(liar) as address, transport() as made:
+        with pytest.raises(ConnectError, match="answered the WebSocket upgrade wrongly"):
+            await connect(made, f"ws://{address}")
+
+
+# ── below HTTP ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_nobody_listens() -> None:
+    async with gateway(join) as server:
+        url = server.url
+    async with transport() as made:
+        with pytest.raises(ConnectError, match=r"connection to 127\.0\.0\.1 failed: Connect") as failure:
+            await connect(made, url)
+        assert failure.value.verdict is Verdict.RETRY
+
+
+async def test_the_name_cannot_be_resolved() -> None:
+    async with transport() as made:
+        with pytest.raises(ConnectError, match=r"the name nowhere\.invalid cannot be resolved"):
+            await connect(made, "ws://nowhere.invalid", timeout=20)
+
+
+async def test_tls_with_the_authority_given_and_without_it(tmp_path: Path) -> None:
+    context, ca_file = make_server_context(tmp_path)
+    async with gateway(join, tls=context) as server:
+        async with transport(ca_file) as made:
+            assert (await connect(made, server)).connected
+        async with transport() as made:
+            with pytest.raises(ConnectError, match=r"certificate of localhost is not trusted .*SUPERVISOR_CA_FILE"):
+                await connect(made, server)
+        async with transport(ca_file) as made:
+            with pytest.raises(ConnectError, match="TLS with localhost failed"):
+                async with gateway(join) as plain:
+                    await connect(made, plain.url.replace("ws://127.0.0.1", "wss://localhost"))
+
+
+async def test_a_ca_file_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="SUPERVISOR_CA_FILE .*No such file"):
+        await Transport.create(ca_file=tmp_path / "missing.pem", connect_timeout=1)
+    (tmp_path / "empty.pem").write_text("nothing")
+    with pytest.raises(ConfigurationError, match="SUPERVISOR_CA_FILE"):
+        await Transport.create(ca_file=tmp_path / "empty.pem", connect_timeout=1)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_an_http_proxy_is_used_for_both_kinds_of_url(secure: bool, tmp_path: Path) -> None:
+    context, ca_file = make_server_context(tmp_path)
+    asked: list[str] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        asked.append(head.split(b" ")[0].decode())
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        if secure:
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        else:
+            far_writer.write(head)
+        await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+
+    async with (
+        gateway(join, tls=context if secure else None) as server,
+        raw_server(proxy) as address,
+        transport(ca_file) as made,
+    ):
+        socket = await connect(made, server, proxy=f"http://{address}")
+        assert socket.connected
+        assert asked == ["CONNECT" if secure else "GET"]
+        await socket.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+    finally:
+        writer.close()
+
+
+async def test_a_proxy_that_is_not_there_or_refuses() -> None:
+    async def refusing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+        await writer.drain()
+
+    async with raw_server(refusing) as address, transport() as made:
+        with pytest.raises(ConnectError, match="the proxy answered 407 when asked for localhost"):
+            await connect(made, "wss://localhost", proxy=f"http://{address}")
+    async with transport() as made:
+        with pytest.raises(ConnectError, match=r"the proxy 127\.0\.0\.1 cannot be reached"):
+            await connect(made, "wss://localhost", proxy=f"http://{address}")
+
+
+# ── a target that cannot be right ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("url", ["", "chat", "ftp://host", "ws://", "http://[", "/socket.io"])
+async def test_a_url_that_cannot_be_right_is_the_agents_fault(url: str) -> None:
+    async with transport() as made:
+        with pytest.raises(ConnectError, match="WS_URL") as failure:
+            await connect(made, url)
+        assert failure.value.verdict is Verdict.FAULT
+
+
+@pytest.mark.parametrize("namespace", ["", "chat", "/a,b", "/a?b", "/a b", "/a\n"])
+async def test_a_namespace_that_cannot_be_right_is_the_agents_fault(namespace: str) -> None:
+    async with transport() as made:
+        with pytest.raises(ConnectError, match="namespace") as failure:
+            await connect(made, "ws://127.0.0.1:1", namespace=namespace)
+        assert failure.value.verdict is Verdict.FAULT
+
+
+async def test_credentials_in_the_url_are_not_sent_and_not_told() -> None:
+    async with gateway(join) as server, transport() as made:
+        url = server.url.replace("ws://", "ws://user:hunter2@")
+        await connect(made, url)
+        assert "Authorization" not in server.requests[0].headers

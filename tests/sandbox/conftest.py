@@ -1,0 +1,156 @@
+"""What the sandbox's tests share: raw sockets that see every frame, and ready-made sandboxes."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aiohttp
+import pytest
+
+from supervisor.sandbox import Sandbox
+
+AGENT = "a" * 20 + "0001"
+OTHER = "a" * 20 + "0002"
+SECRET = "s3cret"
+
+
+class RawSocket:
+    """An Engine.IO WebSocket on which a test reads and writes single frames."""
+
+    def __init__(self, ws: aiohttp.ClientWebSocketResponse, namespace: str) -> None:
+        self.ws = ws
+        self.namespace = namespace
+        self._ack_id = 0
+
+    async def frame(self, timeout: float = 5.0) -> str:
+        """The next text frame; Engine.IO pings are answered and left out."""
+        while True:
+            message = await self.ws.receive(timeout=timeout)
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                raise ConnectionError(f"{message.type!r} {message.data!r}")
+            if message.data == "2":
+                await self.send("3")
+                continue
+            return str(message.data)
+
+    async def send(self, frame: str) -> None:
+        """Send one frame as it is."""
+        await self.ws.send_str(frame)
+
+    async def emit(self, event: str, *args: Any) -> int:
+        """Send an event that wants an ack, and return the ack's id."""
+        self._ack_id += 1
+        body = json.dumps([event, *args])
+        await self.send(f"42{self.namespace},{self._ack_id}{body}")
+        return self._ack_id
+
+    async def event(self, name: str, timeout: float = 5.0) -> Any:
+        """The payload of the next event of that name; others are skipped."""
+        start = f"42{self.namespace},"
+        while True:
+            frame = await self.frame(timeout)
+            if frame.startswith(start):
+                event, payload = json.loads(frame[len(start) :])
+                if event == name:
+                    return payload
+
+    async def ack(self, ack_id: int, timeout: float = 5.0) -> Any:
+        """The payload of that ack; everything before it is skipped."""
+        start = f"43{self.namespace},{ack_id}["
+        while True:
+            frame = await self.frame(timeout)
+            if frame.startswith(start):
+                return json.loads(frame[len(start) - 1 :])[0]
+
+    async def call(self, event: str, *args: Any) -> Any:
+        """Send an event and return its ack."""
+        return await self.ack(await self.emit(event, *args))
+
+    async def barrier(self) -> list[str]:
+        """Everything that was sent before now: an undeclared namespace answers on any open socket, in order."""
+        await self.send("40/barrier,")
+        frames = []
+        while not (frame := await self.frame()).startswith("44/barrier,"):
+            frames.append(frame)
+        return frames
+
+    async def closed(self, timeout: float = 5.0) -> int | None:
+        """Read until the WebSocket is closed and return the code."""
+        while not self.ws.closed:
+            message = await self.ws.receive(timeout=timeout)
+            if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
+                break
+        return self.ws.close_code
+
+
+class Client:
+    """Opens raw sockets and asks REST questions of one sandbox."""
+
+    def __init__(self, sandbox: Sandbox, http: aiohttp.ClientSession) -> None:
+        self.sandbox = sandbox
+        self.http = http
+
+    async def token(self, agent_id: str = AGENT) -> str:
+        """A token from the token endpoint."""
+        answer = await self.http.post(f"{self.sandbox.api_url}/agents/{agent_id}/connect", json={"secret": SECRET})
+        return str((await answer.json())["accessToken"])
+
+    async def socket(self, namespace: str | None = None, *, query: str = "", headers: Any = None) -> RawSocket:
+        """A WebSocket on which nothing was sent or read yet."""
+        url = f"{self.sandbox.base_url}{self.sandbox.config.engine_path}/?EIO=4&transport=websocket{query}"
+        ws = await self.http.ws_connect(url, headers=headers, autoclose=True)
+        return RawSocket(ws, namespace or self.sandbox.config.declared_namespaces[0])
+
+    async def connect(self, token: str | None = None, *, namespace: str | None = None) -> RawSocket:
+        """A socket whose CONNECT was acked."""
+        socket = await self.socket(namespace)
+        assert (await socket.frame()).startswith("0{")
+        await socket.send(f"40{socket.namespace}," + json.dumps({"token": token or await self.token()}))
+        assert (await socket.frame()).startswith(f"40{socket.namespace},")
+        return socket
+
+    async def agent(self, agent_id: str = AGENT) -> RawSocket:
+        """A registered socket of an agent."""
+        socket = await self.connect(await self.token(agent_id))
+        while (await socket.event("presence:update")).get("agentId") != agent_id:
+            pass
+        return socket
+
+
+Start = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """Start sandboxes with one agent (AGENT, SECRET) each; the arguments are the sandbox's settings."""
+    async with AsyncExitStack() as stack:
+
+        async def started(**settings: Any) -> Client:
+            sandbox = await stack.enter_async_context(Sandbox(**settings))
+            sandbox.add_agent(AGENT, SECRET)
+            http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+            return Client(sandbox, http)
+
+        yield started
+        # Let aiohttp's transports close before the loop does.
+        await asyncio.sleep(0)
+
+
+@pytest.fixture(params=["v1", "v2"])
+async def client(request: pytest.FixtureRequest, start: Start) -> Client:
+    """A sandbox of either generation."""
+    return await start(profile=request.param)
+
+
+@pytest.fixture
+async def v1(start: Start) -> Client:
+    """A sandbox of the first generation."""
+    return await start(profile="v1")
+
+
+@pytest.fixture
+async def v2(start: Start) -> Client:
+    """A sandbox of the second generation."""
+    return await start(profile="v2")

@@ -1,0 +1,109 @@
+"""A sandbox and a supervisor beside it, over real sockets and a real SQLite file, for integration tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from supervisor.records import AgentRecord
+from supervisor.sandbox import Sandbox, SandboxUser, StoredMessage
+from supervisor.service import Service
+from supervisor.settings import Settings
+from supervisor.states import AgentState
+
+SECRET = "s3cret-of-the-test"
+SECRET_FILE = "agent-secret"
+
+
+def agent_id(number: int) -> str:
+    """The id of the test's n-th agent: 24 hex digits."""
+    return f"{number:024x}"
+
+
+def make_settings(folder: Path, sandbox: Sandbox, **given: Any) -> Settings:
+    """Settings for a supervisor beside ``sandbox``, with waits that suit a test."""
+    values: dict[str, Any] = {
+        "registry_url": f"sqlite+aiosqlite:///{folder / 'supervisor.db'}",
+        "api_url": sandbox.api_url,
+        "ws_url": sandbox.ws_url,
+        "admin_port": 0,
+        "secret_dirs": (folder,),
+        "backoff_initial_seconds": 0.05,
+        "backoff_cap_seconds": 0.4,
+        "drain_seconds": 5.0,
+        "connect_rate": 1000,
+        "auth_rate": 1000,
+        **given,
+    }
+    return Settings(**values)
+
+
+@dataclass
+class Stack:
+    """What a test plays with."""
+
+    folder: Path
+    sandbox: Sandbox
+    settings: Settings
+    service: Service
+    users: list[SandboxUser] = field(default_factory=list)
+
+    async def add(self, number: int = 1, handler: str = "echo", **fields: Any) -> str:
+        """Register an agent with the platform and in the registry; returns its id."""
+        identity = agent_id(number)
+        self.sandbox.add_agent(identity, SECRET, name=f"Agent {number}")
+        record = AgentRecord(id=identity, handler=handler, secret=f"file:{self.folder / SECRET_FILE}", **fields)
+        await self.service.registry.add_agent(record)
+        return identity
+
+    async def online(self, count: int = 1, timeout: float = 10.0) -> None:
+        """Wait until so many agents are online."""
+        await self.service.wait_online(count, timeout)
+
+    async def state(self, identity: str, *states: AgentState, timeout: float = 10.0) -> str:
+        """Wait until an agent is in one of ``states``; returns the reason it gives."""
+        await self.until(
+            lambda: (
+                identity in {s.id for s in self.service.statuses()} and self.service.status(identity).state in states
+            ),
+            timeout,
+        )
+        return self.service.status(identity).reason
+
+    async def until(self, condition: Callable[[], object], timeout: float = 10.0) -> None:
+        """Wait until ``condition`` holds; it is looked at whenever the event loop has had a turn."""
+        async with asyncio.timeout(timeout):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    async def ask(self, identity: str, text: str, *, count: int = 1, timeout: float = 10.0) -> list[StoredMessage]:
+        """Say something to an agent as a user and wait for ``count`` messages of its answer."""
+        user = self.users[0] if self.users else await self.sandbox.user()
+        if not self.users:
+            self.users.append(user)
+        conversation = await user.open(identity)
+        message = await user.say(conversation, text)
+        return await user.wait_for_reply(conversation, after=message, count=count, timeout=timeout)
+
+    async def restart(self, **given: Any) -> None:
+        """Stop the supervisor and start another on the same registry."""
+        await self.service.stop()
+        self.settings = self.settings.model_copy(update=given)
+        self.service = await Service.start(self.settings)
+
+
+@asynccontextmanager
+async def stack(folder: Path, *, sandbox_settings: dict[str, Any] | None = None, **given: Any) -> AsyncIterator[Stack]:
+    """A running sandbox and supervisor; both are gone afterwards, whatever the test did."""
+    (folder / SECRET_FILE).write_text(SECRET)
+    async with Sandbox(**(sandbox_settings or {})) as sandbox:
+        settings = make_settings(folder, sandbox, **given)
+        running = Stack(folder, sandbox, settings, await Service.start(settings))
+        try:
+            yield running
+        finally:
+            await running.service.stop(grace_seconds=1)
