@@ -36,6 +36,8 @@ from supervisor.transport import Transport
 FULL_NOTICE = "Sorry, I have too many messages waiting. Please try again in a little while."
 #: How long a hook may take; it must not hold up the agent.
 HOOK_SECONDS = 30.0
+#: When to look again at a message that could not be settled.
+UNSETTLED_RETRY_SECONDS = 5.0
 _EVENTS: Mapping[str, type[Presence] | type[Typing] | type[Membership]] = {
     "presence:update": Presence,
     "user:joined": Membership,
@@ -250,7 +252,11 @@ class Agent:
             self.log.warning("hook_failed", handler=self.record.handler, reason=f"{type(error).__name__}: {error}")
 
     async def _work(self, row: JournaledMessage) -> float | None:
-        again_at = await self._executor.work(row)
+        try:
+            again_at = await self._executor.work(row)
+        except Exception:  # noqa: BLE001  a defect of ours, or a journal that refuses: the lane must go on
+            self.log.exception("message_not_settled", message_id=row.key)
+            return self._kit.clock.now() + UNSETTLED_RETRY_SECONDS
         if again_at is None:
             self.inbox.settled(dead=row.state is MessageState.DEAD)
         return again_at

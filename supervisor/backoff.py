@@ -45,6 +45,10 @@ class Backoff:
         self.failures = 0
 
 
+#: Sleeping for just the missing part of a pass may leave a rounding error of it: that much is as good as a pass.
+_ROUNDING = 1e-6
+
+
 class TokenBucket:
     """At most ``rate`` passes a second after a burst of ``burst``; waiters pass in order of arrival.
 
@@ -69,7 +73,7 @@ class TokenBucket:
         """Wait for one pass."""
         async with self._turn:
             self._refill()
-            while self._level < 1.0:
+            while self._level < 1.0 - _ROUNDING:
                 await self._clock.sleep((1.0 - self._level) / self.rate)
                 self._refill()
             self._level -= 1.0

@@ -108,7 +108,7 @@ class MessageContext(AgentContext):
     @property
     def log(self) -> Any:
         if self._log is None:
-            self._log = self._agent.log.bind(conversation=self.conversation, message=self._row.key)
+            self._log = self._agent.log.bind(conversation=self.conversation, message_id=self._row.key)
         return self._log
 
     async def send(self, part: Part) -> None:

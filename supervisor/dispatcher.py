@@ -12,10 +12,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from supervisor.clock import Clock
+from supervisor.logs import get_logger
 from supervisor.records import JournaledMessage
 
 #: Messages of one agent kept in memory; further ones stay in the journal until there is room.
 MEMORY_LIMIT = 1000
+#: How many are read at once when there is room again.
+PAGE = MEMORY_LIMIT // 2
+#: How long to wait before the journal is read again when it could not be.
+REFILL_RETRY_SECONDS = 1.0
 
 #: Works on one message. Returns None when it is settled, or the time (seconds since the epoch) of the next attempt.
 Work = Callable[[JournaledMessage], Awaitable[float | None]]
@@ -96,11 +101,14 @@ class Lanes:
         self._lanes: dict[str, _Lane] = {}
         self._ready: deque[_Lane] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._in_memory = 0
+        self._in_memory: set[int] = set()  # ids: waiting, running, or between attempts
+        # What did not fit: everything that waits in the journal with an id up to _last_id is in memory too.
         self._last_id = 0
         self._spilled = False
-        self._refilling = False
-        self._missed = False
+        self._missed: int | None = None  # the lowest id that was left in the journal since the last refill began
+        self._ended: set[int] = set()  # ids that left memory while a refill reads: it may bring them again
+        self._refill_task: asyncio.Task[None] | None = None
+        self._log = get_logger("supervisor.dispatcher")
         self.queued = False  # written by the dispatcher only
         self.running = 0
         self.held = True
@@ -143,29 +151,37 @@ class Lanes:
 
     def run_reserved(self, row: JournaledMessage) -> None:
         """Run a message for which a place was reserved."""
-        self._last_id = max(self._last_id, row.id)
-        self._in_memory += 1
-        self._spawn(self._lanes[row.conversation_id], row)
+        self._note(row)
+        self._spawn(self._lanes.setdefault(row.conversation_id, _Lane(busy=True)), row)
 
     def cancel_reserved(self, conversation_id: str) -> None:
         """Give a reserved place back: the message was a duplicate or could not be journaled."""
-        lane = self._lanes[conversation_id]
+        lane = self._lanes.setdefault(conversation_id, _Lane())
         self.running -= 1
         self._next(conversation_id, lane)
-        self._dispatcher.release()
+        self._give_back()
 
     def put(self, row: JournaledMessage) -> None:
-        """Take a journaled message that waits."""
-        if self._spilled or self._in_memory >= MEMORY_LIMIT:
-            self._spilled = self._missed = True
+        """Take a journaled message that waits: a new one, or an old one that a person replays."""
+        if row.id in self._in_memory:
+            # A refill read it between its commit and this call.
+            return
+        if self._spilled or len(self._in_memory) >= MEMORY_LIMIT:
+            self._spilled = True
+            self._missed = row.id if self._missed is None else min(self._missed, row.id)
             self._refill_soon()
             return
         self._keep(row)
         self._offer()
 
+    def _note(self, row: JournaledMessage) -> None:
+        self._in_memory.add(row.id)
+        if not self._spilled:
+            # Else messages with lower ids wait in the journal, and the next refill must find them.
+            self._last_id = max(self._last_id, row.id)
+
     def _keep(self, row: JournaledMessage) -> None:
-        self._last_id = max(self._last_id, row.id)
-        self._in_memory += 1
+        self._note(row)
         lane = self._lanes.setdefault(row.conversation_id, _Lane())
         lane.waiting.append(row)
         if not lane.busy and len(lane.waiting) == 1:
@@ -199,15 +215,25 @@ class Lanes:
         try:
             wait = row.not_before - self._clock.now()
             again_at = row.not_before if wait > 0 else await self._work(row)
+        except Exception:  # noqa: BLE001  a defect of ours: its lane goes on, the journal has the message
+            self._log.exception("work_failed", agent=row.agent_id, message=row.key)
         finally:
             self.running -= 1
             if again_at is None:
-                self._in_memory -= 1
+                self._in_memory.discard(row.id)
+                if self._refill_task is not None:
+                    self._ended.add(row.id)
                 self._next(row.conversation_id, lane)
                 self._refill_soon()
             else:
                 lane.timer = asyncio.create_task(self._again(lane, row, again_at), name=f"retry {row.agent_id}")
-            self._dispatcher.release()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """A place is free: this agent's next lane may want it, whether or not this lane has more."""
+        if self.can_start:
+            self._dispatcher.offer(self)
+        self._dispatcher.release()
 
     async def _again(self, lane: _Lane, row: JournaledMessage, at: float) -> None:
         """Put a message back at the head of its lane when its next attempt is due; later ones wait for it."""
@@ -222,31 +248,46 @@ class Lanes:
         lane.busy = False
         if lane.waiting:
             self._ready.append(lane)
-            self._offer()
         elif self._lanes.get(conversation_id) is lane:
             del self._lanes[conversation_id]
 
     # ── what did not fit into memory ─────────────────────────────────────────────────────────────────────────────────
 
     def _refill_soon(self) -> None:
-        if self._spilled and not self._refilling and self._in_memory <= MEMORY_LIMIT // 2:
-            self._refilling = True
-            task = asyncio.create_task(self._refill_now(), name="refill")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if self._spilled and self._refill_task is None and len(self._in_memory) <= MEMORY_LIMIT - PAGE:
+            self._refill_task = asyncio.create_task(self._refill_now(), name="refill")
 
     async def _refill_now(self) -> None:
-        try:
-            self._missed = False
-            rows = await self._refill(self._last_id, MEMORY_LIMIT // 2)
-            # A full page, or a row that came while we read: there may be more.
-            self._spilled = self._missed or len(rows) == MEMORY_LIMIT // 2
+        """Read pages while there is room for them and more may wait in the journal."""
+        while self._spilled and len(self._in_memory) <= MEMORY_LIMIT - PAGE:
+            self._turn_back()
+            self._ended.clear()
+            rows = await self._read_page()
+            known = self._in_memory | self._ended
             for row in rows:
-                self._keep(row)
-        finally:
-            self._refilling = False
-        self._offer()
-        self._refill_soon()
+                if row.id not in known:
+                    self._keep(row)
+            if rows:
+                self._last_id = max(self._last_id, rows[-1].id)
+            # A full page, or a row that came while we read: there may be more.
+            self._spilled = self._missed is not None or len(rows) == PAGE
+            self._offer()
+        # No await since the last look: whoever finds it spilled from here on starts the next refill.
+        self._refill_task = None
+
+    def _turn_back(self) -> None:
+        """Read again from below what was left in the journal: a replayed message has an old id."""
+        if self._missed is not None:
+            self._last_id = min(self._last_id, self._missed - 1)
+            self._missed = None
+
+    async def _read_page(self) -> list[JournaledMessage]:
+        while True:
+            try:
+                return await self._refill(self._last_id, PAGE)
+            except Exception as error:  # noqa: BLE001  the messages are in the journal, whatever keeps us from it
+                self._log.warning("refill_failed", reason=str(error))
+                await self._clock.sleep(REFILL_RETRY_SECONDS)
 
     # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -260,12 +301,24 @@ class Lanes:
     async def close(self) -> None:
         """Cancel what runs, forget what waits: it is all in the journal, from where :meth:`restore` takes it up."""
         self.hold()
-        timers = [lane.timer for lane in self._lanes.values() if lane.timer]
-        tasks = [*self._tasks, *timers]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # Nothing is read any more while what runs is cancelled.
+        self._spilled = False
+        # A task that is cancelled before its first step never runs: its place would be lost and its claim kept.
+        await asyncio.sleep(0)
+        while tasks := self._under_way():
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         self._lanes.clear()
         self._ready.clear()
-        self._in_memory = self._last_id = 0
-        self._spilled = self._missed = False
+        self._in_memory.clear()
+        self._ended.clear()
+        self._last_id = 0
+        self._spilled = False
+        self._missed = None
+        self._refill_task = None
+
+    def _under_way(self) -> list[asyncio.Task[None]]:
+        """Messages, waits for further attempts, and a refill, that are not over."""
+        timers = [lane.timer for lane in self._lanes.values()]
+        return [task for task in (*self._tasks, *timers, self._refill_task) if task is not None and not task.done()]

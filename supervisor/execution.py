@@ -139,7 +139,7 @@ class Executor:
         if task.done():
             return
         self.abandoned += 1
-        self._agent.log.error("handler_abandoned", handler=self._agent.handler.reference, message=run.row.key)
+        self._agent.log.error("handler_abandoned", handler=self._agent.handler.reference, message_id=run.row.key)
         task.add_done_callback(self._note_return)
 
     def _note_return(self, task: asyncio.Task[None]) -> None:
@@ -154,7 +154,7 @@ class Executor:
         final = isinstance(error, (HandlerTimeoutError, Permanent, InvalidReplyError)) or run.visible
         if not final and row.attempts < self._agent.limits.max_attempts:
             again_at = self._clock.now() + self._delay(row.attempts)
-            self._agent.log.warning("handler_failed", reason=reason, attempt=row.attempts, message=row.key)
+            self._agent.log.warning("handler_failed", reason=reason, attempt=row.attempts, message_id=row.key)
             if await self._journal.retry(row, _traceback(error), again_at):
                 row.not_before = again_at
                 return "retried", again_at
@@ -165,7 +165,7 @@ class Executor:
 
     async def _bury(self, row: JournaledMessage, error: str, *, apology: str = APOLOGY, part: int = 0) -> None:
         """Make a dead letter and tell the person, once, in one commit."""
-        self._agent.log.error("dead_letter", message=row.key, reason=error.strip().rpartition("\n")[2])
+        self._agent.log.error("dead_letter", message_id=row.key, reason=error.strip().rpartition("\n")[2])
         message = to_outbound(
             Reply(apology, type="error", error=apology), conversation_id=row.conversation_id, agent_id=row.agent_id
         )

@@ -5,6 +5,7 @@ One gate for each host, so that the trouble of one platform is never the trouble
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,6 +15,8 @@ from supervisor.clock import Clock
 from supervisor.pool import BoundedPool
 
 _T = TypeVar("_T")
+#: The pool's own bound only catches what the attempt's misses.
+_SLACK_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -25,9 +28,23 @@ class HostGate:
     pool: BoundedPool
 
     async def connect(self, attempt: Callable[[], Awaitable[_T]], *, timeout: float) -> _T:
-        """Make one connection attempt when the host's rate and places allow it."""
-        await self.connects.acquire()
-        return await self.pool.run(attempt, timeout=timeout)
+        """Make one connection attempt when the host's places and rate allow it.
+
+        The place comes first: attempts that held a pass while they waited for a place would start all at once when a
+        platform that hung lets go of the places (RELIABILITY R8).
+
+        Raises:
+            TimeoutError: the attempt itself took longer than ``timeout`` seconds.
+        """
+
+        async def paced() -> _T:
+            await self.connects.acquire()
+            async with asyncio.timeout(timeout):
+                return await attempt()
+
+        # All places may wait for a pass, and no one else does: that long, at most, is this one's wait.
+        longest_wait = (self.pool.size + 1) / self.connects.rate
+        return await self.pool.run(paced, timeout=timeout + longest_wait + _SLACK_SECONDS)
 
 
 class Gates:

@@ -205,7 +205,7 @@ class Context(AgentContext, Protocol):
         ...
 
     async def history(self, limit: int = 20) -> list[HistoryItem]:
-        """Up to ``limit`` earlier messages of this conversation, oldest first."""
+        """The last ``limit`` messages of this conversation, oldest first; the one being answered is among them."""
         ...
 
     def typing(self, on: bool = True) -> None:

@@ -7,22 +7,25 @@ work, ``sys.path`` is untouched, and the PyPI packages whose import name is ``ag
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import difflib
 import functools
 import importlib
 import importlib.machinery
+import importlib.util
 import inspect
 import sys
 import types
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from supervisor.errors import ConfigurationError, HandlerError
 from supervisor.handler import Context, Handler, Message, Part
+from supervisor.threads import DaemonThreads
 
 PACKAGE = "supervisor_agents"
 _STOP = object()
@@ -58,7 +61,7 @@ class HandlerLoader:
         self.agents_dir = agents_dir
         self._packages = frozenset(packages)
         # A pool of its own: handlers that block as many threads as there are must not stall DNS (RELIABILITY R13).
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="handler")
+        self._threads = DaemonThreads(threads, "handler")
         self._mount()
 
     def _mount(self) -> None:
@@ -76,21 +79,25 @@ class HandlerLoader:
             del sys.modules[module]
 
     def names(self) -> list[str]:
-        """The handlers that the agents folder holds."""
-        entries = self.agents_dir.iterdir()
-        found = {
-            entry.stem
-            for entry in entries
-            if (entry.suffix == ".py" or (entry / "__init__.py").is_file()) and not entry.name.startswith(("_", "."))
-        }
-        return sorted(found)
+        """The handlers that the agents folder holds.
+
+        Raises:
+            HandlerError: the folder cannot be read.
+        """
+        try:
+            entries = list(self.agents_dir.iterdir())
+        except OSError as error:
+            raise HandlerError(f"The agents folder {self.agents_dir} cannot be read: {error.strerror}") from error
+        found = {entry.stem for entry in entries if entry.suffix == ".py" or (entry / "__init__.py").is_file()}
+        return sorted(name for name in found if name.isidentifier() and not name.startswith("_"))
 
     def load(self, reference: str, *, fresh: bool = False) -> MountedHandler:
         """Load a handler.
 
         Args:
             reference: ``echo``, ``echo:Handler``, or ``package.module:attribute`` for an installed package.
-            fresh: read the code from disk again (``agents reload``).
+            fresh: read the code of the agents folder from disk again (``agents reload``), what it shares between
+                handlers included; handlers that are loaded already keep theirs.
 
         Raises:
             HandlerError: there is no such handler, it is not allowed, or its code fails; the cause is chained.
@@ -111,9 +118,18 @@ class HandlerLoader:
             raise HandlerError(f"There is no handler {name!r} in {self.agents_dir}; {hint}")
         full_name = f"{PACKAGE}.{name}"
         if fresh:
-            self._forget(full_name)
-            importlib.invalidate_caches()
+            self._forget_all()
         return self._import(full_name, name)
+
+    def _forget_all(self) -> None:
+        """Make the next import read every module of the folder anew."""
+        for name in [name for name in sys.modules if name.startswith(f"{PACKAGE}.")]:
+            source = getattr(sys.modules.pop(name), "__file__", None)
+            if source and source.endswith(".py"):
+                # Bytecode is told stale by size and whole seconds: of two edits in one second the latter is missed.
+                with contextlib.suppress(OSError, NotImplementedError):
+                    Path(importlib.util.cache_from_source(source)).unlink()
+        importlib.invalidate_caches()
 
     def _import_installed(self, name: str, attribute: str) -> types.ModuleType:
         top = name.partition(".")[0]
@@ -128,9 +144,15 @@ class HandlerLoader:
             return importlib.import_module(full_name)
         except ModuleNotFoundError as error:
             self._forget(full_name)
-            if error.name and full_name.startswith(error.name):
+            if error.name and f"{full_name}.".startswith(f"{error.name}."):
                 raise HandlerError(f"There is no module {error.name!r} for handler {shown!r}") from error
-            raise HandlerError(f"Handler {shown!r} needs the package {error.name!r}, which is not installed") from error
+            if error.name and error.name.startswith(f"{PACKAGE}."):
+                missing = error.name.removeprefix(f"{PACKAGE}.")
+                raise HandlerError(
+                    f"Handler {shown!r} needs the module {missing!r}, which is not in {self.agents_dir}"
+                ) from error
+            wanted = f"the package {error.name!r}, which is not installed" if error.name else str(error)
+            raise HandlerError(f"Handler {shown!r} needs {wanted}") from error
         except (Exception, SystemExit) as error:
             self._forget(full_name)
             raise HandlerError(f"Handler {shown!r} fails to load: {type(error).__name__}: {error}") from error
@@ -139,7 +161,7 @@ class HandlerLoader:
         if inspect.isclass(target):
             try:
                 target = target()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise HandlerError(f"Handler {reference!r} cannot be made: {type(error).__name__}: {error}") from error
         on_message = getattr(target, "on_message", target)
         if not callable(on_message):
@@ -175,13 +197,25 @@ def _pick(module: types.ModuleType, attribute: str, reference: str) -> Any:
     raise HandlerError(f"Handler {reference!r} has neither a Handler class nor an on_message")
 
 
-def _runs_in_loop(function: Callable[..., Any]) -> bool:
+def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function under decorators and partials, or the ``__call__`` of an object: it tells the form."""
     unwrapped = inspect.unwrap(function)
     while isinstance(unwrapped, functools.partial):
-        unwrapped = unwrapped.func
-    if not (inspect.isroutine(unwrapped) or inspect.ismethod(unwrapped)):
-        unwrapped = type(unwrapped).__call__
-    return inspect.iscoroutinefunction(unwrapped) or inspect.isasyncgenfunction(unwrapped)
+        unwrapped = inspect.unwrap(unwrapped.func)
+    return unwrapped if inspect.isroutine(unwrapped) else inspect.unwrap(type(unwrapped).__call__)
+
+
+def _runs_in_loop(function: Callable[..., Any]) -> bool:
+    innermost = _innermost(function)
+    return inspect.iscoroutinefunction(innermost) or inspect.isasyncgenfunction(innermost)
+
+
+def _contained(function: Callable[..., Any], *args: Any) -> Any:
+    """Call ``function`` in a thread; what a future cannot carry, or what would end the process, becomes an error."""
+    try:
+        return function(*args)
+    except (StopIteration, SystemExit) as error:
+        raise RuntimeError(f"the handler raised {type(error).__name__}: {error}") from error
 
 
 class MountedHandler:
@@ -190,9 +224,7 @@ class MountedHandler:
     ``idle`` is set while it works on no message: a handler that was replaced is stopped only then.
     """
 
-    def __init__(
-        self, reference: str, target: Any, on_message: Callable[..., Any], threads: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, reference: str, target: Any, on_message: Callable[..., Any], threads: Executor) -> None:
         self.reference = reference
         self._target = target
         self._on_message = on_message
@@ -217,10 +249,23 @@ class MountedHandler:
     @property
     def streams(self) -> bool:
         """Whether it yields its parts: those are sent as they come, a single answer together with its settling."""
-        return inspect.isasyncgenfunction(self._on_message) or inspect.isgeneratorfunction(self._on_message)
+        innermost = _innermost(self._on_message)
+        return inspect.isasyncgenfunction(innermost) or inspect.isgeneratorfunction(innermost)
 
     async def parts(self, message: Message, ctx: Context) -> AsyncGenerator[Part, None]:
-        """What the handler answers to ``message``, part by part."""
+        """What the handler answers to ``message``, part by part.
+
+        Raises:
+            whatever the handler raises; ``sys.exit()`` is an error like others, it must not end the fleet.
+        """
+        async with aclosing(self._parts(message, ctx)) as parts:
+            try:
+                async for part in parts:
+                    yield part
+            except SystemExit as error:
+                raise RuntimeError(f"the handler raised SystemExit: {error}") from error
+
+    async def _parts(self, message: Message, ctx: Context) -> AsyncGenerator[Part, None]:
         if self._in_loop:
             result = self._on_message(message, ctx)
         else:
@@ -230,18 +275,22 @@ class MountedHandler:
         if inspect.isasyncgen(result):
             async with aclosing(result):
                 async for part in result:
-                    yield part
-        elif inspect.isgenerator(result):
-            async for part in self._iterate(cast("Iterator[Part]", result)):
+                    yield cast("Part", part)
+        elif isinstance(result, AsyncIterator):
+            async for part in result:
                 yield part
+        elif isinstance(result, Iterator):
+            async with aclosing(self._iterate(cast("Iterator[Part]", result))) as parts:
+                async for part in parts:
+                    yield part
         elif result is not None:
             yield cast("Part", result)
 
     async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, function, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, _contained, function, *args)
 
-    async def _iterate(self, iterator: Iterator[Part]) -> AsyncIterator[Part]:
+    async def _iterate(self, iterator: Iterator[Part]) -> AsyncGenerator[Part, None]:
         # StopIteration cannot cross a future, so a sentinel marks the end.
         while (part := await self._in_thread(next, iterator, _STOP)) is not _STOP:
             yield part
@@ -255,9 +304,12 @@ class MountedHandler:
         function = self._hook(name)
         if function is None:
             return
-        result = function(*args) if _runs_in_loop(function) else await self._in_thread(function, *args)
-        if inspect.isawaitable(result):
-            await result
+        try:
+            result = function(*args) if _runs_in_loop(function) else await self._in_thread(function, *args)
+            if inspect.isawaitable(result):
+                await result
+        except SystemExit as error:
+            raise RuntimeError(f"{name} raised SystemExit: {error}") from error
 
     def wants(self, name: str) -> bool:
         """Whether the handler defines that hook itself."""

@@ -271,7 +271,12 @@ def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """A logger; ``log.info("agent online", agent=agent_id)``, ``log.bind(agent=agent_id)``."""
     if not structlog.is_configured():
         structlog.configure(
-            processors=[redact_event, structlog.stdlib.render_to_log_kwargs],
+            # Text, not LogRecord attributes: a handler's author may name a field "message" or "name".
+            processors=[
+                redact_event,
+                structlog.processors.format_exc_info,
+                structlog.processors.KeyValueRenderer(key_order=["event"]),
+            ],
             wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
             logger_factory=structlog.stdlib.LoggerFactory(),
             cache_logger_on_first_use=False,

@@ -29,9 +29,14 @@ class Outages:
         self._agents = OutageLog(log, clock, began="agent_offline", ended="agent_back")
         self._host_log = OutageLog(log, clock, subject="host", began="host_down", ended="host_back")
         self._hosts: dict[str, _Host] = {}
+        self._down_at: dict[str, str] = {}  # agent id → the host under which it is down
 
     def failed(self, agent_id: str, host: str, reason: str) -> None:
         """An agent lost its connection, or did not get one."""
+        if self._down_at.get(agent_id, host) != host:
+            # Its row names another host by now.
+            self.forget(agent_id, host)
+        self._down_at[agent_id] = host
         entry = self._hosts.setdefault(host, _Host())
         entry.down[agent_id] = reason
         if entry.announced or len(entry.down) >= HOST_AGENTS:
@@ -40,24 +45,29 @@ class Outages:
         else:
             self._agents.failed(agent_id, reason)
 
-    def recovered(self, agent_id: str, host: str) -> None:
+    def recovered(self, agent_id: str, host: str) -> None:  # noqa: ARG002  it may have gone down under another one
         """An agent is online."""
         self._agents.recovered(agent_id)
-        self._leave(agent_id, host)
+        if (left := self._leave(agent_id)) is not None:
+            self._host_log.recovered(left)
 
-    def forget(self, agent_id: str, host: str) -> None:
+    def forget(self, agent_id: str, host: str) -> None:  # noqa: ARG002  it may have gone down under another one
         """An agent is paused or removed: it is no longer missed."""
         self._agents.forget(agent_id)
-        self._leave(agent_id, host)
+        if (left := self._leave(agent_id)) is not None:
+            self._host_log.forget(left)
 
-    def _leave(self, agent_id: str, host: str) -> None:
-        entry = self._hosts.get(host)
-        if entry is None:
-            return
-        entry.down.pop(agent_id, None)
-        if not entry.down:
-            del self._hosts[host]
-            self._host_log.recovered(host)
+    def _leave(self, agent_id: str) -> str | None:
+        """Count an agent as down no longer; the host, if no other agent of it is."""
+        host = self._down_at.pop(agent_id, None)
+        if host is None:
+            return None
+        entry = self._hosts[host]
+        del entry.down[agent_id]
+        if entry.down:
+            return None
+        del self._hosts[host]
+        return host
 
     def notices(self) -> tuple[str, ...]:
         """One line for each host that is down."""

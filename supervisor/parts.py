@@ -6,7 +6,7 @@ from typing import Any
 
 from supervisor import protocol
 from supervisor.errors import InvalidReplyError
-from supervisor.handler import Part, Reply, Thinking, ToolCall, ToolResult, Usage
+from supervisor.handler import Reply, Thinking, ToolCall, ToolResult, Usage
 
 
 def to_outbound(
@@ -34,7 +34,7 @@ def to_outbound(
                 return _tool_call(part, common)
             case ToolResult():
                 return _tool_result(part, common)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InvalidReplyError(f"a {type(part).__name__} of the handler cannot be sent: {error}") from error
     raise InvalidReplyError(
         f"the handler gave a {type(part).__name__}; it may give text, Reply, Thinking, ToolCall, ToolResult or None"
@@ -58,6 +58,8 @@ def _reply(
     latency = reply.latency_ms if reply.latency_ms is not None else latency_ms
     if not isinstance(reply.content, str):
         raise TypeError(f"content is a {type(reply.content).__name__}, not text")
+    if isinstance(reply.attachments, str):
+        raise TypeError("attachments is text, not a list of texts")
     return _message(
         common,
         content=reply.content,
@@ -99,8 +101,3 @@ def _tool_result(result: ToolResult, common: dict[str, Any]) -> protocol.Outboun
             ),
         ),
     )
-
-
-def is_part(value: object) -> bool:
-    """Whether ``value`` is one part, as against something that yields parts."""
-    return isinstance(value, Part.__args__)

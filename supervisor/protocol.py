@@ -215,7 +215,8 @@ _OPTIONAL: Final[Mapping[str, tuple[str, Any]]] = {
     "createdAt": ("created_at", str),
     "parentId": ("parent_id", str),
 }
-_SHORT_TEXTS: Final = frozenset({"id", "type", "participant_id", "external_username", "created_at", "parent_id"})
+_IDS: Final = frozenset({"id", "participant_id", "parent_id"})
+_SHORT_TEXTS: Final = frozenset({"type", "external_username", "created_at"})
 
 
 def _optional_fields(payload: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -227,8 +228,12 @@ def _optional_fields(payload: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
         if value is None:
             continue
         try:
-            read = msgspec.convert(value, kind)
-        except (msgspec.ValidationError, RecursionError):
+            read = _storable(msgspec.convert(value, kind), kind)
+        except (ValueError, RecursionError):
+            malformed.append(wire_name)
+            continue
+        if name in _IDS and not _is_id(read):
+            # Cut or cleaned it would be another id.
             malformed.append(wire_name)
             continue
         if isinstance(read, tuple) and len(read) > MAX_LIST_ITEMS:
@@ -238,6 +243,20 @@ def _optional_fields(payload: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
             read = clean_text(read, MAX_ID_CHARS)[0]
         fields[name] = read
     return fields, malformed
+
+
+def _storable(value: Any, kind: Any) -> Any:
+    """``value``, if the journal could write it and read it again; else ValueError or RecursionError.
+
+    JSON text may hold what UTF-8 cannot (lone surrogates), and Python's numbers and nesting go further than JSON's.
+    """
+    if not isinstance(value, str | float):
+        msgspec.json.decode(msgspec.json.encode(value), type=kind)
+    return value
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= MAX_ID_CHARS and value.isprintable()
 
 
 def parse_message(payload: object) -> tuple[InboundMessage, Sequence[str]]:
@@ -256,11 +275,11 @@ def parse_message(payload: object) -> tuple[InboundMessage, Sequence[str]]:
     raw_content = payload.get("content")
     if not isinstance(raw_content, str):
         raise InvalidEventError("mistyped_content" if raw_content is not None else "missing_content", "message:new")
-    if not conversation_id or not clean_text(conversation_id)[0] == conversation_id:
+    if not _is_id(conversation_id):
         raise InvalidEventError("mistyped_conversationId", "message:new: conversationId is not an id")
     fields, malformed = _optional_fields(payload)
     if "attachments" in fields:
-        allowed = tuple(a for a in fields["attachments"] if is_attachment(a))
+        allowed = tuple(a for a in fields["attachments"] if is_attachment(a) and a.isprintable())
         if len(allowed) != len(fields["attachments"]):
             malformed.append("attachments")
         fields["attachments"] = allowed
@@ -274,11 +293,11 @@ def parse_message(payload: object) -> tuple[InboundMessage, Sequence[str]]:
 
 
 def _id_or_none(value: object) -> str | None:
-    return value if isinstance(value, str) and 0 < len(value) <= MAX_ID_CHARS else None
+    return value if isinstance(value, str) and _is_id(value) else None
 
 
 class OutboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A ``message:send`` (PROTOCOL §4). Build it with :func:`outbound`, which checks it."""
+    """A ``message:send`` (PROTOCOL §4); :func:`check_outbound` says whether the platform would take it."""
 
     role: str
     content: str
@@ -295,6 +314,9 @@ class OutboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel",
     latency: float | None = None
     error: str | None = None
     metadata: dict[str, Any] | None = None
+
+
+_decode_outbound = msgspec.json.Decoder(OutboundMessage).decode
 
 
 class InvalidMessageError(ValueError):
@@ -314,12 +336,16 @@ def check_outbound(message: OutboundMessage, max_bytes: int) -> bytes:
     Raises:
         InvalidMessageError: v1 would refuse it, or would close the socket over its size (PROTOCOL §2).
     """
-    _check_words(message)
-    _check_parts(message)
     try:
         encoded = msgspec.json.encode(message)
-    except (TypeError, ValueError, RecursionError) as error:
+        # Structs are not checked when they are made: what a handler put into them is read as the platform will.
+        message = _decode_outbound(encoded)
+    except msgspec.ValidationError as error:
+        raise InvalidMessageError(str(error)) from None
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidMessageError(f"it cannot be written as JSON: {error}") from None
+    _check_words(message)
+    _check_parts(message)
     if len(encoded) > max_bytes:
         raise InvalidMessageError(f"it takes {len(encoded):,} bytes; the platform allows {max_bytes:,}")
     return encoded
@@ -347,7 +373,7 @@ def _check_parts(message: OutboundMessage) -> None:
 def _check_arguments(call: ToolCall) -> None:
     try:
         msgspec.json.decode(call.function.arguments)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         raise InvalidMessageError(f"the arguments of tool {call.function.name!r} are not JSON") from None
 
 
@@ -409,13 +435,13 @@ class ConnectAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 _ANSWER_OPTIONAL: Final[Mapping[str, Any]] = {
     "expiresIn": float,
-    "instruction": Instruction,
     "settings": dict[str, Any],
     "mcpServers": dict[str, Any],
     "deployment": Deployment,
     "allowedFunctions": tuple[str, ...],
     "name": str,
 }
+_INSTRUCTION_FIELDS: Final[Mapping[str, Any]] = {"id": str, "systemPrompt": str, "guidelines": tuple[Any, ...]}
 
 
 def parse_connect_answer(payload: object) -> ConnectAnswer:
@@ -429,14 +455,24 @@ def parse_connect_answer(payload: object) -> ConnectAnswer:
     token = payload.get("accessToken")
     if not isinstance(token, str) or not token:
         raise InvalidEventError("missing_accessToken", "the answer has no accessToken")
-    fields: dict[str, Any] = {"accessToken": token}
-    for name, kind in _ANSWER_OPTIONAL.items():
+    fields = {"accessToken": token, **_well_formed(payload, _ANSWER_OPTIONAL)}
+    instruction = payload.get("instruction")
+    if isinstance(instruction, Mapping):
+        # Field by field: guidelines of another shape must not cost the agent its system prompt.
+        fields["instruction"] = _well_formed(instruction, _INSTRUCTION_FIELDS)
+    return msgspec.convert(fields, ConnectAnswer)
+
+
+def _well_formed(payload: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """Those fields of ``payload`` that are of the kind they should be."""
+    fields = {}
+    for name, kind in kinds.items():
         value = payload.get(name)
         if value is None:
             continue
         try:
             msgspec.convert(value, kind)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, RecursionError):
             continue
         fields[name] = value
-    return msgspec.convert(fields, ConnectAnswer)
+    return fields

@@ -178,13 +178,16 @@ def _read_text(named: Path, real: Path) -> str:
     try:
         # Without waiting: opening a pipe that nobody writes would block for ever.
         file = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise ConfigurationError(f"The secret's file {named} is not a regular file")
+            with open(file, "rb", closefd=False) as opened:
+                raw = opened.read(MAX_FILE_BYTES + 1)
+        finally:
+            os.close(file)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a path"
         raise ConfigurationError(f"The secret's file {named} cannot be read: {reason}") from None
-    with os.fdopen(file, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise ConfigurationError(f"The secret's file {named} is not a regular file")
-        raw = opened.read(MAX_FILE_BYTES + 1)
     if len(raw) > MAX_FILE_BYTES:
         raise ConfigurationError(f"The secret's file {named} is larger than {MAX_FILE_BYTES // 1024} KiB")
     try:

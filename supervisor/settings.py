@@ -6,6 +6,7 @@ With :mod:`supervisor.secrets`, which resolves the references that rows hold, th
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -38,9 +39,10 @@ PREFIX = "SUPERVISOR_"
 RUN_SECRETS = Path("/run/secrets")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)\Z")
+_BLANK = re.compile(r"[\x00-\x20\x7f\\]")
 _UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 # What others put into the environment under our prefix: Kubernetes' service links, and supervisord (DESIGN §6).
-_FOREIGN = re.compile(r"SUPERVISOR_(?:.+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT(?:_\d+_.+)?)\Z")
+_FOREIGN = re.compile(r"SUPERVISOR_(?:.+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT_\d+_.+)\Z")
 _SUPERVISORD = frozenset({"ENABLED", "PROCESS_NAME", "GROUP_NAME", "SERVER_URL"})
 
 
@@ -52,25 +54,38 @@ def _duration(value: object) -> object:
 
 
 def _listed(value: object) -> object:
-    """Read a comma-separated list; JSON lists stay as they are."""
-    if isinstance(value, str) and not value.lstrip().startswith("["):
-        return [item.strip() for item in value.split(",") if item.strip()]
-    return value
+    """Read a comma-separated list, or one in JSON."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            # Without the parser's own words: they may repeat a secret.
+            raise ValueError("must be a comma-separated list or a JSON list") from None
+    return [item.strip() for item in value.split(",") if item.strip()]
 
 
 def _url(schemes: tuple[str, ...]) -> AfterValidator:
     def check(value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in schemes or not parts.hostname:
-            raise ValueError(f"must be a URL that starts with {' or '.join(s + '://' for s in schemes)}")
-        if parts.username or parts.password:
+        wanted = f"must be a URL that starts with {' or '.join(s + '://' for s in schemes)}"
+        try:
+            parts = urlsplit(value)
+            # Reading the port checks it. Blanks and control characters would be dropped here and read elsewhere.
+            good = parts.scheme in schemes and parts.hostname and parts.port != 0 and not _BLANK.search(value)
+        except ValueError:
+            # Without its own words: they repeat the value, which may hold a password.
+            raise ValueError(wanted) from None
+        if not good:
+            raise ValueError(wanted)
+        if "@" in parts.netloc:
             raise ValueError("must not hold a user name or password")
         return value.rstrip("/")
 
     return AfterValidator(check)
 
 
-Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0, allow_inf_nan=False)]
 TextList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 HttpUrl = Annotated[str, _url(("http", "https"))]
 SocketUrl = Annotated[str, _url(("ws", "wss", "http", "https"))]
@@ -86,7 +101,10 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    registry_url: str = Field("sqlite+aiosqlite:///supervisor.db", description="Where the registry and journal are.")
+    # Not in the repr: the URL of a database server holds a password.
+    registry_url: str = Field(
+        "sqlite+aiosqlite:///supervisor.db", repr=False, description="Where the registry and journal are."
+    )
     synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL", description="SQLite's synchronous: FULL also survives power loss, at a price per commit."
     )
@@ -111,8 +129,8 @@ class Settings(BaseSettings):
     agents_dir: Path | None = Field(None, description="The folder of handlers; else ./agents, else the bundled ones.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least level logged.")
     log_format: Literal["console", "json"] = Field("console", description="For people or for machines.")
-    connect_rate: float = Field(50, gt=0, description="Connection attempts per second and host.")
-    auth_rate: float = Field(20, gt=0, description="Token requests per second and host.")
+    connect_rate: float = Field(50, gt=0, allow_inf_nan=False, description="Connection attempts per second and host.")
+    auth_rate: float = Field(20, gt=0, allow_inf_nan=False, description="Token requests per second and host.")
     auth_concurrency: int = Field(10, ge=1, description="Token requests at once, in all.")
     connect_concurrency: int = Field(100, ge=1, description="Connection attempts at once, in all.")
     concurrency: int = Field(64, ge=1, description="Handlers running at once, in all.")
@@ -162,7 +180,7 @@ class Settings(BaseSettings):
     def hosts(self) -> frozenset[str]:
         """The hosts that agents may talk to: those of API_URL and WS_URL, and ALLOWED_HOSTS."""
         own = {urlsplit(self.api_url).hostname or "", urlsplit(self.ws_url).hostname or ""}
-        return frozenset(own | set(self.allowed_hosts))
+        return frozenset(own | {host.lower() for host in self.allowed_hosts})
 
 
 class AgentSettings(BaseModel):
@@ -213,16 +231,19 @@ def _first_problem(error: ValidationError) -> str:
     return f"{name}: {text}" if name else text
 
 
-def _unknown_variables(names: set[str]) -> list[str]:
+def _unknown_variables(variables: Mapping[str, str | None]) -> list[str]:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    ours = {name for name in names if name.startswith(PREFIX)}
-    foreign = {n for n in ours if _FOREIGN.match(n) or n.removeprefix(PREFIX) in _SUPERVISORD}
-    return sorted(ours - known - foreign)
+    ours = {name.upper(): value for name, value in variables.items() if name.upper().startswith(PREFIX)}
+    return sorted(name for name, value in ours.items() if name not in known and not _is_foreign(name, value))
+
+
+def _is_foreign(name: str, value: str | None) -> bool:
+    return bool(_FOREIGN.match(name)) or name.removeprefix(PREFIX) in _SUPERVISORD or _is_service_link(name, value)
 
 
 def _is_service_link(name: str, value: str | None) -> bool:
     # A Kubernetes service called "supervisor-admin" injects SUPERVISOR_ADMIN_PORT=tcp://…: not meant for us.
-    return name.endswith("_PORT") and bool(value) and str(value).startswith(("tcp://", "udp://"))
+    return name.endswith("_PORT") and bool(value) and str(value).startswith(("tcp://", "udp://", "sctp://"))
 
 
 class _Environment(EnvSettingsSource):
@@ -244,7 +265,7 @@ def load_settings(env_file: Path | None = Path(".env"), *, run_secrets: Path = R
         in_file = DotEnvSettingsSource(Settings, env_file=env_file).env_vars
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"Cannot read {env_file}: {error}") from None
-    if unknown := _unknown_variables({name.upper() for name in (*os.environ, *in_file)}):
+    if unknown := _unknown_variables({**in_file, **os.environ}):
         known = [PREFIX + name.upper() for name in Settings.model_fields]
         nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.0)[0]
         raise ConfigurationError(f"Unknown setting {unknown[0]}; did you mean {nearest}?")

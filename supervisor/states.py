@@ -56,7 +56,8 @@ AGENT_TRANSITIONS: dict[AgentState, frozenset[AgentState]] = {
     _A.BACKOFF: _GOING_DOWN | {_A.AUTHENTICATING, _A.CONNECTING},
     _A.REJECTED: _GOING_DOWN | {_A.AUTHENTICATING},
     _A.FAULTED: frozenset({_A.AUTHENTICATING, _A.PAUSED, _A.DRAINING, _A.STOPPED}),
-    _A.DRAINING: frozenset({_A.PAUSED, _A.STOPPED, _A.FAULTED}),
+    # A pause that is taken back while the agent drains leads straight to the next attempt.
+    _A.DRAINING: frozenset({_A.AUTHENTICATING, _A.PAUSED, _A.STOPPED, _A.FAULTED}),
 }
 
 MESSAGE_TRANSITIONS: dict[MessageState, frozenset[MessageState]] = {

@@ -41,7 +41,8 @@ def _global(
     """
     errors.STATE.debug = debug
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        # With rich it is printed there and then, and what comes back is empty.
+        print(context.get_help(), end="")
 
 
 app.command()(running.run)

@@ -60,7 +60,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if message is not None:
         context = getattr(error, "ctx", None)
         hint = f"; see: {context.command_path} --help" if context is not None else ""
-        return f"{message().rstrip('.')}{hint}", getattr(error, "exit_code", EXIT_USAGE)
+        text = message().rstrip(".") or "say which command"
+        return f"{text}{hint}", getattr(error, "exit_code", EXIT_USAGE)
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror}{where}", EXIT_FAILURE

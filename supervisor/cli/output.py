@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +30,12 @@ STATE_STYLES: Final[dict[AgentState, tuple[str, str]]] = {
     AgentState.STOPPED: ("○", "dim"),
 }
 _WORST_FIRST: Final = {state: rank for rank, state in enumerate(STATE_STYLES)}
+NOTHING: Final = "-"
+_REASON: Final = "REASON"
+_TITLES: Final = ("STATE", "AGENT", "NAME", "HANDLER", "SINCE", "CONV", "WAIT", "RUN", "DEAD", "TOKEN", _REASON)
+_FIGURES: Final = frozenset({"CONV", "WAIT", "RUN", "DEAD"})
+_DROPPED_FIRST: Final = ("CONV", "RUN", "HANDLER", "NAME", "TOKEN", "DEAD", "SINCE", "WAIT")
+_GAP, _LEAST_REASON, _MAX_NAME_CHARS = 2, 40, 28
 _UNBOUNDED_COLUMNS: Final = 400
 
 
@@ -80,44 +86,63 @@ def worst_first(statuses: Iterable[AgentStatus]) -> list[AgentStatus]:
     return sorted(statuses, key=lambda status: (_WORST_FIRST[status.state], status.name or status.id, status.id))
 
 
-def agents_table(statuses: Sequence[AgentStatus], now: float, *, caption: str = "") -> Table:
-    """Agents as a table.
+def agents_table(statuses: Sequence[AgentStatus], now: float, width: int, *, max_reasons: int = 50) -> RenderableType:
+    """Agents as a table that fits: columns go by their use, and reasons move below where there is no room beside.
 
     Args:
         now: seconds since the epoch.
-        caption: a line below.
+        width: of the screen, in characters.
+        max_reasons: how many reasons may stand below the table.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold", caption=caption or None, caption_justify="left")
-    for title in ("STATE", "AGENT", "NAME", "HANDLER", "SINCE"):
-        table.add_column(title, no_wrap=True)
-    for title in ("CONV", "WAIT", "RUN", "DEAD"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("TOKEN", no_wrap=True)
-    table.add_column("REASON", overflow="ellipsis", no_wrap=True, ratio=1)
-    for status in statuses:
-        table.add_row(*_row(status, now))
-    return table
+    rows = [_row(status, now) for status in statuses]
+    widths = {title: max(len(title), *(len(row[title]) for row in rows)) for title in _TITLES} if rows else {}
+    shown = [title for title in _TITLES if title != _REASON]
+
+    def room() -> int:
+        return width - sum(widths[title] + _GAP for title in shown)
+
+    for title in _DROPPED_FIRST:
+        if rows and room() < 0:
+            shown.remove(title)
+    beside = bool(rows) and room() >= min(widths[_REASON], _LEAST_REASON)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in shown:
+        table.add_column(
+            title, justify="right" if title in _FIGURES else "left", no_wrap=True, min_width=widths.get(title)
+        )
+    if beside:
+        table.add_column(_REASON, no_wrap=True, overflow="ellipsis", ratio=1)
+    for row in rows:
+        table.add_row(*(row[title] for title in ([*shown, _REASON] if beside else shown)))
+    return table if beside else Group(table, *_reasons(statuses, max_reasons))
 
 
-def _row(status: AgentStatus, now: float) -> list[Text]:
-    inbox = status.inbox
-    reason, style = status.reason, ""
-    if not reason and status.health != "ok":
-        reason, style = status.health, "yellow"
-    expiry = status.auth_expires_at
-    return [
-        state_text(status.state),
-        Text(plain(status.id)),
-        Text(plain(status.name)),
-        Text(plain(status.handler)),
-        Text(duration(now - status.since) if status.since is not None else "–"),
-        Text(str(status.conversations)),
-        Text(str(inbox.available)),
-        Text(str(inbox.running)),
-        Text(str(inbox.dead), style="red" if inbox.dead else ""),
-        Text("–" if expiry is None else duration(expiry - now) if expiry > now else "expired"),
-        Text(plain(reason), style=style),
-    ]
+def _reasons(statuses: Sequence[AgentStatus], limit: int) -> Iterator[Text]:
+    given = [(status, _reason(status)) for status in statuses if _reason(status)]
+    for status, reason in given[:limit]:
+        symbol, style = STATE_STYLES[status.state]
+        yield Text.assemble((f"{symbol} ", style), (plain(status.name or status.id), "bold"), f": {reason}")
+
+
+def _reason(status: AgentStatus) -> str:
+    return plain(status.reason or (status.health if status.health != "ok" else ""))
+
+
+def _row(status: AgentStatus, now: float) -> dict[str, Text]:
+    inbox, expiry = status.inbox, status.auth_expires_at
+    return {
+        "STATE": state_text(status.state),
+        "AGENT": Text(plain(status.id)),
+        "NAME": Text(plain(status.name)[:_MAX_NAME_CHARS]),
+        "HANDLER": Text(plain(status.handler)),
+        "SINCE": Text(duration(now - status.since) if status.since is not None else NOTHING),
+        "CONV": Text(str(status.conversations)),
+        "WAIT": Text(str(inbox.available)),
+        "RUN": Text(str(inbox.running)),
+        "DEAD": Text(str(inbox.dead), style="red" if inbox.dead else ""),
+        "TOKEN": Text(NOTHING if expiry is None else duration(expiry - now) if expiry > now else "expired"),
+        _REASON: Text(_reason(status)),
+    }
 
 
 def details(status: AgentStatus, now: float) -> Table:
@@ -131,16 +156,15 @@ def details(status: AgentStatus, now: float) -> Table:
 
 
 def _field(name: str, value: Any, status: AgentStatus, now: float) -> Text:
+    shown = plain(json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | bool) else str(value))
     if name == "state":
         return state_text(status.state)
     if value is None or value in ("", {}):
-        return Text("–", style="dim")
+        return Text(NOTHING, style="dim")
     if name == "since":
-        return Text(f"{duration(now - value)} ago")
-    if name == "auth_expires_at":
-        return Text(f"in {duration(value - now)}" if value > now else "expired")
-    if name == "inbox":
-        return Text(", ".join(f"{count} {state}" for state, count in value.items()))
-    if isinstance(value, dict | bool):
-        return Text(plain(json.dumps(value, ensure_ascii=False, default=str)))
-    return Text(plain(str(value)))
+        shown = f"{duration(now - value)} ago"
+    elif name == "auth_expires_at":
+        shown = f"in {duration(value - now)}" if value > now else "expired"
+    elif name == "inbox":
+        shown = ", ".join(f"{count} {state}" for state, count in value.items())
+    return Text(shown)

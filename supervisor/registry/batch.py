@@ -27,7 +27,7 @@ _MAX_ROWS: Final = 256
 
 
 class ContendedError(Exception):
-    """A compare and set of the batch found its row changed; which one is not known."""
+    """Some operation of the batch lost against somebody else; which one is not known."""
 
 
 # ── operations ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -244,7 +244,7 @@ def apply(connection: Connection, operations: Sequence[Operation], numbers: Numb
         For each operation, whether it won; only an :class:`Add` can have lost.
 
     Raises:
-        ContendedError: a compare and set lost; the transaction must be rolled back.
+        ContendedError: some operation lost, which is not known; the transaction must be rolled back.
     """
     numbers.forget()
     lost = _add(connection, [o for o in operations if isinstance(o, Add)], numbers)
@@ -311,9 +311,13 @@ def _add(connection: Connection, adds: Sequence[Add], numbers: Numbers) -> set[O
             )
         )
     lost: set[Operation] = set()
-    if _ADD.execute(connection, rows) != len(rows):
+    added = _ADD.execute(connection, rows)
+    if added != len(rows):
         found = connection.exec_driver_sql("SELECT id FROM inbox WHERE id BETWEEN ? AND ?", (first, numbers.inbox))
         present = set(found.scalars())
+        if len(present) != added:
+            # Another process has used some of these numbers: which of the rows are ours cannot be told.
+            raise ContendedError
         lost = {add for add in adds if add.number not in present}
     _SEEN.execute(connection, _seen(adds, keys, lost))
     return lost

@@ -49,14 +49,18 @@ def encode_key(key: str) -> bytes:
     if _OBJECT_ID.match(key):
         return bytes.fromhex(key)
     raw = key.encode("utf-8", "surrogatepass")
-    return _MARK + raw if len(raw) == _OBJECT_ID_BYTES or raw.startswith(_MARK) else raw
+    if len(raw) == _OBJECT_ID_BYTES or (len(raw) > _OBJECT_ID_BYTES and raw.startswith(_MARK)):
+        raw = _MARK + raw
+    return raw
 
 
 def decode_key(raw: bytes) -> str:
     """The inverse of :func:`encode_key`."""
     if len(raw) == _OBJECT_ID_BYTES:
         return raw.hex()
-    return raw.removeprefix(_MARK).decode("utf-8", "surrogatepass")
+    if len(raw) > _OBJECT_ID_BYTES:
+        raw = raw.removeprefix(_MARK)
+    return raw.decode("utf-8", "surrogatepass")
 
 
 def encode_body(message: InboundMessage | OutboundMessage) -> bytes:

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from supervisor.clock import Clock
 from supervisor.errors import RegistryError
@@ -18,6 +16,7 @@ from supervisor.protocol import InboundMessage
 from supervisor.records import JournaledMessage, NewReply, Reply
 from supervisor.registry import batch, codec, queries, sqlite
 from supervisor.registry.committer import WAITING_LIMIT, GroupCommitter
+from supervisor.registry.reader import Reader
 from supervisor.registry.writer import Writer
 from supervisor.states import (
     FINAL_MESSAGE_STATES,
@@ -45,17 +44,16 @@ class Journal:
     then and ``problem`` says why.
 
     Args:
-        readers: where it reads.
+        reader: where it reads.
         writer: where it writes.
         numbers: the rows' numbers, loaded.
         path: the registry's file, for the wording of errors.
     """
 
-    def __init__(self, readers: AsyncEngine, writer: Writer, numbers: batch.Numbers, path: Path, clock: Clock) -> None:
-        self._readers = readers
+    def __init__(self, reader: Reader, writer: Writer, numbers: batch.Numbers, path: Path, clock: Clock) -> None:
+        self._reader = reader
         self._writer = writer
         self._clock = clock
-        self._path = path
         self._committer = GroupCommitter(writer, numbers, clock, partial(sqlite.explain, path))
 
     # ── health ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -198,31 +196,31 @@ class Journal:
 
     async def unsettled(self, agent_id: str, *, after_id: int = 0, limit: int = 1000) -> list[JournaledMessage]:
         """Messages of an agent that are available or retryable, in order of their ids."""
-        return await self._read(partial(queries.unsettled, agent_id=agent_id, after_id=after_id, limit=limit))
+        return await self._reader.read(partial(queries.unsettled, agent_id=agent_id, after_id=after_id, limit=limit))
 
     async def load(self, inbox_id: int) -> JournaledMessage | None:
         """One message of the inbox."""
-        return await self._read(partial(queries.load, inbox_id=inbox_id))
+        return await self._reader.read(partial(queries.load, inbox_id=inbox_id))
 
     async def unsent(self, agent_id: str) -> list[Reply]:
         """Replies of an agent that are pending or sent, in order of their ids."""
-        return await self._read(partial(queries.unsent, agent_id=agent_id))
+        return await self._reader.read(partial(queries.unsent, agent_id=agent_id))
 
     async def replies(self, inbox_id: int) -> list[Reply]:
         """Every reply to one message, in order of their ids."""
-        return await self._read(partial(queries.replies_of, inbox_id=inbox_id))
+        return await self._reader.read(partial(queries.replies_of, inbox_id=inbox_id))
 
     async def counts(self) -> dict[str, dict[MessageState, int]]:
         """How many messages are available, retryable, running and dead, for each agent that has any."""
-        return await self._read(queries.counts)
+        return await self._reader.read(queries.counts)
 
     async def seen_keys(self, agent_id: str, limit: int) -> list[str]:
         """The newest ``limit`` message keys of an agent, oldest first."""
-        return await self._read(partial(queries.seen_keys, agent_id=agent_id, limit=limit))
+        return await self._reader.read(partial(queries.seen_keys, agent_id=agent_id, limit=limit))
 
     async def conversations(self, agent_id: str, *, since: float, limit: int) -> list[str]:
         """An agent's conversations seen at or after ``since`` (seconds since the epoch), most recently active first."""
-        return await self._read(partial(queries.conversations, agent_id=agent_id, since=since, limit=limit))
+        return await self._reader.read(partial(queries.conversations, agent_id=agent_id, since=since, limit=limit))
 
     async def messages(
         self,
@@ -233,13 +231,13 @@ class Journal:
         limit: int = 100,
     ) -> list[JournaledMessage]:
         """Messages, the newest first; ``older_than`` (seconds since the epoch) compares when they were received."""
-        return await self._read(
+        return await self._reader.read(
             partial(queries.messages, agent_id=agent_id, states=states, older_than=older_than, limit=limit)
         )
 
     async def history(self, agent_id: str, conversation_id: str, limit: int) -> list[tuple[str, str, float]]:
         """The last ``limit`` messages and replies (acked or on their way) as ``(role, content, at)``, oldest first."""
-        return await self._read(
+        return await self._reader.read(
             partial(queries.history, agent_id=agent_id, conversation_id=conversation_id, limit=limit)
         )
 
@@ -267,7 +265,7 @@ class Journal:
         """
         deleted = 0
         for table in ("inbox", "outbox"):
-            last = await self._read(partial(queries.last_before, table=table, before=before))
+            last = await self._reader.read(partial(queries.last_before, table=table, before=before))
             position = 0
             while position < last:
                 work = partial(queries.prune_slice, table=table, after_id=position, last_id=last, before=before)
@@ -360,17 +358,7 @@ class Journal:
         won: bool = await self._commit(operation)
         return won
 
-    async def _read(self, query: Callable[[Connection], T]) -> T:
-        try:
-            async with self._readers.connect() as connection:
-                return await connection.run_sync(query)
-        except DBAPIError as error:
-            raise sqlite.explain(self._path, error) from None
-
     async def _maintain(self, work: Callable[[Connection], T]) -> T:
         """Run maintenance in a transaction of its own, after everything that was asked for before it."""
         await self._committer.flush()
-        try:
-            return await self._writer.transact_patiently(work)
-        except DBAPIError as error:
-            raise sqlite.explain(self._path, error) from None
+        return await self._writer.alter(work)

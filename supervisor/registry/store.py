@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from supervisor.clock import Clock, SystemClock
 from supervisor.errors import RegistryError
@@ -19,6 +17,7 @@ from supervisor.registry import agents, migrate, sqlite
 from supervisor.registry.batch import Numbers
 from supervisor.registry.journal import Journal
 from supervisor.registry.lock import LockInfo, RegistryLock
+from supervisor.registry.reader import Reader
 from supervisor.registry.writer import Writer
 
 T = TypeVar("T")
@@ -40,7 +39,7 @@ class Registry:
         url: str,
         path: Path,
         writer: Writer,
-        readers: AsyncEngine,
+        reader: Reader,
         clock: Clock,
         *,
         uuid: str,
@@ -50,10 +49,9 @@ class Registry:
     ) -> None:
         self.url = url
         self.uuid = uuid
-        self.journal = Journal(readers, writer, numbers, path, clock)
-        self._path = path
+        self.journal = Journal(reader, writer, numbers, path, clock)
         self._writer = writer
-        self._readers = readers
+        self._reader = reader
         self._clock = clock
         self._lock = lock
         # What PRAGMA data_version said when changed() was last asked, and whether we changed agents since.
@@ -91,10 +89,10 @@ class Registry:
         try:
             writer = Writer(path, synchronous, clock)
             if upgrade:
-                await _altered(writer, path, migrate.bring_up)
+                await writer.alter(migrate.bring_up)
             if lock is not None:
-                await writer.call(partial(_inspect, path=path))
-            uuid, numbers = await _altered(writer, path, _begin)
+                await writer.call(partial(_inspect, path=path, whole=False))
+            uuid, numbers = await writer.alter(_begin)
             version = await writer.call(sqlite.data_version)
         except BaseException:
             if writer is not None:
@@ -102,8 +100,7 @@ class Registry:
             if held is not None:
                 held.release()
             raise
-        readers = sqlite.reader_engine(path)
-        return cls(url, path, writer, readers, clock, uuid=uuid, numbers=numbers, version=version, lock=held)
+        return cls(url, path, writer, Reader(path), clock, uuid=uuid, numbers=numbers, version=version, lock=held)
 
     async def close(self) -> None:
         """Commit what the journal holds, close every connection, give the lock up. Idempotent."""
@@ -114,7 +111,7 @@ class Registry:
             await self.journal.close()
         finally:
             try:
-                await self._readers.dispose()
+                await self._reader.close()
                 await self._writer.close()
             finally:
                 if self._lock is not None:
@@ -134,7 +131,7 @@ class Registry:
 
     async def agents(self) -> list[AgentRecord]:
         """Every agent, in order of ids; a row that cannot be used has its ``problem`` set."""
-        return await self._read(agents.read_all)
+        return await self._reader.read(agents.read_all)
 
     async def agent(self, agent_id: str) -> AgentRecord:
         """One agent.
@@ -142,7 +139,7 @@ class Registry:
         Raises:
             AgentNotFoundError: there is none of that id.
         """
-        return await self._read(partial(agents.read_one, agent_id=agent_id))
+        return await self._reader.read(partial(agents.read_one, agent_id=agent_id))
 
     async def add_agent(self, record: AgentRecord) -> None:
         """Add an agent; its times are set here.
@@ -217,16 +214,9 @@ class Registry:
         return touched or moved
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
-        result = await _altered(self._writer, self._path, work)
+        result = await self._writer.alter(work)
         self._touched = True
         return result
-
-    async def _read(self, query: Callable[[Connection], T]) -> T:
-        try:
-            async with self._readers.connect() as connection:
-                return await connection.run_sync(query)
-        except DBAPIError as error:
-            raise sqlite.explain(self._path, error) from None
 
 
 # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -252,7 +242,7 @@ async def check(url: str) -> str:
     path = sqlite.database_path(url)
     registry = await Registry.open(url)
     try:
-        await registry._writer.call(partial(_inspect, path=path, limit_bytes=None))
+        await registry._writer.call(partial(_inspect, path=path, whole=True))
         number = len(await registry.agents())
     finally:
         await registry.close()
@@ -296,10 +286,10 @@ def _started(info: LockInfo, clock: Clock) -> LockInfo:
     return info if info.started_at else replace(info, started_at=clock.now())
 
 
-def _inspect(connection: Connection, path: Path, limit_bytes: int | None = sqlite.CHECKED_BYTES) -> None:
-    """Refuse a file that is damaged; of a large one only the tables without which nothing runs are read."""
-    large = limit_bytes is not None and path.stat().st_size > limit_bytes
-    found = sqlite.damage(connection, _ESSENTIAL_TABLES if large else ())
+def _inspect(connection: Connection, path: Path, *, whole: bool) -> None:
+    """Refuse a file that is damaged; of a large one, unless ``whole``, only the tables that nothing runs without."""
+    whole = whole or path.stat().st_size <= sqlite.CHECKED_BYTES
+    found = sqlite.damage(connection, () if whole else _ESSENTIAL_TABLES)
     if found is not None:
         raise sqlite.damaged(path, found)
 
@@ -312,10 +302,3 @@ def _begin(connection: Connection) -> tuple[str, Numbers]:
     numbers = Numbers()
     numbers.load(connection)
     return str(uuid), numbers
-
-
-async def _altered(writer: Writer, path: Path, work: Callable[[Connection], T]) -> T:
-    try:
-        return await writer.transact_patiently(work)
-    except DBAPIError as error:
-        raise sqlite.explain(path, error) from None

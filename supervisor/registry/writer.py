@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from supervisor.clock import Clock
+from supervisor.errors import RegistryError
 from supervisor.registry import sqlite
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="registry")
         # Set by the first call, in the thread; read and closed there only.
         self._connection: Connection | None = None
+        self._closed = False
 
     async def transact(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in one ``BEGIN IMMEDIATE … COMMIT``; whatever it raises rolls all of it back.
@@ -44,12 +46,18 @@ class Writer:
         """
         return await self._hop(self._transact, work)
 
-    async def transact_patiently(self, work: Callable[[Connection], T]) -> T:
-        """As :meth:`transact`, trying again for up to 30 s while another program keeps the file locked."""
+    async def alter(self, work: Callable[[Connection], T]) -> T:
+        """As :meth:`transact`, for commands: tries again for up to 30 s while SQLite cannot, and words every failure.
+
+        Raises:
+            RegistryError: what the database says against it, in one line.
+        """
         deadline = self._clock.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 return await self.transact(work)
+            except DBAPIError as error:
+                raise sqlite.explain(self._path, error) from None
             except sqlite.DamagedError:
                 raise
             except sqlite.StorageError:
@@ -63,10 +71,13 @@ class Writer:
 
     async def close(self) -> None:
         """Close the connection and end the thread; once."""
+        self._closed = True
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown()
 
     async def _hop(self, how: Callable[[Callable[[Connection], T]], T], work: Callable[[Connection], T]) -> T:
+        if self._closed:
+            raise RegistryError("The registry is closed")
         return await asyncio.get_running_loop().run_in_executor(self._thread, how, work)
 
     # ── in the thread ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,6 +16,7 @@ from engineio import async_socket, exceptions, packet
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
+from websockets.protocol import State
 
 #: Where the protocol is found in the ASGI scope of its WebSocket.
 WIRE = "sandbox.wire"
@@ -89,7 +90,7 @@ class WireProtocol(WebSocketsSansIOProtocol):
         self.flush()
         if self.hung():
             self.tainted = True
-        if self.close_sent or self.transport.is_closing() or self.tainted:
+        if self.close_sent or self.transport.is_closing() or self.tainted or self.conn.state is not State.OPEN:
             return
         self.conn.send_close(code)
         self.transport.write(b"".join(self.conn.data_to_send()))
@@ -115,6 +116,9 @@ class WireProtocol(WebSocketsSansIOProtocol):
         """ASGI's way out; used for the handshake and by the upgrade from polling."""
         self.flush()
         await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            # Refused in full: uvicorn would call the handshake unfinished until the peer has closed.
+            self.handshake_complete = True
 
     def send_receive_event_to_app(self) -> None:
         """Hand a complete message to the sink, or queue it for ASGI while there is none."""

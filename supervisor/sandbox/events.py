@@ -215,7 +215,7 @@ class Chat:
         attachments = check_attachments(payload)
         check_conversation_id(conversation_id)
         checked = check_v1(payload)
-        message_id = payload.get("_id") or new_object_id()
+        message_id = str(payload.get("_id") or new_object_id()).lower()
         if self._state.has_message(message_id):
             raise RefusedError(
                 "E11000 duplicate key error collection: core_aiwm.messages index: _id_ dup key: "

@@ -7,9 +7,15 @@ happen; they hold no state of their own. RELIABILITY.md lists what the switches 
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
+
+#: Bounds of what comes over HTTP; an hour is longer than any test.
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
+Status = Annotated[int, msgspec.Meta(ge=400, le=599)]
+Times = Annotated[int, msgspec.Meta(ge=1)]
+HeaderValue = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{1,100}$")]
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -21,7 +27,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """
 
     agents: list[str] | None = None
-    times: int | None = None
+    times: Times | None = None
 
     def concerns(self, agent_id: str | None) -> bool:
         """Whether it strikes this agent; one that is not known yet is struck only by a switch for all."""
@@ -36,7 +42,7 @@ class Handshake(Fault):
     """
 
     mode: Literal["refuse", "close", "silent", "reset"] = "close"
-    status: int = 503
+    status: Status = 503
 
 
 class Connect(Fault):
@@ -49,16 +55,16 @@ class Connect(Fault):
 
     mode: Literal["kick", "error", "silent", "reset"] = "kick"
     message: str = "Invalid token"
-    after_seconds: float = 0.001
+    after_seconds: Seconds = 0.001
 
 
 class Delay(Fault):
     """Things that come late (R3), each in seconds: CONNECT ack, own presence, event acks, REST answers."""
 
-    connect_ack_seconds: float = 0.0
-    presence_seconds: float = 0.0
-    event_ack_seconds: float = 0.0
-    rest_seconds: float = 0.0
+    connect_ack_seconds: Seconds = 0.0
+    presence_seconds: Seconds = 0.0
+    event_ack_seconds: Seconds = 0.0
+    rest_seconds: Seconds = 0.0
 
 
 class NoPresence(Fault):
@@ -87,8 +93,8 @@ class Rest(Fault):
 
     target: Literal["token", "history", "presence", "all"] = "token"
     mode: Literal["status", "html", "ok_html", "empty", "reset", "hang"] = "status"
-    status: int = 503
-    retry_after: str | None = None
+    status: Status = 503
+    retry_after: HeaderValue | None = None
 
 
 class RefuseSends(Fault):
@@ -106,7 +112,7 @@ class CutSends(Fault):
 class ShuffleSends(Fault):
     """Sends in flight together are stored in reverse order (PROTOCOL.md §4): each waits up to ``window_seconds``."""
 
-    window_seconds: float = 0.02
+    window_seconds: Seconds = 0.02
 
 
 class KickAtExpiry(Fault):

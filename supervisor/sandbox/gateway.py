@@ -63,6 +63,40 @@ class _Connection:
     pending_binary: Any = None
 
 
+class _MalformedError(Exception):
+    """The platform's parser refuses the packet, and closes the socket."""
+
+
+def _decode_packet(connection: _Connection, data: Any) -> Any:
+    if connection.pending_binary is not None:
+        pkt = connection.pending_binary
+        if not pkt.add_attachment(data):
+            return None
+        connection.pending_binary = None
+        pkt.data = _with_buffers(pkt.data)
+        return pkt
+    if not isinstance(data, str):
+        raise TypeError("binary without an event")
+    pkt = _Packet(encoded_packet=data)
+    if pkt.packet_type in (packet.EVENT, packet.BINARY_EVENT) and not (
+        isinstance(pkt.data, list) and pkt.data and isinstance(pkt.data[0], str | int)
+    ):
+        raise ValueError("invalid payload")
+    if pkt.attachment_count:
+        connection.pending_binary = pkt
+        return None
+    return pkt
+
+
+def _with_buffers(value: Any) -> Any:
+    """Binary attachments as Node's JSON shows them."""
+    if isinstance(value, bytes | bytearray):
+        return {"type": "Buffer", "data": list(value)}
+    if isinstance(value, dict):
+        return {key: _with_buffers(item) for key, item in value.items()}
+    return [_with_buffers(item) for item in value] if isinstance(value, list) else value
+
+
 class Gateway:
     """All sockets of the sandbox."""
 
@@ -182,32 +216,18 @@ class Gateway:
             return
         try:
             pkt = self._decode(connection, data)
-        except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+            if pkt is not None:
+                self._packet(connection, pkt)
+        except (_MalformedError, RecursionError):
             connection.engine.terminate("parse error")
-            return
-        if pkt is not None:
-            self._packet(connection, pkt)
 
     @staticmethod
     def _decode(connection: _Connection, data: Any) -> Any:
         """The packet that ``data`` completes, or None while attachments are missing."""
-        if connection.pending_binary is not None:
-            pkt = connection.pending_binary
-            if not pkt.add_attachment(data):
-                return None
-            connection.pending_binary = None
-            return pkt
-        if not isinstance(data, str):
-            raise TypeError("binary without an event")
-        pkt = _Packet(encoded_packet=data)
-        if pkt.packet_type in (packet.EVENT, packet.BINARY_EVENT) and not (
-            isinstance(pkt.data, list) and pkt.data and isinstance(pkt.data[0], str | int)
-        ):
-            raise ValueError("invalid payload")
-        if pkt.attachment_count:
-            connection.pending_binary = pkt
-            return None
-        return pkt
+        try:
+            return _decode_packet(connection, data)
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise _MalformedError from error
 
     def _packet(self, connection: _Connection, pkt: Any) -> None:
         namespace = pkt.namespace or "/"
@@ -265,6 +285,8 @@ class Gateway:
             seconds = fault.after_seconds if fault else self._config.kick_delay_seconds
             self._later(seconds, connection.engine.post, f"41{namespace},")
             return
+        if (earlier := connection.sessions.get(namespace)) is not None:
+            self._forget(earlier)
         agent = self._state.agents.get(identity.id)
         role = agent.role if agent is not None else "owner"
         session = SocketSession(connection.engine, sid=sid, namespace=namespace, identity=identity, role=role)

@@ -51,8 +51,13 @@ class FaultLine:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] not in ("http", "websocket"):
+        try:
+            await self._dispatch(scope, receive, send)
+        except asyncio.CancelledError:
+            # The sandbox went down and has reset the connection: there is nobody left to answer.
             return
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         if f"{scope['path']}/".startswith(f"{self._config.engine_path}/"):
             await self._to_engine(scope, receive, send)
         elif scope["type"] == "http":
@@ -74,11 +79,15 @@ class FaultLine:
             return
         self._state.log.add("handshake_fault", None, mode=fault.mode)
         if fault.mode == "reset":
-            self._reset(scope)
+            await self._reset_and_wait(scope, receive)
         elif scope["type"] == "http":
             await self._fail_polling(fault, receive, send)
         else:
             await self._fail_websocket(fault, receive, send)
+
+    async def _reset_and_wait(self, scope: Scope, receive: Receive) -> None:
+        self._reset(scope)
+        await _until_gone(receive, f"{scope['type']}.disconnect")
 
     @staticmethod
     async def _fail_polling(fault: Handshake, receive: Receive, send: Send) -> None:
@@ -148,7 +157,7 @@ class FaultLine:
 
     async def _fail_rest(self, fault: Rest, scope: Scope, receive: Receive, send: Send) -> None:
         if fault.mode == "reset":
-            self._reset(scope)
+            await self._reset_and_wait(scope, receive)
         elif fault.mode == "hang":
             await _until_gone(receive, "http.disconnect")
         elif fault.mode == "empty":

@@ -36,6 +36,7 @@ from supervisor.sandbox.user import LocalSession, SandboxUser
 T = TypeVar("T")
 
 _USER_TOKEN_SECONDS = 86_400.0
+_ANSWER_SECONDS = 0.05
 
 
 class Sandbox:
@@ -118,7 +119,13 @@ class Sandbox:
 
     def restart_soon(self, down_seconds: float) -> None:
         """As :meth:`restart`, without waiting: for callers that the restart would cut off."""
-        task = asyncio.create_task(self.restart(down_seconds))
+
+        async def restart() -> None:
+            # The answer to the caller goes out first.
+            await asyncio.sleep(_ANSWER_SECONDS)
+            await self.restart(down_seconds)
+
+        task = asyncio.create_task(restart())
         self._restarts.add(task)
         task.add_done_callback(self._restarts.discard)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import socket
 from typing import Any
 
@@ -13,6 +12,7 @@ from supervisor.sandbox.engine import WireProtocol
 from supervisor.sandbox.middleware import Scope
 
 _BACKLOG = 4096
+_FAREWELL_SECONDS = 0.05
 
 
 class PortServer:
@@ -57,11 +57,17 @@ class PortServer:
             backlog=_BACKLOG,
         )
         config.load()
-        # Handshakes and failures are the sandbox's daily business; its own log and the switches' counters tell them.
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         server = uvicorn.Server(config)
         server.lifespan = LifespanOff(config)
-        await server.startup(sockets=[listener])
+        startup = asyncio.ensure_future(server.startup(sockets=[listener]))
+        try:
+            await asyncio.shield(startup)
+        except asyncio.CancelledError:
+            # Half-open, the listener would leak.
+            await startup
+            self._server = server
+            await self.stop()
+            raise
         self._server = server
 
     async def stop(self) -> None:
@@ -73,10 +79,12 @@ class PortServer:
             listener.close()
         for connection in list(server.server_state.connections):
             connection.transport.abort()
-        tasks = list(server.server_state.tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks := set(server.server_state.tasks):
+            # Most end by themselves now that their connection is gone; a delayed answer has to be told.
+            _, late = await asyncio.wait(tasks, timeout=_FAREWELL_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         for listener in server.servers:
             await listener.wait_closed()
 

@@ -96,7 +96,7 @@ class SandboxUser:
 
         def said() -> list[StoredMessage] | None:
             replies = self._after(conversation_id, after)
-            answers = [reply for reply in replies if reply.type in (None, "text", "error")]
+            answers = [reply for reply in replies if reply.role != "tool" and reply.type in (None, "text", "error")]
             return replies if len(answers) >= count else None
 
         try:

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,8 @@ from yarl import URL
 from supervisor.errors import ConfigurationError, ConnectError, Verdict
 from supervisor.transport.failures import RedirectedError
 from supervisor.transport.sockets import Socket
+
+_CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,10 @@ class Transport:
         """Close every connection and the session; bounded in time."""
         sockets = [socket for socket in self._sockets if not socket.closed.done()]
         await asyncio.gather(*(socket.close() for socket in sockets))
-        await self.session.close()
+        # aiohttp waits until every connection has flushed, for as long as it takes.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self.session.close()
 
 
 async def _attempt(socket: Socket, target: Target, origin: str, token: str, timeout: float) -> ConnectError | None:

@@ -159,12 +159,13 @@ class Wire:
         sending = self._ws.send_frame(frame, kind)
         try:
             # aiohttp has written the frame when it first suspends: what it waits for then is an emptier buffer.
-            sending.send(None)
+            emptier = sending.send(None)
         except StopIteration:
             return True
         except (aiohttp.ClientError, OSError):
             return False
         sending.close()
+        _leave(emptier)
         return True
 
     async def send(self, frame: bytes) -> bool:
@@ -212,6 +213,14 @@ class Wire:
             return False
         # The library's timer starts a moment after the frame is noted.
         return asyncio.get_running_loop().time() - self._heard >= 0.95 * self.opened.silence_seconds
+
+
+def _leave(future: asyncio.Future[None]) -> None:
+    """Stop waiting for a future that a coroutine driven by hand gave out, as a task would."""
+    # Set when it was given out; while it is set nobody else can await the future.
+    future._asyncio_future_blocking = False
+    # Its exception is taken note of, or asyncio complains of it.
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 _GONE: Final = frozenset({_CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.ERROR})

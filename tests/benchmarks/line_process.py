@@ -68,11 +68,6 @@ class Child:
         text = self._log.read_text(errors="replace")[-LOG_TAIL_CHARS:].strip() or "(its log is empty)"
         return ChildError(f"{self._name}: {what}\n{FAILED_PREFIX}" + text.replace("\n", f"\n{FAILED_PREFIX}"))
 
-    def log_lines(self) -> int:
-        """How many lines the process has written to its log."""
-        with self._log.open("rb") as lines:
-            return sum(1 for _ in lines)
-
     def tell(self, message: Mapping[str, Any]) -> None:
         """Write one line of JSON to the process."""
         assert self.popen.stdin is not None

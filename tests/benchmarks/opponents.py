@@ -51,9 +51,6 @@ class Opponent(Protocol):
     def add(self, ids: Sequence[str]) -> int:
         """Have it play more agents, at once; the monotonic time just before, in nanoseconds."""
 
-    def log_lines(self) -> int:
-        """How many lines it has written to its log."""
-
     def __enter__(self) -> Self: ...
 
     def __exit__(

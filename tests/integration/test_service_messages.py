@@ -135,10 +135,10 @@ async def test_the_tour_shows_thinking_tool_call_result_and_usage_in_order(fleet
     await fleet.online()
     replies = await fleet.ask(identity, "6 * 7")
     assert [r.type or "text" for r in replies] == ["thinking", "tool_call", "tool_result", "text"]
-    assert replies[1].fields["toolCalls"][0]["function"]["arguments"] == '{"expression": "6 * 7"}'
-    assert replies[2].fields["toolResults"][0]["result"] == {"value": 42}
+    assert replies[1].document["toolCalls"][0]["function"]["arguments"] == '{"expression": "6 * 7"}'
+    assert replies[2].document["toolResults"][0]["result"] == {"value": 42}
     assert replies[3].content == "6 * 7 = 42"
-    assert replies[3].fields["usage"]["totalTokens"] == 30
+    assert replies[3].document["usage"]["totalTokens"] == 30
 
 
 async def test_typing_is_shown_while_the_handler_works(fleet: Stack) -> None:
@@ -247,8 +247,8 @@ async def test_the_context_does_what_it_promises(fleet: Stack) -> None:
     identity = await fleet.add(1, "social", settings={"tone": "friendly"})
     await fleet.online()
     replies = await fleet.ask(identity, "hello", count=2)
-    assert [r.content for r in replies] == ["first", "1 users, 1 lines, friendly, False"]
-    assert replies[1].fields["usage"]["totalTokens"] == 7
+    assert [r.content for r in replies] == ["first", "1 users, 2 lines, friendly, False"]
+    assert replies[1].document["usage"]["totalTokens"] == 7
     body, _ = fleet.service.metrics.render("text/plain")
     assert b'supervisor_llm_tokens_total{handler="social",model="m",type="input"} 3.0' in body
 
@@ -313,10 +313,9 @@ async def test_a_restart_takes_up_what_was_left(v1: Stack) -> None:
     first = await user.say(conversation, "one")
     await user.say(conversation, "two")
     await v1.until(lambda: v1.service.status(identity).inbox.available == 1)
-    await v1.restart(drain_seconds=0.1)
-    slow = handler_module("slow")
-
+    await v1.restart(grace_seconds=0.1)
     await v1.online()
+    slow = handler_module("slow")
     await v1.until(lambda: "one" in slow.started)
     slow.gate.set()
     replies = await user.wait_for_reply(conversation, after=first, count=2)

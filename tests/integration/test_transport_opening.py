@@ -58,7 +58,7 @@ async def test_the_token_can_travel_as_a_header_or_in_the_query() -> None:
     token = "a+b/c=&d"
     async with gateway(join) as server, transport() as made:
         for via in ("header", "query"):
-            target = Target(server.url, "/ws", token_via=via)  # type: ignore[arg-type]
+            target = Target(server.url, "/ws", token_via=via)
             socket = await made.open(target, token, agent_id=AGENT, on_event=Received().received, timeout=5)
             await socket.close()
         assert server.requests[0].headers["Authorization"] == f"Bearer {token}"
@@ -201,8 +201,7 @@ async def test_a_kick_some_time_after_the_ack_is_noticed_one_way_or_the_other() 
             try:
                 socket = await connect(made, server)
             except ConnectError as error:
-                assert error.kicked
-                outcomes.append("kicked")
+                outcomes.append("kicked" if error.kicked else error.reason)
             else:
                 async with asyncio.timeout(2):
                     assert await socket.closed == "server disconnect"
@@ -355,7 +354,7 @@ async def test_redirects_are_not_followed(status: int) -> None:
     async with gateway(join) as elsewhere, gateway(join) as server, transport() as made:
         location = elsewhere.url.replace("ws://127.0.0.1", "http://localhost")
         server.refuse = lambda _request: web.Response(status=status, headers={"Location": f"{location}/socket.io/?a=b"})
-        with pytest.raises(ConnectError, match="redirects to localhost; .* not followed"):
+        with pytest.raises(ConnectError, match=r"redirects to localhost; .* not followed"):
             await connect(made, server, token_via="query")
         assert elsewhere.requests == []
 
@@ -419,7 +418,7 @@ async def test_tls_with_the_authority_given_and_without_it(tmp_path: Path) -> No
 
 
 async def test_a_ca_file_that_cannot_be_used(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="SUPERVISOR_CA_FILE .*No such file"):
+    with pytest.raises(ConfigurationError, match=r"SUPERVISOR_CA_FILE .*No such file"):
         await Transport.create(ca_file=tmp_path / "missing.pem", connect_timeout=1)
     (tmp_path / "empty.pem").write_text("nothing")
     with pytest.raises(ConfigurationError, match="SUPERVISOR_CA_FILE"):

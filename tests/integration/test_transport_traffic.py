@@ -253,7 +253,7 @@ async def test_no_task_is_made_for_an_event() -> None:
     async with gateway(script) as server, transport() as made:
         await connect(made, server, events)
         loop = asyncio.get_running_loop()
-        loop.set_task_factory(counting)  # type: ignore[arg-type]
+        loop.set_task_factory(counting)
         release.set()
         while len(events) < 1000:
             await asyncio.sleep(0.005)

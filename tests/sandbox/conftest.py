@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -91,17 +92,33 @@ class Client:
     def __init__(self, sandbox: Sandbox, http: aiohttp.ClientSession) -> None:
         self.sandbox = sandbox
         self.http = http
+        # A socket that nobody holds is closed by the garbage collector.
+        self._held: list[RawSocket] = []
+
+    async def get(self, url: str, **options: Any) -> aiohttp.ClientResponse:
+        """A GET whose answer is read whole, so that its connection is free again."""
+        return await self._request("GET", url, **options)
+
+    async def post(self, url: str, **options: Any) -> aiohttp.ClientResponse:
+        """A POST whose answer is read whole."""
+        return await self._request("POST", url, **options)
+
+    async def _request(self, method: str, url: str, **options: Any) -> aiohttp.ClientResponse:
+        async with self.http.request(method, url, **options) as answer:
+            await answer.read()
+        return answer
 
     async def token(self, agent_id: str = AGENT) -> str:
         """A token from the token endpoint."""
-        answer = await self.http.post(f"{self.sandbox.api_url}/agents/{agent_id}/connect", json={"secret": SECRET})
+        answer = await self.post(f"{self.sandbox.api_url}/agents/{agent_id}/connect", json={"secret": SECRET})
         return str((await answer.json())["accessToken"])
 
     async def socket(self, namespace: str | None = None, *, query: str = "", headers: Any = None) -> RawSocket:
         """A WebSocket on which nothing was sent or read yet."""
         url = f"{self.sandbox.base_url}{self.sandbox.config.engine_path}/?EIO=4&transport=websocket{query}"
         ws = await self.http.ws_connect(url, headers=headers, autoclose=True)
-        return RawSocket(ws, namespace or self.sandbox.config.declared_namespaces[0])
+        self._held.append(RawSocket(ws, namespace or self.sandbox.config.declared_namespaces[0]))
+        return self._held[-1]
 
     async def connect(self, token: str | None = None, *, namespace: str | None = None) -> RawSocket:
         """A socket whose CONNECT was acked."""
@@ -120,6 +137,14 @@ class Client:
 
 
 Start = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture(autouse=True)
+def _no_errors_in_the_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """A fault that was asked for is no error: nothing may be logged as one."""
+    yield
+    errors = [record for phase in ("setup", "call") for record in caplog.get_records(phase)]
+    assert [record.getMessage() for record in errors if record.levelno >= logging.ERROR] == []
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ async def test_the_connection_can_be_reset_before_the_handshake(client: Client) 
 
 async def test_polling_handshakes_fail_too(client: Client) -> None:
     client.sandbox.faults.handshake("refuse", status=429, times=1)
-    answer = await client.http.get(f"{client.sandbox.base_url}/socket.io/?EIO=4&transport=polling")
+    answer = await client.get(f"{client.sandbox.base_url}/socket.io/?EIO=4&transport=polling")
     assert answer.status == 429
 
 
@@ -61,8 +61,9 @@ async def test_a_connect_can_be_kicked_with_a_good_token(client: Client) -> None
     assert await socket.frame() == f"41{socket.namespace},"
     assert client.sandbox.connects[-1].outcome == "kick"
     assert not client.sandbox.is_online(AGENT)
-    await client.connect(token)
+    again = await client.connect(token)
     await client.sandbox.wait_online(AGENT)
+    assert not again.ws.closed
 
 
 async def test_a_connect_can_be_refused_with_a_message(client: Client) -> None:
@@ -242,13 +243,13 @@ async def test_tokens_can_expire_at_once(client: Client) -> None:
 async def test_the_token_endpoint_can_fail(client: Client, status: int) -> None:
     client.sandbox.faults.rest("token", status=status, retry_after="7", times=1)
     url = f"{client.sandbox.api_url}/agents/{AGENT}/connect"
-    answer = await client.http.post(url, json={"secret": SECRET})
+    answer = await client.post(url, json={"secret": SECRET})
     assert answer.status == status
     assert answer.headers["Retry-After"] == "7"
     body = await answer.json()
     assert body["statusCode"] == status
     assert body["path"] == f"/agents/{AGENT}/connect"
-    assert (await client.http.post(url, json={"secret": SECRET})).status == 201
+    assert (await client.post(url, json={"secret": SECRET})).status == 201
     assert [request.status for request in client.sandbox.token_requests] == [status, 201]
 
 
@@ -260,7 +261,7 @@ async def test_the_token_endpoint_can_talk_nonsense(client: Client) -> None:
         ("empty", 201, "application/json"),
     ):
         client.sandbox.faults.rest("token", mode, status=502)  # type: ignore[arg-type]
-        answer = await client.http.post(url, json={"secret": SECRET})
+        answer = await client.post(url, json={"secret": SECRET})
         assert (answer.status, answer.content_type) == (status, kind)
         assert "accessToken" not in await answer.text()
 
@@ -269,25 +270,25 @@ async def test_the_token_endpoint_can_reset_and_hang(client: Client) -> None:
     url = f"{client.sandbox.api_url}/agents/{AGENT}/connect"
     client.sandbox.faults.rest("token", "reset")
     with pytest.raises(aiohttp.ClientError):
-        await client.http.post(url, json={"secret": SECRET})
+        await client.post(url, json={"secret": SECRET})
     client.sandbox.faults.rest("token", "hang")
     with pytest.raises(TimeoutError):
-        await client.http.post(url, json={"secret": SECRET}, timeout=aiohttp.ClientTimeout(total=0.1))
+        await client.post(url, json={"secret": SECRET}, timeout=aiohttp.ClientTimeout(total=0.1))
     assert [request.status for request in client.sandbox.token_requests] == [None, None]
 
 
 async def test_rest_faults_choose_agents_and_targets(client: Client) -> None:
     client.sandbox.add_agent(OTHER, SECRET)
     client.sandbox.faults.rest("token", agents=[OTHER])
-    assert (await client.http.post(f"{client.sandbox.api_url}/agents/{OTHER}/connect")).status == 503
+    assert (await client.post(f"{client.sandbox.api_url}/agents/{OTHER}/connect")).status == 503
     token = await client.token()
     client.sandbox.faults.rest("history", status=500)
     history = f"{client.sandbox.api_url}/messages/conversation/{'0' * 24}"
     bearer = {"Authorization": f"Bearer {token}"}
-    assert (await client.http.get(history, headers=bearer)).status == 500
+    assert (await client.get(history, headers=bearer)).status == 500
     await client.token()
     client.sandbox.faults.rest("all", status=500, agents=[OTHER])
-    assert (await client.http.get(history, headers=bearer)).status == 200
+    assert (await client.get(history, headers=bearer)).status == 200
 
 
 async def test_rest_answers_can_be_late(client: Client) -> None:
@@ -303,7 +304,7 @@ async def test_a_restart_drops_everyone_for_a_while(client: Client) -> None:
     restart = asyncio.create_task(client.sandbox.restart(down_seconds=0.1))
     await socket.closed()
     with pytest.raises(aiohttp.ClientConnectorError):
-        await client.http.get(client.sandbox.base_url)
+        await client.get(client.sandbox.base_url)
     await restart
     await client.agent()
 

@@ -11,13 +11,13 @@ from tests.sandbox.conftest import AGENT, OTHER, SECRET, Client, Start
 
 async def get(client: Client, path: str, token: str | None = None) -> tuple[int, Any]:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    answer = await client.http.get(f"{client.sandbox.api_url}{path}", headers=headers)
+    answer = await client.get(f"{client.sandbox.api_url}{path}", headers=headers)
     return answer.status, await answer.json()
 
 
 async def post(client: Client, path: str, body: Any, token: str | None = None) -> tuple[int, Any]:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    answer = await client.http.post(f"{client.sandbox.api_url}{path}", json=body, headers=headers)
+    answer = await client.post(f"{client.sandbox.api_url}{path}", json=body, headers=headers)
     return answer.status, await answer.json()
 
 
@@ -83,9 +83,9 @@ async def test_heartbeat_and_farewell_are_where_the_profile_has_them(client: Cli
 
 
 async def test_bad_json_is_a_400(client: Client) -> None:
-    answer = await client.http.post(f"{client.sandbox.api_url}/agents/{AGENT}/connect", data=b"{")
+    answer = await client.post(f"{client.sandbox.api_url}/agents/{AGENT}/connect", data=b"{")
     assert answer.status == 400
-    answer = await client.http.post(f"{client.sandbox.api_url}/agents/{AGENT}/connect", data=b"[1]")
+    answer = await client.post(f"{client.sandbox.api_url}/agents/{AGENT}/connect", data=b"[1]")
     assert (await answer.json())["errors"] == ["secret must be a string", "secret should not be empty"]
 
 

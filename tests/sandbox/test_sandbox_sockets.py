@@ -57,16 +57,16 @@ async def test_a_frame_above_the_limit_closes_with_1009(start: Start) -> None:
 async def test_long_polling_works(client: Client) -> None:
     sandbox = client.sandbox
     url = f"{sandbox.base_url}/socket.io/?EIO=4&transport=polling"
-    opened = json.loads((await (await client.http.get(url)).text())[1:])
+    opened = json.loads((await (await client.get(url)).text())[1:])
     assert opened["upgrades"] == ["websocket"]
     url += f"&sid={opened['sid']}"
     connect = "40/chat," + json.dumps({"token": await client.token()})
-    assert await (await client.http.post(url, data=connect)).text() == "OK"
+    assert await (await client.post(url, data=connect)).text() == "OK"
     await sandbox.wait_until(lambda: sandbox.is_online(AGENT), 5)
-    frames = (await (await client.http.get(url)).text()).split("\x1e")
+    frames = (await (await client.get(url)).text()).split("\x1e")
     assert frames[0].startswith("40/chat,")
     assert frames[1].startswith('42/chat,["presence:update"')
-    assert (await client.http.post(url, data="x" * 1_000_001)).status == 400
+    assert (await client.post(url, data="x" * 1_000_001)).status == 400
     assert not sandbox.is_online(AGENT)
 
 
@@ -127,6 +127,15 @@ async def test_suspended_agents_are_kicked(client: Client) -> None:
     assert await socket.frame() == f"41{socket.namespace},"
 
 
+async def test_a_second_connect_replaces_the_first(client: Client) -> None:
+    socket = await client.agent()
+    await socket.barrier()
+    await socket.send(f"40{socket.namespace}," + json.dumps({"token": await client.token()}))
+    while (await socket.event("presence:update"))["status"] != "online":
+        pass
+    assert len(client.sandbox.sockets_of(AGENT)) == 1
+
+
 async def test_unknown_events_are_never_acked(client: Client) -> None:
     socket = await client.agent()
     await socket.emit("message:nwe", {"a": 1})
@@ -155,6 +164,78 @@ async def test_binary_without_an_event_closes_the_socket(v1: Client) -> None:
     socket = await v1.agent()
     await socket.ws.send_bytes(b"\x00\x01")
     assert await socket.closed() == 1000
+
+
+async def test_text_that_is_not_utf8_closes_with_1007(v1: Client) -> None:
+    socket = await v1.agent()
+    await socket.ws._writer.send_frame(b"42/ws,[\xff]", aiohttp.WSMsgType.TEXT)
+    assert await socket.closed() == 1007
+
+
+async def test_too_deep_a_payload_closes_the_socket(client: Client) -> None:
+    socket = await client.agent()
+    deep = "[" * 5000 + "]" * 5000
+    await socket.send(f'42{socket.namespace},["message:send",{{"content":"x","metadata":{deep}}}]')
+    assert await socket.closed() == 1000
+
+
+async def test_binary_attachments_arrive_as_buffers(v2: Client) -> None:
+    socket = await v2.agent()
+    user = await v2.sandbox.user()
+    conversation = await user.open(AGENT)
+    message = {
+        "conversationId": conversation,
+        "role": "assistant",
+        "content": "x",
+        "file": {"_placeholder": True, "num": 0},
+    }
+    await socket.send("451-/ws/chat,7" + json.dumps(["message:send", message]))
+    await socket.ws.send_bytes(b"\x01\xff")
+    assert (await socket.ack(7))["message"]["file"] == {"type": "Buffer", "data": [1, 255]}
+
+
+async def test_a_client_may_leave_the_namespace(client: Client) -> None:
+    socket = await client.agent()
+    await socket.send(f"41{socket.namespace},")
+    await socket.emit("conversation:online", {"conversationId": "0" * 24})
+    assert await socket.barrier() == []
+    assert not client.sandbox.is_online(AGENT)
+
+
+async def test_a_client_may_close_the_engine(client: Client) -> None:
+    socket = await client.agent()
+    await socket.send("1")
+    assert await socket.closed() == 1000
+    assert not client.sandbox.is_online(AGENT)
+
+
+async def test_frames_sent_right_after_an_upgrade_are_not_lost(client: Client) -> None:
+    base = f"{client.sandbox.base_url}/socket.io/?EIO=4"
+    opened = json.loads((await (await client.get(f"{base}&transport=polling")).text())[1:])
+    ws = await client.http.ws_connect(f"{base}&transport=websocket&sid={opened['sid']}")
+    await ws.send_str("2probe")
+    assert (await ws.receive(timeout=5)).data == "3probe"
+    token = json.dumps({"token": await client.token()})
+    await asyncio.gather(ws.send_str("5"), ws.send_str(f"40/chat,{token}"))
+    assert (await ws.receive(timeout=5)).data == "6"
+    assert (await ws.receive(timeout=5)).data.startswith("40/chat,")
+    await client.sandbox.wait_online(AGENT)
+
+
+async def test_a_failed_upgrade_leaves_polling_alive(client: Client) -> None:
+    base = f"{client.sandbox.base_url}/socket.io/?EIO=4"
+    opened = json.loads((await (await client.get(f"{base}&transport=polling")).text())[1:])
+    sid = opened["sid"]
+    for frames in (["hello"], ["2probe", "6"]):
+        ws = await client.http.ws_connect(f"{base}&transport=websocket&sid={sid}")
+        for frame in frames:
+            await ws.send_str(frame)
+        while not ws.closed and (await ws.receive(timeout=5)).type is aiohttp.WSMsgType.TEXT:
+            pass
+        await ws.close()
+    url = f"{base}&transport=polling&sid={sid}"
+    await client.post(url, data="40{}")
+    assert '40{"sid":' in await (await client.get(url)).text()
 
 
 async def test_lone_surrogates_travel_as_escapes(client: Client) -> None:
@@ -274,7 +355,7 @@ async def test_a_stopped_sandbox_drops_everyone_and_returns_on_the_same_port(cli
     with pytest.raises((ConnectionError, aiohttp.ClientError)):
         await socket.barrier()
     with pytest.raises(aiohttp.ClientConnectorError):
-        await client.http.get(sandbox.base_url)
+        await client.get(sandbox.base_url)
     assert not sandbox.is_online(AGENT)
     await sandbox.start()
     assert sandbox.port == port

@@ -1,7 +1,9 @@
 """The Python side: people, waiting, subscriptions, settings."""
 
 import asyncio
+from typing import Any
 
+import aiohttp
 import pytest
 
 from supervisor.sandbox import RefusedError, Sandbox, SandboxConfig, serve
@@ -42,7 +44,7 @@ async def test_waiting_in_vain_says_what_came(client: Client) -> None:
     said = await user.say(conversation, "hello")
     with pytest.raises(TimeoutError, match=f"1 answers wanted within 0.05 s of message {said}"):
         await user.wait_for_reply(conversation, after=said, timeout=0.05)
-    with pytest.raises(TimeoutError, match=f"1 agents still offline .* {AGENT}"):
+    with pytest.raises(TimeoutError, match=f"1 agents still offline .*{AGENT}"):
         await client.sandbox.wait_online(timeout=0.05)
 
 
@@ -124,7 +126,7 @@ def test_agents_never_show_their_secret() -> None:
         ({"namespaces": ("/", "/ws")}, "root namespace cannot be declared"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(settings: dict[str, object], message: str) -> None:
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Sandbox(**settings)
 
@@ -134,9 +136,31 @@ def test_agent_ids_are_checked() -> None:
         Sandbox().add_agent("ada", SECRET)
 
 
-async def test_serve_runs_until_cancelled() -> None:
+async def test_serve_runs_until_cancelled(client: Client) -> None:
+    config = SandboxConfig(port=client.sandbox.port)
+    await client.sandbox.stop()
+    task = asyncio.create_task(serve(config))
+    url = f"http://127.0.0.1:{config.port}/sandbox/info"
+    while True:
+        try:
+            answer = await client.get(url)
+            break
+        except aiohttp.ClientConnectorError:
+            assert not task.done()
+            await asyncio.sleep(0)
+    assert (await answer.json())["profile"] == "v1"
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await client.get(url)
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_start_that_is_cancelled_leaves_nothing_open(turns: int) -> None:
     task = asyncio.create_task(serve(SandboxConfig(port=0)))
-    await asyncio.sleep(0)
+    for _ in range(turns):
+        await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

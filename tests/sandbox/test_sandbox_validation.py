@@ -19,8 +19,6 @@ CALL = {"id": "c", "type": "mcp_tool", "function": {"name": "f", "arguments": "{
 RESULT = {"toolCallId": "c", "toolName": "f", "result": 1, "success": True}
 USAGE = {"promptTokens": 1, "completionTokens": 2, "totalTokens": 3}
 
-REQUIRED = "Path `{}` is required."
-
 
 @pytest.mark.parametrize(
     ("payload", "errors"),

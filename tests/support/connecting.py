@@ -43,7 +43,7 @@ async def transport(ca_file: Path | None = None) -> AsyncIterator[Transport]:
 
 
 def _library_tasks(before: set[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
-    return [task for task in asyncio.all_tasks() - before if "engineio" in repr(task) or "socketio" in repr(task)]
+    return [task for task in asyncio.all_tasks() - before if "async_client.py" in repr(task)]
 
 
 async def connect(

@@ -140,7 +140,8 @@ class Gateway:
         """How many TCP connections the server holds."""
         assert self._runner is not None
         assert self._runner.server is not None
-        return len(self._runner.server.connections)
+        # A connection whose script still runs stays listed after its end.
+        return sum(connection.transport is not None for connection in self._runner.server.connections)
 
     async def start(self, tls: ssl.SSLContext | None = None) -> None:
         app = web.Application()
@@ -176,7 +177,9 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(script: Script, *, path: str = "/socket.io/", tls: ssl.SSLContext | None = None) -> AsyncIterator[Gateway]:
+async def gateway(
+    script: Script, *, path: str = "/socket.io/", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Gateway]:
     """A running :class:`Gateway`."""
     server = Gateway(script, path)
     await server.start(tls)

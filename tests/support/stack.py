@@ -89,9 +89,9 @@ class Stack:
         message = await user.say(conversation, text)
         return await user.wait_for_reply(conversation, after=message, count=count, timeout=timeout)
 
-    async def restart(self, **given: Any) -> None:
+    async def restart(self, *, grace_seconds: float | None = None, **given: Any) -> None:
         """Stop the supervisor and start another on the same registry."""
-        await self.service.stop()
+        await self.service.stop(grace_seconds)
         self.settings = self.settings.model_copy(update=given)
         self.service = await Service.start(self.settings)
 

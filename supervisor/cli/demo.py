@@ -1,0 +1,322 @@
+"""``supervisor demo``: a platform, a fleet and sample agents in one process, with nothing to configure."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+
+from supervisor.cli.errors import UsageError
+from supervisor.cli.running import Profile, run_loop
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from supervisor.sandbox import Sandbox
+    from supervisor.service import Service
+    from supervisor.settings import Settings
+
+_ADMIN_PORT, _CHAT_PORT = 8640, 8641
+_SECRET: Final = "demo-secret"  # noqa: S105  of the demo's own agents, on the demo's own platform
+_REPLY_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 15.0
+_SAMPLES: Final = (("tour", "Tour guide"), ("echo", "Echo"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What the options ask for."""
+
+    agents: int
+    seconds: float | None
+    ask: str | None
+    profile: Literal["v1", "v2"]
+    port: int | None
+
+
+def demo(
+    agents: Annotated[int, typer.Option(min=1, max=1000, help="How many sample agents.")] = 4,
+    seconds: Annotated[
+        float | None, typer.Option("--for", metavar="SECONDS", min=0, help="End by itself.", show_default=False)
+    ] = None,
+    ask: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Ask the echo agent, print its reply, end.", show_default=False)
+    ] = None,
+    profile: Profile = "v1",
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="The chat page's port; else 8641 or a free one.", show_default=False),
+    ] = None,
+) -> int:
+    """See it work: a local platform with a chat page, a fleet of sample agents, metrics. Ctrl-C ends it.
+
+    Nothing to configure and nothing left behind: the registry is in a temporary folder, SUPERVISOR_* variables, .env
+    and /run/secrets are ignored, and no network is needed.
+
+    Example: `supervisor demo`, or `supervisor demo --ask "Hello"` for one reply on standard output
+    """
+    if ask is not None and not ask.strip():
+        raise UsageError("--ask wants a text")
+    wish = _Wish(agents, seconds, ask, profile, port)
+    for name in [name for name in os.environ if name.startswith("SUPERVISOR_")]:
+        del os.environ[name]
+    with _signals_unwind(), tempfile.TemporaryDirectory(prefix="supervisor-demo-") as folder:
+        return run_loop(_until_stopped(_demo(wish, Path(folder))))
+
+
+@contextlib.contextmanager
+def _signals_unwind() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end us as Ctrl-C does, so that the temporary folder goes away."""
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+async def _until_stopped(work: Any) -> int:
+    """Do ``work`` until it ends or a signal comes; then it has a bounded time to clear up."""
+    loop = asyncio.get_running_loop()
+    task: asyncio.Task[int] = asyncio.ensure_future(work)
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stopped.set)
+    waiting = asyncio.ensure_future(stopped.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if task.done():
+        return task.result()
+    task.cancel()
+    await asyncio.wait({task}, timeout=_STOP_SECONDS)
+    if task.done() and not task.cancelled() and (error := task.exception()):
+        raise error
+    return 0
+
+
+async def _demo(wish: _Wish, folder: Path) -> int:
+    from supervisor import logs  # noqa: PLC0415  import what is slow only when it runs
+
+    logs.configure("WARNING", "console")
+    steps = _Steps()
+    with steps:
+        async with _sandbox(wish, steps) as sandbox, _fleet(wish, folder, sandbox, steps) as service:
+            if wish.ask is not None:
+                steps.doing("asking")
+                reply = await _ask(sandbox, wish.ask)
+                steps.close()
+                print(reply, flush=True)
+                return 0
+            steps.close()
+            _print_addresses(sandbox, service, wish.seconds)
+            if wish.seconds is None:
+                await asyncio.Event().wait()
+            else:
+                await asyncio.sleep(wish.seconds)
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def _sandbox(wish: _Wish, steps: _Steps) -> AsyncIterator[Sandbox]:
+    from supervisor.errors import ConfigurationError  # noqa: PLC0415
+    from supervisor.sandbox import Sandbox, SandboxConfig  # noqa: PLC0415
+
+    steps.doing("starting a local platform")
+    port = _free_or(_CHAT_PORT) if wish.port is None else wish.port
+    sandbox = Sandbox(SandboxConfig(profile=wish.profile, port=port))
+    try:
+        await sandbox.start()
+    except OSError as error:
+        raise ConfigurationError(
+            f"Port {port} cannot be taken: {error.strerror or error}; give another --port"
+        ) from None
+    async with sandbox:
+        steps.done(f"sandbox up ({wish.profile})")
+        yield sandbox
+
+
+@contextlib.asynccontextmanager
+async def _fleet(wish: _Wish, folder: Path, sandbox: Sandbox, steps: _Steps) -> AsyncIterator[Service]:
+    from supervisor.service import Service  # noqa: PLC0415
+
+    steps.doing("filling the registry")
+    settings = _settings(folder, sandbox)
+    await _fill(settings, sandbox, wish, folder)
+    steps.done(f"registry with {wish.agents} {'agent' if wish.agents == 1 else 'agents'}")
+    service = await Service.start(settings, cwd=folder)
+    try:
+        await _online(service, wish.agents, steps)
+        yield service
+    finally:
+        await service.stop(grace_seconds=1.0)
+
+
+def _settings(folder: Path, sandbox: Sandbox) -> Settings:
+    from supervisor.settings import load_settings  # noqa: PLC0415
+
+    return load_settings(
+        None,
+        run_secrets=folder / "none",
+        registry_url=f"sqlite+aiosqlite:///{folder}/supervisor.db",
+        api_url=sandbox.api_url,
+        ws_url=sandbox.ws_url,
+        secret_dirs=(folder,),
+        admin_port=_free_or(_ADMIN_PORT),
+        # Our own platform minds no rush.
+        auth_rate=500,
+        auth_concurrency=50,
+        connect_rate=500,
+    )
+
+
+async def _fill(settings: Settings, sandbox: Sandbox, wish: _Wish, folder: Path) -> None:
+    from supervisor.records import AgentRecord  # noqa: PLC0415
+    from supervisor.registry import Registry  # noqa: PLC0415
+
+    secret = folder / "agent-secret"
+    secret.write_text(_SECRET)
+    samples = _SAMPLES if wish.ask is None else _SAMPLES[::-1]
+    records = []
+    for number in range(wish.agents):
+        handler, name = samples[number % len(samples)]
+        turn = number // len(samples)
+        records.append(
+            AgentRecord(
+                id=f"65{number + 1:022d}",
+                handler=handler,
+                secret=f"file:{secret}",
+                name=f"{name} {turn + 1}" if turn else name,
+                labels={"demo": "yes"},
+            )
+        )
+        sandbox.add_agent(records[-1].id, _SECRET, name=records[-1].name)
+    registry = await Registry.open(settings.registry_url, upgrade=True)
+    try:
+        await registry.apply(add=records)
+    finally:
+        await registry.close()
+
+
+async def _online(service: Service, count: int, steps: _Steps) -> None:
+    """Wait until all agents are online, telling how many are.
+
+    Raises:
+        SupervisorError: some are not within the time; names one of them and why.
+    """
+    from supervisor.errors import SupervisorError  # noqa: PLC0415
+    from supervisor.states import AgentState  # noqa: PLC0415
+
+    async def tell() -> None:
+        while True:
+            steps.doing(f"{service.overview().agents.get(AgentState.ONLINE, 0)}/{count} agents online")
+            await asyncio.sleep(0.1)
+
+    telling = asyncio.create_task(tell())
+    seconds = 20 + count / 20
+    try:
+        await service.wait_online(count, seconds)
+    except TimeoutError:
+        away = [status for status in service.statuses() if status.state is not AgentState.ONLINE]
+        example = f"; {away[0].name} is {away[0].state}: {away[0].reason or 'no reason known'}" if away else ""
+        raise SupervisorError(f"{len(away)} of {count} agents are not online after {seconds:.0f} s{example}") from None
+    finally:
+        telling.cancel()
+    steps.done(f"{count}/{count} agents online")
+
+
+async def _ask(sandbox: Sandbox, text: str) -> str:
+    """What the first agent answers.
+
+    Raises:
+        SupervisorError: nothing, an error, or a refusal of the text.
+    """
+    from supervisor.errors import SupervisorError  # noqa: PLC0415
+    from supervisor.sandbox import RefusedError  # noqa: PLC0415
+
+    user = await sandbox.user()
+    try:
+        conversation = await user.open(next(iter(sandbox.agents)))
+        message = await user.say(conversation, text)
+        replies = await user.wait_for_reply(conversation, after=message, timeout=_REPLY_SECONDS)
+    except TimeoutError:
+        raise SupervisorError(f"No reply came within {_REPLY_SECONDS:.0f} s; see the log above") from None
+    except RefusedError as error:
+        raise SupervisorError(f"The sandbox refused the message: {error}") from None
+    answer = next(reply for reply in reversed(replies) if reply.type in (None, "text", "error"))
+    if answer.type == "error":
+        raise SupervisorError(f"The agent answered with an error: {answer.content}")
+    return str(answer.content)
+
+
+def _print_addresses(sandbox: Sandbox, service: Service, seconds: float | None) -> None:
+    admin = service.admin_url
+    end = "Ctrl-C ends it." if seconds is None else f"It ends by itself after {seconds:g} s."
+    print(
+        f"\n  Chat with an agent   {sandbox.base_url}/\n"
+        f"  Console              {admin}/\n"
+        f"  Metrics              {admin}/metrics\n"
+        f"  Status               {admin}/api/v1/status\n"
+        f"  API                  {admin}/docs\n\n"
+        f"{end}",
+        flush=True,
+    )
+
+
+def _free_or(port: int) -> int:
+    """``port`` if it is free, else 0, which takes any that is."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return 0
+    return port
+
+
+class _Steps:
+    """Progress on standard error: a spinner for people at a terminal, a line per step that is done for all others."""
+
+    def __init__(self) -> None:
+        from supervisor.cli.output import stderr_console  # noqa: PLC0415
+
+        self._console = stderr_console()
+        self._spinner: Status | None = None
+
+    def __enter__(self) -> _Steps:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def doing(self, text: str) -> None:
+        """Something is under way."""
+        if not sys.stderr.isatty():
+            return
+        if self._spinner is None:
+            self._spinner = self._console.status(text)
+            self._spinner.start()
+        self._spinner.update(text)
+
+    def done(self, text: str) -> None:
+        """A step is done."""
+        self._console.print(f"[green]✔[/green] {text}")
+
+    def close(self) -> None:
+        """No more is under way."""
+        if self._spinner is not None:
+            self._spinner.stop()
+            self._spinner = None

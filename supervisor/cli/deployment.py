@@ -1,0 +1,98 @@
+"""``supervisor db``, ``keys`` and ``config``: the deployment itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from supervisor.cli.errors import complain
+
+if TYPE_CHECKING:
+    from supervisor.settings import Settings
+
+db = typer.Typer(no_args_is_help=True, help="The registry's database.", rich_markup_mode="markdown")
+keys = typer.Typer(no_args_is_help=True, help="Keys that encrypt secrets.", rich_markup_mode="markdown")
+
+
+@db.command()
+def upgrade() -> None:
+    """Create the registry, or bring its schema up to date; `supervisor run` does it by itself.
+
+    Example: `supervisor db upgrade`
+    """
+    from supervisor import registry  # noqa: PLC0415  SQLAlchemy is slow to import
+    from supervisor.settings import load_settings  # noqa: PLC0415
+
+    url = load_settings().registry_url
+    print(f"{url}: schema {asyncio.run(registry.upgrade(url))} (current)")
+
+
+@db.command()
+def check() -> None:
+    """Look the registry through: schema, damage, rows.
+
+    Example: `supervisor db check`
+    """
+    from supervisor import registry  # noqa: PLC0415
+    from supervisor.settings import load_settings  # noqa: PLC0415
+
+    print(asyncio.run(registry.check(load_settings().registry_url)))
+
+
+@keys.command()
+def generate() -> None:
+    """Make a key for SUPERVISOR_SECRET_KEYS; it is shown once and stored nowhere.
+
+    Example: `export SUPERVISOR_SECRET_KEYS=$(supervisor keys generate)`
+    """
+    from supervisor.secrets import generate_key  # noqa: PLC0415  cryptography is slow to import
+
+    print(generate_key())
+    complain("Keep it: put it first in SUPERVISOR_SECRET_KEYS (comma-separated); without it stored secrets are lost")
+
+
+def config(as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False) -> None:
+    """Show the settings in effect, from SUPERVISOR_* variables, .env and /run/secrets; secrets are masked.
+
+    Example: `supervisor config --json`
+    """
+    from supervisor.cli import output  # noqa: PLC0415
+    from supervisor.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    shown = _shown(settings)
+    if as_json:
+        output.print_json(shown)
+        return
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("SETTING", "VALUE", "FROM", "MEANING"):
+        table.add_column(title, no_wrap=title != "MEANING", overflow="fold")
+    for name, value in shown.items():
+        given = name in settings.model_fields_set
+        description = type(settings).model_fields[name].description or ""
+        row = (f"SUPERVISOR_{name.upper()}", _one_line(value), "given" if given else "default", description)
+        table.add_row(*map(Text, row), style="" if given else "dim")
+    output.stdout_console().print(table)
+
+
+def _shown(settings: Settings) -> dict[str, Any]:
+    """Values as they may be shown: pydantic masks secrets, and a URL may hold a password."""
+    from supervisor.logs import redact  # noqa: PLC0415
+
+    raw = settings.model_dump(mode="json")
+    return {name: redact(value) if isinstance(value, str) else value for name, value in raw.items()}
+
+
+def _one_line(value: object) -> str:
+    if value is None or value in ([], ""):
+        return "-"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,94 @@
+"""``supervisor agents import`` and ``export``: whole fleets as YAML (see :mod:`supervisor.cli.fleet_file`)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from supervisor.cli.errors import warn
+
+if TYPE_CHECKING:
+    from supervisor.cli.fleet_file import Plan
+    from supervisor.registry import Registry
+
+#: A fleet of ten thousand agents is some 3 MB.
+_MAX_FILE_BYTES: Final = 32 << 20
+
+
+def import_fleet(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="YAML; - is standard input.", show_default=False)],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Also remove agents that the file lacks.")] = False,
+) -> None:
+    """Make the registry hold what a file says: all of it or nothing, and nothing when it does already.
+
+    Example: `supervisor agents import fleet.yaml --dry-run`
+    """
+    from supervisor.cli import agents, checks, fleet_file  # noqa: PLC0415  import what is slow only where it is used
+    from supervisor.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    source = "standard input" if file == "-" else file
+    records = fleet_file.parse(_read(file), source)
+    checker = checks.Checker(settings)
+    for number, record in enumerate(records, start=1):
+        checker.check(record, f"{source}: agent {number} ({record.id})")
+
+    async def work(registry: Registry) -> Plan:
+        plan = fleet_file.plan(records, await registry.agents(), prune=prune)
+        if not dry_run and not plan.empty:
+            changed = [change.record for change in plan.change]
+            await registry.apply(add=plan.add, change=changed, remove=plan.remove)
+        return plan
+
+    plan = agents.with_registry(settings, work)
+    checker.warn()
+    _show(plan, dry_run=dry_run)
+
+
+def _read(file: str) -> str:
+    from supervisor.errors import ConfigurationError  # noqa: PLC0415
+
+    try:
+        if file == "-":
+            raw = sys.stdin.buffer.read(_MAX_FILE_BYTES + 1)
+        else:
+            with Path(file).open("rb") as opened:
+                raw = opened.read(_MAX_FILE_BYTES + 1)
+        if len(raw) > _MAX_FILE_BYTES:
+            raise ConfigurationError(f"{file} has more than {_MAX_FILE_BYTES >> 20} MiB; that is no fleet")
+        return raw.decode()
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{file} is not text in UTF-8") from None
+
+
+def _show(plan: Plan, *, dry_run: bool) -> None:
+    for record in plan.add:
+        print(f"+ {record.id} {record.name or record.handler}")
+    for change in plan.change:
+        print(f"~ {change.record.id} {', '.join(change.fields)}")
+    for agent_id in plan.remove:
+        print(f"- {agent_id}")
+    counts = f"{len(plan.add)} to add, {len(plan.change)} to change, {len(plan.remove)} to remove"
+    done = f"Added {len(plan.add)}, changed {len(plan.change)}, removed {len(plan.remove)}"
+    print(f"{counts if dry_run else done}, {len(plan.unchanged)} unchanged")
+
+
+def export_fleet() -> None:
+    """Write every agent as YAML that import reads; secrets stay references or ciphertexts.
+
+    Example: `supervisor agents export > fleet.yaml`
+    """
+    from supervisor.cli import agents, fleet_file  # noqa: PLC0415
+    from supervisor.settings import load_settings  # noqa: PLC0415
+
+    records = agents.with_registry(load_settings(), lambda registry: registry.agents())
+    for record in records:
+        if record.problem:
+            warn(f"agent {record.id} is left out, its row cannot be used: {record.problem}")
+    sys.stdout.write(fleet_file.dump([record for record in records if not record.problem]))

@@ -1,0 +1,204 @@
+"""Whole fleets as YAML: reading, comparing with a registry, writing. Pure: no files, no registry.
+
+::
+
+    agents:
+      - id: "650000000000000000000001"
+        handler: echo
+        secret: env:AGENT_SECRET
+        name: Front desk                # optional, as are the rest
+        settings: {concurrency: 2}
+        labels: {team: sales}
+        paused: false
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+
+from supervisor.errors import ConfigurationError
+from supervisor.records import AgentRecord
+
+_REQUIRED: Final = ("id", "handler", "secret")
+_FIELDS: Final = (*_REQUIRED, "name", "settings", "labels", "paused")
+_REFERENCES: Final = ("env:", "file:/", "fernet:")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a key given twice is an error, not a silent change of mind."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    made: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            problem = f"the key {key!r} is not text; put it in quotes"
+            raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+        if key in made:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", key_node.start_mark)
+        made[key] = loader.construct_object(value_node, deep=True)
+    return made
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An agent that is there and is to be different; ``fields`` names what changes."""
+
+    record: AgentRecord
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an import does to a registry."""
+
+    add: tuple[AgentRecord, ...] = ()
+    change: tuple[Change, ...] = ()
+    remove: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.add or self.change or self.remove)
+
+
+def parse(text: str, source: str) -> list[AgentRecord]:
+    """Read a fleet.
+
+    Args:
+        text: the YAML.
+        source: what to call it in errors: the file's name.
+
+    Raises:
+        ConfigurationError: one line that names the file, the entry and the key. It repeats no value of ``secret``.
+    """
+    try:
+        document = yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader of ours
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigurationError(f"{source}{where}: {error.problem or 'this is not YAML'}") from None
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise ConfigurationError(f"{source}: this is not YAML") from None
+    if not isinstance(document, dict) or not isinstance(document.get("agents"), list):
+        raise ConfigurationError(f'{source}: it must hold a list "agents:", each with id, handler and secret')
+    if unknown := sorted(document.keys() - {"agents"}):
+        raise ConfigurationError(f"{source}: unknown key {unknown[0]!r}; a fleet has only agents")
+    records: dict[str, AgentRecord] = {}
+    for number, entry in enumerate(document["agents"], start=1):
+        record = _record(entry, f"{source}: agent {number}")
+        if record.id in records:
+            raise ConfigurationError(f"{source}: agent {number}: id {record.id} is there twice")
+        records[record.id] = record
+    return list(records.values())
+
+
+def _record(entry: object, where: str) -> AgentRecord:
+    if not isinstance(entry, dict):
+        raise ConfigurationError(f"{where}: it must be a mapping with id, handler and secret")
+    if isinstance(entry.get("id"), str):
+        where = f"{where} ({entry['id'][:40]!r})"
+    if unknown := sorted(entry.keys() - set(_FIELDS)):
+        raise ConfigurationError(f"{where}: unknown key {unknown[0]!r}; there are: {', '.join(_FIELDS)}")
+    for field in _REQUIRED:
+        if entry.get(field) in (None, ""):
+            raise ConfigurationError(f"{where}: {field} is missing")
+    values = {field: _CHECKS[field](value, f"{where}: {field}") for field, value in entry.items() if value is not None}
+    return AgentRecord(**values)
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{where} must be text; put it in quotes")
+    return value
+
+
+def _secret(value: object, where: str) -> str:
+    if not isinstance(value, str) or not value.startswith(_REFERENCES):
+        # It may be the secret itself: it is not repeated.
+        raise ConfigurationError(
+            f"{where} must be a reference, env:NAME or file:/path (or fernet:… of an export); never the secret itself"
+        )
+    return value
+
+
+def _settings(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{where} must be a mapping")
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{where} must be what JSON can hold: {error}; put dates in quotes") from None
+    return value
+
+
+def _labels(value: object, where: str) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{where} must be a mapping")
+    for key, label in value.items():
+        if not isinstance(label, str):
+            raise ConfigurationError(f"{where}.{key} must be text; put it in quotes")
+    return value
+
+
+def _flag(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{where} must be true or false")
+    return value
+
+
+_CHECKS: Final[Mapping[str, Callable[[object, str], Any]]] = {
+    "id": _text,
+    "handler": _text,
+    "secret": _secret,
+    "name": _text,
+    "settings": _settings,
+    "labels": _labels,
+    "paused": _flag,
+}
+
+
+def plan(wanted: Iterable[AgentRecord], existing: Iterable[AgentRecord], *, prune: bool) -> Plan:
+    """What makes ``existing`` into ``wanted``; agents that are not wanted stay unless ``prune``."""
+    there = {record.id: record for record in existing}
+    add: list[AgentRecord] = []
+    change: list[Change] = []
+    unchanged: list[str] = []
+    asked: set[str] = set()
+    for record in wanted:
+        asked.add(record.id)
+        old = there.get(record.id)
+        if old is None:
+            add.append(record)
+        elif old.same_content(record):
+            unchanged.append(record.id)
+        else:
+            change.append(Change(record, _differences(old, record)))
+    remove = sorted(there.keys() - asked) if prune else []
+    return Plan(tuple(add), tuple(change), tuple(remove), tuple(unchanged))
+
+
+def _differences(old: AgentRecord, new: AgentRecord) -> tuple[str, ...]:
+    names = [name for name in _FIELDS if getattr(old, name) != getattr(new, name)]
+    return tuple(names) or ("unusable values in the row",)
+
+
+def dump(records: Sequence[AgentRecord]) -> str:
+    """A fleet as YAML that :func:`parse` reads back as the same records."""
+    entries = []
+    for record in records:
+        optional = {"name": record.name, "settings": record.settings, "labels": record.labels, "paused": record.paused}
+        required = {"id": record.id, "handler": record.handler, "secret": record.secret}
+        entries.append(required | {name: value for name, value in optional.items() if value})
+    return yaml.safe_dump({"agents": entries}, sort_keys=False, allow_unicode=True, width=120)

@@ -1,0 +1,131 @@
+"""Asks the supervisor that runs on a registry: found by its lock, asked over its admin API (DESIGN §6)."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any, Final
+
+import msgspec
+
+from supervisor.errors import SupervisorError
+from supervisor.registry import LockInfo, lock_holder
+from supervisor.settings import Settings
+from supervisor.status import AgentStatus, Overview
+
+_ANSWER_SECONDS: Final = 10.0
+#: A supervisor that has just started holds its lock for a moment before its admin API answers.
+_STARTING_SECONDS: Final = 3.0
+#: The way to this machine's own supervisor leads through no proxy, whatever the environment says.
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class NotRunningError(SupervisorError):
+    """No supervisor runs on this registry."""
+
+
+class UnreachableError(SupervisorError):
+    """A supervisor holds the registry and does not answer."""
+
+
+class LiveSupervisor:
+    """A supervisor's admin API.
+
+    Args:
+        url: where it listens.
+        token: its admin token, where it has one.
+        who: what to call it in errors.
+    """
+
+    def __init__(self, url: str, token: str | None, who: str) -> None:
+        self.url = url
+        self.who = who
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def overview(self) -> Overview:
+        """The whole supervisor in a few figures."""
+        return msgspec.convert(self._ask("GET", "/api/v1/status"), Overview)
+
+    def statuses(self) -> list[AgentStatus]:
+        """Every agent."""
+        return msgspec.convert(self._ask("GET", "/api/v1/agents"), list[AgentStatus])
+
+    def status(self, agent_id: str) -> AgentStatus:
+        """One agent."""
+        return msgspec.convert(self._ask("GET", f"/api/v1/agents/{_quoted(agent_id)}"), AgentStatus)
+
+    def act(self, agent_id: str, action: str) -> AgentStatus:
+        """Pause, resume or reload an agent."""
+        return msgspec.convert(self._ask("POST", f"/api/v1/agents/{_quoted(agent_id)}/{action}"), AgentStatus)
+
+    def _ask(self, method: str, path: str) -> Any:
+        request = urllib.request.Request(self.url + path, method=method, headers=self._headers)  # noqa: S310  http only
+        try:
+            with _OPENER.open(request, timeout=_ANSWER_SECONDS) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise SupervisorError(self._refusal(error)) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise UnreachableError(f"{self.who} does not answer at {self.url}: {reason}") from None
+
+    def _refusal(self, error: urllib.error.HTTPError) -> str:
+        with error:
+            if error.code == http.HTTPStatus.UNAUTHORIZED:
+                return f"{self.who} refuses the admin token; set SUPERVISOR_ADMIN_TOKEN to the one it was started with"
+            try:
+                return str(json.load(error)["error"])
+            except (ValueError, KeyError, TypeError):
+                return f"{self.who} answered {error.code} {error.reason}; is {self.url} its admin API?"
+
+
+def _quoted(agent_id: str) -> str:
+    return urllib.parse.quote(agent_id, safe="")
+
+
+def find(settings: Settings, registry_uuid: str | None = None) -> LiveSupervisor | None:
+    """The supervisor that runs on the settings' registry; None when none does.
+
+    Args:
+        registry_uuid: the registry's own; a supervisor that names another one is not the one we look for.
+
+    Raises:
+        UnreachableError: one holds the lock and does not answer, or it is another registry's.
+    """
+    deadline = time.monotonic() + _STARTING_SECONDS
+    while (holder := lock_holder(settings.registry_url)) is not None:
+        live = _of(holder, settings)
+        try:
+            overview = live.overview()
+        except UnreachableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+            continue
+        if registry_uuid is not None and overview.registry_uuid != registry_uuid:
+            raise UnreachableError(f"{live.who} at {live.url} runs another registry; nothing was asked of it")
+        return live
+    return None
+
+
+def _of(holder: LockInfo, settings: Settings) -> LiveSupervisor:
+    who = f"The supervisor (pid {holder.pid} on {holder.host})" if holder.pid else "The supervisor"
+    token = settings.admin_token.get_secret_value() if settings.admin_token else None
+    return LiveSupervisor(holder.address or f"http://{settings.admin_host}:{settings.admin_port}", token, who)
+
+
+def require(settings: Settings, registry_uuid: str | None = None) -> LiveSupervisor:
+    """The supervisor that runs on the settings' registry.
+
+    Raises:
+        NotRunningError: none does.
+        UnreachableError: one does, and does not answer.
+    """
+    found = find(settings, registry_uuid)
+    if found is None:
+        raise NotRunningError("No supervisor runs on this registry; start it with: supervisor run")
+    return found

@@ -1,0 +1,99 @@
+"""``supervisor run`` and ``supervisor sandbox``: the long-lived commands."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import typer
+
+T = TypeVar("T")
+
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+Profile = Annotated[Literal["v1", "v2"], typer.Option(help="The platform's generation to play.")]
+
+
+def run_loop(main: Coroutine[Any, Any, T]) -> T:
+    """Run ``main`` to its end on uvloop, or on asyncio's own loop where that is missing."""
+    try:
+        import uvloop  # noqa: PLC0415  there is none for some platforms
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+def run(
+    agents_dir: Annotated[
+        Path | None,
+        typer.Option(help="The folder of handlers; else ./agents, else the bundled ones.", show_default=False),
+    ] = None,
+) -> int:
+    """Run the fleet until SIGTERM or Ctrl-C, then drain; a second signal stops at once.
+
+    Settings come from SUPERVISOR_* variables, .env and /run/secrets: `supervisor config` shows them.
+
+    Example: `supervisor run --agents-dir ./agents`
+    """
+    from supervisor import logs  # noqa: PLC0415  import what is slow only when it runs
+    from supervisor.service import Service  # noqa: PLC0415
+    from supervisor.settings import load_settings  # noqa: PLC0415
+
+    given = {} if agents_dir is None else {"agents_dir": agents_dir}
+    settings = load_settings(**given)
+    logs.configure(settings.log_level, settings.log_format)
+    return run_loop(Service.main(settings))
+
+
+def sandbox(
+    port: Port = 8641,
+    host: Annotated[str, typer.Option(help="Anything but loopback opens it to the network.")] = "127.0.0.1",
+    profile: Profile = "v1",
+) -> None:
+    """Run a local AIWM platform with a chat page, for development and tests, until Ctrl-C.
+
+    An agent id that it does not know is registered with the secret that comes first.
+
+    Example: `supervisor sandbox --profile v2`
+    """
+    from supervisor.sandbox import SandboxConfig  # noqa: PLC0415  import what is slow only when it runs
+
+    config = SandboxConfig(profile=profile, host=host, port=port, open_registration=True)
+    run_loop(_sandbox(config))
+
+
+async def _sandbox(config: Any) -> None:
+    from supervisor.errors import ConfigurationError  # noqa: PLC0415
+    from supervisor.sandbox import Sandbox  # noqa: PLC0415
+
+    stopped = stop_signals()
+    box = Sandbox(config)
+    try:
+        await box.start()
+    except OSError as error:
+        raise ConfigurationError(
+            f"The sandbox cannot listen on {config.host}:{config.port}: {error.strerror or error}; give another --port"
+        ) from None
+    async with box:
+        print(
+            f"Sandbox ({config.profile}) is up; Ctrl-C ends it.\n\n"
+            f"  Chat page  {box.base_url}/\n"
+            f"  API_URL    {box.api_url}\n"
+            f"  WS_URL     {box.ws_url}\n\n"
+            f"Point a supervisor at it, in another terminal:\n\n"
+            f"  export SUPERVISOR_API_URL={box.api_url} SUPERVISOR_WS_URL={box.ws_url} AGENT_SECRET=any\n"
+            f"  supervisor agents add 650000000000000000000001 --handler echo --secret-env AGENT_SECRET\n"
+            f"  supervisor run",
+            flush=True,
+        )
+        await stopped.wait()
+
+
+def stop_signals() -> asyncio.Event:
+    """An event that SIGTERM and Ctrl-C set, instead of what they do otherwise."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    return stopped

@@ -1,0 +1,301 @@
+"""The disk full, the file locked, one bad operation, impatient callers: nothing is lost and nobody else suffers."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from supervisor.errors import RegistryError
+from supervisor.protocol import InboundMessage, OutboundMessage
+from supervisor.records import AgentRecord, JournaledMessage, NewReply
+from supervisor.registry import Registry, committer, sqlite
+from supervisor.states import MessageState
+
+AGENT = "agent"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "supervisor.db"
+
+
+@pytest.fixture
+async def registry(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Registry]:
+    # How long SQLite itself waits for a lock; the journal's own patience comes on top.
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.2)
+    opened = await Registry.open(f"sqlite+aiosqlite:///{path}", upgrade=True)
+    yield opened
+    await opened.close()
+
+
+def inbound(content: str = "hello", conversation: str = "c1") -> InboundMessage:
+    return InboundMessage(conversation_id=conversation, role="user", content=content)
+
+
+def answer(part: int = 0) -> NewReply:
+    return NewReply(part, OutboundMessage(role="assistant", content="hi", conversation_id="c1"))
+
+
+async def add(registry: Registry, key: str, content: str = "hello") -> JournaledMessage:
+    row = await registry.journal.add(AGENT, inbound(content), key=key, received_at=1.0, claim=True)
+    assert row is not None
+    return row
+
+
+async def until_unhealthy(registry: Registry) -> str:
+    async with asyncio.timeout(30):
+        while registry.journal.healthy:
+            await asyncio.sleep(0.01)
+    problem = registry.journal.problem
+    assert problem is not None
+    assert "\n" not in problem
+    return problem
+
+
+def limit_pages(pages: int | None) -> object:
+    def work(connection: Connection) -> None:
+        count = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count={count if pages is None else pages}")
+
+    return work
+
+
+async def fill_the_disk(registry: Registry) -> None:
+    await registry._writer.transact(limit_pages(None))  # type: ignore[arg-type]
+
+
+async def free_the_disk(registry: Registry) -> None:
+    await registry._writer.transact(limit_pages(1_000_000))  # type: ignore[arg-type]
+
+
+# ── the disk is full ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_full_disk_keeps_everything_in_memory_and_recovers_by_itself(registry: Registry) -> None:
+    errors: list[str] = []
+    registry.journal.on_error = errors.append
+    before = await add(registry, "before")
+    await fill_the_disk(registry)
+    adding = [asyncio.create_task(add(registry, f"k{i}", "x" * 2000)) for i in range(200)]
+    settling = asyncio.create_task(registry.journal.settle(before, MessageState.DONE, replies=[answer()]))
+    assert "disk is full" in await until_unhealthy(registry)
+    assert errors
+    assert "disk is full" in errors[0]
+    # What is committed can be read meanwhile, and nothing half written is to be seen.
+    assert [row.key for row in await registry.journal.messages()] == ["before"]
+    assert not any(task.done() for task in adding)
+    assert registry.journal.waiting == 201
+    await free_the_disk(registry)
+    rows = await asyncio.gather(*adding)
+    assert await settling is not None
+    assert registry.journal.healthy
+    assert registry.journal.waiting == 0
+    assert sorted(row.id for row in rows) == [row.id for row in rows]
+    assert len(await registry.journal.messages(limit=1000)) == 201
+
+
+async def test_past_the_bound_new_messages_are_refused_and_settlements_are_not(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supervisor.registry.journal.WAITING_LIMIT", 50)
+    row = await add(registry, "before")
+    await fill_the_disk(registry)
+    adding = [asyncio.create_task(add(registry, f"k{i}", "x" * 2000)) for i in range(50)]
+    await until_unhealthy(registry)
+    with pytest.raises(RegistryError, match=r"journal is full.*disk is full"):
+        await add(registry, "one too many")
+    settling = asyncio.create_task(registry.journal.settle(row, MessageState.DONE, replies=[answer()]))
+    await free_the_disk(registry)
+    await asyncio.gather(*adding)
+    assert await settling is not None
+    await add(registry, "again")
+
+
+async def test_closing_on_a_full_disk_ends_and_fails_who_waits(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supervisor.registry.journal._CLOSE_SECONDS", 0.1)
+    await fill_the_disk(registry)
+    adding = [asyncio.create_task(add(registry, f"k{i}", "x" * 5000)) for i in range(50)]
+    await until_unhealthy(registry)
+    await registry.close()
+    outcomes = await asyncio.gather(*adding, return_exceptions=True)
+    assert all(isinstance(outcome, RegistryError) and "disk is full" in str(outcome) for outcome in outcomes)
+    with pytest.raises(RegistryError, match="closed"):
+        await add(registry, "late")
+    with pytest.raises(RegistryError, match="closed"):
+        await registry.agents()
+
+
+# ── another program keeps the file locked ────────────────────────────────────────────────────────────────────────────
+
+LOCKER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+sys.stdin.readline()
+connection.execute("ROLLBACK")
+connection.close()
+"""
+
+
+async def test_a_file_locked_by_another_program_delays_and_loses_nothing(registry: Registry, path: Path) -> None:
+    row = await add(registry, "before")
+    child = subprocess.Popen(
+        [sys.executable, "-c", LOCKER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with child.stdin, child.stdout:
+        assert child.stdout.readline() == "locked\n"
+        waiting = [
+            asyncio.create_task(add(registry, "k1")),
+            asyncio.create_task(registry.journal.settle(row, MessageState.DONE, replies=[answer()])),
+            asyncio.create_task(registry.add_agent(AgentRecord(id="a1", handler="echo", secret="env:AGENT_A"))),
+        ]
+        assert "locked" in await until_unhealthy(registry)
+        # Readers go on, and asking for changes does no harm.
+        assert len(await registry.journal.messages()) == 1
+        assert await registry.changed() is False
+        assert not any(task.done() for task in waiting)
+        child.stdin.write("\n")
+        child.stdin.flush()
+        await asyncio.gather(*waiting)
+        assert child.wait(30) == 0
+    assert registry.journal.healthy
+    assert await registry.changed() is True
+    assert len(await registry.agents()) == 1
+    assert len(await registry.journal.messages()) == 2
+
+
+async def test_a_file_locked_for_ever_is_told_to_commands(
+    registry: Registry, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supervisor.registry.writer.PATIENCE_SECONDS", 0.5)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RegistryError, match="another program keeps it locked"):
+            await registry.remove_agent("a1")
+        other.execute("ROLLBACK")
+
+
+# ── one bad operation among good ones ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_only_the_operation_that_the_database_refuses_fails(registry: Registry, path: Path) -> None:
+    first = await add(registry, "first")
+    with closing(sqlite3.connect(path)) as sql:
+        sql.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON inbox WHEN NEW.message_key = CAST('bad' AS BLOB) "
+            "BEGIN SELECT RAISE(ABORT, 'not this one'); END"
+        )
+        sql.commit()
+    errors: list[str] = []
+    registry.journal.on_error = errors.append
+    outcomes = await asyncio.gather(
+        add(registry, "good1", "a person's words"),
+        add(registry, "bad", "a person's words"),
+        registry.journal.settle(first, MessageState.DONE, replies=[answer(0), answer(1)]),
+        registry.journal.add_reply(AGENT, None, answer(2**70)),
+        registry.journal.add("agent\ud800", inbound(), key="k", received_at=1.0, claim=False),
+        registry.journal.add(AGENT, inbound(), key="first", received_at=1.0, claim=False),
+        registry.journal.add("new agent", inbound(), key="good2", received_at=1.0, claim=False),
+        return_exceptions=True,
+    )
+    good1, bad, settled, huge, surrogate, duplicate, good2 = outcomes
+    assert isinstance(good1, JournaledMessage)
+    assert isinstance(good2, JournaledMessage)
+    assert isinstance(settled, list)
+    assert duplicate is None
+    for error in (bad, huge, surrogate):
+        assert isinstance(error, RegistryError)
+        assert "\n" not in str(error)
+        assert "a person's words" not in str(error)
+    assert "not this one" in str(bad)
+    assert len(errors) == 3
+    assert registry.journal.healthy
+    assert [row.key for row in await registry.journal.messages()] == ["good2", "good1", "first"]
+    assert await registry.journal.unsent(AGENT) == settled
+    assert (await registry.journal.counts())["new agent"] == {MessageState.AVAILABLE: 1}
+
+
+async def test_a_database_without_its_tables_fails_its_callers_and_not_the_writer(
+    registry: Registry, path: Path
+) -> None:
+    with closing(sqlite3.connect(path)) as sql:
+        sql.execute("ALTER TABLE inbox RENAME TO elsewhere")
+        sql.commit()
+    with pytest.raises(RegistryError, match="no such table"):
+        await add(registry, "k1")
+    with pytest.raises(RegistryError, match="no such table"):
+        await registry.journal.unsettled(AGENT)
+    with pytest.raises(RegistryError, match="no such table"):
+        await registry.journal.rescue()
+    with closing(sqlite3.connect(path)) as sql:
+        sql.execute("ALTER TABLE elsewhere RENAME TO inbox")
+        sql.commit()
+    await add(registry, "k1")
+
+
+# ── callers that do not wait ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_cancelled_caller_undoes_nothing_and_its_row_is_right(registry: Registry) -> None:
+    row = await add(registry, "before")
+    tasks = [asyncio.create_task(add(registry, f"k{i}")) for i in range(20)]
+    settling = asyncio.create_task(registry.journal.settle(row, MessageState.DONE, replies=[answer()]))
+    await asyncio.sleep(0)
+    for task in [*tasks[::2], settling]:
+        task.cancel()
+    outcomes = await asyncio.gather(*tasks, settling, return_exceptions=True)
+    assert sum(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes) == 11
+    await registry.journal.flush()
+    assert row.state is MessageState.DONE
+    assert len(await registry.journal.messages()) == 21
+    assert len(await registry.journal.unsent(AGENT)) == 1
+
+
+async def test_a_cancelled_command_is_done_or_not_done_but_never_half(registry: Registry) -> None:
+    for round_number in range(20):
+        records = [AgentRecord(id=f"a{round_number}-{i}", handler="echo", secret="env:AGENT_A") for i in range(20)]
+        task = asyncio.create_task(registry.apply(add=records))
+        await asyncio.sleep(0.0005 * (round_number % 4))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    agents = await registry.agents()
+    assert len(agents) % 20 == 0
+
+
+async def test_flushing_waits_for_what_was_asked_before_and_not_for_what_comes_after(registry: Registry) -> None:
+    stop = asyncio.Event()
+
+    async def keep_writing(lane: int) -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            await add(registry, f"{lane}-{number}")
+
+    lanes = [asyncio.create_task(keep_writing(lane)) for lane in range(20)]
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(10):
+        await registry.journal.flush()
+        await registry.journal.prune(0.0)
+        await registry.journal.rescue()
+    stop.set()
+    await asyncio.gather(*lanes)
+
+
+async def test_a_batch_is_bounded(registry: Registry) -> None:
+    sizes: list[int] = []
+    registry.journal.on_commit = lambda seconds, operations: sizes.append(operations)
+    await asyncio.gather(*[add(registry, f"k{i}") for i in range(committer.BATCH_LIMIT + 10)])
+    assert sizes == [committer.BATCH_LIMIT, 10]

@@ -1,0 +1,200 @@
+"""The chat page in Chromium: what a person sees and can do."""
+
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from tests.sandbox.conftest import AGENT, OTHER, SECRET, Client, RawSocket
+
+CHROMIUM = "/usr/bin/chromium"
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    if not Path(CHROMIUM).exists():
+        reason = f"no {CHROMIUM}; install it with: sudo apt-get install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """A page on which any error in the console, refused resources included, fails the test."""
+    page = await browser.new_page(viewport={"width": 1200, "height": 800})
+    page.set_default_timeout(10_000)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    yield page
+    await page.close()
+    assert errors == []
+
+
+async def said_by_person(client: Client, socket: RawSocket) -> str:
+    """The conversation of the next message that a person sends."""
+    while (message := await socket.event("message:new"))["role"] != "user":
+        pass
+    return str(message["conversationId"])
+
+
+async def open_agent(client: Client, page: Page, text: str = "Hello") -> tuple[RawSocket, str]:
+    """An agent that is online, and its conversation with the page, opened by a first message."""
+    socket = await client.agent()
+    await page.goto(f"{client.sandbox.base_url}/?agent={AGENT}")
+    await expect(page.get_by_test_id("empty-thread")).to_be_visible()
+    await page.get_by_test_id("composer").fill(text)
+    await page.get_by_test_id("send").click()
+    return socket, await said_by_person(client, socket)
+
+
+async def test_a_whole_conversation(client: Client, page: Page) -> None:
+    socket, conversation = await open_agent(client, page, "What is <b>6 · 7</b>?")
+    mine = page.get_by_test_id("message").first
+    await expect(mine).to_contain_text("What is <b>6 · 7</b>?")
+    await expect(mine).to_have_attribute("data-role", "user")
+
+    await socket.call("message:typing", {"conversationId": conversation, "isTyping": True})
+    await expect(page.get_by_test_id("typing")).to_be_visible()
+
+    async def answer(**message: Any) -> None:
+        base = {"conversationId": conversation, "role": "assistant"}
+        assert (await socket.call("message:send", {**base, **message}))["success"]
+
+    await answer(content="Let me see.", thinking={"content": "multiply", "visible": True, "duration": 1200})
+    await expect(page.get_by_test_id("typing")).to_be_hidden()
+    thinking = page.get_by_test_id("thinking")
+    await expect(thinking.locator("summary")).to_have_text("Thought for 1.2 s")
+    await expect(thinking.get_by_text("multiply")).to_be_hidden()
+    await thinking.locator("summary").click()
+    await expect(thinking.get_by_text("multiply")).to_be_visible()
+
+    call = {"id": "c", "type": "mcp_tool", "function": {"name": "multiply", "arguments": '{"a":6,"b":7}'}}
+    await answer(content="Calculating", type="tool_call", toolCalls=[call])
+    await expect(page.get_by_test_id("tool-call").locator("pre")).to_have_text('{\n  "a": 6,\n  "b": 7\n}')
+    result = {"toolCallId": "c", "toolName": "multiply", "result": {"value": 42}, "success": True, "executionTime": 3}
+    await answer(role="tool", content="42", type="tool_result", toolResults=[result])
+    await expect(page.get_by_test_id("tool-result")).to_contain_text("3 ms")
+    usage = {"promptTokens": 1450, "completionTokens": 120, "totalTokens": 1570}
+    files = ["https://files.example/a.pdf", "document:doc-1"]
+    await answer(content="It is 42.", usage=usage, latency=2300, attachments=files)
+    await expect(page.get_by_test_id("usage")).to_have_text("1,450 in · 120 out · 1,570 tokens")
+    last = page.get_by_test_id("message").last
+    await expect(last.get_by_role("link")).to_have_attribute("href", "https://files.example/a.pdf")
+    assert await last.get_by_role("link").count() == 1
+    await answer(content="Sorry.", type="error", error="boom")
+    await expect(page.get_by_test_id("message").last).to_have_attribute("data-type", "error")
+
+    types = await page.get_by_test_id("message").evaluate_all("nodes => nodes.map(node => node.dataset.type)")
+    assert types == ["text", "text", "tool_call", "tool_result", "text", "error"]
+    await page.reload()
+    await expect(page.get_by_test_id("message")).to_have_count(6)
+    await expect(page.get_by_test_id("message").first).to_have_attribute("data-from", "person")
+
+
+async def test_the_keyboard(v1: Client, page: Page) -> None:
+    _, conversation = await open_agent(v1, page)
+    composer = page.get_by_test_id("composer")
+    await composer.press_sequentially("one")
+    await composer.press("Shift+Enter")
+    await composer.press_sequentially("two")
+    await composer.press("Enter")
+    await expect(page.get_by_test_id("message").last).to_contain_text("one\ntwo")
+    await expect(composer).to_have_value("")
+    await expect(page.get_by_test_id("send")).to_be_disabled()
+    assert v1.sandbox.messages(conversation)[-1].content == "one\ntwo"
+
+
+async def test_nothing_of_a_message_becomes_markup(v2: Client, page: Page) -> None:
+    """v2 passes on anything, so the page must bear anything."""
+    socket, conversation = await open_agent(v2, page)
+    evil = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+    await socket.call(
+        "message:send",
+        {
+            "conversationId": conversation,
+            "role": "assistant",
+            "content": evil,
+            "thinking": {"content": evil, "duration": "long"},
+            "toolCalls": [{"function": {"name": evil, "arguments": evil}}, None, 5],
+            "toolResults": [{"toolName": evil, "result": None, "success": False, "error": evil}],
+            "attachments": ["javascript:alert(1)", "data:text/html,x", 5, evil],
+            "usage": {"promptTokens": 1},
+            "error": evil,
+        },
+    )
+    last = page.get_by_test_id("message").last
+    await expect(last).to_contain_text("<img src=x")
+    assert await last.locator("img, script, a").count() == 0
+    assert "owned" not in await page.title()
+
+
+async def test_the_list_follows_the_fleet(v1: Client, page: Page) -> None:
+    await page.goto(v1.sandbox.base_url)
+    row = page.get_by_test_id("agent-list").get_by_test_id(f"agent-{AGENT}")
+    await expect(row).to_have_attribute("data-online", "false")
+    socket = await v1.agent()
+    await expect(row).to_have_attribute("data-online", "true")
+    await socket.ws.close()
+    await expect(row).to_have_attribute("data-online", "false")
+    v1.sandbox.add_agent(OTHER, SECRET, name="Ada")
+    other = await v1.agent(OTHER)
+    await expect(page.get_by_test_id(f"agent-{OTHER}")).to_contain_text("Ada")
+    await page.get_by_test_id(f"agent-{OTHER}").click()
+    await expect(page).to_have_url(f"{v1.sandbox.base_url}/?agent={OTHER}")
+    await page.get_by_test_id("composer").fill("Hi Ada")
+    await page.get_by_test_id("composer").press("Enter")
+    conversation = await said_by_person(v1, other)
+    await page.get_by_test_id(f"agent-{AGENT}").click()
+    await expect(page.get_by_test_id("empty-thread")).to_be_visible()
+    await other.call("message:send", {"conversationId": conversation, "role": "assistant", "content": "Hi"})
+    await expect(page.get_by_label("1 unread")).to_be_visible()
+
+
+async def test_no_agents_yet(v1: Client, page: Page) -> None:
+    v1.sandbox.agents.clear()
+    await page.goto(v1.sandbox.base_url)
+    await expect(page.get_by_text("No agents are registered yet.")).to_be_visible()
+    await expect(page.get_by_test_id("connection")).to_have_text("live")
+
+
+async def test_it_comes_back_after_a_kick_and_a_refusal_keeps_the_text(client: Client, page: Page) -> None:
+    socket, conversation = await open_agent(client, page)
+    client.sandbox.kick()
+    await expect(page.get_by_test_id("connection")).to_have_text("reconnecting")
+    await expect(page.get_by_test_id("connection")).to_have_text("live")
+    again = await client.agent()
+    await page.get_by_test_id("composer").fill("Still there?")
+    await page.get_by_test_id("composer").press("Enter")
+    await expect(page.get_by_test_id("message")).to_have_count(2)
+    if client.sandbox.config.profile == "v2":
+        await again.call("conversation:join", {"conversationId": conversation})
+    await again.call("message:send", {"conversationId": conversation, "role": "assistant", "content": "Yes"})
+    await expect(page.get_by_test_id("message")).to_have_count(3)
+    assert json.loads(json.dumps([message.content for message in client.sandbox.messages(conversation)]))[-1] == "Yes"
+    assert socket.ws is not None
+
+
+async def test_a_narrow_window_shows_one_thing_at_a_time(v1: Client, page: Page) -> None:
+    await page.set_viewport_size({"width": 360, "height": 640})
+    await v1.agent()
+    await page.goto(v1.sandbox.base_url)
+    await page.get_by_test_id(f"agent-{AGENT}").click()
+    await expect(page.get_by_test_id("agent-list")).to_be_hidden()
+    await expect(page.get_by_test_id("composer")).to_be_visible()
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    await page.get_by_label("Back to the agents").click()
+    await expect(page.get_by_test_id("agent-list")).to_be_visible()

@@ -1,0 +1,124 @@
+"""A token endpoint that answers what a test tells it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from supervisor.backoff import TokenBucket
+from supervisor.clock import SystemClock
+from supervisor.pool import BoundedPool
+from supervisor.tokens import TokenClient, TokenSource
+
+AGENT = "aaaaaaaaaaaaaaaaaaaa0001"
+SECRET = "s3cret-of-agent-1"
+RECORDINGS = Path(__file__).parent.parent / "recordings"
+
+
+def jwt(**claims: Any) -> str:
+    """An unsigned JWT with these claims."""
+
+    def part(value: dict[str, Any]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+    return f"{part({'alg': 'none'})}.{part(claims)}.c2lnbmF0dXJl"
+
+
+def recorded_answers(name: str) -> list[tuple[str, str, int, Any]]:
+    """The answers of a recording: note, request, status, body."""
+    lines = [json.loads(line) for line in (RECORDINGS / name).read_text().splitlines()]
+    return [(line["note"], line["request"], line["status"], line["answer"]) for line in lines]
+
+
+class TokenServer:
+    """Counts and keeps requests; ``answer`` makes each answer."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.running = 0
+        self.most = 0
+        self.issued = 0
+        self.url = ""
+        self.answer: Callable[[web.Request], web.StreamResponse | Awaitable[web.StreamResponse]] = self.grant
+
+    def grant(self, _request: web.Request) -> web.StreamResponse:
+        """Give a token that is new each time."""
+        self.issued += 1
+        return web.json_response({"accessToken": jwt(sub=AGENT, n=self.issued), "expiresIn": 86400}, status=201)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        self.requests.append((request.path_qs, json.loads(body) if body else None))
+        self.headers.append(dict(request.headers))
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            answer = self.answer(request)
+            return answer if isinstance(answer, web.StreamResponse) else await answer
+        finally:
+            self.running -= 1
+
+
+@asynccontextmanager
+async def token_server() -> AsyncIterator[TokenServer]:
+    """A running :class:`TokenServer`."""
+    server = TokenServer()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.handle)
+    # A client that goes away ends its handler, so that a test can see a request being cancelled.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield server
+    finally:
+        await runner.cleanup()
+
+
+class Client:
+    """A token client and what it was told and asked."""
+
+    def __init__(self, session: aiohttp.ClientSession, **options: Any) -> None:
+        self.outcomes: list[str] = []
+        self.hosts: list[str] = []
+        self.clock = SystemClock()
+        self.pool = BoundedPool(options.pop("at_once", 10), "tokens")
+        bucket = TokenBucket(options.pop("rate", 1000.0), options.pop("burst", 100.0), self.clock)
+
+        def bucket_for(host: str) -> TokenBucket:
+            self.hosts.append(host)
+            return bucket
+
+        self.tokens = TokenClient(
+            session,
+            clock=self.clock,
+            pool=self.pool,
+            bucket_for=bucket_for,
+            on_outcome=self.outcomes.append,
+            **{"timeout_seconds": 5.0, **options},
+        )
+
+    def source(self, url: str, secret: Callable[[], str] = lambda: SECRET) -> TokenSource:
+        return TokenSource(self.tokens, AGENT, url, secret, self.clock)
+
+
+@asynccontextmanager
+async def client(**options: Any) -> AsyncIterator[Client]:
+    """A token client with a session and a pool of its own; nothing of it is left afterwards."""
+    before = asyncio.all_tasks()
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        made = Client(session, **options)
+        yield made
+        await made.pool.close(1)
+    leftover = {task for task in asyncio.all_tasks() - before if "token" in task.get_name()}
+    assert not leftover

@@ -1,0 +1,79 @@
+"""Keys and messages come back from the journal's columns as they went in."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.errors import RegistryError
+from supervisor.protocol import InboundMessage, OutboundMessage, Thinking, ToolResult, Usage
+from supervisor.registry import codec
+from supervisor.registry.schema import OPEN_MESSAGES, OPEN_REPLIES
+from supervisor.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, MessageState, ReplyState
+
+HEX = st.text("0123456789abcdefABCDEF", min_size=23, max_size=25)
+
+
+@given(st.one_of(st.text(), HEX, st.text("a\x00é", min_size=10, max_size=14)))
+def test_every_key_comes_back(key: str) -> None:
+    assert codec.decode_key(codec.encode_key(key)) == key
+
+
+@given(st.lists(st.one_of(st.text("\x00aé", max_size=14), HEX), unique=True))
+def test_different_keys_stay_different(keys: list[str]) -> None:
+    assert len({codec.encode_key(key) for key in keys}) == len(keys)
+
+
+def test_the_platforms_own_ids_take_twelve_bytes() -> None:
+    assert len(codec.encode_key("0123456789abcdef01234567")) == 12
+    assert len(codec.encode_key("0123456789ABCDEF01234567")) == 24
+    assert codec.encode_key("twelve-chars") == b"\x00twelve-chars"
+
+
+def test_states_have_one_code_each_and_the_partial_indexes_hold_what_is_open() -> None:
+    assert set(codec.MESSAGE_CODES) == set(MessageState)
+    assert set(codec.REPLY_CODES) == set(ReplyState)
+    assert len(codec.MESSAGE_STATES) == len(MessageState)
+    assert len(codec.REPLY_STATES) == len(ReplyState)
+    waiting = {s for s, code in codec.MESSAGE_CODES.items() if eval(OPEN_MESSAGES, {"state": code})}
+    assert waiting == set(MessageState) - FINAL_MESSAGE_STATES | {MessageState.DEAD}
+    on_their_way = {s for s, code in codec.REPLY_CODES.items() if eval(OPEN_REPLIES, {"state": code})}
+    assert on_their_way == set(ReplyState) - FINAL_REPLY_STATES
+
+
+def test_a_message_with_every_field_comes_back() -> None:
+    outbound = OutboundMessage(
+        role="assistant",
+        content="xin chào \u2028 \U0001f600",
+        conversation_id="c",
+        id="a" * 24,
+        type="tool_result",
+        thinking=Thinking(content="hm", duration=12.5),
+        tool_results=(ToolResult(tool_call_id="1", tool_name="t", result={"deep": [1, None]}, success=True),),
+        attachments=("document:1",),
+        usage=Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3),
+        metadata={"any": {"thing": True}},
+    )
+    row = (7, "agent", 3, 1, codec.encode_body(outbound), 0, 1.5, 2, 3.5, "error")
+    assert codec.reply_from_row(row).message == outbound
+    inbound = InboundMessage(conversation_id="c", role="user", content="héllo", id="b", attachments=("document:1",))
+    back = codec.message_from_row((1, "agent", b"\x00" * 12, codec.encode_body(inbound), 2, 1, 1.5, 0, 0.0, None))
+    assert back.message == inbound
+    assert back.key == "0" * 24
+    assert back.state is MessageState.RUNNING
+
+
+@pytest.mark.parametrize("content", ["\ud800", object()])
+def test_what_is_no_json_is_refused_before_it_joins_a_batch(content: object) -> None:
+    message = OutboundMessage(role="assistant", content="x", conversation_id="c", metadata={"bad": content})
+    with pytest.raises(RegistryError, match="not JSON"):
+        codec.encode_body(message)
+
+
+def test_a_long_traceback_keeps_its_end() -> None:
+    assert codec.cut(None) is None
+    kept = codec.cut("x" * 50_000 + "the cause \ud800")
+    assert kept is not None
+    assert len(kept) == codec.MAX_ERROR_CHARS
+    assert kept.endswith("the cause ?")
