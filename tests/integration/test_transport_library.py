@@ -26,7 +26,7 @@ class Platform:
     """A platform made with python-socketio: acks what it gets, and shows what it got."""
 
     def __init__(self) -> None:
-        self.sio = socketio.AsyncServer(async_mode="asgi", ping_interval=0.3, ping_timeout=1)
+        self.sio = socketio.AsyncServer(async_mode="asgi", ping_interval=1, ping_timeout=1)
         self.tokens: list[str] = []
         self.got: list[tuple[str, Any]] = []
         self.gone: list[str] = []
@@ -79,7 +79,7 @@ async def live_a_life() -> None:
         socket.emit("message:typing", {"isTyping": True})
         await eventually(lambda: server.got[-1] == ("message:typing", {"isTyping": True}))
         # Longer than interval and time-out: without heartbeats both sides would have given up.
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(2.5)
         assert socket.connected
         await socket.close()
         await eventually(lambda: server.gone == ["client disconnect"])
