@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import math
 import operator
 import re
 import time
@@ -23,6 +24,9 @@ HELP = """I show what an agent can do. Try:
 Anything else I say back to you."""
 
 MAX_SLOW_SECONDS = 60.0
+#: Longer sums could keep the event loop busy for long: numbers of any size multiply.
+MAX_SUM_CHARS = 200
+_CLOCK = re.compile(r"\b(?:time|clock)\b", re.IGNORECASE)
 _SUM = re.compile(r"[\d.\s()+*/%-]*\d[\d.\s()+*/%-]*\Z")
 _OPERATORS: dict[type[ast.AST], Callable[..., float]] = {
     ast.Add: operator.add,
@@ -47,7 +51,7 @@ def calculate(expression: str) -> float:
         match node:
             case ast.Expression(body):
                 return value(body)
-            case ast.Constant(int() | float() as number):
+            case ast.Constant(int() | float() as number) if not isinstance(number, bool):
                 return number
             case ast.BinOp(left, op, right) if type(op) in _OPERATORS:
                 return _OPERATORS[type(op)](value(left), value(right))
@@ -55,10 +59,14 @@ def calculate(expression: str) -> float:
                 return _OPERATORS[type(op)](value(operand))
         raise ValueError("only numbers and + - * / % ( )")
 
+    if len(expression) > MAX_SUM_CHARS:
+        raise ValueError(f"it is longer than {MAX_SUM_CHARS} characters")
     try:
         result = value(ast.parse(expression.strip(), mode="eval"))
     except (SyntaxError, ZeroDivisionError, OverflowError, RecursionError) as error:
         raise ValueError(str(error)) from None
+    if not math.isfinite(result):
+        raise ValueError("the result is too large")
     return int(result) if isinstance(result, float) and result.is_integer() else result
 
 
@@ -71,7 +79,7 @@ class Tour(Handler):
         word, _, rest = text.lower().partition(" ")
         if _SUM.match(text.rstrip("=? ")) and any(c in text for c in "+-*/%"):
             stop = self.calculator(text.rstrip("=? "))
-        elif "time" in text.lower() or "clock" in text.lower():
+        elif _CLOCK.search(text):
             stop = self.clock()
         elif word in ("attach", "attachment", "attachments"):
             stop = self.attachments()
@@ -134,11 +142,14 @@ class Tour(Handler):
     async def slow(self, rest: str, ctx: Context) -> AsyncIterator[Part]:
         """An answer that takes its time."""
         try:
-            seconds = min(MAX_SLOW_SECONDS, max(0.0, float(rest or 3)))
+            seconds = float(rest or 3)
         except ValueError:
+            seconds = math.nan
+        if math.isnan(seconds):
             yield "Say slow and a number of seconds."
             return
         ctx.typing()
+        seconds = min(MAX_SLOW_SECONDS, max(0.0, seconds))
         await asyncio.sleep(seconds)
         yield Reply(f"That took {seconds:g} seconds.", usage=Usage(3, 4, model="tour"))
 

@@ -23,7 +23,7 @@ MAX_CONTENT_CHARS: Final = 200_000
 MAX_LIST_ITEMS: Final = 100
 MAX_ID_CHARS: Final = 128
 _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}\Z")
-_ATTACHMENT = re.compile(r"(?:https?://[^\s/]+\S*|document:\S+)\Z", re.IGNORECASE)
+_ATTACHMENT = re.compile(r"(?:https?://[^\s/]+\S*|document:\S+)\Z")
 _DIRECTION_CONTROLS = dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 

@@ -50,6 +50,18 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML that keeps the line breaks which PyYAML would fold away."""
+
+
+def _text_node(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    odd = any(character in text for character in "\x85\u2028\u2029\ufeff")
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if odd else None)
+
+
+_Dumper.add_representer(str, _text_node)
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """An agent that is there and is to be different; ``fields`` names what changes."""
@@ -201,4 +213,5 @@ def dump(records: Sequence[AgentRecord]) -> str:
         optional = {"name": record.name, "settings": record.settings, "labels": record.labels, "paused": record.paused}
         required = {"id": record.id, "handler": record.handler, "secret": record.secret}
         entries.append(required | {name: value for name, value in optional.items() if value})
-    return yaml.safe_dump({"agents": entries}, sort_keys=False, allow_unicode=True, width=120)
+    text: str = yaml.dump({"agents": entries}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text

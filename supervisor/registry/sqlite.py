@@ -201,6 +201,13 @@ def reader_engine(path: Path) -> AsyncEngine:
     return engine
 
 
+def abandon(connection: Connection) -> None:
+    """Roll back whatever transaction is still open; nothing, as a rule."""
+    driver = _driver(connection)
+    if driver.in_transaction:
+        driver.rollback()
+
+
 def data_version(connection: Connection) -> int:
     """A number that changes when another connection has committed; asked outside transactions."""
     return int(_driver(connection).execute("PRAGMA data_version").fetchone()[0])

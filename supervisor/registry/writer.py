@@ -90,8 +90,12 @@ class Writer:
     def _transact(self, work: Callable[[Connection], T]) -> T:
         try:
             connection = self._open()
-            with connection.begin():
-                return work(connection)
+            try:
+                with connection.begin():
+                    return work(connection)
+            finally:
+                # A COMMIT that fails can leave its transaction open, and SQLAlchemy does not roll that back.
+                sqlite.abandon(connection)
         except (DBAPIError, sqlite3.Error) as error:
             explained = sqlite.explain(self._path, error)
             if isinstance(explained, sqlite.StorageError):

@@ -82,6 +82,14 @@ class TokenSource:
         Raises:
             TokenError: the platform gave none, or the source is closed.
         """
+        grant = await self._share()
+        while _digest(grant) in self._refused:
+            # Another caller that shared the request has been refused with it already.
+            grant = await self._share()
+        return grant
+
+    async def _share(self) -> Grant:
+        """Wait for the request under way, or make one."""
         if self._closed:
             raise TokenError("the agent stops")
         flight = self._flight

@@ -135,6 +135,58 @@ async def test_closing_on_a_full_disk_ends_and_fails_who_waits(
         await registry.agents()
 
 
+# Writing beyond the limit fails as it does on a disk that is full: only when the transaction is committed.
+LIMITED = """
+import asyncio, os, resource, sys
+from supervisor.protocol import InboundMessage
+from supervisor.registry import Registry
+
+def add(registry, number):
+    message = InboundMessage(conversation_id="c", role="user", content="x" * 2000)
+    return registry.journal.add("agent", message, key=f"k{number}", received_at=1.0, claim=True)
+
+async def main():
+    registry = await Registry.open("sqlite+aiosqlite:///" + sys.argv[1], upgrade=True)
+    await add(registry, 0)
+    limit = os.path.getsize(sys.argv[1] + "-wal") + 8192
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    adding = [asyncio.create_task(add(registry, number)) for number in range(1, 101)]
+    while registry.journal.healthy:
+        await asyncio.sleep(0.01)
+    print(registry.journal.problem)
+    assert not any(task.done() for task in adding)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await asyncio.gather(*adding)
+    print(registry.journal.healthy, len(await registry.journal.messages(limit=1000)))
+    await registry.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_write_that_fails_at_the_commit_loses_nothing(path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
+    problem, recovered = done.stdout.splitlines()
+    assert "input/output error" in problem
+    assert recovered == "True 101"
+
+
+async def test_a_commit_that_is_refused_leaves_no_transaction_behind(registry: Registry, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as sql:
+        sql.executescript(
+            "CREATE TABLE side (k REFERENCES meta (key) DEFERRABLE INITIALLY DEFERRED);"
+            "CREATE TRIGGER refuse AFTER INSERT ON inbox WHEN NEW.message_key = CAST('bad' AS BLOB) "
+            "BEGIN INSERT INTO side VALUES ('nowhere'); END"
+        )
+    with pytest.raises(RegistryError, match="FOREIGN KEY"):
+        await add(registry, "bad")
+    await add(registry, "good")
+    assert [row.key for row in await registry.journal.messages()] == ["good"]
+
+
 # ── another program keeps the file locked ────────────────────────────────────────────────────────────────────────────
 
 LOCKER = """

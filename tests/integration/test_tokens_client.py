@@ -192,12 +192,14 @@ async def test_transient_answers(status: int) -> None:
         ("12", 12, 12),
         ("0", 0, 0),
         ("999999999999", 3600, 3600),
-        (formatdate(time.time() + 1000, usegmt=True), 900, 1000),
-        (formatdate(time.time() + 100_000, usegmt=True), 3600, 3600),
-        (formatdate(time.time() - 1000, usegmt=True), 0, 0),
+        (1000, 900, 1000),
+        (100_000, 3600, 3600),
+        (-1000, 0, 0),
     ],
 )
-async def test_retry_after(status: int, header: str, low: float, high: float) -> None:
+async def test_retry_after(status: int, header: str | int, low: float, high: float) -> None:
+    if isinstance(header, int):
+        header = formatdate(time.time() + header, usegmt=True)
     error, _ = await failure_of(answering(status, "", Retry_After=header))
     assert error.retry_after_seconds is not None
     assert low <= error.retry_after_seconds <= high

@@ -32,7 +32,6 @@ class Gate:
 async def test_a_valid_grant_is_used_again() -> None:
     async with token_server() as server, client() as made:
         source = made.source(server.url)
-        assert source.current is None
         first = await source.get()
         assert source.current is first
         assert await source.get() is first
@@ -214,7 +213,7 @@ async def test_nothing_secret_is_shown() -> None:
         assert SECRET not in shown
 
 
-async def test_random_cancellations_refusals_and_refreshes_never_overlap_requests() -> None:
+async def test_random_cancellations_refusals_and_refreshes_never_give_out_a_refused_token() -> None:
     randomness = random.Random(5)
     refused: set[str] = set()
     async with token_server() as server, client() as made:

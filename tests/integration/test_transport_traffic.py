@@ -218,6 +218,35 @@ async def test_what_a_stuck_network_does_not_take_is_bounded() -> None:
         assert await socket.call("message:send", {}, 5) == "taken"
 
 
+async def test_emits_that_find_the_buffer_full_neither_wait_nor_complain_when_the_connection_is_lost() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.join()
+        assert peer.request.transport is not None
+        peer.request.transport.pause_reading()
+        await peer.send("2")
+        await asyncio.sleep(60)
+
+    async with gateway(script) as server, transport() as made:
+        socket = await connect(made, server)
+        filler = b'{"x":"' + b"y" * 100_000 + b'"}'
+        call = asyncio.create_task(socket.call("message:send", filler, 60))
+        # Turns of the loop between them let the network take what it can.
+        while socket.dropped_emits < 20:
+            socket.emit("message:typing", filler)
+            await asyncio.sleep(0)
+        # Large enough to wait for the same emptier buffer as an emit was left without waiting.
+        late = asyncio.create_task(socket.call("message:send", {"x": "y" * 900_000}, 60))
+        await asyncio.sleep(0)
+        assert not late.done()
+        socket.emit("message:typing", {})
+        server.peers[0].abort()
+        async with asyncio.timeout(2):
+            assert await socket.closed == "transport error"
+        for lost in (call, late):
+            with pytest.raises(ConnectionLostError):
+                await lost
+
+
 # ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,8 +32,11 @@ class Received(list[tuple[str, Any]]):
 
 @asynccontextmanager
 async def transport(ca_file: Path | None = None) -> AsyncIterator[Transport]:
-    """A transport; after it neither a task nor an entry in the library's lists of clients is left."""
+    """A transport; after it neither task, complaint of the event loop nor entry in the library's lists is left."""
     before = asyncio.all_tasks()
+    complaints: list[dict[str, Any]] = []
+    # Such as "exception was never retrieved", which asyncio only logs.
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
     made = await Transport.create(ca_file=ca_file, connect_timeout=5.0)
     try:
         yield made
@@ -40,6 +44,8 @@ async def transport(ca_file: Path | None = None) -> AsyncIterator[Transport]:
         await made.close()
         await eventually(lambda: not _library_tasks(before))
         assert base_client.connected_clients == []
+        gc.collect()
+        assert complaints == []
 
 
 def _library_tasks(before: set[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:

@@ -165,10 +165,10 @@ class Gateway:
         if self.refuse is not None:
             return self.refuse(request)
         ws = web.WebSocketResponse(max_msg_size=16 * 1024 * 1024)
-        await ws.prepare(request)
-        peer = Peer(request, ws)
-        self.peers.append(peer)
         try:
+            await ws.prepare(request)
+            peer = Peer(request, ws)
+            self.peers.append(peer)
             await self.script(peer)
             await peer.serve()
         except ConnectionError:

@@ -154,6 +154,32 @@ async def test_a_job_that_takes_its_time_over_a_cancellation_keeps_its_place_unt
     assert pool.active == 0
 
 
+async def test_a_caller_cancelled_again_and_again_still_waits_for_its_job() -> None:
+    pool = BoundedPool(1, "test")
+    begun, finish = asyncio.Event(), asyncio.Event()
+    told = 0
+
+    async def stubborn() -> None:
+        nonlocal told
+        begun.set()
+        while not finish.is_set():
+            try:
+                await finish.wait()
+            except asyncio.CancelledError:
+                told += 1
+
+    caller = asyncio.create_task(pool.run(stubborn, timeout=10))
+    await begun.wait()
+    for times in range(1, 4):
+        caller.cancel()
+        await eventually(lambda times=times: told == times)  # type: ignore[misc]
+        assert not caller.done()
+    finish.set()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert pool.active == 0
+
+
 async def test_closing_lets_running_jobs_end_and_turns_the_waiting_away() -> None:
     pool, work = BoundedPool(1, "test"), Work()
     running = asyncio.create_task(pool.run(work, timeout=10))

@@ -1,0 +1,158 @@
+"""The command's parts without a process: option values, tables, the error line."""
+
+from __future__ import annotations
+
+import errno
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from supervisor.cli import checks, errors, output, status
+from supervisor.cli.errors import UsageError
+from supervisor.errors import ConfigurationError
+from supervisor.states import AgentState
+from supervisor.status import AgentStatus, InboxCounts, Overview
+
+NOW = 1_800_000_000.0
+
+
+def agent(number: int, state: AgentState = AgentState.ONLINE, **fields: Any) -> AgentStatus:
+    values: dict[str, Any] = {"name": f"Agent {number}", "handler": "echo", "since": NOW - 3700} | fields
+    return AgentStatus(id=f"{number:024x}", state=state, **values)
+
+
+def drawn(renderable: RenderableType, width: int) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None, highlight=False).print(renderable)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_setting_values_are_json_where_they_parse_and_text_where_not() -> None:
+    pairs = ["a=1", "b=true", "c=text", 'd={"x": [1]}', "e=", "f=a=b", "g=NaN", " h =1", "a=2", 'i="1"', "j={"]
+    assert checks.setting_values(pairs) == {
+        "a": 2,
+        "b": True,
+        "c": "text",
+        "d": {"x": [1]},
+        "e": "",
+        "f": "a=b",
+        "g": "NaN",
+        "h": 1,
+        "i": "1",
+        "j": "{",
+    }
+
+
+@pytest.mark.parametrize("pair", ["novalue", "=x", " =x", ""])
+def test_a_pair_without_key_or_value_is_a_usage_error(pair: str) -> None:
+    with pytest.raises(UsageError, match="--label wants KEY=VALUE"):
+        checks.key_values([pair], "--label")
+
+
+def test_every_state_has_a_symbol_of_its_own() -> None:
+    assert set(output.STATE_STYLES) == set(AgentState)
+    assert len({symbol for symbol, _ in output.STATE_STYLES.values()}) == len(AgentState)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140, 400])
+def test_tables_fit_and_never_lose_state_id_or_reason(width: int) -> None:
+    reason = "the platform refused the secret"
+    rows = [agent(1, AgentState.REJECTED, reason=reason), agent(2, inbox=InboxCounts(1, 2, 3), auth_expires_at=NOW - 1)]
+    lines = drawn(output.agents_table(output.worst_first(rows), NOW, width), width)
+    assert all(len(line) <= width for line in lines)
+    text = "\n".join(lines)
+    assert f"{1:024x}" in text
+    assert "✖ rejected" in text
+    assert "● online" in text
+    assert reason in text
+    assert ("TOKEN" in text) == (width >= 80)
+
+
+def test_an_empty_table_is_a_heading() -> None:
+    (line,) = drawn(output.agents_table([], NOW, 100), 100)
+    assert line.startswith("STATE")
+
+
+def test_the_worst_come_first() -> None:
+    states = [AgentState.PAUSED, AgentState.ONLINE, AgentState.BACKOFF, AgentState.FAULTED]
+    ordered = output.worst_first(agent(number, state) for number, state in enumerate(states))
+    assert [row.state for row in ordered] == states[::-1]
+
+
+def test_names_from_outside_cannot_draw_on_the_screen() -> None:
+    rows = [agent(1, name="evil\x1b[2J\nname [red]x[/red]", reason="a\x07b\r\nc")]
+    text = "\n".join(drawn(output.agents_table(rows, NOW, 300), 300))
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "[red]x[/red]" in text
+    assert len(text.splitlines()) == 2
+
+
+def test_details_show_every_field_and_mask_secrets() -> None:
+    shown = agent(1, settings={"api_key": "s3cr3t", "n": 1}, auth_expires_at=NOW + 90, inbox=InboxCounts(1, 0, 2))
+    text = "\n".join(drawn(output.details(shown, NOW), 120))
+    assert "s3cr3t" not in text
+    for expected in ("1 h ago", "in 1 min", "1 available, 0 running, 2 dead", '"n": 1', "paused"):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-5, "0 s"), (59, "59 s"), (60, "1 min"), (7199, "1 h"), (172_800, "2 d")]
+)
+def test_durations_are_one_figure(seconds: float, text: str) -> None:
+    assert output.duration(seconds) == text
+
+
+def overview(**fields: Any) -> Overview:
+    values: dict[str, Any] = {
+        "version": "1.2.3",
+        "pid": 7,
+        "registry_uuid": "u",
+        "started_at": 0.0,
+        "agents": {"online": 40},
+        "inbox": InboxCounts(1, 2, 3),
+    }
+    return Overview(**(values | fields))
+
+
+def test_a_screen_shows_what_fits_and_says_what_does_not() -> None:
+    rows = [agent(number) for number in range(40)] + [agent(99, AgentState.FAULTED, reason="broken")]
+    seen = status._Seen(
+        overview=overview(notices=("a host is down",), problems=("no disk",)), statuses=rows, trouble=""
+    )
+    lines = drawn(status._frame(seen, (100, 20)), 100)
+    assert len(lines) <= 20
+    text = "\n".join(lines)
+    for expected in ("not ready", "no disk", "a host is down", "▲ faulted", "broken", "more; a higher window"):
+        assert expected in text
+
+
+def test_while_the_supervisor_is_away_the_last_figures_stay_with_their_age() -> None:
+    seen = status._Seen(trouble="No supervisor runs")
+    assert drawn(status._frame(seen, (80, 20)), 80) == ["⚠ No supervisor runs"]
+    seen = status._Seen(overview=overview(), statuses=[agent(1)], trouble="No supervisor runs")
+    text = "\n".join(drawn(status._frame(seen, (80, 20)), 80))
+    assert "No supervisor runs" in text
+    assert "s old" in text
+    assert "● online" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "code"),
+    [
+        (ConfigurationError("two\nlines"), "Error: two lines", 1),
+        (UsageError("wrong"), "Error: wrong", 2),
+        (OSError(errno.ENOSPC, "No space left on device", "x.db"), "Error: No space left on device (x.db)", 1),
+        (
+            KeyError("secret=s3cr3t"),
+            "Error: internal error, please report it: KeyError: 'secret=[redacted]; "
+            "supervisor --debug … shows the traceback",
+            1,
+        ),
+    ],
+)
+def test_every_failure_is_one_line(error: Exception, line: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert errors.report(error) == code
+    assert capsys.readouterr().err == line + "\n"

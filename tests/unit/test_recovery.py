@@ -1,0 +1,128 @@
+"""What follows each failure, and how long an agent waits first."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor.errors import ConnectError, PlatformError, TokenError, Verdict
+from supervisor.recovery import FAULT_RECHECK_SECONDS, KICK_REFRESH_CAP_SECONDS, Bounds, Recovery, Step
+from supervisor.states import AgentState
+from tests.conftest import ManualClock
+
+BOUNDS = Bounds(backoff_initial=1, backoff_cap=60, reject_initial=300, reject_cap=3600, stable=60)
+LOST = PlatformError("lost")
+REFUSED = TokenError("401", Verdict.REJECT)
+KICKED = ConnectError("kicked", Verdict.REAUTHENTICATE, kicked=True)
+NEW_TOKEN = Step(None)
+
+
+def longest(low: float, high: float) -> float:
+    return high
+
+
+@pytest.fixture
+def recovery(clock: ManualClock) -> Recovery:
+    return Recovery(BOUNDS, clock, uniform=longest)
+
+
+def test_the_platforms_trouble_is_waited_out_longer_each_time_up_to_the_cap(recovery: Recovery) -> None:
+    steps = [recovery.after(LOST) for _ in range(8)]
+    assert {step.state for step in steps} == {AgentState.BACKOFF}
+    assert [step.seconds for step in steps] == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_backoff_has_full_jitter(clock: ManualClock) -> None:
+    recovery = Recovery(BOUNDS, clock, uniform=lambda low, _: low)
+    assert [recovery.after(LOST).seconds for _ in range(5)] == [0] * 5
+
+
+@pytest.mark.parametrize(("online_seconds", "next_seconds"), [(59.0, 2), (60.0, 1)])
+async def test_the_backoff_starts_over_only_after_a_time_online_that_deserves_the_name(
+    recovery: Recovery, clock: ManualClock, online_seconds: float, next_seconds: float
+) -> None:
+    recovery.after(LOST)
+    recovery.online()
+    await clock.advance(online_seconds)
+    recovery.offline()
+    assert recovery.after(LOST).seconds == next_seconds
+
+
+async def test_being_offline_does_not_count_as_time_online(recovery: Recovery, clock: ManualClock) -> None:
+    recovery.after(LOST)
+    recovery.online()
+    recovery.offline()
+    await clock.advance(3600)
+    recovery.offline()
+    assert recovery.after(LOST).seconds == 2
+
+
+def test_what_the_platform_asks_for_is_the_least_that_is_waited(recovery: Recovery) -> None:
+    busy = TokenError("429", retry_after_seconds=17)
+    assert recovery.after(busy).seconds == 17
+    for _ in range(5):
+        recovery.after(LOST)
+    assert recovery.after(busy).seconds == 60
+
+
+def test_a_refusal_is_retried_slowly(recovery: Recovery) -> None:
+    steps = [recovery.after(REFUSED) for _ in range(6)]
+    assert {step.state for step in steps} == {AgentState.REJECTED}
+    assert [step.seconds for step in steps] == [300, 600, 1200, 2400, 3600, 3600]
+
+
+def test_refusals_are_spread_but_never_hasty(clock: ManualClock) -> None:
+    recovery = Recovery(BOUNDS, clock, uniform=lambda low, _: low)
+    assert recovery.after(REFUSED).seconds == pytest.approx(240)
+
+
+def test_whoever_mends_something_is_not_made_to_wait_for_old_failures(recovery: Recovery) -> None:
+    for _ in range(6):
+        recovery.after(LOST)
+        recovery.after(REFUSED)
+    recovery.forgive()
+    assert recovery.after(LOST).seconds == 1
+    assert recovery.after(REFUSED).seconds == 300
+
+
+def test_being_online_ends_a_refusal(recovery: Recovery) -> None:
+    for _ in range(3):
+        recovery.after(REFUSED)
+    recovery.online()
+    assert recovery.after(REFUSED).seconds == 300
+
+
+def test_a_fault_waits_for_the_row_to_be_mended(recovery: Recovery) -> None:
+    fault = TokenError("no secret", Verdict.FAULT)
+    assert [recovery.after(fault) for _ in range(3)] == [Step(AgentState.FAULTED, FAULT_RECHECK_SECONDS)] * 3
+
+
+def test_a_kick_is_worth_one_new_token_then_it_is_the_platforms_trouble(recovery: Recovery) -> None:
+    """DESIGN §3: kicked again with a token minted seconds ago means backoff, not rejected."""
+    assert recovery.after(KICKED) == NEW_TOKEN
+    assert recovery.after(KICKED) == Step(AgentState.BACKOFF, 1)
+    assert recovery.after(KICKED) == Step(AgentState.BACKOFF, 2)
+
+
+async def test_while_kicks_go_on_new_tokens_are_asked_for_ever_more_seldom(
+    recovery: Recovery, clock: ManualClock
+) -> None:
+    refreshed = []
+    for second in range(7200):
+        if recovery.after(KICKED) == NEW_TOKEN:
+            refreshed.append(second)
+        await clock.advance(1)
+    gaps = [later - earlier for earlier, later in zip(refreshed, refreshed[1:], strict=False)]
+    assert gaps[:6] == [10, 20, 40, 80, 160, 320]
+    assert set(gaps[6:]) == {KICK_REFRESH_CAP_SECONDS}
+
+
+async def test_once_it_was_online_a_kick_is_worth_a_token_again(recovery: Recovery, clock: ManualClock) -> None:
+    for _ in range(40):
+        recovery.after(KICKED)
+        await clock.advance(10)
+    recovery.online()
+    recovery.offline()
+    await clock.advance(KICK_REFRESH_CAP_SECONDS)
+    assert recovery.after(KICKED) == NEW_TOKEN
+    await clock.advance(10)
+    assert recovery.after(KICKED) == NEW_TOKEN, "the interval did not start over"

@@ -1,0 +1,272 @@
+"""What is read from the journal, and the maintenance that touches many rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+
+from supervisor.protocol import InboundMessage, OutboundMessage
+from supervisor.records import JournaledMessage, NewReply, Reply
+from supervisor.registry import Journal, Registry, queries
+from supervisor.states import MessageState, ReplyState
+
+AGENT = "64b5f0c2a1d2e3f405060708"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite+aiosqlite:///{tmp_path}/supervisor.db"
+
+
+@pytest.fixture
+async def registry(url: str) -> AsyncIterator[Registry]:
+    opened = await Registry.open(url, upgrade=True)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def journal(registry: Registry) -> Journal:
+    return registry.journal
+
+
+def inbound(content: str = "hello", conversation: str = "c1", role: str = "user") -> InboundMessage:
+    return InboundMessage(conversation_id=conversation, role=role, content=content)
+
+
+def answer(content: str = "hi", part: int = 0, conversation: str = "c1") -> NewReply:
+    return NewReply(part, OutboundMessage(role="assistant", content=content, conversation_id=conversation))
+
+
+async def add(
+    journal: Journal,
+    key: str,
+    *,
+    agent: str = AGENT,
+    at: float = 100.0,
+    claim: bool = False,
+    content: str = "hello",
+    conversation: str = "c1",
+) -> JournaledMessage:
+    row = await journal.add(agent, inbound(content, conversation), key=key, received_at=at, claim=claim)
+    assert row is not None
+    return row
+
+
+async def settle(journal: Journal, row: JournaledMessage, *replies: NewReply) -> list[Reply]:
+    settled = await journal.settle(row, MessageState.DONE, replies=replies)
+    assert settled is not None
+    return settled
+
+
+async def test_counts_are_of_what_is_open_and_dead(journal: Journal) -> None:
+    rows = [await add(journal, f"k{i}", claim=i > 0) for i in range(6)]
+    await journal.retry(rows[1], "x", 0.0)
+    await journal.settle(rows[2], MessageState.DEAD)
+    await journal.settle(rows[3], MessageState.DONE)
+    await journal.settle(rows[4], MessageState.CANCELLED)
+    await add(journal, "k0", agent="another")
+    assert await journal.counts() == {
+        AGENT: {
+            MessageState.AVAILABLE: 1,
+            MessageState.RETRYABLE: 1,
+            MessageState.DEAD: 1,
+            MessageState.RUNNING: 1,
+        },
+        "another": {MessageState.AVAILABLE: 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ("_COUNTS", "inbox_open"),
+        ("_UNSETTLED", "inbox_open"),
+        ("_UNSENT", "outbox_open"),
+        ("_CANCEL", "inbox_open"),
+        ("_SAID", "inbox_conversation"),
+        ("_ANSWERED", "outbox_conversation"),
+    ],
+)
+async def test_what_must_be_cheap_uses_its_index(registry: Registry, query: str, index: str) -> None:
+    statement = getattr(queries, query)
+
+    def plan(connection: Connection) -> str:
+        parameters: dict[str, Any] = dict.fromkeys(statement.compile().params, 1)
+        return str(connection.execute(text(f"EXPLAIN QUERY PLAN {statement}"), parameters).all())
+
+    assert index in await registry._writer.transact(plan)
+
+
+async def test_seen_keys_are_the_newest_oldest_first(journal: Journal) -> None:
+    keys = ["0" * 24, "ABCDEF0123456789ABCDEF01", "twelve-chars", "\x00nul", "é"]
+    for key in keys:
+        await add(journal, key)
+    await add(journal, "foreign", agent="another")
+    assert await journal.seen_keys(AGENT, 10) == keys
+    assert await journal.seen_keys(AGENT, 2) == keys[-2:]
+    assert await journal.seen_keys("nobody", 2) == []
+
+
+async def test_conversations_come_most_recently_active_first(journal: Journal) -> None:
+    for key, conversation, at in [("1", "old", 10.0), ("2", "a", 20.0), ("3", "b", 30.0), ("4", "a", 40.0)]:
+        await add(journal, key, conversation=conversation, at=at)
+    await add(journal, "5", conversation="b", at=15.0)
+    await add(journal, "6", agent="another", conversation="z", at=90.0)
+    # A duplicate is no activity.
+    assert await journal.add(AGENT, inbound(conversation="b"), key="5", received_at=99.0, claim=False) is None
+    assert await journal.conversations(AGENT, since=20.0, limit=9) == ["a", "b"]
+    assert await journal.conversations(AGENT, since=0.0, limit=9) == ["a", "b", "old"]
+    assert await journal.conversations(AGENT, since=0.0, limit=1) == ["a"]
+
+
+async def test_history_is_what_was_said_and_not_what_failed(journal: Journal, registry: Registry) -> None:
+    first = await add(journal, "k1", content="question", at=1.0, claim=True)
+    acked, dead = await settle(journal, first, answer("acked"), answer("dead", 1))
+    await journal.settle_reply(acked, ReplyState.ACKED)
+    await journal.settle_reply(dead, ReplyState.DEAD)
+    await journal.add_reply(AGENT, None, answer("unasked"))
+    await add(journal, "k2", content="later", at=4e9)
+    await add(journal, "k3", content="elsewhere", conversation="c2")
+    await add(journal, "k4", content="foreign", agent="another")
+    told = await journal.history(AGENT, "c1", 10)
+    assert [(role, content) for role, content, _ in told] == [
+        ("user", "question"),
+        ("assistant", "acked"),
+        ("assistant", "unasked"),
+        ("user", "later"),
+    ]
+    assert [at for _, _, at in told] == [1.0, acked.created_at, told[2][2], 4e9]
+    assert await journal.history(AGENT, "c1", 2) == told[-2:]
+    assert await journal.history(AGENT, "c1", 0) == []
+
+
+async def test_messages_are_listed_newest_first_by_agent_state_and_age(journal: Journal) -> None:
+    rows = [await add(journal, f"k{i}", at=float(i), claim=True) for i in range(5)]
+    foreign = await add(journal, "k1", agent="another", at=2.0)
+    await journal.settle(rows[0], MessageState.DEAD, error="boom")
+    await journal.settle(rows[1], MessageState.DONE)
+
+    async def listed(**filters: Any) -> list[int]:
+        return [row.id for row in await journal.messages(**filters)]
+
+    everything = [row.id for row in [foreign, *reversed(rows)]]
+    assert await listed() == everything
+    assert await listed(limit=2) == everything[:2]
+    assert await listed(agent_id="another") == [foreign.id]
+    assert await listed(states=[MessageState.DEAD]) == [rows[0].id]
+    assert await listed(states=[MessageState.DEAD, MessageState.DONE]) == [rows[1].id, rows[0].id]
+    assert await listed(states=[]) == []
+    assert await listed(older_than=2.0) == [rows[1].id, rows[0].id]
+    assert await listed(agent_id=AGENT, older_than=3.0, states=[MessageState.RUNNING]) == [rows[2].id]
+    assert (await journal.messages(states=[MessageState.DEAD]))[0].error == "boom"
+
+
+async def test_a_removed_agents_work_is_cancelled(journal: Journal) -> None:
+    rows = [await add(journal, f"k{i}", claim=i > 0) for i in range(4)]
+    await journal.retry(rows[1], "x", 0.0)
+    (reply,) = await settle(journal, rows[2], answer())
+    other = await add(journal, "k1", agent="another")
+    assert await journal.cancel_agent(AGENT) == 3
+    assert await journal.unsettled(AGENT) == []
+    assert await journal.unsent(AGENT) == []
+    assert {row.state for row in await journal.messages(agent_id=AGENT)} == {MessageState.CANCELLED, MessageState.DONE}
+    assert await journal.unsettled("another") == [other]
+    # Who still runs finds out when settling.
+    assert await journal.settle(rows[3], MessageState.DONE, replies=[answer()]) is None
+    assert not await journal.settle_reply(reply, ReplyState.ACKED)
+    assert await journal.cancel_agent("nobody") == 0
+
+
+async def test_cancelling_an_agent_includes_what_was_asked_for_before_it(journal: Journal) -> None:
+    adding = [asyncio.ensure_future(add(journal, f"k{i}")) for i in range(50)]
+    await asyncio.sleep(0)
+    assert await journal.cancel_agent(AGENT) == 50
+    await asyncio.gather(*adding)
+
+
+async def test_purging_erases_a_conversation_or_an_agent(journal: Journal) -> None:
+    for number, conversation in enumerate(["c1", "c1", "c2"]):
+        row = await add(journal, f"k{number}", conversation=conversation, claim=True)
+        await settle(journal, row, answer(conversation=conversation))
+    await add(journal, "k0", agent="another")
+    assert await journal.purge(AGENT, "c1") == 4
+    assert await journal.history(AGENT, "c1", 9) == []
+    assert await journal.conversations(AGENT, since=0.0, limit=9) == ["c2"]
+    assert await journal.purge(AGENT) == 2
+    assert await journal.messages(agent_id=AGENT) == []
+    assert len(await journal.messages()) == 1
+
+
+# ── pruning ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class SetClock:
+    """A wall clock that tests set; it sleeps for real."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+async def test_pruning_deletes_what_was_settled_before_and_nothing_else(url: str) -> None:
+    clock = SetClock()
+    registry = await Registry.open(url, upgrade=True, clock=clock)
+    journal = registry.journal
+    clock.time = 10.0
+    early = [await add(journal, f"early{i}", at=10.0, claim=True) for i in range(6)]
+    for row, state in zip(early, [MessageState.DONE, MessageState.DEAD, MessageState.CANCELLED], strict=False):
+        assert await journal.settle(row, state) == []
+    (acked,) = await settle(journal, early[3], answer())
+    (pending,) = await settle(journal, early[4], answer())
+    await journal.settle_reply(acked, ReplyState.ACKED)
+    clock.time = 30.0
+    late = await add(journal, "late", at=30.0, claim=True)
+    await settle(journal, late)
+    # early[5] runs still, and was settled after the limit; the pending reply keeps its message.
+    assert await journal.prune(5.0) == 0
+    assert await journal.prune(20.0) == 5
+    assert [row.key for row in reversed(await journal.messages())] == ["early4", "early5", "late"]
+    assert await journal.replies(early[4].id) == [pending]
+    await journal.settle(early[5], MessageState.DONE)
+    assert await journal.prune(20.0) == 0
+    await journal.settle_reply(pending, ReplyState.ACKED)
+    assert await journal.prune(31.0) == 4
+    assert await journal.messages() == []
+    # A key may be used again once it is pruned; a number may not meet an old one's replies.
+    assert await journal.add(AGENT, inbound(), key="late", received_at=32.0, claim=False) is not None
+    await registry.close()
+
+
+async def test_pruning_goes_in_slices_and_finds_its_limit_among_gaps(url: str) -> None:
+    clock = SetClock()
+    registry = await Registry.open(url, upgrade=True, clock=clock)
+    journal = registry.journal
+    for start in range(0, 5000, 1000):
+        clock.time = float(start)
+        rows = await asyncio.gather(
+            *[add(journal, f"k{i}", at=float(i), claim=True) for i in range(start, start + 1000)]
+        )
+        await asyncio.gather(*[settle(journal, row) for row in rows if row.id % 10])
+    commits: list[int] = []
+    journal.on_commit = lambda seconds, operations: commits.append(operations)
+    adding = asyncio.gather(*[add(journal, f"beside{i}", at=9e9) for i in range(20)])
+    deleted = await journal.prune(3500.0)
+    await adding
+    assert deleted == 3 * 900 + 450
+    assert len(await journal.messages(limit=10_000)) == 5000 - deleted + 20
+    assert await journal.prune(3500.0) == 0
+    await registry.close()

@@ -1,0 +1,379 @@
+"""Where settings come from, what is refused and how it is said, and that no secret is ever repeated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from supervisor.errors import ConfigurationError
+from supervisor.settings import AGENT_SETTING_NAMES, AgentSettings, Settings, load_settings, parse_agent_settings
+
+Env = pytest.MonkeyPatch
+
+
+def load(tmp_path: Path, **given: Any) -> Settings:
+    """Settings from the environment alone, but for what a test puts into ``tmp_path``."""
+    return load_settings(tmp_path / ".env", run_secrets=tmp_path / "secrets", **given)
+
+
+def refusal(tmp_path: Path, **given: Any) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, **given)
+    return str(caught.value)
+
+
+# ── sources ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
+    settings = load(tmp_path)
+    assert settings.registry_url == "sqlite+aiosqlite:///supervisor.db"
+    assert settings.api_url == "https://api.x-or.cloud/dev/aiwm"
+    assert settings.ws_url == "wss://api.x-or.cloud/dev/aiwm/chat"
+    assert (settings.ws_namespace, settings.ws_path) == ("auto", "/socket.io")
+    assert (settings.admin_host, settings.admin_port, settings.admin_token) == ("127.0.0.1", 8640, None)
+    assert (settings.drain_seconds, settings.connect_rate, settings.auth_rate) == (60, 50, 20)
+    assert (settings.timeout_seconds, settings.max_attempts, settings.inbox_limit) == (300, 5, 10_000)
+    assert settings.journal_retention == 7 * 86_400
+    assert settings.secret_env_prefixes == ("AGENT_",)
+    assert settings.secret_dirs == (Path("/run/secrets"),)
+    assert (settings.allowed_hosts, settings.handler_packages, settings.allow_commands) == ((), (), False)
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_what_is_given_wins_then_the_environment_then_the_file_then_the_secrets(
+    tmp_path: Path, monkeypatch: Env
+) -> None:
+    (tmp_path / "secrets").mkdir()
+    for name in ("ADMIN_PORT", "DRAIN_SECONDS", "CONCURRENCY", "MAX_ATTEMPTS"):
+        (tmp_path / "secrets" / f"SUPERVISOR_{name}").write_text("1\n")
+    names = ("ADMIN_PORT", "DRAIN_SECONDS", "CONCURRENCY")
+    (tmp_path / ".env").write_text("".join(f"SUPERVISOR_{name}=2\n" for name in names) + "OTHER=x\n")
+    monkeypatch.setenv("SUPERVISOR_ADMIN_PORT", "3")
+    monkeypatch.setenv("SUPERVISOR_DRAIN_SECONDS", "3")
+    settings = load(tmp_path, admin_port=4)
+    assert (settings.admin_port, settings.drain_seconds, settings.concurrency, settings.max_attempts) == (4, 3, 2, 1)
+
+
+def test_a_secret_comes_from_its_file(tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "SUPERVISOR_ADMIN_TOKEN").write_text("t0ken\n")
+    (tmp_path / "secrets" / "supervisor_secret_keys").write_text("k1,k2\n")
+    (tmp_path / "secrets" / "agent_one").write_text("not ours")
+    settings = load(tmp_path)
+    assert settings.admin_token == SecretStr("t0ken")
+    assert [key.get_secret_value() for key in settings.secret_keys] == ["k1", "k2"]
+
+
+def test_an_empty_variable_is_as_good_as_none(tmp_path: Path, monkeypatch: Env) -> None:
+    monkeypatch.setenv("SUPERVISOR_ADMIN_PORT", "")
+    monkeypatch.setenv("SUPERVISOR_PROXY", "")
+    assert load(tmp_path).admin_port == 8640
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"SUPERVISOR_ADMIN_PORT=\xff\xfe")
+    assert ".env" in refusal(tmp_path)
+
+
+def test_there_need_be_no_file(tmp_path: Path) -> None:
+    assert load_settings(None, run_secrets=tmp_path / "none").admin_port == 8640
+
+
+# ── unknown variables ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("unknown", "nearest"),
+    [
+        ("SUPERVISOR_ADMIN_PROT", "SUPERVISOR_ADMIN_PORT"),
+        ("SUPERVISOR_ADMN_PORT", "SUPERVISOR_ADMIN_PORT"),
+        ("SUPERVISOR_API_URI", "SUPERVISOR_API_URL"),
+        ("SUPERVISOR_DRAIN", "SUPERVISOR_DRAIN_SECONDS"),
+        ("supervisor_loglevel", "SUPERVISOR_LOG_LEVEL"),
+    ],
+)
+@pytest.mark.parametrize("place", ["environment", "file"])
+def test_an_unknown_variable_is_named_with_the_nearest_known_one(
+    tmp_path: Path, monkeypatch: Env, unknown: str, nearest: str, place: str
+) -> None:
+    if place == "file":
+        (tmp_path / ".env").write_text(f"{unknown}=s3cret\n")
+    else:
+        monkeypatch.setenv(unknown, "s3cret")
+    assert refusal(tmp_path) == f"Unknown setting {unknown.upper()}; did you mean {nearest}?"
+
+
+def test_variables_of_others_are_none_of_ours(tmp_path: Path, monkeypatch: Env) -> None:
+    """DESIGN §6: what Kubernetes' service links and supervisord put under our prefix."""
+    for name, value in {
+        "SUPERVISOR_SERVICE_HOST": "10.0.0.1",
+        "SUPERVISOR_SERVICE_PORT": "8640",
+        "SUPERVISOR_SERVICE_PORT_HTTP": "8640",
+        "SUPERVISOR_PORT": "tcp://10.0.0.1:8640",
+        "SUPERVISOR_PORT_8640_TCP": "tcp://10.0.0.1:8640",
+        "SUPERVISOR_PORT_8640_TCP_PROTO": "tcp",
+        "SUPERVISOR_PORT_8640_TCP_PORT": "8640",
+        "SUPERVISOR_PORT_8640_TCP_ADDR": "10.0.0.1",
+        "SUPERVISOR_METRICS_SERVICE_HOST": "10.0.0.1",
+        "SUPERVISOR_METRICS_PORT": "udp://10.0.0.1:1",
+        "SUPERVISOR_METRICS_PORT_1_UDP_ADDR": "10.0.0.1",
+        # A service called "supervisor-admin" takes the very name of a setting.
+        "SUPERVISOR_ADMIN_PORT": "tcp://10.0.0.1:8640",
+        "SUPERVISOR_ENABLED": "1",
+        "SUPERVISOR_PROCESS_NAME": "x",
+        "SUPERVISOR_GROUP_NAME": "x",
+        "SUPERVISOR_SERVER_URL": "unix:///tmp/supervisor.sock",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert load(tmp_path).admin_port == 8640
+
+
+# ── values ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("15m", 900), ("24h", 86_400), ("7d", 604_800), ("2w", 1_209_600), (" 1.5 m ", 90)],
+)
+def test_durations(tmp_path: Path, monkeypatch: Env, text: str, seconds: float) -> None:
+    monkeypatch.setenv("SUPERVISOR_JOURNAL_RETENTION", text)
+    assert load(tmp_path).journal_retention == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "5y", "m", "soon", "inf", "nan", "1e400"])
+def test_what_is_no_duration(tmp_path: Path, monkeypatch: Env, text: str) -> None:
+    monkeypatch.setenv("SUPERVISOR_DRAIN_SECONDS", text)
+    assert refusal(tmp_path).startswith("SUPERVISOR_DRAIN_SECONDS: ")
+
+
+@pytest.mark.parametrize(
+    "text", ["a.example, B.example ,", '["a.example", "B.example"]', ' [ "a.example","B.example"]']
+)
+@pytest.mark.parametrize("place", ["environment", "file"])
+def test_lists_are_comma_separated_or_json(tmp_path: Path, monkeypatch: Env, text: str, place: str) -> None:
+    if place == "file":
+        (tmp_path / ".env").write_text(f"SUPERVISOR_ALLOWED_HOSTS='{text}'\n")
+    else:
+        monkeypatch.setenv("SUPERVISOR_ALLOWED_HOSTS", text)
+    settings = load(tmp_path)
+    assert settings.allowed_hosts == ("a.example", "B.example")
+    assert settings.hosts == {"api.x-or.cloud", "a.example", "b.example"}
+
+
+def test_lists_of_folders(tmp_path: Path, monkeypatch: Env) -> None:
+    monkeypatch.setenv("SUPERVISOR_SECRET_DIRS", "/a,/b")
+    assert load(tmp_path).secret_dirs == (Path("/a"), Path("/b"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "api.example",
+        "ftp://api.example",
+        "https://",
+        "https://user:s3cret@api.example",
+        "https://s3cret@api.example",
+        "https://[s3cret",
+        "https://api.example:s3cret",
+        "https://api.example:99999",
+        "https://api.example:0",
+        "https://ann:s3cret\u2100@api.example",
+        "https://api.example\\@s3cret.example",
+        "https://api.example/a\tb",
+        "https://api.example/a b",
+    ],
+)
+def test_what_is_no_url_of_a_platform(tmp_path: Path, monkeypatch: Env, url: str) -> None:
+    monkeypatch.setenv("SUPERVISOR_API_URL", url)
+    said = refusal(tmp_path)
+    assert said.startswith("SUPERVISOR_API_URL: must ")
+    assert "s3cret" not in said
+
+
+def test_urls_lose_their_last_slash(tmp_path: Path) -> None:
+    assert load(tmp_path, ws_url="ws://localhost:1/chat/").ws_url == "ws://localhost:1/chat"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ADMIN_PORT", "70000"),
+        ("ADMIN_PORT", "http"),
+        ("CONNECT_RATE", "0"),
+        ("CONNECT_RATE", "inf"),
+        ("CONCURRENCY", "0"),
+        ("LOG_LEVEL", "LOUD"),
+        ("LOG_FORMAT", "xml"),
+        ("DELIVERY", "exactly_once"),
+        ("SYNCHRONOUS", "OFF"),
+        ("TOKEN_VIA", "cookie"),
+        ("WS_NAMESPACE", "chat"),
+        ("WS_NAMESPACE", "/"),
+        ("WS_PATH", "socket.io"),
+        ("ALLOW_COMMANDS", "perhaps"),
+        ("SECRET_KEYS", "[s3cret"),
+        ("PROXY", "socks5://proxy.example"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named_and_not_repeated(
+    tmp_path: Path, monkeypatch: Env, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"SUPERVISOR_{name}", value)
+    said = refusal(tmp_path)
+    assert said.startswith(f"SUPERVISOR_{name}: ")
+    assert value not in said.removeprefix(f"SUPERVISOR_{name}: ") or value in ("/", "0", "chat")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_loopback_needs_no_token(tmp_path: Path, host: str) -> None:
+    assert load(tmp_path, admin_host=host).admin_token is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "supervisor.example", ""])
+@pytest.mark.parametrize("token", [None, ""])
+def test_off_loopback_there_must_be_a_token(tmp_path: Path, host: str, token: str | None) -> None:
+    said = refusal(tmp_path, admin_host=host, admin_token=token)
+    assert said == "SUPERVISOR_ADMIN_TOKEN is required when ADMIN_HOST is not loopback"
+    assert load(tmp_path, admin_host=host, admin_token="t0ken").admin_token == SecretStr("t0ken")
+
+
+def test_no_secret_is_in_the_repr(tmp_path: Path, monkeypatch: Env) -> None:
+    for name, value in {
+        "ADMIN_TOKEN": "s3cret",
+        "METRICS_TOKEN": "s3cret",
+        "SECRET_KEYS": "s3cret,s3cret2",
+        "REGISTRY_URL": "postgresql+asyncpg://ann:s3cret@db.example/x",
+    }.items():
+        monkeypatch.setenv(f"SUPERVISOR_{name}", value)
+    settings = load(tmp_path)
+    assert "s3cret" not in repr(settings) + str(settings)
+    assert "s3cret" in settings.registry_url
+
+
+def test_no_secret_is_in_the_error_of_another_setting(tmp_path: Path, monkeypatch: Env) -> None:
+    monkeypatch.setenv("SUPERVISOR_ADMIN_TOKEN", "s3cret")
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, admin_port="s3cret")
+    error: BaseException | None = caught.value
+    assert "s3cret" not in str(error)
+    assert caught.value.__suppress_context__, "a traceback would show pydantic's error"
+
+
+def test_settings_do_not_change(tmp_path: Path) -> None:
+    settings = load(tmp_path)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.admin_port = 1
+
+
+# ── an agent's own ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Settings:
+    return load(
+        tmp_path, api_url="https://api.example/aiwm", ws_url="wss://ws.example/chat", allowed_hosts="More.example"
+    )
+
+
+def test_an_agent_may_have_no_settings(deployment: Settings) -> None:
+    settings = parse_agent_settings({}, deployment)
+    assert settings == AgentSettings()
+    assert (settings.concurrency, settings.roles, settings.typing, settings.mark_read) == (None, ("user",), True, False)
+
+
+def test_an_agents_settings(deployment: Settings) -> None:
+    settings = parse_agent_settings(
+        {
+            "concurrency": 2,
+            "timeout_seconds": "2m",
+            "max_attempts": 1,
+            "inbox_limit": 10,
+            "roles": "user, system",
+            "delivery": "at_most_once",
+            "ws_namespace": "/ws",
+            "model": "the handler's own",
+        },
+        deployment,
+    )
+    assert (settings.concurrency, settings.timeout_seconds, settings.roles) == (2, 120, ("user", "system"))
+    assert settings.model_extra == {"model": "the handler's own"}
+    assert "model" not in AGENT_SETTING_NAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("concurrency", 0),
+        ("concurrency", 1001),
+        ("concurrency", "many"),
+        ("inbox_limit", 0),
+        ("timeout_seconds", 0),
+        ("timeout_seconds", float("inf")),
+        ("timeout_seconds", "soon"),
+        ("max_attempts", 0),
+        ("max_attempts", 1001),
+        ("api_url", 5),
+        ("api_url", "nonsense"),
+        ("ws_url", "ftp://ws.example"),
+        ("ws_namespace", "chat"),
+        ("ws_path", "socket.io"),
+        ("token_via", "cookie"),
+        ("delivery", "maybe"),
+        ("roles", 5),
+        ("typing", "perhaps"),
+    ],
+)
+def test_a_setting_of_an_agent_that_does_not_fit_is_named(deployment: Settings, name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"^settings: {name}") as caught:
+        parse_agent_settings({name: value}, deployment)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.example/x",
+        "https://API.EXAMPLE",
+        "https://ws.example:444",
+        "https://more.example",
+        "http://MORE.example",
+    ],
+)
+def test_a_row_may_name_the_deployments_hosts(deployment: Settings, url: str) -> None:
+    assert parse_agent_settings({"api_url": url}, deployment).api_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.example",
+        "https://api.example.evil.example",
+        "https://evil.example/api.example",
+        "https://evil.example?api.example",
+        "https://evil.example#@api.example",
+        "http://169.254.169.254/latest",
+        "https://localhost",
+    ],
+)
+@pytest.mark.parametrize("name", ["api_url", "ws_url"])
+def test_a_row_may_name_no_other_host(deployment: Settings, name: str, url: str) -> None:
+    """DESIGN §5: a row must not be a way to steal a token."""
+    with pytest.raises(ConfigurationError, match=rf"^settings: {name}: host .* add it to SUPERVISOR_ALLOWED_HOSTS"):
+        parse_agent_settings({name: url}, deployment)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://evil.example\\@api.example", "https://evil.example@api.example", "https://api.example\t.evil.example"],
+)
+def test_a_url_that_two_parsers_might_read_differently_is_refused(deployment: Settings, url: str) -> None:
+    with pytest.raises(ConfigurationError, match="^settings: api_url: must"):
+        parse_agent_settings({"api_url": url}, deployment)
