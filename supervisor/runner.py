@@ -183,6 +183,7 @@ class Runner:
                 self._dialer.api_url,
                 lambda: self._kit.secrets.resolve(wanted.secret),
                 self._clock,
+                proxy=self._settings.proxy,
             )
         self._configured = wanted
         if not self._restored:

@@ -1,6 +1,5 @@
 """What the sandbox's tests share: raw sockets that see every frame, and ready-made sandboxes."""
 
-import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -95,6 +94,12 @@ class Client:
         # A socket that nobody holds is closed by the garbage collector.
         self._held: list[RawSocket] = []
 
+    async def close(self) -> None:
+        """Stop the sandbox, which drops every socket, and let go of them."""
+        await self.sandbox.stop()
+        for socket in self._held:
+            await socket.ws.close()
+
     async def get(self, url: str, **options: Any) -> aiohttp.ClientResponse:
         """A GET whose answer is read whole, so that its connection is free again."""
         return await self._request("GET", url, **options)
@@ -156,11 +161,11 @@ async def start() -> AsyncIterator[Start]:
             sandbox = await stack.enter_async_context(Sandbox(**settings))
             sandbox.add_agent(AGENT, SECRET)
             http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
-            return Client(sandbox, http)
+            client = Client(sandbox, http)
+            stack.push_async_callback(client.close)
+            return client
 
         yield started
-        # Let aiohttp's transports close before the loop does.
-        await asyncio.sleep(0)
 
 
 @pytest.fixture(params=["v1", "v2"])

@@ -220,6 +220,7 @@ async def test_frames_sent_right_after_an_upgrade_are_not_lost(client: Client) -
     assert (await ws.receive(timeout=5)).data == "6"
     assert (await ws.receive(timeout=5)).data.startswith("40/chat,")
     await client.sandbox.wait_online(AGENT)
+    await ws.close()
 
 
 async def test_a_failed_upgrade_leaves_polling_alive(client: Client) -> None:

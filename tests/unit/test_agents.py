@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import AsyncIterator
+import contextlib
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -52,8 +54,6 @@ def loader() -> HandlerLoader:
 @pytest.fixture(scope="module")
 def tour(loader: HandlerLoader) -> ModuleType:
     loader.load("tour")
-    import sys
-
     return sys.modules["supervisor_agents.tour"]
 
 
@@ -63,7 +63,7 @@ async def ask(handler: MountedHandler, text: str, conversation: Conversation | N
 
 
 @pytest.fixture
-async def visit(loader: HandlerLoader) -> AsyncIterator[Any]:
+def visit(loader: HandlerLoader) -> Callable[..., Any]:
     handler = loader.load("tour")
 
     async def stop(text: str, conversation: Conversation | None = None) -> list[Part]:
@@ -180,8 +180,10 @@ async def test_anything_else_is_said_back_with_what_it_cost(visit: Any, asked: s
 
 expressions = st.recursive(
     st.integers(0, 1000).map(str) | st.floats(0, 1000, allow_nan=False).map(lambda f: f"{f:.3f}"),
-    lambda inner: st.tuples(inner, st.sampled_from(["+", "-", "*", "/", "//", "%"]), inner).map(lambda t: f"({' '.join(t)})")
-    | inner.map(lambda e: f"-{e}"),
+    lambda inner: (
+        st.tuples(inner, st.sampled_from(["+", "-", "*", "/", "//", "%"]), inner).map(lambda t: f"({' '.join(t)})")
+        | inner.map(lambda e: f"-{e}")
+    ),
     max_leaves=8,
 )
 
@@ -202,10 +204,8 @@ def test_it_works_out_what_python_does(tour: ModuleType, expression: str) -> Non
 @given(st.text(max_size=40))
 def test_whatever_it_is_given_it_fails_in_one_way(tour: ModuleType, text: str) -> None:
     assume("**" not in text)
-    try:
+    with contextlib.suppress(ValueError):
         assert isinstance(tour.calculate(text), int | float)
-    except ValueError:
-        pass
 
 
 @pytest.mark.parametrize(
@@ -239,5 +239,5 @@ def test_it_only_calculates(tour: ModuleType, text: str) -> None:
 
 
 async def test_a_sum_that_is_too_long_is_refused_not_worked_out(visit: Any) -> None:
-    reply = the_reply(await visit("*".join(["9" * 4000] * 40)))
+    reply = the_reply(await visit("*".join(["9" * 40] * 40)))
     assert reply.content.startswith("I cannot work that out")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.backoff import Backoff, TokenBucket
+from supervisor.gates import Gates
 from tests.conftest import ManualClock
 
 
@@ -161,3 +162,56 @@ async def test_a_rounding_error_is_no_reason_to_wait(clock: ManualClock) -> None
         await clock.advance(1 / 3 + 1e-9)
         assert task.done()
         await task
+
+
+async def test_attempts_that_waited_for_a_place_start_no_faster_than_the_rate(clock: ManualClock) -> None:
+    """RELIABILITY R8: a platform that hung lets go of all places at once; those who waited must not all start then."""
+    gates = Gates(connect_rate=10, auth_rate=10, connect_concurrency=20, clock=clock)
+    gate = gates.of("platform.example")
+    hung = asyncio.Event()
+    started: list[float] = []
+
+    async def attempt() -> None:
+        started.append(clock.monotonic())
+        await hung.wait()
+
+    waiting = [asyncio.create_task(gate.connect(attempt, timeout=3600)) for _ in range(80)]
+    await clock.advance(60)
+    assert len(started) == 20, "more attempts at once than there are places"
+    hung.set()
+    await clock.advance(60)
+    await asyncio.gather(*waiting)
+    assert len(started) == 80
+    for first in range(len(started)):
+        for last in range(first, len(started)):
+            assert last - first + 1 <= 2 + (started[last] - started[first]) * 10 + 1e-3
+    await gates.close()
+
+
+async def test_the_trouble_of_one_host_does_not_hold_up_another(clock: ManualClock) -> None:
+    gates = Gates(connect_rate=1, auth_rate=1, connect_concurrency=1, clock=clock)
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async def come() -> str:
+        return "in"
+
+    hanging = asyncio.create_task(gates.of("ill.example").connect(hang, timeout=3600))
+    await clock.settle()
+    assert await gates.of("well.example").connect(come, timeout=5) == "in"
+    assert gates.of("ill.example") is gates.of("ill.example")
+    hanging.cancel()
+    await asyncio.gather(hanging, return_exceptions=True)
+    await gates.close()
+
+
+async def test_an_attempt_that_takes_too_long_ends_and_frees_its_place(clock: ManualClock) -> None:
+    gate = Gates(connect_rate=100, auth_rate=1, connect_concurrency=1, clock=clock).of("platform.example")
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await gate.connect(hang, timeout=0.01)
+    assert gate.pool.active == 0

@@ -49,9 +49,7 @@ def test_many_agents_make_it_the_hosts_told_once(outages: Outages, log: list[Any
     assert outages.notices() == (f"{HOST} is down for 100 agents: timeout",)
 
 
-async def test_the_host_is_back_when_all_its_agents_are(
-    outages: Outages, log: list[Any], clock: ManualClock
-) -> None:
+async def test_the_host_is_back_when_all_its_agents_are(outages: Outages, log: list[Any], clock: ManualClock) -> None:
     for number in range(HOST_AGENTS):
         outages.failed(f"a{number}", HOST, "timeout")
     await clock.advance(30)

@@ -76,10 +76,7 @@ json_values = st.recursive(
     lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=8), children, max_size=4),
     max_leaves=12,
 )
-message_fields = (
-    "conversationId role content _id type participantId externalUsername attachments thinking toolCalls toolResults "
-    "usage latency createdAt parentId createdBy"
-).split()
+message_fields = ["conversationId", "role", "content", "_id", "type", "participantId", "externalUsername", "attachments", "thinking", "toolCalls", "toolResults", "usage", "latency", "createdAt", "parentId", "createdBy"]
 likely_values = st.one_of(
     json_values,
     st.text(st.characters(), max_size=300),
@@ -176,7 +173,7 @@ def test_whatever_the_fields_hold_a_message_that_is_taken_can_be_journaled(field
 @given(
     st.dictionaries(
         st.sampled_from(
-            "accessToken expiresIn instruction settings mcpServers deployment allowedFunctions name".split()
+            ["accessToken", "expiresIn", "instruction", "settings", "mcpServers", "deployment", "allowedFunctions", "name"]
         ),
         likely_values | st.dictionaries(st.sampled_from(["id", "systemPrompt", "guidelines", "provider"]), json_values),
     )

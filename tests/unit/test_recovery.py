@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from supervisor.errors import ConnectError, PlatformError, TokenError, Verdict
@@ -111,7 +113,7 @@ async def test_while_kicks_go_on_new_tokens_are_asked_for_ever_more_seldom(
         if recovery.after(KICKED) == NEW_TOKEN:
             refreshed.append(second)
         await clock.advance(1)
-    gaps = [later - earlier for earlier, later in zip(refreshed, refreshed[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(refreshed)]
     assert gaps[:6] == [10, 20, 40, 80, 160, 320]
     assert set(gaps[6:]) == {KICK_REFRESH_CAP_SECONDS}
 

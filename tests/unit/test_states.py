@@ -50,10 +50,10 @@ def test_every_state_has_its_row_and_can_be_reached(
 
 def test_the_names_are_those_of_the_contract() -> None:
     assert [str(state) for state in AgentState] == (
-        "paused authenticating connecting registering online backoff rejected faulted draining stopped".split()
+        ["paused", "authenticating", "connecting", "registering", "online", "backoff", "rejected", "faulted", "draining", "stopped"]
     )
-    assert {str(state) for state in MessageState} == set("available running done retryable dead cancelled".split())
-    assert {str(state) for state in ReplyState} == set("pending sent acked unknown dead".split())
+    assert {str(state) for state in MessageState} == set(["available", "running", "done", "retryable", "dead", "cancelled"])
+    assert {str(state) for state in ReplyState} == set(["pending", "sent", "acked", "unknown", "dead"])
 
 
 def test_final_states_are_final() -> None:

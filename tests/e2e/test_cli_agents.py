@@ -1,0 +1,227 @@
+"""``supervisor agents`` on a registry that no supervisor runs, and the commands about the deployment."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from cryptography.fernet import Fernet
+
+from tests.support.command import Command, one_line
+
+A1, A2, A3 = "a" * 24, "b" * 24, "c" * 24
+FIELDS = [
+    *("id", "name", "handler", "state", "since", "reason", "health", "conversation_id", "conversations"),
+    *("auth_expires_at", "inbox", "settings", "labels", "paused"),
+]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Command]:
+    made = Command(tmp_path, {"AGENT_SECRET": "x"})
+    yield made
+    made.close()
+
+
+def add(command: Command, agent_id: str, *options: str) -> str:
+    return command.ok("agents", "add", agent_id, "--handler", "echo", "--secret-env", "AGENT_SECRET", *options)
+
+
+def test_an_agent_from_added_to_removed(command: Command) -> None:
+    assert "supervisor agents add" in command.ok("agents", "list")
+    said = add(command, A1, "--name", "Ada", "--set", "concurrency=2", "--set", "model=gpt-4o", "--label", "team=x")
+    assert "supervisor run" in said
+    add(command, A2, "--paused")
+    listed = command.json("agents", "list")
+    assert [list(agent) for agent in listed] == [FIELDS, FIELDS]
+    assert [(agent["id"], agent["state"], agent["paused"]) for agent in listed] == [
+        (A1, "stopped", False),
+        (A2, "paused", True),
+    ]
+    shown = command.json("agents", "show", A1)
+    assert shown == listed[0]
+    assert (shown["name"], shown["settings"], shown["labels"]) == (
+        "Ada",
+        {"concurrency": 2, "model": "gpt-4o"},
+        {"team": "x"},
+    )
+    assert shown["inbox"] == {"available": 0, "running": 0, "dead": 0}
+
+    command.ok("agents", "update", A1, "--set", 'model={"a": 1}', "--unset", "concurrency", "--unlabel", "team")
+    command.ok("agents", "update", A1, "--name", "Grace", "--handler", "tour", "--label", "x=y")
+    command.ok("agents", "pause", A1)
+    shown = command.json("agents", "show", A1)
+    assert (shown["name"], shown["handler"], shown["state"]) == ("Grace", "tour", "paused")
+    assert (shown["settings"], shown["labels"]) == ({"model": {"a": 1}}, {"x": "y"})
+    command.ok("agents", "resume", A1)
+    assert command.json("agents", "show", A1)["state"] == "stopped"
+
+    text = command.ok("agents", "list")
+    assert "○ stopped" in text
+    assert "‖ paused" in text
+    assert "Grace" in command.ok("agents", "show", A1)
+    command.ok("agents", "remove", A1, "--yes")
+    assert [agent["id"] for agent in command.json("agents", "list")] == [A2]
+
+
+def test_secrets_are_stored_sealed_and_shown_nowhere(command: Command) -> None:
+    key = command.ok("keys", "generate").strip()
+    Fernet(key)
+    done = command(
+        *("agents", "add", A1, "--handler", "echo", "--secret-stdin", "--set", "api_key=s3cr3t-setting"),
+        stdin="s3cr3t-value\n",
+        SUPERVISOR_SECRET_KEYS=key,
+    )
+    assert done.returncode == 0
+    with sqlite3.connect(command.folder / "supervisor.db") as database:
+        (stored,) = database.execute("SELECT secret FROM agents").fetchone()
+    database.close()
+    assert Fernet(key).decrypt(stored.removeprefix("fernet:")) == b"s3cr3t-value"
+    everywhere = done.stdout + done.stderr
+    for args in (("agents", "list"), ("agents", "show", A1), ("agents", "list", "--json"), ("config",)):
+        everywhere += command.ok(*args, SUPERVISOR_SECRET_KEYS=key, SUPERVISOR_ADMIN_TOKEN="s3cr3t-admin")
+    assert "s3cr3t" not in everywhere
+    assert key not in everywhere
+    assert b"s3cr3t-value" not in (command.folder / "supervisor.db").read_bytes()
+
+
+def test_what_may_be_right_is_a_warning_and_not_an_error(command: Command) -> None:
+    done = command("agents", "add", "short-id", "--handler", "echo", "--secret-env", "AGENT_NOT_SET")
+    assert done.returncode == 0
+    first, second = done.stderr.splitlines()
+    assert first.startswith("Warning: agent short-id: ids of the platform are 24 hex digits")
+    assert second.startswith("Warning: AGENT_NOT_SET is not set here")
+    assert command.json("agents", "list")[0]["id"] == "short-id"
+
+
+def test_a_row_that_raw_sql_has_spoilt_is_shown_with_its_problem(command: Command) -> None:
+    add(command, A1)
+    with sqlite3.connect(command.folder / "supervisor.db") as database:
+        database.execute("UPDATE agents SET settings = 'no json'")
+    database.close()
+    assert "settings is not JSON" in command.json("agents", "show", A1)["reason"]
+    done = command("agents", "export")
+    assert "settings is not JSON" in one_line(done.stderr)
+    assert yaml.safe_load(done.stdout) == {"agents": []}
+    # Other fields can still be changed, and the settings put right.
+    command.ok("agents", "update", A1, "--name", "Ada")
+    command.ok("agents", "update", A1, "--set", "concurrency=1")
+    assert command.json("agents", "show", A1)["reason"] == ""
+
+
+def test_a_fleet_is_imported_with_a_plan_and_only_once(command: Command) -> None:
+    file = command.folder / "fleet.yaml"
+    file.write_text(
+        f"agents:\n"
+        f"  - {{id: '{A1}', handler: echo, secret: 'env:AGENT_SECRET', name: Ada, settings: {{concurrency: 3}}}}\n"
+        f"  - {{id: '{A2}', handler: tour, secret: 'env:AGENT_SECRET', labels: {{team: x}}, paused: true}}\n"
+    )
+    add(command, A3)
+    planned = command.ok("agents", "import", "fleet.yaml", "--dry-run")
+    assert planned.splitlines() == [f"+ {A1} Ada", f"+ {A2} tour", "2 to add, 0 to change, 0 to remove, 0 unchanged"]
+    assert len(command.json("agents", "list")) == 1
+    assert "Added 2, changed 0, removed 0, 0 unchanged" in command.ok("agents", "import", "fleet.yaml")
+    assert "Added 0, changed 0, removed 0, 2 unchanged" in command.ok("agents", "import", "fleet.yaml")
+    command.ok("agents", "update", A1, "--name", "Changed")
+    again = command.ok("agents", "import", "fleet.yaml", "--prune")
+    assert again.splitlines() == [f"~ {A1} name", f"- {A3}", "Added 0, changed 1, removed 1, 1 unchanged"]
+    assert [agent["id"] for agent in command.json("agents", "list")] == [A1, A2]
+
+
+def test_an_export_is_an_import_elsewhere(command: Command, tmp_path_factory: pytest.TempPathFactory) -> None:
+    add(command, A1, "--name", 'Ada "Ü" #1', "--set", 'deep={"a": [1, null, "x: y"]}', "--label", "k=yes")
+    add(command, A2, "--paused")
+    exported = command.ok("agents", "export")
+    other = Command(tmp_path_factory.mktemp("other"), command.env)
+    other.ok("agents", "import", "-", stdin=exported)
+    assert other.ok("agents", "export") == exported
+    assert other.json("agents", "list") == command.json("agents", "list")
+
+
+def test_an_import_that_fails_halfway_writes_nothing(command: Command) -> None:
+    add(command, A1)
+    entries = [f"  - {{id: 'x{number}', handler: echo, secret: 'env:AGENT_SECRET'}}" for number in range(3)]
+    entries.append("  - {id: 'bad id', handler: echo, secret: 'env:AGENT_SECRET'}")
+    done = command("agents", "import", "-", "--prune", stdin="\n".join(["agents:", *entries]))
+    assert done.returncode == 1
+    assert "standard input: agent 4 (bad id)" in one_line(done.stderr)
+    assert [agent["id"] for agent in command.json("agents", "list")] == [A1]
+
+
+def test_the_database_is_made_and_checked(command: Command) -> None:
+    done = command("db", "check")
+    assert done.returncode == 1
+    assert "supervisor db upgrade" in one_line(done.stderr)
+    assert not (command.folder / "supervisor.db").exists()
+    assert "(current)" in command.ok("db", "upgrade")
+    assert "(current)" in command.ok("db", "upgrade")
+    add(command, A1)
+    assert "1 agents" in command.ok("db", "check")
+
+
+def test_the_settings_in_effect_are_shown_and_secrets_masked(command: Command) -> None:
+    (command.folder / ".env").write_text("SUPERVISOR_CONCURRENCY=7\nSUPERVISOR_ADMIN_TOKEN=s3cr3t\n")
+    env = {"SUPERVISOR_DRAIN_SECONDS": "2m", "SUPERVISOR_SECRET_KEYS": Fernet.generate_key().decode()}
+    shown = command.json("config", **env)
+    assert (shown["concurrency"], shown["drain_seconds"], shown["ws_namespace"]) == (7, 120.0, "auto")
+    assert shown["admin_token"] == "**********"
+    text = command.ok("config", **env)
+    assert "s3cr3t" not in text
+    assert env["SUPERVISOR_SECRET_KEYS"] not in text
+    (line,) = [line for line in text.splitlines() if line.startswith("SUPERVISOR_CONCURRENCY ")]
+    assert line.split()[:3] == ["SUPERVISOR_CONCURRENCY", "7", "given"]
+
+
+COMMANDS = [
+    *(["run"], ["demo"], ["sandbox"], ["status"], ["config"], ["db", "upgrade"], ["db", "check"], ["keys", "generate"]),
+    *(["agents", name] for name in ("add", "list", "show", "update", "pause", "resume", "reload", "remove")),
+    *(["agents", "import"], ["agents", "export"]),
+]
+
+
+def test_help_has_an_example_for_every_command(command: Command) -> None:
+    overall = command.ok("--help")
+    for words in COMMANDS:
+        assert words[0] in overall
+    assert command.ok() == overall
+    # One process each would take half a minute: the tree is walked in one.
+    script = (
+        "import sys; from supervisor.cli.app import app\n"
+        f"for words in {COMMANDS!r}:\n"
+        "    print('#', *words); app([*words, '--help'], standalone_mode=False)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={"COLUMNS": "200", "PATH": ""}
+    )
+    pages = done.stdout.split("# ")[1:]
+    assert len(pages) == len(COMMANDS)
+    for words, page in zip(COMMANDS, pages, strict=True):
+        assert f"supervisor {' '.join(words)}" in page.replace("root", "supervisor").partition("Example")[2], page
+
+
+def test_the_version_is_shown(command: Command) -> None:
+    assert command.ok("--version").startswith("supervisor 0.")
+
+
+def test_help_waits_for_nothing_that_is_slow_to_import() -> None:
+    script = (
+        "import json, sys; import supervisor.cli\n"
+        "slow = {'sqlalchemy', 'alembic', 'fastapi', 'aiohttp', 'pydantic', 'structlog', 'cryptography', 'socketio',"
+        " 'uvicorn', 'prometheus_client', 'rich.table', 'yaml', 'msgspec'}\n"
+        "print(json.dumps(sorted(slow & set(sys.modules))))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def test_a_reader_that_has_had_enough_is_no_error(command: Command) -> None:
+    script = f"{sys.executable} -m supervisor --help | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, cwd=command.folder)
+    assert "Traceback" not in done.stderr
+    assert "Error" not in done.stderr

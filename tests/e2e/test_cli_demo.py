@@ -1,0 +1,113 @@
+"""``supervisor demo``: one command, nothing to configure, nothing left behind."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import Command, until
+
+#: What a person may have set for a supervisor of his own; none of it may reach the demo.
+HOSTILE = {
+    "SUPERVISOR_REGISTRY_URL": "nonsense",
+    "SUPERVISOR_API_URL": "https://api.invalid",
+    "SUPERVISOR_ADMIN_HOST": "0.0.0.0",
+    "SUPERVISOR_UNKNOWN": "x",
+    "SUPERVISOR_AGENTS_DIR": "/nowhere",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "HTTPS_PROXY": "http://127.0.0.1:9",
+}
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Command]:
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "cwd").mkdir()
+    made = Command(tmp_path / "cwd", HOSTILE | {"TMPDIR": str(tmp_path / "tmp")})
+    yield made
+    made.close()
+
+
+def left_behind(command: Command) -> list[str]:
+    folder = command.folder.parent
+    return [path.name for path in (*folder.glob("tmp/*"), *folder.glob("cwd/*")) if path.suffix != ".log"]
+
+
+@pytest.mark.parametrize("profile", ["v1", "v2"])
+def test_a_question_is_answered_on_standard_output_and_nothing_else(command: Command, profile: str) -> None:
+    (command.folder / ".env").write_text("SUPERVISOR_CONCURRENCY=nonsense\n")
+    done = command("demo", "--ask", "Grüße, 世界 🎉", "--profile", profile)
+    assert (done.returncode, done.stdout) == (0, "Echo: Grüße, 世界 🎉\n")
+    assert done.stderr.splitlines() == [
+        f"✔ sandbox up ({profile})",
+        "✔ registry with 4 agents",
+        "✔ 4/4 agents online",
+    ]
+    (command.folder / ".env").unlink()
+    assert left_behind(command) == []
+
+
+def test_one_agent_is_enough_to_ask(command: Command) -> None:
+    done = command("demo", "--agents", "1", "--ask", "hello")
+    assert (done.returncode, done.stdout) == (0, "Echo: hello\n")
+
+
+def test_it_ends_by_itself_when_told_to(command: Command) -> None:
+    done = command("demo", "--agents", "3", "--for", "0.2")
+    assert done.returncode == 0
+    assert "3/3 agents online" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert left_behind(command) == []
+
+
+def test_an_empty_question_is_a_usage_error(command: Command) -> None:
+    done = command("demo", "--ask", " ")
+    assert done.returncode == 2
+    assert done.stderr == "Error: --ask wants a text\n"
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_every_address_answers_even_where_the_usual_ports_are_taken_and_every_end_is_clean(
+    command: Command, end: signal.Signals
+) -> None:
+    with socket.socket() as admin, socket.socket() as chat:
+        for port, taken in ((8640, admin), (8641, chat)):
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                taken.bind(("127.0.0.1", port))
+                taken.listen()
+            except OSError:
+                # Somebody has it: all the better.
+                continue
+        process = command.start("demo", "--agents", "2")
+        command.wait_for_log("demo", "Ctrl-C ends it")
+        text = command.log("demo").read_text()
+        addresses = dict(re.findall(r"^  (\S.*?) {2,}(http://\S+)$", text, re.MULTILINE))
+        assert set(addresses) == {"Chat with an agent", "Console", "Metrics", "Status", "API"}
+        for name, address in addresses.items():
+            assert ":8640/" not in address
+            assert ":8641/" not in address
+            with urllib.request.urlopen(address) as answer:
+                assert answer.status == 200, name
+        with urllib.request.urlopen(addresses["Metrics"]) as answer:
+            assert b'supervisor_agents{state="online"} 2.0' in answer.read()
+        assert left_behind(command) != []
+        process.send_signal(end)
+        assert process.wait(30) == 0
+    assert "Traceback" not in command.log("demo").read_text()
+    assert left_behind(command) == []
+
+
+def test_a_stop_while_it_starts_leaves_nothing_either(command: Command) -> None:
+    process = command.start("demo", "--agents", "50")
+    until(lambda: left_behind(command), "the temporary folder")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) in (0, 130)
+    assert left_behind(command) == []
+    assert "Traceback" not in command.log("demo").read_text()
