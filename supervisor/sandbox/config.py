@@ -32,7 +32,6 @@ class SandboxConfig:
         kick_delay_seconds: Time from the CONNECT ack to the DISCONNECT of a refused token (PROTOCOL.md §3.2).
         organisation_id: The organisation all agents and users belong to, 24 hex digits.
         open_registration: Whether an unknown but well-formed agent id is registered with the secret it first sends.
-        seed: Seed of the sandbox's randomness; ``None`` takes one from the system.
     """
 
     profile: Profile = "v1"
@@ -49,7 +48,6 @@ class SandboxConfig:
     kick_delay_seconds: float = 0.001
     organisation_id: str = "b" * 24
     open_registration: bool = False
-    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that could not work, naming the field."""

@@ -13,7 +13,7 @@ import psutil
 from engineio import base_client
 
 from supervisor.transport import Socket, Target, Transport
-from tests.support.gateway import Gateway, eventually
+from tests.support.gateway import Gateway, Peer, Script, eventually, gateway
 
 AGENT = "aaaaaaaaaaaaaaaaaaaa0001"
 TOKEN = "eyJhbGciOiJub25l.c2VjcmV0LXRva2Vu.c2lnbmF0dXJl"
@@ -72,3 +72,24 @@ async def connect(
 def open_files() -> int:
     """How many file descriptors this process holds."""
     return psutil.Process().num_fds()
+
+
+def sending(*frames: str) -> Script:
+    """A script that joins, sends ``frames`` and then an event ``end``."""
+
+    async def script(peer: Peer) -> None:
+        await peer.join()
+        await peer.send(*frames, '42/ws,["end",{}]')
+
+    return script
+
+
+async def received_from(*frames: str) -> tuple[Received, Socket]:
+    """What comes of ``frames`` up to the event ``end``, which proves that the connection lives on."""
+    events = Received()
+    async with gateway(sending(*frames)) as server, transport() as made:
+        socket = await connect(made, server, events)
+        await eventually(lambda: "end" in events.names)
+        assert socket.connected
+        events.pop()
+        return events, socket

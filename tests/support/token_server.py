@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from aiohttp import web
 
 from supervisor.backoff import TokenBucket
 from supervisor.clock import SystemClock
+from supervisor.errors import PlatformError
 from supervisor.pool import BoundedPool
 from supervisor.tokens import TokenClient, TokenSource
 
@@ -122,3 +124,25 @@ async def client(**options: Any) -> AsyncIterator[Client]:
         await made.pool.close(1)
     leftover = {task for task in asyncio.all_tasks() - before if "token" in task.get_name()}
     assert not leftover
+
+
+Answer = Callable[[web.Request], web.StreamResponse]
+
+
+def answering(status: int, text: str = "", **headers: str) -> Answer:
+    """Answer every request so."""
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda _request: web.Response(status=status, text=text, headers=fields)
+
+
+def answering_json(status: int, body: Any, **headers: str) -> Answer:
+    """Answer every request with this JSON."""
+    return answering(status, json.dumps(body), Content_Type="application/json", **headers)
+
+
+def assert_secret_is_nowhere(error: PlatformError) -> None:
+    """Neither the error nor what caused it shows the secret, and its reason is one short line."""
+    assert SECRET not in "".join(traceback.format_exception(error))
+    assert error.__context__ is None
+    assert error.reason.isprintable()
+    assert len(error.reason) < 400

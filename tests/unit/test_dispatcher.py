@@ -324,6 +324,27 @@ async def test_a_reserved_message_does_not_hide_those_left_in_the_journal(desk: 
     assert sorted(desk.started) == list(range(1, last + 1))
 
 
+async def test_a_reserved_message_that_starts_while_a_refill_reads_hides_nothing(
+    desk: Desk, clock: ManualClock
+) -> None:
+    last = MEMORY_LIMIT * 3
+    desk.concurrency = 2
+    desk.put(row(1, "busy"))
+    await clock.settle()
+    assert desk.lanes.reserve("reserved")
+    for number in range(2, last):
+        desk.put(row(number, "busy"))
+
+    async def start() -> None:
+        desk.at_read = None
+        desk.journal[last] = row(last, "reserved")
+        desk.lanes.run_reserved(desk.journal[last])
+
+    desk.at_read = start
+    await desk.run_all()
+    assert sorted(desk.started) == list(range(1, last + 1))
+
+
 async def test_an_old_message_that_is_replayed_into_a_full_memory_runs(desk: Desk, clock: ManualClock) -> None:
     desk.put(row(5))
     await clock.settle()
@@ -332,6 +353,15 @@ async def test_an_old_message_that_is_replayed_into_a_full_memory_runs(desk: Des
         desk.put(row(number))
     desk.put(row(5))
     await clock.settle()
+
+    async def go_on() -> None:
+        """Messages that the refill reads again, because they are in memory, end before it is through."""
+        for _ in range(5):
+            for done in list(desk.running.values()):
+                done.set_result(None)
+            await clock.settle(3)
+
+    desk.at_read = go_on
     await desk.run_all()
     assert sorted(desk.started) == [5, 5, *range(10, MEMORY_LIMIT + 100)]
 

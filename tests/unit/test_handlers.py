@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import subprocess
 import sys
@@ -413,15 +414,21 @@ async def test_a_package_may_import_its_own_modules(loader: HandlerLoader, write
     assert await answers(loader.load("team")) == ["hi"]
 
 
-async def test_fresh_reads_changed_code_and_what_it_shares(loader: HandlerLoader, write: Write) -> None:
+async def test_fresh_reads_changed_code_and_what_it_shares(
+    loader: HandlerLoader, write: Write, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also when both edits fall into one second and have one length, which bytecode cannot tell apart."""
     write("_shared.py", "WORD = 'a'\n")
     write("team/__init__.py", "from .answer import on_message\n")
     answer = "from .._shared import WORD\nasync def on_message(message, ctx): return WORD + '{}'\n"
     write("team/answer.py", answer.format("1"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    times = {path: path.stat().st_mtime for path in (folder / "_shared.py", folder / "team" / "answer.py")}
     first = loader.load("team")
     write("_shared.py", "WORD = 'b'\n")
     write("team/answer.py", answer.format("2"))
+    for path, at in times.items():
+        os.utime(path, (at, at))
     assert await answers(loader.load("team")) == ["a1"]
     assert await answers(loader.load("team", fresh=True)) == ["b2"]
     assert await answers(first) == ["a1"], "messages under way end with the code that began them"

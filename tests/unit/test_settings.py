@@ -270,7 +270,7 @@ def test_no_secret_is_in_the_error_of_another_setting(tmp_path: Path, monkeypatc
 def test_settings_do_not_change(tmp_path: Path) -> None:
     settings = load(tmp_path)
     with pytest.raises(ValueError, match="frozen"):
-        settings.admin_port = 1
+        settings.admin_port = 1  # type: ignore[misc]
 
 
 # ── an agent's own ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -375,5 +375,5 @@ def test_a_row_may_name_no_other_host(deployment: Settings, name: str, url: str)
     ["https://evil.example\\@api.example", "https://evil.example@api.example", "https://api.example\t.evil.example"],
 )
 def test_a_url_that_two_parsers_might_read_differently_is_refused(deployment: Settings, url: str) -> None:
-    with pytest.raises(ConfigurationError, match="^settings: api_url: must"):
+    with pytest.raises(ConfigurationError, match=r"^settings: api_url: must"):
         parse_agent_settings({"api_url": url}, deployment)

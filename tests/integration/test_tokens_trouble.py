@@ -1,0 +1,271 @@
+"""Token requests that get no answer, ones that must not be sent, how many there are at once, and history."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from supervisor.errors import PlatformError, TokenError, Verdict
+from tests.support.certificates import make_server_context
+from tests.support.gateway import eventually, raw_server
+from tests.support.token_server import (
+    AGENT,
+    SECRET,
+    Answer,
+    answering,
+    answering_json,
+    assert_secret_is_nowhere,
+    client,
+    recorded_answers,
+    token_server,
+)
+
+
+async def failure_of(answer: Answer, agent_id: str = AGENT) -> tuple[TokenError, list[str]]:
+    async with token_server() as server, client() as made:
+        server.answer = answer
+        with pytest.raises(TokenError) as failure:
+            await made.tokens.fetch(agent_id, server.url, SECRET)
+        assert_secret_is_nowhere(failure.value)
+        return failure.value, made.outcomes
+
+
+# ── below HTTP ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def raw_failure(url: str, **options: Any) -> TokenError:
+    proxy = options.pop("proxy", None)
+    async with client(**options) as made:
+        with pytest.raises(TokenError) as failure:
+            await made.tokens.fetch(AGENT, url, SECRET, proxy=proxy)
+        assert_secret_is_nowhere(failure.value)
+        assert made.outcomes == ["retry"]
+        assert failure.value.verdict is Verdict.RETRY
+        return failure.value
+
+
+async def test_connections_that_break_at_any_point() -> None:
+    for data in (b"", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{", b"SSH-2.0\r\n"):
+
+        async def breaking(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes = data) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(data)
+            await writer.drain()
+
+        async with raw_server(breaking) as address:
+            assert "127.0.0.1" in (await raw_failure(f"http://{address}")).reason
+
+
+async def test_an_answer_that_never_comes_or_never_ends() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async def dripping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
+        while True:
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    for handle in (silent, dripping):
+        async with raw_server(handle) as address:
+            error = await raw_failure(f"http://{address}", timeout_seconds=0.3)
+            assert error.reason == "no answer from 127.0.0.1 within 0.3 s"
+
+
+async def test_a_broken_encoding() -> None:
+    async def liar(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}")
+        await writer.drain()
+        await reader.read()
+
+    async with raw_server(liar) as address:
+        assert "broke off the answer" in (await raw_failure(f"http://{address}")).reason
+
+
+async def test_nobody_listens_no_such_name_and_no_proxy() -> None:
+    async with token_server() as server:
+        url = server.url
+    assert "connection to 127.0.0.1 failed" in (await raw_failure(url)).reason
+    assert (
+        "the name nowhere.invalid cannot be resolved"
+        in (await raw_failure("http://nowhere.invalid", timeout_seconds=20)).reason
+    )
+    assert "the proxy 127.0.0.1 cannot be reached" in (await raw_failure("http://api.invalid", proxy=url)).reason
+
+
+async def test_tls(tmp_path: Path) -> None:
+    context, _ = make_server_context(tmp_path)
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    reason = (await raw_failure(f"https://localhost:{port}")).reason
+    assert "certificate of localhost is not trusted" in reason
+    assert "SUPERVISOR_CA_FILE" in reason
+    server.close()
+    await server.wait_closed()
+    async with token_server() as plain:
+        assert "TLS with 127.0.0.1 failed" in (await raw_failure(plain.url.replace("http", "https"))).reason
+
+
+async def test_an_http_proxy_is_used() -> None:
+    async with token_server() as server, client() as made:
+        grant = await made.tokens.fetch(AGENT, "http://api.invalid/base", SECRET, proxy=server.url)
+        assert grant.token
+        assert server.headers[0]["Host"] == "api.invalid"
+
+
+# ── what cannot be right ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("url", ["", "api", "ftp://host", "http://", "http://[", "//host"])
+async def test_an_api_url_that_cannot_be_right(url: str) -> None:
+    async with client() as made:
+        with pytest.raises(TokenError, match="API_URL must be") as failure:
+            await made.tokens.fetch(AGENT, url, SECRET)
+        assert failure.value.verdict is Verdict.FAULT
+        assert made.outcomes == ["fault"]
+
+
+@pytest.mark.parametrize("secret", ["", "half \ud800"])
+async def test_a_secret_that_cannot_be_right_is_not_sent(secret: str) -> None:
+    async with token_server() as server, client() as made:
+        with pytest.raises(TokenError) as failure:
+            await made.tokens.fetch(AGENT, server.url, secret)
+        assert failure.value.verdict is Verdict.FAULT
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("agent_id", ["../../steal", "a/b?c#d", "ü %2e", "..%2f", "a\tb"])
+async def test_an_id_is_one_segment_of_the_path_whatever_is_in_it(agent_id: str) -> None:
+    async with token_server() as server, client() as made:
+        await made.tokens.fetch(agent_id, f"{server.url}/base", SECRET)
+        path = server.requests[0][0]
+        assert path.startswith("/base/agents/")
+        assert path.count("/") == 4
+        assert path.endswith("/connect")
+
+
+@pytest.mark.parametrize("agent_id", ["", ".", ".."])
+async def test_an_id_that_would_lead_elsewhere_is_not_sent(agent_id: str) -> None:
+    async with token_server() as server, client() as made:
+        with pytest.raises(TokenError, match="malformed"):
+            await made.tokens.fetch(agent_id, server.url, SECRET)
+        assert server.requests == []
+
+
+# ── how many, how fast ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_at_most_so_many_at_once_and_a_second() -> None:
+    async with token_server() as server, client(at_once=3, rate=50.0, burst=1.0) as made:
+
+        async def slowly(request: web.Request) -> web.StreamResponse:
+            await asyncio.sleep(0.05)
+            return server.grant(request)
+
+        server.answer = slowly
+        begun = time.monotonic()
+        await asyncio.gather(*(made.tokens.fetch(AGENT, server.url, SECRET) for _ in range(20)))
+        assert time.monotonic() - begun >= 19 / 50
+        assert 2 <= server.most <= 3
+
+
+async def test_a_cancelled_request_is_broken_off() -> None:
+    async with token_server() as server, client() as made:
+        hang = asyncio.Event()
+
+        async def hanging(request: web.Request) -> web.StreamResponse:
+            await hang.wait()
+            raise AssertionError
+
+        server.answer = hanging
+        fetch = asyncio.create_task(made.tokens.fetch(AGENT, server.url, SECRET))
+        await eventually(lambda: server.running == 1)
+        fetch.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await fetch
+        await eventually(lambda: server.running == 0)
+        assert made.pool.active == 0
+        assert made.outcomes == []
+
+
+async def test_a_closed_pool_is_a_failure_like_another() -> None:
+    async with token_server() as server, client() as made:
+        await made.pool.close(0.1)
+        with pytest.raises(TokenError, match="closed"):
+            await made.tokens.fetch(AGENT, server.url, SECRET)
+
+
+async def test_neither_secret_nor_token_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    asyncio.get_running_loop().set_debug(True)
+    async with token_server() as server, client() as made:
+        grant = await made.tokens.fetch(AGENT, server.url, SECRET)
+        await made.tokens.history(server.url, grant.token, "c1", page=1, limit=3)
+        server.answer = answering(500)
+        with pytest.raises(TokenError):
+            await made.tokens.fetch(AGENT, server.url, SECRET)
+    asyncio.get_running_loop().set_debug(False)
+    assert SECRET not in caplog.text
+    assert grant.token not in caplog.text
+
+
+# ── history ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_history_as_recorded(version: str) -> None:
+    answers = {note: (status, body) for note, _, status, body in recorded_answers(f"{version}-rest.jsonl")}
+    async with token_server() as server, client() as made:
+        server.answer = answering_json(*answers["history"])
+        page = await made.tokens.history(f"{server.url}/base", "tok", "c1", page=2, limit=3)
+        assert page == answers["history"][1]
+        assert server.requests == [("/base/messages/conversation/c1?page=2&limit=3", None)]
+        assert server.headers[0]["Authorization"] == "Bearer tok"
+        server.answer = answering_json(*answers["history without token"])
+        with pytest.raises(PlatformError) as failure:
+            await made.tokens.history(server.url, "tok", "c1", page=1, limit=3)
+        assert failure.value.verdict is Verdict.REAUTHENTICATE
+        assert_secret_is_nowhere(failure.value)
+
+
+async def test_history_that_does_not_exist_and_other_answers() -> None:
+    async with token_server() as server, client() as made:
+
+        async def ask() -> Any:
+            return await made.tokens.history(server.url, "tok", "c1", page=1, limit=3, collection="actions")
+
+        server.answer = answering(404, "<html>")
+        assert await ask() is None
+        assert server.requests[0][0] == "/actions/conversation/c1?page=1&limit=3"
+        for answer, verdict in (
+            (answering(403), Verdict.REJECT),
+            (answering(429, "", Retry_After="7"), Verdict.RETRY),
+            (answering(502), Verdict.RETRY),
+            (answering(200, "<html>"), Verdict.RETRY),
+        ):
+            server.answer = answer
+            with pytest.raises(PlatformError) as failure:
+                await ask()
+            assert failure.value.verdict is verdict
+            assert failure.value.__context__ is None
+
+
+async def test_history_asks_for_a_few_pages_at_once() -> None:
+    async with token_server() as server, client() as made:
+
+        async def slowly(request: web.Request) -> web.StreamResponse:
+            await asyncio.sleep(0.02)
+            return web.json_response({"data": []})
+
+        server.answer = slowly
+        await asyncio.gather(*(made.tokens.history(server.url, "t", "c", page=n, limit=1) for n in range(50)))
+        assert server.most <= 10
