@@ -156,6 +156,7 @@ class Agent:
             await self._start_handler()
         elif new:
             self._spawn_hook(self.handler.hook("on_reload", AgentContext(self)))
+        self._watch_presences()
         self.lanes.go()
 
     async def _start_handler(self) -> None:
@@ -181,7 +182,12 @@ class Agent:
     def use(self, connection: Connection | None) -> None:
         """Send over ``connection`` from now on; None: offline."""
         self.connection = connection
+        self._watch_presences()
         self.outbox.use(connection)
+
+    def _watch_presences(self) -> None:
+        if self.connection is not None and self._handler is not None:
+            self.connection.watch_presences(self._handler.wants("on_presence"))
 
     async def drain(self, timeout: float) -> bool:
         """Start nothing more, let what runs end and its replies go out; whether all of it did."""

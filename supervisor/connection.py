@@ -220,6 +220,10 @@ class Connection:
         """The largest frame the platform takes, in bytes."""
         return self.socket.max_payload
 
+    def watch_presences(self, wanted: bool) -> None:
+        """Whether the presences of others are delivered: N agents cause N² of them (PROTOCOL §3)."""
+        self.socket.keeps_presences = wanted
+
     def emit(self, event: str, payload: Mapping[str, Any]) -> None:
         """Send an event that nobody waits for: typing, read receipts. Lost with the connection."""
         if self._socket is not None:

@@ -41,8 +41,7 @@ def _global(
     """
     errors.STATE.debug = debug
     if context.invoked_subcommand is None:
-        # With rich it is printed there and then, and what comes back is empty.
-        print(context.get_help(), end="")
+        print(context.get_help())
 
 
 app.command()(running.run)

@@ -38,7 +38,8 @@ class Socket:
         sid: the socket's id in its namespace.
         max_payload: the largest frame in bytes that the server takes.
         opened_at: when the namespace was joined, in seconds of :func:`time.monotonic`.
-        foreign_presences: how many presence events of other agents were dropped unread (PROTOCOL §3.6).
+        foreign_presences: how many presence events of others were dropped unread (PROTOCOL §3.6).
+        keeps_presences: whether those are delivered all the same, because somebody wants them.
         dropped_emits: how many events were not sent because too much waited for the network.
     """
 
@@ -77,6 +78,7 @@ class Socket:
         self.max_payload = frames.DEFAULT_MAX_PAYLOAD
         self.opened_at = 0.0
         self.foreign_presences = 0
+        self.keeps_presences = False
         self.dropped_emits = 0
 
     def __repr__(self) -> str:
@@ -136,7 +138,7 @@ class Socket:
         """Deal with a frame; whether the library is to have it too."""
         known = self._frames
         if text.startswith(known.event):
-            if text.startswith(known.presence) and self._agent_id not in text:
+            if text.startswith(known.presence) and self._agent_id not in text and not self.keeps_presences:
                 self.foreign_presences += 1
             else:
                 self._receive_event(text)

@@ -15,6 +15,9 @@ from cryptography.fernet import Fernet
 
 from tests.support.command import Command, one_line
 
+#: Many processes a test: on a busy machine they take their time.
+pytestmark = pytest.mark.timeout(300)
+
 A1, A2, A3 = "a" * 24, "b" * 24, "c" * 24
 FIELDS = [
     *("id", "name", "handler", "state", "since", "reason", "health", "conversation_id", "conversations"),
@@ -52,7 +55,13 @@ def test_an_agent_from_added_to_removed(command: Command) -> None:
         {"team": "x"},
     )
     assert shown["inbox"] == {"available": 0, "running": 0, "dead": 0}
+    text = command.ok("agents", "list")
+    assert "○ stopped" in text
+    assert "‖ paused" in text
 
+
+def test_an_agent_is_changed_paused_and_removed(command: Command) -> None:
+    add(command, A1, "--name", "Ada", "--set", "concurrency=2", "--set", "model=gpt-4o", "--label", "team=x")
     command.ok("agents", "update", A1, "--set", 'model={"a": 1}', "--unset", "concurrency", "--unlabel", "team")
     command.ok("agents", "update", A1, "--name", "Grace", "--handler", "tour", "--label", "x=y")
     command.ok("agents", "pause", A1)
@@ -62,12 +71,9 @@ def test_an_agent_from_added_to_removed(command: Command) -> None:
     command.ok("agents", "resume", A1)
     assert command.json("agents", "show", A1)["state"] == "stopped"
 
-    text = command.ok("agents", "list")
-    assert "○ stopped" in text
-    assert "‖ paused" in text
     assert "Grace" in command.ok("agents", "show", A1)
     command.ok("agents", "remove", A1, "--yes")
-    assert [agent["id"] for agent in command.json("agents", "list")] == [A2]
+    assert command.json("agents", "list") == []
 
 
 def test_secrets_are_stored_sealed_and_shown_nowhere(command: Command) -> None:

@@ -12,6 +12,9 @@ import pytest
 
 from tests.support.command import Command, one_line, until
 
+#: Many processes a test: on a busy machine they take their time.
+pytestmark = pytest.mark.timeout(300)
+
 A1, A2 = "a" * 24, "b" * 24
 ADD = ("agents", "add", A2, "--handler", "echo")
 SECRET = "in-the-clear-s3cr3t"

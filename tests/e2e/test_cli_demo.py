@@ -13,6 +13,9 @@ import pytest
 
 from tests.support.command import Command, until
 
+#: Many processes a test: on a busy machine they take their time.
+pytestmark = pytest.mark.timeout(300)
+
 #: What a person may have set for a supervisor of his own; none of it may reach the demo.
 HOSTILE = {
     "SUPERVISOR_REGISTRY_URL": "nonsense",

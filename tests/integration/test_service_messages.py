@@ -373,3 +373,47 @@ async def test_past_its_bound_an_inbox_refuses_aloud(v1: Stack) -> None:
     assert v1.service.status(identity).inbox.available == 2
     body, _ = v1.service.metrics.render("text/plain")
     assert b'supervisor_messages_dropped_total{reason="inbox_full"} 3.0' in body
+
+
+SOCIABLE = '''
+"""Notes what its hooks are told."""
+from supervisor.handler import Handler
+
+told = []
+
+class Sociable(Handler):
+    async def on_start(self, ctx):
+        told.append(("start", ctx.agent.name))
+
+    def on_stop(self, ctx):
+        told.append(("stop", ctx.agent.name))
+
+    async def on_presence(self, presence, ctx):
+        told.append(("presence", presence["type"], presence["status"], presence["user_id"]))
+
+    async def on_typing(self, typing, ctx):
+        told.append(("typing", typing["is_typing"]))
+        raise RuntimeError("a hook that fails harms nothing")
+
+    async def on_message(self, message, ctx):
+        return "hello"
+'''
+
+
+async def test_hooks_are_told(fleet: Stack, agents_dir: Path) -> None:
+    (agents_dir / "sociable.py").write_text(SOCIABLE)
+    identity = await fleet.add(1, "sociable")
+    await fleet.online()
+    module = handler_module("sociable")
+    user = await fleet.sandbox.user()
+    conversation = await user.open(identity)
+    await fleet.until(lambda: ("presence", "user", "online", user.id) in module.told)
+    await user.typing(conversation)
+    await fleet.until(lambda: ("typing", True) in module.told)
+    message = await user.say(conversation, "hi")
+    [reply] = await user.wait_for_reply(conversation, after=message)
+    assert reply.content == "hello"
+    await fleet.service.pause(identity)
+    await fleet.state(identity, AgentState.PAUSED)
+    assert module.told[0] == ("start", "Agent 1")
+    assert module.told[-1] == ("stop", "Agent 1")
