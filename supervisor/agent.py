@@ -20,7 +20,7 @@ from supervisor.gates import Gates
 from supervisor.handler import AgentInfo, HistoryItem, Usage
 from supervisor.handlers import HandlerLoader, MountedHandler
 from supervisor.inbox import Inbox, Intake
-from supervisor.logs import get_logger
+from supervisor.logs import get_logger, redact
 from supervisor.metrics import Metrics
 from supervisor.outages import Outages
 from supervisor.outbox import Outbox
@@ -36,6 +36,8 @@ from supervisor.transport import Transport
 FULL_NOTICE = "Sorry, I have too many messages waiting. Please try again in a little while."
 #: How long a hook may take; it must not hold up the agent.
 HOOK_SECONDS = 30.0
+#: How long hooks may take once the agent stops.
+CLOSE_SECONDS = 5.0
 #: When to look again at a message that could not be settled.
 UNSETTLED_RETRY_SECONDS = 5.0
 _EVENTS: Mapping[str, type[Presence] | type[Typing] | type[Membership]] = {
@@ -78,15 +80,8 @@ class Agent:
         self._handler: MountedHandler | None = None
         self._started = False
         self._hooks: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], MountedHandler] = {}
         deployment, clock, journal, metrics = kit.settings, kit.clock, kit.journal, kit.metrics
-        self.outbox = Outbox(
-            record.id,
-            journal,
-            metrics,
-            clock,
-            ack_seconds=deployment.ack_seconds,
-            at_most_once=lambda: (self.settings.delivery or deployment.delivery) == "at_most_once",
-        )
         self._executor = Executor(self, journal, metrics, clock)
         self.lanes = Lanes(
             kit.dispatcher,
@@ -104,6 +99,15 @@ class Agent:
             metrics=metrics,
             clock=clock,
             on_full=self._tell_full,
+        )
+        self.outbox = Outbox(
+            record.id,
+            journal,
+            metrics,
+            clock,
+            ack_seconds=deployment.ack_seconds,
+            at_most_once=lambda: (self.settings.delivery or deployment.delivery) == "at_most_once",
+            on_sending=self.inbox.remember_own,
         )
 
     # ── configuration ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -137,7 +141,7 @@ class Agent:
         old, started = self._handler, self._started
         self._started = False
         if old is not None and started:
-            self._spawn_hook(self._stop_when_idle(old), timeout=None)
+            self._retiring[self._spawn_hook(self._stop_when_idle(old), timeout=None)] = old
 
     async def _stop_when_idle(self, handler: MountedHandler) -> None:
         await handler.idle.wait()
@@ -205,11 +209,16 @@ class Agent:
         if self._handler is not None and self._started:
             self._started = False
             self._spawn_hook(self._handler.hook("on_stop", AgentContext(self)))
+        for task, handler in list(self._retiring.items()):
+            if not handler.idle.is_set():
+                # It swallowed its cancellation and may never be idle again.
+                task.cancel()
         if self._hooks:
-            await asyncio.wait(set(self._hooks), timeout=HOOK_SECONDS)
-        for task in self._hooks:
+            await asyncio.wait(set(self._hooks), timeout=CLOSE_SECONDS)
+        left = list(self._hooks)
+        for task in left:
             task.cancel()
-        await asyncio.gather(*self._hooks, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
         self._handler = None
 
     # ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -234,7 +243,7 @@ class Agent:
         if not handler.wants(hook):
             return
         try:
-            parsed = parse_event(kind, payload)
+            parsed: Presence | Typing | Membership = parse_event(kind, payload)  # type: ignore[type-var]
         except InvalidEventError as error:
             self._kit.metrics.dropped(error.reason)
             return
@@ -245,10 +254,17 @@ class Agent:
             fields["status"] = event.removeprefix("user:")
         self._spawn_hook(handler.hook(hook, fields, AgentContext(self)))
 
-    def _spawn_hook(self, hook: Coroutine[Any, Any, None], *, timeout: float | None = HOOK_SECONDS) -> None:
+    def _spawn_hook(
+        self, hook: Coroutine[Any, Any, None], *, timeout: float | None = HOOK_SECONDS
+    ) -> asyncio.Task[None]:
         task = asyncio.create_task(self._run_hook(hook, timeout), name=f"hook {self.record.id}")
         self._hooks.add(task)
-        task.add_done_callback(self._hooks.discard)
+        task.add_done_callback(self._forget_hook)
+        return task
+
+    def _forget_hook(self, task: asyncio.Task[None]) -> None:
+        self._hooks.discard(task)
+        self._retiring.pop(task, None)
 
     async def _run_hook(self, hook: Coroutine[Any, Any, None], timeout: float | None) -> None:
         try:
@@ -260,7 +276,7 @@ class Agent:
     async def _work(self, row: JournaledMessage) -> float | None:
         try:
             again_at = await self._executor.work(row)
-        except Exception:  # noqa: BLE001  a defect of ours, or a journal that refuses: the lane must go on
+        except Exception:
             self.log.exception("message_not_settled", message_id=row.key)
             return self._kit.clock.now() + UNSETTLED_RETRY_SECONDS
         if again_at is None:
@@ -322,7 +338,7 @@ class Agent:
         self._kit.metrics.tokens(self.record.id, self.record.handler, usage)
 
     def handler_failed(self, reason: str) -> None:
-        self.health = f"failing: {reason[:200]}"
+        self.health = f"failing: {redact(reason)[:200]}"
 
     def handler_succeeded(self) -> None:
         self.health = "ok"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +30,9 @@ NO_CONVERSATION = "No conversation found"
 PROOF_SECONDS = 5.0
 #: How long after message:sent or message:error the ack may still come before the event itself settles the send.
 ACKLESS_GRACE_SECONDS = 1.0
+
+#: After so many sends in a row without an ack the server counts as one that never acks.
+ACKLESS_SENDS = 3
 
 OnEvent = Callable[["Connection", str, object], None]
 
@@ -99,8 +103,10 @@ class Connection:
         self._registered = asyncio.get_running_loop().create_future()
         self._socket: Socket | None = None
         self._sends: dict[str, asyncio.Future[SendOutcome]] = {}
-        self._acks = True
+        self._unacked = 0
         self._alone = asyncio.Lock()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -153,14 +159,15 @@ class Connection:
         ) from refused
 
     async def _connect(self, transport: Transport, target: Target, gate: HostGate, timeout: float) -> None:
-        async def attempt() -> Socket:
-            return await transport.open(
+        async def attempt() -> None:
+            # Kept here, not by the caller: one that is cancelled at this moment still has it to close.
+            self._socket = await transport.open(
                 target, self.grant.token, agent_id=self.agent_id, on_event=self._receive, timeout=timeout
             )
 
         try:
             # The transport bounds itself; the pool's own bound only catches what that misses.
-            self._socket = await gate.connect(attempt, timeout=timeout + 5)
+            await gate.connect(attempt, timeout=timeout + 5)
         except TimeoutError:
             raise ConnectError(f"no connection within {timeout:g} s") from None
         self.namespace = target.namespace
@@ -169,9 +176,8 @@ class Connection:
     async def _register(self, timeout: float, *, prove: bool) -> None:
         """Wait for the agent's own presence: only that proves that it is registered (PROTOCOL §3)."""
         socket = self.socket
-        done, _ = await asyncio.wait(
-            {self._registered, socket.closed}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
-        )
+        either: list[asyncio.Future[Any]] = [self._registered, socket.closed]
+        done, _ = await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if socket.closed in done:
             raise self._lost_before_registered(socket.closed.result())
         if not done:
@@ -286,7 +292,7 @@ class Connection:
         raise SendRefusedError(error, refusal_verdict(error))
 
     async def _send_once(self, message_id: str, body: bytes, timeout: float) -> SendOutcome:
-        if self._acks:
+        if self._unacked < ACKLESS_SENDS:
             return await self._send_awaiting_both(message_id, body, timeout)
         # Without acks nothing ties an outcome to a send, so there may be only one in flight.
         async with self._alone:
@@ -296,19 +302,31 @@ class Connection:
         """Settle a send by its ack or, on a server that never acks, by message:sent or message:error."""
         told: asyncio.Future[SendOutcome] = asyncio.get_running_loop().create_future()
         self._sends[message_id] = told
+        self._idle.clear()
         ack = asyncio.ensure_future(self.socket.call("message:send", body, timeout))
+        either: list[asyncio.Future[Any]] = [ack, told]
         try:
-            await asyncio.wait({ack, told}, return_when=asyncio.FIRST_COMPLETED)
-            if not ack.done() and self._acks:
-                await asyncio.wait({ack}, timeout=ACKLESS_GRACE_SECONDS)
-            if ack.done():
-                return _ack_outcome(ack.result())
-            self._acks = False
-            return told.result()
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not ack.done() and self._unacked < ACKLESS_SENDS:
+                await asyncio.wait([ack], timeout=ACKLESS_GRACE_SECONDS)
+            if told.done() and (not ack.done() or ack.exception()):
+                self._unacked += 1
+                return told.result()
+            answer = ack.result()
+            self._unacked = 0
+            return _ack_outcome(answer)
         finally:
             self._sends.pop(message_id, None)
+            if not self._sends:
+                self._idle.set()
             ack.cancel()
             await asyncio.gather(ack, return_exceptions=True)
+
+    async def idle(self, timeout: float) -> None:
+        """Wait until no send is in flight, for ``timeout`` seconds at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
 
     async def close(self) -> None:
         """Close the socket; idempotent."""
@@ -364,14 +382,15 @@ async def rejoin(connection: Connection, conversations: Sequence[str], timeout: 
     """Join conversations again after a reconnect (PROTOCOL §3).
 
     Returns:
-        Those that the platform refused; a lost connection ends the round early and is noticed by its owner.
+        Those that the platform refused for good; a lost connection ends the round early and is noticed by its owner.
     """
     refused: list[str] = []
     for conversation_id in conversations:
         try:
             await connection.join(conversation_id, timeout)
-        except SendRefusedError:
-            refused.append(conversation_id)
+        except SendRefusedError as error:
+            if error.verdict is Verdict.REJECT:
+                refused.append(conversation_id)
         except PlatformError:
             break
     return refused

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -33,12 +33,18 @@ DEFAULT_MAX_PAYLOAD = 1_000_000
 CANCEL_GRACE_SECONDS = 5.0
 MAX_TRACEBACK_CHARS = 8000
 
+_T = TypeVar("_T")
+
 APOLOGY = "Sorry, I could not answer this message."
 APOLOGY_TIMEOUT = "Sorry, this took too long and I had to stop."
 
 
 class HandlerTimeoutError(Exception):
     """The handler did not answer within its time-out; final (DESIGN §4)."""
+
+
+class HandlerCancelledError(Exception):
+    """The handler ended by a cancellation that was not ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,27 +97,33 @@ class Executor:
         Returns:
             None when it is settled or no longer ours, else when it is to be tried again (seconds since the epoch).
         """
-        if row.state is not MessageState.RUNNING and not await self._journal.claim(row):
-            return None
-        if row.attempts > self._agent.limits.max_attempts:
-            return await self._bury(
-                row, f"given up after {row.attempts - 1} attempts: {row.error or 'the process died'}"
-            )
+        try:
+            if row.state is not MessageState.RUNNING and not await _to_the_end(self._journal.claim(row)):
+                return None
+            if row.attempts > self._agent.limits.max_attempts:
+                reason = row.error or "the process died each time"
+                await self._bury(row, f"given up after {row.attempts - 1} attempts: {reason}")
+                return None
+            return await self._attempt(row)
+        except asyncio.CancelledError:
+            if row.state is MessageState.RUNNING:
+                await _to_the_end(self._journal.release(row))
+            raise
+
+    async def _attempt(self, row: JournaledMessage) -> float | None:
+        """Run the handler once; the time of the next attempt, if there is to be one."""
         run = Run(self._agent, row, self._journal, self._metrics, self._clock)
         handler = self._agent.handler
         started = self._clock.monotonic()
         self._metrics.queued(handler.reference, max(0.0, self._clock.now() - row.received_at))
-        outcome = "done"
+        outcome = "released"
         try:
             await self._within_time(run, handler)
-        except asyncio.CancelledError:
-            outcome = "released"
-            await asyncio.shield(self._journal.release(row))
-            raise
         except Exception as error:  # noqa: BLE001  a handler may raise anything; it is journaled with its traceback
             outcome, again_at = await self._failed(row, run, error)
             return again_at
         else:
+            outcome = "done"
             self._agent.handler_succeeded()
             return None
         finally:
@@ -121,15 +133,18 @@ class Executor:
         limit = self._agent.limits.timeout_seconds
         task = asyncio.create_task(run.consume(handler, limit), name=f"handler {run.row.agent_id}")
         try:
-            done, _ = await asyncio.wait({task}, timeout=limit)
+            done, _ = await asyncio.wait([task], timeout=limit)
             if not done:
                 await self._stop(task, run)
                 raise HandlerTimeoutError(f"the handler took longer than {limit:g} s")
-            task.result()
         except asyncio.CancelledError:
             await self._stop(task, run)
             raise
-        await run.finish()
+        if task.cancelled():
+            # Not we: something it awaited was cancelled. As an error it is tried again like any other.
+            raise HandlerCancelledError("the handler was cancelled from within")
+        task.result()
+        await _to_the_end(run.finish())
 
     async def _stop(self, task: asyncio.Task[None], run: Run) -> None:
         """Cancel a handler; one that swallows it is left behind and what it still makes is discarded."""
@@ -149,7 +164,7 @@ class Executor:
 
     async def _failed(self, row: JournaledMessage, run: Run, error: Exception) -> tuple[str, float | None]:
         """Retry or bury a message whose handler failed; the metric's outcome and the time of the next attempt."""
-        reason = f"{type(error).__name__}: {error}"
+        reason = _describe(error)
         self._agent.handler_failed(reason)
         final = isinstance(error, (HandlerTimeoutError, Permanent, InvalidReplyError)) or run.visible
         if not final and row.attempts < self._agent.limits.max_attempts:
@@ -160,15 +175,16 @@ class Executor:
                 return "retried", again_at
             return "lost", None
         timed_out = isinstance(error, HandlerTimeoutError)
-        await self._bury(row, _traceback(error), apology=APOLOGY_TIMEOUT if timed_out else APOLOGY, part=run.next_part)
+        await self._bury(row, _traceback(error), apology=APOLOGY_TIMEOUT if timed_out else APOLOGY)
         return "timeout" if timed_out else "dead", None
 
-    async def _bury(self, row: JournaledMessage, error: str, *, apology: str = APOLOGY, part: int = 0) -> None:
+    async def _bury(self, row: JournaledMessage, error: str, *, apology: str = APOLOGY) -> None:
         """Make a dead letter and tell the person, once, in one commit."""
         self._agent.log.error("dead_letter", message_id=row.key, reason=error.strip().rpartition("\n")[2])
         message = to_outbound(
             Reply(apology, type="error", error=apology), conversation_id=row.conversation_id, agent_id=row.agent_id
         )
+        part = 1 + max((reply.part for reply in await self._journal.replies(row.id)), default=-1)
         message = _with_id(message, row, part)
         replies = await self._journal.settle(row, MessageState.DEAD, error=error, replies=[NewReply(part, message)])
         for reply in replies or ():
@@ -223,8 +239,12 @@ class Run:
     async def _take(self, part: Part, *, streams: bool) -> None:
         if streams:
             await self._send_now(part)
-        else:
-            self._held = self._new(part)
+            return
+        # More than one after all, from a function that returned something that yields: all but the last go now.
+        held, self._held = self._held, None
+        if held is not None:
+            await self._commit(held)
+        self._held = self._new(part)
 
     def _new(self, part: Part) -> NewReply:
         """Check a part and give it its number and ``_id``.
@@ -233,7 +253,8 @@ class Run:
             InvalidReplyError: the platform would refuse it.
         """
         latency_ms = (self._clock.monotonic() - self._started) * 1000
-        usage = self._context.take_usage() if self._context and isinstance(part, str | Reply) else None
+        carries_usage = isinstance(part, str) or (isinstance(part, Reply) and part.usage is None)
+        usage = self._context.take_usage() if self._context and carries_usage else None
         message = to_outbound(
             part,
             conversation_id=self.row.conversation_id,
@@ -255,11 +276,15 @@ class Run:
         return new
 
     async def _send_now(self, part: Part) -> None:
-        if self.over:
-            return
-        new = self._new(part)
-        if new.part in self._made:
-            return
+        await self._commit(self._new(part))
+
+    async def _commit(self, new: NewReply) -> None:
+        """Journal a part and send it, unless an earlier attempt did or nobody waits for this one any more."""
+        if not self.over and new.part not in self._made:
+            # Committed and not pushed, it would lie in the outbox until the next start.
+            await _to_the_end(self._commit_and_push(new))
+
+    async def _commit_and_push(self, new: NewReply) -> None:
         reply = await self._journal.add_reply(self.row.agent_id, self.row.id, new)
         self.visible = True
         self._agent.outbox.push(reply, self._note_answer)
@@ -288,6 +313,25 @@ def _delay(attempt: int) -> float:
     backoff = Backoff()
     backoff.failures = attempt - 1
     return backoff.next_delay()
+
+
+async def _to_the_end(work: Coroutine[Any, Any, _T]) -> _T:
+    """Await ``work`` to its end, also when cancelled meanwhile; then the cancellation goes on."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+def _describe(error: BaseException) -> str:
+    """One line for people; an exception whose own text cannot be had is named all the same."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  the author's __str__ may raise anything
+        text = "(its text cannot be had)"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _traceback(error: BaseException) -> str:

@@ -36,11 +36,13 @@ class Fleet:
 
     async def watch(self) -> None:
         """Follow the registry until cancelled; trouble reading it leaves the fleet as it is."""
-        failing = False
+        failing = pending = False
         while True:
             try:
-                if await self._registry.changed():
+                pending |= await self._registry.changed()
+                if pending:
                     await self.reconcile()
+                    pending = False
                 if failing:
                     self._log.info("registry_back")
                 failing = False
@@ -99,7 +101,7 @@ class Fleet:
 
     def _note_state(self, runner: Runner, old: AgentState, new: AgentState) -> None:
         agent_id = runner.wanted.id
-        if self._runners.get(agent_id, runner) is runner:
+        if self._runners.get(agent_id) is runner:
             self._kit.metrics.agent_state(agent_id, old, new)
         task = asyncio.create_task(self._announce(), name="announce")
         self._leaving.add(task)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from supervisor.clock import Clock
 from supervisor.dispatcher import Lanes
-from supervisor.errors import RegistryError
 from supervisor.logs import get_logger
 from supervisor.metrics import Metrics
 from supervisor.protocol import ROLES, TYPES, InboundMessage, InvalidEventError, is_object_id, parse_message
@@ -67,6 +66,7 @@ class Inbox:
         self._arrived: deque[tuple[InboundMessage, str, float]] = deque()
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._noticed: dict[str, float] = {}
+        self._journaling = 0
         self._task: asyncio.Task[None] | None = None
         self._log = get_logger("supervisor.inbox").bind(agent=agent_id)
         #: Journaled and not settled; corrected from the journal by maintenance, since others may settle too.
@@ -102,7 +102,7 @@ class Inbox:
     @property
     def waiting(self) -> int:
         """Messages that are not settled yet, those on their way into the journal included."""
-        return self.unsettled + len(self._arrived)
+        return self.unsettled + self._journaling + len(self._arrived)
 
     @property
     def counts(self) -> InboxCounts:
@@ -116,8 +116,10 @@ class Inbox:
         self.dead += dead
 
     def correct(self, *, unsettled: int, dead: int) -> None:
-        """Take over the journal's own counts."""
-        self.unsettled, self.dead = unsettled, dead
+        """Take over the journal's own counts, unless messages are on their way into it: those it may have or not."""
+        self.dead = dead
+        if not self._arrived and not self._journaling:
+            self.unsettled = unsettled
 
     def _unwanted(self, message: InboundMessage) -> str | None:
         """Why a message does not run the handler, or None when it does (PROTOCOL §5)."""
@@ -154,6 +156,7 @@ class Inbox:
         while self._arrived:
             batch = list(self._arrived)
             self._arrived.clear()
+            self._journaling = len(batch)
             if len(batch) == 1:
                 await self._journal_one(*batch[0])
             else:
@@ -162,18 +165,20 @@ class Inbox:
         self._task = None
 
     async def _journal_one(self, message: InboundMessage, key: str, received_at: float) -> None:
+        """Journal a message and hand it to its lane; never raises, the messages behind it must not suffer."""
         claimed = self._lanes.reserve(message.conversation_id)
+        row = None
         try:
             row = await self._journal.add(self._agent_id, message, key=key, received_at=received_at, claim=claimed)
-        except RegistryError as error:
-            # The journal could not take it within its bounds: refused aloud, never silently (DESIGN §4).
+        except Exception as error:  # noqa: BLE001  refused aloud, never silently (DESIGN §4)
             self._log.error("message_not_journaled", conversation=message.conversation_id, reason=str(error))
             self._recent.pop(key, None)
             self._refuse(message.conversation_id)
-            row = None
         else:
             if row is None:
                 self._metrics.dropped("duplicate")
+        finally:
+            self._journaling -= 1
         if row is None:
             if claimed:
                 self._lanes.cancel_reserved(message.conversation_id)

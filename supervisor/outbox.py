@@ -21,6 +21,9 @@ from supervisor.states import ReplyState
 #: How long to wait before each further attempt at a delivery (RELIABILITY: 5/25/120/600 s); then a dead letter.
 RETRY_SECONDS = (5.0, 25.0, 120.0, 600.0)
 
+#: A reply that was in flight when so many connections broke may be what breaks them: it waits like any failed one.
+SUSPECT_LOSSES = 3
+
 OnAcked = Callable[[Reply], None]
 
 
@@ -38,6 +41,7 @@ class Outbox:
     Args:
         at_most_once: asked for each send, since the agent's settings may change: mark a send whose fate is unknown
             instead of repeating it.
+        on_sending: told each id that the platform may know a reply by, so that its echo is known.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Outbox:
         *,
         ack_seconds: float,
         at_most_once: Callable[[], bool],
+        on_sending: Callable[[str], None],
     ) -> None:
         self._agent_id = agent_id
         self._journal = journal
@@ -56,6 +61,7 @@ class Outbox:
         self._clock = clock
         self._ack_seconds = ack_seconds
         self._at_most_once = at_most_once
+        self._on_sending = on_sending
         self._queues: dict[str, _Queue] = {}
         self._connection: Connection | None = None
         self._online = asyncio.Event()
@@ -112,13 +118,20 @@ class Outbox:
     async def _deliver_all(self, conversation_id: str, queue: _Queue) -> None:
         while queue.replies:
             reply, on_acked = queue.replies[0]
-            await self._deliver(reply, on_acked)
+            try:
+                await self._deliver(reply, on_acked)
+            except Exception:  # noqa: BLE001  a defect of ours, or a journal that refuses: the reply must not be lost
+                self._log.exception("delivery_failed", conversation=conversation_id)
+                await self._clock.sleep(RETRY_SECONDS[0])
+                continue
             queue.replies.popleft()
         # No await since the last look at the queue: a push finds either this task alive or no queue.
         del self._queues[conversation_id]
 
     async def _deliver(self, reply: Reply, on_acked: OnAcked | None) -> None:
         body = msgspec.json.encode(reply.message)
+        losses = 0
+        self._on_sending(reply.message.id or "")
         while True:
             await self._due(reply)
             connection = await self._wait_for_connection()
@@ -126,15 +139,17 @@ class Outbox:
                 await self._journal.mark_sent(reply)
             started = self._clock.monotonic()
             try:
-                await connection.send(reply.message.id or "", reply.conversation_id, body, self._ack_seconds)
+                known_as = await connection.send(reply.message.id or "", reply.conversation_id, body, self._ack_seconds)
             except SendRefusedError as error:
                 if await self._refused(reply, error):
                     return
             except (ConnectionLostError, AckTimeoutError) as error:
-                if await self._ambiguous(reply, error):
+                losses += isinstance(error, ConnectionLostError)
+                if await self._ambiguous(reply, error, losses):
                     return
             else:
                 self._metrics.sent("acked", self._clock.monotonic() - started)
+                self._on_sending(known_as or "")
                 if on_acked:
                     on_acked(reply)
                 await self._journal.settle_reply(reply, ReplyState.ACKED)
@@ -162,17 +177,17 @@ class Outbox:
         await self._journal.settle_reply(reply, ReplyState.DEAD, error.reason)
         return True
 
-    async def _ambiguous(self, reply: Reply, error: ConnectionLostError | AckTimeoutError) -> bool:
+    async def _ambiguous(self, reply: Reply, error: ConnectionLostError | AckTimeoutError, losses: int) -> bool:
         """Deal with a send that may or may not have arrived; whether that settled it."""
         if self._at_most_once():
             self._metrics.sent("unknown")
             await self._journal.settle_reply(reply, ReplyState.UNKNOWN, error.reason)
             return True
-        if isinstance(error, ConnectionLostError):
+        if isinstance(error, ConnectionLostError) and losses < SUSPECT_LOSSES:
             # Sent again, with the same _id, as soon as there is a connection: no fault of the reply's.
             self._metrics.sent("lost")
             return False
-        self._metrics.sent("timeout")
+        self._metrics.sent("lost" if isinstance(error, ConnectionLostError) else "timeout")
         if reply.attempts >= len(RETRY_SECONDS):
             await self._journal.settle_reply(reply, ReplyState.DEAD, error.reason)
             return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from supervisor.agent import Agent, Kit
 from supervisor.connection import Connection
@@ -14,6 +14,7 @@ from supervisor.errors import (
     ConnectionLostError,
     HandlerError,
     PlatformError,
+    RegistryError,
     Verdict,
 )
 from supervisor.records import AgentRecord
@@ -24,6 +25,8 @@ from supervisor.tokens import Grant, TokenSource
 
 #: Instruction and settings are fetched anew this often (DESIGN §4).
 REFETCH_SECONDS = 3600.0
+#: How long to wait before the journal is read again when it could not be.
+REGISTRY_RETRY_SECONDS = 5.0
 #: Settings whose change needs a new token or a new socket; all others are taken over in place.
 _CONNECTION_SETTINGS = ("api_url", "ws_url", "ws_namespace", "ws_path", "token_via")
 
@@ -59,6 +62,7 @@ class Runner:
         self._source: TokenSource | None = None
         self._dialer = Dialer(self.agent, kit)
         self._restored = False
+        self._opened: Connection | None = None
         settings = kit.settings
         bounds = Bounds(
             settings.backoff_initial_seconds,
@@ -131,10 +135,14 @@ class Runner:
             await self._stay_online(connection)
         except (ConfigurationError, HandlerError) as error:
             await self._wait(AgentState.FAULTED, str(error), FAULT_RECHECK_SECONDS)
+        except RegistryError as error:
+            # The journal could not be read: no fault of the agent's.
+            await self._wait(AgentState.BACKOFF, str(error), REGISTRY_RETRY_SECONDS)
         except PlatformError as error:
             await self._recover(error)
 
     async def _end(self) -> None:
+        await self._close_opened()
         await self._go_offline(self._stop_grace or 0.0)
         await self.agent.close()
         if self._source is not None:
@@ -171,9 +179,9 @@ class Runner:
         wanted, reload = self._wanted, self._reload
         if self._configured is wanted and not reload:
             return
-        self._reload = False
         before = self._configured
         self.agent.configure(wanted, fresh=reload)
+        self._reload = False
         if before is None or reload or self._connection_differs(before, wanted):
             if self._source is not None:
                 await self._source.close()
@@ -186,9 +194,6 @@ class Runner:
                 proxy=self._settings.proxy,
             )
         self._configured = wanted
-        if not self._restored:
-            self._restored = True
-            await self.agent.restore()
 
     @staticmethod
     def _connection_differs(before: AgentRecord, after: AgentRecord) -> bool:
@@ -209,10 +214,21 @@ class Runner:
         Raises:
             PlatformError: the attempt failed; HandlerError: the handler would not start.
         """
+        await self._close_opened()
         self._become(AgentState.AUTHENTICATING)
+        if not self._restored:
+            await self.agent.restore()
+            self._restored = True
         grant = await self._grant()
         self._become(AgentState.CONNECTING)
-        return await self._dialer.open(grant, lambda: self._become(AgentState.REGISTERING))
+        self._opened = await self._dialer.open(grant, lambda: self._become(AgentState.REGISTERING))
+        return self._opened
+
+    async def _close_opened(self) -> None:
+        """Close a connection that was opened and never taken over: its attempt was dropped at that moment."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.close()
 
     async def _grant(self) -> Grant:
         if self._source is None:
@@ -229,6 +245,7 @@ class Runner:
         Raises:
             ConnectionLostError: it was lost. Changed: the agent is to pause or stop; it is offline by then.
         """
+        self._opened = None
         self._come_online(connection)
         refetch_at = self._clock.monotonic() + REFETCH_SECONDS
         try:
@@ -262,7 +279,8 @@ class Runner:
         change = asyncio.ensure_future(self._changed.wait())
         due = asyncio.ensure_future(self._clock.sleep(due_seconds))
         try:
-            done, _ = await asyncio.wait({connection.closed, change, due}, return_when=asyncio.FIRST_COMPLETED)
+            events: list[asyncio.Future[Any]] = [connection.closed, change, due]
+            done, _ = await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
         finally:
             change.cancel()
             due.cancel()
@@ -306,6 +324,8 @@ class Runner:
         """Make before break: the new socket is registered and has joined before the old one closes (DESIGN §4)."""
         new = await self._dialer.open(grant, lambda: None)
         self.agent.use(new)
+        # What is in flight on the old one is settled there: sent again it could be doubled.
+        await old.idle(self._settings.ack_seconds)
         await old.close()
         return new
 
@@ -313,7 +333,8 @@ class Runner:
         sleep = asyncio.ensure_future(self._clock.sleep(self._recovery.backoff_seconds(error)))
         change = asyncio.ensure_future(self._changed.wait())
         try:
-            await asyncio.wait({sleep, change, connection.closed}, return_when=asyncio.FIRST_COMPLETED)
+            events: list[asyncio.Future[Any]] = [connection.closed, change, sleep]
+            await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
         finally:
             sleep.cancel()
             change.cancel()
@@ -341,7 +362,10 @@ class Runner:
 
     async def _recover(self, error: PlatformError) -> None:
         """Wait as the failure asks, then return for the next attempt."""
-        self._kit.outages.failed(self.agent.record.id, self.host, error.reason)
+        if error.verdict in (Verdict.RETRY, Verdict.REAUTHENTICATE):
+            self._kit.outages.failed(self.agent.record.id, self.host, error.reason)
+        else:
+            self._kit.outages.forget(self.agent.record.id, self.host)
         step = self._recovery.after(error)
         if step.state is not None:
             await self._wait(step.state, error.reason, step.seconds)

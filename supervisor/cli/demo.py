@@ -136,10 +136,16 @@ async def _sandbox(wish: _Wish, steps: _Steps) -> AsyncIterator[Sandbox]:
     from supervisor.sandbox import Sandbox, SandboxConfig  # noqa: PLC0415
 
     steps.doing("starting a local platform")
-    port = _free_or(_CHAT_PORT) if wish.port is None else wish.port
+    port = _CHAT_PORT if wish.port is None else wish.port
     sandbox = Sandbox(SandboxConfig(profile=wish.profile, port=port))
     try:
-        await sandbox.start()
+        try:
+            await sandbox.start()
+        except OSError:
+            if wish.port is not None:
+                raise
+            sandbox = Sandbox(SandboxConfig(profile=wish.profile, port=0))
+            await sandbox.start()
     except OSError as error:
         raise ConfigurationError(
             f"Port {port} cannot be taken: {error.strerror or error}; give another --port"
@@ -151,13 +157,19 @@ async def _sandbox(wish: _Wish, steps: _Steps) -> AsyncIterator[Sandbox]:
 
 @contextlib.asynccontextmanager
 async def _fleet(wish: _Wish, folder: Path, sandbox: Sandbox, steps: _Steps) -> AsyncIterator[Service]:
+    from supervisor.errors import ConfigurationError  # noqa: PLC0415
     from supervisor.service import Service  # noqa: PLC0415
 
     steps.doing("filling the registry")
     settings = _settings(folder, sandbox)
     await _fill(settings, sandbox, wish, folder)
     steps.done(f"registry with {wish.agents} {'agent' if wish.agents == 1 else 'agents'}")
-    service = await Service.start(settings, cwd=folder)
+    try:
+        service = await Service.start(settings, cwd=folder)
+    except ConfigurationError:
+        if _is_free(_ADMIN_PORT):
+            raise
+        service = await Service.start(settings.model_copy(update={"admin_port": 0}), cwd=folder)
     try:
         await _online(service, wish.agents, steps)
         yield service
@@ -175,7 +187,7 @@ def _settings(folder: Path, sandbox: Sandbox) -> Settings:
         api_url=sandbox.api_url,
         ws_url=sandbox.ws_url,
         secret_dirs=(folder,),
-        admin_port=_free_or(_ADMIN_PORT),
+        admin_port=_ADMIN_PORT,
         # Our own platform minds no rush.
         auth_rate=500,
         auth_concurrency=50,
@@ -276,15 +288,15 @@ def _print_addresses(sandbox: Sandbox, service: Service, seconds: float | None) 
     )
 
 
-def _free_or(port: int) -> int:
-    """``port`` if it is free, else 0, which takes any that is."""
+def _is_free(port: int) -> bool:
+    """Whether nobody listens on ``port`` of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            return 0
-    return port
+            return False
+    return True
 
 
 class _Steps:

@@ -59,6 +59,7 @@ class _Connection:
     #: The agent that last tried to connect here, whether accepted or not: whom the switches concern.
     agent_id: str | None = None
     joined_root: bool = False
+    token_via: str = ""
     sessions: dict[str, SocketSession] = field(default_factory=dict)
     pending_binary: Any = None
 
@@ -253,7 +254,7 @@ class Gateway:
         connection.agent_id = identity.id if identity is not None and identity.kind == "agent" else None
         fault = self._faults.strike(Connect, connection.agent_id)
         outcome = fault.mode if fault else ("accepted" if identity else "refused")
-        self._state.note_connect(connection.agent_id, namespace, outcome)
+        self._state.note_connect(connection.agent_id, namespace, outcome, connection.token_via)
         if fault is not None and fault.mode != "kick":
             self._fail_connect(connection, namespace, fault)
             return
@@ -308,9 +309,12 @@ class Gateway:
 
     def _identify(self, connection: _Connection, auth: Any) -> Identity | None:
         """Whom the token speaks for; ``auth`` wins over the header, the header over the query (PROTOCOL.md §2)."""
-        token = auth.get("token") if isinstance(auth, dict) else None
-        token = token or connection.headers.get("authorization", "").removeprefix("Bearer ")
-        token = token or connection.query.get("token", [""])[0]
+        tokens = {
+            "auth": auth.get("token") if isinstance(auth, dict) else None,
+            "header": connection.headers.get("authorization", "").removeprefix("Bearer "),
+            "query": connection.query.get("token", [""])[0],
+        }
+        connection.token_via, token = next(((via, token) for via, token in tokens.items() if token), ("", ""))
         try:
             identity = self._tokens.verify(token)
         except InvalidTokenError:

@@ -92,12 +92,17 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True)
 class ConnectAttempt:
-    """One namespace CONNECT; ``outcome`` is accepted, refused, invalid namespace, or the fault that struck it."""
+    """One namespace CONNECT.
+
+    ``outcome`` is accepted, refused, invalid namespace, or the fault that struck it; ``token_via`` is where the token
+    was found: auth, header, query, or empty.
+    """
 
     agent_id: str | None
     namespace: str
     at: float
     outcome: str
+    token_via: str = ""
 
 
 class Subscription:
@@ -217,9 +222,9 @@ class PlatformState:
             message=message,
         )
 
-    def note_connect(self, agent_id: str | None, namespace: str, outcome: str) -> None:
+    def note_connect(self, agent_id: str | None, namespace: str, outcome: str, token_via: str = "") -> None:
         """Record a namespace CONNECT."""
-        self.connects.append(ConnectAttempt(agent_id=agent_id, namespace=namespace, at=time.time(), outcome=outcome))
+        self.connects.append(ConnectAttempt(agent_id, namespace, time.time(), outcome, token_via))
         self.log.add("connect", agent_id, namespace=namespace, outcome=outcome)
 
     def has_message(self, message_id: str) -> bool:

@@ -72,10 +72,11 @@ def _ids(first: int, count: int) -> list[str]:
 
 def _add_gently(client: Opponent, gateway: Gateway, first: int, last: int) -> None:
     """Bring the agents ``first`` to ``last`` online in small batches, one after the other."""
+    deadline = time.monotonic() + ONLINE_SECONDS
     for start in range(first, last, BATCH_AGENTS):
         stop = min(start + BATCH_AGENTS, last)
         client.add(_ids(start, stop - start))
-        gateway.wait_online(stop, ONLINE_SECONDS)
+        gateway.wait_online(stop, max(1.0, deadline - time.monotonic()))
 
 
 def _finish_reading(gateway: Gateway) -> int:
@@ -172,7 +173,6 @@ def hot_add(run: Run) -> Sample:
         _add_gently(client, gateway, 0, plan.agents)
         _finish_reading(gateway)
         time.sleep(SETTLE_SECONDS)
-        gateway.ask("reset")
         for each in _ids(plan.agents, plan.hot_adds):
             # Uneven pauses, so that the samples do not fall in step with anyone's polling.
             time.sleep(0.2 + 0.3 * pauses.random())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,19 +76,27 @@ def test_an_empty_question_is_a_usage_error(command: Command) -> None:
     assert done.stderr == "Error: --ask wants a text\n"
 
 
+def take(taken: socket.socket, port: int) -> None:
+    """Listen on ``port``; another test's demo gives it back soon, whoever else has it keeps it."""
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            taken.bind(("127.0.0.1", port))
+            taken.listen()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+
+
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_every_address_answers_even_where_the_usual_ports_are_taken_and_every_end_is_clean(
     command: Command, end: signal.Signals
 ) -> None:
     with socket.socket() as admin, socket.socket() as chat:
-        for port, taken in ((8640, admin), (8641, chat)):
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                taken.bind(("127.0.0.1", port))
-                taken.listen()
-            except OSError:
-                # Somebody has it: all the better.
-                continue
+        take(admin, 8640)
+        take(chat, 8641)
         process = command.start("demo", "--agents", "2")
         command.wait_for_log("demo", "Ctrl-C ends it")
         text = command.log("demo").read_text()

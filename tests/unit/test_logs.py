@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 import structlog
-from cryptography.fernet import Fernet
 
 from supervisor import logs
 from supervisor.logs import REDACTED, OutageLog
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI2NTAifQ.c2lnbmF0dXJlLW9mLWl0"
-FERNET_KEY = Fernet.generate_key().decode()
-CIPHERTEXT = Fernet(FERNET_KEY).encrypt(b"hunter2").decode()
+# Made once: parametrised tests must be the same in every worker.
+FERNET_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+CIPHERTEXT = "gAAAAABlU_EAAAECAwQFBgcICQoLDA0OD8qaK95dFWJ1xQnhKfiSQZXZwfcr4Qw8O-xQLOYNAwwimGZHDx7M16mZu6HE9p4U5g=="
 
 
 @pytest.fixture(autouse=True)
