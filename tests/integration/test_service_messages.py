@@ -269,7 +269,9 @@ async def test_malformed_events_do_no_harm_and_are_counted(fleet: Stack) -> None
     await fleet.online()
     user = await fleet.sandbox.user()
     conversation = await user.open(identity)
-    for payload in (None, [], "x", {"role": "user"}, {"conversationId": conversation, "role": "user", "content": 5}):
+    mistyped = {"conversationId": conversation, "role": "user", "content": 5}
+    payloads: list[object] = [None, [], "x", {"role": "user"}, mistyped]
+    for payload in payloads:
         fleet.sandbox.emit(identity, "message:new", payload)
     fleet.sandbox.emit(identity, "no:such:event", {"a": 1})
     message = await user.say(conversation, "still there?")

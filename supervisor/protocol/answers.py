@@ -1,0 +1,102 @@
+"""The token endpoint's answer (PROTOCOL §1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from supervisor.protocol.fields import InvalidEventError
+
+PLACEHOLDER_PROMPTS: Final = frozenset(
+    {
+        "No instruction configured for this agent.",
+        "Instruction not found.",
+        "Instruction is currently inactive.",
+    }
+)
+
+
+class Instruction(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the platform tells an agent to be; ``configured`` is false for its three placeholders (PROTOCOL §1)."""
+
+    id: str = ""
+    system_prompt: str = ""
+    guidelines: tuple[Any, ...] = ()
+
+    @property
+    def configured(self) -> bool:
+        """Whether someone wrote an instruction for this agent."""
+        return bool(self.system_prompt.strip()) and self.system_prompt.strip() not in PLACEHOLDER_PROMPTS
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A managed agent's model behind the platform's proxy (v2, PROTOCOL §1)."""
+
+    id: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    base_api_endpoint: str | None = msgspec.field(default=None, name="baseAPIEndpoint")
+    api_endpoint: str | None = None
+
+
+class ConnectAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The token endpoint's answer; optional fields that are malformed are left at their defaults."""
+
+    access_token: str
+    expires_in: float | None = None
+    instruction: Instruction = msgspec.field(default_factory=Instruction)
+    settings: dict[str, Any] = msgspec.field(default_factory=dict)
+    mcp_servers: dict[str, Any] = msgspec.field(default_factory=dict)
+    deployment: Deployment | None = None
+    allowed_functions: tuple[str, ...] = ()
+    name: str | None = None
+
+    def __repr__(self) -> str:
+        return f"ConnectAnswer(expires_in={self.expires_in}, instruction={self.instruction.id!r}, …)"
+
+
+_ANSWER_OPTIONAL: Final[Mapping[str, Any]] = {
+    "expiresIn": float,
+    "settings": dict[str, Any],
+    "mcpServers": dict[str, Any],
+    "deployment": Deployment,
+    "allowedFunctions": tuple[str, ...],
+    "name": str,
+}
+_INSTRUCTION_FIELDS: Final[Mapping[str, Any]] = {"id": str, "systemPrompt": str, "guidelines": tuple[Any, ...]}
+
+
+def parse_connect_answer(payload: object) -> ConnectAnswer:
+    """Read the token endpoint's answer.
+
+    Raises:
+        InvalidEventError: it is no object or has no ``accessToken``.
+    """
+    if not isinstance(payload, Mapping):
+        raise InvalidEventError("not_an_object", "the answer is not a JSON object")
+    token = payload.get("accessToken")
+    if not isinstance(token, str) or not token:
+        raise InvalidEventError("missing_accessToken", "the answer has no accessToken")
+    fields = {"accessToken": token, **_well_formed(payload, _ANSWER_OPTIONAL)}
+    instruction = payload.get("instruction")
+    if isinstance(instruction, Mapping):
+        # Field by field: guidelines of another shape must not cost the agent its system prompt.
+        fields["instruction"] = _well_formed(instruction, _INSTRUCTION_FIELDS)
+    return msgspec.convert(fields, ConnectAnswer)
+
+
+def _well_formed(payload: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """Those fields of ``payload`` that are of the kind they should be."""
+    fields = {}
+    for name, kind in kinds.items():
+        value = payload.get(name)
+        if value is None:
+            continue
+        try:
+            msgspec.convert(value, kind)
+        except (msgspec.ValidationError, RecursionError):
+            continue
+        fields[name] = value
+    return fields

@@ -1,0 +1,71 @@
+"""The platform's smaller events (PROTOCOL §3, §5)."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from supervisor.protocol.fields import InvalidEventError
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """``presence:update`` (PROTOCOL §3): broadcast, names an agent or a user, never a socket."""
+
+    type: str
+    status: str
+    agent_id: str | None = None
+    user_id: str | None = None
+    conversation_id: str | None = None
+
+
+class Typing(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """``user:typing`` and ``agent:typing``."""
+
+    type: str
+    conversation_id: str
+    is_typing: bool
+    agent_id: str | None = None
+    user_id: str | None = None
+
+
+class Membership(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """``user:joined`` and ``user:left``."""
+
+    type: str
+    conversation_id: str
+    agent_id: str | None = None
+    user_id: str | None = None
+
+
+class ReadReceipt(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """``message:read``."""
+
+    type: str
+    conversation_id: str
+    message_id: str
+    agent_id: str | None = None
+    user_id: str | None = None
+
+
+class SendOutcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """``message:sent`` and ``message:error``: nothing in them ties them to a send (PROTOCOL §4)."""
+
+    success: bool
+    message_id: str | None = None
+    error: str | None = None
+
+
+_Event = TypeVar("_Event", Presence, Typing, Membership, ReadReceipt, SendOutcome)
+
+
+def parse_event(kind: type[_Event], payload: object) -> _Event:
+    """Read one of the platform's smaller events.
+
+    Raises:
+        InvalidEventError: a required field is missing or of the wrong type.
+    """
+    try:
+        return msgspec.convert(payload, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidEventError("malformed", f"{kind.__name__}: {error}") from None

@@ -1,0 +1,98 @@
+"""Writing ``message:send``: checked strictly, because v1 refuses what is not right and v2 passes it on to people."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from supervisor.protocol.fields import ROLES, TYPES, Thinking, ToolCall, ToolResult, Usage
+from supervisor.protocol.text import is_attachment
+
+
+class OutboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A ``message:send`` (PROTOCOL §4); :func:`check_outbound` says whether the platform would take it."""
+
+    role: str
+    content: str
+    conversation_id: str
+    id: str | None = msgspec.field(default=None, name="_id")
+    type: str | None = None
+    participant_id: str | None = None
+    parent_id: str | None = None
+    thinking: Thinking | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_results: tuple[ToolResult, ...] = ()
+    attachments: tuple[str, ...] = ()
+    usage: Usage | None = None
+    latency: float | None = None
+    error: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+_decode_outbound = msgspec.json.Decoder(OutboundMessage).decode
+
+
+class InvalidMessageError(ValueError):
+    """An outbound message that v1 would refuse; the text says which field and why."""
+
+
+def check_outbound(message: OutboundMessage, max_bytes: int) -> bytes:
+    """Check a message against PROTOCOL §4 and encode it.
+
+    Args:
+        message: what is to be sent.
+        max_bytes: the server's ``maxPayload`` less some room for the frame around the message.
+
+    Returns:
+        The message as JSON.
+
+    Raises:
+        InvalidMessageError: v1 would refuse it, or would close the socket over its size (PROTOCOL §2).
+    """
+    try:
+        encoded = msgspec.json.encode(message)
+        # Structs are not checked when they are made: what a handler put into them is read as the platform will.
+        message = _decode_outbound(encoded)
+    except msgspec.ValidationError as error:
+        raise InvalidMessageError(str(error)) from None
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidMessageError(f"it cannot be written as JSON: {error}") from None
+    _check_words(message)
+    _check_parts(message)
+    if len(encoded) > max_bytes:
+        raise InvalidMessageError(f"it takes {len(encoded):,} bytes; the platform allows {max_bytes:,}")
+    return encoded
+
+
+def _check_words(message: OutboundMessage) -> None:
+    if message.role not in ROLES:
+        raise InvalidMessageError(f"role is {message.role!r}; it must be one of {', '.join(sorted(ROLES))}")
+    if not message.content.strip():
+        raise InvalidMessageError("content is empty")
+    if message.type is not None and message.type not in TYPES:
+        raise InvalidMessageError(f"type is {message.type!r}; it must be one of {', '.join(sorted(TYPES))}")
+
+
+def _check_parts(message: OutboundMessage) -> None:
+    if not all(is_attachment(attachment) for attachment in message.attachments):
+        raise InvalidMessageError("an attachment is neither an http(s) URL nor document:<id>")
+    for call in message.tool_calls:
+        _check_arguments(call)
+    for result in message.tool_results:
+        if result.result is None:
+            raise InvalidMessageError(f"the result of tool {result.tool_name!r} is null")
+
+
+def _check_arguments(call: ToolCall) -> None:
+    try:
+        msgspec.json.decode(call.function.arguments)
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidMessageError(f"the arguments of tool {call.function.name!r} are not JSON") from None
+
+
+def reply_id(agent_id: str, message_key: str, part: int, replay: int) -> str:
+    """The ``_id`` of a reply, 24 hex digits: the same reply made twice collides where ``_id`` is kept (DESIGN §4)."""
+    seed = f"{agent_id}\n{message_key}\n{part}\n{replay}".encode()
+    return hashlib.blake2b(seed, digest_size=12).hexdigest()
