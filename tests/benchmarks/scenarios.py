@@ -41,8 +41,8 @@ class Plan:
         first_agents: agents online when memory is read for the first time.
         hot_adds: agents added one by one.
         rounds: how often each opponent has its turn.
-        ping_seconds: the gateway's ping interval. The platform's is 25; with that, a client that needs half a minute
-            for the storm is cut off in it, and its reconnects are the next storm.
+        ping_seconds: the gateway's ping interval. The platform's is 25; with that, a client that is behind by more
+            than 5 s when its ping is due loses connections, and its reconnects are the next storm.
     """
 
     agents: int = 1000
@@ -53,7 +53,7 @@ class Plan:
     first_agents: int = 50
     hot_adds: int = 20
     rounds: int = 3
-    ping_seconds: int = 120
+    ping_seconds: int = 600
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ def restored_logging() -> Iterator[None]:
     yield
     root.handlers, root.level = handlers, level
     structlog.reset_defaults()
+    # As it is before anything is configured: not structlog's own default, which writes to standard output.
+    logs.get_logger("tests")
 
 
 def configured(fmt: Any = "json", level: Any = "INFO") -> io.StringIO:
