@@ -9,6 +9,8 @@ import os
 
 import pytest
 
+pytest_plugins = ["tests.support.browser"]
+
 
 class ManualClock:
     """A clock that stands still until :meth:`advance`; sleepers wake in the order of their times."""

@@ -1,0 +1,63 @@
+"""What a newcomer sees: the demo's chat page, talking to real agents of a real supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.support.command import Command
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+async def chat_url(tmp_path: Path) -> AsyncIterator[str]:
+    """The chat page of a running demo."""
+    command = Command(tmp_path)
+    command.start("demo", "--agents", "2", "--for", "120")
+    found = await asyncio.to_thread(command.wait_for_log, "demo", r"Chat with an agent\s+(http://\S+)")
+    yield found[1]
+    await asyncio.to_thread(command.close)
+
+
+async def say(page: Page, text: str) -> None:
+    """Write a message and send it with Enter."""
+    await page.get_by_test_id("composer").fill(text)
+    await page.get_by_test_id("composer").press("Enter")
+
+
+async def test_a_person_talks_to_the_tour_guide(chat_url: str, page: Page) -> None:
+    await page.goto(chat_url)
+    await page.get_by_text("Tour guide").first.click()
+    await say(page, "6 * 7")
+    await expect(page.get_by_test_id("thinking")).to_contain_text("This is a sum")
+    await expect(page.get_by_test_id("tool-call")).to_contain_text("calculator")
+    await expect(page.get_by_test_id("tool-result")).to_contain_text('"value": 42')
+    await expect(page.get_by_text("6 * 7 = 42")).to_be_visible()
+    await expect(page.get_by_test_id("usage")).to_contain_text("30 tokens")
+
+    await say(page, "slow 2")
+    await expect(page.get_by_test_id("typing")).to_be_visible()
+    await expect(page.get_by_text("That took 2 seconds.")).to_be_visible()
+    await expect(page.get_by_test_id("typing")).to_be_hidden()
+
+    await say(page, "attach")
+    await expect(page.get_by_role("link", name=re.compile("report.pdf"))).to_be_visible()
+
+    await say(page, "error")
+    await expect(page.locator('[data-testid=message][data-type="error"]')).to_contain_text("what an error looks like")
+
+    await say(page, "fail")
+    await expect(page.locator('[data-testid=message][data-type="error"]').last).to_contain_text("Sorry")
+
+
+async def test_a_person_talks_to_echo(chat_url: str, page: Page) -> None:
+    await page.goto(chat_url)
+    await page.get_by_text("Echo", exact=True).first.click()
+    await say(page, "<b>hello</b>")
+    await expect(page.get_by_text("Echo: <b>hello</b>")).to_be_visible()
