@@ -76,6 +76,10 @@ class Inbox:
 
     def receive(self, payload: object) -> None:
         """Take a ``message:new`` from a socket; returns at once, never raises for what the payload holds."""
+        if isinstance(payload, dict) and payload.get("participantId") == self._agent_id:
+            # Half of all messages are the echoes of our own: not worth reading.
+            self._metrics.dropped("own_echo")
+            return
         try:
             message, malformed = parse_message(payload)
         except InvalidEventError as error:

@@ -61,6 +61,7 @@ _OPTIONAL: Final[Mapping[str, tuple[str, Any]]] = {
     "parentId": ("parent_id", str),
 }
 _IDS: Final = frozenset({"id", "participant_id", "parent_id"})
+_LISTS: Final = frozenset({"attachments", "tool_calls", "tool_results"})
 _SHORT_TEXTS: Final = frozenset({"type", "external_username", "created_at"})
 
 
@@ -70,7 +71,7 @@ def _optional_fields(payload: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
     malformed: list[str] = []
     for wire_name, (name, kind) in _OPTIONAL.items():
         value = payload.get(wire_name)
-        if value is None:
+        if value is None or (value == [] and name in _LISTS):
             continue
         try:
             read = _storable(msgspec.convert(value, kind), kind)
