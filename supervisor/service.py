@@ -53,6 +53,10 @@ def check_import_name() -> None:
         )
 
 
+def _count(agents: int) -> str:
+    return "1 agent is" if agents == 1 else f"{agents} agents are"
+
+
 class Service:
     """One running supervisor. Make it with :meth:`start`; end it with :meth:`stop`.
 
@@ -178,7 +182,7 @@ class Service:
             version=__version__,
             agents=len(self.fleet.statuses()),
             admin=self._admin.url,
-            rescued=rescued or None,
+            **({"rescued": rescued} if rescued else {}),
         )
 
     def _watch(self, name: str, work: Coroutine[Any, Any, None]) -> None:
@@ -252,6 +256,10 @@ class Service:
 
     # ── what the edges ask ───────────────────────────────────────────────────────────────────────────────────────────
 
+    async def wait_failed(self) -> None:
+        """Return when the service died by itself: a side task ended that must not."""
+        await asyncio.shield(self._failed)
+
     @property
     def admin_url(self) -> str:
         """Where the admin server answers."""
@@ -276,7 +284,7 @@ class Service:
         inboxes = list(self.fleet.inbox().values())
         notices = list(self._kit.outages.notices())
         notices += [
-            f"{states[state]} agents are {state}; see: supervisor agents list"
+            f"{_count(states[state])} {state}; see: supervisor agents list"
             for state in (AgentState.REJECTED, AgentState.FAULTED)
             if states.get(state)
         ]

@@ -18,6 +18,7 @@ import typer
 
 from supervisor.cli.errors import UsageError
 from supervisor.cli.running import Profile, run_loop
+from supervisor.errors import SupervisorError
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -123,10 +124,9 @@ async def _demo(wish: _Wish, folder: Path) -> int:
                 return 0
             steps.close()
             _print_addresses(sandbox, service, wish.seconds)
-            if wish.seconds is None:
-                await asyncio.Event().wait()
-            else:
-                await asyncio.sleep(wish.seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(service.wait_failed(), wish.seconds)
+                raise SupervisorError("The supervisor stopped by itself; its log says why")
     return 0
 
 
@@ -229,7 +229,6 @@ async def _online(service: Service, count: int, steps: _Steps) -> None:
     Raises:
         SupervisorError: some are not within the time; names one of them and why.
     """
-    from supervisor.errors import SupervisorError  # noqa: PLC0415
     from supervisor.states import AgentState  # noqa: PLC0415
 
     async def tell() -> None:
@@ -256,7 +255,6 @@ async def _ask(sandbox: Sandbox, text: str) -> str:
     Raises:
         SupervisorError: nothing, an error, or a refusal of the text.
     """
-    from supervisor.errors import SupervisorError  # noqa: PLC0415
     from supervisor.sandbox import RefusedError  # noqa: PLC0415
 
     user = await sandbox.user()

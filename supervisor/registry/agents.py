@@ -116,8 +116,9 @@ def check_id(agent_id: object) -> str:
         raise RegistryError("An agent's id is empty; take the id that the platform shows for it")
     if len(agent_id) > MAX_ID_CHARS:
         raise RegistryError(f"An agent's id has {len(agent_id)} characters; at most {MAX_ID_CHARS} are allowed")
-    if not agent_id.isprintable() or any(c.isspace() for c in agent_id):
-        raise RegistryError(f"The agent id {agent_id!r} holds a space or a character that cannot be printed")
+    if not agent_id.isprintable() or any(c.isspace() or c in "/?#%\\" for c in agent_id):
+        # It is part of URLs, the platform's and ours.
+        raise RegistryError(f"The agent id {agent_id!r} holds a space, a slash or another character that no id has")
     return agent_id
 
 

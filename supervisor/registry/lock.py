@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,9 @@ import msgspec
 
 from supervisor.errors import RegistryError, RegistryLockedError
 from supervisor.registry.sqlite import database_path
+
+_RETRIES = 10
+_PAUSE_SECONDS = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +59,25 @@ class RegistryLock:
             self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise RegistryError(f"The registry's lock {path} cannot be opened: {error.strerror}") from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not self._taken():
             holder = _read(path)
             os.close(self._file)
             raise RegistryLockedError(
                 f"Another supervisor runs on the registry {database}: {holder or 'it has not said who it is'}; "
-                "stop it first, or set REGISTRY_URL to another file"
+                "stop it first, or set SUPERVISOR_REGISTRY_URL to another file"
             ) from None
         self.announce(info)
+
+    def _taken(self) -> bool:
+        """Take the lock; somebody who only asks who holds it has it for a moment, so one refusal is not the answer."""
+        for pause in (*[_PAUSE_SECONDS] * _RETRIES, 0.0):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                time.sleep(pause)
+            else:
+                return True
+        return False
 
     def announce(self, info: LockInfo) -> None:
         """Write who holds the lock, for those who are refused."""

@@ -58,7 +58,7 @@ def bring_up(connection: Connection) -> None:
         return
     if revision is None and inspect(connection).has_table("agents"):
         raise RegistryError(
-            "The database holds a table agents that is not the supervisor's; set REGISTRY_URL to a file"
+            "The database holds a table agents that is not the supervisor's; set SUPERVISOR_REGISTRY_URL to a file"
         )
     # Imported here: most commands never migrate, and Alembic takes longer to load than they take to run.
     from alembic import command  # noqa: PLC0415

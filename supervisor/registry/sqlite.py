@@ -59,16 +59,16 @@ def database_path(url: str) -> Path:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         raise RegistryError(
-            "REGISTRY_URL is not a database URL; it looks like sqlite+aiosqlite:///supervisor.db"
+            "SUPERVISOR_REGISTRY_URL is not a database URL; it looks like sqlite+aiosqlite:///supervisor.db"
         ) from None
     if parsed.drivername not in ("sqlite", "sqlite+aiosqlite"):
         raise RegistryError(
-            f"REGISTRY_URL has the scheme {parsed.drivername}, which is not supported; "
+            f"SUPERVISOR_REGISTRY_URL has the scheme {parsed.drivername}, which is not supported; "
             "use sqlite+aiosqlite:///path/to/supervisor.db"
         )
     if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:") or parsed.query:
         raise RegistryError(
-            "REGISTRY_URL must name a file and nothing else, such as sqlite+aiosqlite:///path/to/supervisor.db"
+            "SUPERVISOR_REGISTRY_URL must name a file and nothing else, such as sqlite+aiosqlite:///path/to/supervisor.db"
         )
     return Path(parsed.database).absolute()
 
@@ -81,14 +81,14 @@ def check_place(path: Path) -> None:
     """
     folder = path.parent
     if not folder.is_dir():
-        raise RegistryError(f"The registry's folder {folder} does not exist; create it, or set REGISTRY_URL")
+        raise RegistryError(f"The registry's folder {folder} does not exist; create it, or set SUPERVISOR_REGISTRY_URL")
     kind = network_file_system(path.resolve())
     if kind is not None:
         raise RegistryError(
             f"The registry {path} lies on a network file system ({kind}), where SQLite loses data; use a local disk"
         )
     if path.is_dir():
-        raise RegistryError(f"The registry {path} is a folder; set REGISTRY_URL to a file")
+        raise RegistryError(f"The registry {path} is a folder; set SUPERVISOR_REGISTRY_URL to a file")
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
         raise RegistryError(f"The registry {path} cannot be read and written by this user; mend its rights")
     if not os.access(folder, os.W_OK | os.X_OK):
