@@ -6,16 +6,19 @@ The runner decides when it is connected; everything here goes on working while i
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
 from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.connection import Connection
 from supervisor.context import AgentContext
 from supervisor.dispatcher import Dispatcher, Lanes
-from supervisor.errors import ConfigurationError, HandlerError
-from supervisor.execution import Executor, Limits
+from supervisor.errors import ConfigurationError, ConnectionLostError, HandlerError
+from supervisor.execution import Executor as MessageExecutor
+from supervisor.execution import Limits
 from supervisor.gates import Gates
 from supervisor.handler import AgentInfo, HistoryItem, Usage
 from supervisor.handlers import HandlerLoader, MountedHandler
@@ -24,29 +27,42 @@ from supervisor.logs import get_logger, redact
 from supervisor.metrics import Metrics
 from supervisor.outages import Outages
 from supervisor.outbox import Outbox
-from supervisor.protocol import InvalidEventError, Membership, Presence, Typing, parse_event
+from supervisor.protocol import (
+    InvalidEventError,
+    Membership,
+    Presence,
+    ReadReceipt,
+    Typing,
+    clean_text,
+    parse_event,
+)
 from supervisor.records import AgentRecord, JournaledMessage
 from supervisor.registry import Journal
 from supervisor.secrets import SecretResolver
 from supervisor.settings import AGENT_SETTING_NAMES, AgentSettings, Settings, parse_agent_settings
 from supervisor.states import MessageState
+from supervisor.threads import DaemonThreads
 from supervisor.tokens import Grant, TokenClient
 from supervisor.transport import Transport
 
 FULL_NOTICE = "Sorry, I have too many messages waiting. Please try again in a little while."
 #: How long a hook may take; it must not hold up the agent.
 HOOK_SECONDS = 30.0
+#: How long a handler's code may take to load.
+LOAD_SECONDS = 30.0
 #: How long hooks may take once the agent stops.
 CLOSE_SECONDS = 5.0
 #: When to look again at a message that could not be settled.
 UNSETTLED_RETRY_SECONDS = 5.0
-_EVENTS: Mapping[str, type[Presence] | type[Typing] | type[Membership]] = {
+_EVENTS: Mapping[str, type[Presence] | type[Typing] | type[Membership] | type[ReadReceipt]] = {
     "presence:update": Presence,
     "user:joined": Membership,
     "user:left": Membership,
     "user:typing": Typing,
     "agent:typing": Typing,
+    "message:read": ReadReceipt,
 }
+_HOOKS: Mapping[type, str] = {Typing: "on_typing", ReadReceipt: "on_read"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +80,8 @@ class Kit:
     tokens: TokenClient
     gates: Gates
     outages: Outages
+    #: Where handlers are imported: a bounded number at once, and not where DNS is looked up.
+    imports: Executor = field(default_factory=lambda: DaemonThreads(2, "import"))
 
 
 class Agent:
@@ -82,7 +100,7 @@ class Agent:
         self._hooks: set[asyncio.Task[None]] = set()
         self._retiring: dict[asyncio.Task[None], MountedHandler] = {}
         deployment, clock, journal, metrics = kit.settings, kit.clock, kit.journal, kit.metrics
-        self._executor = Executor(self, journal, metrics, clock)
+        self._executor = MessageExecutor(self, journal, metrics, clock)
         self.lanes = Lanes(
             kit.dispatcher,
             clock,
@@ -112,8 +130,11 @@ class Agent:
 
     # ── configuration ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def configure(self, record: AgentRecord, *, fresh: bool = False) -> None:
+    async def configure(self, record: AgentRecord, *, fresh: bool = False) -> None:
         """Take a row over: its settings and its handler. Messages under way end with the handler that began them.
+
+        Args:
+            fresh: read the handler's code from disk again.
 
         Raises:
             ConfigurationError: the row's settings are not right, or reach beyond the deployment's bounds.
@@ -122,15 +143,25 @@ class Agent:
         if record.problem:
             raise ConfigurationError(record.problem)
         settings = parse_agent_settings(record.settings, self._kit.settings)
+        handler = self._handler
         self._kit.secrets.resolve(record.secret)
-        if self._handler is None or fresh or self._must_reload(record):
-            handler = self._kit.loader.load(record.handler, fresh=fresh)
+        if handler is None or fresh or self._must_reload(record):
+            handler = await self._load(record.handler, fresh=fresh)
             self._retire()
             # Until its on_start is through the new one gets no message.
             self.lanes.hold()
             self._handler = handler
         self.record = record
         self.settings = settings
+
+    async def _load(self, reference: str, *, fresh: bool) -> MountedHandler:
+        """Import a handler's code in a thread: a slow import must not hold up the fleet."""
+        load = functools.partial(self._kit.loader.load, reference, fresh=fresh)
+        try:
+            async with asyncio.timeout(LOAD_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._kit.imports, load)
+        except TimeoutError:
+            raise HandlerError(f"Handler {reference!r} takes longer than {LOAD_SECONDS:g} s to load") from None
 
     def _must_reload(self, record: AgentRecord) -> bool:
         """A handler that reads its settings when it starts must be started anew when they change."""
@@ -193,13 +224,11 @@ class Agent:
         if self.connection is not None and self._handler is not None:
             self.connection.watch_presences(self._handler.wants("on_presence"))
 
-    async def drain(self, timeout: float) -> bool:
-        """Start nothing more, let what runs end and its replies go out; whether all of it did."""
-        until = self._kit.clock.monotonic() + timeout
-        ended = await self.lanes.drain(timeout)
+    async def drain(self) -> None:
+        """Start nothing more; return once what runs has ended and, while there is a connection, its replies are out."""
+        await self.lanes.drain(None)
         if self.connection is not None:
-            ended &= await self.outbox.flush(max(0.0, until - self._kit.clock.monotonic()))
-        return ended
+            await self.outbox.flush(None)
 
     async def close(self) -> None:
         """Stop at once; what is not settled stays in the journal for the next start."""
@@ -230,7 +259,9 @@ class Agent:
         elif event == "__malformed__":
             self._kit.metrics.dropped(str(payload))
         elif event == "exception":
-            self.log.warning("platform_exception", reason=str(payload)[:200], namespace=connection.namespace)
+            said = payload.get("message") if isinstance(payload, dict) else None
+            reason = redact(clean_text(str(said), 200)[0])
+            self.log.warning("platform_exception", reason=reason, namespace=connection.namespace)
         else:
             self._tell_handler(event, payload)
 
@@ -239,11 +270,11 @@ class Agent:
         handler = self._handler
         if kind is None or handler is None or not self._started:
             return
-        hook = "on_typing" if kind is Typing else "on_presence"
+        hook = _HOOKS.get(kind, "on_presence")
         if not handler.wants(hook):
             return
         try:
-            parsed: Presence | Typing | Membership = parse_event(kind, payload)  # type: ignore[type-var]
+            parsed: Presence | Typing | Membership | ReadReceipt = parse_event(kind, payload)  # type: ignore[type-var]
         except InvalidEventError as error:
             self._kit.metrics.dropped(error.reason)
             return
@@ -312,6 +343,7 @@ class Agent:
 
     @property
     def ack_seconds(self) -> float:
+        """How long the platform's acknowledgements may take."""
         return self._kit.settings.ack_seconds
 
     @property
@@ -329,6 +361,22 @@ class Agent:
     @property
     def marks_read(self) -> bool:
         return self.settings.mark_read
+
+    async def join(self, conversation_id: str) -> None:
+        await self._online_connection().join(conversation_id, self.ack_seconds)
+        await self.inbox.joined(conversation_id)
+
+    async def leave(self, conversation_id: str) -> None:
+        await self._online_connection().leave(conversation_id, self.ack_seconds)
+        await self.inbox.left(conversation_id)
+
+    async def online_users(self, conversation_id: str) -> list[str]:
+        return await self._online_connection().online_users(conversation_id, self.ack_seconds)
+
+    def _online_connection(self) -> Connection:
+        if self.connection is None:
+            raise ConnectionLostError("the agent is not online")
+        return self.connection
 
     async def history(self, conversation_id: str, limit: int) -> list[HistoryItem]:
         rows = await self._kit.journal.history(self.record.id, conversation_id, limit)

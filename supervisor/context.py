@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from supervisor import handler
 from supervisor.connection import Connection
-from supervisor.errors import ConnectionLostError, SupervisorError
+from supervisor.errors import SupervisorError
 from supervisor.handler import AgentInfo, HistoryItem, Part, Usage
 from supervisor.protocol import Deployment, Instruction
 from supervisor.records import JournaledMessage
@@ -27,9 +27,10 @@ class AgentView(Protocol):
     @property
     def connection(self) -> Connection | None: ...
     @property
-    def ack_seconds(self) -> float: ...
-    @property
     def log(self) -> Any: ...
+    async def join(self, conversation_id: str) -> None: ...
+    async def leave(self, conversation_id: str) -> None: ...
+    async def online_users(self, conversation_id: str) -> list[str]: ...
     async def history(self, conversation_id: str, limit: int) -> list[HistoryItem]: ...
     def count_usage(self, usage: Usage) -> None: ...
 
@@ -147,19 +148,13 @@ class MessageContext(AgentContext):
         return usage
 
     async def online_users(self) -> list[str]:
-        return await self._connection().online_users(self.conversation, self._agent.ack_seconds)
+        return await self._agent.online_users(self.conversation)
 
     async def join(self, conversation_id: str) -> None:
-        await self._connection().join(conversation_id, self._agent.ack_seconds)
+        await self._agent.join(conversation_id)
 
     async def leave(self, conversation_id: str) -> None:
-        await self._connection().leave(conversation_id, self._agent.ack_seconds)
-
-    def _connection(self) -> Connection:
-        connection = self._agent.connection
-        if connection is None:
-            raise ConnectionLostError("the agent is not online")
-        return connection
+        await self._agent.leave(conversation_id)
 
     def _emit(self, event: str, payload: Mapping[str, Any]) -> None:
         self._loop.call_soon_threadsafe(self._emit_now, event, payload)

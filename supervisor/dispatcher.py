@@ -291,8 +291,8 @@ class Lanes:
 
     # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def drain(self, timeout: float) -> bool:
-        """Start nothing more and wait for what runs, for ``timeout`` seconds at most; whether all ended."""
+    async def drain(self, timeout: float | None) -> bool:
+        """Start nothing more and wait for what runs, for ``timeout`` seconds at most if given; whether all ended."""
         self.hold()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=timeout)

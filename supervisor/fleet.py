@@ -18,6 +18,8 @@ from supervisor.status import AgentStatus, InboxCounts
 POLL_SECONDS = 0.2
 #: An agent that was removed has no work worth waiting long for.
 REMOVE_GRACE_SECONDS = 2.0
+#: How long to wait before an agent whose task broke down is begun again.
+CRASH_SECONDS = 5.0
 
 
 class Fleet:
@@ -28,8 +30,9 @@ class Fleet:
         self._kit = kit
         self._runners: dict[str, Runner] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Condition()
+        self._departing: dict[str, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
+        self._reconciling = asyncio.Lock()
         self._log = get_logger("supervisor.fleet")
 
     # ── reconcile ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -54,62 +57,71 @@ class Fleet:
 
     async def reconcile(self) -> None:
         """Read all rows once and start, change or stop agents accordingly; compares content, trusts no counter."""
-        wanted = {record.id: record for record in await self._registry.agents()}
-        for agent_id in self._runners.keys() - wanted.keys():
-            self._remove(agent_id)
-        for agent_id, record in wanted.items():
-            runner = self._runners.get(agent_id)
-            if runner is None:
-                self._add(Runner(record, self._kit, self._note_state))
-            elif not runner.wanted.same_content(record):
-                runner.want(record)
+        # One at a time: what was read first must not be applied last.
+        async with self._reconciling:
+            wanted = {record.id: record for record in await self._registry.agents()}
+            for agent_id in self._runners.keys() - wanted.keys():
+                self._remove(agent_id)
+            for agent_id, record in wanted.items():
+                runner = self._runners.get(agent_id)
+                if runner is None:
+                    self._add(Runner(record, self._kit, self._note_state))
+                elif not runner.wanted.same_content(record):
+                    runner.want(record)
 
     def _add(self, runner: Runner) -> None:
         agent_id = runner.wanted.id
         self._runners[agent_id] = runner
         self._kit.metrics.agent_state(agent_id, None, runner.state)
-        task = asyncio.create_task(self._run(runner), name=f"agent {agent_id}")
+        task = asyncio.create_task(self._run(runner, self._departing.get(agent_id)), name=f"agent {agent_id}")
         self._tasks[agent_id] = task
 
-    async def _run(self, runner: Runner) -> None:
-        """Run an agent; a defect of ours ends its task, not the fleet, and is begun again."""
+    async def _run(self, runner: Runner, predecessor: asyncio.Task[None] | None) -> None:
+        """Run an agent; a defect of ours ends its task, not the fleet, and is begun again.
+
+        Args:
+            predecessor: the end of an agent of the same id that was removed: it must let go of the socket and of its
+                journaled messages first.
+        """
+        if predecessor is not None:
+            await asyncio.wait([predecessor])
         while True:
             try:
                 return await runner.run()
             except Exception:  # noqa: BLE001  whatever it is, the other agents must not notice
                 self._log.exception("agent_crashed", agent=runner.wanted.id)
-                await self._kit.clock.sleep(5.0)
+                await self._kit.clock.sleep(CRASH_SECONDS)
 
     def _remove(self, agent_id: str) -> None:
         runner, task = self._runners.pop(agent_id), self._tasks.pop(agent_id)
         runner.stop(REMOVE_GRACE_SECONDS)
-        leaving = asyncio.create_task(self._see_off(runner, task), name=f"remove {agent_id}")
-        self._leaving.add(leaving)
-        leaving.add_done_callback(self._leaving.discard)
+        departure = asyncio.create_task(self._see_off(runner, task), name=f"remove {agent_id}")
+        self._departing[agent_id] = departure
+        departure.add_done_callback(lambda done: self._departed(agent_id, done))
+
+    def _departed(self, agent_id: str, departure: asyncio.Task[None]) -> None:
+        if self._departing.get(agent_id) is departure:
+            del self._departing[agent_id]
 
     async def _see_off(self, runner: Runner, task: asyncio.Task[None]) -> None:
-        """Nothing of a removed agent stays: its task, its messages that wait, its series."""
-        await asyncio.wait({task})
+        """Nothing of a removed agent stays: its task, its series, its messages that wait."""
+        await asyncio.wait([task])
         agent_id = runner.wanted.id
-        if agent_id in self._runners:
-            # Added again while it left: the new one has its journal and its series now.
-            return
         self._kit.outages.forget(agent_id, runner.host)
-        await self._kit.journal.cancel_agent(agent_id)
-        self._kit.metrics.agent_state(agent_id, runner.state, None)
-        self._kit.metrics.agent_removed(agent_id)
+        if agent_id not in self._runners:
+            self._kit.metrics.agent_state(agent_id, runner.state, None)
+            self._kit.metrics.agent_removed(agent_id)
+        try:
+            await self._kit.journal.cancel_agent(agent_id)
+        except RegistryError as error:
+            self._log.error("messages_not_cancelled", agent=agent_id, reason=str(error))
 
     def _note_state(self, runner: Runner, old: AgentState, new: AgentState) -> None:
-        agent_id = runner.wanted.id
-        if self._runners.get(agent_id) is runner:
-            self._kit.metrics.agent_state(agent_id, old, new)
-        task = asyncio.create_task(self._announce(), name="announce")
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
-
-    async def _announce(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+        if self._runners.get(runner.wanted.id) is runner:
+            self._kit.metrics.agent_state(runner.wanted.id, old, new)
+        # Whoever waits holds the event that was; the next one waits for the next change.
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     # ── what people say ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -147,8 +159,9 @@ class Fleet:
         Raises:
             TimeoutError: they were not in time.
         """
-        async with asyncio.timeout(timeout), self._changed:
-            await self._changed.wait_for(lambda: self.states()[AgentState.ONLINE] >= count)
+        async with asyncio.timeout(timeout):
+            while self.states().get(AgentState.ONLINE, 0) < count:
+                await self._changed.wait()
 
     # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -156,7 +169,7 @@ class Fleet:
         """Drain all agents at once and end them; whether all ended within the grace period and a little more."""
         for runner in self._runners.values():
             runner.stop(grace_seconds)
-        tasks = {*self._tasks.values(), *self._leaving}
+        tasks = {*self._tasks.values(), *self._departing.values()}
         if not tasks:
             return True
         _, left = await asyncio.wait(tasks, timeout=grace_seconds + 10)

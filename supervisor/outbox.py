@@ -108,8 +108,8 @@ class Outbox:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._queues.clear()
 
-    async def flush(self, timeout: float) -> bool:
-        """Wait until nothing is on its way, for ``timeout`` seconds at most; whether that came true."""
+    async def flush(self, timeout: float | None) -> bool:
+        """Wait until nothing is on its way, for ``timeout`` seconds at most if given; whether that came true."""
         tasks = {queue.task for queue in self._queues.values() if queue.task}
         if tasks:
             await asyncio.wait(tasks, timeout=timeout)

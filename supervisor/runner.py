@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from supervisor.agent import Agent, Kit
@@ -17,18 +18,15 @@ from supervisor.errors import (
     RegistryError,
     Verdict,
 )
+from supervisor.logs import redact
 from supervisor.records import AgentRecord
 from supervisor.recovery import FAULT_RECHECK_SECONDS, Bounds, Recovery
 from supervisor.states import AGENT_TRANSITIONS, AgentState, check_transition
 from supervisor.status import AgentStatus
-from supervisor.tokens import Grant, TokenSource
+from supervisor.upkeep import Upkeep
 
-#: Instruction and settings are fetched anew this often (DESIGN §4).
-REFETCH_SECONDS = 3600.0
 #: How long to wait before the journal is read again when it could not be.
 REGISTRY_RETRY_SECONDS = 5.0
-#: Settings whose change needs a new token or a new socket; all others are taken over in place.
-_CONNECTION_SETTINGS = ("api_url", "ws_url", "ws_namespace", "ws_path", "token_via")
 
 _T = TypeVar("_T")
 OnState = Callable[["Runner", AgentState, AgentState], None]
@@ -56,10 +54,7 @@ class Runner:
         self._clock = kit.clock
         self._on_state = on_state
         self._changed = asyncio.Event()
-        self._configured: AgentRecord | None = None
-        self._reload = False
         self._stop_grace: float | None = None
-        self._source: TokenSource | None = None
         self._dialer = Dialer(self.agent, kit)
         self._restored = False
         self._opened: Connection | None = None
@@ -72,6 +67,7 @@ class Runner:
             settings.stable_seconds,
         )
         self._recovery = Recovery(bounds, kit.clock)
+        self._upkeep = Upkeep(self.agent, self._dialer, self._recovery, kit, self._note_trouble)
 
     # ── what others say ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -80,10 +76,20 @@ class Runner:
         """The row as the fleet last saw it."""
         return self._wanted
 
+    @property
+    def host(self) -> str:
+        """The platform host that the agent connects to."""
+        return self._dialer.host
+
     def want(self, record: AgentRecord) -> None:
         """The row changed: make the agent fit it."""
-        self._wanted = record
-        self._changed.set()
+        before, self._wanted = self._wanted, record
+        described = replace(before, name=record.name, labels=record.labels)
+        if self._upkeep.configured is before and described.same_content(record):
+            # Only how it is called: nothing that runs or waits has to stop for that.
+            self._upkeep.note_description(record)
+        else:
+            self._changed.set()
 
     def poke(self) -> None:
         """Try again now, whatever the agent waits for (``agents resume``)."""
@@ -92,17 +98,13 @@ class Runner:
 
     def reload(self) -> None:
         """Read handler code, instruction and settings anew and rotate the connection (``agents reload``)."""
-        self._reload = True
+        self._upkeep.reload_due = True
         self._changed.set()
 
     def stop(self, grace_seconds: float) -> None:
         """Drain for so long at most, then go offline; :meth:`run` ends."""
         self._stop_grace = grace_seconds
         self._changed.set()
-
-    def kill(self) -> None:
-        """Stop without waiting for what runs."""
-        self.stop(0.0)
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -120,20 +122,19 @@ class Runner:
 
     async def _paused(self) -> None:
         await self._go_offline(self._settings.drain_seconds)
-        await self.agent.close()
-        self._configured, self._restored = None, False
+        await self._let_go()
         self._become(AgentState.PAUSED)
-        self._kit.outages.forget(self.agent.record.id, self.host)
+        self._kit.outages.forget(self.agent.record.id, self._dialer.host)
         self.agent.record = self._wanted
         await self._changed.wait()
 
     async def _live(self) -> None:
         """Authenticate, connect, stay online; one failure after another leads back here."""
         try:
-            await self._configure()
             connection = await self._unless_changed(self._establish())
             await self._stay_online(connection)
         except (ConfigurationError, HandlerError) as error:
+            self._kit.outages.forget(self.agent.record.id, self._dialer.host)
             await self._wait(AgentState.FAULTED, str(error), FAULT_RECHECK_SECONDS)
         except RegistryError as error:
             # The journal could not be read: no fault of the agent's.
@@ -144,11 +145,14 @@ class Runner:
     async def _end(self) -> None:
         await self._close_opened()
         await self._go_offline(self._stop_grace or 0.0)
-        await self.agent.close()
-        if self._source is not None:
-            await self._source.close()
-        self._configured, self._restored = None, False
+        await self._let_go()
         self._become(AgentState.STOPPED)
+
+    async def _let_go(self) -> None:
+        """Stop all that runs; what is not settled stays in the journal for the next time."""
+        await self.agent.close()
+        await self._upkeep.close()
+        self._restored = False
 
     async def _unless_changed(self, work: Awaitable[_T]) -> _T:
         """Do ``work``, but drop it when what is wanted changes.
@@ -168,58 +172,21 @@ class Runner:
             task.cancel()
             await asyncio.gather(task, change, return_exceptions=True)
 
-    # ── configuration ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _configure(self) -> None:
-        """Take over the wanted row where it differs from what the agent runs with.
-
-        Raises:
-            ConfigurationError, HandlerError: the agent cannot run like this.
-        """
-        wanted, reload = self._wanted, self._reload
-        if self._configured is wanted and not reload:
-            return
-        before = self._configured
-        self.agent.configure(wanted, fresh=reload)
-        self._reload = False
-        if before is None or reload or self._connection_differs(before, wanted):
-            if self._source is not None:
-                await self._source.close()
-            self._source = TokenSource(
-                self._kit.tokens,
-                wanted.id,
-                self._dialer.api_url,
-                lambda: self._kit.secrets.resolve(wanted.secret),
-                self._clock,
-                proxy=self._settings.proxy,
-            )
-        self._configured = wanted
-
-    @staticmethod
-    def _connection_differs(before: AgentRecord, after: AgentRecord) -> bool:
-        return before.secret != after.secret or any(
-            before.settings.get(name) != after.settings.get(name) for name in _CONNECTION_SETTINGS
-        )
-
-    @property
-    def host(self) -> str:
-        """The platform host that the agent connects to."""
-        return self._dialer.host
-
     # ── going online ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _establish(self) -> Connection:
-        """Authenticate, connect, register.
+        """Configure, authenticate, connect, register.
 
         Raises:
-            PlatformError: the attempt failed; HandlerError: the handler would not start.
+            ConfigurationError, HandlerError: the agent cannot run like this. PlatformError: the attempt failed.
         """
         await self._close_opened()
+        await self._upkeep.configure(self._wanted)
         self._become(AgentState.AUTHENTICATING)
         if not self._restored:
             await self.agent.restore()
             self._restored = True
-        grant = await self._grant()
+        grant = await self._upkeep.grant()
         self._become(AgentState.CONNECTING)
         self._opened = await self._dialer.open(grant, lambda: self._become(AgentState.REGISTERING))
         return self._opened
@@ -229,13 +196,6 @@ class Runner:
         opened, self._opened = self._opened, None
         if opened is not None:
             await opened.close()
-
-    async def _grant(self) -> Grant:
-        if self._source is None:
-            raise ConfigurationError("the agent is not configured")
-        grant = await self._source.get()
-        await self.agent.use_grant(grant)
-        return grant
 
     # ── being online ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -247,97 +207,54 @@ class Runner:
         """
         self._opened = None
         self._come_online(connection)
-        refetch_at = self._clock.monotonic() + REFETCH_SECONDS
         try:
             while True:
-                due = self._seconds_to_refresh(connection, refetch_at)
-                what = await self._next(connection, due)
-                if what == "lost":
-                    raise ConnectionLostError(connection.closed.result())
-                if what == "changed":
+                try:
+                    connection = await self._next_turn(connection)
+                except Changed:
                     if self._stop_grace is not None or self._wanted.paused:
                         await self._go_offline(self._settings.drain_seconds)
-                        raise Changed
-                    self._changed.clear()
-                    connection = await self._refit(connection)
-                else:
-                    connection = await self._refresh(connection)
-                    refetch_at = self._clock.monotonic() + REFETCH_SECONDS
+                        raise
         finally:
             await self._close_all(connection)
+
+    async def _next_turn(self, connection: Connection) -> Connection:
+        """One turn of upkeep, dropped when the connection is lost or something else is wanted meanwhile.
+
+        Raises:
+            ConnectionLostError, Changed: that happened. Otherwise as :meth:`Upkeep.turn` does.
+        """
+        self._changed.clear()
+        if self._stop_grace is not None or self._wanted.paused:
+            raise Changed
+        turn = asyncio.ensure_future(self._upkeep.turn(connection, self._wanted))
+        change = asyncio.ensure_future(self._changed.wait())
+        events: list[asyncio.Future[Any]] = [turn, connection.closed, change]
+        try:
+            await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+            if turn.done():
+                return turn.result()
+            if connection.closed.done():
+                raise ConnectionLostError(connection.closed.result())
+            raise Changed
+        finally:
+            change.cancel()
+            turn.cancel()
+            await asyncio.gather(turn, change, return_exceptions=True)
 
     def _come_online(self, connection: Connection) -> None:
         self.agent.use(connection)
         self._recovery.online()
+        self._upkeep.online()
         self._become(AgentState.ONLINE)
-        self._kit.outages.recovered(self.agent.record.id, self.host)
+        self._kit.outages.recovered(self.agent.record.id, self._dialer.host)
 
-    def _seconds_to_refresh(self, connection: Connection, refetch_at: float) -> float:
-        return max(0.0, min(connection.grant.refresh_at - self._clock.now(), refetch_at - self._clock.monotonic()))
-
-    async def _next(self, connection: Connection, due_seconds: float) -> str:
-        change = asyncio.ensure_future(self._changed.wait())
-        due = asyncio.ensure_future(self._clock.sleep(due_seconds))
-        try:
-            events: list[asyncio.Future[Any]] = [connection.closed, change, due]
-            done, _ = await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            change.cancel()
-            due.cancel()
-        if connection.closed in done:
-            return "lost"
-        return "changed" if change in done else "due"
-
-    async def _refit(self, connection: Connection) -> Connection:
-        """Make an online agent fit its changed row: in place where that does, else over a new connection."""
-        before, rotate = self._configured, self._reload
-        await self._configure()
-        assert self._configured is not None  # noqa: S101  configured above
-        if before is not None and self._connection_differs(before, self._configured):
-            rotate = True
-        if not rotate:
-            if self.agent.grant is not None:
-                await self.agent.use_grant(self.agent.grant)
-            return connection
-        return await self._refresh(connection, rotate=True)
-
-    async def _refresh(self, connection: Connection, *, rotate: bool = False) -> Connection:
-        """Renew the token; rotate the socket when its own token is due. Trouble leaves the open one in use."""
-        try:
-            grant = await self._renewed_grant()
-            if rotate or connection.grant.refresh_at <= self._clock.now():
-                return await self._rotate(connection, grant)
-        except PlatformError as error:
-            self.agent.log.warning("refresh_failed", reason=error.reason)
-            if error.verdict is Verdict.REJECT:
-                raise
-            await self._pause_between_refreshes(connection, error)
-        return connection
-
-    async def _renewed_grant(self) -> Grant:
-        assert self._source is not None  # noqa: S101  online, so it was configured
-        grant = await self._source.refresh()
-        await self.agent.use_grant(grant)
-        return grant
-
-    async def _rotate(self, old: Connection, grant: Grant) -> Connection:
-        """Make before break: the new socket is registered and has joined before the old one closes (DESIGN §4)."""
-        new = await self._dialer.open(grant, lambda: None)
-        self.agent.use(new)
-        # What is in flight on the old one is settled there: sent again it could be doubled.
-        await old.idle(self._settings.ack_seconds)
-        await old.close()
-        return new
-
-    async def _pause_between_refreshes(self, connection: Connection, error: PlatformError) -> None:
-        sleep = asyncio.ensure_future(self._clock.sleep(self._recovery.backoff_seconds(error)))
-        change = asyncio.ensure_future(self._changed.wait())
-        try:
-            events: list[asyncio.Future[Any]] = [connection.closed, change, sleep]
-            await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleep.cancel()
-            change.cancel()
+    def _note_trouble(self, reason: str) -> None:
+        """An online agent cannot be brought up to date, or again can."""
+        if reason and reason != self.reason:
+            self.agent.log.warning("renewal_failed", reason=reason)
+        if self.state is AgentState.ONLINE:
+            self._become(AgentState.ONLINE, reason)
 
     async def _close_all(self, connection: Connection) -> None:
         current = self.agent.connection
@@ -350,27 +267,54 @@ class Runner:
             await open_one.close()
 
     async def _go_offline(self, grace_seconds: float) -> None:
-        """Drain: start nothing more, finish what runs while the connection still carries replies (DESIGN §4)."""
+        """Drain: start nothing more, finish what runs while the connection still carries replies (DESIGN §4).
+
+        Raises:
+            Changed: the pause was taken back meanwhile.
+        """
         if self.state in (AgentState.STOPPED, AgentState.PAUSED, AgentState.DRAINING):
             return
-        grace = grace_seconds if self._stop_grace is None else self._stop_grace
         self._become(AgentState.DRAINING)
-        if not await self.agent.drain(grace):
-            self.agent.log.warning("drain_incomplete", seconds=grace)
+        drain = asyncio.ensure_future(self.agent.drain())
+        until = self._clock.monotonic() + grace_seconds
+        try:
+            while not drain.done() and (left := until - self._clock.monotonic()) > 0:
+                await self._first_change(drain, left)
+                if self._stop_grace is not None:
+                    until = min(until, self._clock.monotonic() + self._stop_grace)
+                elif not self._wanted.paused:
+                    raise Changed
+            if not drain.done():
+                self.agent.log.warning("drain_incomplete", seconds=grace_seconds)
+        finally:
+            drain.cancel()
+            await asyncio.gather(drain, return_exceptions=True)
+
+    async def _first_change(self, work: asyncio.Future[Any], seconds: float) -> None:
+        """Wait for ``work``, for a change of what is wanted, or for ``seconds``."""
+        self._changed.clear()
+        change = asyncio.ensure_future(self._changed.wait())
+        due = asyncio.ensure_future(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait([work, change, due], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            change.cancel()
+            due.cancel()
+            await asyncio.gather(change, due, return_exceptions=True)
 
     # ── trouble ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _recover(self, error: PlatformError) -> None:
         """Wait as the failure asks, then return for the next attempt."""
         if error.verdict in (Verdict.RETRY, Verdict.REAUTHENTICATE):
-            self._kit.outages.failed(self.agent.record.id, self.host, error.reason)
+            self._kit.outages.failed(self.agent.record.id, self._dialer.host, error.reason)
         else:
-            self._kit.outages.forget(self.agent.record.id, self.host)
+            self._kit.outages.forget(self.agent.record.id, self._dialer.host)
         step = self._recovery.after(error)
-        if step.state is not None:
+        if step.state is None:
+            self._upkeep.refuse()
+        else:
             await self._wait(step.state, error.reason, step.seconds)
-        elif self._source is not None and self.agent.grant is not None:
-            self._source.refuse(self.agent.grant)
 
     async def _wait(self, state: AgentState, reason: str, seconds: float) -> None:
         self._become(state, reason)
@@ -379,6 +323,8 @@ class Runner:
     def _become(self, state: AgentState, reason: str = "") -> None:
         """The one setter of the state: checks, logs, tells."""
         old = self.state
+        # A reason may quote a handler's own words, and those a token.
+        reason = redact(reason)
         if old is state:
             self.reason = reason
             return

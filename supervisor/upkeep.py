@@ -1,0 +1,184 @@
+"""Keeps what an agent runs with current: its configuration, its token and, once online, its socket (DESIGN §4)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from supervisor.agent import Agent, Kit
+from supervisor.connection import Connection
+from supervisor.dialer import Dialer
+from supervisor.errors import ConfigurationError, PlatformError, Verdict
+from supervisor.records import AgentRecord
+from supervisor.recovery import Recovery
+from supervisor.tokens import Grant, TokenSource
+
+#: Instruction and settings are fetched anew this often (DESIGN §4), drawn from the last fifth so that a fleet that was
+#: started at once does not ask at once.
+REFETCH_SECONDS = 3600.0
+#: Settings whose change needs a new token or a new socket; all others are taken over in place.
+_CONNECTION_SETTINGS = ("api_url", "ws_url", "ws_namespace", "ws_path", "token_via")
+
+
+def connection_differs(before: AgentRecord, after: AgentRecord) -> bool:
+    """Whether a changed row asks for another token or socket."""
+    return before.secret != after.secret or any(
+        before.settings.get(name) != after.settings.get(name) for name in _CONNECTION_SETTINGS
+    )
+
+
+class Upkeep:
+    """One agent's configuration, token source and the rotation it owes.
+
+    Args:
+        on_trouble: told why the agent cannot be brought up to date while it stays online; empty once it could.
+    """
+
+    def __init__(
+        self, agent: Agent, dialer: Dialer, recovery: Recovery, kit: Kit, on_trouble: Callable[[str], None]
+    ) -> None:
+        self._agent = agent
+        self._dialer = dialer
+        self._recovery = recovery
+        self._kit = kit
+        self._clock = kit.clock
+        self._on_trouble = on_trouble
+        self._source: TokenSource | None = None
+        self._rotation_due = False
+        self._refetch_at = 0.0
+        self._retiring: set[asyncio.Task[None]] = set()
+        self.configured: AgentRecord | None = None
+        self.reload_due = False
+
+    async def configure(self, wanted: AgentRecord) -> None:
+        """Take over a row where it differs from what the agent runs with, or all of it when a reload is due.
+
+        Raises:
+            ConfigurationError, HandlerError: the agent cannot run like this.
+        """
+        fresh = self.reload_due
+        if wanted is self.configured and not fresh:
+            return
+        await self._agent.configure(wanted, fresh=fresh)
+        before, self.configured, self.reload_due = self.configured, wanted, False
+        if before is None or fresh or connection_differs(before, wanted):
+            self._rotation_due = True
+            old, self._source = (
+                self._source,
+                TokenSource(
+                    self._kit.tokens,
+                    wanted.id,
+                    self._dialer.api_url,
+                    lambda: self._kit.secrets.resolve(wanted.secret),
+                    self._clock,
+                    proxy=self._kit.settings.proxy,
+                ),
+            )
+            if old is not None:
+                await old.close()
+
+    def note_description(self, record: AgentRecord) -> None:
+        """Take over a row of which only the name or labels changed."""
+        self.configured = self._agent.record = record
+
+    async def grant(self) -> Grant:
+        """A valid token, handed to the agent with what came along.
+
+        Raises:
+            TokenError: the platform gave none. HandlerError: the handler would not start.
+        """
+        grant = await self._required_source().get()
+        await self._agent.use_grant(grant)
+        return grant
+
+    def _required_source(self) -> TokenSource:
+        if self._source is None:
+            raise ConfigurationError("the agent is not configured")
+        return self._source
+
+    def refuse(self) -> None:
+        """The platform refused the agent's token: never use it again."""
+        if self._source is not None and self._agent.grant is not None:
+            self._source.refuse(self._agent.grant)
+
+    def online(self) -> None:
+        """A connection was made with what the agent runs with now: nothing is owed."""
+        self._rotation_due = False
+        self._plan_refetch()
+
+    def _plan_refetch(self) -> None:
+        self._refetch_at = self._clock.monotonic() + REFETCH_SECONDS * random.uniform(0.8, 1.0)  # noqa: S311
+
+    # ── while online; the runner drops a turn when the connection goes or something else is wanted ───────────────────
+
+    async def turn(self, connection: Connection, wanted: AgentRecord) -> Connection:
+        """Do what is due next, now or when its time comes.
+
+        Trouble leaves the open connection in use, is shown, and is followed by another turn after a wait.
+
+        Returns:
+            The connection to use from now on.
+
+        Raises:
+            ConfigurationError, HandlerError: the agent cannot run like this.
+            PlatformError: the platform refuses the agent, and its token is no longer good.
+        """
+        await self.configure(wanted)
+        if self._agent.grant is not None:
+            # A new handler starts with the token at hand; it must not wait for the platform.
+            await self._agent.use_grant(self._agent.grant)
+        await self._clock.sleep(self._seconds_to_due(connection))
+        try:
+            grant = await self._required_source().refresh()
+            await self._agent.use_grant(grant)
+            if self._rotation_due or connection.grant.refresh_at <= self._clock.now():
+                connection = await self._rotate(connection, grant)
+        except PlatformError as error:
+            await self._bear(connection, error)
+        else:
+            self.online()
+            self._on_trouble("")
+        return connection
+
+    def _seconds_to_due(self, connection: Connection) -> float:
+        if self._rotation_due:
+            return 0.0
+        now, wall = self._clock.monotonic(), self._clock.now()
+        return max(0.0, min(connection.grant.refresh_at - wall, self._refetch_at - now))
+
+    async def _rotate(self, old: Connection, grant: Grant) -> Connection:
+        """Make before break: the new socket is registered and has joined before the old one closes (DESIGN §4)."""
+        new = await self._dialer.open(grant, lambda: None)
+        self._agent.use(new)
+        task = asyncio.create_task(self._retire(old), name=f"retire {self._agent.record.id}")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        return new
+
+    async def _retire(self, old: Connection) -> None:
+        try:
+            # What is in flight on the old one is settled there: sent again it could be doubled.
+            await old.idle(self._kit.settings.ack_seconds)
+        finally:
+            await old.close()
+
+    async def _bear(self, connection: Connection, error: PlatformError) -> None:
+        """Wait before the next turn; a refusal ends the connection once its own token is no longer good."""
+        refused = error.verdict is Verdict.REJECT
+        if refused and (self._rotation_due or connection.grant.expired(self._clock.now())):
+            raise error
+        self._on_trouble(f"cannot renew: {error.reason}")
+        seconds = self._recovery.after(error).seconds if refused else self._recovery.backoff_seconds(error)
+        await self._clock.sleep(seconds)
+
+    async def close(self) -> None:
+        """Forget the configuration, the token and sockets that were on their way out."""
+        retiring = list(self._retiring)
+        for task in retiring:
+            task.cancel()
+        await asyncio.gather(*retiring, return_exceptions=True)
+        if self._source is not None:
+            await self._source.close()
+            self._source = None
+        self.configured = None
