@@ -16,14 +16,14 @@ from supervisor.clock import Clock
 from supervisor.connection import Connection
 from supervisor.context import AgentContext
 from supervisor.dispatcher import Dispatcher, Lanes
-from supervisor.errors import ConfigurationError, ConnectionLostError, HandlerError
+from supervisor.errors import ConfigurationError, ConnectionLostError, HandlerError, RegistryError
 from supervisor.execution import Executor as MessageExecutor
 from supervisor.execution import Limits
 from supervisor.gates import Gates
 from supervisor.handler import AgentInfo, HistoryItem, Usage
 from supervisor.handlers import HandlerLoader, MountedHandler
 from supervisor.inbox import Inbox, Intake
-from supervisor.logs import get_logger, redact
+from supervisor.logs import REDACTED, get_logger, redact
 from supervisor.metrics import Metrics
 from supervisor.outages import Outages
 from supervisor.outbox import Outbox
@@ -48,6 +48,7 @@ from supervisor.transport import Transport
 FULL_NOTICE = "Sorry, I have too many messages waiting. Please try again in a little while."
 #: How long a hook may take; it must not hold up the agent.
 HOOK_SECONDS = 30.0
+MIN_SECRET_CHARS = 5
 #: How long a handler's code may take to load.
 LOAD_SECONDS = 30.0
 #: How long hooks may take once the agent stops.
@@ -96,6 +97,7 @@ class Agent:
         self.log = get_logger("supervisor.agent").bind(agent=record.id)
         self._kit = kit
         self._handler: MountedHandler | None = None
+        self._secret = ""
         self._started = False
         self._hooks: set[asyncio.Task[None]] = set()
         self._retiring: dict[asyncio.Task[None], MountedHandler] = {}
@@ -144,7 +146,7 @@ class Agent:
             raise ConfigurationError(record.problem)
         settings = parse_agent_settings(record.settings, self._kit.settings)
         handler = self._handler
-        self._kit.secrets.resolve(record.secret)
+        self._secret = self._kit.secrets.resolve(record.secret)
         if handler is None or fresh or self._must_reload(record):
             handler = await self._load(record.handler, fresh=fresh)
             self._retire()
@@ -307,6 +309,9 @@ class Agent:
     async def _work(self, row: JournaledMessage) -> float | None:
         try:
             again_at = await self._executor.work(row)
+        except RegistryError as error:
+            self.log.warning("message_not_settled", message_id=row.key, reason=str(error))
+            return self._kit.clock.now() + UNSETTLED_RETRY_SECONDS
         except Exception:
             self.log.exception("message_not_settled", message_id=row.key)
             return self._kit.clock.now() + UNSETTLED_RETRY_SECONDS
@@ -385,8 +390,17 @@ class Agent:
     def count_usage(self, usage: Usage) -> None:
         self._kit.metrics.tokens(self.record.id, self.record.handler, usage)
 
+    def redact(self, text: str) -> str:
+        """``text`` without this agent's secret and token, by value, and without whatever else looks like one."""
+        known = (self._secret, self.grant.token if self.grant else "")
+        for value in known:
+            # A secret of a few letters would blank out ordinary words; the platform's are long.
+            if len(value) >= MIN_SECRET_CHARS:
+                text = text.replace(value, REDACTED)
+        return redact(text)
+
     def handler_failed(self, reason: str) -> None:
-        self.health = f"failing: {redact(reason)[:200]}"
+        self.health = f"failing: {self.redact(reason)[:200]}"
 
     def handler_succeeded(self) -> None:
         self.health = "ok"

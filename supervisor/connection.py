@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,12 +13,13 @@ from supervisor.errors import (
     AckTimeoutError,
     ConnectError,
     ConnectionLostError,
-    PlatformError,
     SendRefusedError,
     Verdict,
 )
 from supervisor.gates import HostGate
-from supervisor.protocol import InvalidEventError, Presence, SendOutcome, parse_event
+from supervisor.logs import get_logger
+from supervisor.protocol import InvalidEventError, Presence, parse_event
+from supervisor.sends import Sends
 from supervisor.tokens import Grant
 from supervisor.transport import Socket, Target, Transport
 
@@ -28,11 +28,6 @@ KNOWN_NAMESPACES = ("/chat", "/ws", "/ws/chat")
 NO_CONVERSATION = "No conversation found"
 #: How long an acknowledged event may take to prove that a presence was this socket's.
 PROOF_SECONDS = 5.0
-#: How long after message:sent or message:error the ack may still come before the event itself settles the send.
-ACKLESS_GRACE_SECONDS = 1.0
-
-#: After so many sends in a row without an ack the server counts as one that never acks.
-ACKLESS_SENDS = 3
 
 OnEvent = Callable[["Connection", str, object], None]
 
@@ -102,11 +97,9 @@ class Connection:
         self._on_event = on_event
         self._registered = asyncio.get_running_loop().create_future()
         self._socket: Socket | None = None
-        self._sends: dict[str, asyncio.Future[SendOutcome]] = {}
-        self._unacked = 0
-        self._alone = asyncio.Lock()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._sends = Sends(agent_id)
+        self._chores: set[asyncio.Task[None]] = set()
+        self._log = get_logger("supervisor.connection").bind(agent=agent_id)
 
     # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -280,10 +273,10 @@ class Connection:
             SendRefusedError: with REJECT where trying again is pointless.
             ConnectionLostError, AckTimeoutError: whether it arrived is unknown.
         """
-        outcome = await self._send_once(message_id, body, timeout)
+        outcome = await self._sends.send(self.socket, message_id, conversation_id, body, timeout)
         if not outcome.success and (outcome.error or "").startswith(NO_CONVERSATION):
             await self.join(conversation_id, timeout)
-            outcome = await self._send_once(message_id, body, timeout)
+            outcome = await self._sends.send(self.socket, message_id, conversation_id, body, timeout)
         if outcome.success:
             return outcome.message_id
         error = outcome.error or "no reason given"
@@ -291,45 +284,27 @@ class Connection:
             return message_id
         raise SendRefusedError(error, refusal_verdict(error))
 
-    async def _send_once(self, message_id: str, body: bytes, timeout: float) -> SendOutcome:
-        if self._unacked < ACKLESS_SENDS:
-            return await self._send_awaiting_both(message_id, body, timeout)
-        # Without acks nothing ties an outcome to a send, so there may be only one in flight.
-        async with self._alone:
-            return await self._send_awaiting_both(message_id, body, timeout)
-
-    async def _send_awaiting_both(self, message_id: str, body: bytes, timeout: float) -> SendOutcome:
-        """Settle a send by its ack or, on a server that never acks, by message:sent or message:error."""
-        told: asyncio.Future[SendOutcome] = asyncio.get_running_loop().create_future()
-        self._sends[message_id] = told
-        self._idle.clear()
-        ack = asyncio.ensure_future(self.socket.call("message:send", body, timeout))
-        either: list[asyncio.Future[Any]] = [ack, told]
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not ack.done() and self._unacked < ACKLESS_SENDS:
-                await asyncio.wait([ack], timeout=ACKLESS_GRACE_SECONDS)
-            if told.done() and (not ack.done() or ack.exception()):
-                self._unacked += 1
-                return told.result()
-            answer = ack.result()
-            self._unacked = 0
-            return _ack_outcome(answer)
-        finally:
-            self._sends.pop(message_id, None)
-            if not self._sends:
-                self._idle.set()
-            ack.cancel()
-            await asyncio.gather(ack, return_exceptions=True)
-
     async def idle(self, timeout: float) -> None:
         """Wait until no send is in flight, for ``timeout`` seconds at most."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._idle.wait()
+        await self._sends.idle(timeout)
+
+    def tend(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Do ``work`` beside the connection; it is cancelled when the connection is closed."""
+        task = asyncio.create_task(work, name=f"{name} {self.agent_id}")
+        self._chores.add(task)
+        task.add_done_callback(self._note_chore)
+
+    def _note_chore(self, task: asyncio.Task[None]) -> None:
+        self._chores.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("chore_failed", chore=task.get_name(), exc_info=error)
 
     async def close(self) -> None:
-        """Close the socket; idempotent."""
+        """Close the socket and end what is done beside it; idempotent."""
+        chores = list(self._chores)
+        for chore in chores:
+            chore.cancel()
+        await asyncio.gather(*chores, return_exceptions=True)
         if self._socket is not None:
             await self._socket.close()
 
@@ -338,8 +313,10 @@ class Connection:
     def _receive(self, event: str, payload: object) -> None:
         if event == "presence:update":
             self._note_presence(payload)
+        elif event == "message:new":
+            self._sends.note_message(payload)
         elif event in ("message:sent", "message:error"):
-            self._note_outcome(payload)
+            self._sends.note_outcome(payload)
             return
         self._on_event(self, event, payload)
 
@@ -353,44 +330,3 @@ class Connection:
                 self.conversation_id = presence.conversation_id
             if not self._registered.done():
                 self._registered.set_result(None)
-
-    def _note_outcome(self, payload: object) -> None:
-        """Tie message:sent or message:error to a send where that is certain (PROTOCOL §4)."""
-        try:
-            outcome = parse_event(SendOutcome, payload)
-        except InvalidEventError:
-            return
-        told = self._sends.get(outcome.message_id or "")
-        if told is None and len(self._sends) == 1:
-            told = next(iter(self._sends.values()))
-        if told is not None and not told.done():
-            told.set_result(outcome)
-
-
-def _ack_outcome(answer: object) -> SendOutcome:
-    if not isinstance(answer, Mapping):
-        return SendOutcome(success=False, error=f"the acknowledgement is a {type(answer).__name__}, not an object")
-    if answer.get("success") is True:
-        message = answer.get("message")
-        message_id = message.get("_id") if isinstance(message, Mapping) else None
-        return SendOutcome(success=True, message_id=message_id if isinstance(message_id, str) else None)
-    error = answer.get("error")
-    return SendOutcome(success=False, error=error if isinstance(error, str) else "no reason given")
-
-
-async def rejoin(connection: Connection, conversations: Sequence[str], timeout: float) -> list[str]:
-    """Join conversations again after a reconnect (PROTOCOL §3).
-
-    Returns:
-        Those that the platform refused for good; a lost connection ends the round early and is noticed by its owner.
-    """
-    refused: list[str] = []
-    for conversation_id in conversations:
-        try:
-            await connection.join(conversation_id, timeout)
-        except SendRefusedError as error:
-            if error.verdict is Verdict.REJECT:
-                refused.append(conversation_id)
-        except PlatformError:
-            break
-    return refused

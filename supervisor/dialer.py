@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from supervisor.agent import Agent, Kit
-from supervisor.connection import Connection, Endpoint, namespace_candidates, rejoin
-from supervisor.errors import ConnectError
+from supervisor.connection import Connection, Endpoint, namespace_candidates
+from supervisor.errors import ConnectError, PlatformError
+from supervisor.joins import Joins
 from supervisor.tokens import Grant
 
-#: So many conversations are joined again after a reconnect on platforms that forget them.
+#: So many conversations, the most recently active ones, are joined again on platforms that forget them.
 REJOIN_LIMIT = 200
 #: For so long after a loss a presence of ours may still be the old socket's.
 DOUBT_SECONDS = 60.0
@@ -23,6 +24,7 @@ class Dialer:
         self._kit = kit
         self._namespace: str | None = None
         self._lost_at: float | None = None
+        self._warned = False
 
     @property
     def api_url(self) -> str:
@@ -48,26 +50,31 @@ class Dialer:
         """Connect, register and join again; see :meth:`Connection.open`.
 
         Raises:
-            ConnectError: the attempt failed.
+            ConnectError, ConnectionLostError: the attempt failed; nothing is left open.
         """
-        endpoint = self._endpoint()
         try:
-            connection = await Connection.open(
-                self._kit.transport,
-                endpoint,
-                grant,
-                agent_id=self._agent.record.id,
-                gate=self._kit.gates.of(endpoint.host),
-                clock=self._kit.clock,
-                on_event=self._agent.receive,
-                timeout=self._kit.settings.handshake_seconds,
-                prove=self._presence_may_be_anothers(),
-                on_connected=on_connected,
-            )
-        except ConnectError as error:
-            self._kit.metrics.connection_attempt("kicked" if error.kicked else str(error.verdict))
+            connection = await self._open(grant, on_connected)
+        except PlatformError as error:
+            kicked = isinstance(error, ConnectError) and error.kicked
+            self._kit.metrics.connection_attempt("kicked" if kicked else str(error.verdict))
             raise
         self._kit.metrics.connection_attempt("online")
+        return connection
+
+    async def _open(self, grant: Grant, on_connected: Callable[[], None]) -> Connection:
+        endpoint = self._endpoint()
+        connection = await Connection.open(
+            self._kit.transport,
+            endpoint,
+            grant,
+            agent_id=self._agent.record.id,
+            gate=self._kit.gates.of(endpoint.host),
+            clock=self._kit.clock,
+            on_event=self._agent.receive,
+            timeout=self._kit.settings.handshake_seconds,
+            prove=self._presence_may_be_anothers(),
+            on_connected=on_connected,
+        )
         if connection.namespace != self._namespace:
             self._namespace = connection.namespace
             self._agent.log.debug("namespace", namespace=connection.namespace)
@@ -88,9 +95,25 @@ class Dialer:
         return self._agent.connection is not None or recent
 
     async def _rejoin(self, connection: Connection) -> None:
-        """Join known conversations where the platform does not put us back by itself: v2 (PROTOCOL §3)."""
-        if connection.conversation_id is not None:
-            return
-        known = list(reversed(self._agent.inbox.conversations))[:REJOIN_LIMIT]
-        for conversation_id in await rejoin(connection, known, self._kit.settings.ack_seconds):
-            self._agent.inbox.conversations.pop(conversation_id, None)
+        """Join the known conversations that the platform has not put us back into by itself (PROTOCOL §3).
+
+        v1 does so with one, which our own presence names; v2 with none.
+
+        Raises:
+            ConnectionLostError: the connection was lost meanwhile.
+        """
+        inbox = self._agent.inbox
+        known = [c for c in reversed(inbox.conversations) if c != connection.conversation_id]
+        if len(known) > REJOIN_LIMIT and not self._warned:
+            self._agent.log.warning("too_many_conversations", known=len(known), joined=REJOIN_LIMIT)
+        self._warned = len(known) > REJOIN_LIMIT
+        joins = Joins(
+            connection,
+            known[:REJOIN_LIMIT],
+            clock=self._kit.clock,
+            ack_seconds=self._kit.settings.ack_seconds,
+            is_known=inbox.conversations.__contains__,
+            forget=inbox.left,
+            log=self._agent.log,
+        )
+        await joins.run()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -16,8 +16,10 @@ from supervisor.backoff import Backoff
 from supervisor.clock import Clock
 from supervisor.context import AgentView, MessageContext
 from supervisor.errors import InvalidReplyError
+from supervisor.failures import describe, describe_fully
 from supervisor.handler import Part, Permanent, Reply
 from supervisor.handlers import MountedHandler
+from supervisor.logs import REDACTED
 from supervisor.metrics import Metrics
 from supervisor.outbox import Outbox
 from supervisor.parts import to_outbound
@@ -25,13 +27,13 @@ from supervisor.records import JournaledMessage, NewReply
 from supervisor.records import Reply as SentReply
 from supervisor.registry import Journal
 from supervisor.states import MessageState
+from supervisor.threads import TimeLimit, tell
 
 #: Room for the frame around a message: packet type, namespace, ack id, event name.
 FRAME_ROOM_BYTES = 1024
 DEFAULT_MAX_PAYLOAD = 1_000_000
 #: How long a cancelled handler may take to end before its lane goes on without it (RELIABILITY R12).
 CANCEL_GRACE_SECONDS = 5.0
-MAX_TRACEBACK_CHARS = 8000
 
 _T = TypeVar("_T")
 
@@ -68,6 +70,7 @@ class ExecutionView(AgentView, Protocol):
     def shows_typing(self) -> bool: ...
     @property
     def marks_read(self) -> bool: ...
+    def redact(self, text: str) -> str: ...
     def handler_failed(self, reason: str) -> None: ...
     def handler_succeeded(self) -> None: ...
 
@@ -130,52 +133,62 @@ class Executor:
             self._metrics.handled(handler.reference, outcome, self._clock.monotonic() - started)
 
     async def _within_time(self, run: Run, handler: MountedHandler) -> None:
-        limit = self._agent.limits.timeout_seconds
-        task = asyncio.create_task(run.consume(handler, limit), name=f"handler {run.row.agent_id}")
+        limit = run.time_limit
+        task = asyncio.create_task(run.consume(handler), name=f"handler {run.row.agent_id}")
         try:
-            done, _ = await asyncio.wait([task], timeout=limit)
-            if not done:
-                await self._stop(task, run)
-                raise HandlerTimeoutError(f"the handler took longer than {limit:g} s")
+            await asyncio.wait([task, limit.reached], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                await self._stop(task, run, handler)
+                raise HandlerTimeoutError(f"the handler took longer than {limit.seconds:g} s")
         except asyncio.CancelledError:
-            await self._stop(task, run)
+            await self._stop(task, run, handler)
             raise
+        finally:
+            limit.close()
         if task.cancelled():
             # Not we: something it awaited was cancelled. As an error it is tried again like any other.
             raise HandlerCancelledError("the handler was cancelled from within")
         task.result()
         await _to_the_end(run.finish())
 
-    async def _stop(self, task: asyncio.Task[None], run: Run) -> None:
-        """Cancel a handler; one that swallows it is left behind and what it still makes is discarded."""
-        run.over = True
+    async def _stop(self, task: asyncio.Task[None], run: Run, handler: MountedHandler) -> None:
+        """Cancel a handler; one that goes on all the same is left behind and what it still makes is discarded."""
+        run.give_up()
         task.cancel()
         await asyncio.wait({task}, timeout=CANCEL_GRACE_SECONDS)
-        if task.done():
+        thread = run.time_limit.thread
+        if not task.done():
+            task.add_done_callback(self._note_return)
+        elif thread is not None and not thread.done():
+            # It cannot even be told, so there is nothing to wait for.
+            loop = asyncio.get_running_loop()
+            thread.add_done_callback(lambda _: tell(loop, self._note_return))
+        else:
             return
         self.abandoned += 1
-        self._agent.log.error("handler_abandoned", handler=self._agent.handler.reference, message_id=run.row.key)
-        task.add_done_callback(self._note_return)
+        self._agent.log.error(
+            "handler_abandoned", handler=handler.reference, message_id=run.row.key, abandoned=self.abandoned
+        )
 
-    def _note_return(self, task: asyncio.Task[None]) -> None:
+    def _note_return(self, task: asyncio.Task[None] | None = None) -> None:
         self.abandoned -= 1
-        if not task.cancelled():
+        if task is not None and not task.cancelled():
             task.exception()
 
     async def _failed(self, row: JournaledMessage, run: Run, error: Exception) -> tuple[str, float | None]:
         """Retry or bury a message whose handler failed; the metric's outcome and the time of the next attempt."""
-        reason = _describe(error)
+        reason, report = describe(error, run.redact), describe_fully(error, run.redact)
         self._agent.handler_failed(reason)
         final = isinstance(error, (HandlerTimeoutError, Permanent, InvalidReplyError)) or run.visible
         if not final and row.attempts < self._agent.limits.max_attempts:
             again_at = self._clock.now() + self._delay(row.attempts)
             self._agent.log.warning("handler_failed", reason=reason, attempt=row.attempts, message_id=row.key)
-            if await self._journal.retry(row, _traceback(error), again_at):
+            if await self._journal.retry(row, report, again_at):
                 row.not_before = again_at
                 return "retried", again_at
             return "lost", None
         timed_out = isinstance(error, HandlerTimeoutError)
-        await self._bury(row, _traceback(error), apology=APOLOGY_TIMEOUT if timed_out else APOLOGY)
+        await self._bury(row, report, apology=APOLOGY_TIMEOUT if timed_out else APOLOGY)
         return "timeout" if timed_out else "dead", None
 
     async def _bury(self, row: JournaledMessage, error: str, *, apology: str = APOLOGY) -> None:
@@ -189,6 +202,48 @@ class Executor:
         replies = await self._journal.settle(row, MessageState.DEAD, error=error, replies=[NewReply(part, message)])
         for reply in replies or ():
             self._agent.outbox.push(reply)
+
+
+class _RunContext(MessageContext):
+    """A message's context that knows how long the handler has still, and whether the person sees "typing …"."""
+
+    def __init__(
+        self,
+        agent: AgentView,
+        row: JournaledMessage,
+        clock: Clock,
+        time_limit: TimeLimit,
+        send: Callable[[Part], Awaitable[None]],
+    ) -> None:
+        super().__init__(agent, row, 0.0, send)
+        self._clock = clock
+        self._time_limit = time_limit
+        self._ending = False
+        # Both in the order of the calls, which come from threads too: written by callbacks of the loop only.
+        self._shown = False
+        self._ended = False
+
+    @property
+    def deadline(self) -> float:
+        return self._clock.now() + self._time_limit.left
+
+    def typing(self, on: bool = True) -> None:
+        self._loop.call_soon_threadsafe(self._show_typing, on)
+
+    def _show_typing(self, on: bool) -> None:
+        if (on and not self._ended) or (not on and self._shown):
+            self._shown = on
+            super().typing(on)
+
+    def end(self) -> None:
+        """The handler is over: whatever shows "typing …" is taken back, and nothing shows it again."""
+        if not self._ending:
+            self._ending = True
+            self._loop.call_soon_threadsafe(self._end_typing)
+
+    def _end_typing(self) -> None:
+        self._ended = True
+        self._show_typing(False)
 
 
 class Run:
@@ -208,33 +263,40 @@ class Run:
         self._held: NewReply | None = None
         self._made: frozenset[int] = frozenset()
         self._started = clock.monotonic()
-        self._context: MessageContext | None = None
+        self._token = agent.grant.token if agent.grant else ""
+        self.time_limit = TimeLimit(agent.limits.timeout_seconds)
+        self._context = _RunContext(agent, row, clock, self.time_limit, self._send_now)
 
-    async def consume(self, handler: MountedHandler, limit: float) -> None:
+    def redact(self, text: str) -> str:
+        """``text`` without secrets, the token included that the agent had when the handler began."""
+        if self._token:
+            for form in (self._token, quote(self._token, safe="")):
+                text = text.replace(form, REDACTED)
+        return self._agent.redact(text)
+
+    def give_up(self) -> None:
+        """Nobody waits for the handler any more: what it still makes is discarded, what it shows is not true."""
+        self.over = True
+        self._context.end()
+
+    async def consume(self, handler: MountedHandler) -> None:
         """Run the handler to its end. A single answer is held back for :meth:`finish`, parts are sent as they come."""
         if not self.row.fresh:
             # A reply that an earlier attempt put into the outbox is sent from there, not made again (DESIGN §4).
             self._made = frozenset(reply.part for reply in await self._journal.replies(self.row.id))
-        context = MessageContext(self._agent, self.row, self._clock.now() + limit, self._send_now)
-        self._context = context
         self.row.fresh = False
         with handler.working():
-            self._signs(context, on=True)
+            if self._agent.marks_read:
+                self._context.mark_read()
+            if self._agent.shows_typing:
+                self._context.typing()
             try:
-                parts: AsyncGenerator[Part, None] = handler.parts(self.row.message, context)
+                parts: AsyncGenerator[Part, None] = handler.parts(self.row.message, self._context, self.time_limit)
                 async with aclosing(parts):
                     async for part in parts:
                         await self._take(part, streams=handler.streams)
             finally:
-                if not self.over:
-                    self._signs(context, on=False)
-
-    def _signs(self, context: MessageContext, *, on: bool) -> None:
-        """Show that the agent reads and writes, where its settings want that."""
-        if on and self._agent.marks_read:
-            context.mark_read()
-        if self._agent.shows_typing:
-            context.typing(on)
+                self._context.end()
 
     async def _take(self, part: Part, *, streams: bool) -> None:
         if streams:
@@ -254,7 +316,7 @@ class Run:
         """
         latency_ms = (self._clock.monotonic() - self._started) * 1000
         carries_usage = isinstance(part, str) or (isinstance(part, Reply) and part.usage is None)
-        usage = self._context.take_usage() if self._context and carries_usage else None
+        usage = self._context.take_usage() if carries_usage else None
         message = to_outbound(
             part,
             conversation_id=self.row.conversation_id,
@@ -323,16 +385,3 @@ async def _to_the_end(work: Coroutine[Any, Any, _T]) -> _T:
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
-
-
-def _describe(error: BaseException) -> str:
-    """One line for people; an exception whose own text cannot be had is named all the same."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  the author's __str__ may raise anything
-        text = "(its text cannot be had)"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _traceback(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))[-MAX_TRACEBACK_CHARS:]

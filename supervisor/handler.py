@@ -5,10 +5,13 @@ A handler answers the messages of one agent. The shortest is a function in a fil
     async def on_message(message, ctx):
         return f"Echo: {message.content}"
 
-A plain ``def`` runs in a thread. A class keeps state for its agent; it may subclass :class:`Handler` and take part in
-the agent's life through the hooks. Return text or a :class:`Reply`, or ``yield`` several parts, which are sent as they
-come; return ``None`` to say nothing. An exception makes the supervisor try again (transient trouble) and at last write
-a dead letter and tell the person politely; raise :class:`Permanent` where trying again is pointless.
+A plain ``def`` runs in a thread, of which each agent has a share; its time-out counts from the moment it has one.
+Nothing can stop it from outside: bound all that it waits for, as with the ``timeout`` of an HTTP call.
+
+A class keeps state for its agent; it may subclass :class:`Handler` and take part in the agent's life through the
+hooks. Return text or a :class:`Reply`, or ``yield`` several parts, which are sent as they come; return ``None`` to say
+nothing. An exception makes the supervisor try again (transient trouble) and at last write a dead letter and tell the
+person politely; raise :class:`Permanent` where trying again is pointless.
 """
 
 from __future__ import annotations
@@ -238,7 +241,9 @@ class Context(AgentContext, Protocol):
 class Handler:
     """A base for handlers that keep state; subclassing it is optional. One instance serves one agent.
 
-    Every hook may be a plain method or a coroutine. ``on_message`` may also be a generator of parts.
+    Every hook may be a plain method, which runs in a thread, or a coroutine. ``on_message`` may also be a generator of
+    parts. ``__init__`` runs in a thread too: what needs the event loop, such as an HTTP session, is made in
+    :meth:`on_start`.
     """
 
     def on_message(self, message: Message, ctx: Context) -> Result:
@@ -259,3 +264,6 @@ class Handler:
 
     def on_typing(self, typing: Mapping[str, Any], ctx: AgentContext) -> Awaitable[None] | None:
         """Called when somebody types: ``conversation_id``, ``is_typing``, ``user_id`` …"""
+
+    def on_read(self, receipt: Mapping[str, Any], ctx: AgentContext) -> Awaitable[None] | None:
+        """Called when somebody read a message: ``message_id``, ``conversation_id``, ``user_id``."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import difflib
 import functools
 import importlib
@@ -16,16 +15,16 @@ import importlib.machinery
 import importlib.util
 import inspect
 import sys
+import threading
 import types
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from supervisor.errors import ConfigurationError, HandlerError
 from supervisor.handler import Context, Handler, Message, Part
-from supervisor.threads import DaemonThreads
+from supervisor.threads import DaemonThreads, ThreadShare, TimeLimit
 
 PACKAGE = "supervisor_agents"
 _STOP = object()
@@ -54,14 +53,26 @@ class HandlerLoader:
     Args:
         agents_dir: the folder that holds one module or package per handler.
         packages: top-level packages whose handlers a row may name (HANDLER_PACKAGES).
-        threads: how many handlers that are plain functions run at once.
+        threads: how many handlers that are plain functions run at once, two at least.
+        threads_per_agent: how many of one agent do; half of ``threads`` unless given, and never all of them.
     """
 
-    def __init__(self, agents_dir: Path, *, packages: Sequence[str] = (), threads: int = 32) -> None:
+    def __init__(
+        self,
+        agents_dir: Path,
+        *,
+        packages: Sequence[str] = (),
+        threads: int = 32,
+        threads_per_agent: int | None = None,
+    ) -> None:
         self.agents_dir = agents_dir
         self._packages = frozenset(packages)
+        threads = max(2, threads)
+        self._share = min(max(1, threads_per_agent or threads // 2), threads - 1)
         # A pool of its own: handlers that block as many threads as there are must not stall DNS (RELIABILITY R13).
         self._threads = DaemonThreads(threads, "handler")
+        # What is imported and what is forgotten concerns all: no two threads load at once.
+        self._loading = threading.Lock()
         self._mount()
 
     def _mount(self) -> None:
@@ -92,7 +103,7 @@ class HandlerLoader:
         return sorted(name for name in found if name.isidentifier() and not name.startswith("_"))
 
     def load(self, reference: str, *, fresh: bool = False) -> MountedHandler:
-        """Load a handler.
+        """Load a handler. Runs the author's code, which may take its time: call it in a thread.
 
         Args:
             reference: ``echo``, ``echo:Handler``, or ``package.module:attribute`` for an installed package.
@@ -105,11 +116,12 @@ class HandlerLoader:
         module_name, _, attribute = reference.partition(":")
         if not module_name or not all(part.isidentifier() for part in module_name.split(".")):
             raise HandlerError(f"{reference!r} is no handler; write echo, echo:Handler or package.module:attribute")
-        if "." in module_name:
-            target = self._import_installed(module_name, attribute)
-        else:
-            target = self._import_mounted(module_name, fresh=fresh)
-        return self._mounted(reference, _pick(target, attribute, reference))
+        with self._loading:
+            if "." in module_name:
+                target = self._import_installed(module_name, attribute)
+            else:
+                target = self._import_mounted(module_name, fresh=fresh)
+            return self._mounted(reference, _pick(target, attribute, reference))
 
     def _import_mounted(self, name: str, *, fresh: bool) -> types.ModuleType:
         if name not in self.names():
@@ -166,7 +178,7 @@ class HandlerLoader:
         on_message = getattr(target, "on_message", target)
         if not callable(on_message):
             raise HandlerError(f"Handler {reference!r} has no on_message")
-        return MountedHandler(reference, target, on_message, self._threads)
+        return MountedHandler(reference, target, on_message, ThreadShare(self._threads, self._share))
 
     def close(self) -> None:
         """Let go of the threads; one that is still in a handler ends with it or with the process."""
@@ -224,7 +236,7 @@ class MountedHandler:
     ``idle`` is set while it works on no message: a handler that was replaced is stopped only then.
     """
 
-    def __init__(self, reference: str, target: Any, on_message: Callable[..., Any], threads: Executor) -> None:
+    def __init__(self, reference: str, target: Any, on_message: Callable[..., Any], threads: ThreadShare) -> None:
         self.reference = reference
         self._target = target
         self._on_message = on_message
@@ -252,24 +264,26 @@ class MountedHandler:
         innermost = _innermost(self._on_message)
         return inspect.isasyncgenfunction(innermost) or inspect.isgeneratorfunction(innermost)
 
-    async def parts(self, message: Message, ctx: Context) -> AsyncGenerator[Part, None]:
-        """What the handler answers to ``message``, part by part.
+    async def parts(
+        self, message: Message, ctx: Context, time_limit: TimeLimit | None = None
+    ) -> AsyncGenerator[Part, None]:
+        """What the handler answers to ``message``, part by part; ``time_limit`` is held while it waits for a thread.
 
         Raises:
             whatever the handler raises; ``sys.exit()`` is an error like others, it must not end the fleet.
         """
-        async with aclosing(self._parts(message, ctx)) as parts:
+        async with aclosing(self._parts(message, ctx, time_limit)) as parts:
             try:
                 async for part in parts:
                     yield part
             except SystemExit as error:
                 raise RuntimeError(f"the handler raised SystemExit: {error}") from error
 
-    async def _parts(self, message: Message, ctx: Context) -> AsyncGenerator[Part, None]:
+    async def _parts(self, message: Message, ctx: Context, time_limit: TimeLimit | None) -> AsyncGenerator[Part, None]:
         if self._in_loop:
             result = self._on_message(message, ctx)
         else:
-            result = await self._in_thread(self._on_message, message, ctx)
+            result = await self._in_thread(time_limit, self._on_message, message, ctx)
         if inspect.isawaitable(result):
             result = await result
         if inspect.isasyncgen(result):
@@ -280,23 +294,22 @@ class MountedHandler:
             async for part in result:
                 yield part
         elif isinstance(result, Iterator):
-            async with aclosing(self._iterate(cast("Iterator[Part]", result))) as parts:
+            async with aclosing(self._iterate(time_limit, cast("Iterator[Part]", result))) as parts:
                 async for part in parts:
                     yield part
         elif result is not None:
             yield cast("Part", result)
 
-    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, _contained, function, *args)
+    async def _in_thread(self, time_limit: TimeLimit | None, function: Callable[..., Any], *args: Any) -> Any:
+        return await self._threads.run(time_limit, _contained, function, *args)
 
-    async def _iterate(self, iterator: Iterator[Part]) -> AsyncGenerator[Part, None]:
+    async def _iterate(self, time_limit: TimeLimit | None, iterator: Iterator[Part]) -> AsyncGenerator[Part, None]:
         # StopIteration cannot cross a future, so a sentinel marks the end.
-        while (part := await self._in_thread(next, iterator, _STOP)) is not _STOP:
+        while (part := await self._in_thread(time_limit, next, iterator, _STOP)) is not _STOP:
             yield part
 
     async def hook(self, name: str, *args: Any) -> None:
-        """Call a hook if the handler has it: ``on_start``, ``on_stop``, ``on_reload``, ``on_presence``, ``on_typing``.
+        """Call a hook of :class:`supervisor.handler.Handler` if the handler has it: ``on_start``, ``on_stop`` …
 
         Raises:
             whatever the hook raises; the caller knows what that means for the agent.
@@ -305,7 +318,7 @@ class MountedHandler:
         if function is None:
             return
         try:
-            result = function(*args) if _runs_in_loop(function) else await self._in_thread(function, *args)
+            result = function(*args) if _runs_in_loop(function) else await self._in_thread(None, function, *args)
             if inspect.isawaitable(result):
                 await result
         except SystemExit as error:

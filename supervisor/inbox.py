@@ -6,10 +6,12 @@ import asyncio
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 from supervisor.clock import Clock
 from supervisor.dispatcher import Lanes
+from supervisor.errors import RegistryError
 from supervisor.logs import get_logger
 from supervisor.metrics import Metrics
 from supervisor.protocol import ROLES, TYPES, InboundMessage, InvalidEventError, is_object_id, parse_message
@@ -20,6 +22,8 @@ from supervisor.status import InboxCounts
 RECENT_KEYS = 512
 #: One notice in this many seconds and conversation that the inbox is full.
 NOTICE_SECONDS = 60.0
+#: How long closing waits for the journal to take what has arrived.
+CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ class Inbox:
             return "role" if message.role in ROLES else "unknown_role"
         if message.type not in TYPES:
             # Not a reason to leave a person without an answer, but worth counting.
-            self._metrics.dropped("unknown_type", 0)
+            self._metrics.unknown("message_type")
         return None if message.content.strip() or message.attachments else "empty"
 
     def _remember(self, key: str) -> None:
@@ -183,9 +187,9 @@ class Inbox:
                 self._metrics.dropped("duplicate")
         finally:
             self._journaling -= 1
-        if row is None:
-            if claimed:
+            if row is None and claimed:
                 self._lanes.cancel_reserved(message.conversation_id)
+        if row is None:
             return
         row.fresh = True
         self.unsettled += 1
@@ -195,13 +199,48 @@ class Inbox:
         else:
             self._lanes.put(row)
 
+    # ── conversations ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def joined(self, conversation_id: str) -> None:
+        """The agent joined a conversation: after a reconnect it is to be in it again."""
+        now = self._clock.now()
+        self._note_conversation(conversation_id, now)
+        try:
+            await self._journal.note_conversation(self._agent_id, conversation_id, at=now)
+        except RegistryError as error:
+            self._log.warning("conversation_not_noted", conversation=conversation_id, reason=str(error))
+
+    async def left(self, conversation_id: str) -> None:
+        """The agent left a conversation, or is not let in: it is not joined again until somebody writes in it."""
+        self.conversations.pop(conversation_id, None)
+        try:
+            await self._journal.forget_conversation(self._agent_id, conversation_id)
+        except RegistryError as error:
+            self._log.warning("conversation_not_forgotten", conversation=conversation_id, reason=str(error))
+
     def _note_conversation(self, conversation_id: str, at: float) -> None:
         self.conversations[conversation_id] = at
         self.conversations.move_to_end(conversation_id)
         if len(self.conversations) > RECENT_KEYS:
             self.conversations.popitem(last=False)
 
-    async def close(self) -> None:
-        """Wait until what has arrived is journaled."""
-        while self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
+    # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def close(self, timeout: float = CLOSE_SECONDS) -> None:
+        """Wait until what has arrived is journaled, for ``timeout`` seconds at most; what is not then is counted.
+
+        The journal goes on trying with what it has been given while it is open.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._task is not None:
+                    await asyncio.wait([self._task])
+        if self._task is None:
+            return
+        left = self._journaling + len(self._arrived)
+        self._arrived.clear()
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
+        self._metrics.dropped("not_journaled", left)
+        self._log.error("messages_not_journaled", count=left, reason=self._journal.problem or "the disk is too slow")

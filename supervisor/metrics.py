@@ -191,7 +191,11 @@ def _by_agent(name: str, help_text: str, values: Mapping[str, float]) -> Metric:
 
 
 def _inbox_messages(counts: Mapping[str, InboxCounts]) -> Metric:
-    family = GaugeMetricFamily("supervisor_inbox_messages", "Messages in the journal, by state.", labels=["state"])
+    family = GaugeMetricFamily(
+        "supervisor_inbox_messages",
+        "Messages in the journal, by state; those to be tried again count as available.",
+        labels=["state"],
+    )
     family.add_metric(["available"], sum(count.available for count in counts.values()))
     family.add_metric(["running"], sum(count.running for count in counts.values()))
     family.add_metric(["dead"], sum(count.dead for count in counts.values()))
@@ -265,6 +269,9 @@ class Metrics:
         )
         self._dropped = self._words(
             "supervisor_messages_dropped_total", "Messages not accepted into the journal, by reason.", "reason"
+        )
+        self._unknown = self._words(
+            "supervisor_unknown_total", "What the platform sent and this version does not know, by kind.", "kind"
         )
         self._queue = self._timed("queue", "Wait from received to the handler's start, seconds.")
         self._latency = self._timed("latency", "Time from received to the reply's acknowledgement, seconds.")
@@ -352,6 +359,10 @@ class Metrics:
     def dropped(self, reason: str, count: int = 1) -> None:
         """Messages were not accepted."""
         self._dropped.child(reason).inc(count)
+
+    def unknown(self, kind: str) -> None:
+        """The platform sent something that this version does not know; it did no harm (PROTOCOL §4)."""
+        self._unknown.child(kind).inc()
 
     def queued(self, handler: str, seconds: float) -> None:
         """A message waited that long for its handler."""

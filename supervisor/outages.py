@@ -1,78 +1,177 @@
 """Says once that something is down and once that it is back, however many agents notice (DESIGN §3).
 
 While few agents of a host are down each is its own outage; from :data:`HOST_AGENTS` on it is the host's, told in one
-line for all of them.
+line for all of them. An agent's own line is held for a moment, because the others may be about to follow.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
 from dataclasses import dataclass, field
+from enum import Enum
 
 from supervisor.clock import Clock
 from supervisor.logs import OutageLog, get_logger
 
 #: So many agents of one host down at once make it the host's outage.
 HOST_AGENTS = 5
+#: How long an agent's own line is held.
+HOLD_SECONDS = 1.0
+#: How long after its host an agent may be back before it counts as an outage of its own: the longest backoff.
+STRAGGLER_SECONDS = 60.0
+
+
+class _Line(Enum):
+    """What has become of the line that says that an agent is offline."""
+
+    HELD = "held"
+    TOLD = "told"
+    SPARED = "spared"  # its host's line speaks for it
+
+
+@dataclass(slots=True)
+class _Down:
+    """An agent that is down."""
+
+    host: str
+    reason: str
+    since: float
+    due: float
+    line: _Line = _Line.HELD
+    failures: int = 0
 
 
 @dataclass(slots=True)
 class _Host:
-    down: dict[str, str] = field(default_factory=dict)  # agent id → reason
+    """A host of which some agents are down."""
+
+    agents: dict[str, _Down] = field(default_factory=dict)
     announced: bool = False
+    reason: str = ""
 
 
 class Outages:
-    """Which agents and hosts are down."""
+    """Which agents and hosts are down.
+
+    A host's outage begins when :data:`HOST_AGENTS` of its agents are down. It ends when an agent is online there and
+    fewer than that are down; those that stay away after it are told singly.
+    """
 
     def __init__(self, clock: Clock) -> None:
-        log = get_logger("supervisor.fleet")
-        self._agents = OutageLog(log, clock, began="agent_offline", ended="agent_back")
-        self._host_log = OutageLog(log, clock, subject="host", began="host_down", ended="host_back")
+        self._clock = clock
+        self._log = get_logger("supervisor.fleet")
+        self._host_log = OutageLog(self._log, clock, subject="host", began="host_down", ended="host_back")
         self._hosts: dict[str, _Host] = {}
-        self._down_at: dict[str, str] = {}  # agent id → the host under which it is down
+        self._agents: dict[str, _Down] = {}
+        self._telling: asyncio.Task[None] | None = None
+
+    # ── what happens ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def failed(self, agent_id: str, host: str, reason: str) -> None:
-        """An agent lost its connection, or did not get one."""
-        if self._down_at.get(agent_id, host) != host:
+        """An agent lost its connection to ``host``, or did not get one."""
+        down = self._agents.get(agent_id)
+        if down is not None and down.host != host:
             # Its row names another host by now.
-            self.forget(agent_id, host)
-        self._down_at[agent_id] = host
+            self.forget(agent_id)
+            down = None
         entry = self._hosts.setdefault(host, _Host())
-        entry.down[agent_id] = reason
-        if entry.announced or len(entry.down) >= HOST_AGENTS:
+        if down is None:
+            now = self._clock.monotonic()
+            down = self._agents[agent_id] = entry.agents[agent_id] = _Down(host, reason, now, now + HOLD_SECONDS)
+        down.failures += 1
+        down.reason = entry.reason = reason
+        if entry.announced:
+            self._host_log.failed(host, reason)
+            self._spare(down, math.inf)
+        elif len(entry.agents) >= HOST_AGENTS:
             entry.announced = True
             self._host_log.failed(host, reason)
+            for one in entry.agents.values():
+                self._spare(one, math.inf)
         else:
-            self._agents.failed(agent_id, reason)
+            self._tell_soon()
 
-    def recovered(self, agent_id: str, host: str) -> None:  # noqa: ARG002  it may have gone down under another one
-        """An agent is online."""
-        self._agents.recovered(agent_id)
-        if (left := self._leave(agent_id)) is not None:
-            self._host_log.recovered(left)
+    def recovered(self, agent_id: str, host: str) -> None:
+        """An agent is online at ``host``."""
+        down = self._agents.get(agent_id)
+        if down is not None:
+            self._leave(agent_id, down, proof=down.host == host)
+            if down.line is not _Line.SPARED:
+                seconds = round(self._clock.monotonic() - down.since, 3)
+                # Back before its line was told: this one then says both.
+                reason = {"reason": down.reason} if down.line is _Line.HELD else {}
+                self._log.info("agent_back", agent=agent_id, seconds=seconds, failures=down.failures, **reason)
+        self._end_if_over(host, proof=True)
 
-    def forget(self, agent_id: str, host: str) -> None:  # noqa: ARG002  it may have gone down under another one
+    def forget(self, agent_id: str, host: str | None = None) -> None:  # noqa: ARG002  wherever it went down
         """An agent is paused or removed: it is no longer missed."""
-        self._agents.forget(agent_id)
-        if (left := self._leave(agent_id)) is not None:
-            self._host_log.forget(left)
+        down = self._agents.get(agent_id)
+        if down is not None:
+            self._leave(agent_id, down, proof=False)
 
-    def _leave(self, agent_id: str) -> str | None:
-        """Count an agent as down no longer; the host, if no other agent of it is."""
-        host = self._down_at.pop(agent_id, None)
-        if host is None:
-            return None
-        entry = self._hosts[host]
-        del entry.down[agent_id]
-        if entry.down:
-            return None
-        del self._hosts[host]
-        return host
+    async def close(self) -> None:
+        """Tell nothing more."""
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)
+            self._telling = None
 
     def notices(self) -> tuple[str, ...]:
         """One line for each host that is down."""
         return tuple(
-            f"{host} is down for {len(entry.down)} agents: {next(reversed(entry.down.values()))}"
+            f"{host} is down for {len(entry.agents)} agents: {entry.reason}"
             for host, entry in self._hosts.items()
             if entry.announced
         )
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _leave(self, agent_id: str, down: _Down, *, proof: bool) -> None:
+        """Count an agent as down no longer."""
+        del self._agents[agent_id]
+        del self._hosts[down.host].agents[agent_id]
+        self._end_if_over(down.host, proof=proof)
+
+    def _end_if_over(self, host: str, *, proof: bool) -> None:
+        """End a host's outage where it is over.
+
+        Args:
+            proof: an agent is online there; without that the host is only no longer said to be down.
+        """
+        entry = self._hosts.get(host)
+        if entry is None:
+            return
+        if entry.announced and len(entry.agents) < HOST_AGENTS:
+            entry.announced = False
+            if proof:
+                self._host_log.recovered(host)
+            else:
+                self._host_log.forget(host)
+            due = self._clock.monotonic() + (STRAGGLER_SECONDS if proof else HOLD_SECONDS)
+            for one in entry.agents.values():
+                self._spare(one, due)
+            self._tell_soon()
+        if not entry.agents:
+            del self._hosts[host]
+
+    @staticmethod
+    def _spare(down: _Down, due: float) -> None:
+        """Say nothing of an agent until ``due``; what has been said stays said, and will be called back."""
+        if down.line is not _Line.TOLD:
+            down.line, down.due = _Line.SPARED, due
+
+    def _tell_soon(self) -> None:
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell(), name="outages")
+
+    async def _tell(self) -> None:
+        """Tell of each agent whose line is due, while there are any to come."""
+        while waiting := [d.due for d in self._agents.values() if d.line is not _Line.TOLD and d.due < math.inf]:
+            # No longer than that, since one that comes meanwhile may be due before the others.
+            await self._clock.sleep(min(HOLD_SECONDS, min(waiting) - self._clock.monotonic()))
+            now = self._clock.monotonic()
+            for agent_id, down in self._agents.items():
+                if down.line is not _Line.TOLD and down.due <= now:
+                    down.line = _Line.TOLD
+                    self._log.warning("agent_offline", agent=agent_id, reason=down.reason)

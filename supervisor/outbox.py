@@ -28,10 +28,24 @@ OnAcked = Callable[[Reply], None]
 
 
 @dataclass(slots=True)
+class _Entry:
+    """A reply on its way.
+
+    Attributes:
+        owed: what became of it and is not in the journal yet: its state, why, and when to try again. A reply whose
+            fate is known is never sent again because the journal could not take it.
+    """
+
+    reply: Reply
+    on_acked: OnAcked | None = None
+    owed: tuple[ReplyState, str | None, float] | None = None
+
+
+@dataclass(slots=True)
 class _Queue:
     """The replies of one conversation that are not settled yet, and the task that sends them."""
 
-    replies: deque[tuple[Reply, OnAcked | None]] = field(default_factory=deque)
+    replies: deque[_Entry] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None
 
 
@@ -83,7 +97,7 @@ class Outbox:
     def push(self, reply: Reply, on_acked: OnAcked | None = None) -> None:
         """Take a committed reply."""
         queue = self._queues.setdefault(reply.conversation_id, _Queue())
-        queue.replies.append((reply, on_acked))
+        queue.replies.append(_Entry(reply, on_acked))
         if queue.task is None:
             queue.task = asyncio.create_task(
                 self._deliver_all(reply.conversation_id, queue), name=f"outbox {self._agent_id}"
@@ -117,9 +131,8 @@ class Outbox:
 
     async def _deliver_all(self, conversation_id: str, queue: _Queue) -> None:
         while queue.replies:
-            reply, on_acked = queue.replies[0]
             try:
-                await self._deliver(reply, on_acked)
+                await self._deliver(queue.replies[0])
             except Exception:  # noqa: BLE001  a defect of ours, or a journal that refuses: the reply must not be lost
                 self._log.exception("delivery_failed", conversation=conversation_id)
                 await self._clock.sleep(RETRY_SECONDS[0])
@@ -128,32 +141,46 @@ class Outbox:
         # No await since the last look at the queue: a push finds either this task alive or no queue.
         del self._queues[conversation_id]
 
-    async def _deliver(self, reply: Reply, on_acked: OnAcked | None) -> None:
+    async def _deliver(self, entry: _Entry) -> None:
+        """Send a reply until its fate is known and journaled."""
+        reply = entry.reply
         body = msgspec.json.encode(reply.message)
         losses = 0
         self._on_sending(reply.message.id or "")
-        while True:
+        while not await self._pay(entry):
             await self._due(reply)
             connection = await self._wait_for_connection()
             if self._at_most_once():
+                if reply.state is ReplyState.SENT:
+                    entry.owed = (ReplyState.UNKNOWN, "an earlier attempt broke off", 0.0)
+                    continue
                 await self._journal.mark_sent(reply)
             started = self._clock.monotonic()
             try:
                 known_as = await connection.send(reply.message.id or "", reply.conversation_id, body, self._ack_seconds)
             except SendRefusedError as error:
-                if await self._refused(reply, error):
-                    return
+                self._refused(entry, error)
             except (ConnectionLostError, AckTimeoutError) as error:
                 losses += isinstance(error, ConnectionLostError)
-                if await self._ambiguous(reply, error, losses):
-                    return
+                self._ambiguous(entry, error, losses)
             else:
                 self._metrics.sent("acked", self._clock.monotonic() - started)
                 self._on_sending(known_as or "")
-                if on_acked:
-                    on_acked(reply)
-                await self._journal.settle_reply(reply, ReplyState.ACKED)
-                return
+                entry.owed = (ReplyState.ACKED, None, 0.0)
+                if entry.on_acked:
+                    entry.on_acked(reply)
+
+    async def _pay(self, entry: _Entry) -> bool:
+        """Write what the journal is owed; whether that was the end of the reply."""
+        if entry.owed is None:
+            return False
+        state, reason, not_before = entry.owed
+        if state is ReplyState.PENDING:
+            await self._journal.defer_reply(entry.reply, reason or "", not_before)
+        else:
+            await self._journal.settle_reply(entry.reply, state, reason)
+        entry.owed = None
+        return state is not ReplyState.PENDING
 
     async def _due(self, reply: Reply) -> None:
         wait = reply.not_before - self._clock.now()
@@ -167,33 +194,31 @@ class Outbox:
             await self._online.wait()
         return self._connection
 
-    async def _refused(self, reply: Reply, error: SendRefusedError) -> bool:
-        """Settle a refused reply if that is final; whether it was."""
+    def _refused(self, entry: _Entry, error: SendRefusedError) -> None:
+        """Give a refused reply up, or try again later where that may help."""
         self._metrics.sent("refused")
-        if error.verdict is Verdict.RETRY and reply.attempts < len(RETRY_SECONDS):
-            await self._defer(reply, error.reason)
-            return False
-        self._log.error("reply_refused", conversation=reply.conversation_id, reason=error.reason)
-        await self._journal.settle_reply(reply, ReplyState.DEAD, error.reason)
-        return True
+        if error.verdict is Verdict.RETRY and entry.reply.attempts < len(RETRY_SECONDS):
+            self._defer(entry, error.reason)
+        else:
+            self._log.error("reply_refused", conversation=entry.reply.conversation_id, reason=error.reason)
+            entry.owed = (ReplyState.DEAD, error.reason, 0.0)
 
-    async def _ambiguous(self, reply: Reply, error: ConnectionLostError | AckTimeoutError, losses: int) -> bool:
-        """Deal with a send that may or may not have arrived; whether that settled it."""
+    def _ambiguous(self, entry: _Entry, error: ConnectionLostError | AckTimeoutError, losses: int) -> None:
+        """Deal with a send that may or may not have arrived."""
+        lost = isinstance(error, ConnectionLostError)
         if self._at_most_once():
             self._metrics.sent("unknown")
-            await self._journal.settle_reply(reply, ReplyState.UNKNOWN, error.reason)
-            return True
-        if isinstance(error, ConnectionLostError) and losses < SUSPECT_LOSSES:
+            entry.owed = (ReplyState.UNKNOWN, error.reason, 0.0)
+            return
+        self._metrics.sent("lost" if lost else "timeout")
+        if lost and losses < SUSPECT_LOSSES:
             # Sent again, with the same _id, as soon as there is a connection: no fault of the reply's.
-            self._metrics.sent("lost")
-            return False
-        self._metrics.sent("lost" if isinstance(error, ConnectionLostError) else "timeout")
-        if reply.attempts >= len(RETRY_SECONDS):
-            await self._journal.settle_reply(reply, ReplyState.DEAD, error.reason)
-            return True
-        await self._defer(reply, error.reason)
-        return False
+            return
+        if entry.reply.attempts >= len(RETRY_SECONDS):
+            entry.owed = (ReplyState.DEAD, error.reason, 0.0)
+        else:
+            self._defer(entry, error.reason)
 
-    async def _defer(self, reply: Reply, reason: str) -> None:
-        not_before = self._clock.now() + RETRY_SECONDS[min(reply.attempts, len(RETRY_SECONDS) - 1)]
-        await self._journal.defer_reply(reply, reason, not_before)
+    def _defer(self, entry: _Entry, reason: str) -> None:
+        wait = RETRY_SECONDS[min(entry.reply.attempts, len(RETRY_SECONDS) - 1)]
+        entry.owed = (ReplyState.PENDING, reason, self._clock.now() + wait)

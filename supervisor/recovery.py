@@ -16,6 +16,8 @@ FAULT_RECHECK_SECONDS = 30.0
 #: A kick makes us refresh the token at most this often, doubling while kicks go on: an ill platform kicks good tokens.
 KICK_REFRESH_SECONDS = 10.0
 KICK_REFRESH_CAP_SECONDS = 600.0
+#: A token minted less than this long ago is no worse than a new one: its kick is the platform's trouble.
+YOUNG_TOKEN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Recovery:
         self._online_since = self._clock.monotonic()
         self._rejected = 0
         self._refresh_interval = KICK_REFRESH_SECONDS
+        # What a long illness put off does not hold after it: the next kick may well mean a revoked token.
+        self._refresh_at = min(self._refresh_at, self._online_since + KICK_REFRESH_SECONDS)
 
     def offline(self) -> None:
         """It no longer is; the backoff starts over only after a time online that deserves the name."""
@@ -73,10 +77,15 @@ class Recovery:
         self._backoff.reset()
         self._rejected = 0
 
-    def after(self, error: PlatformError) -> Step:
-        """What follows a failure."""
+    def after(self, error: PlatformError, token_age_seconds: float | None = None) -> Step:
+        """What follows a failure.
+
+        Args:
+            token_age_seconds: how long ago the token in use was minted; None where that is not known.
+        """
+        is_young = token_age_seconds is not None and token_age_seconds < YOUNG_TOKEN_SECONDS
         match error.verdict:
-            case Verdict.REAUTHENTICATE if self._may_refresh():
+            case Verdict.REAUTHENTICATE if not is_young and self._may_refresh():
                 return Step(None)
             case Verdict.REJECT:
                 return Step(AgentState.REJECTED, self._rejection_seconds())

@@ -18,7 +18,6 @@ from supervisor.errors import (
     RegistryError,
     Verdict,
 )
-from supervisor.logs import redact
 from supervisor.records import AgentRecord
 from supervisor.recovery import FAULT_RECHECK_SECONDS, Bounds, Recovery
 from supervisor.states import AGENT_TRANSITIONS, AgentState, check_transition
@@ -27,6 +26,8 @@ from supervisor.upkeep import Upkeep
 
 #: How long to wait before the journal is read again when it could not be.
 REGISTRY_RETRY_SECONDS = 5.0
+
+_REFUSED = frozenset({AgentState.REJECTED, AgentState.FAULTED})
 
 _T = TypeVar("_T")
 OnState = Callable[["Runner", AgentState, AgentState], None]
@@ -57,6 +58,8 @@ class Runner:
         self._stop_grace: float | None = None
         self._dialer = Dialer(self.agent, kit)
         self._restored = False
+        self._told = ""  # the refusal or fault that was logged last and has not ended
+        self._seen_online = False
         self._opened: Connection | None = None
         settings = kit.settings
         bounds = Bounds(
@@ -323,16 +326,36 @@ class Runner:
     def _become(self, state: AgentState, reason: str = "") -> None:
         """The one setter of the state: checks, logs, tells."""
         old = self.state
-        # A reason may quote a handler's own words, and those a token.
-        reason = redact(reason)
+        # A reason may quote a handler's own words, and those a token or the secret.
+        reason = self.agent.redact(reason)
         if old is state:
             self.reason = reason
+            if state in _REFUSED:
+                self._log_refusal()
             return
         check_transition(AGENT_TRANSITIONS, old, state)
         self.state, self.reason, self.since = state, reason, self._clock.now()
-        level = "warning" if state in (AgentState.REJECTED, AgentState.FAULTED) else "debug"
-        getattr(self.agent.log, level)("state", state=str(state), was=str(old), reason=reason or None)
+        self._log_state(old)
         self._on_state(self, old, state)
+
+    def _log_state(self, old: AgentState) -> None:
+        """A line for a refusal or fault and one for its end; outages are told by :mod:`supervisor.outages`."""
+        if self.state in _REFUSED:
+            self._log_refusal()
+        elif self.state is AgentState.ONLINE and (self._told or not self._seen_online):
+            self._told, self._seen_online = "", True
+            self.agent.log.info("agent_online")
+        elif self.state is AgentState.PAUSED:
+            self._told = ""
+            self.agent.log.info("agent_paused")
+        else:
+            self.agent.log.debug("state", state=str(self.state), was=str(old), reason=self.reason or None)
+
+    def _log_refusal(self) -> None:
+        """Once for each reason: the retries say nothing new."""
+        if self.reason != self._told:
+            self._told = self.reason
+            self.agent.log.warning(f"agent_{self.state}", reason=self.reason)
 
     # ── showing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -342,7 +365,7 @@ class Runner:
         connection = agent.connection
         return AgentStatus(
             id=record.id,
-            name=agent.info.name,
+            name=record.name or (agent.grant.answer.name if agent.grant else None) or "",
             handler=record.handler,
             state=self.state,
             since=self.since,

@@ -19,7 +19,7 @@ from supervisor.errors import ConfigurationError
 from supervisor.fleet import Fleet
 from supervisor.gates import Gates
 from supervisor.handlers import HandlerLoader, find_agents_dir
-from supervisor.logs import get_logger
+from supervisor.logs import OutageLog, get_logger
 from supervisor.maintenance import Maintenance
 from supervisor.metrics import Metrics
 from supervisor.outages import Outages
@@ -37,6 +37,10 @@ DISTRIBUTION = "aiwm-supervisor"
 EXIT_CLEAN, EXIT_CUT_SHORT = 0, 1
 #: How long closing may take once a second signal came (RELIABILITY R15: exits within 5 s).
 SECOND_SIGNAL_SECONDS = 4.0
+#: How long past the grace period a stop may take in all, whatever the disk and the platform do.
+CLOSE_SECONDS = 10.0
+#: What of that the journal's last transaction may take, which nothing interrupts.
+TRANSACTION_SECONDS = 5.0
 
 
 def check_import_name() -> None:
@@ -55,6 +59,24 @@ def check_import_name() -> None:
 
 def _count(agents: int) -> str:
     return "1 agent is" if agents == 1 else f"{agents} agents are"
+
+
+def _follow_journal(registry: Registry, metrics: Metrics, clock: Clock) -> None:
+    """Count the journal's commits; say once that it cannot write and once that it can again."""
+    journal = registry.journal
+    log = get_logger("supervisor.journal")
+    outages = OutageLog(log, clock, subject="journal", began="journal_cannot_write", ended="journal_writes_again")
+
+    def failed(problem: str) -> None:
+        # One change that the database refuses is its caller's trouble: the others are written.
+        if not journal.healthy:
+            outages.failed(str(registry.path), problem)
+
+    def committed(seconds: float, operations: int) -> None:
+        metrics.committed(seconds, operations)
+        outages.recovered(str(registry.path))
+
+    journal.on_error, journal.on_commit = failed, committed
 
 
 class Service:
@@ -144,7 +166,7 @@ class Service:
             dirs=settings.secret_dirs,
             box=SecretBox(keys) if keys else None,
         )
-        registry.journal.on_commit = metrics.committed
+        _follow_journal(registry, metrics, clock)
         kit = Kit(
             settings=settings,
             clock=clock,
@@ -207,6 +229,7 @@ class Service:
             return True
         self._stopped = self._draining = True
         grace = self.settings.drain_seconds if grace_seconds is None else grace_seconds
+        until = self._kit.clock.monotonic() + grace + CLOSE_SECONDS
         self._log.info("draining", seconds=grace)
         watchers = list(self._tasks)
         for task in watchers:
@@ -215,15 +238,17 @@ class Service:
         try:
             return await self.fleet.stop(grace)
         finally:
-            await self._close()
+            await self._close(until)
             self._log.info("stopped")
 
-    async def _close(self) -> None:
+    async def _close(self, until: float) -> None:
         await self._pool.close(timeout=2)
         await self._kit.gates.close()
         await self._admin.stop()
         await self._kit.transport.close()
-        await self.registry.close()
+        await self._kit.outages.close()
+        left = until - self._kit.clock.monotonic() - TRANSACTION_SECONDS
+        await self.registry.close(timeout=max(1.0, left))
         self._kit.loader.close()
 
     @classmethod

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     SecretStr,
     ValidationError,
     model_validator,
@@ -66,7 +67,7 @@ def _listed(value: object) -> object:
     return [item.strip() for item in value.split(",") if item.strip()]
 
 
-def _url(schemes: tuple[str, ...]) -> AfterValidator:
+def _url(schemes: tuple[str, ...], *, credentials: bool = False) -> AfterValidator:
     def check(value: str) -> str:
         wanted = f"must be a URL that starts with {' or '.join(s + '://' for s in schemes)}"
         try:
@@ -78,16 +79,49 @@ def _url(schemes: tuple[str, ...]) -> AfterValidator:
             raise ValueError(wanted) from None
         if not good:
             raise ValueError(wanted)
-        if "@" in parts.netloc:
+        if "@" in parts.netloc and not credentials:
             raise ValueError("must not hold a user name or password")
         return value.rstrip("/")
 
     return AfterValidator(check)
 
 
+class ProxyUrl(str):
+    """An HTTP proxy's URL. It may hold a user and a password, which ``repr`` and dumps of the settings mask."""
+
+    __slots__ = ()
+
+    @classmethod
+    def read(cls, value: str) -> Self:
+        """A URL that was checked; user and password are escaped where that was forgotten."""
+        parts = urlsplit(value)
+        if "@" not in parts.netloc:
+            return cls(value)
+        own, _, place = parts.netloc.rpartition("@")
+        user, _, password = (quote(unquote(part), safe="") for part in own.partition(":"))
+        if not user:
+            raise ValueError("a password needs a user name: http://user:password@host:port")
+        return cls(parts._replace(netloc=f"{user}:{password}@{place}").geturl())
+
+    @property
+    def masked(self) -> str:
+        """The URL as it may be shown."""
+        scheme, _, rest = self.partition("://")
+        return f"{scheme}://**********@{rest.rpartition('@')[2]}" if "@" in rest else str(self)
+
+    def __repr__(self) -> str:
+        return repr(self.masked)
+
+
 Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0, allow_inf_nan=False)]
 TextList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 HttpUrl = Annotated[str, _url(("http", "https"))]
+HttpProxy = Annotated[
+    str,
+    _url(("http", "https"), credentials=True),
+    AfterValidator(ProxyUrl.read),
+    PlainSerializer(lambda url: url.masked, return_type=str),
+]
 SocketUrl = Annotated[str, _url(("ws", "wss", "http", "https"))]
 EnginePath = Annotated[str, Field(pattern=r"^/\S+$")]
 TokenVia = Literal["auth", "header", "query"]
@@ -118,7 +152,7 @@ class Settings(BaseSettings):
     ws_path: EnginePath = Field("/socket.io", description="The Engine.IO path, where a proxy wants another.")
     token_via: TokenVia = Field("auth", description="How the token is passed: auth, header or query.")
     ca_file: Path | None = Field(None, description="A PEM file of certificate authorities to trust.")
-    proxy: HttpUrl | None = Field(None, description="An HTTP proxy for the platform.")
+    proxy: HttpProxy | None = Field(None, description="An HTTP proxy for the platform; http://user:password@host.")
     admin_host: str = Field("127.0.0.1", description="Where health, metrics and the admin API listen.")
     admin_port: int = Field(8640, ge=0, le=65535, description="Their port; 0 takes a free one.")
     admin_token: SecretStr | None = Field(None, description="Bearer token of the admin API; required off loopback.")
@@ -132,7 +166,7 @@ class Settings(BaseSettings):
     connect_rate: float = Field(50, gt=0, allow_inf_nan=False, description="Connection attempts per second and host.")
     auth_rate: float = Field(20, gt=0, allow_inf_nan=False, description="Token requests per second and host.")
     auth_concurrency: int = Field(10, ge=1, description="Token requests at once, in all.")
-    connect_concurrency: int = Field(100, ge=1, description="Connection attempts at once, in all.")
+    connect_concurrency: int = Field(100, ge=1, description="Connection attempts at once per host.")
     concurrency: int = Field(64, ge=1, description="Handlers running at once, in all.")
     handler_threads: int = Field(32, ge=1, description="Threads for handlers that are plain functions.")
     drain_seconds: Seconds = Field(60, description="How long a stop waits for running handlers.")
@@ -157,7 +191,6 @@ class Settings(BaseSettings):
     )
     allowed_hosts: TextList = Field((), description="Further hosts that a row's URLs may name.")
     handler_packages: TextList = Field((), description="Installed packages whose handlers a row may name.")
-    allow_commands: bool = Field(False, description="Whether a row may run programs.")
 
     @classmethod
     def settings_customise_sources(

@@ -1,15 +1,26 @@
-"""Threads for handlers that are plain functions: bounded in number, and never in the way of the process's end."""
+"""Threads for handlers that are plain functions.
+
+They are bounded in number, each handler has a share of them, and they never get in the way of the process's end. A
+thread cannot be stopped from outside: one whose caller has gone is *abandoned*, and while it blocks another takes its
+place, so that handlers that hang do not use up what the others need.
+"""
 
 from __future__ import annotations
 
-import queue
+import asyncio
+import contextvars
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
-_Job = Callable[[], None]
+_Job = tuple["Future[Any]", Callable[[], Any]]
+
+#: How many abandoned threads are replaced at most, as a multiple of the pool's size; what blocks costs little memory.
+REPLACED_PER_THREAD = 4
 
 
 class DaemonThreads(Executor):
@@ -17,16 +28,33 @@ class DaemonThreads(Executor):
 
     Unlike the standard library's pool its threads are daemons. The interpreter joins that one's at exit, so that a
     handler that blocks for an hour would keep the supervisor from stopping for as long (RELIABILITY R15).
+
+    Args:
+        size: threads at once, those that replace abandoned ones aside.
+        replaced: how many abandoned ones are replaced at most.
     """
 
-    def __init__(self, size: int, name: str) -> None:
+    def __init__(self, size: int, name: str, *, replaced: int | None = None) -> None:
         self._size = size
         self._name = name
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._idle = threading.Semaphore(0)
-        self._lock = threading.Lock()
-        self._started = 0
+        self._replaced = REPLACED_PER_THREAD * size if replaced is None else replaced
+        self._jobs: deque[_Job] = deque()
+        self._changed = threading.Condition()  # guards all that follows, and the jobs
+        self._alive = 0
+        self._idle = 0
+        self._made = 0
+        self._abandoned = 0
         self._closed = False
+
+    @property
+    def limit(self) -> int:
+        """How many threads there may be now: each abandoned one makes room for another, up to a bound."""
+        return self._size + min(self._abandoned, self._replaced)
+
+    @property
+    def alive(self) -> int:
+        """How many threads there are."""
+        return self._alive
 
     def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
         """Run ``fn`` as soon as a thread is free.
@@ -35,44 +63,198 @@ class DaemonThreads(Executor):
             RuntimeError: the threads were let go.
         """
         future: Future[_T] = Future()
-
-        def job() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                result = fn(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001  whoever waits for the future raises it
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
-        with self._lock:
+        with self._changed:
             if self._closed:
                 raise RuntimeError("the handlers' threads are closed")
-            self._jobs.put(job)
-            if not self._idle.acquire(blocking=False) and self._started < self._size:
-                self._started += 1
-                threading.Thread(target=self._work, name=f"{self._name}-{self._started}", daemon=True).start()
+            self._jobs.append((future, lambda: fn(*args, **kwargs)))
+            self._staff()
         return future
 
+    def abandon(self, future: Future[Any]) -> None:
+        """Nobody waits for ``future`` any more: until its thread is back another may take its place."""
+        if future.cancel() or future.done():
+            return
+        with self._changed:
+            self._abandoned += 1
+            self._staff()
+        future.add_done_callback(self._came_back)
+
+    def _came_back(self, _: Future[Any]) -> None:
+        # In the thread itself, before it looks for work: it sees that there is one too many, and ends.
+        with self._changed:
+            self._abandoned -= 1
+
+    def _staff(self) -> None:
+        """See to it that somebody takes what waits; the lock is held."""
+        if not self._jobs:
+            return
+        if self._idle >= len(self._jobs):
+            self._changed.notify()
+        elif self._alive < self.limit:
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        try:
+            threading.Thread(target=self._work, name=f"{self._name}-{self._made + 1}", daemon=True).start()
+        except RuntimeError:
+            if self._alive == 0:
+                self._jobs.pop()
+                raise
+            # The system has no more: one of ours takes what waits.
+            return
+        self._made += 1
+        self._alive += 1
+
     def _work(self) -> None:
-        while True:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                self._idle.release()
-                job = self._jobs.get()
-            if job is None:
-                return
-            job()
+        while (job := self._next()) is not None:
+            _run(*job)
             # Or the last message's answer would live until the next one comes.
             del job
 
+    def _next(self) -> _Job | None:
+        """What to do next; None to end."""
+        with self._changed:
+            # Asked of a thread that comes from work only: an idle one may have been told of a job.
+            surplus = self._alive > self.limit
+            while not (surplus or self._jobs or self._closed):
+                self._idle += 1
+                self._changed.wait()
+                self._idle -= 1
+            if surplus or not self._jobs:
+                self._alive -= 1
+                return None
+            return self._jobs.popleft()
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  as Executor has it
-        """Take nothing more and let idle threads end; what waits is forgotten, what runs is not waited for."""
-        with self._lock:
+        """Take nothing more and let idle threads end; what waits is cancelled, what runs is not waited for."""
+        with self._changed:
             self._closed = True
-            while not self._jobs.empty():
-                self._jobs.get_nowait()
-            for _ in range(self._started):
-                self._jobs.put(None)
+            forgotten = list(self._jobs)
+            self._jobs.clear()
+            self._changed.notify_all()
+        for future, _ in forgotten:
+            future.cancel()
+
+
+def _run(future: Future[Any], call: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = call()
+    except BaseException as error:  # noqa: BLE001  whoever waits for the future raises it
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+class TimeLimit:
+    """The time that a handler may take: it stands still while the handler waits for a thread, for that is queueing.
+
+    ``reached`` is done once the time is up; ``thread`` is the call that a thread works on or worked on last.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.thread: Future[Any] | None = None
+        self._loop = asyncio.get_running_loop()
+        self.reached: asyncio.Future[None] = self._loop.create_future()
+        self._left = seconds
+        self._until: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.go()
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left; may be asked from any thread."""
+        until = self._until
+        return self._left if until is None else until - self._loop.time()
+
+    def go(self) -> None:
+        """Let the time run."""
+        if self._timer is None and not self.reached.done():
+            self._until = self._loop.time() + self._left
+            self._timer = self._loop.call_at(self._until, self._reach)
+
+    def hold(self) -> None:
+        """Let it stand still."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._left, self._until = self.left, None
+
+    def close(self) -> None:
+        """The handler ended, one way or another."""
+        self.hold()
+        self.reached.cancel()
+
+    def _reach(self) -> None:
+        self.hold()
+        self.reached.set_result(None)
+
+
+class ThreadShare:
+    """The threads that one agent's handler may use at once; each counts until what runs in it has really ended.
+
+    Args:
+        pool: the threads of all.
+        size: the share; smaller than the pool, so that a handler that blocks leaves some to the others.
+    """
+
+    def __init__(self, pool: DaemonThreads, size: int) -> None:
+        self.size = size
+        self._pool = pool
+        self._free = asyncio.Semaphore(size)
+
+    async def run(self, time_limit: TimeLimit | None, function: Callable[..., _T], *args: Any) -> _T:
+        """Call ``function`` in a thread once there is one, in the caller's context.
+
+        Cancelled, it returns at once; a thread that is in the call by then goes on, abandoned.
+
+        Raises:
+            whatever ``function`` raises. RuntimeError: the threads were let go.
+        """
+        limit = time_limit or _Untimed()
+        limit.hold()
+        try:
+            await self._free.acquire()
+            future = self._submit(limit, function, args)
+            limit.thread = future
+            try:
+                return await asyncio.wrap_future(future)
+            except asyncio.CancelledError:
+                self._pool.abandon(future)
+                raise
+        finally:
+            limit.go()
+
+    def _submit(self, limit: TimeLimit | _Untimed, function: Callable[..., _T], args: tuple[Any, ...]) -> Future[_T]:
+        loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+
+        def call() -> _T:
+            tell(loop, limit.go)
+            return context.run(function, *args)
+
+        try:
+            future = self._pool.submit(call)
+        except BaseException:
+            self._free.release()
+            raise
+        # The thread's own end counts, not that of whoever waits for it.
+        future.add_done_callback(lambda _: tell(loop, self._free.release))
+        return future
+
+
+class _Untimed:
+    """In place of a :class:`TimeLimit` for calls that whoever waits for them times."""
+
+    thread: Future[Any] | None = None
+
+    def go(self) -> None: ...
+    def hold(self) -> None: ...
+
+
+def tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: Any) -> None:
+    """Call back in the loop from a thread; where the loop is closed nobody is left to be told."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback, *args)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from supervisor.agent import Agent, Kit
 from supervisor.connection import Connection
 from supervisor.dialer import Dialer
-from supervisor.errors import ConfigurationError, PlatformError, Verdict
+from supervisor.errors import ConfigurationError, HandlerError, PlatformError, Verdict
 from supervisor.records import AgentRecord
 from supervisor.recovery import Recovery
 from supervisor.tokens import Grant, TokenSource
@@ -124,7 +124,7 @@ class Upkeep:
             ConfigurationError, HandlerError: the agent cannot run like this.
             PlatformError: the platform refuses the agent, and its token is no longer good.
         """
-        await self.configure(wanted)
+        await self._configure_online(wanted)
         if self._agent.grant is not None:
             # A new handler starts with the token at hand; it must not wait for the platform.
             await self._agent.use_grant(self._agent.grant)
@@ -140,6 +140,16 @@ class Upkeep:
             self.online()
             self._on_trouble("")
         return connection
+
+    async def _configure_online(self, wanted: AgentRecord) -> None:
+        """As :meth:`configure`, but a reload of code that is broken leaves the agent with the code it has."""
+        try:
+            await self.configure(wanted)
+        except HandlerError as error:
+            if wanted is not self.configured:
+                raise
+            self.reload_due = False
+            self._on_trouble(f"reload failed, the old code goes on: {error}")
 
     def _seconds_to_due(self, connection: Connection) -> float:
         if self._rotation_due:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from supervisor.cli import fleet
+from supervisor.cli import fleet, known
 from supervisor.cli.errors import UsageError, warn
 
 if TYPE_CHECKING:
     from supervisor.records import AgentRecord
     from supervisor.registry import Registry
     from supervisor.settings import Settings
-    from supervisor.status import AgentStatus, InboxCounts
-
-T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, help="Add, show, change and remove agents.", rich_markup_mode="markdown")
 
@@ -62,20 +56,6 @@ Unlabel = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 
 
-def with_registry(settings: Settings, work: Callable[[Registry], Awaitable[T]]) -> T:
-    """Open the registry, created if need be, do ``work`` and close it."""
-    from supervisor.registry import Registry  # noqa: PLC0415  SQLAlchemy is slow to import
-
-    async def run() -> T:
-        registry = await Registry.open(settings.registry_url, synchronous=settings.synchronous, upgrade=True)
-        try:
-            return await work(registry)
-        finally:
-            await registry.close()
-
-    return asyncio.run(run())
-
-
 def _settings() -> Settings:
     from supervisor.settings import load_settings  # noqa: PLC0415  pydantic is slow to import
 
@@ -111,6 +91,7 @@ def add(
     sets: Sets,
     labels: Labels,
     paused: Annotated[bool, typer.Option("--paused", help="Add it without starting it.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Add an agent. A running supervisor brings it online within a second.
 
@@ -129,9 +110,9 @@ def add(
     )
     checker = checks.Checker(settings)
     checker.check(record)
-    with_registry(settings, lambda registry: registry.add_agent(record))
+    known.with_registry(settings, lambda registry: registry.add_agent(record))
     checker.warn()
-    print(f"Added agent {agent_id}{', paused' if paused else ''}; {_what_next(settings)}")
+    known.done(settings, agent_id, f"Added agent {agent_id}{', paused' if paused else ''}", as_json=as_json)
 
 
 @app.command()
@@ -147,6 +128,7 @@ def update(
     unset: Unset,
     labels: Labels,
     unlabel: Unlabel,
+    as_json: AsJson = False,
 ) -> None:
     """Change what is given, keep the rest. A running supervisor follows without losing a message.
 
@@ -172,9 +154,9 @@ def update(
         await registry.update_agent(agent_id, **changes)
 
     checker = checks.Checker(settings)
-    with_registry(settings, work)
+    known.with_registry(settings, work)
     checker.warn()
-    print(f"Changed agent {agent_id} ({', '.join(sorted(changes))}); {_what_next(settings)}")
+    known.done(settings, agent_id, f"Changed agent {agent_id} ({', '.join(sorted(changes))})", as_json=as_json)
 
 
 def _check_changes(checker: Any, old: AgentRecord, changes: dict[str, Any], settings: Settings) -> None:
@@ -189,77 +171,6 @@ def _check_changes(checker: Any, old: AgentRecord, changes: dict[str, Any], sett
         parse_agent_settings(changes["settings"], settings)
 
 
-def _what_next(settings: Settings) -> str:
-    from supervisor.registry import lock_holder  # noqa: PLC0415
-
-    holder = lock_holder(settings.registry_url)
-    return f"the supervisor (pid {holder.pid}) takes it up" if holder else "start the fleet with: supervisor run"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Rows:
-    """What the registry knows of agents."""
-
-    records: list[AgentRecord]
-    inboxes: dict[str, InboxCounts]
-    uuid: str
-
-
-async def _rows(registry: Registry, only: str | None = None) -> _Rows:
-    from supervisor.states import MessageState  # noqa: PLC0415
-    from supervisor.status import InboxCounts  # noqa: PLC0415
-
-    records = await registry.agents() if only is None else [await registry.agent(only)]
-    inboxes = {}
-    for agent_id, counts in (await registry.journal.counts()).items():
-        waiting = counts.get(MessageState.AVAILABLE, 0) + counts.get(MessageState.RETRYABLE, 0)
-        inboxes[agent_id] = InboxCounts(waiting, counts.get(MessageState.RUNNING, 0), counts.get(MessageState.DEAD, 0))
-    return _Rows(records, inboxes, registry.uuid)
-
-
-def _offline(record: AgentRecord, rows: _Rows, reason: str = "") -> AgentStatus:
-    """An agent as it is while no supervisor runs it."""
-    from supervisor.states import AgentState  # noqa: PLC0415
-    from supervisor.status import AgentStatus, InboxCounts  # noqa: PLC0415
-
-    return AgentStatus(
-        id=record.id,
-        name=record.name,
-        handler=record.handler,
-        state=AgentState.PAUSED if record.paused else AgentState.STOPPED,
-        reason=record.problem or reason,
-        inbox=rows.inboxes.get(record.id, InboxCounts()),
-        settings=record.settings,
-        labels=record.labels,
-        paused=record.paused,
-    )
-
-
-def _statuses(settings: Settings, rows: _Rows) -> list[AgentStatus]:
-    """What is wanted, from the registry, with what is, from the supervisor that runs on it."""
-    from supervisor.cli import live  # noqa: PLC0415
-
-    running = live.find(settings, rows.uuid)
-    if running is None:
-        return [_offline(record, rows) for record in rows.records]
-    known = {status.id: status for status in running.statuses()}
-    return [_with_live(record, rows, known.get(record.id)) for record in rows.records]
-
-
-def _with_live(record: AgentRecord, rows: _Rows, now: AgentStatus | None) -> AgentStatus:
-    wanted = _offline(record, rows, "the supervisor has not taken it up yet")
-    if now is None:
-        return wanted
-    return dataclasses.replace(
-        now,
-        name=wanted.name,
-        handler=wanted.handler,
-        settings=wanted.settings,
-        labels=wanted.labels,
-        paused=wanted.paused,
-    )
-
-
 @app.command("list")
 def list_agents(as_json: AsJson = False) -> None:
     """Show every agent, with its live state when a supervisor runs.
@@ -269,7 +180,7 @@ def list_agents(as_json: AsJson = False) -> None:
     from supervisor.cli import output  # noqa: PLC0415
 
     settings = _settings()
-    statuses = _statuses(settings, with_registry(settings, _rows))
+    statuses = known.statuses_of(settings, known.with_registry(settings, known.rows_of))
     if as_json:
         output.print_json([output.as_json(status) for status in statuses])
     elif statuses:
@@ -288,7 +199,9 @@ def show(agent_id: AgentId, as_json: AsJson = False) -> None:
     from supervisor.cli import output  # noqa: PLC0415
 
     settings = _settings()
-    (status,) = _statuses(settings, with_registry(settings, lambda registry: _rows(registry, agent_id)))
+    (status,) = known.statuses_of(
+        settings, known.with_registry(settings, lambda registry: known.rows_of(registry, agent_id))
+    )
     if as_json:
         output.print_json(output.as_json(status))
     else:
@@ -296,18 +209,18 @@ def show(agent_id: AgentId, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def pause(agent_id: AgentId) -> None:
+def pause(agent_id: AgentId, as_json: AsJson = False) -> None:
     """Take an agent offline until it is resumed; messages that it has are kept.
 
     Example: `supervisor agents pause 650000000000000000000001`
     """
     settings = _settings()
-    with_registry(settings, lambda registry: registry.update_agent(agent_id, paused=True))
-    print(f"Paused agent {agent_id}; {_what_next(settings)}")
+    known.with_registry(settings, lambda registry: registry.update_agent(agent_id, paused=True))
+    known.done(settings, agent_id, f"Paused agent {agent_id}", as_json=as_json)
 
 
 @app.command()
-def resume(agent_id: AgentId) -> None:
+def resume(agent_id: AgentId, as_json: AsJson = False) -> None:
     """End an agent's pause, or its wait after a failure or a refusal: it tries again at once.
 
     Example: `supervisor agents resume 650000000000000000000001`
@@ -321,18 +234,18 @@ def resume(agent_id: AgentId) -> None:
         await registry.update_agent(agent_id, paused=False)
         return registry.uuid
 
-    uuid = with_registry(settings, work)
+    uuid = known.with_registry(settings, work)
     try:
         running = live.find(settings, uuid)
         if running is not None:
             running.act(agent_id, "resume")
     except SupervisorError as error:
         warn(f"it could not be told to hurry: {error}")
-    print(f"Resumed agent {agent_id}; {_what_next(settings)}")
+    known.done(settings, agent_id, f"Resumed agent {agent_id}", as_json=as_json)
 
 
 @app.command()
-def reload(agent_id: AgentId) -> None:
+def reload(agent_id: AgentId, as_json: AsJson = False) -> None:
     """Load an agent's handler, instruction and settings anew, without losing a message. Needs a running supervisor.
 
     Example: `supervisor agents reload 650000000000000000000001`
@@ -345,25 +258,37 @@ def reload(agent_id: AgentId) -> None:
         await registry.agent(agent_id)
         return registry.uuid
 
-    live.require(settings, with_registry(settings, work)).act(agent_id, "reload")
-    print(f"Reloading agent {agent_id}")
+    live.require(settings, known.with_registry(settings, work)).act(agent_id, "reload")
+    if as_json:
+        known.print_agent(settings, agent_id)
+    else:
+        print(f"Reloading agent {agent_id}")
 
 
 @app.command()
-def remove(agent_id: AgentId, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
+def remove(
+    agent_id: AgentId,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Remove an agent; a running supervisor takes it offline.
 
     Example: `supervisor agents remove 650000000000000000000001 --yes`
     """
     settings = _settings()
-    record = with_registry(settings, lambda registry: registry.agent(agent_id))
+    record = known.with_registry(settings, lambda registry: registry.agent(agent_id))
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(f"Removing agent {agent_id} wants a yes, and nobody is there to ask; add --yes")
         called = f" ({record.name})" if record.name else ""
         typer.confirm(f"Remove agent {agent_id}{called}?", abort=True, err=True)
-    with_registry(settings, lambda registry: registry.remove_agent(agent_id))
-    print(f"Removed agent {agent_id}")
+    known.with_registry(settings, lambda registry: registry.remove_agent(agent_id))
+    if as_json:
+        from supervisor.cli import output  # noqa: PLC0415
+
+        output.print_json({"removed": agent_id})
+    else:
+        print(f"Removed agent {agent_id}")
 
 
 app.command("import")(fleet.import_fleet)

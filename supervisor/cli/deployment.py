@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,48 +13,88 @@ from supervisor.cli.errors import complain
 if TYPE_CHECKING:
     from supervisor.settings import Settings
 
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+
 db = typer.Typer(no_args_is_help=True, help="The registry's database.", rich_markup_mode="markdown")
 keys = typer.Typer(no_args_is_help=True, help="Keys that encrypt secrets.", rich_markup_mode="markdown")
 
 
 @db.command()
-def upgrade() -> None:
+def upgrade(as_json: AsJson = False) -> None:
     """Create the registry, or bring its schema up to date; `supervisor run` does it by itself.
 
     Example: `supervisor db upgrade`
     """
     from supervisor import registry  # noqa: PLC0415  SQLAlchemy is slow to import
+    from supervisor.logs import redact  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
 
     url = load_settings().registry_url
-    print(f"{url}: schema {asyncio.run(registry.upgrade(url))} (current)")
+    schema = asyncio.run(registry.upgrade(url))
+    _say(f"{redact(url)}: schema {schema} (current)", {"registry_url": redact(url), "schema": schema}, as_json)
 
 
 @db.command()
-def check() -> None:
+def check(as_json: AsJson = False) -> None:
     """Look the registry through: schema, damage, rows.
 
     Example: `supervisor db check`
     """
     from supervisor import registry  # noqa: PLC0415
+    from supervisor.logs import redact  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
 
-    print(asyncio.run(registry.check(load_settings().registry_url)))
+    url = load_settings().registry_url
+    said = asyncio.run(registry.check(url))
+    _say(said, {"registry_url": redact(url), "sound": True, "summary": said}, as_json)
+
+
+@db.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that is not there yet.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Copy the registry into a new file, also while a supervisor runs; it holds people's messages.
+
+    Example: `supervisor db backup supervisor-backup.db`
+    """
+    from supervisor import registry  # noqa: PLC0415
+    from supervisor.logs import redact  # noqa: PLC0415
+    from supervisor.settings import load_settings  # noqa: PLC0415
+
+    url = load_settings().registry_url
+    asyncio.run(registry.backup(url, file))
+    size = file.stat().st_size
+    _say(
+        f"Copied {redact(url)} to {file} ({size} bytes)",
+        {"registry_url": redact(url), "file": str(file), "bytes": size},
+        as_json,
+    )
+
+
+def _say(line: str, fields: dict[str, Any], as_json: bool) -> None:
+    if not as_json:
+        print(line)
+        return
+    from supervisor.cli import output  # noqa: PLC0415
+
+    output.print_json(fields)
 
 
 @keys.command()
-def generate() -> None:
+def generate(as_json: AsJson = False) -> None:
     """Make a key for SUPERVISOR_SECRET_KEYS; it is shown once and stored nowhere.
 
     Example: `export SUPERVISOR_SECRET_KEYS=$(supervisor keys generate)`
     """
     from supervisor.secrets import generate_key  # noqa: PLC0415  cryptography is slow to import
 
-    print(generate_key())
+    key = generate_key()
+    _say(key, {"key": key}, as_json)
     complain("Keep it: put it first in SUPERVISOR_SECRET_KEYS (comma-separated); without it stored secrets are lost")
 
 
-def config(as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False) -> None:
+def config(as_json: AsJson = False) -> None:
     """Show the settings in effect, from SUPERVISOR_* variables, .env and /run/secrets; secrets are masked.
 
     Example: `supervisor config --json`

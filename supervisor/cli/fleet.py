@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from supervisor.cli.fleet_file import Plan
     from supervisor.registry import Registry
 
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 #: A fleet of ten thousand agents is some 3 MB.
 _MAX_FILE_BYTES: Final = 32 << 20
 
@@ -22,12 +23,13 @@ def import_fleet(
     file: Annotated[str, typer.Argument(metavar="FILE", help="YAML; - is standard input.", show_default=False)],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Also remove agents that the file lacks.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make the registry hold what a file says: all of it or nothing, and nothing when it does already.
 
     Example: `supervisor agents import fleet.yaml --dry-run`
     """
-    from supervisor.cli import agents, checks, fleet_file  # noqa: PLC0415  import what is slow only where it is used
+    from supervisor.cli import checks, fleet_file, known, output  # noqa: PLC0415  import what is slow only where it is used
     from supervisor.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
@@ -44,9 +46,12 @@ def import_fleet(
             await registry.apply(add=plan.add, change=changed, remove=plan.remove)
         return plan
 
-    plan = agents.with_registry(settings, work)
+    plan = known.with_registry(settings, work)
     checker.warn()
-    _show(plan, dry_run=dry_run)
+    if as_json:
+        output.print_json(_plan_as_json(plan, dry_run=dry_run))
+    else:
+        _show(plan, dry_run=dry_run)
 
 
 def _read(file: str) -> str:
@@ -79,16 +84,32 @@ def _show(plan: Plan, *, dry_run: bool) -> None:
     print(f"{counts if dry_run else done}, {len(plan.unchanged)} unchanged")
 
 
-def export_fleet() -> None:
+def _plan_as_json(plan: Plan, *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "dry_run": dry_run,
+        "add": [record.id for record in plan.add],
+        "change": [{"id": change.record.id, "fields": list(change.fields)} for change in plan.change],
+        "remove": list(plan.remove),
+        "unchanged": list(plan.unchanged),
+    }
+
+
+def export_fleet(
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of YAML; import reads both.")] = False,
+) -> None:
     """Write every agent as YAML that import reads; secrets stay references or ciphertexts.
 
     Example: `supervisor agents export > fleet.yaml`
     """
-    from supervisor.cli import agents, fleet_file  # noqa: PLC0415
+    from supervisor.cli import fleet_file, known, output  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
 
-    records = agents.with_registry(load_settings(), lambda registry: registry.agents())
+    records = known.with_registry(load_settings(), lambda registry: registry.agents())
     for record in records:
         if record.problem:
             warn(f"agent {record.id} is left out, its row cannot be used: {record.problem}")
-    sys.stdout.write(fleet_file.dump([record for record in records if not record.problem]))
+    usable = [record for record in records if not record.problem]
+    if as_json:
+        output.print_json(fleet_file.document(usable))
+    else:
+        sys.stdout.write(fleet_file.dump(usable))

@@ -206,12 +206,17 @@ def _differences(old: AgentRecord, new: AgentRecord) -> tuple[str, ...]:
     return tuple(names) or ("unusable values in the row",)
 
 
-def dump(records: Sequence[AgentRecord]) -> str:
-    """A fleet as YAML that :func:`parse` reads back as the same records."""
+def document(records: Sequence[AgentRecord]) -> dict[str, Any]:
+    """A fleet as it stands in a file, defaults left out."""
     entries = []
     for record in records:
         optional = {"name": record.name, "settings": record.settings, "labels": record.labels, "paused": record.paused}
         required = {"id": record.id, "handler": record.handler, "secret": record.secret}
         entries.append(required | {name: value for name, value in optional.items() if value})
-    text: str = yaml.dump({"agents": entries}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return {"agents": entries}
+
+
+def dump(records: Sequence[AgentRecord]) -> str:
+    """A fleet as YAML that :func:`parse` reads back as the same records."""
+    text: str = yaml.dump(document(records), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return text

@@ -73,6 +73,19 @@ class Add(Operation):
 
 
 @dataclass(slots=True, eq=False)
+class Know(Operation):
+    """A conversation of an agent noted, or forgotten."""
+
+    agent_id: str
+    conversation_id: str
+    # None: it is forgotten.
+    last_seen: float | None
+
+    def result(self, won: bool) -> None:  # noqa: ARG002 - it is as it was asked for, whatever was there
+        return None
+
+
+@dataclass(slots=True, eq=False)
 class Put(Operation):
     """A reply into the outbox."""
 
@@ -176,6 +189,7 @@ _SEEN = RowsStatement(
     "ON CONFLICT (agent_key, conversation_id) DO UPDATE SET last_seen = excluded.last_seen "
     "WHERE excluded.last_seen > conversations.last_seen",
 )
+_UNSEEN = RowsStatement("DELETE FROM conversations WHERE (agent_key, conversation_id) IN (VALUES", 2, ")")
 _MOVE = RowsStatement(
     "UPDATE inbox SET state = v.column5, attempts = v.column6, not_before = v.column7, error = v.column8, "
     "settled_at = v.column9 FROM (VALUES",
@@ -248,6 +262,7 @@ def apply(connection: Connection, operations: Sequence[Operation], numbers: Numb
     """
     numbers.forget()
     lost = _add(connection, [o for o in operations if isinstance(o, Add)], numbers)
+    _know(connection, [o for o in operations if isinstance(o, Add | Know) and o not in lost], numbers)
     moves = [o for o in operations if isinstance(o, Move)]
     if moves and _MOVE.execute(connection, [_move_row(o) for o in moves]) != len(moves):
         raise ContendedError
@@ -292,10 +307,9 @@ def _add(connection: Connection, adds: Sequence[Add], numbers: Numbers) -> set[O
         return set()
     rows = []
     first = numbers.inbox + 1
-    keys = {}
     for add in adds:
         row = add.row
-        key = keys[row.agent_id] = numbers.agent_key(connection, row.agent_id)
+        key = numbers.agent_key(connection, row.agent_id)
         numbers.inbox += 1
         add.number = numbers.inbox
         rows.append(
@@ -319,17 +333,22 @@ def _add(connection: Connection, adds: Sequence[Add], numbers: Numbers) -> set[O
             # Another process has used some of these numbers: which of the rows are ours cannot be told.
             raise ContendedError
         lost = {add for add in adds if add.number not in present}
-    _SEEN.execute(connection, _seen(adds, keys, lost))
     return lost
 
 
-def _seen(adds: Iterable[Add], keys: dict[str, int], lost: set[Operation]) -> list[tuple[int, str, float]]:
-    latest: dict[tuple[int, str], float] = {}
-    for add in adds:
-        if add not in lost:
-            where = keys[add.row.agent_id], add.row.conversation_id
-            latest[where] = max(add.row.received_at, latest.get(where, 0.0))
-    return [(key, conversation_id, at) for (key, conversation_id), at in latest.items()]
+def _know(connection: Connection, operations: Iterable[Add | Know], numbers: Numbers) -> None:
+    """Note conversations when a message comes or when asked to, and forget them; the last word counts."""
+    latest: dict[tuple[int, str], float | None] = {}
+    for operation in operations:
+        if isinstance(operation, Add):
+            row = operation.row
+            where = numbers.agent_key(connection, row.agent_id), row.conversation_id
+            latest[where] = max(row.received_at, latest.get(where) or 0.0)
+        else:
+            where = numbers.agent_key(connection, operation.agent_id), operation.conversation_id
+            latest[where] = operation.last_seen
+    _SEEN.execute(connection, [(*where, at) for where, at in latest.items() if at is not None])
+    _UNSEEN.execute(connection, [where for where, at in latest.items() if at is None])
 
 
 def _move_row(move: Move) -> tuple[Any, ...]:

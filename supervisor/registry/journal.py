@@ -166,6 +166,14 @@ class Journal:
             row.replay += 1
         return won
 
+    async def note_conversation(self, agent_id: str, conversation_id: str, *, at: float) -> None:
+        """An agent is in a conversation, last seen ``at`` (seconds since the epoch)."""
+        await self._commit(batch.Know(self._future(), agent_id, conversation_id, at))
+
+    async def forget_conversation(self, agent_id: str, conversation_id: str) -> None:
+        """An agent is in a conversation no longer; what was said there stays."""
+        await self._commit(batch.Know(self._future(), agent_id, conversation_id, None))
+
     # ── outbox ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def add_reply(self, agent_id: str, inbox_id: int | None, reply: NewReply) -> Reply:
@@ -258,7 +266,8 @@ class Journal:
     async def prune(self, before: float) -> int:
         """Delete what was settled before ``before`` (seconds since the epoch), in slices of 1,000 rows.
 
-        A reply counts from its own settlement; a message stays while a reply to it is on its way.
+        A reply counts from its own settlement; a message stays while a reply to it is on its way. Conversations that
+        were last seen before ``before`` are forgotten; the keys that stand for agents stay.
 
         Returns:
             The number of messages and replies.
@@ -271,15 +280,20 @@ class Journal:
                 work = partial(queries.prune_slice, table=table, after_id=position, last_id=last, before=before)
                 some, position = await self._maintain(work)
                 deleted += some
+        while await self._maintain(partial(queries.prune_conversations, before=before)) == queries.SLICE:
+            pass
         return deleted
 
     async def flush(self) -> None:
         """Return when everything asked for so far is committed."""
         await self._committer.flush()
 
-    async def close(self) -> None:
-        """Commit what waits, for at most 10 s; what cannot be written fails its callers. Idempotent."""
-        await self._committer.close(_CLOSE_SECONDS)
+    async def close(self, timeout: float | None = None) -> None:
+        """Commit what waits, for ``timeout`` (10) seconds at most; what cannot be written fails its callers.
+
+        Idempotent.
+        """
+        await self._committer.close(_CLOSE_SECONDS if timeout is None else timeout)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -213,6 +213,17 @@ def prune_slice(connection: Connection, table: str, after_id: int, last_id: int,
     return connection.execute(_PRUNE[table], span).rowcount, found[-1]
 
 
+_PRUNE_CONVERSATIONS = text(
+    "DELETE FROM conversations WHERE (agent_key, conversation_id) IN "
+    f"(SELECT agent_key, conversation_id FROM conversations WHERE last_seen < :before LIMIT {SLICE})"
+)
+
+
+def prune_conversations(connection: Connection, before: float) -> int:
+    """Forget a slice of the conversations last seen before ``before``; how many."""
+    return connection.execute(_PRUNE_CONVERSATIONS, {"before": before}).rowcount
+
+
 def last_before(connection: Connection, table: str, before: float) -> int:
     """The number of the last row that came before ``before``.
 

@@ -48,6 +48,7 @@ class Registry:
         lock: RegistryLock | None,
     ) -> None:
         self.url = url
+        self.path = path
         self.uuid = uuid
         self.journal = Journal(reader, writer, numbers, path, clock)
         self._writer = writer
@@ -102,13 +103,17 @@ class Registry:
             raise
         return cls(url, path, writer, Reader(path), clock, uuid=uuid, numbers=numbers, version=version, lock=held)
 
-    async def close(self) -> None:
-        """Commit what the journal holds, close every connection, give the lock up. Idempotent."""
+    async def close(self, timeout: float | None = None) -> None:
+        """Commit what the journal holds, close every connection, give the lock up. Idempotent.
+
+        Args:
+            timeout: seconds that the journal gets for it; 10 unless given.
+        """
         if self._closed:
             return
         self._closed = True
         try:
-            await self.journal.close()
+            await self.journal.close(timeout)
         finally:
             try:
                 await self._reader.close()

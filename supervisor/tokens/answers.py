@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import email.utils
-import re
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import aiohttp
 import msgspec
-from yarl import URL
 
+from supervisor import network
 from supervisor.errors import PlatformError, TokenError, Verdict
-from supervisor.protocol import ConnectAnswer, InvalidEventError, clean_text, is_object_id, parse_connect_answer
-
-_LONGEST_RETRY_AFTER_SECONDS: Final = 3600.0
-_REASON_CHARS: Final = 200
-_ESCAPES = re.compile(rb"\\(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)")
+from supervisor.protocol import ConnectAnswer, InvalidEventError, is_object_id, parse_connect_answer
 
 
 @dataclass(frozen=True)
@@ -39,28 +32,13 @@ class Answer:
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             pass
         try:
-            # JavaScript lets half a surrogate pair through, as in a prompt cut in the middle of an emoji.
-            return msgspec.json.decode(_ESCAPES.sub(_mend, body))
+            return msgspec.json.decode(network.mend_surrogates(body))
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return None
 
     def retry_after(self) -> float | None:
-        """Seconds that ``Retry-After`` asks for, given as seconds or as a date, at most an hour."""
-        text = self.headers.get("Retry-After", "").strip()
-        if text.isascii() and text.isdigit():
-            seconds = float(text[:9])
-        else:
-            try:
-                seconds = email.utils.parsedate_to_datetime(text).timestamp() - self.now
-            except (ValueError, OverflowError):
-                return None
-        return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_SECONDS)
-
-
-def _mend(escape: re.Match[bytes]) -> bytes:
-    """Keep every escape but half a surrogate pair."""
-    body = escape[1]
-    return b"\\ufffd" if len(body) == 5 and body[1] in b"dD" else escape[0]
+        """Seconds that ``Retry-After`` asks for; None without one."""
+        return network.retry_after(self.headers, self.now)
 
 
 def read_connect(answer: Answer, agent_id: str) -> ConnectAnswer:
@@ -113,6 +91,8 @@ def _refusal(answer: Answer, agent_id: str) -> TokenError:
     reason = f"{status} {message}" if message else f"{host} answered {status}"
     if 300 <= status < 400:
         return _redirected(answer)
+    if status == 407:
+        return TokenError(network.proxy_answered(status, host))
     if status == 500 and not is_object_id(agent_id):
         return TokenError(f"{reason}; the agent's id is not one of the platform's (24 hex digits)", Verdict.REJECT)
     if status in (408, 425, 429) or status >= 500 or status < 200:
@@ -124,14 +104,10 @@ def _refusal(answer: Answer, agent_id: str) -> TokenError:
 
 
 def _redirected(answer: Answer) -> TokenError:
-    try:
-        host = URL(answer.headers.get("Location", "")).host or "another path"
-    except ValueError:
-        host = "another address"
     permanent = answer.status in (301, 308)
     return TokenError(
-        f"{answer.host} answered {answer.status}, a redirect to {_shorten(host)}; the secret does not follow, "
-        "so set API_URL to where the platform is",
+        f"{answer.host} answered {answer.status}, a redirect to {network.redirect_host(answer.headers)}; "
+        "the secret does not follow, so set API_URL to where the platform is",
         # A temporary one is how gateways show their maintenance page.
         Verdict.REJECT if permanent else Verdict.RETRY,
     )
@@ -144,34 +120,13 @@ def _platform_message(answer: Answer) -> str:
         return ""
     errors = payload.get("errors")
     details = [error for error in errors if isinstance(error, str)] if isinstance(errors, list) else []
-    return _shorten(": ".join([payload["message"], *([", ".join(details)] if details else [])]))
+    return network.one_line(": ".join([payload["message"], *([", ".join(details)] if details else [])]))
 
 
-def unreachable(error: Exception, host: str, timeout: float) -> TokenError:
-    """One line for trouble below HTTP; the order matters, for aiohttp's errors are each other's bases."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        detail = getattr(error.certificate_error, "verify_message", "") or "it does not match"
-        reason = f"the TLS certificate of {host} is not trusted ({detail}); a private CA goes into SUPERVISOR_CA_FILE"
-    elif isinstance(error, aiohttp.ClientHttpProxyError):
-        reason = f"the proxy answered {error.status} when asked for {host}"
-    elif isinstance(error, aiohttp.ClientProxyConnectionError):
-        reason = f"the proxy {error.host} cannot be reached"
-    elif isinstance(error, aiohttp.ClientConnectorDNSError):
-        reason = f"the name {host} cannot be resolved"
-    elif isinstance(error, TimeoutError):
-        reason = f"no answer from {host} within {timeout:g} s"
-    elif isinstance(error, aiohttp.ClientConnectorError):
-        kind = "TLS with" if isinstance(error.os_error, ssl.SSLError) else "the connection to"
-        reason = f"{kind} {host} failed: {_shorten(error.os_error.strerror or type(error.os_error).__name__)}"
-    else:
-        reason = f"{host} broke off the answer ({type(error).__name__})"
-    return TokenError(reason)
-
-
-def _shorten(text: str) -> str:
-    return " ".join(clean_text(text, _REASON_CHARS)[0].split())
-
-
-def without(reason: str, secret: str) -> str:
-    """Take ``secret`` out, should an answer repeat it."""
-    return reason.replace(secret, "…") if secret else reason
+def unreachable(error: Exception, host: str, *, proxy: str | None, timeout: float) -> TokenError:
+    """Why a request got no answer."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return TokenError(network.proxy_answered(error.status, host))
+    return TokenError(
+        network.trouble(error, host, otherwise="broke off the answer", proxy=proxy, timeout_seconds=timeout)
+    )

@@ -12,10 +12,11 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from supervisor import network
 from supervisor.backoff import TokenBucket
 from supervisor.clock import Clock
 from supervisor.errors import PlatformError, SupervisorError, TokenError, Verdict
-from supervisor.tokens.answers import Answer, read_connect, read_history, unreachable, without
+from supervisor.tokens.answers import Answer, read_connect, read_history, unreachable
 from supervisor.tokens.grants import Grant, make_grant
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ class TokenClient:
             agent_id: the agent's id.
             api_url: the platform's API, such as ``https://api.x-or.cloud/dev/aiwm``.
             secret: the agent's secret; it goes nowhere but into the request's body.
-            proxy: an HTTP proxy's URL.
+            proxy: an HTTP proxy's URL; it may hold a user and a password.
 
         Raises:
             TokenError: with the verdict of PROTOCOL §1; neither secret nor token is in its reason.
@@ -91,7 +92,7 @@ class TokenClient:
             grant = await self._fetch(agent_id, api_url, secret, proxy)
         except TokenError as error:
             failure = TokenError(
-                without(error.reason, secret), error.verdict, retry_after_seconds=error.retry_after_seconds
+                network.without(error.reason, secret), error.verdict, retry_after_seconds=error.retry_after_seconds
             )
         if failure is not None:
             self._on_outcome(_OUTCOMES.get(failure.verdict, "retry"))
@@ -143,7 +144,7 @@ class TokenClient:
             page: from 1.
             limit: rows on a page.
             collection: ``messages``, or ``actions`` for v2's rows.
-            proxy: an HTTP proxy's URL.
+            proxy: an HTTP proxy's URL; it may hold a user and a password.
 
         Returns:
             The parsed answer; None where the platform has no such endpoint (404).
@@ -162,7 +163,7 @@ class TokenClient:
                 parsed = read_history(answer)
         except PlatformError as error:
             failure = PlatformError(
-                without(error.reason, token), error.verdict, retry_after_seconds=error.retry_after_seconds
+                network.without(error.reason, token), error.verdict, retry_after_seconds=error.retry_after_seconds
             )
         if failure is not None:
             raise failure
@@ -184,7 +185,7 @@ class TokenClient:
                 }
                 return Answer(host, response.status, kept, body, self._clock.now())
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            failure = unreachable(error, host, self._timeout)
+            failure = unreachable(error, host, proxy=proxy, timeout=self._timeout)
         # Outside the except block: aiohttp's errors hold the request with its headers.
         raise failure
 

@@ -10,11 +10,16 @@ from typing import Final
 
 import msgspec
 
+from supervisor.errors import TokenError
 from supervisor.protocol import ConnectAnswer
 
 #: How long a token lives of which nobody says it: what the platform gives today (PROTOCOL §1).
 FALLBACK_LIFE_SECONDS: Final = 86_400.0
 _LONGEST_LIFE_SECONDS: Final = 366 * 86_400.0
+#: A token that lives for less is renewed after its end, not in a tight loop.
+_SOONEST_REFRESH_SECONDS: Final = 1.0
+#: A token that says it was issued this near to now was issued now: the two clocks differ.
+_CLOCK_SKEW_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,16 +50,22 @@ def make_grant(
 ) -> Grant:
     """Work out how long a token lives and when to renew it.
 
-    Its life is the shorter of ``expiresIn`` and what the JWT says of itself. The JWT's own ``iat`` is preferred to our
-    clock, so that a clock that is wrong by minutes does not make every token look expired. The renewal comes between
-    one and two margins before the end, drawn at random so that a fleet started at once does not renew at once; the
-    margin is at most a fifth of the life.
+    Its life is the shorter of ``expiresIn`` and what is left of the JWT's own. The renewal comes between one and two
+    margins before the end, drawn at random so that a fleet started at once does not renew at once; the margin is at
+    most a fifth of the life, and nothing is renewed within a second.
+
+    Raises:
+        TokenError: the token has expired already.
     """
-    lives = [life for life in (answer.expires_in, _jwt_life(answer.access_token, now)) if life is not None and life > 0]
+    left = _jwt_seconds_left(answer.access_token, now)
+    if left is not None and left <= 0:
+        raise TokenError("the platform gave a token that has expired already; is a clock wrong, its or ours?")
+    lives = [life for life in (answer.expires_in, left) if life is not None and life > 0]
     life = min([*lives, _LONGEST_LIFE_SECONDS] if lives else [FALLBACK_LIFE_SECONDS])
     margin = min(margin_seconds, 0.2 * life)
     expires_at = now + life
-    return Grant(answer.access_token, answer, now, expires_at, expires_at - uniform(margin, 2 * margin))
+    refresh_at = max(expires_at - uniform(margin, 2 * margin), now + _SOONEST_REFRESH_SECONDS)
+    return Grant(answer.access_token, answer, now, expires_at, refresh_at)
 
 
 class _Claims(msgspec.Struct, frozen=True):
@@ -62,8 +73,8 @@ class _Claims(msgspec.Struct, frozen=True):
     iat: float | None = None
 
 
-def _jwt_life(token: str, now: float) -> float | None:
-    """Seconds that a JWT says it has to live from its issue; None where it is no JWT or does not say."""
+def _jwt_seconds_left(token: str, now: float) -> float | None:
+    """Seconds that a JWT says it has left to live; None where it is no JWT or does not say."""
     parts = token.split(".")
     if len(parts) != 3:
         return None
@@ -72,4 +83,8 @@ def _jwt_life(token: str, now: float) -> float | None:
         claims = msgspec.json.decode(payload, type=_Claims)
     except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError):
         return None
-    return None if claims.exp is None else claims.exp - (now if claims.iat is None else claims.iat)
+    if claims.exp is None:
+        return None
+    if claims.iat is not None and abs(now - claims.iat) <= _CLOCK_SKEW_SECONDS:
+        return claims.exp - claims.iat
+    return claims.exp - now

@@ -5,19 +5,14 @@ Reasons name the host and never a URL, because a URL can hold the token.
 
 from __future__ import annotations
 
-import email.utils
-import ssl
-import time
 from collections.abc import Mapping
 from typing import Final
 
 import aiohttp
 
+from supervisor import network
 from supervisor.errors import ConnectError, Verdict
-from supervisor.protocol import clean_text
 
-_LONGEST_RETRY_AFTER_SECONDS: Final = 3600.0
-_REASON_CHARS: Final = 200
 #: The close codes of a WebSocket (RFC 6455 §7.4) that say more than "transport close".
 _CLOSE_REASONS: Final[Mapping[int, str]] = {
     1002: "protocol error",
@@ -46,7 +41,7 @@ def closed_reason(message: aiohttp.WSMessage) -> str:
 
 def refused(message: str, namespace: str, token: str) -> ConnectError:
     """A CONNECT_ERROR: an undeclared namespace, or one of the refusals that the guide describes (PROTOCOL §3)."""
-    text = _shorten(message.replace(token, "…") if token else message)
+    text = network.one_line(network.without(message, token))
     lowered = text.lower()
     if lowered == "invalid namespace":
         return ConnectError(f"the platform has no namespace {namespace}", invalid_namespace=True)
@@ -58,65 +53,38 @@ def refused(message: str, namespace: str, token: str) -> ConnectError:
     return ConnectError(reason)
 
 
-def upgrade_failed(error: Exception, host: str) -> ConnectError:
-    """Why no WebSocket came of the attempt: TCP, TLS, DNS, a proxy, or an HTTP answer instead of the upgrade."""
+def upgrade_failed(error: Exception, host: str, *, proxy: str | None, now: float) -> ConnectError:
+    """Why no WebSocket came of the attempt: TCP, TLS, DNS, a proxy, or an HTTP answer instead of the upgrade.
+
+    Args:
+        proxy: the proxy's URL, where there is one.
+        now: wall time, for a ``Retry-After`` that is a date.
+    """
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        return ConnectError(f"the proxy answered {error.status} when asked for {host}")
+        return ConnectError(network.proxy_answered(error.status, host))
     if isinstance(error, aiohttp.WSServerHandshakeError):
-        return _answered(error, host)
+        return _answered(error, host, now)
     if isinstance(error, RedirectedError):
         return ConnectError(f"{host} redirects to {error}; redirects are not followed, so set WS_URL to where it is")
     if isinstance(error, aiohttp.InvalidURL):
         return ConnectError("WS_URL is not a URL", Verdict.FAULT)
-    return ConnectError(_network_reason(error, host))
+    return ConnectError(
+        network.trouble(error, host, otherwise="closed the connection during the WebSocket upgrade", proxy=proxy)
+    )
 
 
-def _answered(error: aiohttp.WSServerHandshakeError, host: str) -> ConnectError:
+def _answered(error: aiohttp.WSServerHandshakeError, host: str, now: float) -> ConnectError:
     status = error.status
-    wait = retry_after(error.headers or {})
+    wait = network.retry_after(error.headers or {}, now)
     if status == 101:
-        return ConnectError(f"{host} answered the WebSocket upgrade wrongly: {_shorten(error.message)}")
+        return ConnectError(f"{host} answered the WebSocket upgrade wrongly: {network.one_line(error.message)}")
     if status == 401:
         return ConnectError(f"{host} answered 401 to the upgrade", Verdict.REAUTHENTICATE, retry_after_seconds=wait)
     if status == 403:
         return ConnectError(f"{host} answered 403 to the upgrade", Verdict.REJECT, retry_after_seconds=wait)
+    if status == 407:
+        return ConnectError(network.proxy_answered(status, host))
     if status in (400, 404) or 200 <= status < 300:
         # Not REJECT: a gateway answers so while the platform behind it restarts, and the whole fleet would wait long.
         return ConnectError(f"{host} answered {status}, not a WebSocket; are WS_URL and WS_PATH right?")
     return ConnectError(f"{host} answered {status} to the upgrade", retry_after_seconds=wait)
-
-
-def _network_reason(error: Exception, host: str) -> str:
-    """One line for trouble below HTTP; the order matters, for aiohttp's errors are each other's bases."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        detail = getattr(error.certificate_error, "verify_message", "") or "it does not match"
-        return f"the TLS certificate of {host} is not trusted ({detail}); a private CA goes into SUPERVISOR_CA_FILE"
-    if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return f"the proxy {error.host} cannot be reached"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return f"the name {host} cannot be resolved"
-    if isinstance(error, TimeoutError):
-        return f"{host} did not answer in time"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        kind = "TLS with" if isinstance(error.os_error, ssl.SSLError) else "the connection to"
-        return f"{kind} {host} failed: {_shorten(error.os_error.strerror or type(error.os_error).__name__)}"
-    return f"{host} closed the connection during the WebSocket upgrade ({type(error).__name__})"
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a ``Retry-After`` asks for, given as seconds or as a date, at most an hour; None without one."""
-    text = headers.get("Retry-After", "").strip()
-    if not text:
-        return None
-    if text.isascii() and text.isdigit():
-        seconds = float(text[:9])
-    else:
-        try:
-            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return None
-    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_SECONDS)
-
-
-def _shorten(text: str) -> str:
-    return " ".join(clean_text(text, _REASON_CHARS)[0].split())

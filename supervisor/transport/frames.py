@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+
+from supervisor.network import mend_surrogates
 
 #: Bounds on what a server may announce: an absurd heartbeat would make a dead connection look alive for ever.
 _LONGEST_HEARTBEAT_MS: Final = 600_000
 #: What a server that announces no ``maxPayload`` takes: engine.io's own default.
 DEFAULT_MAX_PAYLOAD: Final = 1_000_000
 
-_ESCAPES = re.compile(r"\\(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)")
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -86,17 +86,11 @@ def decode(text: str) -> Any:
     except (msgspec.DecodeError, UnicodeError):
         pass
     try:
-        return _decode(_ESCAPES.sub(_mend, text).encode("utf-8", "replace"))
+        return _decode(mend_surrogates(text.encode("utf-8", "replace")))
     except RecursionError:
         raise MalformedFrameError("too_deep") from None
     except (msgspec.DecodeError, UnicodeError):
         raise MalformedFrameError("bad_json") from None
-
-
-def _mend(escape: re.Match[str]) -> str:
-    """Keep every escape but half a surrogate pair."""
-    body = escape[1]
-    return "\\ufffd" if len(body) == 5 and body[1] in "dD" else escape[0]
 
 
 class Namespace:

@@ -7,7 +7,7 @@ import ssl
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal
@@ -16,7 +16,9 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from supervisor.clock import Clock, SystemClock
 from supervisor.errors import ConfigurationError, ConnectError, Verdict
+from supervisor.network import redirect_host
 from supervisor.transport.failures import RedirectedError
 from supervisor.transport.sockets import Socket
 
@@ -32,14 +34,14 @@ class Target:
         namespace: the Socket.IO namespace, such as ``/dev/aiwm/chat``.
         engine_path: the HTTP path of the upgrade.
         token_via: how the token is passed: in the CONNECT packet, as a header, or in the query.
-        proxy: an HTTP proxy's URL.
+        proxy: an HTTP proxy's URL; it may hold a user and a password.
     """
 
     url: str
     namespace: str
     engine_path: str = "/socket.io"
     token_via: Literal["auth", "header", "query"] = "auth"  # noqa: S105 - not a token
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)
 
 
 class Transport:
@@ -48,17 +50,21 @@ class Transport:
     Make it with :meth:`create`. ``session`` serves the token client too.
     """
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, clock: Clock) -> None:
         self.session = session
+        self._clock = clock
         self._sockets: weakref.WeakSet[Socket] = weakref.WeakSet()
 
     @classmethod
-    async def create(cls, *, ca_file: Path | None = None, connect_timeout: float = 10.0) -> Transport:
+    async def create(
+        cls, *, ca_file: Path | None = None, connect_timeout: float = 10.0, clock: Clock | None = None
+    ) -> Transport:
         """Make the shared session.
 
         Args:
             ca_file: a PEM file of authorities to trust beside the system's.
             connect_timeout: seconds for TCP and TLS to one address of a host.
+            clock: wall time.
 
         Raises:
             ConfigurationError: the file cannot be read or holds no certificate.
@@ -73,7 +79,7 @@ class Transport:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
             trace_configs=[tracing],
         )
-        return cls(session)
+        return cls(session, clock or SystemClock())
 
     async def open(
         self,
@@ -104,6 +110,7 @@ class Transport:
             host=origin.host or "",
             namespace=target.namespace,
             proxy=target.proxy,
+            clock=self._clock,
             agent_id=agent_id,
             on_event=on_event,
         )
@@ -170,11 +177,7 @@ async def _refuse_redirect(
 ) -> None:
     """Refuse to follow a redirect: ``ws_connect`` has no switch for it, and CONNECT would carry the token there."""
     redirect.response.close()
-    try:
-        host = URL(redirect.response.headers.get("Location", "")).host
-    except ValueError:
-        host = None
-    raise RedirectedError(host or "another address")
+    raise RedirectedError(redirect_host(redirect.response.headers))
 
 
 def _tls_context(ca_file: Path | None) -> ssl.SSLContext:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import aiohttp
 import socketio
 
+from supervisor.clock import Clock
 from supervisor.errors import AckTimeoutError, ConnectError, ConnectionLostError, SendRefusedError, Verdict
 from supervisor.transport import failures, frames, wire
 
@@ -50,6 +51,7 @@ class Socket:
         host: str,
         namespace: str,
         proxy: str | None,
+        clock: Clock,
         agent_id: str,
         on_event: Callable[[str, object], None],
     ) -> None:
@@ -59,7 +61,7 @@ class Socket:
         self._on_event = on_event
         self._frames = frames.Namespace(namespace)
         self._wire = wire.Wire(
-            session, host, proxy, on_text=self._text, on_malformed=self._malformed, on_lost=self._lost
+            session, host, proxy, clock, on_text=self._text, on_malformed=self._malformed, on_lost=self._lost
         )
         self._client = socketio.AsyncClient(
             reconnection=False,

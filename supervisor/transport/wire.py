@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from supervisor.clock import Clock
 from supervisor.errors import ConnectError
 from supervisor.transport import failures, frames
 
@@ -36,7 +37,8 @@ class Wire:
     Args:
         session: the shared HTTP session.
         host: the platform's host, for reasons.
-        proxy: an HTTP proxy's URL.
+        proxy: an HTTP proxy's URL; it may hold a user and a password.
+        clock: wall time, for a ``Retry-After`` that is a date.
         on_text: sees every frame first; true where the library is to have it too.
         on_malformed: told of frames that are no text.
         on_lost: told once, with a short reason, that the connection is no more.
@@ -47,6 +49,7 @@ class Wire:
         session: aiohttp.ClientSession,
         host: str,
         proxy: str | None,
+        clock: Clock,
         *,
         on_text: Callable[[str], bool],
         on_malformed: Callable[[str], None],
@@ -55,6 +58,7 @@ class Wire:
         self._session = session
         self._host = host
         self._proxy = proxy
+        self._clock = clock
         self._on_text = on_text
         self._on_malformed = on_malformed
         self._on_lost = on_lost
@@ -87,7 +91,7 @@ class Wire:
                 timeout=aiohttp.ClientWSTimeout(ws_close=GOODBYE_SECONDS),
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            self.failure = failures.upgrade_failed(error, self._host)
+            self.failure = failures.upgrade_failed(error, self._host, proxy=self._proxy, now=self._clock.now())
         if self.failure is not None:
             raise self.failure
         # aiohttp shows neither the transport (to cut it off) nor its buffer; closing waits for the peer.

@@ -6,14 +6,13 @@ import json
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from cryptography.fernet import Fernet
 
-from tests.support.command import Command, one_line
+from tests.support.command import Command, InProcess, one_line
 
 #: Many processes a test: on a busy machine they take their time.
 pytestmark = pytest.mark.timeout(300)
@@ -26,14 +25,39 @@ FIELDS = [
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Iterator[Command]:
-    made = Command(tmp_path, {"AGENT_SECRET": "x"})
-    yield made
-    made.close()
+def process(tmp_path: Path) -> Command:
+    """Every command a process of its own, as for people."""
+    return Command(tmp_path, {"AGENT_SECRET": "x"})
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    return InProcess(tmp_path, {"AGENT_SECRET": "x"})
 
 
 def add(command: Command, agent_id: str, *options: str) -> str:
     return command.ok("agents", "add", agent_id, "--handler", "echo", "--secret-env", "AGENT_SECRET", *options)
+
+
+def test_each_command_about_an_agent_works_as_a_process(process: Command) -> None:
+    add(process, A1)
+    process.ok("agents", "update", A1, "--name", "Ada")
+    process.ok("agents", "pause", A1)
+    assert process.json("agents", "show", A1)["state"] == "paused"
+    process.ok("agents", "resume", A1)
+    assert "Ada" in process.ok("agents", "list")
+    process.ok("agents", "remove", A1, "--yes")
+
+
+def test_each_command_about_the_deployment_works_as_a_process(process: Command) -> None:
+    assert "(current)" in process.ok("db", "upgrade")
+    exported = f"agents: [{{id: {A1}, handler: echo, secret: 'env:AGENT_SECRET'}}]"
+    process.ok("agents", "import", "-", stdin=exported)
+    assert yaml.safe_load(process.ok("agents", "export")) == yaml.safe_load(exported)
+    assert "1 agents" in process.ok("db", "check")
+    process.ok("db", "backup", "copy.db")
+    Fernet(process.ok("keys", "generate").strip())
+    assert "SUPERVISOR_REGISTRY_URL" in process.ok("config")
 
 
 def test_an_agent_from_added_to_removed(command: Command) -> None:
@@ -144,7 +168,7 @@ def test_an_export_is_an_import_elsewhere(command: Command, tmp_path_factory: py
     add(command, A1, "--name", 'Ada "Ü" #1', "--set", 'deep={"a": [1, null, "x: y"]}', "--label", "k=yes")
     add(command, A2, "--paused")
     exported = command.ok("agents", "export")
-    other = Command(tmp_path_factory.mktemp("other"), command.env)
+    other = InProcess(tmp_path_factory.mktemp("other"), command.env)
     other.ok("agents", "import", "-", stdin=exported)
     assert other.ok("agents", "export") == exported
     assert other.json("agents", "list") == command.json("agents", "list")
@@ -171,12 +195,66 @@ def test_the_database_is_made_and_checked(command: Command) -> None:
     assert "1 agents" in command.ok("db", "check")
 
 
+def test_a_backup_is_the_registry_as_it_is(command: Command) -> None:
+    add(command, A1, "--name", "Ada")
+    said = command.ok("db", "backup", "copy.db")
+    copy = command.folder / "copy.db"
+    assert f"to copy.db ({copy.stat().st_size} bytes)" in said
+    assert copy.stat().st_mode & 0o077 == 0
+    elsewhere = {"SUPERVISOR_REGISTRY_URL": f"sqlite+aiosqlite:///{copy}"}
+    assert command.json("agents", "list", **elsewhere) == command.json("agents", "list")
+    assert command.json("db", "backup", "second.db") == {
+        "registry_url": "sqlite+aiosqlite:///supervisor.db",
+        "file": "second.db",
+        "bytes": (command.folder / "second.db").stat().st_size,
+    }
+
+
+def test_what_changes_an_agent_shows_it_in_json(command: Command) -> None:
+    added = command.json("agents", "add", A1, "--handler", "echo", "--secret-env", "AGENT_SECRET", "--set", "token=x")
+    assert list(added) == FIELDS
+    assert (added["id"], added["state"], added["settings"]) == (A1, "stopped", {"token": "[redacted]"})
+    assert command.json("agents", "update", A1, "--name", "Ada")["name"] == "Ada"
+    assert command.json("agents", "pause", A1)["state"] == "paused"
+    assert command.json("agents", "resume", A1) == command.json("agents", "show", A1)
+    assert command.json("agents", "remove", A1, "--yes") == {"removed": A1}
+
+
+def test_what_concerns_the_deployment_is_shown_in_json(command: Command) -> None:
+    made = command.json("db", "upgrade")
+    assert made == {"registry_url": "sqlite+aiosqlite:///supervisor.db", "schema": made["schema"]}
+    checked = command.json("db", "check")
+    assert (checked["sound"], checked["registry_url"]) == (True, made["registry_url"])
+    assert f"schema {made['schema']} (current), 0 agents" in checked["summary"]
+    Fernet(command.json("keys", "generate")["key"])
+
+
+def test_a_plan_and_a_fleet_in_json(command: Command) -> None:
+    entries = [{"id": A1, "handler": "echo", "secret": "env:AGENT_SECRET", "name": "Ada"}]
+    (command.folder / "fleet.json").write_text(json.dumps({"agents": entries}))
+    planned = {"dry_run": True, "add": [A1], "change": [], "remove": [], "unchanged": []}
+    assert command.json("agents", "import", "fleet.json", "--dry-run") == planned
+    assert command.json("agents", "import", "fleet.json") == planned | {"dry_run": False}
+    assert command.json("agents", "export") == {"agents": entries}
+    add(command, A2)
+    command.ok("agents", "update", A1, "--name", "Changed")
+    assert command.json("agents", "import", "fleet.json", "--prune") == {
+        "dry_run": False,
+        "add": [],
+        "change": [{"id": A1, "fields": ["name"]}],
+        "remove": [A2],
+        "unchanged": [],
+    }
+
+
 def test_the_settings_in_effect_are_shown_and_secrets_masked(command: Command) -> None:
     (command.folder / ".env").write_text("SUPERVISOR_CONCURRENCY=7\nSUPERVISOR_ADMIN_TOKEN=s3cr3t\n")
-    env = {"SUPERVISOR_DRAIN_SECONDS": "2m", "SUPERVISOR_SECRET_KEYS": Fernet.generate_key().decode()}
+    proxy = {"SUPERVISOR_PROXY": "http://ann:s3cr3t@proxy.example:3128"}
+    env = proxy | {"SUPERVISOR_DRAIN_SECONDS": "2m", "SUPERVISOR_SECRET_KEYS": Fernet.generate_key().decode()}
     shown = command.json("config", **env)
     assert (shown["concurrency"], shown["drain_seconds"], shown["ws_namespace"]) == (7, 120.0, "auto")
     assert shown["admin_token"] == "**********"
+    assert shown["proxy"] == "http://**********@proxy.example:3128"
     text = command.ok("config", **env)
     assert "s3cr3t" not in text
     assert env["SUPERVISOR_SECRET_KEYS"] not in text
@@ -185,17 +263,27 @@ def test_the_settings_in_effect_are_shown_and_secrets_masked(command: Command) -
 
 
 COMMANDS = [
-    *(["run"], ["demo"], ["sandbox"], ["status"], ["config"], ["db", "upgrade"], ["db", "check"], ["keys", "generate"]),
+    *(
+        ["run"],
+        ["demo"],
+        ["sandbox"],
+        ["status"],
+        ["config"],
+        ["db", "upgrade"],
+        ["db", "check"],
+        ["db", "backup"],
+        ["keys", "generate"],
+    ),
     *(["agents", name] for name in ("add", "list", "show", "update", "pause", "resume", "reload", "remove")),
     *(["agents", "import"], ["agents", "export"]),
 ]
 
 
-def test_help_has_an_example_for_every_command(command: Command) -> None:
-    overall = command.ok("--help")
+def test_help_has_an_example_for_every_command(process: Command) -> None:
+    overall = process.ok("--help")
     for words in COMMANDS:
         assert words[0] in overall
-    assert command.ok() == overall
+    assert process.ok() == overall
     # One process each would take half a minute: the tree is walked in one.
     script = (
         "import sys; from supervisor.cli.app import app\n"
@@ -211,8 +299,8 @@ def test_help_has_an_example_for_every_command(command: Command) -> None:
         assert f"supervisor {' '.join(words)}" in page.replace("root", "supervisor").partition("Example")[2], page
 
 
-def test_the_version_is_shown(command: Command) -> None:
-    assert command.ok("--version").startswith("supervisor 0.")
+def test_the_version_is_shown(process: Command) -> None:
+    assert process.ok("--version").startswith("supervisor 0.")
 
 
 def test_help_waits_for_nothing_that_is_slow_to_import() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import Command, one_line, until
+from tests.support.command import Command, InProcess, one_line, until
 
 #: Many processes a test: on a busy machine they take their time.
 pytestmark = pytest.mark.timeout(300)
@@ -140,6 +140,15 @@ CASES: dict[str, tuple[tuple[str, ...], dict[str, str], Prepare | None, int, str
     "nobody to ask": (("agents", "remove", A1), {}, None, 2, "--yes"),
     "reload without a supervisor": (("agents", "reload", A1), {}, None, 1, "supervisor run"),
     "status without a supervisor": (("status",), {}, None, 1, "supervisor run"),
+    "no file for the backup": (("db", "backup"), {}, None, 2, "supervisor db backup --help"),
+    "a backup over a file": (
+        ("db", "backup", "copy.db"),
+        {},
+        lambda f: (f / "copy.db").write_text("dear to somebody"),
+        1,
+        "copy.db exists already",
+    ),
+    "a backup into no folder": (("db", "backup", "nowhere/copy.db"), {}, None, 1, "nowhere/copy.db cannot be created"),
     "no such file": (IMPORT, {}, None, 1, "fleet.yaml cannot be read: No such file"),
     "no text": (IMPORT, {}, lambda f: (f / "fleet.yaml").write_bytes(b"\xff\xfe\x00"), 1, "UTF-8"),
     "no YAML": (IMPORT, {}, yaml("agents: [{"), 1, "fleet.yaml, line 1"),
@@ -173,10 +182,19 @@ CASES: dict[str, tuple[tuple[str, ...], dict[str, str], Prepare | None, int, str
 }
 
 
+#: Each command is run as a process of its own at least once; a second case of it proves no more by one.
+_FIRST_OF_EACH = {
+    args[:2] if args[0] in ("agents", "db", "keys") else args[:1]: case for case, (args, *_) in reversed(CASES.items())
+}
+AS_PROCESSES = frozenset(_FIRST_OF_EACH.values()) | {
+    case for case, (args, *_) in CASES.items() if args[0] in ("run", "demo", "sandbox")
+}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_is_one_line_and_changes_nothing(with_agent: Command, case: str) -> None:
-    command = with_agent
     args, env, prepare, code, expected = CASES[case]
+    command = with_agent if case in AS_PROCESSES else InProcess(with_agent.folder, with_agent.env)
     before = (command.folder / "supervisor.db").read_bytes()
     if prepare is not None:
         prepare(command.folder)

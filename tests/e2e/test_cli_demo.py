@@ -29,11 +29,16 @@ HOSTILE = {
 }
 
 
+def make_command(folder: Path) -> Command:
+    """The command in a folder of its own, beside the one for its temporary files."""
+    (folder / "tmp").mkdir(parents=True)
+    (folder / "cwd").mkdir()
+    return Command(folder / "cwd", HOSTILE | {"TMPDIR": str(folder / "tmp")})
+
+
 @pytest.fixture
 def command(tmp_path: Path) -> Iterator[Command]:
-    (tmp_path / "tmp").mkdir()
-    (tmp_path / "cwd").mkdir()
-    made = Command(tmp_path / "cwd", HOSTILE | {"TMPDIR": str(tmp_path / "tmp")})
+    made = make_command(tmp_path)
     yield made
     made.close()
 
@@ -90,30 +95,40 @@ def take(taken: socket.socket, port: int) -> None:
             return
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_every_address_answers_even_where_the_usual_ports_are_taken_and_every_end_is_clean(
-    command: Command, end: signal.Signals
-) -> None:
+def test_every_address_answers_even_where_the_usual_ports_are_taken_and_every_end_is_clean(tmp_path: Path) -> None:
+    ends = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    commands = [make_command(tmp_path / str(number)) for number in range(len(ends))]
+    # Held for all three at once: tests that take the same ports in turn would wait for each other.
     with socket.socket() as admin, socket.socket() as chat:
         take(admin, 8640)
         take(chat, 8641)
-        process = command.start("demo", "--agents", "2")
-        command.wait_for_log("demo", "Ctrl-C ends it")
-        text = command.log("demo").read_text()
-        addresses = dict(re.findall(r"^  (\S.*?) {2,}(http://\S+)$", text, re.MULTILINE))
-        assert set(addresses) == {"Chat with an agent", "Console", "Metrics", "Status", "API"}
-        for name, address in addresses.items():
-            assert ":8640/" not in address
-            assert ":8641/" not in address
-            with urllib.request.urlopen(address) as answer:
-                assert answer.status == 200, name
-        with urllib.request.urlopen(addresses["Metrics"]) as answer:
-            assert b'supervisor_agents{state="online"} 2.0' in answer.read()
-        assert left_behind(command) != []
-        process.send_signal(end)
-        assert process.wait(30) == 0
-    assert "Traceback" not in command.log("demo").read_text()
-    assert left_behind(command) == []
+        try:
+            demos = [(command, command.start("demo", "--agents", "2")) for command in commands]
+            for (command, process), end in zip(demos, ends, strict=True):
+                every_address_answers(command)
+                assert left_behind(command) != []
+                process.send_signal(end)
+                assert process.wait(30) == 0
+                assert "Traceback" not in command.log("demo").read_text()
+                assert left_behind(command) == []
+        finally:
+            for command in commands:
+                command.close()
+
+
+def every_address_answers(command: Command) -> None:
+    """Whatever a demo prints as an address is one, and none has a usual port."""
+    command.wait_for_log("demo", "Ctrl-C ends it")
+    text = command.log("demo").read_text()
+    addresses = dict(re.findall(r"^  (\S.*?) {2,}(http://\S+)$", text, re.MULTILINE))
+    assert set(addresses) == {"Chat with an agent", "Console", "Metrics", "Status", "API"}
+    for name, address in addresses.items():
+        assert ":8640/" not in address
+        assert ":8641/" not in address
+        with urllib.request.urlopen(address) as answer:
+            assert answer.status == 200, name
+    with urllib.request.urlopen(addresses["Metrics"]) as answer:
+        assert b'supervisor_agents{state="online"} 2.0' in answer.read()
 
 
 def test_a_stop_while_it_starts_leaves_nothing_either(command: Command) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import Command, one_line, until
+from supervisor.cli import live
+from tests.support.command import Command, InProcess, one_line, until
 
 #: Many processes a test: on a busy machine they take their time.
 pytestmark = pytest.mark.timeout(300)
@@ -36,7 +37,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 
 @pytest.fixture
 def command(tmp_path: Path, platform: dict[str, str]) -> Iterator[Command]:
-    made = Command(tmp_path, platform | {"AGENT_SECRET": "x", "SUPERVISOR_ADMIN_PORT": "0"})
+    made = InProcess(tmp_path, platform | {"AGENT_SECRET": "x", "SUPERVISOR_ADMIN_PORT": "0"})
     yield made
     made.close()
 
@@ -93,19 +94,23 @@ def test_a_running_supervisor_is_followed_and_steered(command: Command) -> None:
 
 def test_a_running_supervisor_is_steered(command: Command) -> None:
     add(command, A1)
+    process = Command(command.folder, command.env)
     start(command)
     wait_for_state(command, A1, "online")
     command.ok("agents", "pause", A1)
     wait_for_state(command, A1, "paused")
     command.ok("agents", "resume", A1)
     wait_for_state(command, A1, "online")
-    assert A1 in command.ok("agents", "reload", A1)
+    assert A1 in process.ok("agents", "reload", A1)
     wait_for_state(command, A1, "online")
+    reloaded = command.json("agents", "reload", A1)
+    assert (reloaded["id"], reloaded["handler"]) == (A1, "echo")
+    assert list(reloaded) == list(command.json("agents", "show", A1))
     done = command("agents", "reload", "c" * 24)
     assert done.returncode == 1
     assert "supervisor agents list" in one_line(done.stderr)
     command.ok("agents", "remove", A1, "--yes")
-    until(lambda: command.json("status")["agents"] == {}, "the removed agent to go")
+    until(lambda: process.json("status")["agents"] == {}, "the removed agent to go")
 
 
 def test_an_agent_whose_secret_is_missing_says_so_and_can_be_mended(command: Command) -> None:
@@ -130,6 +135,10 @@ def test_an_admin_token_is_asked_for_and_given(command: Command) -> None:
     resumed = command("agents", "resume", A1)
     assert resumed.returncode == 0
     assert one_line(resumed.stderr).startswith("Warning: ")
+    # What was done is shown as it stands in the registry, when the supervisor does not say more.
+    paused = command("agents", "pause", A1, "--json")
+    assert (paused.returncode, json.loads(paused.stdout)["paused"]) == (0, True)
+    assert "its live state is unknown" in one_line(paused.stderr)
     assert command.json("status", **token)["agents"]
 
 
@@ -138,7 +147,7 @@ def test_a_supervisor_of_another_registry_is_not_asked(
 ) -> None:
     add(command, A1)
     start(command)
-    other = Command(tmp_path_factory.mktemp("other"), command.env)
+    other = InProcess(tmp_path_factory.mktemp("other"), command.env)
     add(other, A2)
     # A lock of somebody who says that he listens where the other supervisor does.
     lock = other.folder / "supervisor.db.lock"
@@ -157,7 +166,10 @@ def test_a_supervisor_of_another_registry_is_not_asked(
     assert "runs another registry" in one_line(done.stderr)
 
 
-def test_a_supervisor_that_holds_its_lock_and_does_not_answer_is_named(command: Command) -> None:
+def test_a_supervisor_that_holds_its_lock_and_does_not_answer_is_named(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_ANSWER_SECONDS", 1.0)
     add(command, A1)
     process = start(command)
     process.send_signal(signal.SIGSTOP)

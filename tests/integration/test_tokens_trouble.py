@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tests.support.token_server import (
     recorded_answers,
     token_server,
 )
+from tests.support.tunnels import connect_proxy
 
 
 async def failure_of(answer: Answer, agent_id: str = AGENT) -> tuple[TokenError, list[str]]:
@@ -120,6 +122,17 @@ async def test_an_http_proxy_is_used() -> None:
         grant = await made.tokens.fetch(AGENT, "http://api.invalid/base", SECRET, proxy=server.url)
         assert grant.token
         assert server.headers[0]["Host"] == "api.invalid"
+
+
+async def test_a_proxy_that_wants_a_password_gets_it_or_is_named(tmp_path: Path) -> None:
+    async with token_server() as server, connect_proxy("ann", "p@s:s") as proxy, client() as made:
+        assert (await made.tokens.fetch(AGENT, server.url, SECRET, proxy=proxy.url("ann", "p@s:s"))).token
+        assert proxy.asked == ["POST"]
+        for url in (server.url, "https://localhost:1"):
+            error = await raw_failure(url, proxy=proxy.url("ann", "wr0ng"))
+            assert error.reason.startswith("the proxy answered 407")
+            assert "SUPERVISOR_PROXY" in error.reason
+            assert "wr0ng" not in "".join(traceback.format_exception(error))
 
 
 # ── what cannot be right ─────────────────────────────────────────────────────────────────────────────────────────────

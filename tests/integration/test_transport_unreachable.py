@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from email.utils import formatdate
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 from aiohttp import web
 
 from supervisor.errors import ConfigurationError, ConnectError, Verdict
-from supervisor.transport import Transport
+from supervisor.transport import Target, Transport
 from tests.support.certificates import make_server_context
 from tests.support.connecting import connect, transport
 from tests.support.gateway import Peer, gateway, raw_server
+from tests.support.tunnels import connect_proxy, splice, tls_front
 
 
 async def join(peer: Peer) -> None:
@@ -164,7 +166,7 @@ async def test_an_http_proxy_is_used_for_both_kinds_of_url(secure: bool, tmp_pat
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         else:
             far_writer.write(head)
-        await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+        await splice((reader, writer), (far_reader, far_writer))
 
     async with (
         gateway(join, tls=context if secure else None) as server,
@@ -175,14 +177,6 @@ async def test_an_http_proxy_is_used_for_both_kinds_of_url(secure: bool, tmp_pat
         assert socket.connected
         assert asked == ["CONNECT" if secure else "GET"]
         await socket.close()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-    finally:
-        writer.close()
 
 
 async def test_a_proxy_that_is_not_there_or_refuses() -> None:
@@ -197,6 +191,35 @@ async def test_a_proxy_that_is_not_there_or_refuses() -> None:
     async with transport() as made:
         with pytest.raises(ConnectError, match=r"the proxy 127\.0\.0\.1 cannot be reached"):
             await connect(made, "wss://localhost", proxy=f"http://{address}")
+
+
+async def test_a_proxy_that_wants_a_password_gets_it_for_both_kinds_of_url(tmp_path: Path) -> None:
+    context, ca_file = make_server_context(tmp_path)
+    async with gateway(join) as server, tls_front(server.url, context) as port, connect_proxy("ann", "p@s:s") as proxy:
+        for url in (server.url, f"wss://localhost:{port}"):
+            async with transport(ca_file) as made:
+                assert (await connect(made, url, proxy=proxy.url("ann", "p@s:s"))).connected
+        assert proxy.asked == ["GET", "CONNECT"]
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_proxy_that_refuses_the_password_is_told_as_such_and_the_password_is_not(
+    secure: bool, tmp_path: Path
+) -> None:
+    wrong = "wr" + "0ng"
+    async with gateway(join) as server, connect_proxy("ann", "right") as proxy, transport() as made:
+        url = proxy.url("ann", wrong)
+        with pytest.raises(ConnectError, match=r"the proxy answered 407 .*SUPERVISOR_PROXY") as failure:
+            await connect(made, "wss://localhost" if secure else server.url, proxy=url)
+        assert failure.value.verdict is Verdict.RETRY
+        assert wrong not in "".join(traceback.format_exception(failure.value))
+    assert wrong not in repr(Target("wss://localhost", "/chat", proxy=url))
+
+
+async def test_a_proxys_own_name_that_cannot_be_resolved_is_not_the_platforms() -> None:
+    async with transport() as made:
+        with pytest.raises(ConnectError, match=r"the name proxy\.invalid cannot be resolved, .*SUPERVISOR_PROXY"):
+            await connect(made, "wss://localhost", proxy="http://proxy.invalid:3128", timeout=20)
 
 
 # ── a target that cannot be right ────────────────────────────────────────────────────────────────────────────────────

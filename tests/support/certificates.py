@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def make_server_context(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """Make a server's TLS context for localhost, and the file with the authority that vouches for it."""
+def make_server_context(folder: Path, *names: str) -> tuple[ssl.SSLContext, Path]:
+    """Make a server's TLS context for localhost and ``names``, and the file with the authority that vouches for it."""
     now = dt.datetime.now(dt.UTC)
 
     def build(name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
@@ -34,10 +34,11 @@ def make_server_context(folder: Path) -> tuple[ssl.SSLContext, Path]:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(authority_key, hashes.SHA256())
     )
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    alternatives = [*(x509.DNSName(name) for name in ("localhost", *names)), address]
     server = (
         build("localhost", server_key)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
     ca_file, pair = folder / "ca.pem", folder / "server.pem"

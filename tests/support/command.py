@@ -1,7 +1,9 @@
-"""Runs the real ``supervisor`` command in processes of their own."""
+"""Runs the real ``supervisor`` command: in processes of their own, or here where a process would prove no more."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -13,6 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
+
+from supervisor import cli
 
 T = TypeVar("T")
 
@@ -28,12 +33,15 @@ class Command:
     env: dict[str, str] = field(default_factory=dict)
     running: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def _process(self, args: tuple[str, ...], env: Mapping[str, str], **kwargs: Any) -> subprocess.Popen[str]:
+    def _environment(self, env: Mapping[str, str]) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SUPERVISOR_", "AGENT_"))}
+        return inherited | {"COLUMNS": "100", "TERM": "dumb"} | self.env | dict(env)
+
+    def _process(self, args: tuple[str, ...], env: Mapping[str, str], **kwargs: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "supervisor", *args],
             cwd=self.folder,
-            env=inherited | {"COLUMNS": "100", "TERM": "dumb"} | self.env | dict(env),
+            env=self._environment(env),
             text=True,
             **kwargs,
         )
@@ -85,6 +93,36 @@ class Command:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+class InProcess(Command):
+    """Runs what ends by itself in this process: the same entry point, exit paths included, without a second of imports.
+
+    What :meth:`start` starts is a process all the same. Not for ``run``, ``demo`` and ``sandbox``, which take over
+    signals and logging.
+    """
+
+    def __call__(self, *args: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+        typed = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
+        with (
+            mock.patch.dict(os.environ, self._environment(env), clear=True),
+            mock.patch.multiple(sys, argv=["supervisor", *args], stdin=typed, stdout=out, stderr=err),
+            contextlib.chdir(self.folder),
+        ):
+            try:
+                cli.main()
+                code: object = None
+            except SystemExit as ended:
+                code = ended.code
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(args, code, _text(out), _text(err))
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()
 
 
 def until(condition: Callable[[], T | None], what: str, seconds: float = SECONDS) -> T:

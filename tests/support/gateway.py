@@ -192,6 +192,8 @@ async def gateway(
 @asynccontextmanager
 async def raw_server(
     handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    *,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[str]:
     """A TCP server below HTTP: gives ``host:port``; the connection is cut when ``handle`` returns."""
     tasks: set[asyncio.Task[None]] = set()
@@ -208,7 +210,7 @@ async def raw_server(
             writer.transport.abort()
             tasks.discard(task)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     host, port = server.sockets[0].getsockname()[:2]
     try:
         yield f"{host}:{port}"

@@ -22,6 +22,7 @@ CONTRACT = {
     "supervisor_messages_received_total": {"handler"},
     "supervisor_messages_handled_total": {"handler", "outcome"},
     "supervisor_messages_dropped_total": {"reason"},
+    "supervisor_unknown_total": {"kind"},
     "supervisor_message_queue_seconds_count": {"handler"},
     "supervisor_message_handle_seconds_count": {"handler", "outcome"},
     "supervisor_message_latency_seconds_count": {"handler"},
@@ -70,6 +71,7 @@ def busy_metrics() -> Metrics:
     metrics.handled("echo", "done", 0.2)
     metrics.answered("echo", 0.3)
     metrics.dropped("duplicate", 2)
+    metrics.unknown("message_type")
     metrics.sent("acked", 0.02)
     metrics.tokens("a1", "echo", Usage(12, 30, "gpt-4o", 4))
     metrics.committed(0.001, 3)

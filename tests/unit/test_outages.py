@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 import structlog
 
-from supervisor.outages import HOST_AGENTS, Outages
+from supervisor.outages import HOLD_SECONDS, HOST_AGENTS, STRAGGLER_SECONDS, Outages
 from tests.conftest import ManualClock
 
 HOST = "platform.example"
@@ -21,83 +21,188 @@ def log() -> Iterator[list[Any]]:
 
 
 @pytest.fixture
-def outages(clock: ManualClock, log: list[Any]) -> Outages:
-    return Outages(clock)
+async def outages(clock: ManualClock, log: list[Any]) -> AsyncIterator[Outages]:
+    made = Outages(clock)
+    yield made
+    await made.close()
+    await clock.settle()
+    assert clock.sleepers == 0, "something still waits to tell"
 
 
 def events(log: list[Any]) -> list[str]:
     return [entry["event"] for entry in log]
 
 
-def test_few_agents_are_each_their_own_outage(outages: Outages, log: list[Any]) -> None:
-    for number in range(HOST_AGENTS - 1):
-        for _ in range(3):
-            outages.failed(f"a{number}", HOST, "timeout")
-    assert events(log) == ["agent_offline"] * (HOST_AGENTS - 1)
-    assert outages.notices() == ()
-    outages.recovered("a0", HOST)
-    outages.recovered("a0", HOST)
-    assert events(log)[HOST_AGENTS - 1 :] == ["agent_back"]
+def fail(outages: Outages, *numbers: int, host: str = HOST, reason: str = "timeout") -> None:
+    for number in numbers:
+        outages.failed(f"a{number}", host, reason)
 
 
-def test_many_agents_make_it_the_hosts_told_once(outages: Outages, log: list[Any]) -> None:
+def recover(outages: Outages, *numbers: int, host: str = HOST) -> None:
+    for number in numbers:
+        outages.recovered(f"a{number}", host)
+
+
+async def test_few_agents_are_each_their_own_outage(outages: Outages, log: list[Any], clock: ManualClock) -> None:
+    few = range(HOST_AGENTS - 1)
     for _ in range(3):
-        for number in range(100):
-            outages.failed(f"a{number}", HOST, "timeout")
-    assert events(log) == [*["agent_offline"] * (HOST_AGENTS - 1), "host_down"]
-    assert log[-1]["host"] == HOST
-    assert outages.notices() == (f"{HOST} is down for 100 agents: timeout",)
+        fail(outages, *few)
+    assert log == [], "the line is held: the others may be about to follow"
+    await clock.advance(HOLD_SECONDS)
+    assert events(log) == ["agent_offline"] * len(few)
+    assert {entry["agent"] for entry in log} == {f"a{number}" for number in few}
+    assert log[0]["log_level"] == "warning"
+    assert outages.notices() == ()
+    await clock.advance(9)
+    recover(outages, 0, 0)
+    [back] = log[len(few) :]
+    assert (back["event"], back["agent"], back["failures"], back["seconds"]) == ("agent_back", "a0", 3, 10)
 
 
-async def test_the_host_is_back_when_all_its_agents_are(outages: Outages, log: list[Any], clock: ManualClock) -> None:
-    for number in range(HOST_AGENTS):
-        outages.failed(f"a{number}", HOST, "timeout")
-    await clock.advance(30)
-    for number in range(HOST_AGENTS - 1):
-        outages.recovered(f"a{number}", HOST)
-    assert "host_back" not in events(log)
-    outages.recovered(f"a{HOST_AGENTS - 1}", HOST)
-    assert (log[-1]["event"], log[-1]["seconds"]) == ("host_back", 30)
+async def test_an_agent_back_before_its_line_was_told_is_told_in_one(
+    outages: Outages, log: list[Any], clock: ManualClock
+) -> None:
+    fail(outages, 1, reason="reset")
+    await clock.advance(HOLD_SECONDS / 2)
+    recover(outages, 1)
+    await clock.advance(60)
+    [line] = log
+    assert (line["event"], line["reason"], line["seconds"]) == ("agent_back", "reset", HOLD_SECONDS / 2)
+
+
+@pytest.mark.parametrize("agents", [HOST_AGENTS, 10, 1000])
+async def test_one_outage_of_a_host_is_two_lines(
+    outages: Outages, log: list[Any], clock: ManualClock, agents: int
+) -> None:
+    for number in range(agents):
+        fail(outages, number)
+        await clock.advance(HOLD_SECONDS / 2 / agents)
+    for _ in range(3):
+        await clock.advance(10)
+        fail(outages, *range(agents))
+    assert outages.notices() == (f"{HOST} is down for {agents} agents: timeout",)
+    for number in range(agents):
+        await clock.advance(STRAGGLER_SECONDS / 2 / agents)
+        recover(outages, number)
+    await clock.advance(2 * STRAGGLER_SECONDS)
+    assert [(entry["event"], entry["host"]) for entry in log] == [("host_down", HOST), ("host_back", HOST)]
     assert outages.notices() == ()
 
 
-def test_agents_that_are_paused_or_removed_are_not_missed_nor_called_back(outages: Outages, log: list[Any]) -> None:
-    for number in range(HOST_AGENTS):
-        outages.failed(f"a{number}", HOST, "timeout")
+async def test_one_that_was_told_before_its_host_went_down_is_called_back(
+    outages: Outages, log: list[Any], clock: ManualClock
+) -> None:
+    fail(outages, 0)
+    await clock.advance(30)
+    fail(outages, *range(10))
+    await clock.advance(30)
+    recover(outages, *range(10))
+    await clock.advance(2 * STRAGGLER_SECONDS)
+    assert events(log) == ["agent_offline", "host_down", "agent_back", "host_back"]
+
+
+async def test_agents_that_stay_away_do_not_keep_their_host_down_but_are_told_singly(
+    outages: Outages, log: list[Any], clock: ManualClock
+) -> None:
+    fail(outages, *range(10))
+    await clock.advance(30)
+    recover(outages, *range(1, 10))
+    assert events(log) == ["host_down", "host_back"]
+    assert log[-1]["seconds"] == 30
+    assert outages.notices() == ()
+    for _ in range(6):
+        await clock.advance(STRAGGLER_SECONDS / 6)
+        fail(outages, 0, reason="kicked")
+    [late] = log[2:]
+    assert (late["event"], late["agent"], late["reason"]) == ("agent_offline", "a0", "kicked")
+    recover(outages, 0)
+    assert events(log)[3:] == ["agent_back"]
+
+
+async def test_a_host_is_not_back_before_one_of_its_agents_is(
+    outages: Outages, log: list[Any], clock: ManualClock
+) -> None:
+    fail(outages, *range(HOST_AGENTS))
+    await clock.advance(1000)
+    assert events(log) == ["host_down"]
+    # An agent that was never missed proves it as well.
+    outages.recovered("new", HOST)
+    assert events(log) == ["host_down"], "too many are still down"
+    recover(outages, 0)
+    assert events(log) == ["host_down", "host_back"]
+
+
+async def test_agents_that_are_paused_or_removed_are_not_missed_nor_called_back(
+    outages: Outages, log: list[Any], clock: ManualClock
+) -> None:
+    fail(outages, *range(HOST_AGENTS))
     for number in range(HOST_AGENTS):
         outages.forget(f"a{number}", HOST)
+    await clock.advance(2 * STRAGGLER_SECONDS)
     assert outages.notices() == ()
-    assert not {"host_back", "agent_back"} & set(events(log))
+    assert events(log) == ["host_down"]
     log.clear()
-    for number in range(HOST_AGENTS):
-        outages.failed(f"b{number}", HOST, "timeout")
-    assert events(log) == [*["agent_offline"] * (HOST_AGENTS - 1), "host_down"], "the next outage is told anew"
+    fail(outages, *range(HOST_AGENTS))
+    assert events(log) == ["host_down"], "the next outage is told anew"
 
 
-def test_the_trouble_of_one_host_is_not_that_of_another(outages: Outages, log: list[Any]) -> None:
-    for number in range(HOST_AGENTS):
-        outages.failed(f"a{number}", HOST, "timeout")
-        outages.recovered(f"b{number}", "other.example")
-    outages.failed("b0", "other.example", "reset")
-    assert outages.notices() == (f"{HOST} is down for {HOST_AGENTS} agents: timeout",)
-    assert log[-1]["event"] == "agent_offline"
+async def test_an_agent_that_is_removed_while_its_line_is_held_says_nothing(
+    outages: Outages, log: list[Any], clock: ManualClock
+) -> None:
+    fail(outages, 1)
+    outages.forget("a1")
+    await clock.advance(60)
+    assert log == []
 
 
-def test_an_agent_that_moves_to_another_host_leaves_the_first(outages: Outages, log: list[Any]) -> None:
-    for number in range(HOST_AGENTS):
-        outages.failed(f"a{number}", HOST, "timeout")
-    for number in range(HOST_AGENTS):
-        outages.recovered(f"a{number}", "other.example")
-    assert outages.notices() == ()
-    outages.failed("a0", HOST, "timeout")
-    outages.failed("a0", "other.example", "timeout")
-    outages.recovered("a0", "other.example")
+async def test_what_is_left_of_a_host_whose_agents_were_removed_is_told_singly(
+    outages: Outages, log: list[Any], clock: ManualClock
+) -> None:
+    fail(outages, *range(HOST_AGENTS))
     for number in range(1, HOST_AGENTS):
-        outages.failed(f"a{number}", HOST, "timeout")
+        outages.forget(f"a{number}")
+    assert outages.notices() == ()
+    await clock.advance(HOLD_SECONDS)
+    assert events(log) == ["host_down", "agent_offline"]
+    assert log[-1]["agent"] == "a0"
+
+
+async def test_the_trouble_of_one_host_is_not_that_of_another(
+    outages: Outages, log: list[Any], clock: ManualClock
+) -> None:
+    fail(outages, *range(HOST_AGENTS))
+    outages.recovered("b0", "other.example")
+    outages.failed("b0", "other.example", "reset")
+    await clock.advance(HOLD_SECONDS)
+    assert outages.notices() == (f"{HOST} is down for {HOST_AGENTS} agents: timeout",)
+    assert (log[-1]["event"], log[-1]["agent"]) == ("agent_offline", "b0")
+
+
+async def test_an_agent_that_moves_to_another_host_leaves_the_first(
+    outages: Outages, log: list[Any], clock: ManualClock
+) -> None:
+    fail(outages, *range(HOST_AGENTS))
+    recover(outages, *range(HOST_AGENTS), host="other.example")
+    await clock.advance(2 * STRAGGLER_SECONDS)
+    assert outages.notices() == ()
+    assert "host_back" not in events(log), "that they are online elsewhere says nothing about the first"
+    fail(outages, 0)
+    fail(outages, 0, host="other.example")
+    recover(outages, 0, host="other.example")
+    fail(outages, *range(1, HOST_AGENTS))
     assert outages.notices() == (), "it still counts where it no longer is"
 
 
-def test_a_success_without_an_outage_says_nothing(outages: Outages, log: list[Any]) -> None:
+async def test_a_success_without_an_outage_says_nothing(outages: Outages, log: list[Any]) -> None:
     outages.recovered("a", HOST)
     outages.forget("a", HOST)
+    assert log == []
+
+
+async def test_closing_tells_nothing_more(outages: Outages, log: list[Any], clock: ManualClock) -> None:
+    await outages.close()
+    fail(outages, 1)
+    await outages.close()
+    await outages.close()
+    await clock.advance(60)
     assert log == []

@@ -128,3 +128,58 @@ async def test_once_it_was_online_a_kick_is_worth_a_token_again(recovery: Recove
     assert recovery.after(KICKED) == NEW_TOKEN
     await clock.advance(10)
     assert recovery.after(KICKED) == NEW_TOKEN, "the interval did not start over"
+
+
+@pytest.mark.parametrize(
+    ("age", "step"),
+    [(0.0, Step(AgentState.BACKOFF, 1)), (9.9, Step(AgentState.BACKOFF, 1)), (10.0, NEW_TOKEN), (None, NEW_TOKEN)],
+)
+def test_a_kick_of_a_token_minted_moments_ago_is_the_platforms_trouble(
+    recovery: Recovery, age: float | None, step: Step
+) -> None:
+    assert recovery.after(KICKED, token_age_seconds=age) == step
+
+
+async def test_a_kick_of_a_young_token_does_not_put_off_the_refresh_that_it_is_worth_later(
+    recovery: Recovery, clock: ManualClock
+) -> None:
+    assert recovery.after(KICKED, token_age_seconds=0.1).state is AgentState.BACKOFF
+    await clock.advance(10)
+    assert recovery.after(KICKED, token_age_seconds=10.1) == NEW_TOKEN
+    # The new one is kicked at once: the platform is ill, and each further token is asked for ever more seldom.
+    assert recovery.after(KICKED, token_age_seconds=0.1).state is AgentState.BACKOFF
+    await clock.advance(10)
+    assert recovery.after(KICKED, token_age_seconds=10.1) == NEW_TOKEN
+    await clock.advance(15)
+    assert recovery.after(KICKED, token_age_seconds=15.1).state is AgentState.BACKOFF
+    await clock.advance(5)
+    assert recovery.after(KICKED, token_age_seconds=20.1) == NEW_TOKEN
+
+
+async def test_after_a_long_illness_a_revoked_token_is_replaced_soon(recovery: Recovery, clock: ManualClock) -> None:
+    for _ in range(7200):
+        recovery.after(KICKED)
+        await clock.advance(1)
+    while recovery.after(KICKED) != NEW_TOKEN:
+        await clock.advance(1)
+    # A refresh was due in ten minutes; the platform is well again, and then the token is revoked.
+    recovery.online()
+    recovery.offline()
+    assert recovery.after(KICKED).state is AgentState.BACKOFF
+    await clock.advance(10)
+    assert recovery.after(KICKED) == NEW_TOKEN
+
+
+async def test_being_online_does_not_put_off_a_refresh_that_is_due(recovery: Recovery, clock: ManualClock) -> None:
+    recovery.online()
+    recovery.offline()
+    assert recovery.after(KICKED) == NEW_TOKEN
+    await clock.advance(9)
+    recovery.online()
+    await clock.advance(1)
+    assert recovery.after(KICKED) == NEW_TOKEN
+
+
+def test_the_age_of_the_token_says_nothing_about_other_failures(recovery: Recovery) -> None:
+    assert recovery.after(REFUSED, token_age_seconds=0.0).state is AgentState.REJECTED
+    assert recovery.after(LOST, token_age_seconds=0.0).state is AgentState.BACKOFF

@@ -270,3 +270,30 @@ async def test_pruning_goes_in_slices_and_finds_its_limit_among_gaps(url: str) -
     assert len(await journal.messages(limit=10_000)) == 5000 - deleted + 20
     assert await journal.prune(3500.0) == 0
     await registry.close()
+
+
+async def test_pruning_forgets_conversations_that_were_not_seen_since(journal: Journal) -> None:
+    # More than two slices of them.
+    await asyncio.gather(*[journal.note_conversation(AGENT, f"old{n}", at=10.0) for n in range(2100)])
+    await journal.note_conversation(AGENT, "recent", at=30.0)
+    assert await journal.prune(20.0) == 0, "messages and replies are what is counted"
+    assert await journal.conversations(AGENT, since=0.0, limit=5000) == ["recent"]
+
+
+async def test_conversations_are_noted_and_forgotten_in_the_order_of_asking(journal: Journal) -> None:
+    await asyncio.gather(
+        journal.note_conversation(AGENT, "left", at=1.0),
+        journal.forget_conversation(AGENT, "left"),
+        add(journal, "k1", conversation="left again", at=2.0),
+        journal.forget_conversation(AGENT, "left again"),
+        journal.forget_conversation(AGENT, "back"),
+        add(journal, "k2", conversation="back", at=3.0),
+        journal.forget_conversation(AGENT, "joined"),
+        journal.note_conversation(AGENT, "joined", at=4.0),
+        journal.forget_conversation("another", "joined"),
+    )
+    assert await journal.conversations(AGENT, since=0.0, limit=10) == ["joined", "back"]
+    await journal.forget_conversation(AGENT, "joined")
+    await journal.forget_conversation(AGENT, "never known")
+    assert await journal.conversations(AGENT, since=0.0, limit=10) == ["back"]
+    assert len(await journal.messages()) == 2, "what was said stays"

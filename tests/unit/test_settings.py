@@ -40,7 +40,7 @@ def test_the_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
     assert settings.journal_retention == 7 * 86_400
     assert settings.secret_env_prefixes == ("AGENT_",)
     assert settings.secret_dirs == (Path("/run/secrets"),)
-    assert (settings.allowed_hosts, settings.handler_packages, settings.allow_commands) == ((), (), False)
+    assert (settings.allowed_hosts, settings.handler_packages) == ((), ())
 
 
 def test_every_setting_says_what_it_is() -> None:
@@ -217,9 +217,10 @@ def test_urls_lose_their_last_slash(tmp_path: Path) -> None:
         ("WS_NAMESPACE", "chat"),
         ("WS_NAMESPACE", "/"),
         ("WS_PATH", "socket.io"),
-        ("ALLOW_COMMANDS", "perhaps"),
         ("SECRET_KEYS", "[s3cret"),
         ("PROXY", "socks5://proxy.example"),
+        ("PROXY", "http://:s3cret@proxy.example"),
+        ("PROXY", "http://ann:s3 cret@proxy.example"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_and_not_repeated(
@@ -251,11 +252,39 @@ def test_no_secret_is_in_the_repr(tmp_path: Path, monkeypatch: Env) -> None:
         "METRICS_TOKEN": "s3cret",
         "SECRET_KEYS": "s3cret,s3cret2",
         "REGISTRY_URL": "postgresql+asyncpg://ann:s3cret@db.example/x",
+        "PROXY": "http://ann:s3cret@proxy.example:3128",
     }.items():
         monkeypatch.setenv(f"SUPERVISOR_{name}", value)
     settings = load(tmp_path)
     assert "s3cret" not in repr(settings) + str(settings)
+    assert "s3cret" not in repr(settings.model_dump()["proxy"]) + settings.model_dump_json(include={"proxy"})
     assert "s3cret" in settings.registry_url
+
+
+@pytest.mark.parametrize(
+    ("given", "used", "shown"),
+    [
+        ("http://proxy.example:3128/", "http://proxy.example:3128", "http://proxy.example:3128"),
+        (
+            "http://ann:s3cret@proxy.example:3128",
+            "http://ann:s3cret@proxy.example:3128",
+            "http://**********@proxy.example:3128",
+        ),
+        # What would make another URL of it is escaped, so that nothing of a password is left when the rest is masked.
+        ("https://ann:p@s:s%2F@proxy", "https://ann:p%40s%3As%2F@proxy", "https://**********@proxy"),
+        ("http://api-key@proxy", "http://api-key:@proxy", "http://**********@proxy"),
+    ],
+)
+def test_a_proxy_may_want_a_password_which_is_used_and_never_shown(
+    tmp_path: Path, monkeypatch: Env, given: str, used: str, shown: str
+) -> None:
+    monkeypatch.setenv("SUPERVISOR_PROXY", given)
+    settings = load(tmp_path)
+    assert settings.proxy is not None
+    assert "".join(settings.proxy) == used
+    assert repr(settings.proxy) == repr(shown)
+    assert settings.model_dump()["proxy"] == settings.model_dump(mode="json")["proxy"] == shown
+    assert f"proxy={shown!r}" in repr(settings)
 
 
 def test_no_secret_is_in_the_error_of_another_setting(tmp_path: Path, monkeypatch: Env) -> None:

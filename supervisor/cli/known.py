@@ -1,0 +1,123 @@
+"""What the registry and the running supervisor know of agents, put together for the commands that show it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from supervisor.cli.errors import warn
+
+if TYPE_CHECKING:
+    from supervisor.records import AgentRecord
+    from supervisor.registry import Registry
+    from supervisor.settings import Settings
+    from supervisor.status import AgentStatus, InboxCounts
+
+T = TypeVar("T")
+
+
+def with_registry(settings: Settings, work: Callable[[Registry], Awaitable[T]]) -> T:
+    """Open the registry, created if need be, do ``work`` and close it."""
+    from supervisor.registry import Registry  # noqa: PLC0415  SQLAlchemy is slow to import
+
+    async def run() -> T:
+        registry = await Registry.open(settings.registry_url, synchronous=settings.synchronous, upgrade=True)
+        try:
+            return await work(registry)
+        finally:
+            await registry.close()
+
+    return asyncio.run(run())
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """What the registry knows of agents."""
+
+    records: list[AgentRecord]
+    inboxes: dict[str, InboxCounts]
+    uuid: str
+
+
+async def rows_of(registry: Registry, only: str | None = None) -> Rows:
+    """Read every agent's row, or one's, and what its inbox holds."""
+    from supervisor.states import MessageState  # noqa: PLC0415
+    from supervisor.status import InboxCounts  # noqa: PLC0415
+
+    records = await registry.agents() if only is None else [await registry.agent(only)]
+    inboxes = {}
+    for agent_id, counts in (await registry.journal.counts()).items():
+        waiting = counts.get(MessageState.AVAILABLE, 0) + counts.get(MessageState.RETRYABLE, 0)
+        inboxes[agent_id] = InboxCounts(waiting, counts.get(MessageState.RUNNING, 0), counts.get(MessageState.DEAD, 0))
+    return Rows(records, inboxes, registry.uuid)
+
+
+def _offline(record: AgentRecord, rows: Rows, reason: str = "") -> AgentStatus:
+    """An agent as it is while no supervisor runs it."""
+    from supervisor.states import AgentState  # noqa: PLC0415
+    from supervisor.status import AgentStatus, InboxCounts  # noqa: PLC0415
+
+    return AgentStatus(
+        id=record.id,
+        name=record.name,
+        handler=record.handler,
+        state=AgentState.PAUSED if record.paused else AgentState.STOPPED,
+        reason=record.problem or reason,
+        inbox=rows.inboxes.get(record.id, InboxCounts()),
+        settings=record.settings,
+        labels=record.labels,
+        paused=record.paused,
+    )
+
+
+def statuses_of(settings: Settings, rows: Rows) -> list[AgentStatus]:
+    """What is wanted, from the registry, with what is, from the supervisor that runs on it."""
+    from supervisor.cli import live  # noqa: PLC0415
+
+    running = live.find(settings, rows.uuid)
+    if running is None:
+        return [_offline(record, rows) for record in rows.records]
+    known = {status.id: status for status in running.statuses()}
+    return [_with_live(record, rows, known.get(record.id)) for record in rows.records]
+
+
+def _with_live(record: AgentRecord, rows: Rows, now: AgentStatus | None) -> AgentStatus:
+    wanted = _offline(record, rows, "the supervisor has not taken it up yet")
+    if now is None:
+        return wanted
+    return dataclasses.replace(
+        now,
+        name=wanted.name,
+        handler=wanted.handler,
+        settings=wanted.settings,
+        labels=wanted.labels,
+        paused=wanted.paused,
+    )
+
+
+def done(settings: Settings, agent_id: str, what: str, *, as_json: bool) -> None:
+    """Say what was done to an agent and what comes of it, or show the agent as it is now."""
+    from supervisor.registry import lock_holder  # noqa: PLC0415
+
+    if as_json:
+        print_agent(settings, agent_id)
+        return
+    holder = lock_holder(settings.registry_url)
+    then = f"the supervisor (pid {holder.pid}) takes it up" if holder else "start the fleet with: supervisor run"
+    print(f"{what}; {then}")
+
+
+def print_agent(settings: Settings, agent_id: str) -> None:
+    """Show an agent as JSON; what was done to it stays done when its supervisor does not answer."""
+    from supervisor.cli import output  # noqa: PLC0415
+    from supervisor.errors import SupervisorError  # noqa: PLC0415
+
+    rows = with_registry(settings, lambda registry: rows_of(registry, agent_id))
+    try:
+        (status,) = statuses_of(settings, rows)
+    except SupervisorError as error:
+        warn(f"its live state is unknown: {error}")
+        status = _offline(rows.records[0], rows, str(error))
+    output.print_json(output.as_json(status))

@@ -1,0 +1,119 @@
+"""What both ways to the platform share: trouble below HTTP in words, waits it asks for, text it sends. No I/O.
+
+Reasons name hosts and never a URL, because a URL can hold a token or the proxy's password.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import socket
+import ssl
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from supervisor.protocol import clean_text
+
+#: The longest wait that a ``Retry-After`` can ask for.
+LONGEST_RETRY_AFTER_SECONDS: Final = 3600.0
+#: How much of what the other side says goes into a reason.
+MAX_REASON_CHARS: Final = 200
+_PORTS: Final = {"http": 80, "https": 443}
+_ESCAPES = re.compile(rb"\\(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)")
+
+
+def trouble(
+    error: Exception, host: str, *, otherwise: str, proxy: str | None = None, timeout_seconds: float | None = None
+) -> str:
+    """One line for trouble below HTTP.
+
+    Args:
+        error: what the HTTP client raised. Errors of connecting have ``host``, ``port`` and ``os_error``, those of
+            certificates ``certificate_error``; nothing else of the client is known here.
+        host: whom the request was for.
+        otherwise: what ``host`` did where the error says no more, such as "broke off the answer".
+        proxy: the proxy's URL, where there is one: an error may be about it.
+        timeout_seconds: the bound that a time-out exceeded, where it is known.
+    """
+    met = str(getattr(error, "host", None) or host)
+    at_proxy = proxy is not None and _is_at(error, proxy)
+    peer = f"the proxy {met}" if at_proxy else met
+    certificate = getattr(error, "certificate_error", None)
+    if certificate is not None:
+        detail = one_line(getattr(certificate, "verify_message", "") or "it does not match")
+        return f"the TLS certificate of {peer} is not trusted ({detail}); a private CA goes into SUPERVISOR_CA_FILE"
+    if isinstance(error, TimeoutError):
+        return f"no answer from {host} " + ("in time" if timeout_seconds is None else f"within {timeout_seconds:g} s")
+    cause = getattr(error, "os_error", None)
+    if isinstance(cause, socket.gaierror):
+        return f"the name {met} cannot be resolved" + (", which SUPERVISOR_PROXY gives" if at_proxy else "")
+    if not isinstance(cause, OSError):
+        return f"{host} {otherwise} ({type(error).__name__})"
+    detail = one_line(cause.strerror or type(cause).__name__)
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS with {peer} failed: {detail}"
+    return f"{peer} cannot be reached: {detail}" if at_proxy else f"the connection to {peer} failed: {detail}"
+
+
+def _is_at(error: Exception, proxy: str) -> bool:
+    """Whether connecting failed at the proxy, not behind it."""
+    parts = urlsplit(proxy)
+    place = (parts.hostname, parts.port or _PORTS.get(parts.scheme))
+    return (getattr(error, "host", None), getattr(error, "port", None)) == place
+
+
+def proxy_answered(status: int, host: str) -> str:
+    """One line for an answer of the proxy's own."""
+    reason = f"the proxy answered {status} when asked for {host}"
+    return f"{reason}: it does not take the user and password of SUPERVISOR_PROXY" if status == 407 else reason
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds that ``Retry-After`` asks for, given as seconds or as a date, at most an hour; None without one.
+
+    Args:
+        now: wall time, against which a date is held.
+    """
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        seconds = float(text[:9])
+    else:
+        try:
+            seconds = email.utils.parsedate_to_datetime(text).timestamp() - now
+        except (ValueError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)
+
+
+def redirect_host(headers: Mapping[str, str]) -> str:
+    """Where a redirect leads, in words."""
+    try:
+        host = urlsplit(headers.get("Location", "")).hostname
+    except ValueError:
+        return "another address"
+    return one_line(host) if host else "another path"
+
+
+def one_line(text: str) -> str:
+    """Text of the other side as a reason may hold it: one short line, nothing unprintable."""
+    return " ".join(clean_text(text, MAX_REASON_CHARS)[0].split())
+
+
+def without(text: str, secret: str) -> str:
+    """Take ``secret`` out, should the other side have repeated it."""
+    return text.replace(secret, "…") if secret else text
+
+
+def mend_surrogates(raw: bytes) -> bytes:
+    """JSON in which half a surrogate pair became U+FFFD.
+
+    JavaScript lets it through, as in a text cut in the middle of an emoji; JSON parsers in Python do not.
+    """
+    return _ESCAPES.sub(_mend, raw)
+
+
+def _mend(escape: re.Match[bytes]) -> bytes:
+    """Keep every escape but half a pair."""
+    body = escape[1]
+    return b"\\ufffd" if len(body) == 5 and body[1] in b"dD" else escape[0]

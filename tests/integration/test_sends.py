@@ -1,0 +1,134 @@
+"""What ties an outcome to a send, frame by frame: PROTOCOL §4."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from supervisor import sends
+from supervisor.clock import SystemClock
+from supervisor.connection import Connection, Endpoint
+from supervisor.errors import AckTimeoutError, SendRefusedError
+from supervisor.gates import Gates
+from supervisor.protocol import parse_connect_answer
+from supervisor.tokens import Grant
+from supervisor.tokens.grants import make_grant
+from tests.support.connecting import AGENT, TOKEN, transport
+from tests.support.gateway import Peer, gateway
+
+CONVERSATION = "c" * 24
+OURS, THEIRS, FOREIGN = "a" * 24, "b" * 24, "f" * 24
+BODY = json.dumps({"_id": OURS, "conversationId": CONVERSATION, "content": "hi", "participantId": AGENT}).encode()
+NOTICE = "Sorry, I have too many messages waiting."
+
+Answer = Callable[[Peer, str], Awaitable[None]]
+
+
+async def event(peer: Peer, name: str, **payload: Any) -> None:
+    await peer.send("42/ws," + json.dumps([name, payload]))
+
+
+async def ack(peer: Peer, ack_id: str, **answer: Any) -> None:
+    await peer.send(f"43/ws,{ack_id}" + json.dumps([answer]))
+
+
+async def echo(peer: Peer, content: str, known_as: str) -> None:
+    await event(
+        peer, "message:new", _id=known_as, conversationId=CONVERSATION, content=content, participantId=AGENT, role="x"
+    )
+
+
+@asynccontextmanager
+async def connected(grant: Grant, answer: Answer) -> AsyncIterator[Connection]:
+    """A connection to a platform that answers each ``message:send`` as told."""
+
+    async def script(peer: Peer) -> None:
+        await peer.join()
+        await event(peer, "presence:update", type="agent", agentId=AGENT, status="online")
+        while True:
+            frame = await peer.receive()
+            if "message:send" in frame:
+                await answer(peer, frame.removeprefix("42/ws,").partition("[")[0])
+
+    clock = SystemClock()
+    gates = Gates(connect_rate=100, auth_rate=100, connect_concurrency=1, clock=clock)
+    async with gateway(script) as server, transport() as made:
+        endpoint = Endpoint(server.url, ("/ws",), "/socket.io", "auth", None)
+        connection = await Connection.open(
+            made,
+            endpoint,
+            grant,
+            agent_id=AGENT,
+            gate=gates.of(endpoint.host),
+            clock=clock,
+            on_event=lambda *_: None,
+            timeout=5,
+            prove=False,
+            on_connected=lambda: None,
+        )
+        try:
+            yield connection
+        finally:
+            await connection.close()
+            await gates.close()
+
+
+@pytest.fixture(autouse=True)
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sends, "ACKLESS_GRACE_SECONDS", 0.2)
+
+
+@pytest.fixture
+def grant() -> Grant:
+    answer = parse_connect_answer({"accessToken": TOKEN, "expiresIn": 86400})
+    return make_grant(answer, SystemClock().now(), 300, lambda low, high: (low + high) / 2)
+
+
+async def test_an_outcome_with_a_foreign_id_is_not_the_sends_while_its_ack_is_late(grant: Grant) -> None:
+    async def answer(peer: Peer, ack_id: str) -> None:
+        # A notice of ours that nobody waits for, in the same conversation, is stored at this moment.
+        await echo(peer, NOTICE, FOREIGN)
+        await event(peer, "message:sent", success=True, messageId=FOREIGN)
+        await asyncio.sleep(0.6)
+        await ack(peer, ack_id, success=False, error="You do not have permission to create.")
+
+    async with connected(grant, answer) as connection:
+        with pytest.raises(SendRefusedError, match="permission"):
+            await connection.send(OURS, CONVERSATION, BODY, 5)
+
+
+@pytest.mark.parametrize("known_as", [OURS, THEIRS], ids=["v1 keeps our id", "v2 gives its own"])
+async def test_without_an_ack_the_id_of_our_echo_ties_the_outcome(grant: Grant, known_as: str) -> None:
+    async def answer(peer: Peer, ack_id: str) -> None:
+        await echo(peer, "hi", known_as)
+        await event(peer, "message:sent", success=True, messageId=FOREIGN)
+        await event(peer, "message:sent", success=True, messageId=known_as)
+
+    async with connected(grant, answer) as connection:
+        for _ in range(sends.ACKLESS_SENDS):
+            assert await connection.send(OURS, CONVERSATION, BODY, 5) == known_as
+
+
+async def test_an_outcome_without_an_id_settles_the_only_send(grant: Grant) -> None:
+    async def answer(peer: Peer, ack_id: str) -> None:
+        await event(peer, "message:error", success=False, error="You do not have permission to create.")
+
+    async with connected(grant, answer) as connection:
+        with pytest.raises(SendRefusedError, match="permission"):
+            await connection.send(OURS, CONVERSATION, BODY, 5)
+
+
+async def test_a_server_that_neither_acks_nor_echoes_is_known_as_such_in_the_end(grant: Grant) -> None:
+    async def answer(peer: Peer, ack_id: str) -> None:
+        await event(peer, "message:sent", success=True, messageId=THEIRS)
+
+    async with connected(grant, answer) as connection:
+        for _ in range(sends.ACKLESS_SENDS):
+            with pytest.raises(AckTimeoutError):
+                await connection.send(OURS, CONVERSATION, BODY, 0.3)
+        assert await connection.send(OURS, CONVERSATION, BODY, 5) == THEIRS

@@ -1,0 +1,359 @@
+"""Trouble that costs neither conversations nor quiet: joins that fail, a journal that cannot, hosts that go away."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from supervisor import dialer, inbox, joins
+from supervisor.registry import sqlite
+from supervisor.sandbox import SandboxUser
+from supervisor.states import AgentState
+from tests.support.stack import SECRET, Stack, agent_id, stack
+
+V2 = {"profile": "v2"}
+
+
+@pytest.fixture
+def quick_joins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits that suit a test."""
+    monkeypatch.setattr(joins, "FIRST_ACK_SECONDS", 0.3)
+    monkeypatch.setattr(joins, "RETRY_INITIAL_SECONDS", 0.05)
+    monkeypatch.setattr(joins, "RETRY_CAP_SECONDS", 0.1)
+
+
+@contextmanager
+def captured_logs() -> Iterator[list[Any]]:
+    with structlog.testing.capture_logs() as log:
+        yield log
+
+
+def lines(log: list[Any], *names: str) -> list[Any]:
+    return [entry for entry in log if entry["event"] in names]
+
+
+async def conversations(fleet: Stack, identity: str, number: int) -> list[tuple[SandboxUser, str]]:
+    """So many people who have each been answered once."""
+    pairs = []
+    for _ in range(number):
+        user = await fleet.sandbox.user()
+        conversation = await user.open(identity)
+        await hears(user, conversation, "before")
+        pairs.append((user, conversation))
+    return pairs
+
+
+async def hears(user: SandboxUser, conversation: str, text: str, timeout: float = 10.0) -> None:
+    message = await user.say(conversation, text)
+    [reply] = await user.wait_for_reply(conversation, after=message, timeout=timeout)
+    assert reply.content == f"Echo: {text}"
+
+
+def joined(fleet: Stack) -> list[str]:
+    return [e.fields["conversation_id"] for e in fleet.sandbox.events if e.kind == "join" and e.agent_id]
+
+
+async def reconnected(fleet: Stack, identity: str) -> None:
+    """The agent is kicked, and online again over another connection."""
+    before = fleet.service.fleet.runner(identity).agent.connection
+    fleet.sandbox.kick(identity)
+    await fleet.until(
+        lambda: (
+            fleet.service.status(identity).state is AgentState.ONLINE
+            and fleet.service.fleet.runner(identity).agent.connection is not before
+        )
+    )
+
+
+# ── joins ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.usefixtures("quick_joins")
+async def test_a_join_whose_ack_is_lost_costs_no_other_conversation(tmp_path: Path) -> None:
+    async with stack(tmp_path, sandbox_settings=V2, ack_seconds=2) as fleet:
+        identity = await fleet.add()
+        await fleet.online()
+        people = await conversations(fleet, identity, 3)
+        fleet.sandbox.faults.drop_acks(events=["conversation:join"], times=1)
+        with captured_logs() as log:
+            await reconnected(fleet, identity)
+            for user, conversation in people:
+                await hears(user, conversation, "after")
+            await fleet.until(lambda: lines(log, "conversations_joined"))
+        [warning] = lines(log, "conversations_not_joined")
+        assert warning["count"] == 1
+        assert "not acknowledged" in warning["reason"]
+        await fleet.until(lambda: not [t for t in asyncio.all_tasks() if t.get_name().startswith("join")])
+
+
+@pytest.mark.usefixtures("quick_joins")
+async def test_a_platform_that_acks_no_join_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Longer than this test: what is right in the end is right because joins are on their way at once.
+    monkeypatch.setattr(joins, "FIRST_ACK_SECONDS", 20.0)
+    async with stack(tmp_path, sandbox_settings=V2, ack_seconds=2) as fleet:
+        identity = await fleet.add()
+        await fleet.online()
+        people = await conversations(fleet, identity, 8)
+        fleet.sandbox.faults.drop_acks(events=["conversation:join"])
+        started = asyncio.get_running_loop().time()
+        await reconnected(fleet, identity)
+        assert asyncio.get_running_loop().time() - started < 6, "not one ack_seconds for each"
+        for user, conversation in people:
+            await hears(user, conversation, "after")
+        # Joining goes on beside the connection, and ends with it.
+        await fleet.until(lambda: [t for t in asyncio.all_tasks() if t.get_name() == f"joins {identity}"])
+        await fleet.service.pause(identity)
+        await fleet.state(identity, AgentState.PAUSED)
+        assert not [t for t in asyncio.all_tasks() if t.get_name().startswith("join")]
+
+
+@pytest.mark.usefixtures("quick_joins")
+async def test_joins_refused_for_a_passing_reason_are_tried_again_and_final_ones_forgotten(tmp_path: Path) -> None:
+    async with stack(tmp_path, sandbox_settings=V2) as fleet:
+        identity = await fleet.add()
+        await fleet.online()
+        [(user, conversation)] = await conversations(fleet, identity, 1)
+        inbox_of = fleet.service.fleet.runner(identity).agent.inbox
+        gone = "f" * 24
+        await inbox_of.joined(gone)
+        ill = fleet.sandbox._chat._handlers
+        join = ill["conversation:join"]
+        ill["conversation:join"] = lambda session, payload: {"success": False, "error": "Database is down"}
+        with captured_logs() as log:
+            await reconnected(fleet, identity)
+            await fleet.until(lambda: lines(log, "conversations_not_joined"))
+            ill["conversation:join"] = join
+            await fleet.until(lambda: gone not in inbox_of.conversations)
+            await fleet.until(lambda: lines(log, "conversations_joined"))
+        assert len(lines(log, "conversations_not_joined")) == 1
+        await hears(user, conversation, "after")
+        journal = fleet.service.registry.journal
+        await journal.flush()
+        assert await journal.conversations(identity, since=0.0, limit=10) == [conversation]
+
+
+async def test_a_connection_lost_while_it_joins_is_a_failed_attempt(tmp_path: Path) -> None:
+    async with stack(tmp_path, sandbox_settings=V2) as fleet:
+        identity = await fleet.add()
+        await fleet.online()
+        [(user, conversation)] = await conversations(fleet, identity, 1)
+        fleet.sandbox.faults.drop_acks(events=["conversation:join"])
+        before = len(joined(fleet))
+        fleet.sandbox.kick(identity)
+        await fleet.until(lambda: len(joined(fleet)) > before)
+        assert fleet.service.status(identity).state is not AgentState.ONLINE
+        fleet.sandbox.faults.clear()
+        fleet.sandbox.kick(identity)
+        await fleet.state(identity, AgentState.BACKOFF)
+        await fleet.online()
+        await hears(user, conversation, "after")
+
+
+async def test_past_the_limit_one_warning_names_the_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialer, "REJOIN_LIMIT", 2)
+    async with stack(tmp_path, sandbox_settings=V2) as fleet:
+        identity = await fleet.add()
+        await fleet.online()
+        people = await conversations(fleet, identity, 3)
+        with captured_logs() as log:
+            await reconnected(fleet, identity)
+            await reconnected(fleet, identity)
+        [warning] = lines(log, "too_many_conversations")
+        assert (warning["known"], warning["joined"]) == (3, 2)
+        assert set(joined(fleet)) == {conversation for _, conversation in people[1:]}, "the most recently active ones"
+
+
+async def test_v1_joins_what_the_platform_does_not_put_it_back_into(tmp_path: Path) -> None:
+    async with stack(tmp_path) as fleet:
+        identity = await fleet.add()
+        await fleet.online()
+        await conversations(fleet, identity, 1)
+        other = "e" * 24
+        await fleet.service.fleet.runner(identity).agent.inbox.joined(other)
+        await reconnected(fleet, identity)
+        assert joined(fleet) == [other], "its own conversation needs no join"
+
+
+async def test_what_was_joined_and_left_is_remembered_over_reconnects_and_restarts(tmp_path: Path) -> None:
+    async with stack(tmp_path, sandbox_settings=V2) as fleet:
+        identity = await fleet.add()
+        await fleet.online()
+        (_, kept), (_, left) = await conversations(fleet, identity, 2)
+        known = fleet.service.fleet.runner(identity).agent.inbox
+        await known.left(left)
+        await known.left(kept)
+        await known.joined(kept)
+        await reconnected(fleet, identity)
+        assert joined(fleet) == [kept]
+        await fleet.restart()
+        await fleet.online()
+        assert joined(fleet) == [kept, kept]
+
+
+# ── the journal ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Another program keeps the registry's file to itself."""
+    with closing(sqlite3.connect(folder / "supervisor.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+        other.execute("ROLLBACK")
+
+
+async def test_a_journal_that_cannot_write_says_so_once_and_once_that_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.1)
+    async with stack(tmp_path) as fleet:
+        identity = await fleet.add()
+        await fleet.online()
+        user = await fleet.sandbox.user()
+        conversation = await user.open(identity)
+        with captured_logs() as log:
+            with locked(tmp_path):
+                message = await user.say(conversation, "hello")
+                await fleet.until(lambda: lines(log, "journal_cannot_write"))
+                # Long enough for several attempts.
+                await asyncio.sleep(1)
+            [reply] = await user.wait_for_reply(conversation, after=message)
+            await fleet.until(lambda: lines(log, "journal_writes_again"))
+        assert reply.content == "Echo: hello"
+        [began] = lines(log, "journal_cannot_write")
+        [ended] = lines(log, "journal_writes_again")
+        assert "locked" in began["reason"]
+        assert began["journal"] == str(tmp_path / "supervisor.db")
+        assert ended["failures"] > 1
+
+
+async def test_one_change_that_the_database_refuses_is_no_outage_of_the_journal(tmp_path: Path) -> None:
+    async with stack(tmp_path) as fleet:
+        identity = await fleet.add()
+        await fleet.online()
+        with closing(sqlite3.connect(tmp_path / "supervisor.db")) as sql:
+            sql.execute("CREATE TRIGGER no BEFORE INSERT ON inbox BEGIN SELECT RAISE(ABORT, 'not this one'); END")
+            sql.commit()
+        with captured_logs() as log:
+            user = await fleet.sandbox.user()
+            await user.say(await user.open(identity), "hello")
+            await fleet.until(lambda: lines(log, "message_not_journaled"))
+        assert not lines(log, "journal_cannot_write", "journal_writes_again")
+
+
+async def test_a_stop_ends_in_time_with_a_locked_database(tmp_path: Path) -> None:
+    async with stack(tmp_path) as fleet:
+        identity = await fleet.add()
+        await fleet.online()
+        user = await fleet.sandbox.user()
+        conversation = await user.open(identity)
+        loop = asyncio.get_running_loop()
+        with captured_logs() as log, locked(tmp_path):
+            for number in range(3):
+                await user.say(conversation, f"m{number}")
+            await fleet.until(lambda: fleet.service.fleet.runner(identity).agent.inbox.waiting == 3)
+            started = loop.time()
+            await fleet.service.stop(1)
+            took = loop.time() - started
+        assert took < 1 + 10 + 3
+        [lost] = lines(log, "messages_not_journaled")
+        assert lost["count"] == 3
+        assert not [t for t in asyncio.all_tasks() if "inbox" in t.get_name() or "journal" in t.get_name()]
+        body, _ = fleet.service.metrics.render("text/plain")
+        assert b'supervisor_messages_dropped_total{reason="not_journaled"} 3.0' in body
+
+
+async def test_an_inbox_that_closes_waits_no_longer_than_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.1)
+    assert inbox.CLOSE_SECONDS <= 5
+    async with stack(tmp_path) as fleet:
+        identity = await fleet.add()
+        await fleet.online()
+        user = await fleet.sandbox.user()
+        conversation = await user.open(identity)
+        with captured_logs() as log, locked(tmp_path):
+            await user.say(conversation, "hello")
+            await fleet.until(lambda: fleet.service.fleet.runner(identity).agent.inbox.waiting)
+            agent = fleet.service.fleet.runner(identity).agent
+            async with asyncio.timeout(3):
+                await agent.inbox.close(0.2)
+            assert agent.lanes.running == 0, "the place that was reserved is free again"
+        assert [entry["count"] for entry in lines(log, "messages_not_journaled")] == [1]
+
+
+# ── outages ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_one_outage_of_a_host_with_ten_agents_is_two_lines(tmp_path: Path) -> None:
+    async with stack(tmp_path) as fleet:
+        for number in range(1, 11):
+            await fleet.add(number)
+        await fleet.online(10)
+        with captured_logs() as log:
+            await fleet.sandbox.stop()
+            await fleet.until(lambda: "down for 10 agents" in "".join(fleet.service.overview().notices))
+            # Past the moment for which the agents' own lines are held.
+            await asyncio.sleep(1.2)
+            await fleet.sandbox.start()
+            await fleet.online(10, timeout=20)
+            await asyncio.sleep(1.2)
+        told = [entry["event"] for entry in log if entry["log_level"] != "debug"]
+        assert told == ["host_down", "host_back"]
+
+
+async def test_one_agent_that_stays_away_does_not_keep_its_host_down(tmp_path: Path) -> None:
+    async with stack(tmp_path) as fleet:
+        for number in range(1, 11):
+            await fleet.add(number)
+        await fleet.online(10)
+        fleet.sandbox.faults.rest("token", "hang", agents=[agent_id(1)])
+        fleet.sandbox.faults.connect("kick", agents=[agent_id(1)])
+        await fleet.sandbox.stop()
+        await fleet.until(lambda: fleet.service.overview().notices)
+        await fleet.sandbox.start()
+        await fleet.online(9, timeout=20)
+        await fleet.until(lambda: not fleet.service.overview().notices)
+        assert fleet.service.status(agent_id(1)).state is not AgentState.ONLINE
+
+
+# ── what the platform sends ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_message_of_an_unknown_type_is_answered_and_counted(tmp_path: Path) -> None:
+    async with stack(tmp_path) as fleet:
+        identity = await fleet.add()
+        await fleet.online()
+        conversation = fleet.sandbox.conversation_of(identity)
+        poll = {"_id": "a" * 24, "conversationId": conversation, "role": "user", "content": "?", "type": "poll"}
+        fleet.sandbox.emit(identity, "message:new", poll)
+        await fleet.until(lambda: [m for m in fleet.sandbox.messages(conversation) if m.content == "Echo: ?"])
+        body, _ = fleet.service.metrics.render("text/plain")
+        assert b'supervisor_unknown_total{kind="message_type"} 1.0' in body
+        assert b"unknown_type" not in body, "it was not dropped"
+
+
+async def test_a_v2_server_that_never_acks_settles_sends_once(tmp_path: Path) -> None:
+    async with stack(tmp_path, sandbox_settings=V2) as fleet:
+        fleet.sandbox.faults.drop_acks(events=["message:send"])
+        identity = await fleet.add()
+        await fleet.online()
+        user = await fleet.sandbox.user()
+        conversation = await user.open(identity)
+        texts = [f"m{number}" for number in range(5)]
+        for text in texts:
+            await hears(user, conversation, text)
+        await fleet.until(lambda: fleet.service.fleet.runner(identity).agent.outbox.waiting == 0)
+        said = [m.content for m in fleet.sandbox.messages(conversation) if m.role == "assistant"]
+        assert said == [f"Echo: {text}" for text in texts]
+        body, _ = fleet.service.metrics.render("text/plain")
+        assert b'supervisor_sends_total{outcome="acked"} 5.0' in body
+        assert SECRET.encode() not in body

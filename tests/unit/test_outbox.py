@@ -1,0 +1,176 @@
+"""A reply whose fate is known is never sent again because the journal could not take it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.clock import SystemClock
+from supervisor.errors import AckTimeoutError, SendRefusedError, Verdict
+from supervisor.metrics import Metrics
+from supervisor.outbox import RETRY_SECONDS, Outbox
+from supervisor.protocol import OutboundMessage
+from supervisor.records import NewReply, Reply
+from supervisor.registry import Registry
+from supervisor.states import ReplyState
+from tests.conftest import ManualClock
+
+AGENT, CONVERSATION = "64b5f0c2a1d2e3f405060708", "c1"
+
+
+class Line:
+    """A connection whose platform answers as the test says, and as well as can be after that."""
+
+    connected = True
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.answers: list[Exception] = []
+
+    async def send(self, message_id: str, conversation_id: str, body: bytes, timeout: float) -> str:
+        self.sent.append(message_id)
+        if self.answers:
+            raise self.answers.pop(0)
+        return message_id
+
+
+class Desk:
+    """An outbox on a real journal, which can be made to refuse."""
+
+    def __init__(self, path: Path, registry: Registry, clock: ManualClock, *, at_most_once: bool) -> None:
+        self.line = Line()
+        self.clock = clock
+        self.journal = registry.journal
+        self.at_most_once = at_most_once
+        self._path = path
+        self.outbox = Outbox(
+            AGENT,
+            registry.journal,
+            Metrics(),
+            clock,
+            ack_seconds=5.0,
+            at_most_once=lambda: self.at_most_once,
+            on_sending=lambda _: None,
+        )
+        self.outbox.use(self.line)  # type: ignore[arg-type]
+
+    def sql(self, statement: str) -> None:
+        with closing(sqlite3.connect(self._path, timeout=5)) as database:
+            database.execute(statement)
+            database.commit()
+
+    def refuse(self, condition: str) -> None:
+        """Let the database refuse some changes of replies."""
+        self.sql(f"CREATE TRIGGER no BEFORE UPDATE ON outbox WHEN {condition} BEGIN SELECT RAISE(ABORT, 'no'); END")
+
+    def allow(self) -> None:
+        self.sql("DROP TRIGGER no")
+
+    async def push(self, part: int = 0) -> Reply:
+        message = OutboundMessage(role="assistant", content="hi", conversation_id=CONVERSATION, id=f"{part:024x}")
+        reply = await self.journal.add_reply(AGENT, None, NewReply(part, message))
+        self.outbox.push(reply)
+        return reply
+
+    async def until(self, condition: Any) -> None:
+        """Wait for what the journal's thread does; the outbox's own waits pass only when the clock is advanced."""
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    async def asleep(self) -> None:
+        await self.until(lambda: self.clock.sleepers)
+
+
+@pytest.fixture
+async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
+    opened = await Registry.open(f"sqlite+aiosqlite:///{tmp_path}/supervisor.db", upgrade=True, clock=SystemClock())
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def desk(
+    request: pytest.FixtureRequest, registry: Registry, tmp_path: Path, clock: ManualClock
+) -> AsyncIterator[Desk]:
+    made = Desk(tmp_path / "supervisor.db", registry, clock, at_most_once=request.param)
+    yield made
+    await made.outbox.close()
+
+
+once = pytest.mark.parametrize("desk", [True], indirect=True, ids=["at_most_once"])
+both = pytest.mark.parametrize("desk", [True, False], indirect=True, ids=["at_most_once", "at_least_once"])
+SENT, ACKED, UNKNOWN, DEAD = 1, 2, 3, 4
+
+
+@both
+async def test_an_acked_reply_is_settled_later_and_not_sent_again(desk: Desk) -> None:
+    desk.refuse(f"NEW.state = {ACKED}")
+    first, second = await desk.push(0), await desk.push(1)
+    await desk.asleep()
+    await desk.clock.advance(RETRY_SECONDS[0])
+    await desk.asleep()
+    assert len(desk.line.sent) == 1
+    desk.allow()
+    await desk.clock.advance(RETRY_SECONDS[0])
+    await desk.until(lambda: not desk.outbox.waiting)
+    assert desk.line.sent == [first.message.id, second.message.id]
+    assert (first.state, second.state) == (ReplyState.ACKED, ReplyState.ACKED)
+
+
+@once
+async def test_an_unknown_fate_is_settled_later_and_does_not_block_the_conversation(desk: Desk) -> None:
+    desk.refuse(f"NEW.state = {UNKNOWN}")
+    desk.line.answers = [AckTimeoutError("message:send was not acknowledged within 5 s")]
+    first, second = await desk.push(0), await desk.push(1)
+    await desk.asleep()
+    assert first.state is ReplyState.SENT
+    desk.allow()
+    await desk.clock.advance(RETRY_SECONDS[0])
+    await desk.until(lambda: not desk.outbox.waiting)
+    assert desk.line.sent == [first.message.id, second.message.id]
+    assert (first.state, second.state) == (ReplyState.UNKNOWN, ReplyState.ACKED)
+    assert "not acknowledged" in (first.error or "")
+
+
+@once
+async def test_a_reply_whose_attempt_broke_off_is_not_repeated(desk: Desk) -> None:
+    desk.line.answers = [RuntimeError("a defect of ours")]
+    first, second = await desk.push(0), await desk.push(1)
+    await desk.asleep()
+    await desk.clock.advance(RETRY_SECONDS[0])
+    await desk.until(lambda: not desk.outbox.waiting)
+    assert desk.line.sent == [first.message.id, second.message.id]
+    assert (first.state, second.state) == (ReplyState.UNKNOWN, ReplyState.ACKED)
+
+
+@both
+async def test_a_refusal_that_may_pass_is_deferred_even_when_the_journal_refuses_at_first(desk: Desk) -> None:
+    desk.refuse("NEW.attempts > OLD.attempts")
+    desk.line.answers = [SendRefusedError("Database is down", Verdict.RETRY)]
+    reply = await desk.push()
+    await desk.asleep()
+    desk.allow()
+    await desk.clock.advance(RETRY_SECONDS[0])
+    await desk.until(lambda: not desk.outbox.waiting)
+    assert len(desk.line.sent) == 2
+    assert (reply.state, reply.attempts) == (ReplyState.ACKED, 1)
+
+
+@both
+async def test_a_final_refusal_is_a_dead_letter_sent_once(desk: Desk) -> None:
+    desk.refuse(f"NEW.state = {DEAD}")
+    desk.line.answers = [SendRefusedError("You do not have permission to create.", Verdict.REJECT)]
+    reply = await desk.push()
+    await desk.asleep()
+    desk.allow()
+    await desk.clock.advance(RETRY_SECONDS[0])
+    await desk.until(lambda: not desk.outbox.waiting)
+    assert len(desk.line.sent) == 1
+    assert reply.state is ReplyState.DEAD
