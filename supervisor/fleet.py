@@ -34,6 +34,7 @@ class Fleet:
         self._changed = asyncio.Event()
         self._reconciling = asyncio.Lock()
         self._log = get_logger("supervisor.fleet")
+        kit.outages.on_back = self._follow
 
     # ── reconcile ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -122,6 +123,12 @@ class Fleet:
         # Whoever waits holds the event that was; the next one waits for the next change.
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def _follow(self, host: str) -> None:
+        """A host that was down is back: its agents follow at the rate of its bucket."""
+        for runner in self._runners.values():
+            if runner.host == host:
+                runner.follow()
 
     # ── what people say ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -70,7 +70,7 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
         ),
         rf"\1: {REDACTED}",
     ),
-    (re.compile(r"(?<=://)[^\s/@:]+:[^\s/@]+(?=@)"), REDACTED),
+    (re.compile(r"(?<=://)[^\s/@:]+:[^\s/@]*(?=@)"), REDACTED),
     (re.compile(r"\bsk-[\w-]{12,}"), REDACTED),
 )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -20,6 +21,8 @@ HOST_AGENTS = 5
 HOLD_SECONDS = 1.0
 #: How long after its host an agent may be back before it counts as an outage of its own: the longest backoff.
 STRAGGLER_SECONDS = 60.0
+#: The fleet is called back to a host at most this often, should it come and go.
+FOLLOW_SECONDS = 5.0
 
 
 class _Line(Enum):
@@ -49,6 +52,7 @@ class _Host:
     agents: dict[str, _Down] = field(default_factory=dict)
     announced: bool = False
     reason: str = ""
+    followed_at: float = -math.inf
 
 
 class Outages:
@@ -65,6 +69,8 @@ class Outages:
         self._hosts: dict[str, _Host] = {}
         self._agents: dict[str, _Down] = {}
         self._telling: asyncio.Task[None] | None = None
+        #: Told the host when the first agent is online there after an outage; set by the fleet.
+        self.on_back: Callable[[str], None] = lambda _host: None
 
     # ── what happens ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -94,6 +100,7 @@ class Outages:
 
     def recovered(self, agent_id: str, host: str) -> None:
         """An agent is online at ``host``."""
+        self._let_follow(host)
         down = self._agents.get(agent_id)
         if down is not None:
             self._leave(agent_id, down, proof=down.host == host)
@@ -126,6 +133,13 @@ class Outages:
         )
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _let_follow(self, host: str) -> None:
+        """One is in: the others need not wait out their backoffs (DESIGN §3)."""
+        entry, now = self._hosts.get(host), self._clock.monotonic()
+        if entry is not None and entry.announced and now - entry.followed_at >= FOLLOW_SECONDS:
+            entry.followed_at = now
+            self.on_back(host)
 
     def _leave(self, agent_id: str, down: _Down, *, proof: bool) -> None:
         """Count an agent as down no longer."""

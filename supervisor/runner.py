@@ -22,6 +22,7 @@ from supervisor.records import AgentRecord
 from supervisor.recovery import FAULT_RECHECK_SECONDS, Bounds, Recovery
 from supervisor.states import AGENT_TRANSITIONS, AgentState, check_transition
 from supervisor.status import AgentStatus
+from supervisor.tokens import Grant
 from supervisor.upkeep import Upkeep
 
 #: How long to wait before the journal is read again when it could not be.
@@ -60,6 +61,8 @@ class Runner:
         self._restored = False
         self._told = ""  # the refusal or fault that was logged last and has not ended
         self._seen_online = False
+        self._asked_to_wait = False
+        self._accepted: Grant | None = None
         self._opened: Connection | None = None
         settings = kit.settings
         bounds = Bounds(
@@ -98,6 +101,11 @@ class Runner:
         """Try again now, whatever the agent waits for (``agents resume``)."""
         self._recovery.forgive()
         self._changed.set()
+
+    def follow(self) -> None:
+        """Do not wait out the backoff: the platform is back. One that asked us to wait is left its time."""
+        if self.state is AgentState.BACKOFF and not self._asked_to_wait:
+            self._changed.set()
 
     def reload(self) -> None:
         """Read handler code, instruction and settings anew and rotate the connection (``agents reload``)."""
@@ -247,6 +255,7 @@ class Runner:
 
     def _come_online(self, connection: Connection) -> None:
         self.agent.use(connection)
+        self._accepted = connection.grant
         self._recovery.online()
         self._upkeep.online()
         self._become(AgentState.ONLINE)
@@ -313,11 +322,17 @@ class Runner:
             self._kit.outages.failed(self.agent.record.id, self._dialer.host, error.reason)
         else:
             self._kit.outages.forget(self.agent.record.id, self._dialer.host)
-        step = self._recovery.after(error)
+        self._asked_to_wait = error.retry_after_seconds is not None
+        step = self._recovery.after(error, self._untried_seconds())
         if step.state is None:
             self._upkeep.refuse()
         else:
             await self._wait(step.state, error.reason, step.seconds)
+
+    def _untried_seconds(self) -> float | None:
+        """The age of a token that the platform has never accepted; None for one that it has, which may have ended."""
+        grant = self.agent.grant
+        return None if grant is None or grant is self._accepted else self._clock.now() - grant.issued_at
 
     async def _wait(self, state: AgentState, reason: str, seconds: float) -> None:
         self._become(state, reason)

@@ -126,7 +126,7 @@ class Service:
                 settings.registry_url, synchronous=settings.synchronous, upgrade=True, lock=lock, clock=clock
             )
             undo.append(registry.close)
-            transport = await Transport.create(ca_file=settings.ca_file)
+            transport = await Transport.create(ca_file=settings.ca_file, clock=clock)
             undo.append(transport.close)
             service = cls._assemble(settings, registry, transport, loader, clock)
             undo.append(service._admin.stop)

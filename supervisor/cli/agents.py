@@ -138,18 +138,15 @@ def update(
 
     values, marks = checks.setting_values(sets), checks.key_values(labels, "--label")
     settings = _settings()
-    changes: dict[str, Any] = {"handler": handler, "name": name}
-    changes["secret"] = _secret(settings, secret_env, secret_file, secret_stdin)
-    changes = {key: value for key, value in changes.items() if value is not None}
+    secret = _secret(settings, secret_env, secret_file, secret_stdin)
+    given = {"handler": handler, "name": name, "secret": secret}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if not (changes or values or marks or unset or unlabel):
         raise UsageError("Say what to change: --handler, --name, --secret-…, --set, --unset, --label or --unlabel")
 
     async def work(registry: Registry) -> None:
         old = await registry.agent(agent_id)
-        if values or unset:
-            changes["settings"] = {k: v for k, v in (old.settings | values).items() if k not in unset}
-        if marks or unlabel:
-            changes["labels"] = {k: v for k, v in (old.labels | marks).items() if k not in unlabel}
+        changes.update(_merged(old, values, unset, marks, unlabel))
         _check_changes(checker, old, changes, settings)
         await registry.update_agent(agent_id, **changes)
 
@@ -157,6 +154,18 @@ def update(
     known.with_registry(settings, work)
     checker.warn()
     known.done(settings, agent_id, f"Changed agent {agent_id} ({', '.join(sorted(changes))})", as_json=as_json)
+
+
+def _merged(
+    old: AgentRecord, values: dict[str, Any], unset: list[str], marks: dict[str, str], unlabel: list[str]
+) -> dict[str, Any]:
+    """The settings and labels that come of what is given; only those that are touched."""
+    merged: dict[str, Any] = {}
+    if values or unset:
+        merged["settings"] = {k: v for k, v in (old.settings | values).items() if k not in unset}
+    if marks or unlabel:
+        merged["labels"] = {k: v for k, v in (old.labels | marks).items() if k not in unlabel}
+    return merged
 
 
 def _check_changes(checker: Any, old: AgentRecord, changes: dict[str, Any], settings: Settings) -> None:

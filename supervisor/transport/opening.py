@@ -105,15 +105,7 @@ class Transport:
                 this is cancelled.
         """
         origin = _origin(target)
-        socket = Socket(
-            self.session,
-            host=origin.host or "",
-            namespace=target.namespace,
-            proxy=target.proxy,
-            clock=self._clock,
-            agent_id=agent_id,
-            on_event=on_event,
-        )
+        socket = self._socket(target, origin.host or "", agent_id, on_event)
         self._sockets.add(socket)
         failure = await _attempt(socket, target, str(origin), token, timeout)
         if failure is None:
@@ -122,6 +114,17 @@ class Transport:
         await socket.settle(1.0)
         # Outside every except block, and without its past: what the library raised knows the URL and the token.
         raise failure.with_traceback(None)
+
+    def _socket(self, target: Target, host: str, agent_id: str, on_event: Callable[[str, object], None]) -> Socket:
+        return Socket(
+            self.session,
+            host=host,
+            namespace=target.namespace,
+            proxy=target.proxy,
+            clock=self._clock,
+            agent_id=agent_id,
+            on_event=on_event,
+        )
 
     async def close(self) -> None:
         """Close every connection and the session; bounded in time."""

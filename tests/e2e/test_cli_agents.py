@@ -14,7 +14,7 @@ from cryptography.fernet import Fernet
 
 from tests.support.command import Command, InProcess, one_line
 
-#: Many processes a test: on a busy machine they take their time.
+#: Some have many processes: on a busy machine they take their time.
 pytestmark = pytest.mark.timeout(300)
 
 A1, A2, A3 = "a" * 24, "b" * 24, "c" * 24

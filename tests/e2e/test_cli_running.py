@@ -240,10 +240,7 @@ class Terminal:
         os.close(self._master)
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_the_live_table_outlives_its_supervisor_and_leaves_the_terminal_as_it_was(
-    command: Command, end: signal.Signals
-) -> None:
+def test_the_live_table_outlives_its_supervisor(command: Command) -> None:
     add(command, A1, "--name", "Ada")
     terminal = Terminal(command, "status", "--watch")
     try:
@@ -255,12 +252,28 @@ def test_the_live_table_outlives_its_supervisor_and_leaves_the_terminal_as_it_wa
         terminal.wait_for("No supervisor runs on this registry")
         start(command)
         terminal.wait_for("● online")
-        terminal.process.send_signal(end)
-        assert terminal.process.wait(20) == 0
-        rest = terminal.read()
+        leaves_the_terminal_as_it_was(terminal, signal.SIGINT)
     finally:
         terminal.close()
-    # The alternate screen is left and the cursor shown again.
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_the_live_table_leaves_the_terminal_as_it_was_while_there_is_nothing_to_show(
+    command: Command, end: signal.Signals
+) -> None:
+    terminal = Terminal(command, "status", "--watch")
+    try:
+        terminal.wait_for("No supervisor runs on this registry")
+        leaves_the_terminal_as_it_was(terminal, end)
+    finally:
+        terminal.close()
+
+
+def leaves_the_terminal_as_it_was(terminal: Terminal, end: signal.Signals) -> None:
+    """Ended by a signal it leaves the alternate screen, shows the cursor again and says nothing more."""
+    terminal.process.send_signal(end)
+    assert terminal.process.wait(20) == 0
+    rest = terminal.read()
     assert "\x1b[?1049l" in rest
     assert "\x1b[?25h" in rest
     assert "Traceback" not in rest
