@@ -151,7 +151,9 @@ class Tour(Handler):
         ctx.typing()
         seconds = min(MAX_SLOW_SECONDS, max(0.0, seconds))
         await asyncio.sleep(seconds)
-        yield Reply(f"That took {seconds:g} seconds.", usage=Usage(3, 4, model="tour"))
+        yield Reply(
+            f"That took {seconds:g} {'second' if seconds == 1 else 'seconds'}.", usage=Usage(3, 4, model="tour")
+        )
 
     async def trouble(self, word: str) -> AsyncIterator[Part]:
         """An error that the agent tells of, or one that happens to it."""

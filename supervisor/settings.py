@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, unquote, urlsplit
 
+from dotenv.parser import parse_stream
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -44,6 +45,7 @@ _BLANK = re.compile(r"[\x00-\x20\x7f\\]")
 _UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 # What others put into the environment under our prefix: Kubernetes' service links, and supervisord (DESIGN §6).
 _FOREIGN = re.compile(r"SUPERVISOR_(?:.+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT_\d+_.+)\Z")
+_NEVER_EMPTY = ("API_URL", "WS_URL", "REGISTRY_URL")
 _SUPERVISORD = frozenset({"ENABLED", "PROCESS_NAME", "GROUP_NAME", "SERVER_URL"})
 
 
@@ -287,6 +289,19 @@ class _Environment(EnvSettingsSource):
         return {name: value for name, value in variables.items() if not _is_service_link(name.upper(), value)}
 
 
+def _check_env_file(path: Path | None) -> None:
+    """Refuse a line that python-dotenv would pass over with a warning."""
+    if path is None or not path.is_file():
+        return
+    try:
+        with path.open(encoding="utf-8") as lines:
+            broken = next((binding.original.line for binding in parse_stream(lines) if binding.error), None)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"Cannot read {path}: {error}") from None
+    if broken is not None:
+        raise ConfigurationError(f"{path}, line {broken}: this is not NAME=value")
+
+
 def load_settings(env_file: Path | None = Path(".env"), *, run_secrets: Path = RUN_SECRETS, **given: Any) -> Settings:
     """Read the settings: ``given`` first, then the environment, ``env_file`` and the files of ``run_secrets``.
 
@@ -294,6 +309,7 @@ def load_settings(env_file: Path | None = Path(".env"), *, run_secrets: Path = R
         ConfigurationError: an unknown ``SUPERVISOR_*`` variable, which is named with the nearest known one, or a
             value that does not fit; the value itself is never repeated, it may be a secret.
     """
+    _check_env_file(env_file)
     try:
         in_file = DotEnvSettingsSource(Settings, env_file=env_file).env_vars
     except (OSError, UnicodeDecodeError) as error:
@@ -302,6 +318,10 @@ def load_settings(env_file: Path | None = Path(".env"), *, run_secrets: Path = R
         known = [PREFIX + name.upper() for name in Settings.model_fields]
         nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.0)[0]
         raise ConfigurationError(f"Unknown setting {unknown[0]}; did you mean {nearest}?")
+    for name in _NEVER_EMPTY:
+        if os.environ.get(PREFIX + name) == "":
+            # An empty variable means "not set" elsewhere; here that would be the production platform.
+            raise ConfigurationError(f"{PREFIX}{name} is empty; give it a value, or unset it for the default")
     try:
         return Settings(_env_file=env_file, _secrets_dir=run_secrets if run_secrets.is_dir() else None, **given)
     except ValidationError as error:

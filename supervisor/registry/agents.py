@@ -14,6 +14,7 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from supervisor.errors import AgentExistsError, AgentNotFoundError, RegistryError
+from supervisor.protocol import is_object_id
 from supervisor.records import AgentRecord
 from supervisor.registry.schema import agents
 
@@ -32,7 +33,7 @@ def record_from_row(row: RowMapping | Mapping[str, Any]) -> AgentRecord:
     """A row as a record, whatever raw SQL has put into it: what cannot be used is left out and named in ``problem``."""
     problems: list[str] = []
     return AgentRecord(
-        id=_read_text(row["id"], "id", problems),
+        id=_read_id(row["id"], problems),
         handler=_read_text(row["handler"], "handler", problems, required=True),
         secret=_read_secret(row["secret"], problems),
         name=_read_text(row["name"], "name", problems),
@@ -56,6 +57,13 @@ def _read_text(value: object, column: str, problems: list[str], *, required: boo
         return ""
     problems.append(f"{column} is not text")
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _read_id(value: object, problems: list[str]) -> str:
+    agent_id = _read_text(value, "id", problems)
+    if is_object_id(agent_id) and agent_id != agent_id.lower():
+        problems.append(f"id has capital letters; write it as {agent_id.lower()}, as the platform does")
+    return agent_id
 
 
 def _read_secret(value: object, problems: list[str]) -> str:
@@ -119,6 +127,9 @@ def check_id(agent_id: object) -> str:
     if not agent_id.isprintable() or any(c.isspace() or c in "/?#%\\" for c in agent_id):
         # It is part of URLs, the platform's and ours.
         raise RegistryError(f"The agent id {agent_id!r} holds a space, a slash or another character that no id has")
+    if is_object_id(agent_id) and agent_id != agent_id.lower():
+        # The platform takes both and writes the one: registered twice, an agent would answer twice.
+        raise RegistryError(f"The agent id {agent_id} has capital letters; write it as {agent_id.lower()}")
     return agent_id
 
 

@@ -268,3 +268,12 @@ async def test_a_change_is_noticed_once_whoever_makes_it(registry: Registry, pat
     with pytest.raises(AgentNotFoundError):
         await registry.remove_agent("a9")
     assert not await registry.changed()
+
+
+async def test_an_id_in_capitals_is_refused_with_the_one_to_write(tmp_path: Path) -> None:
+    registry = await Registry.open(f"sqlite+aiosqlite:///{tmp_path / 'r.db'}", upgrade=True)
+    try:
+        with pytest.raises(RegistryError, match="a" * 24):
+            await registry.add_agent(AgentRecord("A" * 24, "echo", "env:AGENT_X"))
+    finally:
+        await registry.close()

@@ -406,3 +406,17 @@ def test_a_row_may_name_no_other_host(deployment: Settings, name: str, url: str)
 def test_a_url_that_two_parsers_might_read_differently_is_refused(deployment: Settings, url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^settings: api_url: must"):
         parse_agent_settings({"api_url": url}, deployment)
+
+
+def test_a_broken_env_file_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("SUPERVISOR_CONCURRENCY=5\nthis is not a setting\n")
+    with pytest.raises(ConfigurationError, match="line 2"):
+        load_settings(path)
+
+
+@pytest.mark.parametrize("name", ["API_URL", "WS_URL", "REGISTRY_URL"])
+def test_an_empty_address_is_not_the_production_platform(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"SUPERVISOR_{name}", "")
+    with pytest.raises(ConfigurationError, match="is empty"):
+        load_settings(None)
