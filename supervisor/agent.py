@@ -262,7 +262,8 @@ class Agent:
             self._kit.metrics.dropped(str(payload))
         elif event == "exception":
             said = payload.get("message") if isinstance(payload, dict) else None
-            reason = redact(clean_text(str(said), 200)[0])
+            # Redacted before it is cut: half a token no longer looks like one.
+            reason = self.redact(clean_text(said, 1000)[0])[:200] if isinstance(said, str) else "no message"
             self.log.warning("platform_exception", reason=reason, namespace=connection.namespace)
         else:
             self._tell_handler(event, payload)
