@@ -19,6 +19,7 @@ from supervisor.dispatcher import Dispatcher, Lanes
 from supervisor.errors import ConfigurationError, ConnectionLostError, HandlerError, RegistryError
 from supervisor.execution import Executor as MessageExecutor
 from supervisor.execution import Limits
+from supervisor.failures import describe
 from supervisor.gates import Gates
 from supervisor.handler import AgentInfo, HistoryItem, Usage
 from supervisor.handlers import HandlerLoader, MountedHandler
@@ -201,9 +202,7 @@ class Agent:
             async with asyncio.timeout(HOOK_SECONDS):
                 await self.handler.hook("on_start", AgentContext(self))
         except Exception as error:
-            raise HandlerError(
-                f"on_start of {self.record.handler!r} failed: {type(error).__name__}: {error}"
-            ) from error
+            raise HandlerError(f"on_start of {self.record.handler!r} failed: {describe(error, self.redact)}") from error
         self._started = True
 
     # ── its life ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -305,7 +304,7 @@ class Agent:
             async with asyncio.timeout(timeout):
                 await hook
         except Exception as error:  # noqa: BLE001  a hook may raise anything; it harms nothing but itself
-            self.log.warning("hook_failed", handler=self.record.handler, reason=f"{type(error).__name__}: {error}")
+            self.log.warning("hook_failed", handler=self.record.handler, reason=describe(error, self.redact))
 
     async def _work(self, row: JournaledMessage) -> float | None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -57,6 +58,7 @@ class Runner:
         self._on_state = on_state
         self._changed = asyncio.Event()
         self._stop_grace: float | None = None
+        self._stop_at = math.inf
         self._dialer = Dialer(self.agent, kit)
         self._restored = False
         self._told = ""  # the refusal or fault that was logged last and has not ended
@@ -115,6 +117,7 @@ class Runner:
     def stop(self, grace_seconds: float) -> None:
         """Drain for so long at most, then go offline; :meth:`run` ends."""
         self._stop_grace = grace_seconds
+        self._stop_at = self._clock.monotonic() + grace_seconds
         self._changed.set()
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -288,16 +291,18 @@ class Runner:
             return
         self._become(AgentState.DRAINING)
         drain = asyncio.ensure_future(self.agent.drain())
-        until = self._clock.monotonic() + grace_seconds
+        until = min(self._clock.monotonic() + grace_seconds, self._stop_at)
         try:
             while not drain.done() and (left := until - self._clock.monotonic()) > 0:
                 await self._first_change(drain, left)
                 if self._stop_grace is not None:
-                    until = min(until, self._clock.monotonic() + self._stop_grace)
+                    until = min(until, self._stop_at)
                 elif not self._wanted.paused:
                     raise Changed
             if not drain.done():
                 self.agent.log.warning("drain_incomplete", seconds=grace_seconds)
+                # While the connection can still carry what is said last: that nobody types any more.
+                await self.agent.lanes.close()
         finally:
             drain.cancel()
             await asyncio.gather(drain, return_exceptions=True)

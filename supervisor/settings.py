@@ -170,7 +170,9 @@ class Settings(BaseSettings):
     auth_concurrency: int = Field(10, ge=1, description="Token requests at once, in all.")
     connect_concurrency: int = Field(100, ge=1, description="Connection attempts at once per host.")
     concurrency: int = Field(64, ge=1, description="Handlers running at once, in all.")
-    handler_threads: int = Field(32, ge=1, description="Threads for handlers that are plain functions.")
+    handler_threads: int = Field(
+        32, ge=1, description="Threads for handlers that are plain functions; one agent may use half of them."
+    )
     drain_seconds: Seconds = Field(60, description="How long a stop waits for running handlers.")
     handshake_seconds: Seconds = Field(15, description="How long one attempt to connect may take.")
     ack_seconds: Seconds = Field(15, description="How long an acknowledgement may take.")

@@ -18,7 +18,7 @@ import structlog
 
 from supervisor import logs
 from supervisor.sandbox import SandboxUser
-from supervisor.states import MessageState
+from supervisor.states import AgentState, MessageState
 from tests.support.stack import Stack, stack
 
 HANDLERS = {
@@ -345,3 +345,18 @@ async def test_text_that_cannot_be_stored_is_stored_readably(fleet: Stack) -> No
     assert reply.type == "error"
     [dead] = await fleet.service.registry.journal.messages(agent_id=identity, states=[MessageState.DEAD])
     assert "torn \\ud800 text" in (dead.error or "")
+
+
+@pytest.mark.parametrize(("handler", "text"), [("waiting", "waits"), ("blocking", "hang")])
+async def test_typing_is_taken_back_when_a_drain_runs_out_of_time(
+    tmp_path: Path, agents_dir: Path, handler: str, text: str
+) -> None:
+    async with stack(tmp_path, agents_dir=agents_dir, drain_seconds=0.2) as fleet:
+        identity = await fleet.add(1, handler)
+        await fleet.online()
+        user = await fleet.sandbox.user()
+        await user.say(await user.open(identity), text)
+        await fleet.until(lambda: signs(user) == [True] and handler_module(handler).started)
+        await fleet.service.pause(identity)
+        await fleet.state(identity, AgentState.PAUSED)
+        assert signs(user) == [True, False]
