@@ -1,10 +1,11 @@
 """The chat page in Chromium: what a person sees and can do."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.sandbox.conftest import AGENT, OTHER, SECRET, Client, RawSocket
 
@@ -165,3 +166,31 @@ async def test_a_narrow_window_shows_one_thing_at_a_time(v1: Client, page: Page)
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     await page.get_by_label("Back to the agents").click()
     await expect(page.get_by_test_id("agent-list")).to_be_visible()
+
+
+async def test_what_comes_while_the_history_is_on_its_way_is_kept(client: Client, page: Page) -> None:
+    socket = await client.agent()
+    asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    arrived = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        response = await route.fetch()
+        if not asked.done():
+            asked.set_result(route.request.url.split("/")[-2])
+        await arrived.wait()
+        await route.fulfill(response=response)
+
+    async def answer(conversation: str, content: str) -> None:
+        message = {"conversationId": conversation, "role": "assistant", "content": content}
+        assert (await socket.call("message:send", message))["success"]
+
+    await page.route("**/messages", late)
+    await page.goto(f"{client.sandbox.base_url}/?agent={AGENT}")
+    conversation = await asyncio.wait_for(asked, 10)
+    await answer(conversation, "early bird")
+    await expect(page.get_by_text("early bird")).to_be_visible()
+    async with page.expect_response("**/messages"):
+        arrived.set()
+    await answer(conversation, "late bird")
+    await expect(page.get_by_text("late bird")).to_be_visible()
+    await expect(page.get_by_test_id("message")).to_contain_text(["early bird", "late bird"])

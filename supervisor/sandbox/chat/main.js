@@ -29,6 +29,7 @@ const state = {
   shown: new Set(), // message ids in the open conversation
   lastDay: "",
   opening: 0,
+  arrived: null, // messages that came while the open conversation's history is on its way
 };
 
 // Sandbox requests
@@ -142,6 +143,8 @@ async function select(agentId, { focus = false } = {}) {
 
 async function openConversation(agentId) {
   const turn = ++state.opening;
+  // What comes while the history is on its way may be missing from it.
+  const arrived = (state.arrived = []);
   try {
     const conversationId = await enter(agentId);
     state.conversations.set(agentId, conversationId);
@@ -149,13 +152,15 @@ async function openConversation(agentId) {
     const { messages } = await ask("GET", `/sandbox/conversations/${conversationId}/messages`);
     if (turn !== state.opening || state.selected !== agentId) return;
     clearLog();
-    messages.forEach((message) => addMessage(message));
-    if (!messages.length) ui.log.append(emptyThread());
+    [...messages, ...arrived].forEach((message) => addMessage(message));
+    if (!messages.length && !arrived.length) ui.log.append(emptyThread());
     notice("");
     scrollDown();
     updateSend();
   } catch (error) {
     if (turn === state.opening) notice(`Cannot open the conversation: ${error.message}`);
+  } finally {
+    if (turn === state.opening) state.arrived = null;
   }
 }
 
@@ -216,6 +221,7 @@ function receive(message) {
   }
   const follow = fromPerson || isAtBottom();
   if (!fromPerson) showTyping(false);
+  state.arrived?.push(message);
   addMessage(message);
   if (follow) scrollDown();
   else ui.newer.hidden = false;
