@@ -8,12 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.protocol import InboundMessage, OutboundMessage
-from supervisor.records import JournaledMessage, NewReply, Reply
 from supervisor.registry import Journal, Registry
 from supervisor.states import IllegalTransitionError, MessageState, ReplyState
-
-AGENT = "64b5f0c2a1d2e3f405060708"
+from tests.support.journaling import AGENT, add, answer, inbound, settle
 
 
 @pytest.fixture
@@ -31,35 +28,6 @@ async def registry(url: str) -> AsyncIterator[Registry]:
 @pytest.fixture
 def journal(registry: Registry) -> Journal:
     return registry.journal
-
-
-def inbound(content: str = "hello", conversation: str = "c1", role: str = "user") -> InboundMessage:
-    return InboundMessage(conversation_id=conversation, role=role, content=content)
-
-
-def answer(content: str = "hi", part: int = 0, conversation: str = "c1") -> NewReply:
-    return NewReply(part, OutboundMessage(role="assistant", content=content, conversation_id=conversation))
-
-
-async def add(
-    journal: Journal,
-    key: str,
-    *,
-    agent: str = AGENT,
-    at: float = 100.0,
-    claim: bool = False,
-    content: str = "hello",
-    conversation: str = "c1",
-) -> JournaledMessage:
-    row = await journal.add(agent, inbound(content, conversation), key=key, received_at=at, claim=claim)
-    assert row is not None
-    return row
-
-
-async def settle(journal: Journal, row: JournaledMessage, *replies: NewReply) -> list[Reply]:
-    settled = await journal.settle(row, MessageState.DONE, replies=replies)
-    assert settled is not None
-    return settled
 
 
 async def test_a_message_is_there_after_add(journal: Journal) -> None:
