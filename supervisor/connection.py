@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from supervisor.clock import Clock
 from supervisor.errors import (
     AckTimeoutError,
     ConnectError,
@@ -83,17 +82,14 @@ class Connection:
     """A registered socket of one agent. Made by :meth:`open`; over when ``closed`` is done.
 
     Args:
-        clock: times the registration.
         on_event: gets every event but the answers to our own sends, in order; must only enqueue.
     """
 
-    def __init__(self, agent_id: str, grant: Grant, *, clock: Clock, on_event: OnEvent) -> None:
+    def __init__(self, agent_id: str, grant: Grant, *, on_event: OnEvent) -> None:
         self.agent_id = agent_id
         self.grant = grant
         self.conversation_id: str | None = None
         self.namespace = ""
-        self.opened_at = 0.0
-        self._clock = clock
         self._on_event = on_event
         self._registered = asyncio.get_running_loop().create_future()
         self._socket: Socket | None = None
@@ -112,7 +108,6 @@ class Connection:
         *,
         agent_id: str,
         gate: HostGate,
-        clock: Clock,
         on_event: OnEvent,
         timeout: float,
         prove: bool,
@@ -131,7 +126,7 @@ class Connection:
         """
         refused: ConnectError | None = None
         for namespace in endpoint.namespaces:
-            connection = cls(agent_id, grant, clock=clock, on_event=on_event)
+            connection = cls(agent_id, grant, on_event=on_event)
             try:
                 await connection._connect(transport, endpoint.target(namespace), gate, timeout)
                 on_connected()
@@ -164,7 +159,6 @@ class Connection:
         except TimeoutError:
             raise ConnectError(f"no connection within {timeout:g} s") from None
         self.namespace = target.namespace
-        self.opened_at = self._clock.now()
 
     async def _register(self, timeout: float, *, prove: bool) -> None:
         """Wait for the agent's own presence: only that proves that it is registered (PROTOCOL §3)."""

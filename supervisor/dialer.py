@@ -69,7 +69,6 @@ class Dialer:
             grant,
             agent_id=self._agent.record.id,
             gate=self._kit.gates.of(endpoint.host),
-            clock=self._kit.clock,
             on_event=self._agent.receive,
             timeout=self._kit.settings.handshake_seconds,
             prove=self._presence_may_be_anothers(),

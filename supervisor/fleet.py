@@ -108,7 +108,7 @@ class Fleet:
         """Nothing of a removed agent stays: its task, its series, its messages that wait."""
         await asyncio.wait([task])
         agent_id = runner.wanted.id
-        self._kit.outages.forget(agent_id, runner.host)
+        self._kit.outages.forget(agent_id)
         if agent_id not in self._runners:
             self._kit.metrics.agent_state(agent_id, runner.state, None)
             self._kit.metrics.agent_removed(agent_id)

@@ -111,7 +111,7 @@ class Outages:
                 self._log.info("agent_back", agent=agent_id, seconds=seconds, failures=down.failures, **reason)
         self._end_if_over(host, proof=True)
 
-    def forget(self, agent_id: str, host: str | None = None) -> None:  # noqa: ARG002  wherever it went down
+    def forget(self, agent_id: str) -> None:
         """An agent is paused or removed: it is no longer missed."""
         down = self._agents.get(agent_id)
         if down is not None:

@@ -138,7 +138,7 @@ class Runner:
         await self._go_offline(self._settings.drain_seconds)
         await self._let_go()
         self._become(AgentState.PAUSED)
-        self._kit.outages.forget(self.agent.record.id, self._dialer.host)
+        self._kit.outages.forget(self.agent.record.id)
         self.agent.record = self._wanted
         await self._changed.wait()
 
@@ -148,7 +148,7 @@ class Runner:
             connection = await self._unless_changed(self._establish())
             await self._stay_online(connection)
         except (ConfigurationError, HandlerError) as error:
-            self._kit.outages.forget(self.agent.record.id, self._dialer.host)
+            self._kit.outages.forget(self.agent.record.id)
             await self._wait(AgentState.FAULTED, str(error), FAULT_RECHECK_SECONDS)
         except RegistryError as error:
             # The journal could not be read: no fault of the agent's.
@@ -175,16 +175,23 @@ class Runner:
             Changed: it did.
         """
         task = asyncio.ensure_future(work)
-        change = asyncio.ensure_future(self._changed.wait())
         try:
-            await asyncio.wait({task, change}, return_when=asyncio.FIRST_COMPLETED)
+            await self._first_of(task)
             if task.done():
                 return task.result()
             raise Changed
         finally:
-            change.cancel()
             task.cancel()
-            await asyncio.gather(task, change, return_exceptions=True)
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _first_of(self, *events: asyncio.Future[Any]) -> None:
+        """Wait for the first of ``events``, or for a change of what is wanted; none of them is cancelled."""
+        change = asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait([*events, change], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            change.cancel()
+            await asyncio.gather(change, return_exceptions=True)
 
     # ── going online ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -242,19 +249,16 @@ class Runner:
         if self._stop_grace is not None or self._wanted.paused:
             raise Changed
         turn = asyncio.ensure_future(self._upkeep.turn(connection, self._wanted))
-        change = asyncio.ensure_future(self._changed.wait())
-        events: list[asyncio.Future[Any]] = [turn, connection.closed, change]
         try:
-            await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+            await self._first_of(turn, connection.closed)
             if turn.done():
                 return turn.result()
             if connection.closed.done():
                 raise ConnectionLostError(connection.closed.result())
             raise Changed
         finally:
-            change.cancel()
             turn.cancel()
-            await asyncio.gather(turn, change, return_exceptions=True)
+            await asyncio.gather(turn, return_exceptions=True)
 
     def _come_online(self, connection: Connection) -> None:
         self.agent.use(connection)
@@ -294,7 +298,7 @@ class Runner:
         until = min(self._clock.monotonic() + grace_seconds, self._stop_at)
         try:
             while not drain.done() and (left := until - self._clock.monotonic()) > 0:
-                await self._first_change(drain, left)
+                await self._first_within(left, drain)
                 if self._stop_grace is not None:
                     until = min(until, self._stop_at)
                 elif not self._wanted.paused:
@@ -307,17 +311,15 @@ class Runner:
             drain.cancel()
             await asyncio.gather(drain, return_exceptions=True)
 
-    async def _first_change(self, work: asyncio.Future[Any], seconds: float) -> None:
-        """Wait for ``work``, for a change of what is wanted, or for ``seconds``."""
+    async def _first_within(self, seconds: float, work: asyncio.Future[Any]) -> None:
+        """As :meth:`_first_of`, from now on and for ``seconds`` at most."""
         self._changed.clear()
-        change = asyncio.ensure_future(self._changed.wait())
         due = asyncio.ensure_future(self._clock.sleep(seconds))
         try:
-            await asyncio.wait([work, change, due], return_when=asyncio.FIRST_COMPLETED)
+            await self._first_of(work, due)
         finally:
-            change.cancel()
             due.cancel()
-            await asyncio.gather(change, due, return_exceptions=True)
+            await asyncio.gather(due, return_exceptions=True)
 
     # ── trouble ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -326,7 +328,7 @@ class Runner:
         if error.verdict in (Verdict.RETRY, Verdict.REAUTHENTICATE):
             self._kit.outages.failed(self.agent.record.id, self._dialer.host, error.reason)
         else:
-            self._kit.outages.forget(self.agent.record.id, self._dialer.host)
+            self._kit.outages.forget(self.agent.record.id)
         self._asked_to_wait = error.retry_after_seconds is not None
         step = self._recovery.after(error, self._untried_seconds())
         if step.state is None:

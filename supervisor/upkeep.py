@@ -105,9 +105,6 @@ class Upkeep:
     def online(self) -> None:
         """A connection was made with what the agent runs with now: nothing is owed."""
         self._rotation_due = False
-        self._plan_refetch()
-
-    def _plan_refetch(self) -> None:
         self._refetch_at = self._clock.monotonic() + REFETCH_SECONDS * random.uniform(0.8, 1.0)  # noqa: S311
 
     # ── while online; the runner drops a turn when the connection goes or something else is wanted ───────────────────

@@ -65,7 +65,6 @@ async def connected(grant: Grant, answer: Answer) -> AsyncIterator[Connection]:
             grant,
             agent_id=AGENT,
             gate=gates.of(endpoint.host),
-            clock=clock,
             on_event=lambda *_: None,
             timeout=5,
             prove=False,

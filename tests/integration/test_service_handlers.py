@@ -19,7 +19,7 @@ import structlog
 from supervisor import logs
 from supervisor.sandbox import SandboxUser
 from supervisor.states import AgentState, MessageState
-from tests.support.stack import Stack, stack
+from tests.support.stack import Stack, handler_module, stack
 
 HANDLERS = {
     "blocking.py": '''
@@ -86,11 +86,6 @@ async def on_message(message, ctx):
         raise kind(f"the tool refused: Authorization: Bearer {ctx.token()}") from error
 ''',
 }
-
-
-def handler_module(name: str) -> Any:
-    """The module of a handler as the running supervisor loaded it."""
-    return sys.modules[f"supervisor_agents.{name}"]
 
 
 @pytest.fixture

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from supervisor.states import AgentState, MessageState
-from tests.support.stack import Stack, stack
+from tests.support.stack import Stack, handler_module, stack
 
 HANDLERS = {
     "flaky.py": '''
@@ -89,11 +87,6 @@ async def on_message(message, ctx):
     return f"{len(users)} users, {len(history)} lines, {ctx.settings['tone']}, {ctx.instruction.configured}"
 ''',
 }
-
-
-def handler_module(name: str) -> Any:
-    """The module of a handler as the running supervisor loaded it."""
-    return sys.modules[f"supervisor_agents.{name}"]
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from supervisor.states import AgentState, MessageState
-from tests.support.stack import SECRET, agent_id, stack
+from tests.support.stack import SECRET, agent_id, handler_module, stack
 
 COUNTING = '''
 """Answers with its generation; slow enough for messages to wait."""
@@ -43,11 +41,6 @@ def agents_dir(tmp_path: Path) -> Path:
     (folder / "waiting.py").write_text(WAITING)
     (folder / "echo.py").write_text("async def on_message(message, ctx):\n    return f'Echo: {message.content}'\n")
     return folder
-
-
-def module(name: str) -> Any:
-    """A handler's module as the running supervisor loaded it."""
-    return sys.modules[f"supervisor_agents.{name}"]
 
 
 @pytest.mark.parametrize("profile", ["v1", "v2"])
@@ -144,12 +137,12 @@ async def test_a_pause_that_is_taken_back_does_not_wait_for_what_runs(tmp_path: 
         user = await fleet.sandbox.user()
         conversation = await user.open(identity)
         message = await user.say(conversation, "one")
-        await fleet.until(lambda: "one" in module("waiting").started)
+        await fleet.until(lambda: "one" in handler_module("waiting").started)
         await fleet.service.pause(identity)
         await fleet.state(identity, AgentState.DRAINING)
         await fleet.service.resume(identity)
         await fleet.online(timeout=5)
-        module("waiting").gate.set()
+        handler_module("waiting").gate.set()
         [reply] = await user.wait_for_reply(conversation, after=message)
         assert reply.content == "done: one"
 

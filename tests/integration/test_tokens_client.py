@@ -14,25 +14,14 @@ from supervisor.tokens import Grant
 from tests.support.token_server import (
     AGENT,
     SECRET,
-    Answer,
     answering,
     answering_json,
-    assert_secret_is_nowhere,
     client,
+    failure_of,
     jwt,
     recorded_answers,
     token_server,
 )
-
-
-async def failure_of(answer: Answer, agent_id: str = AGENT) -> tuple[TokenError, list[str]]:
-    async with token_server() as server, client() as made:
-        server.answer = answer
-        with pytest.raises(TokenError) as failure:
-            await made.tokens.fetch(agent_id, server.url, SECRET)
-        assert_secret_is_nowhere(failure.value)
-        return failure.value, made.outcomes
-
 
 # ── a token ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -18,7 +18,6 @@ from tests.support.gateway import eventually, raw_server
 from tests.support.token_server import (
     AGENT,
     SECRET,
-    Answer,
     answering,
     answering_json,
     assert_secret_is_nowhere,
@@ -27,16 +26,6 @@ from tests.support.token_server import (
     token_server,
 )
 from tests.support.tunnels import connect_proxy
-
-
-async def failure_of(answer: Answer, agent_id: str = AGENT) -> tuple[TokenError, list[str]]:
-    async with token_server() as server, client() as made:
-        server.answer = answer
-        with pytest.raises(TokenError) as failure:
-            await made.tokens.fetch(agent_id, server.url, SECRET)
-        assert_secret_is_nowhere(failure.value)
-        return failure.value, made.outcomes
-
 
 # ── below HTTP ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

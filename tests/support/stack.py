@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,11 @@ from supervisor.states import AgentState
 
 SECRET = "s3cret-of-the-test"
 SECRET_FILE = "agent-secret"
+
+
+def handler_module(name: str) -> Any:
+    """The module of a handler as the running supervisor loaded it."""
+    return sys.modules[f"supervisor_agents.{name}"]
 
 
 def agent_id(number: int) -> str:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web
 
 from supervisor.backoff import TokenBucket
 from supervisor.clock import SystemClock
-from supervisor.errors import PlatformError
+from supervisor.errors import PlatformError, TokenError
 from supervisor.pool import BoundedPool
 from supervisor.tokens import TokenClient, TokenSource
 
@@ -146,3 +147,13 @@ def assert_secret_is_nowhere(error: PlatformError) -> None:
     assert error.__context__ is None
     assert error.reason.isprintable()
     assert len(error.reason) < 400
+
+
+async def failure_of(answer: Answer, agent_id: str = AGENT) -> tuple[TokenError, list[str]]:
+    """What a token request comes to that is answered so, and the outcomes that were told."""
+    async with token_server() as server, client() as made:
+        server.answer = answer
+        with pytest.raises(TokenError) as failure:
+            await made.tokens.fetch(agent_id, server.url, SECRET)
+        assert_secret_is_nowhere(failure.value)
+        return failure.value, made.outcomes

@@ -137,7 +137,7 @@ async def test_agents_that_are_paused_or_removed_are_not_missed_nor_called_back(
 ) -> None:
     fail(outages, *range(HOST_AGENTS))
     for number in range(HOST_AGENTS):
-        outages.forget(f"a{number}", HOST)
+        outages.forget(f"a{number}")
     await clock.advance(2 * STRAGGLER_SECONDS)
     assert outages.notices() == ()
     assert events(log) == ["host_down"]
@@ -195,7 +195,7 @@ async def test_an_agent_that_moves_to_another_host_leaves_the_first(
 
 async def test_a_success_without_an_outage_says_nothing(outages: Outages, log: list[Any]) -> None:
     outages.recovered("a", HOST)
-    outages.forget("a", HOST)
+    outages.forget("a")
     assert log == []
 
 
