@@ -72,12 +72,10 @@ class Stack:
 
     async def state(self, identity: str, *states: AgentState, timeout: float = 10.0) -> str:
         """Wait until an agent is in one of ``states``; returns the reason it gives."""
-        await self.until(
-            lambda: (
-                identity in {s.id for s in self.service.statuses()} and self.service.status(identity).state in states
-            ),
-            timeout,
-        )
+        # Looked at in every turn of the loop: a backoff may be over within a millisecond.
+        async with asyncio.timeout(timeout):
+            while not any(s.id == identity and s.state in states for s in self.service.statuses()):
+                await asyncio.sleep(0)
         return self.service.status(identity).reason
 
     async def until(self, condition: Callable[[], object], timeout: float = 10.0) -> None:
