@@ -114,6 +114,8 @@ def _bind(host: str, port: int) -> socket.socket:
         on_failure.callback(listener.close)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        # At once: until it listens, another process may bind the same port, and would answer in our place.
+        listener.listen(_BACKLOG)
         listener.setblocking(False)
         on_failure.pop_all()
     return listener

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.support.command import Command
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture
@@ -61,3 +62,20 @@ async def test_a_person_talks_to_echo(chat_url: str, page: Page) -> None:
     await page.get_by_text("Echo", exact=True).first.click()
     await say(page, "<b>hello</b>")
     await expect(page.get_by_text("Echo: <b>hello</b>")).to_be_visible()
+
+
+async def test_a_message_written_before_the_conversation_is_open_is_sent_once_it_is(chat_url: str, page: Page) -> None:
+    written = asyncio.Event()
+
+    async def held_back(route: Route) -> None:
+        await written.wait()
+        await route.continue_()
+
+    await page.route("**/conversation", held_back)
+    await page.goto(chat_url)
+    await page.get_by_text("Echo", exact=True).first.click()
+    await say(page, "hasty")
+    await expect(page.get_by_test_id("composer")).to_have_value("hasty")
+    written.set()
+    await expect(page.get_by_text("Echo: hasty")).to_be_visible()
+    await expect(page.get_by_test_id("composer")).to_have_value("")

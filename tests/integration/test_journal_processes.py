@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -110,8 +109,4 @@ async def test_a_change_by_raw_sql_is_noticed_at_the_next_asking_and_the_journal
             sql.commit()
         assert await registry.changed()
         assert (await registry.agent("a1")).name == str(round_number)
-    started = time.perf_counter()
-    for _ in range(100):
-        await registry.changed()
-    assert (time.perf_counter() - started) / 100 < 0.05
     await registry.close()

@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -191,10 +190,8 @@ async def test_a_thread_that_outlives_its_time_is_reported_until_it_is_back(
 ) -> None:
     identity = await fleet.add(1, handler, settings={"timeout_seconds": 0.2})
     await fleet.online()
-    began = time.monotonic()
     reply = (await fleet.ask(identity, "hang", count=1 if handler == "blocking" else 2))[-1]
     assert (reply.type, "took too long" in reply.content) == ("error", True)
-    assert time.monotonic() - began < 5
     [line] = [line for line in log() if line["event"] == "handler_abandoned"]
     assert (line["agent"], line["handler"], line["abandoned"]) == (identity, handler, 1)
     assert abandoned(fleet, identity) == 1

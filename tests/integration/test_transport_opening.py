@@ -214,9 +214,7 @@ async def test_open_never_sent() -> None:
     async def script(peer: Peer) -> None:
         await asyncio.sleep(0)
 
-    begun = time.monotonic()
     error = await attempt(script, timeout=0.3)
-    assert time.monotonic() - begun < 3
     assert error.reason == "no Engine.IO OPEN packet from 127.0.0.1 within 0.3 s"
     assert error.verdict is Verdict.RETRY
 

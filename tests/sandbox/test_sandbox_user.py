@@ -1,6 +1,7 @@
 """The Python side: people, waiting, subscriptions, settings."""
 
 import asyncio
+import socket
 from typing import Any
 
 import aiohttp
@@ -169,3 +170,14 @@ async def test_a_start_that_is_cancelled_leaves_nothing_open(turns: int) -> None
 async def test_a_taken_port_is_an_error(client: Client) -> None:
     with pytest.raises(OSError, match="in use"):
         await Sandbox(port=client.sandbox.port).start()
+
+
+async def test_two_that_want_one_port_at_once_do_not_share_it() -> None:
+    """Bound but not yet listening, both would have had it, and the later one would have been deaf."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    first, second = Sandbox(port=port), Sandbox(port=port)
+    outcomes = await asyncio.gather(first.start(), second.start(), return_exceptions=True)
+    await asyncio.gather(first.stop(), second.stop())
+    assert [type(outcome) for outcome in outcomes].count(OSError) == 1

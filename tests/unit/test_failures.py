@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -60,14 +59,13 @@ def test_a_secret_is_not_cut_into_something_that_nobody_recognises(length: int) 
         assert OPAQUE[:6] not in said
 
 
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize("text", ["x" * 5_000_000, "eyJ" * 1_000_000, "://a:" * 1_000_000, "a b\n" * 1_000_000])
 def test_a_text_without_end_takes_no_time(text: str) -> None:
-    """It is made in the event loop."""
+    """It is made in the event loop; a pattern that is quadratic in the text would run into the test's own limit."""
     error = raised(RuntimeError(text))
-    began = time.process_time()
     assert len(describe(error)) <= MAX_REASON_CHARS
     assert len(describe_fully(error)) <= MAX_TRACEBACK_CHARS
-    assert time.process_time() - began < 1
 
 
 def test_a_reason_names_the_exception_and_what_it_says() -> None:

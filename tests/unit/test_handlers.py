@@ -783,9 +783,7 @@ def test_a_handler_that_blocks_does_not_keep_the_process_from_ending() -> None:
     running.wait()
     threads.shutdown()
     """
-    began = time.monotonic()
     subprocess.run([sys.executable, "-c", dedent(code)], check=True, timeout=30)
-    assert time.monotonic() - began < 30
 
 
 def test_threads_are_reused_and_end_when_let_go() -> None:

@@ -30,6 +30,7 @@ const state = {
   lastDay: "",
   opening: 0,
   arrived: null, // messages that came while the open conversation's history is on its way
+  sendWhenOpen: null, // the agent to whom the written message goes as soon as the conversation is open
 };
 
 // Sandbox requests
@@ -125,6 +126,7 @@ function drawHead() {
 
 async function select(agentId, { focus = false } = {}) {
   state.selected = agentId;
+  state.sendWhenOpen = null;
   state.unread.delete(agentId);
   ui.shell.dataset.view = "thread";
   ui.welcome.hidden = true;
@@ -157,6 +159,7 @@ async function openConversation(agentId) {
     notice("");
     scrollDown();
     updateSend();
+    if (state.sendWhenOpen === agentId) send();
   } catch (error) {
     if (turn === state.opening) notice(`Cannot open the conversation: ${error.message}`);
   } finally {
@@ -259,7 +262,9 @@ async function send() {
   const content = ui.composer.value.trim();
   const agentId = state.selected;
   const conversationId = state.conversations.get(agentId);
-  if (!content || !conversationId || !state.socket.connected) return;
+  // Whoever writes faster than the conversation opens need not press Enter again.
+  state.sendWhenOpen = content && !(conversationId && state.socket?.connected) ? agentId : null;
+  if (!content || state.sendWhenOpen) return;
   ui.composer.value = "";
   fitComposer();
   updateSend();
