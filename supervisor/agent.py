@@ -7,36 +7,37 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.connection import Connection
 from supervisor.context import AgentContext
+from supervisor.delivery_check import DeliveryCheck
 from supervisor.dispatcher import Dispatcher, Lanes
 from supervisor.errors import ConfigurationError, ConnectionLostError, HandlerError, RegistryError
 from supervisor.execution import Executor as MessageExecutor
 from supervisor.execution import Limits
 from supervisor.failures import describe
 from supervisor.gates import Gates
-from supervisor.handler import AgentInfo, HistoryItem, Usage
+from supervisor.handler import AgentInfo, Budget, HistoryItem, ModelCall, Usage
 from supervisor.handlers import HandlerLoader, MountedHandler
+from supervisor.history import Access, PlatformHistory
+from supervisor.hooks import HOOK_SECONDS, Hooks
 from supervisor.inbox import Inbox, Intake
+from supervisor.ledger import Ledger, cleaned
+from supervisor.ledger import Limits as Spendable
 from supervisor.logs import REDACTED, get_logger, redact
 from supervisor.metrics import Metrics
 from supervisor.outages import Outages
 from supervisor.outbox import Outbox
 from supervisor.protocol import (
-    InvalidEventError,
-    Membership,
-    Presence,
-    ReadReceipt,
-    Typing,
     clean_text,
-    parse_event,
 )
+from supervisor.recall import Recall
 from supervisor.records import AgentRecord, JournaledMessage
 from supervisor.registry import Journal
 from supervisor.secrets import SecretResolver
@@ -47,24 +48,15 @@ from supervisor.tokens import Grant, TokenClient
 from supervisor.transport import Transport
 
 FULL_NOTICE = "Sorry, I have too many messages waiting. Please try again in a little while."
-#: How long a hook may take; it must not hold up the agent.
-HOOK_SECONDS = 30.0
 MIN_SECRET_CHARS = 5
+#: What is far past this cannot survive the cut.
+MAX_REASON_CHARS = 10_000
+#: Secrets that an agent's handler may have asked for before the oldest is no longer looked for in what is shown.
+MAX_RESOLVED = 64
 #: How long a handler's code may take to load.
 LOAD_SECONDS = 30.0
-#: How long hooks may take once the agent stops.
-CLOSE_SECONDS = 5.0
 #: When to look again at a message that could not be settled.
 UNSETTLED_RETRY_SECONDS = 5.0
-_EVENTS: Mapping[str, type[Presence] | type[Typing] | type[Membership] | type[ReadReceipt]] = {
-    "presence:update": Presence,
-    "user:joined": Membership,
-    "user:left": Membership,
-    "user:typing": Typing,
-    "agent:typing": Typing,
-    "message:read": ReadReceipt,
-}
-_HOOKS: Mapping[type, str] = {Typing: "on_typing", ReadReceipt: "on_read"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +72,10 @@ class Kit:
     secrets: SecretResolver
     transport: Transport
     tokens: TokenClient
+    history: PlatformHistory
     gates: Gates
     outages: Outages
+    ledger: Ledger
     #: Where handlers are imported: a bounded number at once, and not where DNS is looked up.
     imports: Executor = field(default_factory=lambda: DaemonThreads(2, "import"))
 
@@ -94,14 +88,18 @@ class Agent:
         self.settings = AgentSettings()
         self.grant: Grant | None = None
         self.connection: Connection | None = None
-        self.health = "ok"
         self.log = get_logger("supervisor.agent").bind(agent=record.id)
         self._kit = kit
         self._handler: MountedHandler | None = None
         self._secret = ""
+        # What references of the handler's resolved to, for redaction; a rotated secret stays one.
+        self._resolved: dict[str, None] = {}
+        # Why the last message failed, and what the handler itself says is wrong; the latter it has to take back.
+        self._failure: str | None = None
+        self._noted: str | None = None
         self._started = False
-        self._hooks: set[asyncio.Task[None]] = set()
-        self._retiring: dict[asyncio.Task[None], MountedHandler] = {}
+        self._restored = False
+        self._hooks = Hooks(record.id, kit.metrics, self.redact, self.log)
         deployment, clock, journal, metrics = kit.settings, kit.clock, kit.journal, kit.metrics
         self._executor = MessageExecutor(self, journal, metrics, clock)
         self.lanes = Lanes(
@@ -114,9 +112,10 @@ class Agent:
         self.inbox = Inbox(
             record.id,
             lambda: self.record.handler,
-            lambda: Intake(self.settings.roles, self.settings.inbox_limit or deployment.inbox_limit),
+            self._intake,
             journal=journal,
             lanes=self.lanes,
+            memory=kit.dispatcher.memory,
             metrics=metrics,
             clock=clock,
             on_full=self._tell_full,
@@ -129,7 +128,14 @@ class Agent:
             ack_seconds=deployment.ack_seconds,
             at_most_once=lambda: (self.settings.delivery or deployment.delivery) == "at_most_once",
             on_sending=self.inbox.remember_own,
+            was_delivered=DeliveryCheck(record.id, kit.history, journal, access=self.access, log=self.log),
         )
+
+        self._recall = Recall(record.id, journal, kit.history, clock, access=self.access, log=self.log)
+
+    def access(self) -> Access:
+        """The platform's REST API as this agent sees it, and its current token."""
+        return Access(self.settings.api_url or self._kit.settings.api_url, self.grant.token if self.grant else "")
 
     # ── configuration ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -154,8 +160,10 @@ class Agent:
             # Until its on_start is through the new one gets no message.
             self.lanes.hold()
             self._handler = handler
+            self._failure = self._noted = None
         self.record = record
         self.settings = settings
+        self._kit.ledger.limit(record.id, Spendable(settings.budget_tokens, settings.budget_cost))
 
     async def _load(self, reference: str, *, fresh: bool) -> MountedHandler:
         """Import a handler's code in a thread: a slow import must not hold up the fleet."""
@@ -175,11 +183,7 @@ class Agent:
         old, started = self._handler, self._started
         self._started = False
         if old is not None and started:
-            self._retiring[self._spawn_hook(self._stop_when_idle(old), timeout=None)] = old
-
-    async def _stop_when_idle(self, handler: MountedHandler) -> None:
-        await handler.idle.wait()
-        await handler.hook("on_stop", AgentContext(self))
+            self._hooks.retire(old, AgentContext(self))
 
     async def use_grant(self, grant: Grant) -> None:
         """Take over a new token with what came along; start the handler if it is not, else tell it.
@@ -193,7 +197,7 @@ class Agent:
         if not self._started:
             await self._start_handler()
         elif new:
-            self._spawn_hook(self.handler.hook("on_reload", AgentContext(self)))
+            self._hooks.spawn(self.handler, self.handler.hook("on_reload", AgentContext(self)))
         self._watch_presences()
         self.lanes.go()
 
@@ -209,11 +213,16 @@ class Agent:
 
     async def restore(self) -> None:
         """Take up what an earlier run left in the journal: replies are sent, messages run again."""
-        await self.outbox.restore()
-        self.lanes.restore()
+        if self._restored:
+            # What was claimed in the last moment before a pause and not given back; nothing of it runs any more.
+            await self._kit.journal.rescue(self.record.id)
+        self._restored = True
         since = self._kit.clock.now() - self._kit.settings.journal_retention
-        for conversation_id in reversed(await self._kit.journal.conversations(self.record.id, since=since, limit=512)):
-            self.inbox.conversations[conversation_id] = since
+        known = await self._kit.journal.conversations(self.record.id, since=since, limit=512)
+        self.inbox.conversations.update(reversed(known))
+        await self.outbox.restore()
+        # Last: what is journaled from here on, and not by us, is put into the lanes by whoever notices it.
+        self.lanes.restore()
 
     def use(self, connection: Connection | None) -> None:
         """Send over ``connection`` from now on; None: offline."""
@@ -238,17 +247,8 @@ class Agent:
         await self.outbox.close()
         if self._handler is not None and self._started:
             self._started = False
-            self._spawn_hook(self._handler.hook("on_stop", AgentContext(self)))
-        for task, handler in list(self._retiring.items()):
-            if not handler.idle.is_set():
-                # It swallowed its cancellation and may never be idle again.
-                task.cancel()
-        if self._hooks:
-            await asyncio.wait(set(self._hooks), timeout=CLOSE_SECONDS)
-        left = list(self._hooks)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+            self._hooks.spawn(self._handler, self._handler.hook("on_stop", AgentContext(self)))
+        await self._hooks.close()
         self._handler = None
 
     # ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -256,7 +256,7 @@ class Agent:
     def receive(self, connection: Connection, event: str, payload: object) -> None:
         """Take an event from one of the agent's sockets."""
         if event == "message:new":
-            self.inbox.receive(payload)
+            self.inbox.receive(payload, connection)
         elif event == "__malformed__":
             self._kit.metrics.dropped(str(payload))
         elif event == "exception":
@@ -264,47 +264,8 @@ class Agent:
             # Redacted before it is cut: half a token no longer looks like one.
             reason = self.redact(clean_text(said, 1000)[0])[:200] if isinstance(said, str) else "no message"
             self.log.warning("platform_exception", reason=reason, namespace=connection.namespace)
-        else:
-            self._tell_handler(event, payload)
-
-    def _tell_handler(self, event: str, payload: object) -> None:
-        kind = _EVENTS.get(event)
-        handler = self._handler
-        if kind is None or handler is None or not self._started:
-            return
-        hook = _HOOKS.get(kind, "on_presence")
-        if not handler.wants(hook):
-            return
-        try:
-            parsed: Presence | Typing | Membership | ReadReceipt = parse_event(kind, payload)  # type: ignore[type-var]
-        except InvalidEventError as error:
-            self._kit.metrics.dropped(error.reason)
-            return
-        if parsed.agent_id == self.record.id and parsed.type == "agent":
-            return
-        fields = {name: getattr(parsed, name) for name in parsed.__struct_fields__}
-        if kind is Membership:
-            fields["status"] = event.removeprefix("user:")
-        self._spawn_hook(handler.hook(hook, fields, AgentContext(self)))
-
-    def _spawn_hook(
-        self, hook: Coroutine[Any, Any, None], *, timeout: float | None = HOOK_SECONDS
-    ) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._run_hook(hook, timeout), name=f"hook {self.record.id}")
-        self._hooks.add(task)
-        task.add_done_callback(self._forget_hook)
-        return task
-
-    def _forget_hook(self, task: asyncio.Task[None]) -> None:
-        self._hooks.discard(task)
-        self._retiring.pop(task, None)
-
-    async def _run_hook(self, hook: Coroutine[Any, Any, None], timeout: float | None) -> None:
-        try:
-            async with asyncio.timeout(timeout):
-                await hook
-        except Exception as error:  # noqa: BLE001  a hook may raise anything; it harms nothing but itself
-            self.log.warning("hook_failed", handler=self.record.handler, reason=describe(error, self.redact))
+        elif self._handler is not None and self._started:
+            self._hooks.tell(self._handler, event, payload, AgentContext(self))
 
     async def _work(self, row: JournaledMessage) -> float | None:
         try:
@@ -321,6 +282,14 @@ class Agent:
 
     async def _refill(self, after_id: int, limit: int) -> list[JournaledMessage]:
         return await self._kit.journal.unsettled(self.record.id, after_id=after_id, limit=limit)
+
+    def _intake(self) -> Intake:
+        own, deployment = self.settings, self._kit.settings
+        return Intake(
+            own.roles,
+            own.inbox_limit or deployment.inbox_limit,
+            deployment.loop_limit if own.loop_limit is None else own.loop_limit,
+        )
 
     def _tell_full(self, conversation_id: str) -> None:
         """Refuse aloud: a short notice, sent without the journal that has no room."""
@@ -368,7 +337,9 @@ class Agent:
         return self.settings.mark_read
 
     async def join(self, conversation_id: str) -> None:
-        await self._online_connection().join(conversation_id, self.ack_seconds)
+        connection = self._online_connection()
+        await connection.join(conversation_id, self.ack_seconds)
+        connection.note_member(conversation_id, self._kit.clock.monotonic())
         await self.inbox.joined(conversation_id)
 
     async def leave(self, conversation_id: str) -> None:
@@ -384,26 +355,61 @@ class Agent:
         return self.connection
 
     async def history(self, conversation_id: str, limit: int) -> list[HistoryItem]:
-        rows = await self._kit.journal.history(self.record.id, conversation_id, limit)
-        return [HistoryItem(*row) for row in rows]
+        return await self._recall.last(conversation_id, limit)
 
     def count_usage(self, usage: Usage) -> None:
+        usage = cleaned(usage)
         self._kit.metrics.tokens(self.record.id, self.record.handler, usage)
+        self._kit.ledger.record(self.record.id, usage)
+
+    def budget(self) -> Budget:
+        return self._kit.ledger.budget(self.record.id)
+
+    def model_call(self, model: str, provider: str) -> AbstractContextManager[ModelCall]:
+        return self._kit.metrics.model_call(model, provider, self._kit.clock)
+
+    def secret(self, reference: str) -> str:
+        # It comes from a row's settings, where it may be anything.
+        secret = self._kit.secrets.resolve(str(reference))
+        self._resolved[secret] = None
+        if len(self._resolved) > MAX_RESOLVED:
+            del self._resolved[next(iter(self._resolved))]
+        return secret
 
     def redact(self, text: str) -> str:
         """``text`` without this agent's secret and token, by value, and without whatever else looks like one."""
-        known = (self._secret, self.grant.token if self.grant else "")
+        known = (*tuple(self._resolved), self._secret, self.grant.token if self.grant else "")
         for value in known:
             # A secret of a few letters would blank out ordinary words; the platform's are long.
             if len(value) >= MIN_SECRET_CHARS:
                 text = text.replace(value, REDACTED)
         return redact(text)
 
+    @property
+    def health(self) -> str:
+        """``ok``, or ``failing`` with what the handler says of itself, else with why the last message failed."""
+        reason = self._noted or self._failure
+        return f"failing: {reason}" if reason else "ok"
+
     def handler_failed(self, reason: str) -> None:
-        self.health = f"failing: {self.redact(reason)[:200]}"
+        self._failure = self._shown(reason)
 
     def handler_succeeded(self) -> None:
-        self.health = "ok"
+        self._failure = None
+
+    def note_health(self, reason: str | None) -> None:
+        before, self._noted = self._noted, None if reason is None else self._shown(reason) or "no reason given"
+        if self._noted is None:
+            self._failure = None
+        if self._noted != before:
+            if self._noted is None:
+                self.log.info("health_ok")
+            else:
+                self.log.warning("health_failing", reason=self._noted)
+
+    def _shown(self, reason: object) -> str:
+        # Redacted before it is cut: half a secret no longer looks like one.
+        return " ".join(clean_text(self.redact(str(reason)[:MAX_REASON_CHARS]))[0].split())[:200]
 
 
 def _handler_settings(record: AgentRecord) -> dict[str, Any]:

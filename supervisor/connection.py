@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from supervisor.errors import (
     AckTimeoutError,
     ConnectError,
     ConnectionLostError,
+    PlatformError,
     SendRefusedError,
     Verdict,
 )
@@ -85,16 +87,17 @@ class Connection:
         on_event: gets every event but the answers to our own sends, in order; must only enqueue.
     """
 
-    def __init__(self, agent_id: str, grant: Grant, *, on_event: OnEvent) -> None:
+    def __init__(self, agent_id: str, *, on_event: OnEvent) -> None:
         self.agent_id = agent_id
-        self.grant = grant
         self.conversation_id: str | None = None
         self.namespace = ""
         self._on_event = on_event
+        self._grant: Grant | None = None
         self._registered = asyncio.get_running_loop().create_future()
         self._socket: Socket | None = None
         self._sends = Sends(agent_id)
         self._chores: set[asyncio.Task[None]] = set()
+        self._member_since: dict[str, float] = {}
         self._log = get_logger("supervisor.connection").bind(agent=agent_id)
 
     # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -104,7 +107,7 @@ class Connection:
         cls,
         transport: Transport,
         endpoint: Endpoint,
-        grant: Grant,
+        grants: Callable[[], Awaitable[Grant]],
         *,
         agent_id: str,
         gate: HostGate,
@@ -116,6 +119,8 @@ class Connection:
         """Connect and wait until the platform has registered the agent.
 
         Args:
+            grants: gives a valid token; asked when it is this attempt's turn, for a turn may be longer in coming than a
+                token lasts (RELIABILITY R16).
             timeout: seconds for the connect, and again for the registration.
             prove: ask for an acknowledged event on this socket too, because another socket of the agent is open or
                 was a moment ago and a presence does not say whose it is (DESIGN §3).
@@ -123,12 +128,13 @@ class Connection:
 
         Raises:
             ConnectError: no candidate led to a registration; nothing is left open.
+            TokenError, HandlerError: there was no token, or the handler would not start with it.
         """
         refused: ConnectError | None = None
         for namespace in endpoint.namespaces:
-            connection = cls(agent_id, grant, on_event=on_event)
+            connection = cls(agent_id, on_event=on_event)
             try:
-                await connection._connect(transport, endpoint.target(namespace), gate, timeout)
+                await connection._connect(transport, endpoint.target(namespace), grants, gate, timeout)
                 on_connected()
                 await connection._register(timeout, prove=prove)
             except ConnectError as error:
@@ -146,8 +152,16 @@ class Connection:
             f"Invalid namespace; tried {tried}: set SUPERVISOR_WS_NAMESPACE", Verdict.REJECT
         ) from refused
 
-    async def _connect(self, transport: Transport, target: Target, gate: HostGate, timeout: float) -> None:
+    async def _connect(
+        self,
+        transport: Transport,
+        target: Target,
+        grants: Callable[[], Awaitable[Grant]],
+        gate: HostGate,
+        timeout: float,
+    ) -> None:
         async def attempt() -> None:
+            self._grant = await grants()
             # Kept here, not by the caller: one that is cancelled at this moment still has it to close.
             self._socket = await transport.open(
                 target, self.grant.token, agent_id=self.agent_id, on_event=self._receive, timeout=timeout
@@ -188,6 +202,13 @@ class Connection:
             return
         except ConnectionLostError as error:
             raise self._lost_before_registered(error.reason) from None
+
+    @property
+    def grant(self) -> Grant:
+        """The token that it was opened with."""
+        if self._grant is None:
+            raise ConnectionLostError("not connected")
+        return self._grant
 
     # ── the open socket ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -231,8 +252,17 @@ class Connection:
         """
         await self._ask("conversation:join", conversation_id, timeout)
 
+    def member_since(self, conversation_id: str) -> float | None:
+        """From when on it has certainly been in a conversation (monotonic seconds); None where that is not known."""
+        return self._member_since.get(conversation_id)
+
+    def note_member(self, conversation_id: str, at: float) -> None:
+        """It joined a conversation, or a message came: it is there since ``at`` (monotonic seconds) at the latest."""
+        self._member_since.setdefault(conversation_id, at)
+
     async def leave(self, conversation_id: str, timeout: float) -> None:
         """Leave a conversation; raises as :meth:`join` does."""
+        self._member_since.pop(conversation_id, None)
         await self._ask("conversation:leave", conversation_id, timeout)
 
     async def online_users(self, conversation_id: str, timeout: float) -> list[str]:
@@ -278,9 +308,15 @@ class Connection:
             return message_id
         raise SendRefusedError(error, refusal_verdict(error))
 
-    async def idle(self, timeout: float) -> None:
-        """Wait until no send is in flight, for ``timeout`` seconds at most."""
+    async def wind_down(self, timeout: float) -> None:
+        """Wait until no send is in flight and all that the platform had for this socket is in.
+
+        An acknowledged event proves the latter: the platform writes to a socket in order. Nothing is waited for longer
+        than ``timeout`` seconds, nor after a loss.
+        """
         await self._sends.idle(timeout)
+        with suppress(PlatformError):
+            await self._ask("conversation:online", self.conversation_id or "0" * 24, min(timeout, PROOF_SECONDS))
 
     def tend(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Do ``work`` beside the connection; it is cancelled when the connection is closed."""

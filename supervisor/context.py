@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from supervisor import handler
 from supervisor.connection import Connection
 from supervisor.errors import SupervisorError
-from supervisor.handler import AgentInfo, HistoryItem, Part, Usage
+from supervisor.handler import AgentInfo, Budget, HistoryItem, ModelCall, Part, Usage
 from supervisor.protocol import Deployment, Instruction
 from supervisor.records import JournaledMessage
 from supervisor.tokens import Grant
@@ -33,6 +34,10 @@ class AgentView(Protocol):
     async def online_users(self, conversation_id: str) -> list[str]: ...
     async def history(self, conversation_id: str, limit: int) -> list[HistoryItem]: ...
     def count_usage(self, usage: Usage) -> None: ...
+    def secret(self, reference: str) -> str: ...
+    def budget(self) -> Budget: ...
+    def model_call(self, model: str, provider: str) -> AbstractContextManager[ModelCall]: ...
+    def note_health(self, reason: str | None) -> None: ...
 
 
 class AgentContext:
@@ -79,6 +84,18 @@ class AgentContext:
         if grant is None:
             raise SupervisorError(f"Agent {self._agent.info.id} has no token yet")
         return grant.token
+
+    def secret(self, reference: str) -> str:
+        return self._agent.secret(reference)
+
+    def budget(self) -> Budget:
+        return self._agent.budget()
+
+    def model_call(self, model: str, *, provider: str = "unknown") -> AbstractContextManager[ModelCall]:
+        return self._agent.model_call(model, provider)
+
+    def note_health(self, reason: str | None) -> None:
+        self._agent.note_health(reason)
 
 
 class MessageContext(AgentContext):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from supervisor.agent import Agent, Kit
+from supervisor.backfill import Backfill, Reach
 from supervisor.connection import Connection, Endpoint, namespace_candidates
 from supervisor.errors import ConnectError, PlatformError
 from supervisor.joins import Joins
 from supervisor.tokens import Grant
+
+Grants = Callable[[], Awaitable[Grant]]
 
 #: So many conversations, the most recently active ones, are joined again on platforms that forget them.
 REJOIN_LIMIT = 200
@@ -25,11 +28,22 @@ class Dialer:
         self._namespace: str | None = None
         self._lost_at: float | None = None
         self._warned = False
+        settings = kit.settings
+        self._backfill = Backfill(
+            agent.record.id,
+            kit.history,
+            kit.journal,
+            agent.inbox,
+            kit.clock,
+            reach=Reach(min(settings.backfill_age, settings.journal_retention), settings.backfill_messages),
+            access=agent.access,
+            log=agent.log,
+        )
 
     @property
     def api_url(self) -> str:
         """The platform's REST API as this agent sees it."""
-        return self._agent.settings.api_url or self._kit.settings.api_url
+        return self._agent.access().api_url
 
     @property
     def host(self) -> str:
@@ -46,14 +60,14 @@ class Dialer:
         engine_path = own.ws_path or deployment.ws_path
         return Endpoint(url, namespaces, engine_path, own.token_via or deployment.token_via, deployment.proxy)
 
-    async def open(self, grant: Grant, on_connected: Callable[[], None]) -> Connection:
+    async def open(self, grants: Grants, on_connected: Callable[[], None]) -> Connection:
         """Connect, register and join again; see :meth:`Connection.open`.
 
         Raises:
             ConnectError, ConnectionLostError: the attempt failed; nothing is left open.
         """
         try:
-            connection = await self._open(grant, on_connected)
+            connection = await self._open(grants, on_connected)
         except PlatformError as error:
             kicked = isinstance(error, ConnectError) and error.kicked
             self._kit.metrics.connection_attempt("kicked" if kicked else str(error.verdict))
@@ -61,12 +75,49 @@ class Dialer:
         self._kit.metrics.connection_attempt("online")
         return connection
 
-    async def _open(self, grant: Grant, on_connected: Callable[[], None]) -> Connection:
+    async def _open(self, grants: Grants, on_connected: Callable[[], None]) -> Connection:
+        """Open a connection and ask for what was said while none was there (DESIGN §4: backfill)."""
+        beside_another = self._has_another()
+        held = [] if beside_another else self._backfill.begin()
+        try:
+            connection = await self._register(grants, on_connected)
+            try:
+                if beside_another:
+                    held = self._begin_gap()
+                await self._meet(connection)
+                await self._rejoin(connection)
+                if beside_another and not held:
+                    held = self._begin_gap()
+            except BaseException:
+                await connection.close()
+                raise
+        except BaseException:
+            self._backfill.give_up(held)
+            raise
+        if held:
+            connection.tend(self._backfill.run(held), "backfill")
+        return connection
+
+    def _has_another(self) -> bool:
+        """Whether another connection of the agent is open: while one is, nothing can be missed."""
+        return self._agent.connection is not None and self._agent.connection.connected
+
+    def _begin_gap(self) -> list[str]:
+        """Hold what comes from now on, if the other connection went away while this one was made.
+
+        So it is where the platform allows an agent one socket and the new one puts out the old one.
+        """
+        if self._has_another():
+            return []
+        self._backfill.lost()
+        return self._backfill.begin()
+
+    async def _register(self, grants: Grants, on_connected: Callable[[], None]) -> Connection:
         endpoint = self._endpoint()
         connection = await Connection.open(
             self._kit.transport,
             endpoint,
-            grant,
+            grants,
             agent_id=self._agent.record.id,
             gate=self._kit.gates.of(endpoint.host),
             on_event=self._agent.receive,
@@ -77,16 +128,20 @@ class Dialer:
         if connection.namespace != self._namespace:
             self._namespace = connection.namespace
             self._agent.log.debug("namespace", namespace=connection.namespace)
-        try:
-            await self._rejoin(connection)
-        except BaseException:
-            await connection.close()
-            raise
         return connection
+
+    async def _meet(self, connection: Connection) -> None:
+        """Note the conversation that the platform put us into (PROTOCOL §3): after a gap it is asked about."""
+        conversation_id = connection.conversation_id
+        if conversation_id is not None:
+            connection.note_member(conversation_id, self._kit.clock.monotonic())
+            if conversation_id not in self._agent.inbox.conversations:
+                await self._agent.inbox.joined(conversation_id)
 
     def note_loss(self) -> None:
         """The agent's connection went away just now."""
         self._lost_at = self._kit.clock.monotonic()
+        self._backfill.lost()
 
     def _presence_may_be_anothers(self) -> bool:
         """Whether another socket of ours is open or was a moment ago: a presence does not say whose it is."""

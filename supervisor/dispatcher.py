@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 
 from supervisor.clock import Clock
 from supervisor.logs import get_logger
+from supervisor.memory import DEFAULT_MEMORY_BYTES, Memory, size_of
 from supervisor.records import JournaledMessage
 
 #: Messages of one agent kept in memory; further ones stay in the journal until there is room.
 MEMORY_LIMIT = 1000
 #: How many are read at once when there is room again.
 PAGE = MEMORY_LIMIT // 2
+#: How often a message that may kill the process looks whether it is its turn.
+SUSPECT_WAIT_SECONDS = 0.2
 #: How long to wait before the journal is read again when it could not be.
 REFILL_RETRY_SECONDS = 1.0
 
@@ -33,12 +36,15 @@ class Dispatcher:
 
     Args:
         limit: handlers running at once, in all.
+        memory_bytes: what the lanes of all agents may hold in memory.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> None:
         self.limit = limit
+        self.memory = Memory(memory_bytes)
         self.running = 0
         self._ready: deque[Lanes] = deque()
+        self._suspect: int | None = None
 
     def offer(self, lanes: Lanes) -> None:
         """An agent has a message that could run."""
@@ -53,6 +59,20 @@ class Dispatcher:
             return False
         self.running += 1
         return True
+
+    def alone(self, message_id: int) -> bool:
+        """Whether a message that may kill the process may run now: one of them at a time (RELIABILITY R24).
+
+        So the one that does it is found out, and the others are not buried with it for deaths that it caused.
+        """
+        if self._suspect is None:
+            self._suspect = message_id
+        return self._suspect == message_id
+
+    def note_survived(self, message_id: int) -> None:
+        """A message ran and the process lives: the next suspect may run."""
+        if self._suspect == message_id:
+            self._suspect = None
 
     def release(self) -> None:
         """Give a place back."""
@@ -74,11 +94,34 @@ class Dispatcher:
 
 @dataclass(slots=True)
 class _Lane:
-    """One conversation: ``busy`` while a message of it runs or waits for its next attempt."""
+    """One conversation: ``busy`` while a message of it runs or waits for its next attempt.
+
+    Args:
+        waiting: in the order of their ids.
+        again: the message whose next attempt is due, before all of those.
+    """
 
     waiting: deque[JournaledMessage] = field(default_factory=deque)
+    again: JournaledMessage | None = None
     busy: bool = False
     timer: asyncio.Task[None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it runs or waits."""
+        return not (self.busy or self.waiting or self.again)
+
+    def add(self, row: JournaledMessage) -> None:
+        """Put a message where its id belongs: a dead letter that is replayed comes before what came after it."""
+        place = len(self.waiting)
+        while place and self.waiting[place - 1].id > row.id:
+            place -= 1
+        self.waiting.insert(place, row)
+
+    def take(self) -> JournaledMessage:
+        """The next message to start."""
+        row, self.again = self.again, None
+        return row or self.waiting.popleft()
 
 
 class Lanes:
@@ -101,7 +144,9 @@ class Lanes:
         self._lanes: dict[str, _Lane] = {}
         self._ready: deque[_Lane] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._in_memory: set[int] = set()  # ids: waiting, running, or between attempts
+        self._memory = dispatcher.memory
+        self._in_memory: dict[int, int] = {}  # ids, waiting, running or between attempts, and their bytes
+        self._own_bytes = 0
         # What did not fit: everything that waits in the journal with an id up to _last_id is in memory too.
         self._last_id = 0
         self._spilled = False
@@ -116,8 +161,8 @@ class Lanes:
     @property
     def oldest_at(self) -> float | None:
         """When the longest-waiting message was received, seconds since the epoch; None when none waits."""
-        heads = [lane.waiting[0].received_at for lane in self._lanes.values() if lane.waiting]
-        return min(heads) if heads else None
+        heads = [lane.again or (lane.waiting[0] if lane.waiting else None) for lane in self._lanes.values()]
+        return min((row.received_at for row in heads if row is not None), default=None)
 
     # ── what may run ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -143,7 +188,7 @@ class Lanes:
         if self.held or self._spilled or self.running >= self._concurrency():
             return False
         lane = self._lanes.get(conversation_id)
-        if (lane and (lane.busy or lane.waiting)) or not self._dispatcher.reserve():
+        if (lane and not lane.idle) or not self._dispatcher.reserve():
             return False
         self._lanes.setdefault(conversation_id, _Lane()).busy = True
         self.running += 1
@@ -166,7 +211,7 @@ class Lanes:
         if row.id in self._in_memory:
             # A refill read it between its commit and this call.
             return
-        if self._spilled or len(self._in_memory) >= MEMORY_LIMIT:
+        if self._spilled or not self._has_room(row):
             self._spilled = True
             self._missed = row.id if self._missed is None else min(self._missed, row.id)
             self._refill_soon()
@@ -174,8 +219,16 @@ class Lanes:
         self._keep(row)
         self._offer()
 
+    def _has_room(self, row: JournaledMessage) -> bool:
+        """Whether a message may be kept. One may be always, whatever the other agents hold."""
+        count = len(self._in_memory)
+        return count == 0 or (count < MEMORY_LIMIT and self._memory.fits(size_of(row.message), self._own_bytes))
+
     def _note(self, row: JournaledMessage) -> None:
-        self._in_memory.add(row.id)
+        if row.id not in self._in_memory:
+            size = self._in_memory[row.id] = size_of(row.message)
+            self._own_bytes += size
+            self._memory.hold(size)
         if not self._spilled:
             # Else messages with lower ids wait in the journal, and the next refill must find them.
             self._last_id = max(self._last_id, row.id)
@@ -183,9 +236,9 @@ class Lanes:
     def _keep(self, row: JournaledMessage) -> None:
         self._note(row)
         lane = self._lanes.setdefault(row.conversation_id, _Lane())
-        lane.waiting.append(row)
-        if not lane.busy and len(lane.waiting) == 1:
+        if lane.idle:
             self._ready.append(lane)
+        lane.add(row)
 
     def restore(self) -> None:
         """Read what an earlier run left in the journal."""
@@ -203,7 +256,7 @@ class Lanes:
         lane = self._ready.popleft()
         lane.busy = True
         self.running += 1
-        self._spawn(lane, lane.waiting.popleft())
+        self._spawn(lane, lane.take())
 
     def _spawn(self, lane: _Lane, row: JournaledMessage) -> None:
         task = asyncio.create_task(self._run(lane, row), name=f"message {row.agent_id}")
@@ -213,14 +266,22 @@ class Lanes:
     async def _run(self, lane: _Lane, row: JournaledMessage) -> None:
         again_at: float | None = None
         try:
-            wait = row.not_before - self._clock.now()
-            again_at = row.not_before if wait > 0 else await self._work(row)
+            now = self._clock.now()
+            if row.not_before > now:
+                again_at = row.not_before
+            elif row.suspect and not self._dispatcher.alone(row.id):
+                again_at = now + SUSPECT_WAIT_SECONDS
+            else:
+                again_at = await self._work(row)
         except Exception:  # noqa: BLE001  a defect of ours: its lane goes on, the journal has the message
             self._log.exception("work_failed", agent=row.agent_id, message=row.key)
         finally:
+            self._dispatcher.note_survived(row.id)
             self.running -= 1
             if again_at is None:
-                self._in_memory.discard(row.id)
+                size = self._in_memory.pop(row.id, 0)
+                self._own_bytes -= size
+                self._memory.let_go(size)
                 if self._refill_task is not None:
                     self._ended.add(row.id)
                 self._next(row.conversation_id, lane)
@@ -240,7 +301,7 @@ class Lanes:
         await self._clock.sleep(max(0.0, at - self._clock.now()))
         lane.timer = None
         lane.busy = False
-        lane.waiting.appendleft(row)
+        lane.again = row
         self._ready.append(lane)
         self._offer()
 
@@ -254,26 +315,42 @@ class Lanes:
     # ── what did not fit into memory ─────────────────────────────────────────────────────────────────────────────────
 
     def _refill_soon(self) -> None:
-        if self._spilled and self._refill_task is None and len(self._in_memory) <= MEMORY_LIMIT - PAGE:
-            self._refill_task = asyncio.create_task(self._refill_now(), name="refill")
+        if self._spilled and self._refill_task is None and (room := self._reserve_room()):
+            self._refill_task = asyncio.create_task(self._refill_now(room), name="refill")
 
-    async def _refill_now(self) -> None:
+    def _reserve_room(self) -> int:
+        """How many messages may be read now; where there is no room the memory says when there is some."""
+        if not self._in_memory:
+            return self._memory.reserve(PAGE, 1, self._refill_soon)
+        most = min(PAGE, self._memory.left_of_share(self._own_bytes))
+        if most == 0 or len(self._in_memory) > MEMORY_LIMIT - PAGE:
+            # Not for the others' sake: the end of one of its own messages brings it here again.
+            return 0
+        return self._memory.reserve(most, 0, self._refill_soon)
+
+    async def _refill_now(self, room: int) -> None:
         """Read pages while there is room for them and more may wait in the journal."""
-        while self._spilled and len(self._in_memory) <= MEMORY_LIMIT - PAGE:
-            self._turn_back()
-            self._ended.clear()
-            rows = await self._read_page()
-            known = self._in_memory | self._ended
-            for row in rows:
-                if row.id not in known:
-                    self._keep(row)
-            if rows:
-                self._last_id = max(self._last_id, rows[-1].id)
-            # A full page, or a row that came while we read: there may be more.
-            self._spilled = self._missed is not None or len(rows) == PAGE
-            self._offer()
+        while room:
+            try:
+                await self._refill_page(room)
+            finally:
+                self._memory.give_back(room)
+            room = self._reserve_room() if self._spilled else 0
         # No await since the last look: whoever finds it spilled from here on starts the next refill.
         self._refill_task = None
+
+    async def _refill_page(self, limit: int) -> None:
+        self._turn_back()
+        self._ended.clear()
+        rows = await self._read_page(limit)
+        for row in rows:
+            if row.id not in self._in_memory and row.id not in self._ended:
+                self._keep(row)
+        if rows:
+            self._last_id = max(self._last_id, rows[-1].id)
+        # A full page, or a row that came while we read: there may be more.
+        self._spilled = self._missed is not None or len(rows) == limit
+        self._offer()
 
     def _turn_back(self) -> None:
         """Read again from below what was left in the journal: a replayed message has an old id."""
@@ -281,10 +358,10 @@ class Lanes:
             self._last_id = min(self._last_id, self._missed - 1)
             self._missed = None
 
-    async def _read_page(self) -> list[JournaledMessage]:
+    async def _read_page(self, limit: int) -> list[JournaledMessage]:
         while True:
             try:
-                return await self._refill(self._last_id, PAGE)
+                return await self._refill(self._last_id, limit)
             except Exception as error:  # noqa: BLE001  the messages are in the journal, whatever keeps us from it
                 self._log.warning("refill_failed", reason=str(error))
                 await self._clock.sleep(REFILL_RETRY_SECONDS)
@@ -311,7 +388,10 @@ class Lanes:
             await asyncio.gather(*tasks, return_exceptions=True)
         self._lanes.clear()
         self._ready.clear()
+        held, self._own_bytes = self._own_bytes, 0
         self._in_memory.clear()
+        self._memory.forget(self._refill_soon)
+        self._memory.let_go(held)
         self._ended.clear()
         self._last_id = 0
         self._spilled = False

@@ -5,6 +5,8 @@ SupervisorError                 what a person reads: one line, with what to do n
 ├── RegistryError               the registry refuses: unknown or duplicate agent, newer schema, corrupt file
 │   ├── AgentExistsError
 │   ├── AgentNotFoundError
+│   ├── MessageNotFoundError
+│   ├── MessageStateError       only a dead letter can be replayed or discarded
 │   └── RegistryLockedError     another supervisor runs on this registry
 ├── HandlerError                a handler cannot be found or loaded, or returned what cannot be sent
 │   └── InvalidReplyError
@@ -62,6 +64,17 @@ class AgentNotFoundError(RegistryError):
         super().__init__(f"No agent {agent_id} is registered; see: supervisor agents list")
 
 
+class MessageNotFoundError(RegistryError):
+    """The journal has no message of that number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"There is no message {number}; see: supervisor messages list")
+
+
+class MessageStateError(RegistryError):
+    """A message cannot be replayed or discarded as it stands."""
+
+
 class RegistryLockedError(RegistryError):
     """Another supervisor runs on this registry (DESIGN §5: one supervisor per SQLite registry)."""
 
@@ -100,7 +113,7 @@ class ConnectError(PlatformError):
     """An attempt to connect did not end in a registered connection (PROTOCOL §2, §3).
 
     ``invalid_namespace`` tells the one refusal that another namespace may cure; ``kicked`` a DISCONNECT right after
-    the CONNECT ack, which a bad token and an ill platform cause alike.
+    the CONNECT ack, which a bad token and an ill platform cause alike; ``refused`` that the platform said no by either.
     """
 
     def __init__(
@@ -110,11 +123,13 @@ class ConnectError(PlatformError):
         *,
         invalid_namespace: bool = False,
         kicked: bool = False,
+        refused: bool = False,
         retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(reason, verdict, retry_after_seconds=retry_after_seconds)
         self.invalid_namespace = invalid_namespace
         self.kicked = kicked
+        self.refused = refused or kicked
 
 
 class ConnectionLostError(PlatformError):

@@ -15,7 +15,7 @@ from supervisor import protocol
 from supervisor.backoff import Backoff
 from supervisor.clock import Clock
 from supervisor.context import AgentView, MessageContext
-from supervisor.errors import InvalidReplyError
+from supervisor.errors import InvalidReplyError, RegistryError
 from supervisor.failures import describe, describe_fully
 from supervisor.handler import Part, Permanent, Reply
 from supervisor.handlers import MountedHandler
@@ -34,6 +34,8 @@ FRAME_ROOM_BYTES = 1024
 DEFAULT_MAX_PAYLOAD = 1_000_000
 #: How long a cancelled handler may take to end before its lane goes on without it (RELIABILITY R12).
 CANCEL_GRACE_SECONDS = 5.0
+#: When to try again to journal what came of an attempt, where the database refused it.
+SETTLE_RETRY_SECONDS = 5.0
 
 _T = TypeVar("_T")
 
@@ -126,6 +128,7 @@ class Executor:
             outcome, again_at = await self._failed(row, run, error)
             return again_at
         else:
+            await self._owed(row, run.finish)
             outcome = "done"
             self._agent.handler_succeeded()
             return None
@@ -149,7 +152,6 @@ class Executor:
             # Not we: something it awaited was cancelled. As an error it is tried again like any other.
             raise HandlerCancelledError("the handler was cancelled from within")
         task.result()
-        await _to_the_end(run.finish())
 
     async def _stop(self, task: asyncio.Task[None], run: Run, handler: MountedHandler) -> None:
         """Cancel a handler; one that goes on all the same is left behind and what it still makes is discarded."""
@@ -166,6 +168,7 @@ class Executor:
         else:
             return
         self.abandoned += 1
+        self._metrics.watchdog("handler_abandoned")
         self._agent.log.error(
             "handler_abandoned", handler=handler.reference, message_id=run.row.key, abandoned=self.abandoned
         )
@@ -183,21 +186,38 @@ class Executor:
         if not final and row.attempts < self._agent.limits.max_attempts:
             again_at = self._clock.now() + self._delay(row.attempts)
             self._agent.log.warning("handler_failed", reason=reason, attempt=row.attempts, message_id=row.key)
-            if await self._journal.retry(row, report, again_at):
+            if await self._owed(row, lambda: self._journal.retry(row, report, again_at)):
                 row.not_before = again_at
                 return "retried", again_at
             return "lost", None
         timed_out = isinstance(error, HandlerTimeoutError)
-        await self._bury(row, report, apology=APOLOGY_TIMEOUT if timed_out else APOLOGY)
+        apology = APOLOGY_TIMEOUT if timed_out else APOLOGY
+        await self._owed(row, lambda: self._bury(row, report, apology=apology, next_part=run.next_part))
         return "timeout" if timed_out else "dead", None
 
-    async def _bury(self, row: JournaledMessage, error: str, *, apology: str = APOLOGY) -> None:
-        """Make a dead letter and tell the person, once, in one commit."""
+    async def _owed(self, row: JournaledMessage, write: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Journal what came of an attempt, however often the database refuses it: the handler must not run again.
+
+        The lane waits meanwhile, as it does while the disk takes nothing at all.
+        """
+        while True:
+            try:
+                return await _to_the_end(write())
+            except RegistryError as error:
+                self._agent.log.warning("message_not_settled", message_id=row.key, reason=str(error))
+                await self._clock.sleep(SETTLE_RETRY_SECONDS)
+
+    async def _bury(self, row: JournaledMessage, error: str, *, apology: str = APOLOGY, next_part: int = 0) -> None:
+        """Make a dead letter and tell the person, once, in one commit.
+
+        Args:
+            next_part: the first number that no part of this attempt has: one may still be on its way into the journal.
+        """
         self._agent.log.error("dead_letter", message_id=row.key, reason=error.strip().rpartition("\n")[2])
         message = to_outbound(
             Reply(apology, type="error", error=apology), conversation_id=row.conversation_id, agent_id=row.agent_id
         )
-        part = 1 + max((reply.part for reply in await self._journal.replies(row.id)), default=-1)
+        part = max([next_part, *(reply.part + 1 for reply in await self._journal.replies(row.id))])
         message = _with_id(message, row, part)
         replies = await self._journal.settle(row, MessageState.DEAD, error=error, replies=[NewReply(part, message)])
         for reply in replies or ():
@@ -282,8 +302,10 @@ class Run:
     async def consume(self, handler: MountedHandler) -> None:
         """Run the handler to its end. A single answer is held back for :meth:`finish`, parts are sent as they come."""
         if not self.row.fresh:
-            # A reply that an earlier attempt put into the outbox is sent from there, not made again (DESIGN §4).
-            self._made = frozenset(reply.part for reply in await self._journal.replies(self.row.id))
+            # A reply that an earlier attempt put into the outbox is sent from there, not made again (DESIGN §4). Not
+            # so one of before a replay, or of an erased message of the same number: those have other ids.
+            found = await self._journal.replies(self.row.id)
+            self._made = frozenset(reply.part for reply in found if reply.message.id == _id(self.row, reply.part))
         self.row.fresh = False
         with handler.working():
             if self._agent.marks_read:
@@ -365,9 +387,11 @@ class Run:
 
 
 def _with_id(message: protocol.OutboundMessage, row: JournaledMessage, part: int) -> protocol.OutboundMessage:
-    return msgspec.structs.replace(
-        message, id=protocol.reply_id(row.agent_id, row.key, part, row.replay), parent_id=None
-    )
+    return msgspec.structs.replace(message, id=_id(row, part), parent_id=None)
+
+
+def _id(row: JournaledMessage, part: int) -> str:
+    return protocol.reply_id(row.agent_id, row.key, part, row.replay)
 
 
 def _delay(attempt: int) -> float:
@@ -384,4 +408,7 @@ async def _to_the_end(work: Coroutine[Any, Any, _T]) -> _T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
+        if not task.cancelled():
+            # Nobody is left to hear of its failure: retrieved, or asyncio complains of it.
+            task.exception()
         raise

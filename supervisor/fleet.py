@@ -11,15 +11,19 @@ from supervisor.errors import AgentNotFoundError, RegistryError
 from supervisor.logs import get_logger
 from supervisor.registry import Registry
 from supervisor.runner import Runner
-from supervisor.states import AgentState
+from supervisor.states import AgentState, MessageState
 from supervisor.status import AgentStatus, InboxCounts
 
 #: How often the registry is asked whether anyone changed it (DESIGN §5: noticed within 250 ms).
 POLL_SECONDS = 0.2
 #: An agent that was removed has no work worth waiting long for.
 REMOVE_GRACE_SECONDS = 2.0
+#: What an inbox counts as waiting or running.
+UNSETTLED = (MessageState.AVAILABLE, MessageState.RETRYABLE, MessageState.RUNNING)
 #: How long to wait before an agent whose task broke down is begun again.
 CRASH_SECONDS = 5.0
+#: How long to wait before a removed agent's messages are cancelled again, where the journal could not.
+CANCEL_RETRY_SECONDS = 5.0
 
 
 class Fleet:
@@ -31,6 +35,8 @@ class Fleet:
         self._runners: dict[str, Runner] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._departing: dict[str, asyncio.Task[None]] = {}
+        # Those of them, and of agents added again since, whose messages could not be cancelled yet.
+        self._overdue: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._reconciling = asyncio.Lock()
         self._log = get_logger("supervisor.fleet")
@@ -40,12 +46,14 @@ class Fleet:
 
     async def watch(self) -> None:
         """Follow the registry until cancelled; trouble reading it leaves the fleet as it is."""
-        failing = pending = False
+        # Begun again after it died, it may have missed a change.
+        failing, pending = False, True
         while True:
             try:
                 pending |= await self._registry.changed()
                 if pending:
                     await self.reconcile()
+                    await self.take_up_replays()
                     pending = False
                 if failing:
                     self._log.info("registry_back")
@@ -69,6 +77,30 @@ class Fleet:
                     self._add(Runner(record, self._kit, self._note_state))
                 elif not runner.wanted.same_content(record):
                     runner.want(record)
+
+    async def take_up_replays(self) -> None:
+        """Hand messages that a person replayed to their agents' lanes, and correct the counts of all inboxes.
+
+        Lanes ignore what they have. An agent that has not read the journal yet, or no longer runs on it, finds them
+        there when it does.
+        """
+        for row in await self._kit.journal.replayed():
+            runner = self._runners.get(row.agent_id)
+            if runner is not None and runner.restored:
+                runner.agent.lanes.put(row)
+        await self.correct_counts()
+
+    async def correct_counts(self) -> None:
+        """Correct the inbox counts kept in memory from the journal: other processes settle messages too.
+
+        Raises:
+            RegistryError: the journal cannot be read.
+        """
+        counts = await self._kit.journal.counts()
+        for agent_id, runner in self._runners.items():
+            by_state = counts.get(agent_id, {})
+            waiting = sum(by_state.get(state, 0) for state in UNSETTLED)
+            runner.agent.inbox.correct(unsettled=waiting, dead=by_state.get(MessageState.DEAD, 0))
 
     def _add(self, runner: Runner) -> None:
         agent_id = runner.wanted.id
@@ -101,6 +133,7 @@ class Fleet:
         departure.add_done_callback(lambda done: self._departed(agent_id, done))
 
     def _departed(self, agent_id: str, departure: asyncio.Task[None]) -> None:
+        self._overdue.discard(departure)
         if self._departing.get(agent_id) is departure:
             del self._departing[agent_id]
 
@@ -112,10 +145,26 @@ class Fleet:
         if agent_id not in self._runners:
             self._kit.metrics.agent_state(agent_id, runner.state, None)
             self._kit.metrics.agent_removed(agent_id)
+            self._kit.ledger.forget(agent_id)
+        while not await self._cancel_messages(agent_id):
+            await self._kit.clock.sleep(CANCEL_RETRY_SECONDS)
+            if agent_id in self._runners:
+                # It was added again meanwhile: what waits is its work.
+                return
+
+    async def _cancel_messages(self, agent_id: str) -> bool:
+        """Cancel what waits for a removed agent; False when the journal cannot, which is said once."""
+        departure = asyncio.current_task()
         try:
-            await self._kit.journal.cancel_agent(agent_id)
+            cancelled = await self._kit.journal.cancel_agent(agent_id)
         except RegistryError as error:
-            self._log.error("messages_not_cancelled", agent=agent_id, reason=str(error))
+            if departure is not None and departure not in self._overdue:
+                self._overdue.add(departure)
+                self._log.error("messages_not_cancelled", agent=agent_id, reason=str(error))
+            return False
+        if departure in self._overdue:
+            self._log.info("messages_cancelled", agent=agent_id, messages=cancelled)
+        return True
 
     def _note_state(self, runner: Runner, old: AgentState, new: AgentState) -> None:
         if self._runners.get(runner.wanted.id) is runner:
@@ -176,13 +225,21 @@ class Fleet:
         """Drain all agents at once and end them; whether all ended within the grace period and a little more."""
         for runner in self._runners.values():
             runner.stop(grace_seconds)
-        tasks = {*self._tasks.values(), *self._departing.values()}
+        for departure in self._overdue:
+            # The next start cancels them.
+            departure.cancel()
+        tasks = {*self._tasks.values(), *self._departing.values(), *self._overdue}
         if not tasks:
             return True
-        _, left = await asyncio.wait(tasks, timeout=grace_seconds + 10)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        try:
+            await asyncio.wait(tasks, timeout=grace_seconds + 10)
+        finally:
+            # Also when a second signal ends the wait: what runs is given back while the journal is still open.
+            left = [task for task in tasks if not task.done()]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+        cut_short = any(runner.cut_short for runner in self._runners.values())
         self._runners.clear()
         self._tasks.clear()
-        return not left
+        return not left and not cut_short

@@ -19,19 +19,24 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
+from supervisor.errors import ConfigurationError
 from supervisor.protocol import Deployment, Instruction
 from supervisor.protocol import InboundMessage as Message
 
 __all__ = [
     "AgentContext",
     "AgentInfo",
+    "Budget",
+    "ConfigurationError",
     "Context",
     "Handler",
     "HistoryItem",
     "Message",
+    "ModelCall",
     "Part",
     "Permanent",
     "Reply",
@@ -106,7 +111,7 @@ class Reply:
         content: the text; must not be blank.
         thinking: reasoning shown above it.
         attachments: http(s) URLs or ``document:<id>``; the platform refuses anything else (PROTOCOL §4).
-        usage: tokens it cost; also counted in the metrics.
+        usage: tokens it cost; also counted in the metrics, in ``supervisor usage`` and against the budgets.
         latency_ms: how long it took to make; the supervisor fills it in when it is left out.
         type: ``text``, ``thinking``, ``tool_call``, ``tool_result``, ``error`` or ``system``.
         error: for ``type="error"``: what went wrong, in words that a person understands.
@@ -138,6 +143,32 @@ class AgentInfo:
     id: str
     name: str
     labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What an agent may still spend today (UTC).
+
+    Args:
+        exhausted: make no model call; answer with ``notice``.
+        notice: words for the person, empty while there is something left.
+        spent_tokens, limit_tokens: input and output together; None: no limit.
+        spent_cost, limit_cost: in the currency of the configured prices; None: no limit.
+    """
+
+    exhausted: bool
+    notice: str
+    spent_tokens: int
+    limit_tokens: int | None
+    spent_cost: float
+    limit_cost: float | None
+
+
+@dataclass(slots=True)
+class ModelCall:
+    """A model call under way; set ``model`` to the model that answered where that is another one."""
+
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +216,32 @@ class AgentContext(Protocol):
         """The agent's current platform token; ask each time, it changes."""
         ...
 
+    def secret(self, reference: str) -> str:
+        """The secret behind ``env:NAME``, ``file:/path`` or ``fernet:…``; handlers never read the environment.
+
+        Raises:
+            ConfigurationError: it is no reference, outside what the deployment allows, or there is nothing.
+        """
+        ...
+
+    def budget(self) -> Budget:
+        """What may still be spent today: the agent's own budget or the fleet's, whichever is nearer to its end."""
+        ...
+
+    def model_call(self, model: str, *, provider: str = "unknown") -> AbstractContextManager[ModelCall]:
+        """Time one model call for the metrics; an exception inside is counted under the name of its class.
+
+        ``with ctx.model_call("gpt-4o", provider="openai"): answer = await client.ask(…)``
+        """
+        ...
+
+    def note_health(self, reason: str | None) -> None:
+        """Say that the agent cannot answer well ("the model key is wrong"): it stays online, its health is failing.
+
+        It stays so, whatever it answers, until the handler says None.
+        """
+        ...
+
 
 class Context(AgentContext, Protocol):
     """What ``on_message`` gets: the agent and the conversation that the message belongs to."""
@@ -208,7 +265,10 @@ class Context(AgentContext, Protocol):
         ...
 
     async def history(self, limit: int = 20) -> list[HistoryItem]:
-        """The last ``limit`` messages of this conversation, oldest first; the one being answered is among them."""
+        """The last ``limit`` messages of this conversation, oldest first; the one being answered is among them.
+
+        Where the journal holds fewer, what was said before that is read from the platform, if it keeps a history.
+        """
         ...
 
     def typing(self, on: bool = True) -> None:
@@ -222,7 +282,10 @@ class Context(AgentContext, Protocol):
     def usage(
         self, prompt_tokens: int, completion_tokens: int, *, model: str = "unknown", cached_tokens: int = 0
     ) -> None:
-        """Count tokens; the next reply without ``usage`` of its own carries the sum."""
+        """Count the tokens of one model call; the next reply without ``usage`` of its own carries the sum.
+
+        They count in the metrics, in ``supervisor usage`` and against the budgets, as those of ``Reply.usage`` do.
+        """
         ...
 
     async def online_users(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -13,15 +13,22 @@ from supervisor.clock import Clock
 from supervisor.dispatcher import Lanes
 from supervisor.errors import RegistryError
 from supervisor.logs import get_logger
+from supervisor.loop_guard import PAUSE_SECONDS, LoopGuard
+from supervisor.memory import Memory, size_of
 from supervisor.metrics import Metrics
+from supervisor.pairing import Pairing, Source
 from supervisor.protocol import ROLES, TYPES, InboundMessage, InvalidEventError, is_object_id, parse_message
+from supervisor.records import JournaledMessage
 from supervisor.registry import Journal
+from supervisor.states import MessageState
 from supervisor.status import InboxCounts
 
 #: Recent message keys kept in memory to tell duplicates; the journal's unique index has the last word.
 RECENT_KEYS = 512
 #: One notice in this many seconds and conversation that the inbox is full.
 NOTICE_SECONDS = 60.0
+#: Why a message that the loop guard stopped is a dead letter; a person may replay it.
+LOOP_REASON = "loop guard: agents answered each other too often in this conversation; nobody was answered"
 #: How long closing waits for the journal to take what has arrived.
 CLOSE_SECONDS = 5.0
 
@@ -33,10 +40,23 @@ class Intake:
     Args:
         roles: the roles whose messages run the handler.
         limit: messages that may wait.
+        loop_limit: messages a minute and conversation that no person wrote; 0 is no limit.
     """
 
     roles: Collection[str]
     limit: int
+    loop_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A message on its way into the journal; ``received_at`` in seconds since the epoch."""
+
+    message: InboundMessage
+    key: str
+    received_at: float
+    size_bytes: int
+    blocked: bool = False
 
 
 class Inbox:
@@ -44,6 +64,7 @@ class Inbox:
 
     Args:
         intake: asked for each message, since the agent's settings may change.
+        memory: the fleet's bound on messages in memory.
         on_full: told the conversation of a message that was refused because too many wait.
     """
 
@@ -55,6 +76,7 @@ class Inbox:
         *,
         journal: Journal,
         lanes: Lanes,
+        memory: Memory,
         metrics: Metrics,
         clock: Clock,
         on_full: Callable[[str], None],
@@ -64,10 +86,15 @@ class Inbox:
         self._intake = intake
         self._journal = journal
         self._lanes = lanes
+        self._memory = memory
         self._metrics = metrics
         self._clock = clock
         self._on_full = on_full
-        self._arrived: deque[tuple[InboundMessage, str, float]] = deque()
+        self._arrived: deque[_Arrival] = deque()
+        # Conversations whose missed messages are being asked for: what is new there comes after those.
+        self._held: dict[str, list[_Arrival]] = {}
+        self._pairing = Pairing()
+        self._guard = LoopGuard(clock, lambda: intake().loop_limit, self._tell_loop)
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._noticed: dict[str, float] = {}
         self._journaling = 0
@@ -78,7 +105,7 @@ class Inbox:
         self.dead = 0
         self.conversations: OrderedDict[str, float] = OrderedDict()
 
-    def receive(self, payload: object) -> None:
+    def receive(self, payload: object, source: Source) -> None:
         """Take a ``message:new`` from a socket; returns at once, never raises for what the payload holds."""
         if isinstance(payload, dict) and payload.get("participantId") == self._agent_id:
             # Half of all messages are the echoes of our own: not worth reading.
@@ -91,26 +118,68 @@ class Inbox:
             return
         for field in malformed:
             self._metrics.dropped(f"malformed_{field}")
+        now = self._clock.monotonic()
+        source.note_member(message.conversation_id, now)
         if (reason := self._unwanted(message)) is not None:
             self._metrics.dropped(reason)
-            return
+        elif message.id is None and self._pairing.is_second(message, source, now):
+            self._metrics.dropped("duplicate")
+        else:
+            self._accept(message)
+
+    def _accept(self, message: InboundMessage) -> bool:
+        """Send a message on its way into the journal, unless it is known or there is no room; whether it is."""
         key = message.id or uuid.uuid4().hex
         if key in self._recent:
             self._metrics.dropped("duplicate")
-            return
-        if self.waiting >= self._intake().limit:
+            return False
+        size = size_of(message)
+        # While the disk refuses, what has arrived piles up here.
+        if self.waiting >= self._intake().limit or (self._journal.problem and self._memory.free_bytes < size):
             self._refuse(message.conversation_id)
-            return
+            return False
+        self._memory.hold(size)
         self._remember(key)
         self._metrics.received(self._handler())
-        self._arrived.append((message, key, self._clock.now()))
-        if self._task is None:
+        arrival = _Arrival(message, key, self._clock.now(), size, self._guard.blocks(message))
+        if (held := self._held.get(message.conversation_id)) is not None:
+            held.append(arrival)
+        else:
+            self._arrived.append(arrival)
+            self._journal_soon()
+        return True
+
+    def _journal_soon(self) -> None:
+        if self._task is None and self._arrived:
             self._task = asyncio.create_task(self._journal_arrived(), name=f"inbox {self._agent_id}")
+
+    # ── catching up ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def hold(self, conversation_id: str) -> None:
+        """Keep a conversation's new messages back until :meth:`fill` or :meth:`release`: older ones may be missing."""
+        self._held.setdefault(conversation_id, [])
+
+    def release(self, conversation_id: str) -> None:
+        """Let the messages that were held back go on; nothing happens where none are."""
+        self._arrived.extend(self._held.pop(conversation_id, ()))
+        self._journal_soon()
+
+    def fill(self, conversation_id: str, messages: Iterable[InboundMessage]) -> int:
+        """Take in what was missed, in front of what is held back; how many of them were new."""
+        held = self._held.pop(conversation_id, [])
+        taken = 0
+        for message in messages:
+            if self._unwanted(message) is None and message.id not in self._recent:
+                taken += self._accept(message)
+        self._arrived.extend(held)
+        self._journal_soon()
+        return taken
 
     @property
     def waiting(self) -> int:
         """Messages that are not settled yet, those on their way into the journal included."""
-        return self.unsettled + self._journaling + len(self._arrived)
+        held = sum(map(len, self._held.values())) if self._held else 0
+        return self.unsettled + self._journaling + len(self._arrived) + held
 
     @property
     def counts(self) -> InboxCounts:
@@ -159,6 +228,10 @@ class Inbox:
             self._log.warning("inbox_full", conversation=conversation_id, limit=self._intake().limit)
             self._on_full(conversation_id)
 
+    def _tell_loop(self, conversation_id: str) -> None:
+        limit = self._intake().loop_limit
+        self._log.warning("loop_guard", conversation=conversation_id, limit=limit, pause_seconds=PAUSE_SECONDS)
+
     async def _journal_arrived(self) -> None:
         """Journal what has arrived, a batch at a time: one commit holds all that came during the last one."""
         while self._arrived:
@@ -166,38 +239,55 @@ class Inbox:
             self._arrived.clear()
             self._journaling = len(batch)
             if len(batch) == 1:
-                await self._journal_one(*batch[0])
+                await self._journal_one(batch[0])
             else:
-                await asyncio.gather(*(self._journal_one(*arrival) for arrival in batch))
+                await asyncio.gather(*map(self._journal_one, batch))
         # No await since the last look: what arrives later starts a new task.
         self._task = None
 
-    async def _journal_one(self, message: InboundMessage, key: str, received_at: float) -> None:
+    async def _journal_one(self, arrival: _Arrival) -> None:
         """Journal a message and hand it to its lane; never raises, the messages behind it must not suffer."""
-        claimed = self._lanes.reserve(message.conversation_id)
+        conversation_id = arrival.message.conversation_id
+        claimed = not arrival.blocked and self._lanes.reserve(conversation_id)
         row = None
         try:
-            row = await self._journal.add(self._agent_id, message, key=key, received_at=received_at, claim=claimed)
+            row = await self._journal.add(
+                self._agent_id, arrival.message, key=arrival.key, received_at=arrival.received_at, claim=claimed
+            )
         except Exception as error:  # noqa: BLE001  refused aloud, never silently (DESIGN §4)
-            self._log.error("message_not_journaled", conversation=message.conversation_id, reason=str(error))
-            self._recent.pop(key, None)
-            self._refuse(message.conversation_id)
+            self._log.error("message_not_journaled", conversation=conversation_id, reason=str(error))
+            self._recent.pop(arrival.key, None)
+            self._refuse(conversation_id)
         else:
             if row is None:
                 self._metrics.dropped("duplicate")
         finally:
             self._journaling -= 1
+            self._memory.let_go(arrival.size_bytes)
             if row is None and claimed:
-                self._lanes.cancel_reserved(message.conversation_id)
+                self._lanes.cancel_reserved(conversation_id)
         if row is None:
+            return
+        self._note_conversation(row.conversation_id, arrival.received_at)
+        if arrival.blocked:
+            await self._bury(row)
             return
         row.fresh = True
         self.unsettled += 1
-        self._note_conversation(row.conversation_id, received_at)
         if claimed:
             self._lanes.run_reserved(row)
         else:
             self._lanes.put(row)
+
+    async def _bury(self, row: JournaledMessage) -> None:
+        """Make a message that the loop guard stopped a dead letter; nobody is told, that would go on with the loop."""
+        self._metrics.dropped("loop_guard")
+        try:
+            await self._journal.settle(row, MessageState.DEAD, error=LOOP_REASON)
+        except RegistryError as error:
+            # It waits in the journal then, and runs after the next start.
+            self._log.error("message_not_settled", message_id=row.key, reason=str(error))
+        self.dead += 1
 
     # ── conversations ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -231,6 +321,8 @@ class Inbox:
 
         The journal goes on trying with what it has been given while it is open.
         """
+        for conversation_id in list(self._held):
+            self.release(conversation_id)
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while self._task is not None:
@@ -238,7 +330,8 @@ class Inbox:
         if self._task is None:
             return
         left = self._journaling + len(self._arrived)
-        self._arrived.clear()
+        while self._arrived:
+            self._memory.let_go(self._arrived.popleft().size_bytes)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None

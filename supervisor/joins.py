@@ -113,3 +113,4 @@ class Joins:
             self._reason = error.reason
         else:
             del self._missing[conversation_id]
+            self._connection.note_member(conversation_id, self._clock.monotonic())

@@ -11,15 +11,25 @@ import math
 import platform
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from supervisor import __version__
-from supervisor.handler import Usage
+from supervisor.clock import Clock
+from supervisor.handler import ModelCall, Usage
 from supervisor.series import OTHER, USAGE_HELP, AgentSeries
 from supervisor.states import AgentState
 from supervisor.status import InboxCounts
@@ -32,7 +42,13 @@ _WORK_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60
 _FAST_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 #: OpenTelemetry's buckets for gen_ai.client.token.usage (TOOLING, "Prometheus").
 _TOKENS = tuple(float(4**power) for power in range(14))
-_HANDLERS, _MODELS, _WORDS = 100, 50, 40
+#: OpenTelemetry's for gen_ai.client.operation.duration: 0.01 doubling to 81.92.
+_MODEL_SECONDS = tuple(0.01 * 2**power for power in range(14))
+_HANDLERS, _MODELS, _PROVIDERS, _WORDS = 100, 50, 20, 40
+#: The label ``error_type`` of a model call that went well.
+NO_ERROR = ""
+#: What is watched; each has a line in the log under the same name (RELIABILITY).
+WATCHDOGS = ("loop_stalled", "connection_silent", "handler_abandoned", "side_task_died")
 
 _Instrument = TypeVar("_Instrument", Counter, Histogram)
 
@@ -40,11 +56,13 @@ _Instrument = TypeVar("_Instrument", Counter, Histogram)
 class _Vocabulary:
     """The values that one label may take: the first ``limit`` different ones, cleaned; :data:`OTHER` after that."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._known: set[str] = set()
+    def __init__(self, limit: int, *known: str) -> None:
+        self._limit = limit + len(known)
+        self._known = set(known)
 
     def fit(self, value: str) -> str:
+        if value in self._known:
+            return value
         word = _UNFIT.sub("_", str(value)[: MAX_LABEL_CHARS * 2]).strip("_")[:MAX_LABEL_CHARS] or "unknown"
         if word not in self._known:
             if len(self._known) >= self._limit:
@@ -177,6 +195,15 @@ class Metrics:
         self._lag = self._histogram(
             "supervisor_event_loop_lag_seconds", "How late the event loop woke a sleeper, seconds.", _FAST_SECONDS
         )
+        self._watchdogs = self._words("supervisor_watchdog_total", "How often a watchdog has struck.", "watchdog")
+        for name in WATCHDOGS:
+            # From the start, so that an alert on its increase sees the first one.
+            self._watchdogs.child(name)
+        self._memory = Gauge(
+            "supervisor_memory_bytes",
+            "Content and attachments of the messages held in memory until they are settled, bytes.",
+            registry=self._registry,
+        )
 
     def _llm(self) -> None:
         self._llm_tokens = _Family(
@@ -198,6 +225,32 @@ class Metrics:
             self._models,
             _Vocabulary(4),
         )
+        self._model_calls = _Family(
+            self._histogram(
+                "gen_ai_client_operation_duration_seconds",
+                "Time of one model call (OpenTelemetry's gen_ai.client.operation.duration), seconds.",
+                _MODEL_SECONDS,
+                "gen_ai_request_model",
+                "gen_ai_provider_name",
+                "gen_ai_operation_name",
+                "error_type",
+            ),
+            self._models,
+            _Vocabulary(_PROVIDERS),
+            _Vocabulary(4),
+            _Vocabulary(_WORDS, NO_ERROR),
+        )
+        self._budget_alerts = _Family(
+            self._counter(
+                "supervisor_budget_alerts_total", "Budgets that were nearly or wholly used.", "scope", "level"
+            ),
+            _Vocabulary(4),
+            _Vocabulary(4),
+        )
+        for scope in ("agent", "fleet"):
+            for level in ("warning", "exhausted"):
+                # From the start, so that an alert on its increase sees the first one.
+                self._budget_alerts.child(scope, level)
 
     def agent_state(self, agent_id: str, old: AgentState | None, new: AgentState | None) -> None:  # noqa: ARG002
         """An agent changes its state; ``old`` None: it appears; ``new`` None: it is gone.
@@ -269,6 +322,28 @@ class Metrics:
             if kind != "cached":
                 self._gen_ai_tokens.child(usage.model, kind).observe(count)
 
+    @contextmanager
+    def model_call(self, model: str, provider: str, clock: Clock) -> Iterator[ModelCall]:
+        """Time a model call; whatever it raises is counted under the name of its class."""
+        call = ModelCall(model)
+        started, error_type = clock.monotonic(), NO_ERROR
+        try:
+            yield call
+        except BaseException as error:
+            error_type = type(error).__name__
+            raise
+        finally:
+            seconds = max(0.0, clock.monotonic() - started)
+            self._model_calls.child(str(call.model), str(provider), "chat", error_type).observe(seconds)
+
+    def budget_alert(self, scope: str, level: str) -> None:
+        """A budget is nearly or wholly used."""
+        self._budget_alerts.child(scope, level).inc()
+
+    def bind_budgets(self, ratios: Callable[[], tuple[float | None, Mapping[str, float]]]) -> None:
+        """Read the used parts of the budgets, the fleet's and the agents', from here whenever somebody scrapes."""
+        self._agents.budgets = ratios
+
     def committed(self, seconds: float, operations: int) -> None:
         """The journal committed ``operations`` changes in one transaction."""
         self._commits.observe(seconds)
@@ -277,6 +352,14 @@ class Metrics:
     def loop_lag(self, seconds: float) -> None:
         """The event loop woke its watcher that much too late."""
         self._lag.observe(seconds)
+
+    def watchdog(self, name: str) -> None:
+        """One of :data:`WATCHDOGS` has struck. May be called from any thread."""
+        self._watchdogs.child(name).inc()
+
+    def bind_memory(self, held_bytes: Callable[[], float]) -> None:
+        """Read from here, whenever somebody scrapes, how many bytes of messages are held in memory."""
+        self._memory.set_function(held_bytes)
 
     def bind_inbox(self, counts: Callable[[], Mapping[str, InboxCounts]], oldest_seconds: Callable[[], float]) -> None:
         """Read the inbox's figures from here whenever somebody scrapes.

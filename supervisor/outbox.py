@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -34,10 +34,12 @@ class _Entry:
     Attributes:
         owed: what became of it and is not in the journal yet: its state, why, and when to try again. A reply whose
             fate is known is never sent again because the journal could not take it.
+        doubtful: an earlier send may have arrived.
     """
 
     reply: Reply
     on_acked: OnAcked | None = None
+    doubtful: bool = False
     owed: tuple[ReplyState, str | None, float] | None = None
 
 
@@ -56,6 +58,7 @@ class Outbox:
         at_most_once: asked for each send, since the agent's settings may change: mark a send whose fate is unknown
             instead of repeating it.
         on_sending: told each id that the platform may know a reply by, so that its echo is known.
+        was_delivered: asked before a doubtful reply is sent again to a platform that does not keep ``_id``.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Outbox:
         ack_seconds: float,
         at_most_once: Callable[[], bool],
         on_sending: Callable[[str], None],
+        was_delivered: Callable[[Reply], Awaitable[bool]],
     ) -> None:
         self._agent_id = agent_id
         self._journal = journal
@@ -76,6 +80,9 @@ class Outbox:
         self._ack_seconds = ack_seconds
         self._at_most_once = at_most_once
         self._on_sending = on_sending
+        self._was_delivered = was_delivered
+        # Whether the platform keeps our ids, so that a second send of one does no harm; None until it has shown it.
+        self._keeps_ids: bool | None = None
         self._queues: dict[str, _Queue] = {}
         self._connection: Connection | None = None
         self._online = asyncio.Event()
@@ -96,8 +103,12 @@ class Outbox:
 
     def push(self, reply: Reply, on_acked: OnAcked | None = None) -> None:
         """Take a committed reply."""
+        self._put(_Entry(reply, on_acked))
+
+    def _put(self, entry: _Entry) -> None:
+        reply = entry.reply
         queue = self._queues.setdefault(reply.conversation_id, _Queue())
-        queue.replies.append(_Entry(reply, on_acked))
+        queue.replies.append(entry)
         if queue.task is None:
             queue.task = asyncio.create_task(
                 self._deliver_all(reply.conversation_id, queue), name=f"outbox {self._agent_id}"
@@ -111,7 +122,7 @@ class Outbox:
                 await self._journal.settle_reply(reply, ReplyState.UNKNOWN, "stopped before the acknowledgement")
                 self._metrics.sent("unknown")
             else:
-                self.push(reply)
+                self._put(_Entry(reply, doubtful=True))
         return len(left)
 
     async def close(self) -> None:
@@ -154,7 +165,12 @@ class Outbox:
                 if reply.state is ReplyState.SENT:
                     entry.owed = (ReplyState.UNKNOWN, "an earlier attempt broke off", 0.0)
                     continue
-                await self._journal.mark_sent(reply)
+                if not await self._journal.mark_sent(reply):
+                    # Erased while it waited: there is nothing left to send.
+                    return
+            elif entry.doubtful and not self._keeps_ids and await self._was_delivered(reply):
+                entry.owed = (ReplyState.ACKED, None, 0.0)
+                continue
             started = self._clock.monotonic()
             try:
                 known_as = await connection.send(reply.message.id or "", reply.conversation_id, body, self._ack_seconds)
@@ -165,22 +181,30 @@ class Outbox:
                 self._ambiguous(entry, error, losses)
             else:
                 self._metrics.sent("acked", self._clock.monotonic() - started)
-                self._on_sending(known_as or "")
+                self._note_id(reply, known_as)
                 entry.owed = (ReplyState.ACKED, None, 0.0)
                 if entry.on_acked:
                     entry.on_acked(reply)
+
+    def _note_id(self, reply: Reply, known_as: str | None) -> None:
+        """The platform has told the id under which it keeps a reply: ours, or one that it made."""
+        if known_as is not None:
+            self._keeps_ids = known_as == reply.message.id
+            self._on_sending(known_as)
 
     async def _pay(self, entry: _Entry) -> bool:
         """Write what the journal is owed; whether that was the end of the reply."""
         if entry.owed is None:
             return False
         state, reason, not_before = entry.owed
+        waits = False
         if state is ReplyState.PENDING:
-            await self._journal.defer_reply(entry.reply, reason or "", not_before)
+            # Not where it was erased meanwhile: then this was its end.
+            waits = await self._journal.defer_reply(entry.reply, reason or "", not_before)
         else:
             await self._journal.settle_reply(entry.reply, state, reason)
         entry.owed = None
-        return state is not ReplyState.PENDING
+        return not waits
 
     async def _due(self, reply: Reply) -> None:
         wait = reply.not_before - self._clock.now()
@@ -205,6 +229,7 @@ class Outbox:
 
     def _ambiguous(self, entry: _Entry, error: ConnectionLostError | AckTimeoutError, losses: int) -> None:
         """Deal with a send that may or may not have arrived."""
+        entry.doubtful = True
         lost = isinstance(error, ConnectionLostError)
         if self._at_most_once():
             self._metrics.sent("unknown")

@@ -44,6 +44,12 @@ class AgentRecord:
         )
 
 
+#: The error of a message that ran when the process died.
+CRASHED = "the process died while it ran"
+#: A message that has seen so many deaths in a row may be their cause.
+SUSPECT_CRASHES = 2
+
+
 @dataclass(slots=True)
 class JournaledMessage:
     """A message in the inbox. The dispatcher owns ``state`` and ``attempts`` once the row is in memory.
@@ -54,6 +60,8 @@ class JournaledMessage:
         replay: how often a person has replayed it; part of each reply's ``_id``.
         received_at, not_before: seconds since the epoch.
         fresh: no attempt was made at it yet, so that it cannot have replies in the outbox.
+        settled_at: when it became done, dead or cancelled, in seconds since the epoch.
+        problem: why ``message`` could not be read from the journal; it is then a blank one of the same conversation.
     """
 
     id: int
@@ -67,11 +75,18 @@ class JournaledMessage:
     not_before: float = 0.0
     error: str | None = None
     fresh: bool = False
+    settled_at: float | None = None
+    problem: str | None = None
 
     @property
     def conversation_id(self) -> str:
         """The conversation, and so the lane, that it belongs to."""
         return self.message.conversation_id
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it may be what kills the process: its last attempts ended with that (RELIABILITY R24)."""
+        return self.attempts >= SUSPECT_CRASHES and self.error == CRASHED
 
 
 @dataclass(slots=True)
@@ -82,6 +97,7 @@ class Reply:
         id: the journal's own number; replies of a conversation are sent in its order.
         inbox_id: the message it answers, or None for one that a handler sends unasked.
         part: which part of the answer; derived ids need it.
+        problem: why ``message`` could not be read from the journal; it is then a blank one of the same conversation.
     """
 
     id: int
@@ -94,11 +110,54 @@ class Reply:
     attempts: int = 0
     not_before: float = 0.0
     error: str | None = None
+    problem: str | None = None
 
     @property
     def conversation_id(self) -> str:
         """The conversation that it is sent to."""
         return self.message.conversation_id
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """What an agent has used of one model on one day, or a part of that.
+
+    Args:
+        day: the UTC day, ``2026-01-31``.
+        requests: how many times its handler reported usage.
+        input_tokens: ``cached_tokens`` are among them.
+        cost: in the currency of the configured prices, of the requests whose model has a price.
+        unpriced_requests: those whose model has none.
+    """
+
+    agent_id: str
+    model: str
+    day: str
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost: float = 0.0
+    unpriced_requests: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+    def plus(self, other: UsageRecord) -> UsageRecord:
+        """The sum of two; agent, model and day are this one's."""
+        return UsageRecord(
+            self.agent_id,
+            self.model,
+            self.day,
+            self.requests + other.requests,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.cost + other.cost,
+            self.unpriced_requests + other.unpriced_requests,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
 
 from supervisor.agent import Agent, Kit
+from supervisor.change import Change, Changed
 from supervisor.connection import Connection
 from supervisor.dialer import Dialer
 from supervisor.errors import (
@@ -24,19 +24,16 @@ from supervisor.recovery import FAULT_RECHECK_SECONDS, Bounds, Recovery
 from supervisor.states import AGENT_TRANSITIONS, AgentState, check_transition
 from supervisor.status import AgentStatus
 from supervisor.tokens import Grant
-from supervisor.upkeep import Upkeep
+from supervisor.upkeep import SecondSocketRefusedError, Upkeep
 
+#: A first socket that is lost while a second one is being opened: so soon the second must be there.
+REPLACED_SECONDS = 2.0
 #: How long to wait before the journal is read again when it could not be.
 REGISTRY_RETRY_SECONDS = 5.0
 
 _REFUSED = frozenset({AgentState.REJECTED, AgentState.FAULTED})
 
-_T = TypeVar("_T")
 OnState = Callable[["Runner", AgentState, AgentState], None]
-
-
-class Changed(Exception):  # noqa: N818  a signal, not an error
-    """What the agent was doing no longer fits what is wanted of it; look again."""
 
 
 class Runner:
@@ -51,12 +48,13 @@ class Runner:
         self.state = AgentState.STOPPED
         self.since = kit.clock.now()
         self.reason = ""
+        self.cut_short = False  # handlers still ran when the grace period of the last drain was over
         self._wanted = record
         self._kit = kit
         self._settings = kit.settings
         self._clock = kit.clock
         self._on_state = on_state
-        self._changed = asyncio.Event()
+        self._change = Change(kit.clock)
         self._stop_grace: float | None = None
         self._stop_at = math.inf
         self._dialer = Dialer(self.agent, kit)
@@ -85,6 +83,11 @@ class Runner:
         return self._wanted
 
     @property
+    def restored(self) -> bool:
+        """Whether what waits in the journal was taken up; what a person replays before that is found there then."""
+        return self._restored
+
+    @property
     def host(self) -> str:
         """The platform host that the agent connects to."""
         return self._dialer.host
@@ -97,28 +100,28 @@ class Runner:
             # Only how it is called: nothing that runs or waits has to stop for that.
             self._upkeep.note_description(record)
         else:
-            self._changed.set()
+            self._change.set()
 
     def poke(self) -> None:
         """Try again now, whatever the agent waits for (``agents resume``)."""
         self._recovery.forgive()
-        self._changed.set()
+        self._change.set()
 
     def follow(self) -> None:
         """Do not wait out the backoff: the platform is back. One that asked us to wait is left its time."""
         if self.state is AgentState.BACKOFF and not self._asked_to_wait:
-            self._changed.set()
+            self._change.set()
 
     def reload(self) -> None:
         """Read handler code, instruction and settings anew and rotate the connection (``agents reload``)."""
         self._upkeep.reload_due = True
-        self._changed.set()
+        self._change.set()
 
     def stop(self, grace_seconds: float) -> None:
         """Drain for so long at most, then go offline; :meth:`run` ends."""
         self._stop_grace = grace_seconds
         self._stop_at = self._clock.monotonic() + grace_seconds
-        self._changed.set()
+        self._change.set()
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -126,7 +129,7 @@ class Runner:
         """Live until stopped. Trouble is dealt with here; an exception out of it is a defect of ours."""
         try:
             while self._stop_grace is None:
-                self._changed.clear()
+                self._change.clear()
                 try:
                     await (self._paused() if self._wanted.paused else self._live())
                 except Changed:
@@ -140,12 +143,12 @@ class Runner:
         self._become(AgentState.PAUSED)
         self._kit.outages.forget(self.agent.record.id)
         self.agent.record = self._wanted
-        await self._changed.wait()
+        await self._change.wait()
 
     async def _live(self) -> None:
         """Authenticate, connect, stay online; one failure after another leads back here."""
         try:
-            connection = await self._unless_changed(self._establish())
+            connection = await self._change.unless(self._establish())
             await self._stay_online(connection)
         except (ConfigurationError, HandlerError) as error:
             self._kit.outages.forget(self.agent.record.id)
@@ -155,6 +158,9 @@ class Runner:
             await self._wait(AgentState.BACKOFF, str(error), REGISTRY_RETRY_SECONDS)
         except PlatformError as error:
             await self._recover(error)
+        except SecondSocketRefusedError:
+            # The next attempt has the platform's one place for itself, and a new token.
+            return
 
     async def _end(self) -> None:
         await self._close_opened()
@@ -164,34 +170,9 @@ class Runner:
 
     async def _let_go(self) -> None:
         """Stop all that runs; what is not settled stays in the journal for the next time."""
+        self._restored = False
         await self.agent.close()
         await self._upkeep.close()
-        self._restored = False
-
-    async def _unless_changed(self, work: Awaitable[_T]) -> _T:
-        """Do ``work``, but drop it when what is wanted changes.
-
-        Raises:
-            Changed: it did.
-        """
-        task = asyncio.ensure_future(work)
-        try:
-            await self._first_of(task)
-            if task.done():
-                return task.result()
-            raise Changed
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    async def _first_of(self, *events: asyncio.Future[Any]) -> None:
-        """Wait for the first of ``events``, or for a change of what is wanted; none of them is cancelled."""
-        change = asyncio.ensure_future(self._changed.wait())
-        try:
-            await asyncio.wait([*events, change], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            change.cancel()
-            await asyncio.gather(change, return_exceptions=True)
 
     # ── going online ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -207,9 +188,9 @@ class Runner:
         if not self._restored:
             await self.agent.restore()
             self._restored = True
-        grant = await self._upkeep.grant()
+        await self._upkeep.grant()
         self._become(AgentState.CONNECTING)
-        self._opened = await self._dialer.open(grant, lambda: self._become(AgentState.REGISTERING))
+        self._opened = await self._dialer.open(self._upkeep.grant, lambda: self._become(AgentState.REGISTERING))
         return self._opened
 
     async def _close_opened(self) -> None:
@@ -245,12 +226,15 @@ class Runner:
         Raises:
             ConnectionLostError, Changed: that happened. Otherwise as :meth:`Upkeep.turn` does.
         """
-        self._changed.clear()
+        self._change.clear()
         if self._stop_grace is not None or self._wanted.paused:
             raise Changed
         turn = asyncio.ensure_future(self._upkeep.turn(connection, self._wanted))
         try:
-            await self._first_of(turn, connection.closed)
+            await self._change.or_first_of(turn, connection.closed)
+            if connection.closed.done() and self._upkeep.rotating:
+                # Where the platform allows one socket, the second has put out the first, and is nearly there.
+                await self._change.or_first_of(turn, within=REPLACED_SECONDS)
             if turn.done():
                 return turn.result()
             if connection.closed.done():
@@ -298,28 +282,20 @@ class Runner:
         until = min(self._clock.monotonic() + grace_seconds, self._stop_at)
         try:
             while not drain.done() and (left := until - self._clock.monotonic()) > 0:
-                await self._first_within(left, drain)
+                self._change.clear()
+                await self._change.or_first_of(drain, within=left)
                 if self._stop_grace is not None:
                     until = min(until, self._stop_at)
                 elif not self._wanted.paused:
                     raise Changed
             if not drain.done():
                 self.agent.log.warning("drain_incomplete", seconds=grace_seconds)
+                self.cut_short = self.agent.lanes.running > 0
                 # While the connection can still carry what is said last: that nobody types any more.
                 await self.agent.lanes.close()
         finally:
             drain.cancel()
             await asyncio.gather(drain, return_exceptions=True)
-
-    async def _first_within(self, seconds: float, work: asyncio.Future[Any]) -> None:
-        """As :meth:`_first_of`, from now on and for ``seconds`` at most."""
-        self._changed.clear()
-        due = asyncio.ensure_future(self._clock.sleep(seconds))
-        try:
-            await self._first_of(work, due)
-        finally:
-            due.cancel()
-            await asyncio.gather(due, return_exceptions=True)
 
     # ── trouble ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -332,9 +308,18 @@ class Runner:
         self._asked_to_wait = error.retry_after_seconds is not None
         step = self._recovery.after(error, self._untried_seconds())
         if step.state is None:
+            # At once, with a new token, whoever else tries: it is this attempt that goes on.
             self._upkeep.refuse()
         else:
             await self._wait(step.state, error.reason, step.seconds)
+            await self._take_turn(error.reason)
+
+    async def _take_turn(self, reason: str) -> None:
+        """Wait while the host is down and others try it: only a few probes go out (DESIGN §3)."""
+        outages, agent_id = self._kit.outages, self.agent.record.id
+        if outages.must_wait(agent_id):
+            self._become(AgentState.BACKOFF, f"waits for its turn, {self._dialer.host} is down: {reason}")
+            await self._change.unless(outages.turn(agent_id))
 
     def _untried_seconds(self) -> float | None:
         """The age of a token that the platform has never accepted; None for one that it has, which may have ended."""
@@ -343,7 +328,7 @@ class Runner:
 
     async def _wait(self, state: AgentState, reason: str, seconds: float) -> None:
         self._become(state, reason)
-        await self._unless_changed(self._clock.sleep(seconds))
+        await self._change.unless(self._clock.sleep(seconds))
 
     def _become(self, state: AgentState, reason: str = "") -> None:
         """The one setter of the state: checks, logs, tells."""

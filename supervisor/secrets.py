@@ -85,6 +85,23 @@ class SecretBox:
         """
         return self.seal(self._decrypt(reference))
 
+    def encrypt(self, plain: bytes) -> bytes:
+        """``plain`` under the first key, as ASCII: for what is more than a secret, such as journaled text."""
+        return self._fernet.encrypt(plain)
+
+    def decrypt(self, sealed: bytes) -> bytes:
+        """What :meth:`encrypt` was given.
+
+        Raises:
+            ConfigurationError: none of the keys opens it.
+        """
+        try:
+            return self._fernet.decrypt(sealed)
+        except InvalidToken:
+            raise ConfigurationError(
+                "The text cannot be opened by any of SUPERVISOR_SECRET_KEYS; add the key that encrypted it"
+            ) from None
+
     def _decrypt(self, reference: str) -> str:
         try:
             return self._fernet.decrypt(reference.removeprefix(_SEALED).encode("utf-8")).decode("utf-8")

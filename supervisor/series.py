@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping
 
@@ -28,8 +29,10 @@ class AgentSeries(Collector):
         self._expiry: dict[str, float] = {}
         self._own: set[str] = set()
         self._tokens: dict[str, dict[str, float]] = {}
+        self._counting = threading.Lock()  # guards the tokens: handlers report them from threads too
         self.inbox: Callable[[], Mapping[str, InboxCounts]] | None = None
         self.oldest_seconds: Callable[[], float] | None = None
+        self.budgets: Callable[[], tuple[float | None, Mapping[str, float]]] | None = None
 
     def set_state(self, agent_id: str, state: AgentState | None) -> None:
         """An agent is in ``state``; None: it is gone."""
@@ -46,17 +49,19 @@ class AgentSeries(Collector):
             self._expiry[agent_id] = timestamp
 
     def add_tokens(self, agent_id: str, kind: str, count: int) -> None:
-        """An agent has used LLM tokens of one kind."""
-        tally = self._tokens.setdefault(self._label(agent_id), {})
-        tally[kind] = tally.get(kind, 0.0) + count
+        """An agent has used LLM tokens of one kind. May be called from any thread."""
+        with self._counting:
+            tally = self._tokens.setdefault(self._label(agent_id), {})
+            tally[kind] = tally.get(kind, 0.0) + count
 
     def remove(self, agent_id: str) -> None:
         """Nothing of an agent stays."""
         self._states.pop(agent_id, None)
         self._expiry.pop(agent_id, None)
         if agent_id in self._own:
-            self._own.remove(agent_id)
-            self._tokens.pop(agent_id, None)
+            with self._counting:
+                self._own.remove(agent_id)
+                self._tokens.pop(agent_id, None)
 
     def _label(self, agent_id: str) -> str:
         return agent_id if agent_id in self._own else OTHER
@@ -68,6 +73,9 @@ class AgentSeries(Collector):
         yield self._up()
         yield self._auth_expiry()
         yield self._llm_tokens()
+        fleet, agents = self.budgets() if self.budgets else (None, {})
+        yield _budgets(fleet, agents)
+        yield self._agent_budgets(agents)
         counts = dict(self.inbox()) if self.inbox else {}
         yield _inbox_messages(counts)
         yield self._agent_inbox(counts)
@@ -107,10 +115,23 @@ class AgentSeries(Collector):
         family = CounterMetricFamily(
             "supervisor_agent_llm_tokens", f"LLM tokens of the agent, by type. {USAGE_HELP}", labels=["agent", "type"]
         )
-        for label, tally in self._tokens.items():
-            for kind, total in tally.items():
-                family.add_metric([label, kind], total)
+        with self._counting:
+            for label, tally in self._tokens.items():
+                for kind, total in tally.items():
+                    family.add_metric([label, kind], total)
         return family
+
+    def _agent_budgets(self, ratios: Mapping[str, float]) -> Metric:
+        most: dict[str, float] = {}
+        for agent_id, ratio in ratios.items():
+            if agent_id in self._states:
+                label = self._label(agent_id)
+                most[label] = max(ratio, most.get(label, 0.0))
+        return _by_agent(
+            "supervisor_agent_budget_used_ratio",
+            f"The part of the agent's own budget of today that is used; {OTHER}: the highest of the others.",
+            most,
+        )
 
     def _agent_inbox(self, counts: Mapping[str, InboxCounts]) -> Metric:
         totals: dict[str, float] = {self._label(agent_id): 0.0 for agent_id in self._states}
@@ -128,6 +149,19 @@ def _by_agent(name: str, help_text: str, values: Mapping[str, float]) -> Metric:
     family = GaugeMetricFamily(name, help_text, labels=["agent"])
     for agent_id, value in values.items():
         family.add_metric([agent_id], value)
+    return family
+
+
+def _budgets(fleet: float | None, agents: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(
+        "supervisor_budget_used_ratio",
+        "The part of today's budget that is used: the fleet's, and the highest of the agents' own.",
+        labels=["scope"],
+    )
+    if fleet is not None:
+        family.add_metric(["fleet"], fleet)
+    if agents:
+        family.add_metric(["agent"], max(agents.values()))
     return family
 
 

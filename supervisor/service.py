@@ -10,27 +10,30 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from supervisor import __version__
+from supervisor import __version__, dead_letters
 from supervisor.admin import AdminServer, build_app
 from supervisor.agent import Kit
 from supervisor.clock import Clock, SystemClock
+from supervisor.dead_letters import MessageQuery, Outcome
 from supervisor.dispatcher import Dispatcher
 from supervisor.errors import ConfigurationError
 from supervisor.fleet import Fleet
 from supervisor.gates import Gates
 from supervisor.handlers import HandlerLoader, find_agents_dir
+from supervisor.history import PlatformHistory
+from supervisor.ledger import Ledger, Limits, day_of
 from supervisor.logs import OutageLog, get_logger
 from supervisor.maintenance import Maintenance
 from supervisor.metrics import Metrics
 from supervisor.outages import Outages
-from supervisor.pool import BoundedPool
 from supervisor.registry import LockInfo, Registry
 from supervisor.secrets import SecretBox, SecretResolver
 from supervisor.settings import Settings
 from supervisor.states import AgentState
-from supervisor.status import AgentStatus, InboxCounts, Overview
+from supervisor.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
 from supervisor.tokens import TokenClient
 from supervisor.transport import Transport
+from supervisor.watchdogs import LoopWatch, SideTasks, SilenceWatch
 
 DISTRIBUTION = "aiwm-supervisor"
 #: Exit codes of ``supervisor run``: drained cleanly; cut short by a second signal or the end of the grace period.
@@ -76,7 +79,19 @@ def _follow_journal(registry: Registry, metrics: Metrics, clock: Clock) -> None:
         metrics.committed(seconds, operations)
         outages.recovered(str(registry.path))
 
-    journal.on_error, journal.on_commit = failed, committed
+    def unreadable(agent_id: str, rows: int, reason: str) -> None:
+        log.error("journaled_text_unreadable", agent=agent_id, rows=rows, reason=reason)
+
+    def usage_lost(reason: str) -> None:
+        log.error("usage_not_written", reason=reason)
+
+    journal.on_error, journal.on_commit, journal.on_unreadable = failed, committed, unreadable
+    journal.usage.on_lost = usage_lost
+
+
+def _secret_box(settings: Settings) -> SecretBox | None:
+    keys = [key.get_secret_value() for key in settings.secret_keys]
+    return SecretBox(keys) if keys else None
 
 
 class Service:
@@ -85,18 +100,16 @@ class Service:
     ``settings``, ``metrics`` and ``registry`` are there for the admin server, the demo and tests.
     """
 
-    def __init__(self, settings: Settings, registry: Registry, kit: Kit, pool: BoundedPool) -> None:
+    def __init__(self, settings: Settings, registry: Registry, kit: Kit) -> None:
         self.settings = settings
         self.registry = registry
         self.metrics = kit.metrics
         self.fleet = Fleet(registry, kit)
         self._kit = kit
-        self._pool = pool
         self._started_at = kit.clock.now()
         self._draining = False
         self._stopped = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._side_tasks = SideTasks(kit.metrics, kit.clock)
         self._admin = AdminServer(build_app(self), settings.admin_host, settings.admin_port)
         self._log = get_logger("supervisor.service")
 
@@ -123,7 +136,13 @@ class Service:
         try:
             lock = LockInfo(address=f"http://{settings.admin_host}:{settings.admin_port}")
             registry = await Registry.open(
-                settings.registry_url, synchronous=settings.synchronous, upgrade=True, lock=lock, clock=clock
+                settings.registry_url,
+                synchronous=settings.synchronous,
+                upgrade=True,
+                lock=lock,
+                clock=clock,
+                cipher=_secret_box(settings),
+                encrypt=settings.journal_encryption,
             )
             undo.append(registry.close)
             transport = await Transport.create(ca_file=settings.ca_file, clock=clock)
@@ -147,46 +166,60 @@ class Service:
             connect_rate=settings.connect_rate,
             auth_rate=settings.auth_rate,
             connect_concurrency=settings.connect_concurrency,
+            auth_concurrency=settings.auth_concurrency,
             clock=clock,
         )
-        pool = BoundedPool(settings.auth_concurrency, "token requests")
         tokens = TokenClient(
             transport.session,
             clock=clock,
-            pool=pool,
+            pool_for=lambda host: gates.of(host).token_pool,
             bucket_for=lambda host: gates.of(host).tokens,
             timeout_seconds=settings.handshake_seconds,
             refresh_margin_seconds=settings.refresh_margin,
             on_outcome=metrics.auth_refreshed,
         )
-        keys = [key.get_secret_value() for key in settings.secret_keys]
         secrets = SecretResolver(
             environ=os.environ,
             env_prefixes=settings.secret_env_prefixes,
             dirs=settings.secret_dirs,
-            box=SecretBox(keys) if keys else None,
+            box=_secret_box(settings),
         )
         _follow_journal(registry, metrics, clock)
+        transport.on_silent = SilenceWatch(metrics, clock).note
+        dispatcher = Dispatcher(settings.concurrency, memory_bytes=settings.memory_limit)
+        metrics.bind_memory(lambda: dispatcher.memory.held_bytes)
+        ledger = Ledger(
+            clock,
+            prices=settings.prices,
+            fleet=Limits(settings.budget_tokens, settings.budget_cost),
+            write=registry.journal.usage.add,
+            on_alert=metrics.budget_alert,
+        )
+        metrics.bind_budgets(ledger.used_ratios)
         kit = Kit(
             settings=settings,
             clock=clock,
             metrics=metrics,
             journal=registry.journal,
-            dispatcher=Dispatcher(settings.concurrency),
+            dispatcher=dispatcher,
             loader=loader,
             secrets=secrets,
             transport=transport,
             tokens=tokens,
+            history=PlatformHistory(tokens, clock, proxy=settings.proxy),
             gates=gates,
             outages=Outages(clock),
+            ledger=ledger,
         )
-        return cls(settings, registry, kit, pool)
+        return cls(settings, registry, kit)
 
     async def _begin(self) -> None:
         await self._admin.start()
         self.registry.announce(LockInfo(address=self._admin.url))
         self.metrics.bind_inbox(self.fleet.inbox, self.oldest_seconds)
         rescued = await self.registry.journal.rescue()
+        await self.registry.journal.cancel_removed()
+        self._kit.ledger.load(await self.registry.usage(since_day=day_of(self._kit.clock.now())))
         await self.fleet.reconcile()
         upkeep = Maintenance(
             self.registry.journal,
@@ -194,11 +227,14 @@ class Service:
             self.metrics,
             self._kit.clock,
             retention_seconds=self.settings.journal_retention,
+            on_lag=self._kit.gates.note_lag,
         )
-        self._watch("registry watch", self.fleet.watch())
-        self._watch("counts", upkeep.count())
-        self._watch("prune", upkeep.prune())
-        self._watch("loop lag", upkeep.watch_loop())
+        self._side_tasks.start("registry watch", self.fleet.watch)
+        self._side_tasks.start("counts", upkeep.count)
+        self._side_tasks.start("prune", upkeep.prune)
+        self._side_tasks.start("usage", upkeep.write_usage)
+        self._side_tasks.start("loop lag", upkeep.watch_loop)
+        self._side_tasks.start("loop watch", LoopWatch(self.metrics).run)
         self._log.info(
             "started",
             version=__version__,
@@ -206,20 +242,6 @@ class Service:
             admin=self._admin.url,
             **({"rescued": rescued} if rescued else {}),
         )
-
-    def _watch(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run a side task whose death ends the service: half a supervisor is worse than a restart."""
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._note_end)
-
-    def _note_end(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if task.cancelled() or self._failed.done():
-            return
-        error = task.exception()
-        self._log.error("side_task_died", task=task.get_name(), exc_info=error)
-        self._failed.set_result(None)
 
     # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -231,10 +253,7 @@ class Service:
         grace = self.settings.drain_seconds if grace_seconds is None else grace_seconds
         until = self._kit.clock.monotonic() + grace + CLOSE_SECONDS
         self._log.info("draining", seconds=grace)
-        watchers = list(self._tasks)
-        for task in watchers:
-            task.cancel()
-        await asyncio.gather(*watchers, return_exceptions=True)
+        await self._side_tasks.stop()
         try:
             return await self.fleet.stop(grace)
         finally:
@@ -242,7 +261,6 @@ class Service:
             self._log.info("stopped")
 
     async def _close(self, until: float) -> None:
-        await self._pool.close(timeout=2)
         await self._kit.gates.close()
         await self._admin.stop()
         await self._kit.transport.close()
@@ -264,14 +282,14 @@ class Service:
             loop.add_signal_handler(number, signals.put_nowait, number)
         service = await cls.start(settings)
         told: asyncio.Future[int] = asyncio.ensure_future(signals.get())
-        over: list[asyncio.Future[Any]] = [told, service._failed]
+        over: list[asyncio.Future[Any]] = [told, service._side_tasks.failed]
         await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
         drained = asyncio.ensure_future(service.stop())
         if told.done():
             told = asyncio.ensure_future(signals.get())
         over = [drained, told]
         await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
-        clean = drained.done() and drained.result() and not service._failed.done()
+        clean = drained.done() and drained.result() and not service._side_tasks.failed.done()
         if not drained.done():
             service._log.warning("stopping_at_once", reason="second signal")
             drained.cancel()
@@ -282,8 +300,8 @@ class Service:
     # ── what the edges ask ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def wait_failed(self) -> None:
-        """Return when the service died by itself: a side task ended that must not."""
-        await asyncio.shield(self._failed)
+        """Return when the service died by itself: a side task that it needs keeps dying."""
+        await asyncio.shield(self._side_tasks.failed)
 
     @property
     def admin_url(self) -> str:
@@ -301,6 +319,7 @@ class Service:
             found.append("draining: the supervisor is stopping")
         if self.registry.journal.problem:
             found.append(f"the journal cannot write: {self.registry.journal.problem}")
+        found += self._side_tasks.problems()
         return tuple(found)
 
     def overview(self) -> Overview:
@@ -350,6 +369,34 @@ class Service:
     async def reload(self, agent_id: str) -> None:
         """Read an agent's handler, instruction and settings anew; raises AgentNotFoundError."""
         self.fleet.runner(agent_id).reload()
+
+    async def messages(self, query: MessageQuery, limit: int) -> list[MessageSummary]:
+        """The newest ``limit`` messages that match."""
+        conditions = query.conditions(self._kit.clock.now())
+        return [dead_letters.summary(row) for row in await self.registry.journal.messages(**conditions, limit=limit)]
+
+    async def message(self, number: int) -> MessageDetails:
+        """One message; raises MessageNotFoundError."""
+        return await dead_letters.details(self.registry, number)
+
+    async def replay(self, number: int) -> None:
+        """Have a dead letter run again.
+
+        Raises:
+            MessageNotFoundError: there is none of that number.
+            MessageStateError: it is no dead letter, or its agent was removed.
+        """
+        await self._settled_by_hand(await dead_letters.replay(self.registry, [number]))
+
+    async def discard(self, number: int) -> None:
+        """Cancel a dead letter; raises as :meth:`replay` does."""
+        await self._settled_by_hand(await dead_letters.discard(self.registry, [number]))
+
+    async def _settled_by_hand(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            if outcome.refused is not None:
+                raise outcome.refused
+        await self.fleet.take_up_replays()
 
     async def wait_online(self, count: int, timeout: float) -> None:
         """Return once ``count`` agents are online; raises TimeoutError."""

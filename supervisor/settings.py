@@ -42,6 +42,8 @@ RUN_SECRETS = Path("/run/secrets")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)\Z")
 _BLANK = re.compile(r"[\x00-\x20\x7f\\]")
+_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB|kB|MB|GB)?\Z", re.IGNORECASE)
+_UNIT_BYTES = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 # What others put into the environment under our prefix: Kubernetes' service links, and supervisord (DESIGN §6).
 _FOREIGN = re.compile(r"SUPERVISOR_(?:.+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT_\d+_.+)\Z")
@@ -56,6 +58,13 @@ def _duration(value: object) -> object:
     return value
 
 
+def _size(value: object) -> object:
+    """Read ``1000``, ``512KiB``, ``256MiB``, ``1GB`` as bytes."""
+    if isinstance(value, str) and (match := _SIZE.match(value.strip())):
+        return int(match[1]) * _UNIT_BYTES[(match[2] or "").lower()]
+    return value
+
+
 def _listed(value: object) -> object:
     """Read a comma-separated list, or one in JSON."""
     if not isinstance(value, str):
@@ -67,6 +76,16 @@ def _listed(value: object) -> object:
             # Without the parser's own words: they may repeat a secret.
             raise ValueError("must be a comma-separated list or a JSON list") from None
     return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def _object(value: object) -> object:
+    """Read an object in JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise ValueError("must be a JSON object") from None
 
 
 def _url(schemes: tuple[str, ...], *, credentials: bool = False) -> AfterValidator:
@@ -116,6 +135,7 @@ class ProxyUrl(str):
 
 
 Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0, allow_inf_nan=False)]
+Bytes = Annotated[int, BeforeValidator(_size), Field(ge=1)]
 TextList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 HttpUrl = Annotated[str, _url(("http", "https"))]
 HttpProxy = Annotated[
@@ -125,9 +145,22 @@ HttpProxy = Annotated[
     PlainSerializer(lambda url: url.masked, return_type=str),
 ]
 SocketUrl = Annotated[str, _url(("ws", "wss", "http", "https"))]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+TokenBudget = Annotated[int, Field(ge=1)]
+CostBudget = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EnginePath = Annotated[str, Field(pattern=r"^/\S+$")]
 TokenVia = Literal["auth", "header", "query"]
 Delivery = Literal["at_least_once", "at_most_once"]
+
+
+class Price(BaseModel):
+    """What a model costs per million tokens; ``cached`` is the price of input from a cache, else it costs as input."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    input: Amount
+    output: Amount
+    cached: Amount | None = None
 
 
 class Settings(BaseSettings):
@@ -167,7 +200,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field("console", description="For people or for machines.")
     connect_rate: float = Field(50, gt=0, allow_inf_nan=False, description="Connection attempts per second and host.")
     auth_rate: float = Field(20, gt=0, allow_inf_nan=False, description="Token requests per second and host.")
-    auth_concurrency: int = Field(10, ge=1, description="Token requests at once, in all.")
+    auth_concurrency: int = Field(10, ge=1, description="Token requests at once per host.")
     connect_concurrency: int = Field(100, ge=1, description="Connection attempts at once per host.")
     concurrency: int = Field(64, ge=1, description="Handlers running at once, in all.")
     handler_threads: int = Field(
@@ -185,9 +218,23 @@ class Settings(BaseSettings):
     delivery: Delivery = Field("at_least_once", description="Whether a send whose ack was lost is repeated.")
     agent_concurrency: int = Field(4, ge=1, description="Conversations of one agent handled at once.")
     inbox_limit: int = Field(10_000, ge=1, description="Messages an agent may have waiting.")
+    loop_limit: int = Field(
+        20, ge=0, description="Messages a minute and conversation that no person wrote; then a pause. 0: no limit."
+    )
+    backfill_age: Seconds = Field(86_400, description="How far back missed messages are asked for after a gap.")
+    backfill_messages: int = Field(1000, ge=0, description="How many messages of a conversation; 0 turns it off.")
+    memory_limit: Bytes = Field(
+        256 * 1024 * 1024, description="Bytes of waiting messages in memory, of all agents; the others stay on disk."
+    )
     timeout_seconds: Seconds = Field(300, description="How long a handler may take for a message.")
     max_attempts: int = Field(5, ge=1, description="Attempts before a message becomes a dead letter.")
     journal_retention: Seconds = Field(604_800, description="How long settled messages are kept.")
+    journal_encryption: bool = Field(False, description="Encrypt journaled text with SECRET_KEYS.")
+    budget_tokens: TokenBudget | None = Field(None, description="LLM tokens that the fleet may use in a UTC day.")
+    budget_cost: CostBudget | None = Field(None, description="What the fleet may spend in a UTC day, by PRICES.")
+    prices: Annotated[dict[str, Price], NoDecode, BeforeValidator(_object)] = Field(
+        {}, description='Per million tokens, JSON: {"model": {"input": 3, "output": 15, "cached": 0.3}}.'
+    )
     metrics_agent_limit: int = Field(1000, ge=0, description="Agents with series of their own.")
     secret_env_prefixes: TextList = Field(("AGENT_",), description="Variables that a row may name.")
     secret_dirs: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_listed)] = Field(
@@ -195,6 +242,8 @@ class Settings(BaseSettings):
     )
     allowed_hosts: TextList = Field((), description="Further hosts that a row's URLs may name.")
     handler_packages: TextList = Field((), description="Installed packages whose handlers a row may name.")
+    allow_commands: bool = Field(False, description="Whether handlers may run programs of this machine.")
+    allow_private_webhooks: bool = Field(False, description="Whether webhooks may go to private addresses.")
 
     @classmethod
     def settings_customise_sources(
@@ -213,6 +262,14 @@ class Settings(BaseSettings):
             raise ValueError("ADMIN_TOKEN is required when ADMIN_HOST is not loopback")
         return self
 
+    @model_validator(mode="after")
+    def _keys_to_encrypt_with(self) -> Self:
+        if self.journal_encryption and not self.secret_keys:
+            raise ValueError(
+                "JOURNAL_ENCRYPTION needs SUPERVISOR_SECRET_KEYS; make a key with: supervisor keys generate"
+            )
+        return self
+
     @property
     def hosts(self) -> frozenset[str]:
         """The hosts that agents may talk to: those of API_URL and WS_URL, and ALLOWED_HOSTS."""
@@ -227,6 +284,7 @@ class AgentSettings(BaseModel):
 
     concurrency: int | None = Field(None, ge=1, le=1000)
     inbox_limit: int | None = Field(None, ge=1)
+    loop_limit: int | None = Field(None, ge=0)
     timeout_seconds: Seconds | None = None
     max_attempts: int | None = Field(None, ge=1, le=1000)
     api_url: HttpUrl | None = None
@@ -238,6 +296,9 @@ class AgentSettings(BaseModel):
     roles: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ("user",)
     typing: bool = True
     mark_read: bool = False
+    commands: bool = True
+    budget_tokens: TokenBudget | None = None
+    budget_cost: CostBudget | None = None
 
 
 #: The keys of a row's ``settings`` that are the supervisor's; all others belong to the handler.

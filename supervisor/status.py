@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from supervisor.states import AgentState
+from supervisor.states import AgentState, MessageState, ReplyState
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +66,76 @@ class Overview:
     inbox: InboxCounts
     problems: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSummary:
+    """One message of the inbox as lists show it. Times are seconds since the epoch.
+
+    Args:
+        id: the journal's number; the name by which people replay and discard it.
+        message_id: the platform's ``_id``; None where it sent none.
+        sender: who wrote it, as far as the platform tells; empty where it does not.
+        content: what it says; lists cut it.
+        content_chars: how long the whole of it is.
+        attempts: starts of the handler since it came or was last replayed.
+        replays: how often a person has replayed it.
+        received_at, settled_at: when it came, and when it was done, dead or cancelled.
+        not_before: before this it is not tried again; None when it does not wait for another attempt.
+        reason: why it failed last, in one line; empty when it has not.
+    """
+
+    id: int
+    agent_id: str
+    conversation_id: str
+    message_id: str | None
+    sender: str
+    role: str
+    content: str
+    content_chars: int
+    state: MessageState
+    attempts: int
+    replays: int
+    received_at: float
+    settled_at: float | None
+    not_before: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplySummary:
+    """One reply to a message, as the outbox has it. Times are seconds since the epoch.
+
+    Args:
+        part: which part of the answer.
+        type: text, thinking, tool_call, tool_result or error.
+        attempts: failed attempts to send it.
+        not_before: before this it is not sent again; None when it does not wait for another attempt.
+        reason: why its sending failed last; empty when it has not.
+    """
+
+    id: int
+    part: int
+    message_id: str | None
+    type: str
+    content: str
+    state: ReplyState
+    attempts: int
+    created_at: float
+    not_before: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDetails(MessageSummary):
+    """One message with everything that the journal knows of it.
+
+    Args:
+        error: the last failure with its traceback; empty when there was none.
+        replies: every reply to it, those of before a replay included, in the order of their making.
+    """
+
+    type: str = "text"
+    attachments: tuple[str, ...] = ()
+    error: str = ""
+    replies: tuple[ReplySummary, ...] = ()

@@ -9,7 +9,14 @@ from collections.abc import Callable
 from supervisor.agent import Agent, Kit
 from supervisor.connection import Connection
 from supervisor.dialer import Dialer
-from supervisor.errors import ConfigurationError, HandlerError, PlatformError, Verdict
+from supervisor.errors import (
+    ConfigurationError,
+    ConnectError,
+    ConnectionLostError,
+    HandlerError,
+    PlatformError,
+    Verdict,
+)
 from supervisor.records import AgentRecord
 from supervisor.recovery import Recovery
 from supervisor.tokens import Grant, TokenSource
@@ -17,6 +24,8 @@ from supervisor.tokens import Grant, TokenSource
 #: Instruction and settings are fetched anew this often (DESIGN §4), drawn from the last fifth so that a fleet that was
 #: started at once does not ask at once.
 REFETCH_SECONDS = 3600.0
+#: After so many refusals of a second socket in a row the first one is closed to make room.
+REFUSED_ROTATIONS = 2
 #: Settings whose change needs a new token or a new socket; all others are taken over in place.
 _CONNECTION_SETTINGS = ("api_url", "ws_url", "ws_namespace", "ws_path", "token_via")
 
@@ -26,6 +35,10 @@ def connection_differs(before: AgentRecord, after: AgentRecord) -> bool:
     return before.secret != after.secret or any(
         before.settings.get(name) != after.settings.get(name) for name in _CONNECTION_SETTINGS
     )
+
+
+class SecondSocketRefusedError(Exception):
+    """The platform allows an agent one socket: the first is closed, so that the next attempt has the place."""
 
 
 class Upkeep:
@@ -46,10 +59,14 @@ class Upkeep:
         self._on_trouble = on_trouble
         self._source: TokenSource | None = None
         self._rotation_due = False
+        self._refused_rotations = 0
+        self._one_socket_only = False
         self._refetch_at = 0.0
         self._retiring: set[asyncio.Task[None]] = set()
         self.configured: AgentRecord | None = None
         self.reload_due = False
+        #: A second connection is being opened: it may outlive the first.
+        self.rotating = False
 
     async def configure(self, wanted: AgentRecord) -> None:
         """Take over a row where it differs from what the agent runs with, or all of it when a reload is due.
@@ -120,6 +137,8 @@ class Upkeep:
         Raises:
             ConfigurationError, HandlerError: the agent cannot run like this.
             PlatformError: the platform refuses the agent, and its token is no longer good.
+            SecondSocketRefusedError: ``connection`` is closed to make room for the next.
+            ConnectionLostError: it was lost meanwhile, and the next was not to be had.
         """
         await self._configure_online(wanted)
         if self._agent.grant is not None:
@@ -130,7 +149,7 @@ class Upkeep:
             grant = await self._required_source().refresh()
             await self._agent.use_grant(grant)
             if self._rotation_due or connection.grant.refresh_at <= self._clock.now():
-                connection = await self._rotate(connection, grant)
+                connection = await self._rotate(connection)
         except PlatformError as error:
             await self._bear(connection, error)
         else:
@@ -154,24 +173,63 @@ class Upkeep:
         now, wall = self._clock.monotonic(), self._clock.now()
         return max(0.0, min(connection.grant.refresh_at - wall, self._refetch_at - now))
 
-    async def _rotate(self, old: Connection, grant: Grant) -> Connection:
-        """Make before break: the new socket is registered and has joined before the old one closes (DESIGN §4)."""
-        new = await self._dialer.open(grant, lambda: None)
+    async def _rotate(self, old: Connection) -> Connection:
+        """Make before break: the new socket is registered and has joined before the old one closes (DESIGN §4).
+
+        Raises:
+            SecondSocketRefusedError: the platform allows one socket an agent; the old one is closed.
+            PlatformError: the new one could not be opened.
+        """
+        if self._one_socket_only:
+            await self._make_room(old)
+        self.rotating = True
+        try:
+            new = await self._dialer.open(self.grant, lambda: None)
+        except ConnectError as error:
+            if not (error.refused and old.connected):
+                raise
+            await self._note_refusal(old, error)
+            # The token is new, so the refusal is not the agent's: as a passing failure it is tried again.
+            raise ConnectError(error.reason) from error
+        finally:
+            self.rotating = False
+        self._refused_rotations = 0
         self._agent.use(new)
         task = asyncio.create_task(self._retire(old), name=f"retire {self._agent.record.id}")
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
         return new
 
+    async def _note_refusal(self, old: Connection, error: ConnectError) -> None:
+        """Fall back to break before make where a second socket is refused again and again beside one that works."""
+        self._refused_rotations += 1
+        if self._refused_rotations >= REFUSED_ROTATIONS:
+            self._one_socket_only = True
+            self._agent.log.info("second_socket_refused", reason=error.reason, remedy="renewing by break before make")
+            await self._make_room(old)
+
+    async def _make_room(self, old: Connection) -> None:
+        """Close the first socket once it has ended what it was at.
+
+        Raises:
+            SecondSocketRefusedError: always; the agent has no connection now.
+        """
+        self._agent.use(None)
+        await self._retire(old)
+        raise SecondSocketRefusedError
+
     async def _retire(self, old: Connection) -> None:
         try:
-            # What is in flight on the old one is settled there: sent again it could be doubled.
-            await old.idle(self._kit.settings.ack_seconds)
+            # What is in flight on the old one is settled there: sent again it could be doubled. And what the platform
+            # sent before the new one was in a conversation is on the old one only.
+            await old.wind_down(self._kit.settings.ack_seconds)
         finally:
             await old.close()
 
     async def _bear(self, connection: Connection, error: PlatformError) -> None:
         """Wait before the next turn; a refusal ends the connection once its own token is no longer good."""
+        if not connection.connected:
+            raise ConnectionLostError(connection.closed.result() if connection.closed.done() else "closed")
         refused = error.verdict is Verdict.REJECT
         if refused and (self._rotation_due or connection.grant.expired(self._clock.now())):
             raise error

@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-pytest_plugins = ["tests.support.browser"]
+pytest_plugins = ["tests.support.browser", "tests.support.logging"]
 
 
 class ManualClock:

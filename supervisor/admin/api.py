@@ -10,15 +10,22 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from supervisor import __version__
+from supervisor.admin.answers import ERRORS, Problem, json_answer
 from supervisor.admin.guard import Guard
 from supervisor.admin.interface import AdminService
-from supervisor.errors import AgentNotFoundError, ConfigurationError, SupervisorError
+from supervisor.admin.messages import add_messages
+from supervisor.errors import (
+    AgentNotFoundError,
+    ConfigurationError,
+    MessageNotFoundError,
+    MessageStateError,
+    SupervisorError,
+)
 from supervisor.logs import get_logger, mask
 from supervisor.status import AgentStatus, Overview
 
@@ -30,14 +37,14 @@ _TYPES: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+#: What the service's refusals are in HTTP; anything else means that it cannot just now.
+_STATUSES: Final[dict[type[Exception], HTTPStatus]] = {
+    AgentNotFoundError: HTTPStatus.NOT_FOUND,
+    ConfigurationError: HTTPStatus.BAD_REQUEST,
+    MessageNotFoundError: HTTPStatus.NOT_FOUND,
+    MessageStateError: HTTPStatus.CONFLICT,
+}
 _log = get_logger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """What every refused request answers."""
-
-    error: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +63,6 @@ class AgentAction(StrEnum):
     RELOAD = "reload"
 
 
-_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    401: {"model": Problem, "description": "The token is missing or wrong"},
-    403: {"model": Problem, "description": "Not from here"},
-}
 _NOT_FOUND: Final[dict[int | str, dict[str, Any]]] = {
     404: {"model": Problem, "description": "No such agent"},
     422: {"model": Problem, "description": "No such action, or a malformed id"},
@@ -78,14 +81,11 @@ def build_app(service: AdminService) -> FastAPI:
     )
     _health(app, service)
     _agents(app, service)
+    add_messages(app, service)
     _static(app)
     _errors(app)
     app.add_middleware(Guard, settings=service.settings, public_page=(_STATIC / _PAGES["/"]).read_bytes())
     return app
-
-
-def _json(value: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
 def _shown(status: AgentStatus) -> AgentStatus:
@@ -95,7 +95,7 @@ def _shown(status: AgentStatus) -> AgentStatus:
 def _health(app: FastAPI, service: AdminService) -> None:
     @app.get("/livez", tags=["health"], summary="Whether the process and its event loop live")
     async def livez() -> Response:
-        return _json({"alive": True})
+        return json_answer({"alive": True})
 
     @app.get(
         "/readyz",
@@ -107,7 +107,7 @@ def _health(app: FastAPI, service: AdminService) -> None:
     async def readyz() -> Response:
         problems = service.problems()
         status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
-        return _json(Readiness(ready=not problems, problems=problems), status)
+        return json_answer(Readiness(ready=not problems, problems=problems), status)
 
     @app.get("/metrics", tags=["health"], summary="Figures for Prometheus, as text or OpenMetrics")
     async def metrics(request: Request) -> Response:
@@ -124,10 +124,10 @@ def _health(app: FastAPI, service: AdminService) -> None:
         tags=["supervisor"],
         summary="The whole supervisor in a few figures",
         response_model=Overview,
-        responses=_ERRORS,
+        responses=ERRORS,
     )
     async def overview() -> Response:
-        return _json(service.overview())
+        return json_answer(service.overview())
 
 
 def _agents(app: FastAPI, service: AdminService) -> None:
@@ -142,32 +142,32 @@ def _agents(app: FastAPI, service: AdminService) -> None:
         tags=["agents"],
         summary="Every agent",
         response_model=list[AgentStatus],
-        responses=_ERRORS,
+        responses=ERRORS,
     )
     async def agents() -> Response:
-        return _json([_shown(status) for status in service.statuses()])
+        return json_answer([_shown(status) for status in service.statuses()])
 
     @app.get(
         "/api/v1/agents/{agent_id}",
         tags=["agents"],
         summary="One agent",
         response_model=AgentStatus,
-        responses=_ERRORS | _NOT_FOUND,
+        responses=ERRORS | _NOT_FOUND,
     )
     async def agent(agent_id: str) -> Response:
-        return _json(_shown(service.status(agent_id)))
+        return json_answer(_shown(service.status(agent_id)))
 
     @app.post(
         "/api/v1/agents/{agent_id}/{action}",
         tags=["agents"],
         summary="Pause, resume or reload an agent; answers with the agent as it is then",
         response_model=AgentStatus,
-        responses=_ERRORS | _NOT_FOUND,
+        responses=ERRORS | _NOT_FOUND,
     )
     async def act(agent_id: str, action: AgentAction) -> Response:
         service.status(agent_id)
         await actions[action](agent_id)
-        return _json(_shown(service.status(agent_id)))
+        return json_answer(_shown(service.status(agent_id)))
 
 
 def _static(app: FastAPI) -> None:
@@ -188,16 +188,11 @@ def _file(file: Path) -> Callable[[], Awaitable[Response]]:
 
 def _errors(app: FastAPI) -> None:
     async def expected(_request: Request, error: Exception) -> Response:
-        status = HTTPStatus.SERVICE_UNAVAILABLE
-        if isinstance(error, AgentNotFoundError):
-            status = HTTPStatus.NOT_FOUND
-        elif isinstance(error, ConfigurationError):
-            status = HTTPStatus.BAD_REQUEST
-        return _json(Problem(str(error)), status)
+        return json_answer(Problem(str(error)), _STATUSES.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE))
 
     async def http(_request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101  registered for this class only
-        answer = _json(Problem(str(error.detail)), HTTPStatus(error.status_code))
+        answer = json_answer(Problem(str(error.detail)), HTTPStatus(error.status_code))
         answer.headers.update(error.headers or {})
         return answer
 
@@ -205,11 +200,11 @@ def _errors(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)  # noqa: S101  registered for this class only
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
-        return _json(Problem(f"{where}: {first['msg']}"), HTTPStatus.UNPROCESSABLE_ENTITY)
+        return json_answer(Problem(f"{where}: {first['msg']}"), HTTPStatus.UNPROCESSABLE_ENTITY)
 
     async def defect(request: Request, error: Exception) -> Response:
         _log.error("admin request failed", path=request.url.path, exc_info=error)
-        return _json(Problem("internal error; see the log"), HTTPStatus.INTERNAL_SERVER_ERROR)
+        return json_answer(Problem("internal error; see the log"), HTTPStatus.INTERNAL_SERVER_ERROR)
 
     app.add_exception_handler(SupervisorError, expected)
     app.add_exception_handler(HTTPException, http)

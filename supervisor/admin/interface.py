@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from supervisor.dead_letters import MessageQuery
 from supervisor.metrics import Metrics
 from supervisor.settings import Settings
-from supervisor.status import AgentStatus, Overview
+from supervisor.status import AgentStatus, MessageDetails, MessageSummary, Overview
 
 
 class AdminService(Protocol):
@@ -48,4 +49,29 @@ class AdminService(Protocol):
 
     async def reload(self, agent_id: str) -> None:
         """Fetch an agent's instruction and settings anew and load its handler again."""
+        ...
+
+    async def messages(self, query: MessageQuery, limit: int) -> list[MessageSummary]:
+        """The newest ``limit`` messages that match."""
+        ...
+
+    async def message(self, number: int) -> MessageDetails:
+        """One message, by the journal's number.
+
+        Raises:
+            MessageNotFoundError: there is none of that number.
+        """
+        ...
+
+    async def replay(self, number: int) -> None:
+        """Have a dead letter run again, with all its attempts.
+
+        Raises:
+            MessageNotFoundError: there is none of that number.
+            MessageStateError: it is no dead letter, or its agent was removed.
+        """
+        ...
+
+    async def discard(self, number: int) -> None:
+        """Cancel a dead letter; raises as :meth:`replay` does."""
         ...

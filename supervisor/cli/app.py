@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from supervisor import __version__
-from supervisor.cli import agents, demo, deployment, errors, running, status
+from supervisor.cli import agents, demo, deployment, errors, messages, running, status, usage
 
 app = typer.Typer(
     name="supervisor",
@@ -49,6 +49,8 @@ app.command()(demo.demo)
 app.command()(running.sandbox)
 app.add_typer(agents.app, name="agents")
 app.command()(status.status)
+app.add_typer(messages.app, name="messages")
+app.command()(usage.usage)
 app.add_typer(deployment.db, name="db")
 app.add_typer(deployment.keys, name="keys")
 app.command()(deployment.config)

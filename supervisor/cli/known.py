@@ -12,6 +12,7 @@ from supervisor.cli.errors import warn
 if TYPE_CHECKING:
     from supervisor.records import AgentRecord
     from supervisor.registry import Registry
+    from supervisor.secrets import SecretBox
     from supervisor.settings import Settings
     from supervisor.status import AgentStatus, InboxCounts
 
@@ -23,13 +24,27 @@ def with_registry(settings: Settings, work: Callable[[Registry], Awaitable[T]]) 
     from supervisor.registry import Registry  # noqa: PLC0415  SQLAlchemy is slow to import
 
     async def run() -> T:
-        registry = await Registry.open(settings.registry_url, synchronous=settings.synchronous, upgrade=True)
+        registry = await Registry.open(
+            settings.registry_url,
+            synchronous=settings.synchronous,
+            upgrade=True,
+            cipher=_cipher(settings),
+            encrypt=settings.journal_encryption,
+        )
         try:
             return await work(registry)
         finally:
             await registry.close()
 
     return asyncio.run(run())
+
+
+def _cipher(settings: Settings) -> SecretBox | None:
+    if not settings.secret_keys:
+        return None
+    from supervisor.secrets import SecretBox  # noqa: PLC0415  cryptography is slow to import
+
+    return SecretBox([key.get_secret_value() for key in settings.secret_keys])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -11,6 +13,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import typer
 
 T = TypeVar("T")
+
+#: How long tasks that are left may take to end once all is closed; a second signal ends the process within 5 s (R15).
+LEFT_SECONDS = 0.5
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
 Profile = Annotated[Literal["v1", "v2"], typer.Option(help="The platform's generation to play.")]
@@ -44,7 +49,23 @@ def run(
     given = {} if agents_dir is None else {"agents_dir": agents_dir}
     settings = load_settings(**given)
     logs.configure(settings.log_level, settings.log_format)
-    return run_loop(Service.main(settings))
+    return run_loop(_leaving_nothing(Service.main(settings)))
+
+
+async def _leaving_nothing(main: Coroutine[Any, Any, int]) -> int:
+    """Await ``main``, then end the process with its exit code, whatever still runs.
+
+    The loop's own end would wait for ever for a handler that swallows its cancellation (RELIABILITY R12, R15).
+    """
+    code = await main
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left and (await asyncio.wait(left, timeout=LEFT_SECONDS))[1]:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def sandbox(

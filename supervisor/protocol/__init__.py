@@ -24,6 +24,7 @@ from supervisor.protocol.fields import (
     ToolResult,
     Usage,
 )
+from supervisor.protocol.history import HistoryPage, HistoryRow, parse_history
 from supervisor.protocol.inbound import MAX_LIST_ITEMS, InboundMessage, parse_message
 from supervisor.protocol.outbound import InvalidMessageError, OutboundMessage, check_outbound, reply_id
 from supervisor.protocol.text import MAX_CONTENT_CHARS, MAX_ID_CHARS, clean_text, is_attachment, is_object_id
@@ -38,6 +39,8 @@ __all__ = [
     "ConnectAnswer",
     "Deployment",
     "FunctionCall",
+    "HistoryPage",
+    "HistoryRow",
     "InboundMessage",
     "Instruction",
     "InvalidEventError",
@@ -58,6 +61,7 @@ __all__ = [
     "is_object_id",
     "parse_connect_answer",
     "parse_event",
+    "parse_history",
     "parse_message",
     "reply_id",
 ]

@@ -60,10 +60,16 @@ def _read_text(value: object, column: str, problems: list[str], *, required: boo
 
 
 def _read_id(value: object, problems: list[str]) -> str:
+    if isinstance(value, bytes):
+        # SQLite tells a blob from the text of the same bytes: as that text it would stand in another agent's place.
+        problems.append("id is not text")
+        return repr(value[:MAX_ID_CHARS])
     agent_id = _read_text(value, "id", problems)
-    if is_object_id(agent_id) and agent_id != agent_id.lower():
-        problems.append(f"id has capital letters; write it as {agent_id.lower()}, as the platform does")
-    return agent_id
+    try:
+        return check_id(agent_id)
+    except RegistryError as error:
+        problems.append(f"id: {error}")
+        return agent_id
 
 
 def _read_secret(value: object, problems: list[str]) -> str:

@@ -12,18 +12,17 @@ operation at a time (:func:`apply_singly`), which also finds a single operation 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from supervisor.records import JournaledMessage, Reply
-from supervisor.registry import codec, sqlite
+from supervisor.records import JournaledMessage, Reply, UsageRecord
+from supervisor.registry import codec, spending, sqlite
+from supervisor.registry.rows import RowsStatement
 from supervisor.states import MessageState, ReplyState
-
-_MAX_ROWS: Final = 256
 
 
 class ContendedError(Exception):
@@ -38,6 +37,11 @@ class Operation:
     """One thing to be committed; whoever asked for it waits for ``future``."""
 
     future: asyncio.Future[Any]
+
+    @property
+    def bytes_held(self) -> int:
+        """The bytes of text that it keeps in memory until it is committed."""
+        return 0
 
     def result(self, won: bool) -> Any:
         """Bring the caller's row up to date after the commit, on the loop; what the caller gets.
@@ -64,6 +68,10 @@ class Add(Operation):
     body: bytes
     # Given by the writer's thread within the transaction; the row takes it over once that is committed.
     number: int = 0
+
+    @property
+    def bytes_held(self) -> int:
+        return len(self.body)
 
     def result(self, won: bool) -> JournaledMessage | None:
         if not won:
@@ -93,6 +101,10 @@ class Put(Operation):
     body: bytes
     number: int = 0
 
+    @property
+    def bytes_held(self) -> int:
+        return len(self.body)
+
     def result(self, won: bool) -> Reply:  # noqa: ARG002 - a reply is always inserted
         self.reply.id = self.number
         return self.reply
@@ -113,11 +125,18 @@ class Move(Operation):
     settling: bool = False
     # The row as it was when this was asked for.
     expected: tuple[int, int, int] = (0, 0, 0)
+    # The error as its column holds it.
+    stored_error: str | None = None
+
+    @property
+    def bytes_held(self) -> int:
+        return sum(put.bytes_held for put in self.replies) + len(self.stored_error or "")
 
     def result(self, won: bool) -> bool | list[Reply] | None:
         if won:
             row = self.row
             row.state, row.attempts, row.not_before, row.error = self.state, self.attempts, self.not_before, self.error
+            row.settled_at = self.settled_at
         if not self.settling:
             return won
         return [put.result(won) for put in self.replies] if won else None
@@ -134,6 +153,12 @@ class MoveReply(Operation):
     error: str | None
     settled_at: float | None = None
     expected: int = 0
+    # The error as its column holds it.
+    stored_error: str | None = None
+
+    @property
+    def bytes_held(self) -> int:
+        return len(self.stored_error or "")
 
     def result(self, won: bool) -> bool:
         if won:
@@ -143,39 +168,17 @@ class MoveReply(Operation):
         return won
 
 
+@dataclass(slots=True, eq=False)
+class Spend(Operation):
+    """What agents used of language models, added to their rows; one record for each agent, model and day."""
+
+    records: list[UsageRecord]
+
+    def result(self, won: bool) -> None:  # noqa: ARG002 - sums are always added
+        return None
+
+
 # ── statements ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class RowsStatement:
-    """One statement over any number of rows: ``head VALUES (…), (…) tail``.
-
-    The texts are standard SQL but for the mark of a parameter, which is the driver's (``?``).
-    """
-
-    def __init__(self, head: str, columns: int, tail: str) -> None:
-        self._head, self._tail = head, tail
-        self._row = f"({', '.join('?' * columns)})"
-        self._texts: dict[int, str] = {}
-
-    def execute(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> int:
-        """Execute it for ``rows``; the number of rows that it inserted or changed."""
-        changed = 0
-        for chunk in _powers_of_two(rows):
-            text = self._texts.get(len(chunk))
-            if text is None:
-                text = self._texts[len(chunk)] = f"{self._head} {', '.join([self._row] * len(chunk))} {self._tail}"
-            parameters = tuple([value for row in chunk for value in row])
-            changed += connection.exec_driver_sql(text, parameters).rowcount
-        return changed
-
-
-def _powers_of_two(rows: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:
-    start, left = 0, len(rows)
-    while left:
-        size = min(_MAX_ROWS, 1 << (left.bit_length() - 1))
-        yield rows[start : start + size]
-        start += size
-        left -= size
 
 
 _ADD = RowsStatement(
@@ -276,6 +279,9 @@ def apply(connection: Connection, operations: Sequence[Operation], numbers: Numb
     replies = [o for o in operations if isinstance(o, MoveReply)]
     if replies and _MOVE_REPLY.execute(connection, [_move_reply_row(o) for o in replies]) != len(replies):
         raise ContendedError
+    for operation in operations:
+        if isinstance(operation, Spend):
+            spending.spend(connection, operation.records, numbers.agent_key)
     return [o not in lost for o in operations] if lost else [True] * len(operations)
 
 
@@ -358,7 +364,7 @@ def _move_row(move: Move) -> tuple[Any, ...]:
         codec.MESSAGE_CODES[move.state],
         move.attempts,
         move.not_before,
-        move.error,
+        move.stored_error,
         move.settled_at,
     )
 
@@ -391,6 +397,6 @@ def _move_reply_row(move: MoveReply) -> tuple[Any, ...]:
         codec.REPLY_CODES[move.state],
         move.attempts,
         move.not_before,
-        move.error,
+        move.stored_error,
         move.settled_at,
     )

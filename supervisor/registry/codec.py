@@ -1,14 +1,18 @@
-"""How values look in the journal's columns: states as small integers, keys as bytes, messages as JSON."""
+"""How values look in the journal's columns: states as small integers, keys as bytes, messages as JSON.
+
+What people and handlers said, and the errors that quote it, are encrypted when asked (DESIGN §4). Message keys,
+conversation ids, agent ids, states and times are compared and sorted by the database and stay in the clear.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from supervisor.errors import RegistryError
+from supervisor.errors import ConfigurationError, RegistryError
 from supervisor.protocol import InboundMessage, OutboundMessage
 from supervisor.records import JournaledMessage, Reply
 from supervisor.states import MessageState, ReplyState
@@ -35,13 +39,44 @@ REPLY_STATES: Final = {code: state for state, code in REPLY_CODES.items()}
 
 #: Tracebacks are cut to this: the last lines tell most.
 MAX_ERROR_CHARS: Final = 16_384
+#: Why a row cannot be read, for people.
+LOCKED: Final = "its text is encrypted and none of SUPERVISOR_SECRET_KEYS opens it; add the key that encrypted it"
+DAMAGED: Final = "its text in the journal is damaged"
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{24}\Z")
 _OBJECT_ID_BYTES: Final = 12
 _MARK: Final = b"\x00"
+# No JSON object begins like this, and no traceback.
+_SEALED: Final = b"fernet:"
+_SEALED_TEXT: Final = _SEALED.decode()
 _encoder = msgspec.json.Encoder()
 _inbound = msgspec.json.Decoder(InboundMessage)
 _outbound = msgspec.json.Decoder(OutboundMessage)
+_T = TypeVar("_T")
+
+
+class _Essence(msgspec.Struct, frozen=True):
+    role: str
+    content: str
+
+
+_essence = msgspec.json.Decoder(_Essence)
+
+
+class Cipher(Protocol):
+    """Encrypts what is journaled; :class:`supervisor.secrets.SecretBox` is one."""
+
+    def encrypt(self, plain: bytes) -> bytes:
+        """``plain`` encrypted, as ASCII."""
+        ...
+
+    def decrypt(self, sealed: bytes) -> bytes:
+        """What :meth:`encrypt` was given, under this or an earlier key.
+
+        Raises:
+            ConfigurationError: none of the keys opens it.
+        """
+        ...
 
 
 def encode_key(key: str) -> bytes:
@@ -63,18 +98,6 @@ def decode_key(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogatepass")
 
 
-def encode_body(message: InboundMessage | OutboundMessage) -> bytes:
-    """A message as JSON.
-
-    Raises:
-        RegistryError: it holds something that JSON cannot (lone surrogates, foreign types).
-    """
-    try:
-        return _encoder.encode(message)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise RegistryError(f"A message cannot be journaled, it is not JSON: {type(error).__name__}") from None
-
-
 def cut(error: str | None) -> str | None:
     """An error text as it is kept: its end, free of what UTF-8 cannot hold."""
     if error is None:
@@ -82,61 +105,127 @@ def cut(error: str | None) -> str | None:
     return error[-MAX_ERROR_CHARS:].encode("utf-8", "replace").decode("utf-8")
 
 
-#: The columns that :func:`message_from_row` takes, in its order.
+#: The columns that :meth:`TextCodec.message` takes, in its order.
 MESSAGE_COLUMNS: Final = (
-    "inbox.id, agent_keys.agent_id, inbox.message_key, inbox.body, inbox.state, inbox.attempts, inbox.received_at, "
-    "inbox.replay, inbox.not_before, inbox.error"
+    "inbox.id, agent_keys.agent_id, inbox.message_key, inbox.conversation_id, inbox.body, inbox.state, inbox.attempts, "
+    "inbox.received_at, inbox.replay, inbox.not_before, inbox.error, inbox.settled_at"
 )
-#: The columns that :func:`reply_from_row` takes, in its order.
+#: The columns that :meth:`TextCodec.reply` takes, in its order.
 REPLY_COLUMNS: Final = (
-    "outbox.id, agent_keys.agent_id, outbox.inbox_id, outbox.part, outbox.body, outbox.state, outbox.created_at, "
-    "outbox.attempts, outbox.not_before, outbox.error"
+    "outbox.id, agent_keys.agent_id, outbox.inbox_id, outbox.part, outbox.conversation_id, outbox.body, outbox.state, "
+    "outbox.created_at, outbox.attempts, outbox.not_before, outbox.error"
 )
 
 
-def message_from_row(row: Sequence[Any]) -> JournaledMessage:
-    """A message of the inbox from its :data:`MESSAGE_COLUMNS`."""
-    number, agent_id, key, body, state, attempts, received_at, replay, not_before, error = row
-    return JournaledMessage(
-        id=number,
-        agent_id=agent_id,
-        key=decode_key(key),
-        message=_inbound.decode(body),
-        state=MESSAGE_STATES[state],
-        attempts=attempts,
-        received_at=received_at,
-        replay=replay,
-        not_before=not_before,
-        error=error,
-    )
+class TextCodec:
+    """Messages and errors to and from their columns. Rows written with and without encryption are read alike.
 
+    Args:
+        cipher: opens what is encrypted; None when there are no keys.
+        encrypt: encrypt what is written from now on.
+    """
 
-def reply_from_row(row: Sequence[Any]) -> Reply:
-    """A reply of the outbox from its :data:`REPLY_COLUMNS`."""
-    number, agent_id, inbox_id, part, body, state, created_at, attempts, not_before, error = row
-    return Reply(
-        id=number,
-        agent_id=agent_id,
-        inbox_id=inbox_id,
-        part=part,
-        message=_outbound.decode(body),
-        state=REPLY_STATES[state],
-        created_at=created_at,
-        attempts=attempts,
-        not_before=not_before,
-        error=error,
-    )
+    def __init__(self, cipher: Cipher | None = None, *, encrypt: bool = False) -> None:
+        if encrypt and cipher is None:
+            raise ValueError("to encrypt takes a cipher")
+        self._cipher = cipher
+        self._sealer = cipher if encrypt else None
 
+    # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-def content_of(body: bytes) -> tuple[str, str]:
-    """The role and the content of a journaled message, read without the rest of it."""
-    essence = _essence.decode(body)
-    return essence.role, essence.content
+    def body(self, message: InboundMessage | OutboundMessage) -> bytes:
+        """A message as it is stored.
 
+        Raises:
+            RegistryError: it holds something that JSON cannot (lone surrogates, foreign types).
+        """
+        try:
+            encoded = _encoder.encode(message)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise RegistryError(f"A message cannot be journaled, it is not JSON: {type(error).__name__}") from None
+        return encoded if self._sealer is None else _SEALED + self._sealer.encrypt(encoded)
 
-class _Essence(msgspec.Struct, frozen=True):
-    role: str
-    content: str
+    def error(self, error: str | None) -> str | None:
+        """An error text, :func:`cut` already, as it is stored: tracebacks quote what people said."""
+        if error is None or self._sealer is None:
+            return error
+        return _SEALED_TEXT + self._sealer.encrypt(error.encode()).decode("ascii")
 
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_essence = msgspec.json.Decoder(_Essence)
+    def message(self, row: Sequence[Any]) -> JournaledMessage:
+        """A message of the inbox from its :data:`MESSAGE_COLUMNS`."""
+        number, agent_id, key, conversation_id, body, state, attempts, at, replay, not_before, error, settled_at = row
+        decoded = self._decode(_inbound, body)
+        if isinstance(decoded, str):
+            message, problem = InboundMessage(conversation_id=conversation_id, role="user", content=""), decoded
+        else:
+            message, problem = decoded, None
+        return JournaledMessage(
+            id=number,
+            agent_id=agent_id,
+            key=decode_key(key),
+            message=message,
+            state=MESSAGE_STATES[state],
+            attempts=attempts,
+            received_at=at,
+            replay=replay,
+            not_before=not_before,
+            error=self._read_error(error),
+            settled_at=settled_at,
+            problem=problem,
+        )
+
+    def reply(self, row: Sequence[Any]) -> Reply:
+        """A reply of the outbox from its :data:`REPLY_COLUMNS`."""
+        number, agent_id, inbox_id, part, conversation_id, body, state, at, attempts, not_before, error = row
+        decoded = self._decode(_outbound, body)
+        if isinstance(decoded, str):
+            message, problem = OutboundMessage(role="assistant", content="", conversation_id=conversation_id), decoded
+        else:
+            message, problem = decoded, None
+        return Reply(
+            id=number,
+            agent_id=agent_id,
+            inbox_id=inbox_id,
+            part=part,
+            message=message,
+            state=REPLY_STATES[state],
+            created_at=at,
+            attempts=attempts,
+            not_before=not_before,
+            error=self._read_error(error),
+            problem=problem,
+        )
+
+    def said(self, body: bytes) -> tuple[str, str] | None:
+        """The role and the content of a journaled message, read without the rest of it; None when it cannot be."""
+        essence = self._decode(_essence, body)
+        return None if isinstance(essence, str) else (essence.role, essence.content)
+
+    def damaged(self, body: bytes) -> bool:
+        """Whether a body is no message; of what is encrypted under another key that cannot be said."""
+        # JSON holds no NUL, but the decoder lets it pass; disks leave zeros where they lose something.
+        return b"\0" in body or self._decode(_essence, body) == DAMAGED
+
+    def _decode(self, decoder: msgspec.json.Decoder[_T], body: bytes) -> _T | str:
+        """What a body holds, or why it cannot be read: one such row must not fail the reading of the others."""
+        try:
+            return decoder.decode(self._open(body) if body.startswith(_SEALED) else body)
+        except ConfigurationError:
+            return LOCKED
+        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
+            return DAMAGED
+
+    def _read_error(self, stored: str | None) -> str | None:
+        if stored is None or not stored.startswith(_SEALED_TEXT):
+            return stored
+        try:
+            return self._open(stored.encode()).decode()
+        except ConfigurationError:
+            return LOCKED
+
+    def _open(self, sealed: bytes) -> bytes:
+        if self._cipher is None:
+            raise ConfigurationError(LOCKED)
+        return self._cipher.decrypt(sealed.removeprefix(_SEALED))

@@ -19,6 +19,10 @@ from supervisor.registry.writer import Writer
 BATCH_LIMIT: Final = 2_000
 #: Operations that may wait in memory while the disk refuses them (RELIABILITY R14: up to a bound).
 WAITING_LIMIT: Final = 20_000
+#: Bytes of messages and replies that may wait likewise; the platform lets through 1 MB each (PROTOCOL §2).
+WAITING_BYTES_LIMIT: Final = 256 * 1024 * 1024
+#: One transaction holds at most this many bytes of them, or one operation: SQLite copies what it is given.
+BATCH_BYTES: Final = 16 * 1024 * 1024
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 
@@ -40,22 +44,30 @@ class GroupCommitter:
         self._explain = explain
         self._waiting: list[batch.Operation] = []
         self._in_hand: Sequence[batch.Operation] = ()
+        self._waiting_bytes = 0
         self._wakeup = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
-        self._closed = False
+        self.closed = False
         #: Why nothing can be written at the moment; None when all is well.
         self.problem: str | None = None
         #: Called after each commit with its seconds and its number of operations.
         self.on_commit: Callable[[float, int], None] | None = None
         #: Called with one readable line for each failed attempt to write.
         self.on_error: Callable[[str], None] | None = None
+        #: Asked for one more operation, if there is one, whenever a batch is taken: it waits for others to go with.
+        self.on_batch: Callable[[], batch.Operation | None] | None = None
 
     @property
     def waiting(self) -> int:
         """Operations that are not committed yet."""
         return len(self._waiting) + len(self._in_hand)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The bytes of text in them."""
+        return self._waiting_bytes
 
     def submit(self, operation: batch.Operation) -> None:
         """Have an operation committed; its future tells the outcome.
@@ -63,9 +75,10 @@ class GroupCommitter:
         Raises:
             RegistryError: the journal is closed.
         """
-        if self._closed:
+        if self.closed:
             raise RegistryError("The registry is closed; nothing can be journaled any more")
         self._waiting.append(operation)
+        self._waiting_bytes += operation.bytes_held
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="journal writer")
         self._idle.clear()
@@ -80,7 +93,7 @@ class GroupCommitter:
 
     async def close(self, seconds: float) -> None:
         """Commit what waits, for at most ``seconds``; what cannot be written fails its callers."""
-        self._closed = True
+        self.closed = True
         if self._task is None:
             return
         try:
@@ -93,7 +106,9 @@ class GroupCommitter:
         left = RegistryError(f"The registry was closed before this was written: {self.problem or 'no time was left'}")
         for operation in [*self._in_hand, *self._waiting]:
             _fail(operation, left)
-        self._in_hand, self._waiting = (), []
+        self._in_hand, self._waiting, self._waiting_bytes = (), [], 0
+        # Nothing is left to wait for, should somebody close it once more.
+        self._idle.set()
 
     # ── the task ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -102,11 +117,29 @@ class GroupCommitter:
             await self._wakeup.wait()
             self._wakeup.clear()
             while self._waiting:
-                self._in_hand = self._waiting[:BATCH_LIMIT]
-                del self._waiting[:BATCH_LIMIT]
+                self._in_hand, held = self._take()
+                if self.on_batch is not None and (rider := self.on_batch()) is not None:
+                    self._in_hand = [*self._in_hand, rider]
                 await self._commit(self._in_hand)
                 self._in_hand = ()
+                self._waiting_bytes -= held
             self._idle.set()
+
+    def _take(self) -> tuple[Sequence[batch.Operation], int]:
+        """The operations of the next batch, and their bytes."""
+        if len(self._waiting) <= BATCH_LIMIT and self._waiting_bytes <= BATCH_BYTES:
+            # As a rule everything fits: nothing is in hand now, so all the bytes are of what waits.
+            taken, self._waiting = self._waiting, []
+            return taken, self._waiting_bytes
+        number = held = 0
+        for operation in self._waiting[:BATCH_LIMIT]:
+            if number and held + operation.bytes_held > BATCH_BYTES:
+                break
+            number += 1
+            held += operation.bytes_held
+        taken = self._waiting[:number]
+        del self._waiting[:number]
+        return taken, held
 
     async def _commit(self, operations: Sequence[batch.Operation]) -> None:
         """Commit a batch, however often that takes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -14,9 +14,11 @@ from supervisor.clock import Clock
 from supervisor.errors import RegistryError
 from supervisor.protocol import InboundMessage
 from supervisor.records import JournaledMessage, NewReply, Reply
-from supervisor.registry import batch, codec, queries, sqlite
-from supervisor.registry.committer import WAITING_LIMIT, GroupCommitter
+from supervisor.registry import batch, codec, queries, spending, sqlite
+from supervisor.registry.committer import WAITING_BYTES_LIMIT, WAITING_LIMIT, GroupCommitter
 from supervisor.registry.reader import Reader
+from supervisor.registry.reading import JournalReader
+from supervisor.registry.usage import UsageJournal
 from supervisor.registry.writer import Writer
 from supervisor.states import (
     FINAL_MESSAGE_STATES,
@@ -33,7 +35,7 @@ T = TypeVar("T")
 _CLOSE_SECONDS: Final = 10.0
 
 
-class Journal:
+class Journal(JournalReader):
     """Messages and replies on disk, written in batches.
 
     A method that changes a row compares it first: where somebody else has changed it, nothing happens and the method
@@ -48,13 +50,25 @@ class Journal:
         writer: where it writes.
         numbers: the rows' numbers, loaded.
         path: the registry's file, for the wording of errors.
+        texts: how messages and errors are stored, encrypted or not.
     """
 
-    def __init__(self, reader: Reader, writer: Writer, numbers: batch.Numbers, path: Path, clock: Clock) -> None:
-        self._reader = reader
+    def __init__(
+        self,
+        reader: Reader,
+        writer: Writer,
+        numbers: batch.Numbers,
+        path: Path,
+        clock: Clock,
+        *,
+        texts: codec.TextCodec,
+    ) -> None:
+        super().__init__(reader, texts)
         self._writer = writer
         self._clock = clock
         self._committer = GroupCommitter(writer, numbers, clock, partial(sqlite.explain, path))
+        #: What agents use of language models.
+        self.usage = UsageJournal(self._committer)
 
     # ── health ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -72,6 +86,11 @@ class Journal:
     def waiting(self) -> int:
         """Operations in memory that are not committed yet."""
         return self._committer.waiting
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The bytes of messages, replies and errors in them."""
+        return self._committer.waiting_bytes
 
     @property
     def on_commit(self) -> Callable[[float, int], None] | None:
@@ -109,9 +128,10 @@ class Journal:
         Raises:
             RegistryError: too many operations wait in memory because the disk refuses them.
         """
-        if self._committer.waiting >= WAITING_LIMIT:
+        if self.waiting >= WAITING_LIMIT or self.waiting_bytes >= WAITING_BYTES_LIMIT:
             reason = self.problem or "the disk is too slow"
-            raise RegistryError(f"The journal is full: {WAITING_LIMIT:,} operations wait to be written; {reason}")
+            held = f"{self.waiting:,} operations ({self.waiting_bytes:,} bytes)"
+            raise RegistryError(f"The journal is full: {held} wait to be written; {reason}")
         row = JournaledMessage(
             id=0,
             agent_id=agent_id,
@@ -122,7 +142,7 @@ class Journal:
             received_at=received_at,
         )
         added: JournaledMessage | None = await self._commit(
-            batch.Add(self._future(), row=row, body=codec.encode_body(message))
+            batch.Add(self._future(), row=row, body=self._texts.body(message))
         )
         return added
 
@@ -157,13 +177,35 @@ class Journal:
 
     async def replay(self, row: JournaledMessage) -> bool:
         """Dead → available, with all its attempts again, because a person said so."""
-        check_transition(MESSAGE_TRANSITIONS, row.state, MessageState.AVAILABLE)
+        return (await self.replay_all([row]))[0]
+
+    async def replay_all(self, rows: Sequence[JournaledMessage]) -> list[bool]:
+        """As :meth:`replay`, all in one transaction: whoever follows the journal sees them together, in their order.
+
+        Returns:
+            Whether each was replayed; False where somebody was faster.
+        """
+        for row in rows:
+            check_transition(MESSAGE_TRANSITIONS, row.state, MessageState.AVAILABLE)
+            if row.state is not MessageState.DEAD:
+                raise ValueError("only a dead letter can be replayed; use release()")
+        won = await self._maintain(lambda connection: [queries.replay(connection, row) for row in rows])
+        for row, replayed in zip(rows, won, strict=True):
+            if replayed:
+                row.state, row.attempts, row.not_before = MessageState.AVAILABLE, 0, 0.0
+                row.replay += 1
+                row.settled_at = None
+        return won
+
+    async def discard(self, row: JournaledMessage) -> bool:
+        """Dead → cancelled, because a person said so; False when somebody was faster."""
+        check_transition(MESSAGE_TRANSITIONS, row.state, MessageState.CANCELLED)
         if row.state is not MessageState.DEAD:
-            raise ValueError("only a dead letter can be replayed; use release()")
-        won = await self._maintain(partial(queries.replay, row=row))
+            raise ValueError("only a dead letter can be discarded; use settle()")
+        now = self._clock.now()
+        won = await self._maintain(partial(queries.discard, row=row, now=now))
         if won:
-            row.state, row.attempts, row.not_before = MessageState.AVAILABLE, 0, 0.0
-            row.replay += 1
+            row.state, row.settled_at = MessageState.CANCELLED, now
         return won
 
     async def note_conversation(self, agent_id: str, conversation_id: str, *, at: float) -> None:
@@ -181,18 +223,19 @@ class Journal:
         put: Reply = await self._commit(self._put(agent_id, inbox_id, reply))
         return put
 
-    async def mark_sent(self, reply: Reply) -> None:
+    async def mark_sent(self, reply: Reply) -> bool:
         """Pending → sent, before a send that must not be repeated."""
-        await self._move_reply(reply, ReplyState.SENT, error=reply.error)
+        return await self._move_reply(reply, ReplyState.SENT, error=reply.error)
 
-    async def defer_reply(self, reply: Reply, error: str, not_before: float) -> None:
+    async def defer_reply(self, reply: Reply, error: str, not_before: float) -> bool:
         """A failed attempt: pending again until ``not_before`` (seconds since the epoch)."""
         if reply.state is not ReplyState.PENDING:
             check_transition(REPLY_TRANSITIONS, reply.state, ReplyState.PENDING)
         operation = self._prepare_reply(reply, ReplyState.PENDING, error)
         operation.attempts += 1
         operation.not_before = not_before
-        await self._commit(operation)
+        deferred: bool = await self._commit(operation)
+        return deferred
 
     async def settle_reply(self, reply: Reply, state: ReplyState, error: str | None = None) -> bool:
         """→ acked, unknown or dead."""
@@ -203,65 +246,39 @@ class Journal:
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def unsettled(self, agent_id: str, *, after_id: int = 0, limit: int = 1000) -> list[JournaledMessage]:
-        """Messages of an agent that are available or retryable, in order of their ids."""
-        return await self._reader.read(partial(queries.unsettled, agent_id=agent_id, after_id=after_id, limit=limit))
+        """Messages of an agent that are available or retryable, in order of their ids.
 
-    async def load(self, inbox_id: int) -> JournaledMessage | None:
-        """One message of the inbox."""
-        return await self._reader.read(partial(queries.load, inbox_id=inbox_id))
+        One whose text cannot be read (its key is gone) becomes a dead letter: replayed once the key is back, it runs.
+        """
+        query = partial(queries.unsettled, agent_id=agent_id, after_id=after_id, limit=limit)
+        return await self._readable(query)
 
-    async def unsent(self, agent_id: str) -> list[Reply]:
-        """Replies of an agent that are pending or sent, in order of their ids."""
-        return await self._reader.read(partial(queries.unsent, agent_id=agent_id))
-
-    async def replies(self, inbox_id: int) -> list[Reply]:
-        """Every reply to one message, in order of their ids."""
-        return await self._reader.read(partial(queries.replies_of, inbox_id=inbox_id))
-
-    async def counts(self) -> dict[str, dict[MessageState, int]]:
-        """How many messages are available, retryable, running and dead, for each agent that has any."""
-        return await self._reader.read(queries.counts)
-
-    async def seen_keys(self, agent_id: str, limit: int) -> list[str]:
-        """The newest ``limit`` message keys of an agent, oldest first."""
-        return await self._reader.read(partial(queries.seen_keys, agent_id=agent_id, limit=limit))
-
-    async def conversations(self, agent_id: str, *, since: float, limit: int) -> list[str]:
-        """An agent's conversations seen at or after ``since`` (seconds since the epoch), most recently active first."""
-        return await self._reader.read(partial(queries.conversations, agent_id=agent_id, since=since, limit=limit))
-
-    async def messages(
-        self,
-        *,
-        agent_id: str | None = None,
-        states: Iterable[MessageState] | None = None,
-        older_than: float | None = None,
-        limit: int = 100,
-    ) -> list[JournaledMessage]:
-        """Messages, the newest first; ``older_than`` (seconds since the epoch) compares when they were received."""
-        return await self._reader.read(
-            partial(queries.messages, agent_id=agent_id, states=states, older_than=older_than, limit=limit)
-        )
-
-    async def history(self, agent_id: str, conversation_id: str, limit: int) -> list[tuple[str, str, float]]:
-        """The last ``limit`` messages and replies (acked or on their way) as ``(role, content, at)``, oldest first."""
-        return await self._reader.read(
-            partial(queries.history, agent_id=agent_id, conversation_id=conversation_id, limit=limit)
-        )
+    async def replayed(self) -> list[JournaledMessage]:
+        """Messages of any agent that a person replayed and that are available, in order of their ids."""
+        return await self._readable(queries.replayed)
 
     # ── maintenance ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def rescue(self) -> int:
-        """At the start: everything that was running when the process died becomes available, its attempt counted."""
-        return await self._maintain(queries.rescue)
+    async def rescue(self, agent_id: str | None = None) -> int:
+        """What was running when the process died, or when one agent broke down, becomes available; how many.
+
+        The attempt stays counted. Nothing of it may be running still.
+        """
+        return await self._maintain(partial(queries.rescue, agent_id=agent_id))
 
     async def cancel_agent(self, agent_id: str) -> int:
         """An agent was removed: cancel its unsettled messages, give up its replies; the number of messages."""
         return await self._maintain(partial(queries.cancel_agent, agent_id=agent_id, now=self._clock.now()))
 
+    async def cancel_removed(self) -> int:
+        """At the start: as :meth:`cancel_agent`, for every agent that is not registered any more."""
+        return await self._maintain(partial(queries.cancel_removed, now=self._clock.now()))
+
     async def purge(self, agent_id: str, conversation_id: str | None = None) -> int:
-        """Erase everything of an agent, or of one conversation; the number of messages and replies."""
-        return await self._maintain(partial(queries.purge, agent_id=agent_id, conversation_id=conversation_id))
+        """Erase everything of an agent or of one conversation, on the disk too; the number of messages and replies."""
+        erased = await self._maintain(partial(queries.purge, agent_id=agent_id, conversation_id=conversation_id))
+        await self._writer.call(sqlite.empty_log)
+        return erased
 
     async def prune(self, before: float) -> int:
         """Delete what was settled before ``before`` (seconds since the epoch), in slices of 1,000 rows.
@@ -284,8 +301,13 @@ class Journal:
             pass
         return deleted
 
+    async def prune_usage(self, before_day: str) -> int:
+        """Delete what was used before a UTC day (``2026-01-31``); the number of rows."""
+        return await self._maintain(partial(spending.prune, before_day=before_day))
+
     async def flush(self) -> None:
         """Return when everything asked for so far is committed."""
+        self.usage.write()
         await self._committer.flush()
 
     async def close(self, timeout: float | None = None) -> None:
@@ -293,12 +315,25 @@ class Journal:
 
         Idempotent.
         """
+        self.usage.write()
         await self._committer.close(_CLOSE_SECONDS if timeout is None else timeout)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _future(self) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().create_future()
+
+    async def _readable(
+        self, query: Callable[[Connection, codec.TextCodec], list[JournaledMessage]]
+    ) -> list[JournaledMessage]:
+        """The messages that a query finds, once those that cannot be read have become dead letters."""
+        while True:
+            rows = await self._read(query)
+            unreadable = [row for row in rows if row.problem]
+            if not unreadable:
+                return rows
+            self._tell_unreadable(unreadable)
+            await asyncio.gather(*[self.settle(row, MessageState.DEAD, error=row.problem) for row in unreadable])
 
     async def _commit(self, operation: batch.Operation) -> Any:
         self._committer.submit(operation)
@@ -308,13 +343,15 @@ class Journal:
         self, row: JournaledMessage, state: MessageState, *, attempts: int, error: str | None, not_before: float
     ) -> batch.Move:
         check_transition(MESSAGE_TRANSITIONS, row.state, state)
+        kept = codec.cut(error)
         return batch.Move(
             self._future(),
             row=row,
             state=state,
             attempts=attempts,
             not_before=not_before,
-            error=codec.cut(error),
+            error=kept,
+            stored_error=self._texts.error(kept),
             expected=(codec.MESSAGE_CODES[row.state], row.attempts, row.replay),
         )
 
@@ -350,16 +387,18 @@ class Journal:
             state=ReplyState.PENDING,
             created_at=self._clock.now(),
         )
-        return batch.Put(self._future(), reply=reply, body=codec.encode_body(new.message))
+        return batch.Put(self._future(), reply=reply, body=self._texts.body(new.message))
 
     def _prepare_reply(self, reply: Reply, state: ReplyState, error: str | None) -> batch.MoveReply:
+        kept = codec.cut(error)
         return batch.MoveReply(
             self._future(),
             reply=reply,
             state=state,
             attempts=reply.attempts,
             not_before=reply.not_before,
-            error=codec.cut(error),
+            error=kept,
+            stored_error=self._texts.error(kept),
             expected=codec.REPLY_CODES[reply.state],
         )
 

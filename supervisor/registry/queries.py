@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, TextClause, bindparam, text
 
-from supervisor.records import JournaledMessage, Reply
+from supervisor.records import CRASHED, JournaledMessage, Reply
 from supervisor.registry import codec
+from supervisor.registry.codec import TextCodec
 from supervisor.registry.schema import OPEN_MESSAGES, OPEN_REPLIES
 from supervisor.states import MessageState, ReplyState
 
@@ -22,10 +24,17 @@ _REPLIES: Final = f"SELECT {codec.REPLY_COLUMNS} FROM outbox JOIN agent_keys ON 
 _KEY: Final = "(SELECT key FROM agent_keys WHERE agent_id = :agent_id)"
 #: Rows of one slice of maintenance, so that the journal's own commits get their turn.
 SLICE: Final = 1_000
+#: Why the replies of a removed agent are given up.
+AGENT_REMOVED: Final = "the agent was removed"
 
 _UNSETTLED = text(
     f"{_MESSAGES} WHERE inbox.agent_key = {_KEY} AND inbox.{OPEN_MESSAGES} "
     f"AND inbox.state <= {_M[MessageState.RETRYABLE]} AND inbox.id > :after_id ORDER BY inbox.id LIMIT :limit"
+)
+# Agent by agent: the rows that are available are then one span of the partial index, whatever else is open or dead.
+_REPLAYED = text(
+    f"SELECT {codec.MESSAGE_COLUMNS} FROM agent_keys CROSS JOIN inbox WHERE inbox.agent_key = agent_keys.key "
+    f"AND inbox.{OPEN_MESSAGES} AND inbox.state = {_M[MessageState.AVAILABLE]} AND inbox.replay > 0 ORDER BY inbox.id"
 )
 _LOAD = text(f"{_MESSAGES} WHERE inbox.id = :id")
 _UNSENT = text(f"{_REPLIES} WHERE outbox.agent_key = {_KEY} AND outbox.{OPEN_REPLIES} ORDER BY outbox.id")
@@ -39,8 +48,11 @@ _COUNTS = text(
     "JOIN agent_keys ON agent_keys.key = counted.agent_key"
 )
 _SEEN_KEYS = text(f"SELECT message_key FROM inbox WHERE agent_key = {_KEY} ORDER BY id DESC LIMIT :limit")
+_KNOWN_KEYS = text(f"SELECT message_key FROM inbox WHERE agent_key = {_KEY} AND message_key IN :keys").bindparams(
+    bindparam("keys", expanding=True)
+)
 _CONVERSATIONS = text(
-    f"SELECT conversation_id FROM conversations WHERE agent_key = {_KEY} AND last_seen >= :since "
+    f"SELECT conversation_id, last_seen FROM conversations WHERE agent_key = {_KEY} AND last_seen >= :since "
     "ORDER BY last_seen DESC, conversation_id LIMIT :limit"
 )
 _SAID = text(
@@ -51,32 +63,44 @@ _ANSWERED = text(
     f"SELECT id, body, created_at FROM outbox WHERE agent_key = {_KEY} AND conversation_id = :conversation_id "
     f"AND state <= {_R[ReplyState.ACKED]} ORDER BY id DESC LIMIT :limit"
 )
+_OWN_REPLIES = text(
+    f"{_REPLIES} WHERE outbox.agent_key = {_KEY} AND outbox.conversation_id = :conversation_id "
+    "AND outbox.id < :before_id AND (outbox.settled_at IS NULL OR outbox.settled_at >= :since) "
+    "ORDER BY outbox.id DESC LIMIT :limit"
+)
 
 
 def _rows(connection: Connection, statement: TextClause, **parameters: Any) -> list[Any]:
     return list(connection.execute(statement, parameters).all())
 
 
-def unsettled(connection: Connection, agent_id: str, after_id: int, limit: int) -> list[JournaledMessage]:
+def unsettled(
+    connection: Connection, texts: TextCodec, agent_id: str, after_id: int, limit: int
+) -> list[JournaledMessage]:
     """Messages of an agent that wait, in order."""
     rows = _rows(connection, _UNSETTLED, agent_id=agent_id, after_id=after_id, limit=limit)
-    return [codec.message_from_row(row) for row in rows]
+    return [texts.message(row) for row in rows]
 
 
-def load(connection: Connection, inbox_id: int) -> JournaledMessage | None:
+def replayed(connection: Connection, texts: TextCodec) -> list[JournaledMessage]:
+    """Messages of any agent that a person replayed and that wait, in order."""
+    return [texts.message(row) for row in _rows(connection, _REPLAYED)]
+
+
+def load(connection: Connection, texts: TextCodec, inbox_id: int) -> JournaledMessage | None:
     """One message."""
     rows = _rows(connection, _LOAD, id=inbox_id)
-    return codec.message_from_row(rows[0]) if rows else None
+    return texts.message(rows[0]) if rows else None
 
 
-def unsent(connection: Connection, agent_id: str) -> list[Reply]:
+def unsent(connection: Connection, texts: TextCodec, agent_id: str) -> list[Reply]:
     """Replies of an agent that are on their way, in order."""
-    return [codec.reply_from_row(row) for row in _rows(connection, _UNSENT, agent_id=agent_id)]
+    return [texts.reply(row) for row in _rows(connection, _UNSENT, agent_id=agent_id)]
 
 
-def replies_of(connection: Connection, inbox_id: int) -> list[Reply]:
+def replies_of(connection: Connection, texts: TextCodec, inbox_id: int) -> list[Reply]:
     """Every reply to one message, in order."""
-    return [codec.reply_from_row(row) for row in _rows(connection, _REPLIES_OF, id=inbox_id)]
+    return [texts.reply(row) for row in _rows(connection, _REPLIES_OF, id=inbox_id)]
 
 
 def counts(connection: Connection) -> dict[str, dict[MessageState, int]]:
@@ -93,51 +117,103 @@ def seen_keys(connection: Connection, agent_id: str, limit: int) -> list[str]:
     return [codec.decode_key(row[0]) for row in reversed(rows)]
 
 
-def conversations(connection: Connection, agent_id: str, since: float, limit: int) -> list[str]:
-    """An agent's conversations, the most recently active first."""
-    return [row[0] for row in _rows(connection, _CONVERSATIONS, agent_id=agent_id, since=since, limit=limit)]
+def known_keys(connection: Connection, agent_id: str, keys: Sequence[str]) -> set[str]:
+    """Which of some message keys of an agent are in its inbox."""
+    found: set[str] = set()
+    for start in range(0, len(keys), SLICE):
+        encoded = [codec.encode_key(key) for key in keys[start : start + SLICE]]
+        found.update(
+            codec.decode_key(row[0]) for row in _rows(connection, _KNOWN_KEYS, agent_id=agent_id, keys=encoded)
+        )
+    return found
 
 
-def history(connection: Connection, agent_id: str, conversation_id: str, limit: int) -> list[tuple[str, str, float]]:
+def own_replies(connection: Connection, texts: TextCodec, **where: Any) -> list[Reply]:
+    """The newest replies of a conversation, oldest first; ``where`` as in :meth:`JournalReader.own_replies`."""
+    rows = _rows(connection, _OWN_REPLIES, **where)
+    return [texts.reply(row) for row in reversed(rows)]
+
+
+def conversations(connection: Connection, agent_id: str, since: float, limit: int) -> list[tuple[str, float]]:
+    """An agent's conversations with when they were last seen, the most recently active first."""
+    return [tuple(row) for row in _rows(connection, _CONVERSATIONS, agent_id=agent_id, since=since, limit=limit)]
+
+
+def history(
+    connection: Connection, texts: TextCodec, agent_id: str, conversation_id: str, limit: int
+) -> list[tuple[str, str, float]]:
     """What was said in a conversation, as ``(role, content, seconds since the epoch)``, oldest first."""
     where = {"agent_id": agent_id, "conversation_id": conversation_id, "limit": limit}
     # At one instant a message comes before a reply, and rows of one kind keep their order.
     said = [(at, 0, number, body) for number, body, at in _rows(connection, _SAID, **where)]
     said += [(at, 1, number, body) for number, body, at in _rows(connection, _ANSWERED, **where)]
     said.sort(key=lambda row: row[:3])
-    return [(*codec.content_of(body), at) for at, _, _, body in said[-limit:]] if limit > 0 else []
+    newest = said[-limit:] if limit > 0 else []
+    return [(*essence, at) for at, _, _, body in newest if (essence := texts.said(body)) is not None]
 
 
-def messages(
-    connection: Connection,
-    agent_id: str | None,
-    states: Iterable[MessageState] | None,
-    older_than: float | None,
-    limit: int,
-) -> list[JournaledMessage]:
+@dataclass(frozen=True, slots=True)
+class MessageFilter:
+    """Which messages are asked for; see ``Journal.messages``."""
+
+    agent_id: str | None = None
+    conversation_id: str | None = None
+    states: Iterable[MessageState] | None = None
+    older_than: float | None = None
+    newer_than: float | None = None
+    undelivered: bool = False
+    before_id: int | None = None
+
+    def conditions(self) -> Iterator[str]:
+        """What a row of the inbox has to meet, as SQL; the values are named as the fields are."""
+        if self.agent_id is not None:
+            yield f"inbox.agent_key = {_KEY}"
+        if self.conversation_id is not None:
+            yield "inbox.conversation_id = :conversation_id"
+        if self.states is not None:
+            codes = sorted(_M[state] for state in self.states)
+            yield f"inbox.state IN ({', '.join(map(str, codes))})"
+            if codes and codes[-1] <= _M[MessageState.DEAD]:
+                yield f"inbox.{OPEN_MESSAGES}"
+        if self.older_than is not None:
+            yield "inbox.received_at < :older_than"
+        if self.newer_than is not None:
+            yield "inbox.received_at >= :newer_than"
+        if self.undelivered:
+            # Not by number alone: a number can be given again once its message is pruned.
+            yield f"(inbox.id, inbox.agent_key, inbox.conversation_id) IN ({self._undelivered()})"
+        if self.before_id is not None:
+            yield "inbox.id < :before_id"
+
+    def _undelivered(self) -> str:
+        own = f" AND agent_key = {_KEY}" if self.agent_id is not None else ""
+        return (
+            "SELECT inbox_id, agent_key, conversation_id FROM outbox "
+            f"WHERE state >= {_R[ReplyState.UNKNOWN]} AND inbox_id IS NOT NULL{own}"
+        )
+
+    def parameters(self) -> dict[str, Any]:
+        """The values that the conditions name."""
+        named = ("agent_id", "conversation_id", "older_than", "newer_than", "before_id")
+        return {name: value for name in named if (value := getattr(self, name)) is not None}
+
+
+def messages(connection: Connection, texts: TextCodec, wanted: MessageFilter, limit: int) -> list[JournaledMessage]:
     """Messages for people to look at, the newest first."""
-    conditions = ["1 = 1"]
-    parameters: dict[str, Any] = {"limit": limit}
-    if agent_id is not None:
-        conditions.append(f"inbox.agent_key = {_KEY}")
-        parameters["agent_id"] = agent_id
-    if states is not None:
-        codes = sorted(_M[state] for state in states)
-        conditions.append(f"inbox.state IN ({', '.join(map(str, codes))})")
-        if codes and codes[-1] <= _M[MessageState.DEAD]:
-            conditions.append(f"inbox.{OPEN_MESSAGES}")
-    if older_than is not None:
-        conditions.append("inbox.received_at < :older_than")
-        parameters["older_than"] = older_than
-    statement = text(f"{_MESSAGES} WHERE {' AND '.join(conditions)} ORDER BY inbox.id DESC LIMIT :limit")
-    return [codec.message_from_row(row) for row in _rows(connection, statement, **parameters)]
+    where = " AND ".join(["1 = 1", *wanted.conditions()])
+    statement = text(f"{_MESSAGES} WHERE {where} ORDER BY inbox.id DESC LIMIT :limit")
+    return [texts.message(row) for row in _rows(connection, statement, limit=limit, **wanted.parameters())]
 
 
 # ── maintenance, within the caller's transaction ─────────────────────────────────────────────────────────────────────
 
 _RESCUE = text(
-    f"UPDATE inbox SET state = {_M[MessageState.AVAILABLE]} "
+    f"UPDATE inbox SET state = {_M[MessageState.AVAILABLE]}, error = '{CRASHED}' "
     f"WHERE {OPEN_MESSAGES} AND state = {_M[MessageState.RUNNING]}"
+)
+_RESCUE_AGENT = text(
+    f"UPDATE inbox SET state = {_M[MessageState.AVAILABLE]} WHERE agent_key = {_KEY} "
+    f"AND {OPEN_MESSAGES} AND state = {_M[MessageState.RUNNING]}"
 )
 _CANCEL = text(
     f"UPDATE inbox SET state = {_M[MessageState.CANCELLED]}, settled_at = :now WHERE agent_key = {_KEY} "
@@ -147,26 +223,53 @@ _CANCEL_REPLIES = text(
     f"UPDATE outbox SET state = {_R[ReplyState.DEAD]}, settled_at = :now, error = :error WHERE agent_key = {_KEY} "
     f"AND {OPEN_REPLIES}"
 )
+# What waits for agents that were removed while no supervisor ran, or while the journal could not be written.
+_REMOVED: Final = "agent_key IN (SELECT key FROM agent_keys WHERE agent_id NOT IN (SELECT id FROM agents))"
+_CANCEL_REMOVED = text(
+    f"UPDATE inbox SET state = {_M[MessageState.CANCELLED]}, settled_at = :now WHERE {_REMOVED} "
+    f"AND {OPEN_MESSAGES} AND state <= {_M[MessageState.RUNNING]}"
+)
+_CANCEL_REMOVED_REPLIES = text(
+    f"UPDATE outbox SET state = {_R[ReplyState.DEAD]}, settled_at = :now, error = :error WHERE {_REMOVED} "
+    f"AND {OPEN_REPLIES}"
+)
 _REPLAY = text(
     f"UPDATE inbox SET state = {_M[MessageState.AVAILABLE]}, attempts = 0, replay = replay + 1, not_before = 0, "
     f"settled_at = NULL WHERE id = :id AND {OPEN_MESSAGES} AND state = {_M[MessageState.DEAD]} AND replay = :replay"
 )
+_DISCARD = text(
+    f"UPDATE inbox SET state = {_M[MessageState.CANCELLED]}, settled_at = :now "
+    f"WHERE id = :id AND {OPEN_MESSAGES} AND state = {_M[MessageState.DEAD]} AND replay = :replay"
+)
 
 
-def rescue(connection: Connection) -> int:
-    """Messages that were running when the process died become available."""
-    return connection.execute(_RESCUE).rowcount
+def rescue(connection: Connection, agent_id: str | None) -> int:
+    """Messages that were running, of one agent or of all, become available."""
+    if agent_id is None:
+        return connection.execute(_RESCUE).rowcount
+    return connection.execute(_RESCUE_AGENT, {"agent_id": agent_id}).rowcount
 
 
 def cancel_agent(connection: Connection, agent_id: str, now: float) -> int:
     """Cancel an agent's unsettled messages and give up its replies; the number of messages."""
-    connection.execute(_CANCEL_REPLIES, {"agent_id": agent_id, "now": now, "error": "the agent was removed"})
+    connection.execute(_CANCEL_REPLIES, {"agent_id": agent_id, "now": now, "error": AGENT_REMOVED})
     return connection.execute(_CANCEL, {"agent_id": agent_id, "now": now}).rowcount
+
+
+def cancel_removed(connection: Connection, now: float) -> int:
+    """As :func:`cancel_agent`, for every agent that is not registered."""
+    connection.execute(_CANCEL_REMOVED_REPLIES, {"now": now, "error": AGENT_REMOVED})
+    return connection.execute(_CANCEL_REMOVED, {"now": now}).rowcount
 
 
 def replay(connection: Connection, row: JournaledMessage) -> bool:
     """A dead letter becomes available once more."""
     return connection.execute(_REPLAY, {"id": row.id, "replay": row.replay}).rowcount == 1
+
+
+def discard(connection: Connection, row: JournaledMessage, now: float) -> bool:
+    """A dead letter is cancelled."""
+    return connection.execute(_DISCARD, {"id": row.id, "replay": row.replay, "now": now}).rowcount == 1
 
 
 def purge(connection: Connection, agent_id: str, conversation_id: str | None) -> int:

@@ -5,7 +5,8 @@
 in SQLite, and one bad value would fail the reading of every row.
 
 The journal (``inbox``, ``outbox``, ``conversations``) is ours alone and on the hot path: agents appear in it as small
-integers (``agent_keys``), message keys as bytes, states as small integers, messages as one JSON blob.
+integers (``agent_keys``), message keys as bytes, states as small integers, messages as one JSON blob. So is ``usage``,
+which outlives the agents that it is about.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sqlalchemy import (
 )
 
 #: Every revision that this version can read or bring up to date, oldest first; a test holds it to the migrations.
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 #: Messages that wait or run, and dead letters; the ``where`` of the partial index, so it must appear in queries as is.
 OPEN_MESSAGES: Final = "state <= 3"
 #: Replies on their way; the ``where`` of the partial index, so it must appear in queries as is.
@@ -117,5 +118,21 @@ conversations = Table(
     Column("agent_key", Integer, ForeignKey("agent_keys.key"), primary_key=True),
     Column("conversation_id", Text, primary_key=True),
     Column("last_seen", Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The day first: today's rows lie together, which every commit adds to, and old days are pruned whole.
+usage = Table(
+    "usage",
+    metadata,
+    Column("day", Text, primary_key=True),
+    Column("agent_key", Integer, ForeignKey("agent_keys.key"), primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("cost", Float, nullable=False),
+    Column("unpriced_requests", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,9 +14,10 @@ from sqlalchemy import Connection
 
 from supervisor.clock import Clock, SystemClock
 from supervisor.errors import RegistryError
-from supervisor.records import AgentRecord
-from supervisor.registry import agents, migrate, sqlite
+from supervisor.records import AgentRecord, UsageRecord
+from supervisor.registry import agents, migrate, spending, sqlite
 from supervisor.registry.batch import Numbers
+from supervisor.registry.codec import Cipher, TextCodec
 from supervisor.registry.journal import Journal
 from supervisor.registry.lock import LockInfo, RegistryLock
 from supervisor.registry.reader import Reader
@@ -46,11 +49,12 @@ class Registry:
         numbers: Numbers,
         version: int,
         lock: RegistryLock | None,
+        texts: TextCodec,
     ) -> None:
         self.url = url
         self.path = path
         self.uuid = uuid
-        self.journal = Journal(reader, writer, numbers, path, clock)
+        self.journal = Journal(reader, writer, numbers, path, clock, texts=texts)
         self._writer = writer
         self._reader = reader
         self._clock = clock
@@ -69,6 +73,8 @@ class Registry:
         upgrade: bool = False,
         lock: LockInfo | None = None,
         clock: Clock | None = None,
+        cipher: Cipher | None = None,
+        encrypt: bool = False,
     ) -> Registry:
         """Open the registry at ``url``.
 
@@ -77,6 +83,8 @@ class Registry:
             synchronous: NORMAL (power loss may take the last commits) or FULL.
             upgrade: create or bring up to date the schema, in one transaction.
             lock: take the supervisor's lock in this name, and look the file through for damage.
+            cipher: opens journaled text that is encrypted; None when there are no keys.
+            encrypt: encrypt the text that is journaled from now on with it (DESIGN §4).
 
         Raises:
             RegistryLockedError: another supervisor holds the lock.
@@ -84,15 +92,17 @@ class Registry:
         """
         clock = clock or SystemClock()
         path = sqlite.database_path(url)
+        texts = TextCodec(cipher, encrypt=encrypt)
         _check_file(path, create=upgrade)
         held = RegistryLock(path, _started(lock, clock)) if lock is not None else None
         writer: Writer | None = None
         try:
             writer = Writer(path, synchronous, clock)
-            if upgrade:
-                await writer.alter(migrate.bring_up)
             if lock is not None:
-                await writer.call(partial(_inspect, path=path, whole=False))
+                # Before anything is written: a damaged file is left as it is, for whoever wants to save something.
+                await writer.alter(partial(_inspect, path=path))
+            if upgrade:
+                await writer.alter(partial(_bring_up, path=path))
             uuid, numbers = await writer.alter(_begin)
             version = await writer.call(sqlite.data_version)
         except BaseException:
@@ -101,7 +111,18 @@ class Registry:
             if held is not None:
                 held.release()
             raise
-        return cls(url, path, writer, Reader(path), clock, uuid=uuid, numbers=numbers, version=version, lock=held)
+        return cls(
+            url,
+            path,
+            writer,
+            Reader(path),
+            clock,
+            uuid=uuid,
+            numbers=numbers,
+            version=version,
+            lock=held,
+            texts=texts,
+        )
 
     async def close(self, timeout: float | None = None) -> None:
         """Commit what the journal holds, close every connection, give the lock up. Idempotent.
@@ -204,6 +225,15 @@ class Registry:
         )
         await self._write(work)
 
+    async def usage(self, agent_id: str | None = None, *, since_day: str | None = None) -> list[UsageRecord]:
+        """What agents used of language models, by day, agent and model, removed agents included.
+
+        Args:
+            agent_id: of this one only.
+            since_day: from this UTC day on, ``2026-01-31``.
+        """
+        return await self._reader.read(partial(spending.read, agent_id=agent_id, since_day=since_day))
+
     async def changed(self) -> bool:
         """Whether an agent may have changed since this was last asked: microseconds, so it may be asked often.
 
@@ -247,7 +277,7 @@ async def check(url: str) -> str:
     path = sqlite.database_path(url)
     registry = await Registry.open(url)
     try:
-        await registry._writer.call(partial(_inspect, path=path, whole=True))
+        await registry._writer.call(partial(_inspect_thoroughly, path=path))
         number = len(await registry.agents())
     finally:
         await registry.close()
@@ -255,21 +285,59 @@ async def check(url: str) -> str:
 
 
 async def backup(url: str, target: Path) -> None:
-    """Copy the registry at ``url`` into a new file, consistently, also while a supervisor runs on it.
+    """Copy the registry at ``url`` into a new file, as it is at one moment, also while a supervisor runs on it.
+
+    The target is there, whole, or not at all.
 
     Raises:
-        RegistryError: the target exists or cannot be written, or the registry cannot be read.
+        RegistryError: the target exists or cannot be written, or the registry cannot be read or is damaged.
     """
+    path = sqlite.database_path(url)
     registry = await Registry.open(url)
     try:
-        _new_file(target)
-        await registry._writer.call(partial(sqlite.copy, target=target))
+        await registry._writer.call(partial(_copy, path=path, target=target))
     finally:
         await registry.close()
 
 
+def _copy(connection: Connection, path: Path, target: Path) -> None:
+    """Copy into a file beside ``target``, and give it that name once it is whole and on the disk."""
+    if target.exists():
+        raise _exists(target)
+    # A copy of a damaged file would take the place of a sound one.
+    _inspect(connection, path, whole=True)
+    try:
+        file, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            sqlite.copy(connection, Path(name))
+            os.fsync(file)
+            _publish(Path(name), target)
+        finally:
+            os.close(file)
+            Path(name).unlink(missing_ok=True)
+    except FileExistsError:
+        raise _exists(target) from None
+    except OSError as error:
+        raise RegistryError(f"The file {target} cannot be created: {error.strerror}") from None
+
+
+def _publish(whole: Path, target: Path) -> None:
+    try:
+        # Unlike a renaming it never replaces a file.
+        target.hardlink_to(whole)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without hard links.
+        if target.exists():
+            raise FileExistsError from None
+        whole.rename(target)
+
+
 def _check_file(path: Path, *, create: bool) -> None:
     sqlite.check_place(path)
+    if sqlite.orphaned_wal(path):
+        raise sqlite.damaged(path, "it is missing or empty, and its log is there")
     if path.exists():
         return
     if not create:
@@ -282,21 +350,43 @@ def _new_file(path: Path) -> None:
     try:
         sqlite.create_file(path)
     except FileExistsError:
-        raise RegistryError(f"The file {path} exists already; name another") from None
+        raise _exists(path) from None
     except OSError as error:
         raise RegistryError(f"The file {path} cannot be created: {error.strerror}") from None
+
+
+def _exists(path: Path) -> RegistryError:
+    return RegistryError(f"The file {path} exists already; name another")
 
 
 def _started(info: LockInfo, clock: Clock) -> LockInfo:
     return info if info.started_at else replace(info, started_at=clock.now())
 
 
-def _inspect(connection: Connection, path: Path, *, whole: bool) -> None:
+def _inspect(connection: Connection, path: Path, *, whole: bool = False) -> None:
     """Refuse a file that is damaged; of a large one, unless ``whole``, only the tables that nothing runs without."""
     whole = whole or path.stat().st_size <= sqlite.CHECKED_BYTES
     found = sqlite.damage(connection, () if whole else _ESSENTIAL_TABLES)
     if found is not None:
         raise sqlite.damaged(path, found)
+
+
+def _inspect_thoroughly(connection: Connection, path: Path) -> None:
+    """Refuse a file that is damaged anywhere, be it in a message's text alone, which SQLite does not look at."""
+    found = sqlite.damage(connection, thorough=True)
+    if found is not None:
+        raise sqlite.damaged(path, found)
+    texts = TextCodec()
+    bad = sum(texts.damaged(body) for table in ("inbox", "outbox") for body in sqlite.values(connection, table, "body"))
+    if bad:
+        raise sqlite.damaged(path, f"the text of {bad} messages and replies cannot be read")
+
+
+def _bring_up(connection: Connection, path: Path) -> None:
+    if migrate.current(connection) not in (None, migrate.HEAD):
+        # No migration makes a damaged file any better.
+        _inspect(connection, path, whole=True)
+    migrate.bring_up(connection)
 
 
 def _begin(connection: Connection) -> tuple[str, Numbers]:

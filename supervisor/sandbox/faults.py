@@ -58,6 +58,24 @@ class Connect(Fault):
     after_seconds: Seconds = 0.001
 
 
+class SecondSocket(Fault):
+    """A platform that allows an agent one socket: what happens to a CONNECT of one that has another (R16).
+
+    Modes: ``refuse`` acks it and disconnects without a reason; ``error`` answers CONNECT_ERROR with ``message``;
+    ``replace`` accepts it and disconnects the older one. PROTOCOL.md §3.7 has the norm, which is to allow both.
+    """
+
+    mode: Literal["refuse", "error", "replace"] = "refuse"
+    message: str = "Agent is already connected"
+
+
+class Cookies(Fault):
+    """Every answer, of handshakes and REST, sets a cookie of its own, as a load balancer does (R7).
+
+    Which cookies come back is in the log's ``open`` and ``token_request`` events. ``agents`` must be None.
+    """
+
+
 class Delay(Fault):
     """Things that come late (R3), each in seconds: CONNECT ack, own presence, event acks, REST answers."""
 
@@ -122,6 +140,8 @@ class KickAtExpiry(Fault):
 _SWITCHES: dict[str, type[Fault]] = {
     "handshake": Handshake,
     "connect": Connect,
+    "second_socket": SecondSocket,
+    "cookies": Cookies,
     "delay": Delay,
     "no_presence": NoPresence,
     "drop_acks": DropAcks,
@@ -151,8 +171,8 @@ class Faults:
 
     def set(self, fault: Fault) -> None:
         """Switch one on, in place of an earlier setting of the same switch."""
-        if isinstance(fault, Handshake) and fault.agents is not None:
-            raise ValueError("handshake cannot choose agents: nobody has said who they are yet")
+        if isinstance(fault, Handshake | Cookies) and fault.agents is not None:
+            raise ValueError(f"{name_of(type(fault))} cannot choose agents: nobody has said who they are yet")
         self._active[type(fault)] = fault
         self._on_change()
 
@@ -208,6 +228,21 @@ class Faults:
     ) -> None:
         """See :class:`Connect`."""
         self.set(Connect(mode=mode, message=message, after_seconds=after_seconds, agents=agents, times=times))
+
+    def second_socket(
+        self,
+        mode: Literal["refuse", "error", "replace"] = "refuse",
+        *,
+        message: str = "Agent is already connected",
+        agents: list[str] | None = None,
+        times: int | None = None,
+    ) -> None:
+        """See :class:`SecondSocket`."""
+        self.set(SecondSocket(mode=mode, message=message, agents=agents, times=times))
+
+    def cookies(self) -> None:
+        """See :class:`Cookies`."""
+        self.set(Cookies())
 
     def delay(
         self,

@@ -25,6 +25,7 @@ from supervisor.sandbox.faults import (
     Hang,
     KickAtExpiry,
     NoPresence,
+    SecondSocket,
 )
 from supervisor.sandbox.sessions import Rooms, SocketSession, encode_json
 from supervisor.sandbox.state import PlatformState
@@ -60,6 +61,7 @@ class _Connection:
     agent_id: str | None = None
     joined_root: bool = False
     token_via: str = ""
+    token_id: str = ""
     sessions: dict[str, SocketSession] = field(default_factory=dict)
     pending_binary: Any = None
 
@@ -253,13 +255,27 @@ class Gateway:
         identity = self._identify(connection, auth)
         connection.agent_id = identity.id if identity is not None and identity.kind == "agent" else None
         fault = self._faults.strike(Connect, connection.agent_id)
+        if fault is None and identity is not None:
+            fault = self._second_socket(connection, identity)
         outcome = fault.mode if fault else ("accepted" if identity else "refused")
-        self._state.note_connect(connection.agent_id, namespace, outcome, connection.token_via)
+        self._state.note_connect(connection.agent_id, namespace, outcome, connection.token_via, connection.token_id)
         if fault is not None and fault.mode != "kick":
             self._fail_connect(connection, namespace, fault)
             return
         delay = self._faults.get(Delay, connection.agent_id) or Delay()
         self._later(delay.connect_ack_seconds, self._acknowledge, connection, namespace, identity, fault)
+
+    def _second_socket(self, connection: _Connection, identity: Identity) -> Connect | None:
+        """What becomes of the CONNECT where an agent may have one socket; ``replace`` ends the older one."""
+        older = [session for session in self._chosen([identity.id]) if session.engine is not connection.engine]
+        fault = self._faults.strike(SecondSocket, connection.agent_id) if older else None
+        if fault is None:
+            return None
+        if fault.mode == "replace":
+            for session in older:
+                self._kick(session)
+            return None
+        return Connect(mode="kick" if fault.mode == "refuse" else "error", message=fault.message)
 
     @staticmethod
     def _accept_root(connection: _Connection) -> None:
@@ -315,6 +331,7 @@ class Gateway:
             "query": connection.query.get("token", [""])[0],
         }
         connection.token_via, token = next(((via, token) for via, token in tokens.items() if token), ("", ""))
+        connection.token_id = self._tokens.id_of(token)
         try:
             identity = self._tokens.verify(token)
         except InvalidTokenError:

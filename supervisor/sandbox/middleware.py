@@ -1,13 +1,16 @@
 """Faults at the wire that strike before there is a session or an answer: an ASGI layer around everything else."""
 
 import asyncio
+import itertools
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Literal
 
+from starlette.requests import ClientDisconnect
+
 from supervisor.sandbox.config import SandboxConfig
-from supervisor.sandbox.faults import Delay, Faults, Handshake, Hang, Rest
+from supervisor.sandbox.faults import Cookies, Delay, Faults, Handshake, Hang, Rest
 from supervisor.sandbox.rest import error_answer
 from supervisor.sandbox.state import PlatformState, TokenRequest
 from supervisor.sandbox.tokens import InvalidTokenError, TokenMint
@@ -48,16 +51,19 @@ class FaultLine:
         self._state = state
         self._tokens = tokens
         self._reset = reset
+        self._cookies = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         try:
             await self._dispatch(scope, receive, send)
-        except asyncio.CancelledError:
-            # The sandbox went down and has reset the connection: there is nobody left to answer.
+        except (asyncio.CancelledError, ClientDisconnect):
+            # The sandbox went down and has reset the connection, or the client has: there is nobody left to answer.
             return
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._faults.get(Cookies) is not None:
+            send = self._with_cookie(send)
         if f"{scope['path']}/".startswith(f"{self._config.engine_path}/"):
             await self._to_engine(scope, receive, send)
         elif scope["type"] == "http":
@@ -65,6 +71,16 @@ class FaultLine:
         else:
             await receive()
             await send({"type": "websocket.close"})
+
+    def _with_cookie(self, send: Send) -> Send:
+        async def setting(message: MutableMapping[str, Any]) -> None:
+            if message["type"] in ("http.response.start", "websocket.accept"):
+                self._faults.strike(Cookies)
+                cookie = f"affinity=node-{next(self._cookies)}; Path=/".encode()
+                message = {**message, "headers": [*message.get("headers", ()), (b"set-cookie", cookie)]}
+            await send(message)
+
+        return setting
 
     # Engine.IO
 
@@ -115,12 +131,19 @@ class FaultLine:
         target, agent_id = self._target(scope)
         if target == "other":
             await self._routes(scope, receive, send)
-            return
-        if target == "token":
+        elif target == "token":
+            cookie = dict(scope["headers"]).get(b"cookie", b"").decode("latin-1") or None
             request = TokenRequest(agent_id=agent_id or "", at=time.time())
             self._state.token_requests.append(request)
-            self._state.log.add("token_request", agent_id)
-            send = self._noting_status(send, request)
+            self._state.log.add("token_request", agent_id, cookie=cookie)
+            try:
+                await self._to_rest(target, agent_id, scope, receive, self._noting_status(send, request))
+            finally:
+                request.over_at = time.time()
+        else:
+            await self._to_rest(target, agent_id, scope, receive, send)
+
+    async def _to_rest(self, target: Target, agent_id: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         delay = self._faults.get(Delay, agent_id)
         if delay is not None and delay.rest_seconds > 0:
             await asyncio.sleep(delay.rest_seconds)
@@ -167,9 +190,9 @@ class FaultLine:
         else:
             headers = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
             path = scope["path"].removeprefix(self._config.rest_prefix)
-            await error_answer(path, fault.status, _REASONS.get(fault.status, "Error"), headers=headers)(
-                dict(scope), receive, send
-            )
+            # 404 as from a platform that has no such route.
+            reason = f"Cannot {scope['method']} {path}" if fault.status == 404 else _REASONS.get(fault.status, "Error")
+            await error_answer(path, fault.status, reason, headers=headers)(dict(scope), receive, send)
 
 
 _REASONS = {

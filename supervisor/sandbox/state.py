@@ -83,11 +83,16 @@ class Event:
 
 @dataclass(slots=True)
 class TokenRequest:
-    """One request to the token endpoint; ``status`` stays None when it was never answered."""
+    """One request to the token endpoint.
+
+    ``status`` stays None when it was never answered; ``over_at`` is when it was answered in full or its client had
+    gone, None while neither has happened.
+    """
 
     agent_id: str
     at: float
     status: int | None = None
+    over_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,8 @@ class ConnectAttempt:
     """One namespace CONNECT.
 
     ``outcome`` is accepted, refused, invalid namespace, or the fault that struck it; ``token_via`` is where the token
-    was found: auth, header, query, or empty.
+    was found: auth, header, query, or empty. ``token_id`` is the token's ``jti``, the same at each attempt with it,
+    good or expired; empty for a token that is not the sandbox's.
     """
 
     agent_id: str | None
@@ -103,6 +109,7 @@ class ConnectAttempt:
     at: float
     outcome: str
     token_via: str = ""
+    token_id: str = ""
 
 
 class Subscription:
@@ -222,9 +229,11 @@ class PlatformState:
             message=message,
         )
 
-    def note_connect(self, agent_id: str | None, namespace: str, outcome: str, token_via: str = "") -> None:
+    def note_connect(
+        self, agent_id: str | None, namespace: str, outcome: str, token_via: str = "", token_id: str = ""
+    ) -> None:
         """Record a namespace CONNECT."""
-        self.connects.append(ConnectAttempt(agent_id, namespace, time.time(), outcome, token_via))
+        self.connects.append(ConnectAttempt(agent_id, namespace, time.time(), outcome, token_via, token_id))
         self.log.add("connect", agent_id, namespace=namespace, outcome=outcome)
 
     def has_message(self, message_id: str) -> bool:

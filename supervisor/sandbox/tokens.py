@@ -76,6 +76,13 @@ class TokenMint:
         kind: IdentityKind = claims["type"]
         return Identity(kind=kind, id=claims["sub"], expires_at=claims["exp"], token_id=claims["jti"])
 
+    def id_of(self, token: object) -> str:
+        """The ``jti`` of a token that was issued here, expired or not; empty for any other."""
+        try:
+            return str(self._claims(token)["jti"])
+        except InvalidTokenError:
+            return ""
+
     def expire(self, owner_ids: Iterable[str] | None = None) -> int:
         """Let every token issued so far (to ``owner_ids``, default: anyone) count as expired; returns how many."""
         owners = list(self._issued) if owner_ids is None else list(owner_ids)

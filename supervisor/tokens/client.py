@@ -45,7 +45,8 @@ class TokenClient:
     Args:
         session: the shared HTTP session.
         clock: wall time for a token's life.
-        pool: bounds how many requests are under way.
+        pool_for: gives the pool that bounds how many token requests to a host are under way; each host has its own, so
+            that one that hangs holds up no other.
         bucket_for: gives the bucket that a host's token requests pass.
         timeout_seconds: how long one request may take, its answer included.
         refresh_margin_seconds: how long before its end a token is renewed.
@@ -58,7 +59,7 @@ class TokenClient:
         session: aiohttp.ClientSession,
         *,
         clock: Clock,
-        pool: JobPool,
+        pool_for: Callable[[str], JobPool],
         bucket_for: Callable[[str], TokenBucket],
         timeout_seconds: float = 15.0,
         refresh_margin_seconds: float = 300.0,
@@ -67,7 +68,7 @@ class TokenClient:
     ) -> None:
         self._session = session
         self._clock = clock
-        self._pool = pool
+        self._pool_for = pool_for
         self._bucket_for = bucket_for
         self._timeout = timeout_seconds
         self._margin = refresh_margin_seconds
@@ -110,19 +111,21 @@ class TokenClient:
         except UnicodeEncodeError:
             raise TokenError("the agent's secret is not text", Verdict.FAULT) from None
 
-        async def request() -> Answer:
+        async def request() -> tuple[Answer, float]:
             # The pass comes last: what waits for a place of the pool must not save up passes for a burst.
             await self._bucket_for(host).acquire()
-            return await self._request("POST", url, _ANSWER_BYTES, proxy, data=body, headers=_JSON)
+            asked_at = self._clock.now()
+            return await self._request("POST", url, _ANSWER_BYTES, proxy, data=body, headers=_JSON), asked_at
 
         try:
-            answer = await self._pool.run(request, timeout=self._timeout + _LONGEST_WAIT_SECONDS)
+            # A token's life begins before its answer is here: counted from then it would be used after its end.
+            answer, asked_at = await self._pool_for(host).run(request, timeout=self._timeout + _LONGEST_WAIT_SECONDS)
         except TimeoutError:
             raise TokenError(f"no turn for a token request to {host} within {_LONGEST_WAIT_SECONDS:g} s") from None
         except SupervisorError as error:
             # The pool is closed, because the supervisor stops.
             raise error if isinstance(error, TokenError) else TokenError(str(error)) from None
-        return make_grant(read_connect(answer, agent_id), self._clock.now(), self._margin, self._uniform)
+        return make_grant(read_connect(answer, agent_id), asked_at, self._margin, self._uniform)
 
     async def history(
         self,

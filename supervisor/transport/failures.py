@@ -47,10 +47,10 @@ def refused(message: str, namespace: str, token: str) -> ConnectError:
         return ConnectError(f"the platform has no namespace {namespace}", invalid_namespace=True)
     reason = f"the platform refused the connection: {text or 'no reason given'}"
     if "suspended" in lowered or "403" in lowered or "forbidden" in lowered:
-        return ConnectError(reason, Verdict.REJECT)
+        return ConnectError(reason, Verdict.REJECT, refused=True)
     if any(word in lowered for word in ("token", "401", "unauthorized", "jwt")):
-        return ConnectError(reason, Verdict.REAUTHENTICATE)
-    return ConnectError(reason)
+        return ConnectError(reason, Verdict.REAUTHENTICATE, refused=True)
+    return ConnectError(reason, refused=True)
 
 
 def upgrade_failed(error: Exception, host: str, *, proxy: str | None, now: float) -> ConnectError:

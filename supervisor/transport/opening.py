@@ -21,6 +21,7 @@ from supervisor.errors import ConfigurationError, ConnectError, Verdict
 from supervisor.network import redirect_host
 from supervisor.transport.failures import RedirectedError
 from supervisor.transport.sockets import Socket
+from supervisor.transport.wire import SILENT
 
 _CLOSE_SECONDS = 5.0
 
@@ -54,6 +55,8 @@ class Transport:
         self.session = session
         self._clock = clock
         self._sockets: weakref.WeakSet[Socket] = weakref.WeakSet()
+        #: Told the agent whose connection was silent for longer than the server's pings allow; set by the service.
+        self.on_silent: Callable[[str], None] = lambda _agent_id: None
 
     @classmethod
     async def create(
@@ -79,6 +82,9 @@ class Transport:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
             trace_configs=[tracing],
         )
+        # aiohttp sends a GET once more when its connection breaks: of an upgrade that would be a second attempt, which
+        # nobody counts and no rate bounds.
+        session._retry_connection = False
         return cls(session, clock or SystemClock())
 
     async def open(
@@ -116,7 +122,7 @@ class Transport:
         raise failure.with_traceback(None)
 
     def _socket(self, target: Target, host: str, agent_id: str, on_event: Callable[[str, object], None]) -> Socket:
-        return Socket(
+        socket = Socket(
             self.session,
             host=host,
             namespace=target.namespace,
@@ -125,6 +131,13 @@ class Transport:
             agent_id=agent_id,
             on_event=on_event,
         )
+
+        def ended(closed: asyncio.Future[str]) -> None:
+            if not closed.cancelled() and closed.result() == SILENT:
+                self.on_silent(agent_id)
+
+        socket.closed.add_done_callback(ended)
+        return socket
 
     async def close(self) -> None:
         """Close every connection and the session; bounded in time."""

@@ -25,6 +25,8 @@ from supervisor.transport import failures, frames
 MAX_FRAME_BYTES: Final = 8 * 1024 * 1024
 #: How long a closed socket may flush and say goodbye before it is cut off.
 GOODBYE_SECONDS: Final = 2.0
+#: The reason of a connection on which nothing came for pingInterval + pingTimeout (PROTOCOL §6).
+SILENT: Final = "ping timeout"
 
 _TEXT, _BINARY, _CLOSE = aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.CLOSE
 _ENDED: Final = aiohttp.WSMessage(aiohttp.WSMsgType.CLOSED, None, None)
@@ -119,7 +121,7 @@ class Wire:
             return _ENDED
         except BaseException:
             # Cancelled by the library: the server has been silent for too long. Or something that nobody foresaw.
-            self.lose("ping timeout" if self._is_silent() else "transport error")
+            self.lose(SILENT if self._is_silent() else "transport error")
             raise
 
     def _read_open(self, message: aiohttp.WSMessage) -> aiohttp.WSMessage:

@@ -19,11 +19,12 @@ from playwright.async_api import async_playwright, expect
 from pydantic import SecretStr
 
 from supervisor.admin import AdminServer, build_app
-from supervisor.errors import AgentNotFoundError, ConfigurationError, RegistryError
+from supervisor.dead_letters import MessageQuery
+from supervisor.errors import AgentNotFoundError, ConfigurationError, MessageNotFoundError, RegistryError
 from supervisor.metrics import Metrics
 from supervisor.settings import Settings
 from supervisor.states import AgentState
-from supervisor.status import AgentStatus, InboxCounts, Overview
+from supervisor.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
 
 A1, A2 = "a" * 24, "b" * 24
 CHROMIUM = Path("/usr/bin/chromium")
@@ -88,6 +89,18 @@ class SmallService:
 
     async def reload(self, agent_id: str) -> None:
         self._set(agent_id, "reload")
+
+    async def messages(self, query: MessageQuery, limit: int) -> list[MessageSummary]:
+        return []
+
+    async def message(self, number: int) -> MessageDetails:
+        raise MessageNotFoundError(number)
+
+    async def replay(self, number: int) -> None:
+        raise MessageNotFoundError(number)
+
+    async def discard(self, number: int) -> None:
+        raise MessageNotFoundError(number)
 
 
 @dataclasses.dataclass
@@ -332,6 +345,10 @@ async def test_the_description_lists_every_endpoint(serve: Serve) -> None:
         "/api/v1/agents",
         "/api/v1/agents/{agent_id}",
         "/api/v1/agents/{agent_id}/{action}",
+        "/api/v1/messages",
+        "/api/v1/messages/{number}",
+        "/api/v1/messages/{number}/replay",
+        "/api/v1/messages/{number}/discard",
     }
     _, page = await served.ask("GET", "/docs")
     assert "http://" not in page

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from supervisor.errors import RegistryError
 from supervisor.protocol import InboundMessage, OutboundMessage
 from supervisor.records import AgentRecord, JournaledMessage, NewReply
-from supervisor.registry import Registry, committer, sqlite
+from supervisor.registry import LockInfo, Registry, committer, sqlite
 from supervisor.states import MessageState
 
 AGENT = "agent"
@@ -119,6 +119,28 @@ async def test_past_the_bound_new_messages_are_refused_and_settlements_are_not(
     await add(registry, "again")
 
 
+async def test_what_waits_is_bounded_in_bytes_too(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supervisor.registry.journal.WAITING_BYTES_LIMIT", 100_000)
+    row = await add(registry, "before")
+    await fill_the_disk(registry)
+    adding = [asyncio.create_task(add(registry, f"k{i}", "x" * 20_000)) for i in range(5)]
+    await until_unhealthy(registry)
+    assert 100_000 < registry.journal.waiting_bytes < 110_000
+    with pytest.raises(RegistryError, match=r"journal is full: 5 operations \(10\d,\d\d\d bytes\).*disk is full"):
+        await add(registry, "one too many", "small")
+    # What was taken in is answered and settled all the same; its bytes count.
+    huge = NewReply(0, OutboundMessage(role="assistant", content="y" * 50_000, conversation_id="c1"))
+    settling = asyncio.create_task(registry.journal.settle(row, MessageState.DONE, replies=[huge], error="z" * 1000))
+    await asyncio.sleep(0)
+    assert registry.journal.waiting_bytes > 151_000
+    await free_the_disk(registry)
+    await asyncio.gather(*adding)
+    assert await settling is not None
+    assert registry.journal.waiting_bytes == 0
+    await add(registry, "again")
+    assert registry.journal.waiting_bytes == 0
+
+
 async def test_closing_on_a_full_disk_ends_and_fails_who_waits(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +151,7 @@ async def test_closing_on_a_full_disk_ends_and_fails_who_waits(
     await registry.close()
     outcomes = await asyncio.gather(*adding, return_exceptions=True)
     assert all(isinstance(outcome, RegistryError) and "disk is full" in str(outcome) for outcome in outcomes)
+    assert registry.journal.waiting_bytes == 0
     with pytest.raises(RegistryError, match="closed"):
         await add(registry, "late")
     with pytest.raises(RegistryError, match="closed"):
@@ -227,6 +250,18 @@ async def test_a_file_locked_by_another_program_delays_and_loses_nothing(registr
     assert await registry.changed() is True
     assert len(await registry.agents()) == 1
     assert len(await registry.journal.messages()) == 2
+
+
+async def test_a_supervisor_that_starts_while_the_file_is_locked_waits_for_it(registry: Registry, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        starting = asyncio.create_task(Registry.open(registry.url, upgrade=True, lock=LockInfo()))
+        # Longer than SQLite itself waits, several times over.
+        await asyncio.sleep(5 * sqlite.BUSY_TIMEOUT_SECONDS)
+        assert not starting.done()
+        other.execute("ROLLBACK")
+        started = await starting
+    await started.close()
 
 
 async def test_a_file_locked_for_ever_is_told_to_commands(
@@ -351,3 +386,16 @@ async def test_a_batch_is_bounded(registry: Registry) -> None:
     registry.journal.on_commit = lambda seconds, operations: sizes.append(operations)
     await asyncio.gather(*[add(registry, f"k{i}") for i in range(committer.BATCH_LIMIT + 10)])
     assert sizes == [committer.BATCH_LIMIT, 10]
+
+
+async def test_a_batch_is_bounded_in_bytes_and_holds_one_operation_at_least(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committer, "BATCH_BYTES", 10_000)
+    sizes: list[int] = []
+    registry.journal.on_commit = lambda seconds, operations: sizes.append(operations)
+    contents = ["x" * 50_000, *["y" * 4_000] * 5, "z" * 50_000, "small"]
+    rows = await asyncio.gather(*[add(registry, f"k{i}", content) for i, content in enumerate(contents)])
+    assert sizes == [1, 2, 2, 1, 1, 1]
+    assert [row.id for row in rows] == sorted(row.id for row in rows)
+    assert registry.journal.waiting_bytes == 0

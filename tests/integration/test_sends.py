@@ -55,14 +55,17 @@ async def connected(grant: Grant, answer: Answer) -> AsyncIterator[Connection]:
             if "message:send" in frame:
                 await answer(peer, frame.removeprefix("42/ws,").partition("[")[0])
 
+    async def grants() -> Grant:
+        return grant
+
     clock = SystemClock()
-    gates = Gates(connect_rate=100, auth_rate=100, connect_concurrency=1, clock=clock)
+    gates = Gates(connect_rate=100, auth_rate=100, connect_concurrency=1, auth_concurrency=10, clock=clock)
     async with gateway(script) as server, transport() as made:
         endpoint = Endpoint(server.url, ("/ws",), "/socket.io", "auth", None)
         connection = await Connection.open(
             made,
             endpoint,
-            grant,
+            grants,
             agent_id=AGENT,
             gate=gates.of(endpoint.host),
             on_event=lambda *_: None,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -13,9 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-import structlog
 
-from supervisor import logs
 from supervisor.sandbox import SandboxUser
 from supervisor.states import AgentState, MessageState
 from tests.support.stack import Stack, handler_module, stack
@@ -105,19 +101,6 @@ async def fleet(tmp_path: Path, agents_dir: Path) -> AsyncIterator[Stack]:
     """A stack with as few threads as there can be."""
     async with stack(tmp_path, agents_dir=agents_dir, handler_threads=2) as running:
         yield running
-
-
-@pytest.fixture
-def log() -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """What was logged so far."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    stream = io.StringIO()
-    logs.configure("DEBUG", "json", stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
-    logs.get_logger("tests")
 
 
 def abandoned(fleet: Stack, identity: str) -> int:

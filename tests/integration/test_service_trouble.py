@@ -136,7 +136,7 @@ async def test_joins_refused_for_a_passing_reason_are_tried_again_and_final_ones
         await hears(user, conversation, "after")
         journal = fleet.service.registry.journal
         await journal.flush()
-        assert await journal.conversations(identity, since=0.0, limit=10) == [conversation]
+        assert [known for known, _ in await journal.conversations(identity, since=0.0, limit=10)] == [conversation]
 
 
 async def test_a_connection_lost_while_it_joins_is_a_failed_attempt(tmp_path: Path) -> None:

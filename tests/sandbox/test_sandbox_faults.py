@@ -87,6 +87,57 @@ async def test_a_connect_can_stay_unanswered_or_reset(client: Client) -> None:
     assert client.sandbox.faults.struck["connect"] == 2
 
 
+@pytest.mark.parametrize("mode", ["refuse", "error", "replace"])
+async def test_an_agent_may_be_allowed_one_socket(client: Client, mode: Any) -> None:
+    client.sandbox.add_agent(OTHER, SECRET)
+    client.sandbox.faults.second_socket(mode, agents=[AGENT])
+    first = await client.agent()
+    await client.agent(OTHER), await client.agent(OTHER)
+    token = json.dumps({"token": await client.token()})
+    await first.barrier()
+    second = await client.socket()
+    await second.frame()
+    await second.send(f"40{second.namespace},{token}")
+    if mode == "error":
+        assert await second.frame() == f'44{second.namespace},{{"message":"Agent is already connected"}}'
+    else:
+        assert (await second.frame()).startswith(f"40{second.namespace},")
+    if mode == "replace":
+        assert (await second.event("presence:update"))["status"] == "online"
+        assert f"41{first.namespace}," in await first.barrier()
+    else:
+        assert client.sandbox.connects[-1].outcome == ("kick" if mode == "refuse" else "error")
+        assert f"41{first.namespace}," not in await first.barrier()
+    if mode == "refuse":
+        assert await second.frame() == f"41{second.namespace},"
+    assert len(client.sandbox.sockets_of(AGENT)) == 1
+    assert len(client.sandbox.sockets_of(OTHER)) == 2
+    assert client.sandbox.faults.struck["second_socket"] == 1
+
+
+async def test_an_agent_without_a_socket_gets_its_one(client: Client) -> None:
+    client.sandbox.faults.second_socket()
+    first = await client.agent()
+    await first.ws.close()
+    await client.sandbox.wait_until(lambda: not client.sandbox.is_online(AGENT), 5)
+    again = await client.agent()
+    await again.send(f"40{again.namespace}," + json.dumps({"token": await client.token()}))
+    assert (await again.barrier())[0].startswith(f"40{again.namespace},"), "the same socket is no second one"
+    assert client.sandbox.faults.struck["second_socket"] == 0
+
+
+async def test_every_answer_can_set_a_cookie(client: Client) -> None:
+    client.sandbox.faults.cookies()
+    url = f"{client.sandbox.api_url}/agents/{AGENT}/connect"
+    answer = await client.post(url, json={"secret": SECRET}, headers={"Cookie": "affinity=node-0"})
+    assert answer.headers["Set-Cookie"] == "affinity=node-1; Path=/"
+    socket = await client.socket(headers={"Cookie": "affinity=node-1"})
+    assert socket.ws._response.headers["Set-Cookie"] == "affinity=node-2; Path=/"
+    await socket.frame()
+    cookies = [event.fields["cookie"] for event in client.sandbox.events if event.kind in ("token_request", "open")]
+    assert cookies == ["affinity=node-0", "affinity=node-1"]
+
+
 async def test_the_connect_ack_and_the_presence_can_be_late(client: Client) -> None:
     client.sandbox.faults.delay(connect_ack_seconds=0.15, presence_seconds=0.15)
     loop = asyncio.get_running_loop()
@@ -234,9 +285,15 @@ async def test_tokens_can_expire_at_once(client: Client) -> None:
     token = await client.token()
     assert client.sandbox.expire_tokens(OTHER) == 0
     assert client.sandbox.expire_tokens(AGENT) == 1
-    socket = await client.connect(token)
-    assert await socket.frame() == f"41{socket.namespace},"
+    for _ in range(2):
+        socket = await client.connect(token)
+        assert await socket.frame() == f"41{socket.namespace},"
     await client.agent()
+    first, again, other = client.sandbox.connects
+    assert (first.outcome, again.outcome, other.outcome) == ("refused", "refused", "accepted")
+    assert first.token_id == again.token_id != other.token_id
+    await client.connect("not.a.token")
+    assert client.sandbox.connects[-1].token_id == ""
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
@@ -251,6 +308,7 @@ async def test_the_token_endpoint_can_fail(client: Client, status: int) -> None:
     assert body["path"] == f"/agents/{AGENT}/connect"
     assert (await client.post(url, json={"secret": SECRET})).status == 201
     assert [request.status for request in client.sandbox.token_requests] == [status, 201]
+    assert all((request.over_at or 0) >= request.at for request in client.sandbox.token_requests)
 
 
 async def test_the_token_endpoint_can_talk_nonsense(client: Client) -> None:
@@ -291,6 +349,14 @@ async def test_rest_faults_choose_agents_and_targets(client: Client) -> None:
     assert (await client.get(history, headers=bearer)).status == 200
 
 
+@pytest.mark.parametrize("path", ["messages", "actions"])
+async def test_the_history_can_be_missing(client: Client, path: str) -> None:
+    client.sandbox.faults.rest("history", status=404)
+    history = f"{client.sandbox.api_url}/{path}/conversation/{'0' * 24}"
+    answer = await client.get(history, headers={"Authorization": f"Bearer {await client.token()}"})
+    assert (answer.status, (await answer.json())["message"]) == (404, f"Cannot GET /{path}/conversation/{'0' * 24}")
+
+
 async def test_rest_answers_can_be_late(client: Client) -> None:
     client.sandbox.faults.delay(rest_seconds=0.1)
     loop = asyncio.get_running_loop()
@@ -310,10 +376,11 @@ async def test_a_restart_drops_everyone_for_a_while(client: Client) -> None:
 
 
 async def test_handshake_faults_cannot_choose_agents(client: Client) -> None:
-    from supervisor.sandbox.faults import Handshake  # noqa: PLC0415
+    from supervisor.sandbox.faults import Cookies, Handshake  # noqa: PLC0415
 
-    with pytest.raises(ValueError, match="nobody has said who they are"):
-        client.sandbox.faults.set(Handshake(agents=[AGENT]))
+    for switch in (Handshake, Cookies):
+        with pytest.raises(ValueError, match="nobody has said who they are"):
+            client.sandbox.faults.set(switch(agents=[AGENT]))
 
 
 async def test_a_shuffle_still_settles_when_the_socket_goes_away(client: Client) -> None:

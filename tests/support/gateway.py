@@ -193,9 +193,14 @@ async def gateway(
 async def raw_server(
     handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
     *,
+    port: int = 0,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[str]:
-    """A TCP server below HTTP: gives ``host:port``; the connection is cut when ``handle`` returns."""
+    """A TCP server below HTTP: gives ``host:port``; the connection is cut when ``handle`` returns.
+
+    Args:
+        port: where it listens; 0 takes a free one.
+    """
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -210,7 +215,7 @@ async def raw_server(
             writer.transport.abort()
             tasks.discard(task)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=tls)
     host, port = server.sockets[0].getsockname()[:2]
     try:
         yield f"{host}:{port}"

@@ -105,7 +105,7 @@ class Client:
         self.tokens = TokenClient(
             session,
             clock=self.clock,
-            pool=self.pool,
+            pool_for=lambda _host: self.pool,
             bucket_for=bucket_for,
             on_outcome=self.outcomes.append,
             **{"timeout_seconds": 5.0, **options},

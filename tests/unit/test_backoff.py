@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.backoff import Backoff, TokenBucket
-from supervisor.gates import Gates
+from supervisor.gates import LAG_LIMIT_SECONDS, Gates
 from tests.conftest import ManualClock
 
 
@@ -166,7 +166,7 @@ async def test_a_rounding_error_is_no_reason_to_wait(clock: ManualClock) -> None
 
 async def test_attempts_that_waited_for_a_place_start_no_faster_than_the_rate(clock: ManualClock) -> None:
     """RELIABILITY R8: a platform that hung lets go of all places at once; those who waited must not all start then."""
-    gates = Gates(connect_rate=10, auth_rate=10, connect_concurrency=20, clock=clock)
+    gates = Gates(connect_rate=10, auth_rate=10, connect_concurrency=20, auth_concurrency=10, clock=clock)
     gate = gates.of("platform.example")
     hung = asyncio.Event()
     started: list[float] = []
@@ -189,7 +189,7 @@ async def test_attempts_that_waited_for_a_place_start_no_faster_than_the_rate(cl
 
 
 async def test_the_trouble_of_one_host_does_not_hold_up_another(clock: ManualClock) -> None:
-    gates = Gates(connect_rate=1, auth_rate=1, connect_concurrency=1, clock=clock)
+    gates = Gates(connect_rate=1, auth_rate=1, connect_concurrency=1, auth_concurrency=10, clock=clock)
 
     async def hang() -> None:
         await asyncio.Event().wait()
@@ -207,7 +207,9 @@ async def test_the_trouble_of_one_host_does_not_hold_up_another(clock: ManualClo
 
 
 async def test_an_attempt_that_takes_too_long_ends_and_frees_its_place(clock: ManualClock) -> None:
-    gate = Gates(connect_rate=100, auth_rate=1, connect_concurrency=1, clock=clock).of("platform.example")
+    gate = Gates(connect_rate=100, auth_rate=1, connect_concurrency=1, auth_concurrency=10, clock=clock).of(
+        "platform.example"
+    )
 
     async def hang() -> None:
         await asyncio.Event().wait()
@@ -215,3 +217,56 @@ async def test_an_attempt_that_takes_too_long_ends_and_frees_its_place(clock: Ma
     with pytest.raises(TimeoutError):
         await gate.connect(hang, timeout=0.01)
     assert gate.pool.active == 0
+
+
+# ── a loop that lags ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def lagging_gates(clock: ManualClock) -> Gates:
+    return Gates(connect_rate=50, auth_rate=20, connect_concurrency=100, auth_concurrency=10, clock=clock)
+
+
+def test_connects_slow_down_while_the_loop_lags_and_recover_when_it_is_well(clock: ManualClock) -> None:
+    gates = lagging_gates(clock)
+    known = gates.of("one.example").connects
+    full, full_of_tokens = known.rate, gates.of("one.example").tokens.rate
+    gates.note_lag(LAG_LIMIT_SECONDS)
+    assert known.rate == full, "so much is still well"
+    for share in (1 / 2, 1 / 4, 1 / 8, 1 / 10, 1 / 10):
+        gates.note_lag(LAG_LIMIT_SECONDS + 0.01)
+        assert known.rate == pytest.approx(full * share)
+    assert gates.of("met.later").connects.rate == pytest.approx(full / 10)
+    assert gates.of("one.example").tokens.rate == full_of_tokens, "token requests cost the loop little"
+    looks = 0
+    while known.rate < full:
+        before = known.rate
+        gates.note_lag(0.0)
+        looks += 1
+        assert before < known.rate <= 1.25 * before
+    assert looks < 20
+    assert (known.rate, gates.of("met.later").connects.rate) == (full, full)
+
+
+async def test_a_fleet_that_connects_slows_down_with_the_loop(clock: ManualClock) -> None:
+    gates = lagging_gates(clock)
+    gate = gates.of("platform.example")
+    started: list[float] = []
+
+    async def attempt() -> None:
+        started.append(clock.monotonic())
+
+    waiting = [asyncio.create_task(gate.connect(attempt, timeout=5)) for _ in range(300)]
+    await clock.advance(1)
+    before = len(started)
+    assert before > 40
+    for _ in range(4):
+        gates.note_lag(1.0)
+    await clock.advance(10)
+    assert len(started) - before == pytest.approx(10 * gate.connects.rate, abs=2)
+    assert gate.connects.rate <= 5
+    for _ in range(20):
+        gates.note_lag(0.0)
+    await clock.advance(6)
+    await asyncio.gather(*waiting)
+    assert len(started) == 300, "nobody gave up for a rate that fell while it waited"
+    await gates.close()

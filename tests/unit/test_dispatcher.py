@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,8 +21,8 @@ from tests.conftest import ManualClock
 Finish = asyncio.Future[float | None]
 
 
-def row(number: int, conversation: str = "c", *, not_before: float = 0.0) -> JournaledMessage:
-    message = InboundMessage(conversation_id=conversation, role="user", content=str(number))
+def row(number: int, conversation: str = "c", *, not_before: float = 0.0, size: int = 0) -> JournaledMessage:
+    message = InboundMessage(conversation_id=conversation, role="user", content=str(number).ljust(size))
     return JournaledMessage(
         number, "a" * 24, f"key-{number}", message, MessageState.AVAILABLE, 0, 100.0 + number, not_before=not_before
     )
@@ -401,6 +402,180 @@ async def test_a_journal_that_cannot_be_read_is_asked_again(desk: Desk, clock: M
     assert list(desk.running) == [1]
 
 
+# ── a replayed message ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_replayed_message_comes_before_those_that_came_after_it(desk: Desk, clock: ManualClock) -> None:
+    for number in (10, 20, 30, 31):
+        desk.put(row(number))
+    await clock.settle()
+    for number in (25, 5, 40):
+        desk.put(row(number))
+    await clock.settle()
+    await desk.run_all()
+    assert desk.started == [10, 5, 20, 25, 30, 31, 40]
+
+
+async def test_a_message_between_two_attempts_stays_before_one_that_is_replayed(desk: Desk, clock: ManualClock) -> None:
+    desk.put(row(10))
+    desk.put(row(11))
+    await clock.settle()
+    desk.finish(10, again_at=clock.now() + 30)
+    await clock.settle()
+    desk.put(row(5))
+    desk.put(row(6, "other"))
+    await clock.settle()
+    # The agent's one place is taken when the attempt is due: it waits, and is still the first.
+    assert list(desk.running) == [6]
+    await clock.advance(30)
+    desk.put(row(4))
+    assert not desk.lanes.reserve("c")
+    desk.finish(6)
+    await clock.settle()
+    await desk.run_all()
+    assert desk.started == [10, 6, 10, 4, 5, 11]
+
+
+async def test_a_replayed_message_that_was_left_in_the_journal_comes_before_those_in_memory(
+    desk: Desk, clock: ManualClock
+) -> None:
+    desk.put(row(5))
+    await clock.settle()
+    await desk.run_all()
+    last = MEMORY_LIMIT + 100
+    for number in range(10, last):
+        desk.put(row(number))
+    desk.put(row(5))
+    await clock.settle()
+    await desk.run_all()
+    replayed = desk.started.index(5, 1)
+    assert replayed < MEMORY_LIMIT
+    del desk.started[replayed]
+    assert desk.started == [5, *range(10, last)]
+
+
+# ── a bound in bytes for all agents ──────────────────────────────────────────────────────────────────────────────────
+
+KILO = 1000
+
+
+def desks(clock: ManualClock, number: int, memory_bytes: int, concurrency: int = 1) -> tuple[Dispatcher, list[Desk]]:
+    dispatcher = Dispatcher(1000, memory_bytes=memory_bytes)
+    return dispatcher, [Desk(dispatcher, clock, concurrency=concurrency) for _ in range(number)]
+
+
+async def test_many_agents_with_many_large_messages_stay_within_the_bound_and_all_run_in_order(
+    clock: ManualClock,
+) -> None:
+    agents, messages, size = 50, 40, 100 * KILO
+    bound = 20 * 1000 * KILO
+    dispatcher, fleet = desks(clock, agents, bound)
+    most = 0
+    for number in range(1, messages + 1):
+        for one in fleet:
+            one.put(row(number, size=size))
+            most = max(most, dispatcher.memory.held_bytes)
+    await clock.settle()
+    assert sum(one.reads for one in fleet) <= agents, "those that wait for room do not keep reading"
+    rounds = 0
+    while any(one.running for one in fleet):
+        for one in fleet:
+            for done in one.running.values():
+                if not done.done():
+                    done.set_result(None)
+        await clock.settle(4)
+        most = max(most, dispatcher.memory.held_bytes)
+        rounds += 1
+    assert most <= bound + agents * size, "one message an agent may be held whatever the bound"
+    assert all(one.started == list(range(1, messages + 1)) for one in fleet)
+    assert dispatcher.memory.held_bytes == 0
+    assert rounds < 20 * messages
+    reads = sum(one.reads for one in fleet)
+    assert reads <= agents * messages + 2 * agents, f"{reads} reads of the journal"
+
+
+async def test_one_message_may_be_held_whatever_the_others_hold(clock: ManualClock) -> None:
+    dispatcher, (modest, *greedy) = desks(clock, 6, 10 * KILO)
+    for number in range(1, 30):
+        for one in greedy:
+            one.put(row(number, size=KILO))
+    await clock.settle()
+    assert dispatcher.memory.held_bytes == 10 * KILO
+    modest.put(row(1, size=KILO))
+    await clock.settle()
+    assert list(modest.running) == [1], "the others' messages do not keep it from starting"
+    modest.put(row(2, size=KILO))
+    await clock.settle()
+    modest.finish(1)
+    await clock.settle()
+    assert list(modest.running) == [2], "read from the journal though there is no room"
+    for one in (modest, *greedy):
+        await one.run_all()
+    assert all(one.started == list(range(1, 30)) for one in greedy)
+    for one in (modest, *greedy):
+        await one.lanes.close()
+    assert dispatcher.memory.held_bytes == 0
+
+
+async def test_one_agent_cannot_take_all_the_room(clock: ManualClock) -> None:
+    """R11: one is slow and has ten thousand large messages; the others' stay in memory all the same."""
+    bound = 100_000 * KILO
+    dispatcher, (slow, other) = desks(clock, 2, bound)
+    for number in range(1, 1000):
+        slow.put(row(number, size=200 * KILO))
+    await clock.settle()
+    assert bound / 5 < dispatcher.memory.held_bytes <= bound / 4
+    for number in range(1, 100):
+        other.put(row(number, size=200 * KILO))
+    await clock.settle()
+    await other.run_all()
+    assert other.started == list(range(1, 100))
+    assert other.reads == 0
+    await slow.run_all()
+    assert slow.started == list(range(1, 1000))
+
+
+async def test_a_message_larger_than_the_bound_runs(clock: ManualClock) -> None:
+    _, (one,) = desks(clock, 1, KILO)
+    for number in range(1, 4):
+        one.put(row(number, size=5 * KILO))
+    await clock.settle()
+    await one.run_all()
+    assert one.started == [1, 2, 3]
+
+
+async def test_room_that_lanes_leave_when_they_close_is_offered_to_those_who_wait(clock: ManualClock) -> None:
+    dispatcher, (waiter, *holders) = desks(clock, 5, 10_000 * KILO, concurrency=4)
+    for holder in holders:
+        holder.lanes.hold()
+        for number in range(1, 26):
+            holder.put(row(number, size=100 * KILO))
+    for number in range(1, 5):
+        waiter.put(row(number, f"c{number}", size=200 * KILO))
+    await clock.settle()
+    assert list(waiter.running) == [1]
+    for holder in holders:
+        await holder.lanes.close()
+    await clock.settle()
+    assert sorted(waiter.running) == [1, 2, 3, 4]
+    await waiter.lanes.close()
+    assert dispatcher.memory.held_bytes == 0
+
+
+async def test_lanes_that_close_while_they_read_give_their_room_back(clock: ManualClock) -> None:
+    dispatcher, (reader, other) = desks(clock, 2, 10 * KILO)
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    reader.at_read = never
+    reader.lanes.restore()
+    await clock.settle()
+    await reader.lanes.close()
+    assert dispatcher.memory.free_bytes == 10 * KILO
+    await other.lanes.close()
+
+
 # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -477,9 +652,7 @@ async def test_close_leaves_no_refill_behind(clock: ManualClock) -> None:
     assert desk.lanes.oldest_at is None
 
 
-async def test_a_work_that_raises_costs_neither_its_lane_nor_its_place(
-    clock: ManualClock, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_work_that_raises_costs_neither_its_lane_nor_its_place(clock: ManualClock) -> None:
     dispatcher = Dispatcher(1)
     ran: list[int] = []
 
@@ -490,14 +663,15 @@ async def test_a_work_that_raises_costs_neither_its_lane_nor_its_place(
     async def nothing(after_id: int, limit: int) -> list[JournaledMessage]:
         return []
 
-    lanes = Lanes(dispatcher, clock, concurrency=lambda: 1, work=work, refill=nothing)
-    lanes.go()
-    lanes.put(row(1))
-    lanes.put(row(2))
-    await clock.settle()
+    with structlog.testing.capture_logs() as log:
+        lanes = Lanes(dispatcher, clock, concurrency=lambda: 1, work=work, refill=nothing)
+        lanes.go()
+        lanes.put(row(1))
+        lanes.put(row(2))
+        await clock.settle()
     assert ran == [1, 2]
     assert dispatcher.running == 0
-    assert "work_failed" in caplog.text
+    assert [entry["event"] for entry in log] == ["work_failed"] * 2
     await lanes.close()
 
 
@@ -505,14 +679,16 @@ async def test_a_work_that_raises_costs_neither_its_lane_nor_its_place(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 3))
-def test_in_any_interleaving_each_message_runs_once_in_its_lanes_order(seed: int, limit: int, concurrency: int) -> None:
-    asyncio.run(_interleave(random.Random(seed), limit, concurrency))
+@given(st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 3), st.sampled_from([1, 5, 20, 10**6]))
+def test_in_any_interleaving_each_message_runs_once_in_its_lanes_order(
+    seed: int, limit: int, concurrency: int, memory_bytes: int
+) -> None:
+    asyncio.run(_interleave(random.Random(seed), limit, concurrency, memory_bytes))
 
 
-async def _interleave(chance: random.Random, limit: int, concurrency: int) -> None:
+async def _interleave(chance: random.Random, limit: int, concurrency: int, memory_bytes: int) -> None:
     clock = ManualClock()
-    dispatcher = Dispatcher(limit)
+    dispatcher = Dispatcher(limit, memory_bytes=memory_bytes)
     desks = [Desk(dispatcher, clock, concurrency=concurrency) for _ in range(2)]
     lane_of: dict[tuple[int, int], str] = {}
     numbers = [0, 0]
@@ -560,3 +736,4 @@ async def _interleave(chance: random.Random, limit: int, concurrency: int) -> No
             # A retried message appears again, but never after a later one of its lane.
             assert order == sorted(order)
         await desk.lanes.close()
+    assert dispatcher.memory.free_bytes == memory_bytes

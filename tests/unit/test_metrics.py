@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 
@@ -13,6 +14,7 @@ from supervisor.handler import Usage
 from supervisor.metrics import MAX_LABEL_CHARS, Metrics
 from supervisor.states import AgentState
 from supervisor.status import InboxCounts
+from tests.conftest import ManualClock
 
 CONTRACT = {
     "supervisor_agents": {"state"},
@@ -33,12 +35,23 @@ CONTRACT = {
     "supervisor_llm_tokens_total": {"handler", "model", "type"},
     "supervisor_journal_commit_seconds_count": set(),
     "supervisor_event_loop_lag_seconds_count": set(),
+    "supervisor_watchdog_total": {"watchdog"},
+    "supervisor_memory_bytes": set(),
     "supervisor_build_info": {"version", "python"},
     "supervisor_agent_up": {"agent"},
     "supervisor_agent_llm_tokens_total": {"agent", "type"},
     "supervisor_agent_inbox_messages": {"agent"},
     "supervisor_agent_auth_expiry_timestamp_seconds": {"agent"},
     "gen_ai_client_token_usage_count": {"gen_ai_request_model", "gen_ai_token_type"},
+    "gen_ai_client_operation_duration_seconds_count": {
+        "gen_ai_request_model",
+        "gen_ai_provider_name",
+        "gen_ai_operation_name",
+        "error_type",
+    },
+    "supervisor_budget_used_ratio": {"scope"},
+    "supervisor_budget_alerts_total": {"scope", "level"},
+    "supervisor_agent_budget_used_ratio": {"agent"},
 }
 
 
@@ -77,6 +90,9 @@ def busy_metrics() -> Metrics:
     metrics.committed(0.001, 3)
     metrics.loop_lag(0.002)
     metrics.bind_inbox(lambda: {"a1": InboxCounts(2, 1, 4)}, lambda: 7.5)
+    with metrics.model_call("gpt-4o", "openai", ManualClock()):
+        pass
+    metrics.bind_budgets(lambda: (0.5, {"a1": 0.25}))
     return metrics
 
 
@@ -231,6 +247,78 @@ def test_usage_is_counted_by_type_and_what_makes_no_sense_is_left_out() -> None:
     assert value(metrics, "supervisor_agent_llm_tokens_total", agent="a1", type="input") == 100
     count = value(metrics, "gen_ai_client_token_usage_count", gen_ai_request_model="m", gen_ai_token_type="input")
     assert count == 1
+
+
+def duration(metrics: Metrics, what: str, model: str, error_type: str = "", provider: str = "p") -> float | None:
+    labels = {"gen_ai_request_model": model, "gen_ai_provider_name": provider, "gen_ai_operation_name": "chat"}
+    return value(metrics, f"gen_ai_client_operation_duration_seconds_{what}", error_type=error_type, **labels)
+
+
+async def test_a_model_call_is_timed_under_the_model_that_answered(clock: ManualClock) -> None:
+    metrics = Metrics()
+    with metrics.model_call("asked", "p", clock) as call:
+        await clock.advance(1.5)
+        call.model = "answered"
+    assert (duration(metrics, "count", "answered"), duration(metrics, "sum", "answered")) == (1, 1.5)
+    assert duration(metrics, "count", "asked") is None
+
+
+@pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, TimeoutError])
+def test_a_model_call_that_fails_is_counted_under_its_error(error: type[BaseException], clock: ManualClock) -> None:
+    metrics = Metrics()
+    with pytest.raises(error), metrics.model_call("m", "p", clock):
+        raise error
+    assert duration(metrics, "count", "m", error.__name__) == 1
+    assert duration(metrics, "count", "m") is None
+
+
+def test_the_buckets_of_model_calls_are_those_of_opentelemetry(clock: ManualClock) -> None:
+    metrics = Metrics()
+    with metrics.model_call("m", "p", clock):
+        pass
+    bounds = label_values(metrics, "gen_ai_client_operation_duration_seconds_bucket", "le")
+    assert sorted(map(float, bounds))[:-1] == pytest.approx([0.01 * 2**power for power in range(14)])
+
+
+def test_model_calls_cannot_make_series_without_end(clock: ManualClock) -> None:
+    metrics = Metrics()
+    for number in range(200):
+        kind = type(f"Error{number}", (Exception,), {})
+        with pytest.raises(kind), metrics.model_call(f"m{number}", f"p{number}", clock):
+            raise kind
+    name = "gen_ai_client_operation_duration_seconds_count"
+    counted = {label: len(label_values(metrics, name, label)) for label in ("gen_ai_request_model", "error_type")}
+    assert counted == {"gen_ai_request_model": 51, "error_type": 41}
+    assert len(label_values(metrics, name, "gen_ai_provider_name")) == 21
+
+
+def test_budgets_are_shown_of_the_fleet_and_of_so_many_agents() -> None:
+    metrics = Metrics(agent_limit=2)
+    for number in range(4):
+        metrics.agent_state(f"a{number}", None, AgentState.ONLINE)
+    metrics.bind_budgets(lambda: (None, {"a0": 0.1, "a2": 0.9, "a3": 1.5, "gone": 3.0}))
+    assert value(metrics, "supervisor_budget_used_ratio", scope="fleet") is None
+    assert value(metrics, "supervisor_budget_used_ratio", scope="agent") == 3.0
+    shown = {
+        label: value(metrics, "supervisor_agent_budget_used_ratio", agent=label) for label in ("a0", "a1", "_other")
+    }
+    assert shown == {"a0": 0.1, "a1": None, "_other": 1.5}
+
+
+def test_alerts_of_budgets_are_there_before_the_first() -> None:
+    metrics = Metrics()
+    assert value(metrics, "supervisor_budget_alerts_total", scope="agent", level="exhausted") == 0
+    metrics.budget_alert("fleet", "warning")
+    assert value(metrics, "supervisor_budget_alerts_total", scope="fleet", level="warning") == 1
+
+
+def test_the_memory_is_read_when_somebody_looks() -> None:
+    metrics = Metrics()
+    assert value(metrics, "supervisor_memory_bytes") == 0
+    held = [7]
+    metrics.bind_memory(lambda: held[0])
+    held[0] = 1_000_000
+    assert value(metrics, "supervisor_memory_bytes") == 1_000_000
 
 
 def test_a_clock_that_steps_back_does_no_harm() -> None:

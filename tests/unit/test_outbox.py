@@ -32,12 +32,13 @@ class Line:
     def __init__(self) -> None:
         self.sent: list[str] = []
         self.answers: list[Exception] = []
+        self.known_as: str | None = None  # the id that the platform makes, where it does not keep ours
 
     async def send(self, message_id: str, conversation_id: str, body: bytes, timeout: float) -> str:
         self.sent.append(message_id)
         if self.answers:
             raise self.answers.pop(0)
-        return message_id
+        return self.known_as or message_id
 
 
 class Desk:
@@ -49,6 +50,8 @@ class Desk:
         self.journal = registry.journal
         self.at_most_once = at_most_once
         self._path = path
+        self.asked_about: list[Reply] = []
+        self.platform_has: set[str] = set()
         self.outbox = Outbox(
             AGENT,
             registry.journal,
@@ -57,8 +60,13 @@ class Desk:
             ack_seconds=5.0,
             at_most_once=lambda: self.at_most_once,
             on_sending=lambda _: None,
+            was_delivered=self.was_delivered,
         )
         self.outbox.use(self.line)  # type: ignore[arg-type]
+
+    async def was_delivered(self, reply: Reply) -> bool:
+        self.asked_about.append(reply)
+        return reply.message.content in self.platform_has
 
     def sql(self, statement: str) -> None:
         with closing(sqlite3.connect(self._path, timeout=5)) as database:
@@ -174,3 +182,62 @@ async def test_a_final_refusal_is_a_dead_letter_sent_once(desk: Desk) -> None:
     await desk.until(lambda: not desk.outbox.waiting)
     assert len(desk.line.sent) == 1
     assert reply.state is ReplyState.DEAD
+
+
+never = pytest.mark.parametrize("desk", [False], indirect=True, ids=["at_least_once"])
+
+
+@never
+async def test_a_doubtful_reply_that_the_platform_has_is_not_sent_again(desk: Desk) -> None:
+    desk.line.answers = [AckTimeoutError("message:send was not acknowledged within 5 s")]
+    desk.platform_has = {"hi"}
+    reply = await desk.push()
+    await desk.asleep()
+    await desk.clock.advance(RETRY_SECONDS[0])
+    await desk.until(lambda: not desk.outbox.waiting)
+    assert desk.line.sent == [reply.message.id]
+    assert desk.asked_about == [reply]
+    assert reply.state is ReplyState.ACKED
+
+
+@never
+async def test_nobody_is_asked_where_the_platform_keeps_ids(desk: Desk) -> None:
+    """A second send of an id is refused there as a duplicate, which settles it (PROTOCOL §4)."""
+    await desk.push(0)
+    await desk.until(lambda: not desk.outbox.waiting)
+    desk.line.answers = [AckTimeoutError("message:send was not acknowledged within 5 s")]
+    reply = await desk.push(1)
+    await desk.asleep()
+    await desk.clock.advance(RETRY_SECONDS[0])
+    await desk.until(lambda: not desk.outbox.waiting)
+    assert [sent == reply.message.id for sent in desk.line.sent] == [False, True, True]
+    assert desk.asked_about == []
+
+
+@never
+async def test_what_an_earlier_run_left_is_looked_for_first(desk: Desk) -> None:
+    """It may have been sent in the moment in which the process died."""
+    await desk.journal.add_reply(AGENT, None, NewReply(0, _said("first")))
+    await desk.journal.add_reply(AGENT, None, NewReply(1, _said("second")))
+    desk.platform_has = {"first"}
+    desk.line.known_as = "f" * 24
+    assert await desk.outbox.restore() == 2
+    await desk.until(lambda: not desk.outbox.waiting)
+    assert [reply.message.content for reply in desk.asked_about] == ["first", "second"]
+    assert len(desk.line.sent) == 1
+
+
+def _said(content: str) -> OutboundMessage:
+    return OutboundMessage(role="assistant", content=content, conversation_id=CONVERSATION, id="0" * 24)
+
+
+@both
+async def test_a_reply_that_was_erased_while_it_waited_is_let_go(desk: Desk) -> None:
+    desk.line.answers = [SendRefusedError("busy", Verdict.RETRY)] * 9
+    await desk.push()
+    await desk.asleep()
+    await desk.journal.purge(AGENT)
+    await desk.clock.advance(RETRY_SECONDS[0])
+    await desk.until(lambda: not desk.outbox.waiting)
+    # Without a row to write to, no failure could be counted and no wait be kept.
+    assert len(desk.line.sent) == (1 if desk.at_most_once else 2)

@@ -55,10 +55,11 @@ def test_a_message_with_every_field_comes_back() -> None:
         usage=Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3),
         metadata={"any": {"thing": True}},
     )
-    row = (7, "agent", 3, 1, codec.encode_body(outbound), 0, 1.5, 2, 3.5, "error")
-    assert codec.reply_from_row(row).message == outbound
+    texts = codec.TextCodec()
+    row = (7, "agent", 3, 1, "c", texts.body(outbound), 0, 1.5, 2, 3.5, "error")
+    assert texts.reply(row).message == outbound
     inbound = InboundMessage(conversation_id="c", role="user", content="héllo", id="b", attachments=("document:1",))
-    back = codec.message_from_row((1, "agent", b"\x00" * 12, codec.encode_body(inbound), 2, 1, 1.5, 0, 0.0, None))
+    back = texts.message((1, "agent", b"\x00" * 12, "c", texts.body(inbound), 2, 1, 1.5, 0, 0.0, None, None))
     assert back.message == inbound
     assert back.key == "0" * 24
     assert back.state is MessageState.RUNNING
@@ -68,7 +69,7 @@ def test_a_message_with_every_field_comes_back() -> None:
 def test_what_is_no_json_is_refused_before_it_joins_a_batch(content: object) -> None:
     message = OutboundMessage(role="assistant", content="x", conversation_id="c", metadata={"bad": content})
     with pytest.raises(RegistryError, match="not JSON"):
-        codec.encode_body(message)
+        codec.TextCodec().body(message)
 
 
 def test_a_long_traceback_keeps_its_end() -> None:

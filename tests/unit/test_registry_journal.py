@@ -184,6 +184,47 @@ async def test_a_dead_letter_is_replayed_with_all_its_attempts(journal: Journal)
     assert await journal.settle(row, MessageState.CANCELLED) == []
 
 
+async def test_a_dead_letter_is_discarded_once(url: str) -> None:
+    registry = await Registry.open(url, upgrade=True)
+    journal = registry.journal
+    row = await add(journal, "k1", claim=True)
+    with pytest.raises(ValueError, match="only a dead letter"):
+        await journal.discard(row)
+    await journal.settle(row, MessageState.DEAD, error="boom")
+    first_settled_at = row.settled_at
+    stale, twin = await journal.load(row.id), await journal.load(row.id)
+    assert stale is not None
+    assert twin is not None
+    # Somebody else replays it, and it dies again.
+    other = await Registry.open(url)
+    assert await other.journal.replay(twin)
+    assert not await journal.discard(row)
+    assert (row.state, row.settled_at) == (MessageState.DEAD, first_settled_at)
+    assert await other.journal.claim(twin)
+    await other.journal.settle(twin, MessageState.DEAD)
+    assert not await journal.discard(stale), "it was replayed meanwhile: not the letter that was looked at"
+    assert await journal.discard(twin)
+    assert (twin.state, twin.error) == (MessageState.CANCELLED, None)
+    assert twin.settled_at is not None
+    assert await journal.load(twin.id) == twin
+    with pytest.raises(IllegalTransitionError):
+        await journal.discard(twin)
+    await other.close()
+    await registry.close()
+
+
+async def test_when_a_message_was_settled_is_known_until_it_is_replayed(journal: Journal) -> None:
+    row = await add(journal, "k1", claim=True)
+    times = [row.settled_at]
+    await journal.settle(row, MessageState.DEAD)
+    times.append(row.settled_at)
+    assert await journal.load(row.id) == row
+    assert await journal.replay(row)
+    times.append(row.settled_at)
+    assert await journal.load(row.id) == row
+    assert [at is None for at in times] == [True, False, True]
+
+
 async def test_a_reply_is_sent_deferred_and_settled(journal: Journal) -> None:
     reply = await journal.add_reply(AGENT, None, answer())
     await journal.mark_sent(reply)

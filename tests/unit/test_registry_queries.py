@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, bindparam, text
 
+from supervisor.records import AgentRecord, JournaledMessage
 from supervisor.registry import Journal, Registry, queries
-from supervisor.states import MessageState, ReplyState
+from supervisor.states import FINAL_REPLY_STATES, MessageState, ReplyState
 from tests.support.journaling import AGENT, add, answer, inbound, settle
 
 
@@ -57,8 +58,13 @@ async def test_counts_are_of_what_is_open_and_dead(journal: Journal) -> None:
         ("_UNSETTLED", "inbox_open"),
         ("_UNSENT", "outbox_open"),
         ("_CANCEL", "inbox_open"),
+        ("_CANCEL_REMOVED", "inbox_open"),
+        ("_CANCEL_REMOVED_REPLIES", "outbox_open"),
         ("_SAID", "inbox_conversation"),
         ("_ANSWERED", "outbox_conversation"),
+        ("_REPLAYED", "inbox_open"),
+        ("_KNOWN_KEYS", "message_key=?"),
+        ("_OWN_REPLIES", "outbox_conversation"),
     ],
 )
 async def test_what_must_be_cheap_uses_its_index(registry: Registry, query: str, index: str) -> None:
@@ -66,7 +72,12 @@ async def test_what_must_be_cheap_uses_its_index(registry: Registry, query: str,
 
     def plan(connection: Connection) -> str:
         parameters: dict[str, Any] = dict.fromkeys(statement.compile().params, 1)
-        return str(connection.execute(text(f"EXPLAIN QUERY PLAN {statement}"), parameters).all())
+        if "keys" in parameters:
+            parameters["keys"] = [b"1"]
+        explained = text(f"EXPLAIN QUERY PLAN {statement.text}").bindparams(
+            *[bindparam(name, expanding=True) for name in parameters if name == "keys"]
+        )
+        return str(connection.execute(explained, parameters).all())
 
     assert index in await registry._writer.transact(plan)
 
@@ -88,9 +99,9 @@ async def test_conversations_come_most_recently_active_first(journal: Journal) -
     await add(journal, "6", agent="another", conversation="z", at=90.0)
     # A duplicate is no activity.
     assert await journal.add(AGENT, inbound(conversation="b"), key="5", received_at=99.0, claim=False) is None
-    assert await journal.conversations(AGENT, since=20.0, limit=9) == ["a", "b"]
-    assert await journal.conversations(AGENT, since=0.0, limit=9) == ["a", "b", "old"]
-    assert await journal.conversations(AGENT, since=0.0, limit=1) == ["a"]
+    assert await journal.conversations(AGENT, since=20.0, limit=9) == [("a", 40.0), ("b", 30.0)]
+    assert await journal.conversations(AGENT, since=0.0, limit=9) == [("a", 40.0), ("b", 30.0), ("old", 10.0)]
+    assert await journal.conversations(AGENT, since=0.0, limit=1) == [("a", 40.0)]
 
 
 async def test_history_is_what_was_said_and_not_what_failed(journal: Journal, registry: Registry) -> None:
@@ -135,6 +146,106 @@ async def test_messages_are_listed_newest_first_by_agent_state_and_age(journal: 
     assert (await journal.messages(states=[MessageState.DEAD]))[0].error == "boom"
 
 
+async def test_messages_are_listed_by_conversation_time_and_page(journal: Journal) -> None:
+    rows = [await add(journal, f"k{i}", at=float(i), conversation=f"c{i % 2}") for i in range(6)]
+    foreign = await add(journal, "k1", agent="another", at=2.0, conversation="c1")
+
+    async def listed(**filters: Any) -> list[JournaledMessage]:
+        return await journal.messages(**filters)
+
+    assert await listed(agent_id=AGENT, conversation_id="c1") == [rows[5], rows[3], rows[1]]
+    assert await listed(conversation_id="c1", older_than=3.0) == [foreign, rows[1]]
+    assert await listed(newer_than=4.0) == [rows[5], rows[4]]
+    assert await listed(agent_id=AGENT, newer_than=2.0, older_than=4.0) == [rows[3], rows[2]]
+    paged: list[JournaledMessage] = []
+    while page := await listed(limit=3, before_id=paged[-1].id if paged else None):
+        paged += page
+    assert paged == [foreign, *reversed(rows)]
+    assert await listed(before_id=rows[0].id) == []
+
+
+async def test_messages_whose_replies_did_not_arrive_are_found(journal: Journal) -> None:
+    fates = {
+        "dead": ReplyState.DEAD,
+        "unknown": ReplyState.UNKNOWN,
+        "acked": ReplyState.ACKED,
+        "pending": None,
+    }
+    rows = {}
+    for key, fate in fates.items():
+        rows[key] = await add(journal, key, claim=True)
+        arrived, last = await settle(journal, rows[key], answer(), answer("second", 1))
+        await journal.settle_reply(arrived, ReplyState.ACKED)
+        if fate is not None:
+            await journal.settle_reply(last, fate, "why")
+    unasked = await journal.add_reply(AGENT, None, answer())
+    await journal.settle_reply(unasked, ReplyState.DEAD)
+    foreign = await add(journal, "foreign", agent="another", claim=True)
+    (lost,) = await settle(journal, foreign, answer())
+    await journal.settle_reply(lost, ReplyState.DEAD)
+    assert await journal.messages(undelivered=True) == [foreign, rows["unknown"], rows["dead"]]
+    assert await journal.messages(undelivered=True, agent_id=AGENT, limit=1) == [rows["unknown"]]
+    assert await journal.messages(undelivered=True, before_id=rows["unknown"].id) == [rows["dead"]]
+    assert await journal.messages(undelivered=True, states=[MessageState.DEAD]) == []
+
+
+async def test_the_newest_own_replies_are_read_in_any_state(journal: Journal) -> None:
+    row = await add(journal, "k1", claim=True)
+    replies = await settle(journal, row, *[answer(str(part), part) for part in range(4)])
+    for reply, state in zip(replies, [ReplyState.ACKED, ReplyState.UNKNOWN, ReplyState.DEAD], strict=False):
+        await journal.settle_reply(reply, state)
+    unasked = await journal.add_reply(AGENT, None, answer("unasked"))
+    await journal.add_reply(AGENT, None, answer("elsewhere", conversation="c2"))
+    await journal.add_reply("another", None, answer("foreign"))
+    assert await journal.own_replies(AGENT, "c1", limit=10) == [*replies, unasked]
+    assert await journal.own_replies(AGENT, "c1", limit=2) == [replies[3], unasked]
+    assert await journal.own_replies("nobody", "c1", limit=2) == []
+    assert await journal.own_replies(AGENT, "c1", limit=10, before_id=replies[3].id) == replies[:3]
+    on_their_way = [reply for reply in [*replies, unasked] if reply.state not in FINAL_REPLY_STATES]
+    assert await journal.own_replies(AGENT, "c1", limit=10, since=1e12) == on_their_way
+
+
+async def test_known_keys_are_those_of_the_inbox_in_any_state(journal: Journal) -> None:
+    keys = ["0" * 24, "twelve-chars", "\x00nul", "é"]
+    for key in keys:
+        await add(journal, key, claim=True)
+    done = await journal.messages(agent_id=AGENT, limit=1)
+    await settle(journal, done[0])
+    await add(journal, "foreign", agent="another")
+    many = {f"unknown{n}" for n in range(3000)}
+    assert await journal.known_keys(AGENT, {*keys, "foreign", *many}) == set(keys)
+    assert await journal.known_keys(AGENT, keys[:1]) == {keys[0]}
+    assert await journal.known_keys(AGENT, []) == set()
+    assert await journal.known_keys("nobody", keys) == set()
+
+
+async def test_what_people_replayed_is_found_while_it_waits(journal: Journal) -> None:
+    replayed = []
+    for number, agent in enumerate(["b", "a", "b"]):
+        row = await add(journal, f"k{number}", agent=agent, claim=True)
+        await journal.settle(row, MessageState.DEAD)
+        assert await journal.replay(row)
+        replayed.append(row)
+    await add(journal, "never replayed")
+    assert await journal.replayed() == replayed
+    assert await journal.claim(replayed[0])
+    assert await journal.settle(replayed[1], MessageState.CANCELLED) is not None
+    assert await journal.replayed() == [replayed[2]]
+    await journal.release(replayed[0])
+    assert await journal.replayed() == [replayed[0], replayed[2]]
+
+
+async def test_one_agents_running_messages_are_rescued_without_the_others(journal: Journal) -> None:
+    mine = [await add(journal, f"k{i}", claim=i > 0) for i in range(3)]
+    foreign = await add(journal, "k1", agent="another", claim=True)
+    assert await journal.rescue("nobody") == 0
+    assert await journal.rescue(AGENT) == 2
+    found = await journal.unsettled(AGENT)
+    assert [(row.id, row.attempts) for row in found] == [(row.id, row.attempts) for row in mine]
+    assert await journal.load(foreign.id) == foreign
+    assert await journal.rescue() == 1
+
+
 async def test_a_removed_agents_work_is_cancelled(journal: Journal) -> None:
     rows = [await add(journal, f"k{i}", claim=i > 0) for i in range(4)]
     await journal.retry(rows[1], "x", 0.0)
@@ -151,6 +262,17 @@ async def test_a_removed_agents_work_is_cancelled(journal: Journal) -> None:
     assert await journal.cancel_agent("nobody") == 0
 
 
+async def test_the_work_of_agents_that_are_not_registered_is_cancelled(journal: Journal, registry: Registry) -> None:
+    await registry.add_agent(AgentRecord(id="there", handler="echo", secret="env:AGENT_A"))
+    for agent in ("there", "gone", "gone too"):
+        rows = [await add(journal, f"k{i}", agent=agent, claim=i > 0) for i in range(3)]
+        await settle(journal, rows[2], answer())
+    assert await journal.cancel_removed() == 4
+    assert await journal.counts() == {"there": {MessageState.AVAILABLE: 1, MessageState.RUNNING: 1}}
+    assert [len(await journal.unsent(agent)) for agent in ("there", "gone", "gone too")] == [1, 0, 0]
+    assert await journal.cancel_removed() == 0
+
+
 async def test_cancelling_an_agent_includes_what_was_asked_for_before_it(journal: Journal) -> None:
     adding = [asyncio.ensure_future(add(journal, f"k{i}")) for i in range(50)]
     await asyncio.sleep(0)
@@ -165,7 +287,7 @@ async def test_purging_erases_a_conversation_or_an_agent(journal: Journal) -> No
     await add(journal, "k0", agent="another")
     assert await journal.purge(AGENT, "c1") == 4
     assert await journal.history(AGENT, "c1", 9) == []
-    assert await journal.conversations(AGENT, since=0.0, limit=9) == ["c2"]
+    assert [conversation for conversation, _ in await journal.conversations(AGENT, since=0.0, limit=9)] == ["c2"]
     assert await journal.purge(AGENT) == 2
     assert await journal.messages(agent_id=AGENT) == []
     assert len(await journal.messages()) == 1
@@ -245,7 +367,7 @@ async def test_pruning_forgets_conversations_that_were_not_seen_since(journal: J
     await asyncio.gather(*[journal.note_conversation(AGENT, f"old{n}", at=10.0) for n in range(2100)])
     await journal.note_conversation(AGENT, "recent", at=30.0)
     assert await journal.prune(20.0) == 0, "messages and replies are what is counted"
-    assert await journal.conversations(AGENT, since=0.0, limit=5000) == ["recent"]
+    assert await journal.conversations(AGENT, since=0.0, limit=5000) == [("recent", 30.0)]
 
 
 async def test_conversations_are_noted_and_forgotten_in_the_order_of_asking(journal: Journal) -> None:
@@ -260,8 +382,8 @@ async def test_conversations_are_noted_and_forgotten_in_the_order_of_asking(jour
         journal.note_conversation(AGENT, "joined", at=4.0),
         journal.forget_conversation("another", "joined"),
     )
-    assert await journal.conversations(AGENT, since=0.0, limit=10) == ["joined", "back"]
+    assert await journal.conversations(AGENT, since=0.0, limit=10) == [("joined", 4.0), ("back", 3.0)]
     await journal.forget_conversation(AGENT, "joined")
     await journal.forget_conversation(AGENT, "never known")
-    assert await journal.conversations(AGENT, since=0.0, limit=10) == ["back"]
+    assert await journal.conversations(AGENT, since=0.0, limit=10) == [("back", 3.0)]
     assert len(await journal.messages()) == 2, "what was said stays"

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from supervisor.protocol import InboundMessage, OutboundMessage
-from supervisor.records import JournaledMessage, NewReply
+from supervisor.records import CRASHED, JournaledMessage, NewReply
 from supervisor.registry import Registry
 from supervisor.states import (
     FINAL_MESSAGE_STATES,
@@ -165,7 +165,7 @@ class MessageLife(RuleBasedStateMachine):
         running = [row for row in self.rows if row.state is MessageState.RUNNING]
         assert self.runner.run(self.journal.rescue()) == len(running)
         for row in running:
-            row.state = MessageState.AVAILABLE
+            row.state, row.error = MessageState.AVAILABLE, CRASHED
 
     @invariant()
     def disk_and_memory_agree(self) -> None:

@@ -163,3 +163,17 @@ def test_nothing_shows_a_secret(tmp_path: Path) -> None:
     assert key not in shown
     assert SECRET not in shown
     assert "AGENT_" in shown
+
+
+def test_text_is_encrypted_under_the_first_key_and_opened_by_all() -> None:
+    old, new = generate_key(), generate_key()
+    sealed = SecretBox([old]).encrypt(SECRET.encode())
+    assert SECRET.encode() not in sealed
+    assert sealed.isascii()
+    assert SecretBox([new, old]).decrypt(sealed) == SECRET.encode()
+    renewed = SecretBox([new, old]).encrypt(b"")
+    assert SecretBox([new]).decrypt(renewed) == b""
+    for wrong in (sealed, b"", b"no token", b"\xff"):
+        with pytest.raises(ConfigurationError, match="SUPERVISOR_SECRET_KEYS") as caught:
+            SecretBox([new]).decrypt(wrong)
+        assert caught.value.__suppress_context__

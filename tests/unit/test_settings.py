@@ -86,6 +86,76 @@ def test_there_need_be_no_file(tmp_path: Path) -> None:
     assert load_settings(None, run_secrets=tmp_path / "none").admin_port == 8640
 
 
+@pytest.mark.parametrize(
+    ("text", "size"), [("1000", 1000), ("256MiB", 2**28), ("1 GB", 10**9), ("64kib", 2**16), ("12B", 12)]
+)
+def test_a_size_may_have_a_unit(tmp_path: Path, monkeypatch: Env, text: str, size: int) -> None:
+    monkeypatch.setenv("SUPERVISOR_MEMORY_LIMIT", text)
+    assert load(tmp_path).memory_limit == size
+
+
+@pytest.mark.parametrize("text", ["lots", "-1", "0", "1.5MiB", "10 Mbit", "MiB"])
+def test_a_size_that_is_none_is_refused(tmp_path: Path, monkeypatch: Env, text: str) -> None:
+    monkeypatch.setenv("SUPERVISOR_MEMORY_LIMIT", text)
+    assert "SUPERVISOR_MEMORY_LIMIT" in refusal(tmp_path)
+
+
+def test_the_memory_limit_is_256_mib_unless_it_is_set(tmp_path: Path) -> None:
+    assert load(tmp_path).memory_limit == 256 * 1024 * 1024
+
+
+# ── budgets and prices ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_prices_are_json(tmp_path: Path, monkeypatch: Env) -> None:
+    monkeypatch.setenv(
+        "SUPERVISOR_PRICES",
+        '{"gpt-4o": {"input": 2.5, "output": 10, "cached": 1.25}, "free": {"input": 0, "output": 0}}',
+    )
+    prices = load(tmp_path).prices
+    assert (prices["gpt-4o"].input, prices["gpt-4o"].output, prices["gpt-4o"].cached) == (2.5, 10, 1.25)
+    assert (prices["free"].input, prices["free"].cached) == (0, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]", "3", "null", "gpt-4o", '{"m": 3}', '{"m": {"input": 1}}', '{"m": {"input": -1, "output": 1}}'),
+        *('{"m": {"input": NaN, "output": 1}}', '{"m": {"input": 1, "output": 1, "cache": 1}}', "[" * 100_000),
+    ],
+)
+def test_prices_that_are_none_are_refused(tmp_path: Path, monkeypatch: Env, text: str) -> None:
+    monkeypatch.setenv("SUPERVISOR_PRICES", text)
+    said = refusal(tmp_path)
+    assert said.startswith("SUPERVISOR_PRICES: ")
+    assert "\n" not in said
+
+
+def test_there_is_no_budget_unless_one_is_set(tmp_path: Path, monkeypatch: Env) -> None:
+    settings = load(tmp_path)
+    assert (settings.budget_tokens, settings.budget_cost, settings.prices) == (None, None, {})
+    assert (settings.allow_commands, settings.allow_private_webhooks) == (False, False)
+    monkeypatch.setenv("SUPERVISOR_BUDGET_TOKENS", "1000000")
+    monkeypatch.setenv("SUPERVISOR_BUDGET_COST", "12.5")
+    assert (load(tmp_path).budget_tokens, load(tmp_path).budget_cost) == (1_000_000, 12.5)
+
+
+@pytest.mark.parametrize(("name", "text"), [("TOKENS", "0"), ("TOKENS", "1.5"), ("COST", "0"), ("COST", "nan")])
+def test_a_budget_of_nothing_is_refused(tmp_path: Path, monkeypatch: Env, name: str, text: str) -> None:
+    """Elsewhere 0 means no limit: it would be read as the opposite of what it says."""
+    monkeypatch.setenv(f"SUPERVISOR_BUDGET_{name}", text)
+    assert f"SUPERVISOR_BUDGET_{name}" in refusal(tmp_path)
+
+
+def test_an_agents_budget_is_the_supervisors_setting_and_not_the_handlers(tmp_path: Path) -> None:
+    settings = parse_agent_settings({"budget_tokens": 5, "budget_cost": 0.5, "commands": False}, load(tmp_path))
+    assert (settings.budget_tokens, settings.budget_cost, settings.commands) == (5, 0.5, False)
+    assert {"budget_tokens", "budget_cost", "commands"} <= AGENT_SETTING_NAMES
+    for bad in (0, -1, "much", 1.5):
+        with pytest.raises(ConfigurationError, match="budget_tokens"):
+            parse_agent_settings({"budget_tokens": bad}, load(tmp_path))
+
+
 # ── unknown variables ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -244,6 +314,16 @@ def test_off_loopback_there_must_be_a_token(tmp_path: Path, host: str, token: st
     said = refusal(tmp_path, admin_host=host, admin_token=token)
     assert said == "SUPERVISOR_ADMIN_TOKEN is required when ADMIN_HOST is not loopback"
     assert load(tmp_path, admin_host=host, admin_token="t0ken").admin_token == SecretStr("t0ken")
+
+
+def test_encrypting_the_journal_takes_a_key(tmp_path: Path) -> None:
+    for keys in (None, ""):
+        given = {} if keys is None else {"secret_keys": keys}
+        said = refusal(tmp_path, journal_encryption=True, **given)
+        assert said.startswith("SUPERVISOR_JOURNAL_ENCRYPTION needs SUPERVISOR_SECRET_KEYS")
+        assert "supervisor keys generate" in said
+    assert load(tmp_path, journal_encryption=True, secret_keys="a key").journal_encryption
+    assert not load(tmp_path, secret_keys="a key").journal_encryption
 
 
 def test_no_secret_is_in_the_repr(tmp_path: Path, monkeypatch: Env) -> None:

@@ -1,0 +1,81 @@
+"""What the model is shown of the conversation: the newest messages that fit, whole, and always the one to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, UserPromptPart
+
+from supervisor.handler import HistoryItem, Message
+
+#: An estimate that is good enough to cut by: no provider's own count is known before the request.
+CHARS_PER_TOKEN: Final = 4
+#: What a message costs besides its text, in tokens.
+MESSAGE_TOKENS: Final = 4
+
+
+def tokens(text: str) -> int:
+    """About how many tokens a message of this text is."""
+    return len(text) // CHARS_PER_TOKEN + MESSAGE_TOKENS
+
+
+def earlier(items: Sequence[HistoryItem], message: Message, limit_tokens: int) -> list[ModelMessage]:
+    """The conversation before ``message``, as far as it fits into ``limit_tokens`` together with it.
+
+    Args:
+        items: the journal's and the platform's history, oldest first; ``message`` is among them, and what was said
+            after it is none of its business.
+    """
+    end = next(
+        (
+            n
+            for n in range(len(items) - 1, -1, -1)
+            if items[n].role == message.role and items[n].content == message.content
+        ),
+        len(items),
+    )
+    left = limit_tokens - tokens(message.content)
+    kept: list[HistoryItem] = []
+    for item in reversed(items[:end]):
+        if item.role not in ("user", "assistant") or not item.content.strip():
+            continue
+        left -= tokens(item.content)
+        if left < 0:
+            break
+        kept.append(item)
+    # Some providers refuse a conversation that the model began.
+    while kept and kept[-1].role == "assistant":
+        kept.pop()
+    return [_as_message(item) for item in reversed(kept)]
+
+
+def _as_message(item: HistoryItem) -> ModelMessage:
+    if item.role == "user":
+        return ModelRequest(parts=[UserPromptPart(content=item.content)])
+    return ModelResponse(parts=[TextPart(content=item.content)])
+
+
+def prompt(message: Message) -> str:
+    """The message as the model is given it."""
+    if not message.attachments:
+        return message.content
+    return f"{message.content}\n\n[Attachments: {', '.join(message.attachments)}]"
+
+
+def shortened(messages: Sequence[ModelMessage]) -> list[ModelMessage] | None:
+    """``messages`` with the older half of what came before the one to answer left out; None: there was nothing.
+
+    What came after it stays, a tool's result belongs to its call.
+    """
+    asked = max((n for n, m in enumerate(messages) if _is_prompt(m)), default=0)
+    if asked == 0:
+        return None
+    begin = (asked + 1) // 2
+    while begin < asked and not _is_prompt(messages[begin]):
+        begin += 1
+    return list(messages[begin:])
+
+
+def _is_prompt(message: ModelMessage) -> bool:
+    return isinstance(message, ModelRequest) and any(isinstance(part, UserPromptPart) for part in message.parts)

@@ -1,0 +1,154 @@
+"""What all assistants of the process share: HTTP connections, models, and what is known of each provider's key.
+
+A model object holds no key: the key is set on each request as it goes out, so that one object serves every agent and a
+key or token that changes is used at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Generator
+from contextvars import ContextVar
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, ClassVar, Final, Self, TypeVar
+from weakref import WeakKeyDictionary
+
+import httpx2
+from anthropic import AsyncAnthropic
+from google.genai import Client as GoogleClient
+from google.genai.types import HttpOptions
+from openai import AsyncOpenAI
+from pydantic_ai.models import Model
+from pydantic_ai.models.anthropic import AnthropicModel
+from pydantic_ai.models.google import GoogleModel
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.anthropic import AnthropicProvider
+from pydantic_ai.providers.google import GoogleProvider
+from pydantic_ai.providers.openai import OpenAIProvider
+
+from .gates import KeyGate, Slots, digest
+from .settings import Endpoint, Provider
+
+#: Rows and the platform name models and addresses: what is kept of them is bounded.
+MAX_MODELS: Final = 256
+MAX_GATES: Final = 4096
+CONNECT_SECONDS: Final = 10.0
+#: Stands where the clients want a key; what goes out is :data:`api_key`'s.
+_PLACEHOLDER: Final = "set-on-each-request"
+
+#: The key of the request under way, of this task only.
+api_key: ContextVar[str] = ContextVar("api_key")
+
+_V = TypeVar("_V")
+
+
+class _CurrentKey(httpx2.Auth):
+    """Puts the key of the moment where the provider looks for it, and nothing that the clients found elsewhere."""
+
+    _KEY_HEADERS: ClassVar = ("authorization", "x-api-key", "x-goog-api-key", "openai-organization", "openai-project")
+
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        wanted = next((name for name in ("x-goog-api-key", "x-api-key") if name in request.headers), "authorization")
+        for name in self._KEY_HEADERS:
+            request.headers.pop(name, None)
+        key = api_key.get()
+        request.headers[wanted] = f"Bearer {key}" if wanted == "authorization" else key
+        yield request
+
+
+def http_client(auth: httpx2.Auth | None, *, read_seconds: float, follow_redirects: bool) -> httpx2.AsyncClient:
+    """A client that keeps no cookies: they would pass from one agent to the other."""
+    return httpx2.AsyncClient(
+        auth=auth,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        follow_redirects=follow_redirects,
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
+        timeout=httpx2.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=None),
+    )
+
+
+class Shared:
+    """One for each event loop; see :meth:`take`."""
+
+    _by_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Shared]] = WeakKeyDictionary()
+
+    def __init__(self) -> None:
+        self._users = 0
+        # No redirects: the key would go along. The time of a whole call is bounded by whoever makes it.
+        self._model_http = http_client(_CurrentKey(), read_seconds=3600, follow_redirects=False)
+        #: For tool servers. Their headers are set on each request, see `tools`.
+        self.tool_http = http_client(None, read_seconds=300, follow_redirects=True)
+        self._models: OrderedDict[tuple[Provider, str, str], Model] = OrderedDict()
+        self._clients: OrderedDict[tuple[Provider, str], Any] = OrderedDict()
+        self._key_gates: OrderedDict[str, KeyGate] = OrderedDict()
+        self._slots: OrderedDict[str, Slots] = OrderedDict()
+
+    @classmethod
+    def take(cls) -> Self:
+        """The one of the running event loop; to be given back."""
+        loop = asyncio.get_running_loop()
+        shared = cls._by_loop.get(loop)
+        if not isinstance(shared, cls):
+            shared = cls._by_loop[loop] = cls()
+        shared._users += 1
+        return shared
+
+    async def give_back(self) -> None:
+        """Close the connections when nobody uses them any more."""
+        self._users -= 1
+        if self._users == 0:
+            loop = asyncio.get_running_loop()
+            if self._by_loop.get(loop) is self:
+                del self._by_loop[loop]
+            await self._model_http.aclose()
+            await self.tool_http.aclose()
+
+    def key_gate(self, endpoint: Endpoint, key: str) -> KeyGate:
+        """What all who use this key at this address share."""
+        name = digest(endpoint.provider, endpoint.base_url, key)
+        return _kept(self._key_gates, name, KeyGate, MAX_GATES)
+
+    def slots(self, endpoint: Endpoint) -> Slots:
+        """The calls to this address."""
+        return _kept(self._slots, f"{endpoint.provider} {endpoint.base_url}", Slots, MAX_GATES)
+
+    def model(self, endpoint: Endpoint) -> Model:
+        """The model as pydantic-ai knows it; retries of its client are off, ours know the message's deadline."""
+        place = (endpoint.provider, endpoint.base_url)
+        return _kept(
+            self._models,
+            (*place, endpoint.model),
+            lambda: self._make(endpoint, _kept(self._clients, place, lambda: self._client(*place), MAX_MODELS)),
+            MAX_MODELS,
+        )
+
+    def _make(self, endpoint: Endpoint, client: Any) -> Model:
+        match endpoint.provider:
+            case "openai":
+                return OpenAIChatModel(endpoint.model, provider=OpenAIProvider(openai_client=client))
+            case "anthropic":
+                return AnthropicModel(endpoint.model, provider=AnthropicProvider(anthropic_client=client))
+            case "google":
+                return GoogleModel(endpoint.model, provider=GoogleProvider(client=client))
+
+    def _client(self, provider: Provider, base_url: str) -> Any:
+        http = self._model_http
+        match provider:
+            case "openai":
+                return AsyncOpenAI(base_url=base_url, api_key=_PLACEHOLDER, http_client=http, max_retries=0)
+            case "anthropic":
+                return AsyncAnthropic(base_url=base_url, api_key=_PLACEHOLDER, http_client=http, max_retries=0)
+            case "google":
+                options = HttpOptions(base_url=base_url, httpx_async_client=http)
+                return GoogleClient(vertexai=False, api_key=_PLACEHOLDER, http_options=options)
+
+
+def _kept(store: OrderedDict[Any, _V], name: Any, make: Callable[[], _V], limit: int) -> _V:
+    """The newest ``limit`` of what was asked for."""
+    if name not in store:
+        store[name] = make()
+        if len(store) > limit:
+            store.popitem(last=False)
+    store.move_to_end(name)
+    return store[name]

@@ -1,0 +1,165 @@
+"""What can go wrong with a model, in words for the person who asked and for whoever looks after the agent."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Final
+
+from pydantic_ai.exceptions import (
+    ContentFilterError,
+    ModelAPIError,
+    ModelAuthenticationError,
+    ModelConnectionError,
+    ModelContextWindowExceededError,
+    ModelHTTPError,
+    ModelNotFoundError,
+    ModelQuotaExceededError,
+    ModelRateLimitError,
+    ModelRequestRejectedError,
+    ModelRequestTimeout,
+    ModelServerError,
+    ModelUnavailableError,
+    UnexpectedModelBehavior,
+)
+
+MAX_REASON_CHARS: Final = 300
+
+
+class Kind(StrEnum):
+    """What a failure of a model asks for.
+
+    RATE_LIMITED: wait, all agents with that key. BUSY: the provider's or the network's trouble; try again.
+    TOO_LONG: shorten and try again. REFUSED: the provider's content filter; an answer like any other.
+    KEY, MODEL, QUOTA, SETUP: nothing helps but a person who mends it. REJECTED: this request, for ever.
+    STRANGE: the model answered what makes no sense.
+    """
+
+    RATE_LIMITED = "rate_limited"
+    BUSY = "busy"
+    TOO_LONG = "too_long"
+    REFUSED = "refused"
+    KEY = "key"
+    MODEL = "model"
+    QUOTA = "quota"
+    SETUP = "setup"
+    REJECTED = "rejected"
+    STRANGE = "strange"
+
+
+_SETUP_WORDS: Final = (
+    "Sorry, I am not set up correctly at the moment, so I cannot answer. Whoever looks after me can see what to mend."
+)
+WORDS: Final = {
+    Kind.RATE_LIMITED: "Sorry, I am asked more than I can answer at the moment. Please try again in a few minutes.",
+    Kind.BUSY: "Sorry, the language model that I use does not answer at the moment. Please try again in a few minutes.",
+    Kind.TOO_LONG: "Sorry, this is more than I can take in at once. Please send less, or begin a new conversation.",
+    Kind.REFUSED: "I am sorry, I cannot help with that.",
+    Kind.KEY: _SETUP_WORDS,
+    Kind.MODEL: _SETUP_WORDS,
+    Kind.QUOTA: _SETUP_WORDS,
+    Kind.SETUP: _SETUP_WORDS,
+    Kind.REJECTED: "Sorry, the language model that I use does not take this message.",
+    Kind.STRANGE: "Sorry, I did not find an answer that makes sense. Please try to ask in another way.",
+}
+TOO_MANY_STEPS: Final = (
+    "Sorry, this took more steps than I may make, so I stopped. Please ask for a smaller part of it."
+)
+TOO_SLOW: Final = "Sorry, this took too long and I had to stop."
+
+#: Trouble that another attempt may not meet.
+PASSING: Final = frozenset({Kind.RATE_LIMITED, Kind.BUSY})
+#: Trouble that lasts until a person mends it.
+LASTING: Final = frozenset({Kind.KEY, Kind.MODEL, Kind.QUOTA, Kind.SETUP})
+#: Trouble that says nothing about how well the agent is.
+HARMLESS: Final = frozenset({Kind.REFUSED, Kind.TOO_LONG, Kind.REJECTED, Kind.STRANGE})
+
+
+class TroubleError(Exception):
+    """A model gave no answer.
+
+    Args:
+        reason: for the log and the agent's health; names no key.
+        retry_after_seconds: how long the provider asked us to wait.
+    """
+
+    def __init__(self, kind: Kind, reason: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def words(self) -> str:
+        """What the person is told."""
+        return WORDS[self.kind]
+
+
+class BudgetExhaustedError(Exception):
+    """There is nothing left to spend today; the text is the notice for the person."""
+
+
+#: Most particular first: some of them are kinds of others.
+_KINDS: Final[tuple[tuple[type[Exception], Kind], ...]] = (
+    (ModelRateLimitError, Kind.RATE_LIMITED),
+    (ModelQuotaExceededError, Kind.QUOTA),
+    (ModelContextWindowExceededError, Kind.TOO_LONG),
+    (ModelAuthenticationError, Kind.KEY),
+    (ModelNotFoundError, Kind.MODEL),
+    (ModelUnavailableError, Kind.BUSY),
+    (ModelServerError, Kind.BUSY),
+    (ModelConnectionError, Kind.BUSY),
+    (ModelRequestTimeout, Kind.BUSY),
+    (ModelRequestRejectedError, Kind.REJECTED),
+    (ContentFilterError, Kind.REFUSED),
+    (UnexpectedModelBehavior, Kind.STRANGE),
+)
+_REFUSED_CODES: Final = ("content_filter", "content_policy_violation")
+#: Google says so of a key with 400, where others say 401.
+_KEY_WORDS: Final = ("API_KEY_INVALID", "API key not valid", "API key expired")
+#: Statuses of proxies that no category has.
+_PASSING_STATUSES: Final = frozenset({408, 409, 425})
+
+
+def classify(error: Exception, where: object, key: str = "") -> TroubleError:
+    """The one place where a failure of a model is judged.
+
+    Args:
+        where: the endpoint, for the reason.
+        key: what was sent as its key, should the other side have repeated it.
+    """
+    kind = next((kind for type_, kind in _KINDS if isinstance(error, type_)), None)
+    body = _text(getattr(error, "body", None))
+    status = error.status_code if isinstance(error, ModelHTTPError) else None
+    if kind in (Kind.REJECTED, None) and isinstance(error, ModelAPIError):
+        if error.provider_error_code in _REFUSED_CODES:
+            kind = Kind.REFUSED
+        elif any(words in body for words in _KEY_WORDS):
+            kind = Kind.KEY
+        elif status is None or status in _PASSING_STATUSES or status >= 500:
+            kind = Kind.BUSY
+        else:
+            kind = Kind.REJECTED
+    elif kind is None:
+        kind = Kind.BUSY if isinstance(error, (TimeoutError, OSError)) else Kind.STRANGE
+    said = f"HTTP {status}: {body}" if status is not None else f"{type(error).__name__}: {error}"
+    retry_after = error.retry_after if isinstance(error, ModelAPIError) else None
+    return TroubleError(kind, f"{where}: {clean(said, key)}", retry_after_seconds=retry_after)
+
+
+def clean(text: str, key: str = "") -> str:
+    """Text of the other side on one short line, without the key."""
+    if len(key) > 4:
+        text = text.replace(key, "…")
+    return " ".join(text.split())[:MAX_REASON_CHARS]
+
+
+def _text(body: object) -> str:
+    if body is None or isinstance(body, str):
+        return body or ""
+    if isinstance(body, dict) and isinstance(body.get("message"), str):
+        return str(body["message"]) + (f" ({body['code']})" if body.get("code") else "")
+    try:
+        return json.dumps(body, ensure_ascii=False)
+    except (TypeError, ValueError):
+        return type(body).__name__

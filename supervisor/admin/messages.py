@@ -1,0 +1,103 @@
+"""The routes about the inbox and its dead letters (DESIGN §6)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import FastAPI, Query, Response
+from fastapi import Path as InPath
+
+from supervisor.admin.answers import ERRORS, Problem, json_answer
+from supervisor.admin.interface import AdminService
+from supervisor.dead_letters import MessageQuery
+from supervisor.states import MessageState
+from supervisor.status import MessageDetails, MessageSummary
+
+#: Messages in one answer: their contents are in it.
+MAX_LISTED: Final = 500
+#: The largest number that the journal can hold.
+_MAX_NUMBER: Final = 2**63 - 1
+#: Longer than any id that the inbox takes.
+_MAX_ID_CHARS: Final = 200
+#: Ages are counted back from now; this is more than the epoch's.
+_MAX_AGE_SECONDS: Final = 1e10
+
+Number = Annotated[int, InPath(ge=1, le=_MAX_NUMBER, description="The journal's number of the message.")]
+Id = Annotated[str | None, Query(max_length=_MAX_ID_CHARS)]
+Age = Annotated[float | None, Query(ge=0, le=_MAX_AGE_SECONDS, allow_inf_nan=False)]
+
+_MALFORMED: Final[dict[int | str, dict[str, Any]]] = {
+    422: {"model": Problem, "description": "A malformed number or filter"},
+    503: {"model": Problem, "description": "The journal cannot be read or written just now"},
+}
+_ONE: Final = ERRORS | _MALFORMED | {404: {"model": Problem, "description": "No message of that number"}}
+_ACT: Final = (
+    ERRORS
+    | _MALFORMED
+    | {
+        404: {"model": Problem, "description": "No message of that number"},
+        409: {"model": Problem, "description": "It is no dead letter, or its agent is registered no more"},
+    }
+)
+
+
+def add_messages(app: FastAPI, service: AdminService) -> None:
+    """Add the routes."""
+
+    @app.get(
+        "/api/v1/messages",
+        tags=["messages"],
+        summary="Messages, the newest first: dead letters, unless other states are asked for",
+        description="With `undelivered` and no `state`: messages in whatever state that have a reply which did not "
+        "arrive, or of which nobody knows. The next page: `before_id` with the id of the last one. Contents are cut "
+        "to 1,000 characters; `content_chars` tells how long they are.",
+        response_model=list[MessageSummary],
+        responses=ERRORS | _MALFORMED,
+    )
+    async def messages(
+        *,
+        agent_id: Id = None,
+        conversation_id: Id = None,
+        state: Annotated[list[MessageState] | None, Query(description="May be given more than once.")] = None,
+        older_than_seconds: Age = None,
+        newer_than_seconds: Age = None,
+        undelivered: bool = False,
+        before_id: Annotated[int | None, Query(ge=1, le=_MAX_NUMBER)] = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 100,
+    ) -> Response:
+        query = MessageQuery(
+            agent_id, conversation_id, state or (), older_than_seconds, newer_than_seconds, undelivered, before_id
+        )
+        return json_answer(await service.messages(query, limit))
+
+    @app.get(
+        "/api/v1/messages/{number}",
+        tags=["messages"],
+        summary="One message with its traceback and its replies",
+        response_model=MessageDetails,
+        responses=_ONE,
+    )
+    async def message(number: Number) -> Response:
+        return json_answer(await service.message(number))
+
+    @app.post(
+        "/api/v1/messages/{number}/replay",
+        tags=["messages"],
+        summary="Have a dead letter run again, with all its attempts; answers with the message as it is then",
+        response_model=MessageDetails,
+        responses=_ACT,
+    )
+    async def replay(number: Number) -> Response:
+        await service.replay(number)
+        return json_answer(await service.message(number))
+
+    @app.post(
+        "/api/v1/messages/{number}/discard",
+        tags=["messages"],
+        summary="Cancel a dead letter; answers with the message as it is then",
+        response_model=MessageDetails,
+        responses=_ACT,
+    )
+    async def discard(number: Number) -> Response:
+        await service.discard(number)
+        return json_answer(await service.message(number))

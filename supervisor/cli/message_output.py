@@ -1,0 +1,93 @@
+"""How messages are shown to people: one a line, or one with everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from rich.table import Table
+from rich.text import Text
+
+from supervisor.cli.output import NOTHING, duration, plain, stdout_console
+from supervisor.protocol import clean_text
+from supervisor.states import MessageState
+from supervisor.status import MessageDetails, MessageSummary, ReplySummary
+
+#: What ``show`` prints of a content unless all of it is asked for.
+_SHOWN_CHARS: Final = 2_000
+_LABEL_CHARS: Final = 13
+_STYLES: Final = {
+    MessageState.DEAD: "bold red",
+    MessageState.RETRYABLE: "yellow",
+    MessageState.RUNNING: "cyan",
+    MessageState.DONE: "green",
+    MessageState.CANCELLED: "dim",
+}
+
+
+def print_list(messages: Sequence[MessageSummary], now: float) -> None:
+    """A line each; ``now`` in seconds since the epoch."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("NUMBER", "AGENT", "CONVERSATION", "STATE", "AGE", "ATTEMPTS"):
+        right = title in {"NUMBER", "ATTEMPTS"}
+        table.add_column(title, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+    table.add_column("REASON", no_wrap=True, overflow="ellipsis", ratio=1, min_width=16)
+    for message in messages:
+        table.add_row(
+            str(message.id),
+            Text(plain(message.agent_id)),
+            Text(plain(message.conversation_id)),
+            Text(message.state, style=_STYLES.get(message.state, "")),
+            duration(now - message.received_at),
+            str(message.attempts),
+            Text(plain(message.reason) or NOTHING),
+        )
+    stdout_console().print(table)
+
+
+def print_details(message: MessageDetails, now: float, *, full: bool) -> None:
+    """One message; ``now`` in seconds since the epoch."""
+    for name, value in _fields(message, now):
+        print(f"{name:<{_LABEL_CHARS}} {plain(value) or NOTHING}")
+    print(f"\ncontent:\n{_indented(message.content, full=full)}")
+    if message.error:
+        print(f"\nerror:\n{_indented(message.error, full=True)}")
+    print("\nreplies:" if message.replies else "\nno replies")
+    for reply in message.replies:
+        print(f"  {_reply_line(reply, now)}")
+        print(_indented(reply.content, full=full, margin="    "))
+
+
+def _fields(message: MessageDetails, now: float) -> Iterator[tuple[str, str]]:
+    yield "message", str(message.id)
+    yield "agent", message.agent_id
+    yield "conversation", message.conversation_id
+    yield "id", message.message_id or ""
+    yield "from", f"{message.role} {message.sender}"
+    yield "received", f"{duration(now - message.received_at)} ago"
+    yield "state", message.state
+    if message.settled_at is not None:
+        yield "settled", f"{duration(now - message.settled_at)} ago"
+    if message.not_before is not None:
+        yield "next attempt", f"in {duration(message.not_before - now)}"
+    yield "attempts", str(message.attempts)
+    yield "replays", str(message.replays)
+    if message.type != "text":
+        yield "type", message.type
+    if message.attachments:
+        yield "attachments", " ".join(message.attachments)
+
+
+def _reply_line(reply: ReplySummary, now: float) -> str:
+    again = f", next attempt in {duration(reply.not_before - now)}" if reply.not_before is not None else ""
+    reason = f": {plain(reply.reason)}" if reply.reason else ""
+    failed = f", {reply.attempts} failed attempts" if reply.attempts else ""
+    return f"part {reply.part} ({plain(reply.type)}) {reply.state}{failed}{again}{reason}"
+
+
+def _indented(text: str, *, full: bool, margin: str = "  ") -> str:
+    cleaned = clean_text(text, max(1, len(text)))[0]
+    left = len(cleaned) - _SHOWN_CHARS
+    if not full and left > 0:
+        cleaned = f"{cleaned[:_SHOWN_CHARS]}\n… {left} more characters; --full shows them"
+    return "\n".join(margin + line for line in cleaned.split("\n"))

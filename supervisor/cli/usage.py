@@ -1,0 +1,151 @@
+"""``supervisor usage``: what the agents used of language models and what it cost. Works on the registry."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from supervisor.cli import known
+from supervisor.cli.errors import complain
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from supervisor.records import UsageRecord
+    from supervisor.registry import Registry
+
+#: How far back the registry's record goes (``maintenance.USAGE_DAYS``).
+_MOST_DAYS: Final = 400
+_TITLES: Final = ("DAY", "AGENT", "NAME", "MODEL", "REQUESTS", "INPUT", "CACHED", "OUTPUT", "COST")
+_FIGURES: Final = frozenset({"REQUESTS", "INPUT", "CACHED", "OUTPUT", "COST"})
+_DROPPED_FIRST: Final = ("NAME", "CACHED", "REQUESTS")
+_GAP, _MAX_NAME_CHARS = 2, 28
+
+
+def usage(
+    *,
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="ID", help="Of this agent.", show_default=False)
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=_MOST_DAYS, help="So many UTC days, today included.")] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+) -> None:
+    """Show tokens and cost per agent, model and UTC day; cached tokens are part of the input.
+
+    Example: `supervisor usage --days 30`
+    """
+    from supervisor.cli import output  # noqa: PLC0415
+    from supervisor.ledger import days_before  # noqa: PLC0415
+    from supervisor.settings import load_settings  # noqa: PLC0415  pydantic is slow to import
+
+    since = days_before(time.time(), days - 1)
+    records, names = known.with_registry(load_settings(), lambda registry: _read(registry, agent, since))
+    if as_json:
+        sums = [_sum(group) for group in _by_agent(records).values()]
+        total = _as_json(_sum(records), but=("agent_id", "model", "day")) if records else None
+        agents = [_as_json(one, but=("model", "day")) for one in sums]
+        output.print_json({"since": since, "usage": [_as_json(r) for r in records], "agents": agents, "total": total})
+    elif not records:
+        complain(f"No usage since {since} (UTC); handlers report it with ctx.usage() or Reply(usage=…)")
+    else:
+        console = output.stdout_console()
+        console.print(_table(records, names, console.width))
+        _complain_of_prices(records)
+
+
+async def _read(registry: Registry, agent_id: str | None, since_day: str) -> tuple[list[UsageRecord], dict[str, str]]:
+    """What was used, and the names of the agents that are registered still.
+
+    Raises:
+        AgentNotFoundError: an agent was asked for that is not registered, and never used anything.
+    """
+    records = await registry.usage(agent_id, since_day=since_day)
+    if agent_id is not None and not records and not await registry.usage(agent_id):
+        await registry.agent(agent_id)
+    return records, {record.id: record.name for record in await registry.agents()}
+
+
+def _by_agent(records: Iterable[UsageRecord]) -> dict[str, list[UsageRecord]]:
+    groups: dict[str, list[UsageRecord]] = {}
+    for record in records:
+        groups.setdefault(record.agent_id, []).append(record)
+    return groups
+
+
+def _sum(records: Sequence[UsageRecord]) -> UsageRecord:
+    total = records[0]
+    for record in records[1:]:
+        total = total.plus(record)
+    return total
+
+
+def _as_json(record: UsageRecord, but: Sequence[str] = ()) -> dict[str, Any]:
+    """A record for programs: its cost is null where no price was configured for any of it."""
+    fields = dataclasses.asdict(record) | {"total_tokens": record.total_tokens}
+    if record.unpriced_requests >= record.requests:
+        fields["cost"] = None
+    return {name: value for name, value in fields.items() if name not in but}
+
+
+def _table(records: Sequence[UsageRecord], names: dict[str, str], width: int) -> Table:
+    """Every record, the newest day first, then each agent's sum and that of all, in columns that fit the screen."""
+    from rich.table import Table  # noqa: PLC0415  only where something is shown
+    from rich.text import Text  # noqa: PLC0415
+
+    rows = [_row(one.day, one, names) for one in sorted(records, key=lambda one: one.day, reverse=True)]
+    groups = _by_agent(records)
+    sums = [_row("all days", _sum(group), names) | {"MODEL": ""} for group in groups.values()]
+    if len(groups) == len(records):
+        sums = []
+    total = _row("total", _sum(records), names) | {"AGENT": "", "NAME": "", "MODEL": ""}
+    everything = [*rows, *sums, total]
+    widths = {title: max(len(title), *(len(row[title]) for row in everything)) for title in _TITLES}
+    shown = list(_TITLES)
+    for title in _DROPPED_FIRST:
+        if sum(widths[one] + _GAP for one in shown) - _GAP > width:
+            shown.remove(title)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in shown:
+        # Of what is still too wide the model gives way: no figure is ever cut.
+        least = None if title == "MODEL" else widths[title]
+        table.add_column(title, justify="right" if title in _FIGURES else "left", no_wrap=True, min_width=least)
+    for row in everything:
+        style = "bold" if row is total else "dim" if row in sums else ""
+        table.add_row(*(Text(row[title]) for title in shown), style=style)
+    return table
+
+
+def _row(label: str, record: UsageRecord, names: dict[str, str]) -> dict[str, str]:
+    from supervisor.cli.output import plain  # noqa: PLC0415
+
+    return {
+        "DAY": label,
+        "AGENT": plain(record.agent_id),
+        "NAME": plain(names.get(record.agent_id, "(removed)"))[:_MAX_NAME_CHARS],
+        "MODEL": plain(record.model),
+        "REQUESTS": f"{record.requests:,}",
+        "INPUT": f"{record.input_tokens:,}",
+        "CACHED": f"{record.cached_tokens:,}",
+        "OUTPUT": f"{record.output_tokens:,}",
+        "COST": _cost(record),
+    }
+
+
+def _cost(record: UsageRecord) -> str:
+    """The cost with a mark where a part has no price, which makes it the least that it can be."""
+    if record.unpriced_requests >= record.requests:
+        return "?"
+    shown = f"{record.cost:,.4f}" if record.cost < 1 else f"{record.cost:,.2f}"
+    return f"{shown}+?" if record.unpriced_requests else shown
+
+
+def _complain_of_prices(records: Iterable[UsageRecord]) -> None:
+    from supervisor.cli.output import plain  # noqa: PLC0415
+
+    unpriced = sorted({plain(record.model) for record in records if record.unpriced_requests})
+    if unpriced:
+        complain(f"No price for {', '.join(unpriced)} when it was used, so no cost (?); set SUPERVISOR_PRICES")

@@ -1,0 +1,188 @@
+"""What notices that something of ours has stopped working: the event loop, a side task, a connection (RELIABILITY).
+
+Each watchdog counts in ``supervisor_watchdog_total`` and has a line in the log under the same name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from supervisor.clock import Clock
+from supervisor.logs import get_logger
+from supervisor.metrics import Metrics
+
+#: The stacks are dumped when the event loop has not had a turn for so long (RELIABILITY).
+STALL_SECONDS = 10.0
+#: How often the loop leaves its beat, and how often the thread looks at it.
+BEAT_SECONDS = 1.0
+#: The innermost frames of a stack; what matters is where it stands, and a line has an end.
+STACK_FRAMES = 40
+
+#: A side task that died is begun again after this long, twice as long each time it dies again, up to the cap.
+RESTART_SECONDS = 1.0
+RESTART_CAP_SECONDS = 30.0
+#: One that dies this often within this time ends the service: what it needs is a restart of everything.
+DEATHS, DEATHS_SECONDS = 5, 300.0
+
+#: At most one line in this time says that connections fell silent: a host that hangs takes all of its agents along.
+SILENCE_LINE_SECONDS = 60.0
+
+
+class LoopWatch:
+    """Tells where the event loop stands while it stands: a thread looks at a beat that the loop leaves.
+
+    Both use the machine's time: a thread cannot wait on a clock of the loop's.
+
+    Args:
+        stall_seconds: a beat of this age is a stall.
+        beat_seconds: how often the loop beats and the thread looks.
+    """
+
+    def __init__(
+        self, metrics: Metrics, *, stall_seconds: float = STALL_SECONDS, beat_seconds: float = BEAT_SECONDS
+    ) -> None:
+        self._metrics = metrics
+        self._stall = stall_seconds
+        self._interval = beat_seconds
+        self._beat = 0.0  # written by the loop, read by the thread
+        self._told = -1.0  # the beat whose stall was told; the thread's own
+        self._log = get_logger("supervisor.watchdogs")
+
+    async def run(self) -> None:
+        """Watch the running loop until cancelled."""
+        over = threading.Event()
+        self._beat = time.monotonic()
+        # A daemon: a process that ends does not wait for it.
+        threading.Thread(
+            target=self._look_on, args=(threading.get_ident(), over), name="loop watch", daemon=True
+        ).start()
+        try:
+            while True:
+                await asyncio.sleep(self._interval)
+                now = time.monotonic()
+                stood, self._beat = now - self._beat, now
+                if stood >= self._stall:
+                    self._log.warning("event_loop_goes_on", seconds=round(stood, 3))
+        finally:
+            over.set()
+
+    def _look_on(self, loop_thread: int, over: threading.Event) -> None:
+        while not over.wait(self._interval):
+            beat, now = self._beat, time.monotonic()
+            if now - beat >= self._stall and beat != self._told:
+                self._told = beat
+                self._metrics.watchdog("loop_stalled")
+                self._log.error(
+                    "loop_stalled",
+                    seconds=round(now - beat, 3),
+                    threads=sorted(thread.name for thread in threading.enumerate()),
+                    stack=_stack_of(loop_thread),
+                )
+
+
+def _stack_of(thread: int) -> str:
+    """Where a thread is, the innermost call last; source lines only, no values."""
+    frame = sys._current_frames().get(thread)
+    if frame is None:
+        return "the thread has ended"
+    return "".join(traceback.format_stack(frame, limit=STACK_FRAMES))
+
+
+@dataclass(slots=True)
+class _SideTask:
+    """A side task and when it died of late, in monotonic seconds."""
+
+    name: str
+    work: Callable[[], Coroutine[Any, Any, None]]
+    task: asyncio.Task[None] | None = None
+    deaths: deque[float] = field(default_factory=deque)
+    problem: str = ""
+
+
+class SideTasks:
+    """The service's own loops. One that dies is begun again; one that keeps dying ends the service.
+
+    ``failed`` is done when the latter has happened: half a supervisor is worse than a restart.
+    """
+
+    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._tasks: list[_SideTask] = []
+        self._log = get_logger("supervisor.service")
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run what ``work`` makes, again and again should it end, until :meth:`stop`."""
+        side = _SideTask(name, work)
+        side.task = asyncio.create_task(self._keep(side), name=name)
+        self._tasks.append(side)
+
+    async def _keep(self, side: _SideTask) -> None:
+        while True:
+            error: BaseException | None = None
+            try:
+                await side.work()
+            except Exception as died:  # noqa: BLE001  whatever it is, the others must not notice
+                error = died
+            delay = self._note_death(side, error)
+            if delay is None:
+                return
+            await self._clock.sleep(delay)
+            side.problem = ""
+
+    def _note_death(self, side: _SideTask, error: BaseException | None) -> float | None:
+        """Count and tell a death; the seconds until the next beginning, None where there is to be none."""
+        now = self._clock.monotonic()
+        side.deaths.append(now)
+        while now - side.deaths[0] > DEATHS_SECONDS:
+            side.deaths.popleft()
+        self._metrics.watchdog("side_task_died")
+        self._log.error("side_task_died", task=side.name, deaths=len(side.deaths), exc_info=error)
+        reason = type(error).__name__ if error else "it returned"
+        side.problem = f"the side task {side.name!r} died: {reason}; see the log"
+        if len(side.deaths) >= DEATHS:
+            if not self.failed.done():
+                self.failed.set_result(None)
+            return None
+        return float(min(RESTART_CAP_SECONDS, RESTART_SECONDS * 2.0 ** (len(side.deaths) - 1)))
+
+    def problems(self) -> tuple[str, ...]:
+        """One line for each side task that is down."""
+        return tuple(side.problem for side in self._tasks if side.problem)
+
+    async def stop(self) -> None:
+        """Cancel all of them; idempotent."""
+        tasks = [side.task for side in self._tasks if side.task is not None]
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class SilenceWatch:
+    """Counts connections on which nothing came for pingInterval + pingTimeout (PROTOCOL §6)."""
+
+    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._told_at = -SILENCE_LINE_SECONDS
+        self._untold = 0
+        self._log = get_logger("supervisor.watchdogs")
+
+    def note(self, agent_id: str) -> None:
+        """An agent's connection was given up for that reason."""
+        self._metrics.watchdog("connection_silent")
+        self._untold += 1
+        now = self._clock.monotonic()
+        if now - self._told_at >= SILENCE_LINE_SECONDS:
+            self._log.warning("connection_silent", agent=agent_id, connections=self._untold)
+            self._told_at, self._untold = now, 0

@@ -1,0 +1,61 @@
+"""Messages without an id on two sockets: each counts once, and a duplicate is better than a loss."""
+
+from __future__ import annotations
+
+from supervisor.pairing import PAIR_SECONDS, Pairing
+from supervisor.protocol import InboundMessage
+
+CONVERSATION = "c" * 24
+
+
+class Wire:
+    """A socket that has been in the conversation since some time, or does not know."""
+
+    def __init__(self, since: float | None = 0.0) -> None:
+        self._since = {} if since is None else {CONVERSATION: since}
+
+    def member_since(self, conversation_id: str) -> float | None:
+        return self._since.get(conversation_id)
+
+    def note_member(self, conversation_id: str, at: float) -> None:
+        self._since.setdefault(conversation_id, at)
+
+
+def message(content: str = "ok") -> InboundMessage:
+    return InboundMessage(conversation_id=CONVERSATION, role="user", content=content, external_username="ann#1")
+
+
+def accepted(*deliveries: tuple[Wire, float, str]) -> list[bool]:
+    pairing = Pairing()
+    return [not pairing.is_second(message(content), wire, at) for wire, at, content in deliveries]
+
+
+def test_each_message_counts_once_whichever_socket_is_first() -> None:
+    old, new = Wire(), Wire()
+    assert accepted((old, 1, "a"), (new, 1.1, "a"), (new, 2, "b"), (old, 2.1, "b")) == [True, False, True, False]
+
+
+def test_somebody_who_says_the_same_twice_is_heard_twice() -> None:
+    old, new = Wire(), Wire()
+    assert accepted((old, 1, "ok"), (old, 2, "ok"), (new, 2, "ok"), (new, 2, "ok")) == [True, True, False, False]
+    assert accepted((old, 1, "ok"), (new, 1, "ok"), (new, 2, "ok"), (old, 2, "ok")) == [True, False, True, False]
+
+
+def test_one_socket_never_pairs_with_itself() -> None:
+    only = Wire()
+    assert accepted((only, 1, "ok"), (only, 1.01, "ok"), (only, 1.02, "ok")) == [True, True, True]
+
+
+def test_what_came_before_a_socket_was_in_the_conversation_is_another_message() -> None:
+    old, new = Wire(), Wire(since=5.0)
+    assert accepted((old, 4.9, "ok"), (new, 5.1, "ok"), (old, 5.2, "ok")) == [True, True, False]
+
+
+def test_a_socket_that_may_not_be_in_the_conversation_pairs_with_nothing() -> None:
+    old, new = Wire(), Wire(since=None)
+    assert accepted((old, 1, "ok"), (new, 1.1, "ok")) == [True, True]
+
+
+def test_a_twin_that_comes_a_minute_late_is_none() -> None:
+    old, new = Wire(), Wire()
+    assert accepted((old, 0, "ok"), (new, PAIR_SECONDS + 1, "ok")) == [True, True]
