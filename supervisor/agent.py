@@ -12,18 +12,20 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from supervisor.clock import Clock
+from supervisor.commands import Commands, Control, command_in
 from supervisor.connection import Connection
 from supervisor.context import AgentContext
 from supervisor.delivery_check import DeliveryCheck
 from supervisor.dispatcher import Dispatcher, Lanes
 from supervisor.errors import ConfigurationError, ConnectionLostError, HandlerError, RegistryError
+from supervisor.execution import STOP_REASON, Limits
 from supervisor.execution import Executor as MessageExecutor
-from supervisor.execution import Limits
 from supervisor.failures import describe
 from supervisor.gates import Gates
-from supervisor.handler import AgentInfo, Budget, HistoryItem, ModelCall, Usage
+from supervisor.handler import AgentInfo, Budget, HistoryItem, ModelCall, Permission, Usage
 from supervisor.handlers import HandlerLoader, MountedHandler
 from supervisor.history import Access, PlatformHistory
 from supervisor.hooks import HOOK_SECONDS, Hooks
@@ -32,6 +34,7 @@ from supervisor.ledger import Ledger, cleaned
 from supervisor.ledger import Limits as Spendable
 from supervisor.logs import REDACTED, get_logger, redact
 from supervisor.metrics import Metrics
+from supervisor.missed import FULL_NOTICE
 from supervisor.outages import Outages
 from supervisor.outbox import Outbox
 from supervisor.protocol import (
@@ -47,7 +50,6 @@ from supervisor.threads import DaemonThreads
 from supervisor.tokens import Grant, TokenClient
 from supervisor.transport import Transport
 
-FULL_NOTICE = "Sorry, I have too many messages waiting. Please try again in a little while."
 MIN_SECRET_CHARS = 5
 #: What is far past this cannot survive the cut.
 MAX_REASON_CHARS = 10_000
@@ -88,6 +90,8 @@ class Agent:
         self.settings = AgentSettings()
         self.grant: Grant | None = None
         self.connection: Connection | None = None
+        #: Whoever runs the agent, for commands of its chats.
+        self.control: Control | None = None
         self.log = get_logger("supervisor.agent").bind(agent=record.id)
         self._kit = kit
         self._handler: MountedHandler | None = None
@@ -119,6 +123,7 @@ class Agent:
             metrics=metrics,
             clock=clock,
             on_full=self._tell_full,
+            on_command=self._obey,
         )
         self.outbox = Outbox(
             record.id,
@@ -131,6 +136,7 @@ class Agent:
             was_delivered=DeliveryCheck(record.id, kit.history, journal, access=self.access, log=self.log),
         )
 
+        self._commands = Commands(self, journal, clock, lambda: self.inbox.settled(dead=False))
         self._recall = Recall(record.id, journal, kit.history, clock, access=self.access, log=self.log)
 
     def access(self) -> Access:
@@ -243,6 +249,7 @@ class Agent:
     async def close(self) -> None:
         """Stop at once; what is not settled stays in the journal for the next start."""
         await self.inbox.close()
+        await self._commands.close()
         await self.lanes.close()
         await self.outbox.close()
         if self._handler is not None and self._started:
@@ -268,8 +275,12 @@ class Agent:
             self._hooks.tell(self._handler, event, payload, AgentContext(self))
 
     async def _work(self, row: JournaledMessage) -> float | None:
+        again_at = None
         try:
-            again_at = await self._executor.work(row)
+            if self.settings.commands and command_in(row.message):
+                await self._commands.work(row)
+            else:
+                again_at = await self._executor.work(row)
         except RegistryError as error:
             self.log.warning("message_not_settled", message_id=row.key, reason=str(error))
             return self._kit.clock.now() + UNSETTLED_RETRY_SECONDS
@@ -289,6 +300,7 @@ class Agent:
             own.roles,
             own.inbox_limit or deployment.inbox_limit,
             deployment.loop_limit if own.loop_limit is None else own.loop_limit,
+            own.commands,
         )
 
     def _tell_full(self, conversation_id: str) -> None:
@@ -297,6 +309,20 @@ class Agent:
             return
         notice = {"role": "assistant", "type": "system", "content": FULL_NOTICE, "participantId": self.record.id}
         self.connection.emit("message:send", {**notice, "conversationId": conversation_id})
+
+    def _obey(self, row: JournaledMessage) -> None:
+        self._commands.start(row)
+
+    async def stop_answer(self, conversation_id: str) -> bool:
+        """Cancel the answer that is being made in a conversation; whether there was one (``/stop``)."""
+        if await self._executor.stop(conversation_id):
+            return True
+        if (row := self.lanes.between_attempts(conversation_id)) is None:
+            return False
+        stopped = await self._kit.journal.settle(row, MessageState.CANCELLED, error=STOP_REASON)
+        self.lanes.hurry(conversation_id)
+        # Where its next attempt was faster, it is that which is stopped.
+        return stopped is not None or await self._executor.stop(conversation_id)
 
     # ── what contexts and the executor ask (ExecutionView) ───────────────────────────────────────────────────────────
 
@@ -314,6 +340,11 @@ class Agent:
     @property
     def handler_settings(self) -> Mapping[str, Any]:
         return _handler_settings(self.record)
+
+    @property
+    def merged_settings(self) -> Mapping[str, Any]:
+        """The platform's settings for the agent, overlaid with those of its row."""
+        return AgentContext(self).settings
 
     @property
     def ack_seconds(self) -> float:
@@ -375,6 +406,14 @@ class Agent:
         if len(self._resolved) > MAX_RESOLVED:
             del self._resolved[next(iter(self._resolved))]
         return secret
+
+    def reaches(self, url: str) -> bool:
+        return urlsplit(url).hostname in self._kit.settings.hosts
+
+    def permits(self, permission: Permission) -> bool:
+        deployment = self._kit.settings
+        allowed = {"commands": deployment.allow_commands, "private_webhooks": deployment.allow_private_webhooks}
+        return allowed.get(permission, False)
 
     def redact(self, text: str) -> str:
         """``text`` without this agent's secret and token, by value, and without whatever else looks like one."""

@@ -12,8 +12,8 @@ from supervisor.backoff import Backoff
 from supervisor.clock import Clock
 from supervisor.errors import PlatformError, RegistryError, Verdict
 from supervisor.history import Access, PlatformHistory
-from supervisor.inbox import Inbox
-from supervisor.missed import Seen, missed, since_known
+from supervisor.inbox import RECENT_KEYS, Inbox
+from supervisor.missed import NOTICES, SLACK_SECONDS, Seen, missed, since_known
 from supervisor.protocol import HistoryRow, InboundMessage
 from supervisor.registry import Journal
 from supervisor.states import MessageState
@@ -22,13 +22,11 @@ from supervisor.states import MessageState
 AT_ONCE = 4
 #: How long new messages of a conversation wait for the missed ones before them.
 HOLD_SECONDS = 10.0
-#: Our clock and the platform's may differ, and a broken connection is noticed late.
-SLACK_SECONDS = 120.0
 #: What was said just before the agent was put into a conversation may be what it was put there for.
 MEETING_SLACK_SECONDS = 5.0
 ATTEMPTS = 4
-#: More messages and replies than a conversation has in the time that is asked about.
-JOURNALED = 50_000
+#: Messages and replies read from the journal at once: they are decoded on the event loop.
+PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +93,25 @@ class Backfill:
         now = self._clock.now()
         self._whole_until |= dict.fromkeys(self._whole, now)
         self._whole.clear()
+        known = self._inbox.conversations
+        self._whole_until = {one: until for one, until in self._whole_until.items() if one in known}
 
-    async def run(self, conversations: Sequence[str]) -> None:
-        """Catch up with each of the conversations, several at once."""
+    async def run(self, conversations: Sequence[str], is_joined: Callable[[str], bool]) -> None:
+        """Catch up with each of the conversations, several at once.
+
+        Args:
+            is_joined: whether the connection is in a conversation: only then nothing more can be missed in it.
+        """
         turns = iter(conversations)
         found = 0
 
         async def take_turns() -> None:
             nonlocal found
             for conversation_id in turns:
-                found += await self._catch_up(conversation_id)
+                try:
+                    found += await self._catch_up(conversation_id, is_joined)
+                except Exception:  # noqa: BLE001  whatever it is, the other conversations must not suffer
+                    self._log.exception("backfill_failed", conversation=conversation_id)
 
         release = asyncio.create_task(self._release_late(conversations), name=f"release {self._agent_id}")
         try:
@@ -122,7 +129,7 @@ class Backfill:
         await self._clock.sleep(HOLD_SECONDS)
         self.give_up(conversations)
 
-    async def _catch_up(self, conversation_id: str) -> int:
+    async def _catch_up(self, conversation_id: str, is_joined: Callable[[str], bool]) -> int:
         """Bring one conversation's missed messages into the inbox; how many there were."""
         started = self._clock.now()
         messages = await self._patiently(conversation_id, lambda: self._missed(conversation_id))
@@ -130,8 +137,10 @@ class Backfill:
             self._inbox.release(conversation_id)
             return 0
         taken = self._inbox.fill(conversation_id, messages)
-        self._whole_until[conversation_id] = started
-        self._whole.add(conversation_id)
+        if self._history.may_have(self._access().api_url):
+            self._whole_until[conversation_id] = started
+            if is_joined(conversation_id):
+                self._whole.add(conversation_id)
         return taken
 
     async def _patiently(
@@ -154,29 +163,32 @@ class Backfill:
         return None
 
     async def _missed(self, conversation_id: str) -> list[InboundMessage]:
-        now = self._clock.now()
-        oldest = max(now - self._reach.seconds, self._whole_until.get(conversation_id, 0.0) - SLACK_SECONDS)
+        oldest = max(
+            self._clock.now() - self._reach.seconds, self._whole_until.get(conversation_id, 0.0) - SLACK_SECONDS
+        )
         rows = await self._rows(conversation_id, oldest)
         if not rows:
             return []
         keys = await self._journal.known_keys(self._agent_id, [row.id for row in rows])
         if not await self._met_before(conversation_id, oldest):
-            rows = since_known(rows, keys, self._inbox.conversations.get(conversation_id, now) - MEETING_SLACK_SECONDS)
+            rows = since_known(rows, keys, await self._met_at(conversation_id) - MEETING_SLACK_SECONDS)
         return missed(rows, await self._seen(conversation_id, keys, oldest), self._agent_id)
 
     async def _met_before(self, conversation_id: str, oldest: float) -> bool:
         """Whether the agent knew the conversation then already: one met for the first time starts now."""
-        if conversation_id in self._whole_until:
-            return True
-        return bool(
-            await self._journal.messages(
-                agent_id=self._agent_id,
-                conversation_id=conversation_id,
-                states=list(MessageState),
-                older_than=oldest,
-                limit=1,
-            )
+        older = await self._journal.messages(
+            agent_id=self._agent_id,
+            conversation_id=conversation_id,
+            states=list(MessageState),
+            older_than=oldest,
+            limit=1,
         )
+        return bool(older)
+
+    async def _met_at(self, conversation_id: str) -> float:
+        """When a conversation of which no message is known was met, or what was said in it erased."""
+        known = await self._journal.conversations(self._agent_id, since=0.0, limit=RECENT_KEYS)
+        return dict(known).get(conversation_id, self._clock.now())
 
     async def _rows(self, conversation_id: str, oldest: float) -> Sequence[HistoryRow]:
         """The newest rows, oldest first: none stored before ``oldest``, and no more of others than are reached for."""
@@ -195,20 +207,27 @@ class Backfill:
         return rows[::-1]
 
     async def _seen(self, conversation_id: str, keys: set[str], since: float) -> Seen:
-        # All that may be among the rows: one that is not known for ours would pass for an answer of an earlier life.
-        own = await self._journal.own_replies(
-            self._agent_id, conversation_id, since=since - SLACK_SECONDS, limit=JOURNALED
-        )
-        taken = await self._journal.messages(
+        """What the journal knows, of a little more time than the rows are of."""
+        without_id: list[tuple[str, float]] = []
+        reply_ids: set[str] = set()
+        replies = set(NOTICES)
+        before: int | None = None
+        while taken := await self._journal.messages(
             agent_id=self._agent_id,
             conversation_id=conversation_id,
             states=list(MessageState),
             newer_than=since - SLACK_SECONDS,
-            limit=JOURNALED,
-        )
-        return Seen(
-            keys,
-            without_id=[row.message.content for row in taken if row.message.id is None],
-            reply_ids={reply.message.id for reply in own if reply.message.id},
-            replies=[reply.message.content for reply in own],
-        )
+            before_id=before,
+            limit=PAGE,
+        ):
+            without_id += [(row.message.content, row.received_at) for row in taken if row.message.id is None]
+            before = taken[-1].id
+        before = None
+        # All that may be among the rows: one that is not known for ours would pass for an answer of an earlier life.
+        while own := await self._journal.own_replies(
+            self._agent_id, conversation_id, since=since - SLACK_SECONDS, before_id=before, limit=PAGE
+        ):
+            reply_ids |= {reply.message.id for reply in own if reply.message.id}
+            replies |= {reply.message.content for reply in own}
+            before = own[0].id
+        return Seen(keys, without_id, reply_ids, replies)

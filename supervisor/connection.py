@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -98,6 +97,8 @@ class Connection:
         self._sends = Sends(agent_id)
         self._chores: set[asyncio.Task[None]] = set()
         self._member_since: dict[str, float] = {}
+        #: Set once it is in all conversations that it is to be in.
+        self.joined = asyncio.Event()
         self._log = get_logger("supervisor.connection").bind(agent=agent_id)
 
     # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -308,15 +309,21 @@ class Connection:
             return message_id
         raise SendRefusedError(error, refusal_verdict(error))
 
-    async def wind_down(self, timeout: float) -> None:
-        """Wait until no send is in flight and all that the platform had for this socket is in.
+    async def wind_down(self, timeout: float) -> bool:
+        """Wait until no send is in flight and all that the platform had for this socket is in; whether that is certain.
 
         An acknowledged event proves the latter: the platform writes to a socket in order. Nothing is waited for longer
         than ``timeout`` seconds, nor after a loss.
         """
         await self._sends.idle(timeout)
-        with suppress(PlatformError):
+        try:
             await self._ask("conversation:online", self.conversation_id or "0" * 24, min(timeout, PROOF_SECONDS))
+        except SendRefusedError:
+            # An answer all the same.
+            return True
+        except PlatformError:
+            return False
+        return True
 
     def tend(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Do ``work`` beside the connection; it is cancelled when the connection is closed."""

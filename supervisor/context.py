@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 from supervisor import handler
 from supervisor.connection import Connection
 from supervisor.errors import SupervisorError
-from supervisor.handler import AgentInfo, Budget, HistoryItem, ModelCall, Part, Usage
+from supervisor.handler import AgentInfo, Budget, HistoryItem, ModelCall, Part, Permission, Usage
 from supervisor.protocol import Deployment, Instruction
 from supervisor.records import JournaledMessage
 from supervisor.tokens import Grant
@@ -35,6 +36,8 @@ class AgentView(Protocol):
     async def history(self, conversation_id: str, limit: int) -> list[HistoryItem]: ...
     def count_usage(self, usage: Usage) -> None: ...
     def secret(self, reference: str) -> str: ...
+    def permits(self, permission: Permission) -> bool: ...
+    def reaches(self, url: str) -> bool: ...
     def budget(self) -> Budget: ...
     def model_call(self, model: str, provider: str) -> AbstractContextManager[ModelCall]: ...
     def note_health(self, reason: str | None) -> None: ...
@@ -88,6 +91,16 @@ class AgentContext:
     def secret(self, reference: str) -> str:
         return self._agent.secret(reference)
 
+    @property
+    def own_settings(self) -> Mapping[str, Any]:
+        return self._agent.handler_settings
+
+    def reaches(self, url: str) -> bool:
+        return self._agent.reaches(url)
+
+    def permits(self, permission: Permission) -> bool:
+        return self._agent.permits(permission)
+
     def budget(self) -> Budget:
         return self._agent.budget()
 
@@ -118,6 +131,12 @@ class MessageContext(AgentContext):
     @property
     def conversation(self) -> str:
         return self._row.conversation_id
+
+    @property
+    def idempotency_key(self) -> str:
+        # The journal's key is the platform's _id, or a random one where it sent none.
+        parts = (self._row.agent_id, self._row.key, str(self._row.replay))
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     @property
     def deadline(self) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from supervisor.errors import SupervisorError
 from supervisor.history import Access, PlatformHistory
-from supervisor.missed import was_delivered
+from supervisor.missed import NOTICES, was_delivered
 from supervisor.protocol import HistoryRow
 from supervisor.records import Reply
 from supervisor.registry import Journal
@@ -66,4 +66,5 @@ class DeliveryCheck:
         own = await self._journal.own_replies(self._agent_id, reply.conversation_id, before_id=reply.id, limit=REPLIES)
         arrived = (ReplyState.ACKED, ReplyState.UNKNOWN)
         before = [one.message.content for one in own if one.state in arrived]
-        return was_delivered(rows, reply.message.content, before, self._agent_id)
+        said = [row for row in rows if row.message.content not in NOTICES]
+        return was_delivered(said, reply.message.content, reply.created_at, before, self._agent_id)

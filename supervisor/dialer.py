@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from supervisor.agent import Agent, Kit
 from supervisor.backfill import Backfill, Reach
@@ -14,9 +15,13 @@ from supervisor.tokens import Grant
 Grants = Callable[[], Awaitable[Grant]]
 
 #: So many conversations, the most recently active ones, are joined again on platforms that forget them.
-REJOIN_LIMIT = 200
+REJOIN_LIMIT = 512
 #: For so long after a loss a presence of ours may still be the old socket's.
 DOUBT_SECONDS = 60.0
+
+
+def _is_joined(connection: Connection, conversation_id: str) -> bool:
+    return connection.member_since(conversation_id) is not None
 
 
 class Dialer:
@@ -95,8 +100,14 @@ class Dialer:
             self._backfill.give_up(held)
             raise
         if held:
-            connection.tend(self._backfill.run(held), "backfill")
+            connection.tend(self._backfill.run(held, partial(_is_joined, connection)), "backfill")
         return connection
+
+    def catch_up(self, connection: Connection) -> None:
+        """Ask what was missed: the other connection was thought to be there, and had died silently."""
+        self._backfill.lost()
+        if held := self._backfill.begin():
+            connection.tend(self._backfill.run(held, partial(_is_joined, connection)), "backfill")
 
     def _has_another(self) -> bool:
         """Whether another connection of the agent is open: while one is, nothing can be missed."""
@@ -168,6 +179,7 @@ class Dialer:
             ack_seconds=self._kit.settings.ack_seconds,
             is_known=inbox.conversations.__contains__,
             forget=inbox.left,
+            on_late=partial(self._backfill.run, is_joined=partial(_is_joined, connection)),
             log=self._agent.log,
         )
         await joins.run()

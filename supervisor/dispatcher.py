@@ -22,6 +22,8 @@ MEMORY_LIMIT = 1000
 PAGE = MEMORY_LIMIT // 2
 #: How often a message that may kill the process looks whether it is its turn.
 SUSPECT_WAIT_SECONDS = 0.2
+#: One that kills the process mostly does so at once; after so long the next one may start beside it.
+SUSPECT_SECONDS = 10.0
 #: How long to wait before the journal is read again when it could not be.
 REFILL_RETRY_SECONDS = 1.0
 
@@ -44,7 +46,7 @@ class Dispatcher:
         self.memory = Memory(memory_bytes)
         self.running = 0
         self._ready: deque[Lanes] = deque()
-        self._suspect: int | None = None
+        self._suspect: tuple[int, float] | None = None  # the one that runs, and since when
 
     def offer(self, lanes: Lanes) -> None:
         """An agent has a message that could run."""
@@ -60,18 +62,20 @@ class Dispatcher:
         self.running += 1
         return True
 
-    def alone(self, message_id: int) -> bool:
-        """Whether a message that may kill the process may run now: one of them at a time (RELIABILITY R24).
+    def alone(self, message_id: int, now: float) -> bool:
+        """Whether a message that may kill the process may start now: one at a time begins (RELIABILITY R24).
 
-        So the one that does it is found out, and the others are not buried with it for deaths that it caused.
+        So the one that does it is found out, and the others are not buried with it for deaths that it caused. One that
+        has run for a while without harm holds up the next no longer.
         """
-        if self._suspect is None:
-            self._suspect = message_id
-        return self._suspect == message_id
+        if self._suspect is None or now - self._suspect[1] >= SUSPECT_SECONDS:
+            self._suspect = (message_id, now)
+            return True
+        return False
 
     def note_survived(self, message_id: int) -> None:
         """A message ran and the process lives: the next suspect may run."""
-        if self._suspect == message_id:
+        if self._suspect is not None and self._suspect[0] == message_id:
             self._suspect = None
 
     def release(self) -> None:
@@ -99,10 +103,12 @@ class _Lane:
     Args:
         waiting: in the order of their ids.
         again: the message whose next attempt is due, before all of those.
+        later: the one whose next attempt is not due yet; ``timer`` waits for it.
     """
 
     waiting: deque[JournaledMessage] = field(default_factory=deque)
     again: JournaledMessage | None = None
+    later: JournaledMessage | None = None
     busy: bool = False
     timer: asyncio.Task[None] | None = None
 
@@ -269,7 +275,7 @@ class Lanes:
             now = self._clock.now()
             if row.not_before > now:
                 again_at = row.not_before
-            elif row.suspect and not self._dispatcher.alone(row.id):
+            elif row.suspect and not self._dispatcher.alone(row.id, now):
                 again_at = now + SUSPECT_WAIT_SECONDS
             else:
                 again_at = await self._work(row)
@@ -287,6 +293,7 @@ class Lanes:
                 self._next(row.conversation_id, lane)
                 self._refill_soon()
             else:
+                lane.later = row
                 lane.timer = asyncio.create_task(self._again(lane, row, again_at), name=f"retry {row.agent_id}")
             self._give_back()
 
@@ -299,7 +306,23 @@ class Lanes:
     async def _again(self, lane: _Lane, row: JournaledMessage, at: float) -> None:
         """Put a message back at the head of its lane when its next attempt is due; later ones wait for it."""
         await self._clock.sleep(max(0.0, at - self._clock.now()))
-        lane.timer = None
+        self._due(lane, row)
+
+    def between_attempts(self, conversation_id: str) -> JournaledMessage | None:
+        """The message of a conversation that was tried and waits to be tried again."""
+        lane = self._lanes.get(conversation_id)
+        return (lane.later or lane.again) if lane else None
+
+    def hurry(self, conversation_id: str) -> None:
+        """Let the message that waits for its next attempt be due now; nothing happens where none does."""
+        lane = self._lanes.get(conversation_id)
+        if lane is not None and lane.later is not None and lane.timer is not None:
+            lane.timer.cancel()
+            lane.later.not_before = 0.0
+            self._due(lane, lane.later)
+
+    def _due(self, lane: _Lane, row: JournaledMessage) -> None:
+        lane.timer = lane.later = None
         lane.busy = False
         lane.again = row
         self._ready.append(lane)

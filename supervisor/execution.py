@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -26,7 +26,7 @@ from supervisor.parts import to_outbound
 from supervisor.records import JournaledMessage, NewReply
 from supervisor.records import Reply as SentReply
 from supervisor.registry import Journal
-from supervisor.states import MessageState
+from supervisor.states import FINAL_MESSAGE_STATES, MessageState
 from supervisor.threads import TimeLimit, tell
 
 #: Room for the frame around a message: packet type, namespace, ack id, event name.
@@ -40,11 +40,17 @@ SETTLE_RETRY_SECONDS = 5.0
 _T = TypeVar("_T")
 
 APOLOGY = "Sorry, I could not answer this message."
+#: Why a message that a person stopped is cancelled.
+STOP_REASON = "stopped by /stop"
 APOLOGY_TIMEOUT = "Sorry, this took too long and I had to stop."
 
 
 class HandlerTimeoutError(Exception):
     """The handler did not answer within its time-out; final (DESIGN §4)."""
+
+
+class AnswerStoppedError(Exception):
+    """A person does not want the answer any more."""
 
 
 class HandlerCancelledError(Exception):
@@ -57,6 +63,18 @@ class Limits:
 
     timeout_seconds: float
     max_attempts: int
+
+
+def _future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """A wish that a message's answer be stopped, and whether it was once the message is out of our hands."""
+
+    asked: asyncio.Future[None] = field(default_factory=_future)
+    over: asyncio.Future[bool] = field(default_factory=_future)
 
 
 class ExecutionView(AgentView, Protocol):
@@ -95,6 +113,23 @@ class Executor:
         self._clock = clock
         self._delay = backoff or _delay
         self.abandoned = 0
+        # By conversation, of which one message runs at a time.
+        self._stops: dict[str, _Stop] = {}
+
+    async def stop(self, conversation_id: str) -> bool:
+        """Cancel the answer that is being made in a conversation, for good.
+
+        Returns:
+            False where none is, or where it was ready in that moment.
+        """
+        stop = self._stops.get(conversation_id)
+        if stop is None:
+            return False
+        if not stop.asked.done():
+            stop.asked.set_result(None)
+        # Waited for, not awaited: whoever gives up waiting must not cancel it for the others.
+        await asyncio.wait([stop.over])
+        return stop.over.result()
 
     async def work(self, row: JournaledMessage) -> float | None:
         """Claim, run and settle one message.
@@ -102,6 +137,10 @@ class Executor:
         Returns:
             None when it is settled or no longer ours, else when it is to be tried again (seconds since the epoch).
         """
+        if row.state in FINAL_MESSAGE_STATES:
+            # Stopped while it waited for its next attempt.
+            return None
+        stop = self._stops[row.conversation_id] = _Stop()
         try:
             if row.state is not MessageState.RUNNING and not await _to_the_end(self._journal.claim(row)):
                 return None
@@ -109,13 +148,16 @@ class Executor:
                 reason = row.error or "the process died each time"
                 await self._bury(row, f"given up after {row.attempts - 1} attempts: {reason}")
                 return None
-            return await self._attempt(row)
+            return await self._attempt(row, stop)
         except asyncio.CancelledError:
             if row.state is MessageState.RUNNING:
                 await _to_the_end(self._journal.release(row))
             raise
+        finally:
+            self._stops.pop(row.conversation_id, None)
+            stop.over.set_result(row.state is MessageState.CANCELLED)
 
-    async def _attempt(self, row: JournaledMessage) -> float | None:
+    async def _attempt(self, row: JournaledMessage, stop: _Stop) -> float | None:
         """Run the handler once; the time of the next attempt, if there is to be one."""
         run = Run(self._agent, row, self._journal, self._metrics, self._clock)
         handler = self._agent.handler
@@ -123,7 +165,11 @@ class Executor:
         self._metrics.queued(handler.reference, max(0.0, self._clock.now() - row.received_at))
         outcome = "released"
         try:
-            await self._within_time(run, handler)
+            await self._within_time(run, handler, stop)
+        except AnswerStoppedError:
+            await self._owed(row, lambda: self._journal.settle(row, MessageState.CANCELLED, error=STOP_REASON))
+            outcome = "cancelled"
+            return None
         except Exception as error:  # noqa: BLE001  a handler may raise anything; it is journaled with its traceback
             outcome, again_at = await self._failed(row, run, error)
             return again_at
@@ -135,13 +181,15 @@ class Executor:
         finally:
             self._metrics.handled(handler.reference, outcome, self._clock.monotonic() - started)
 
-    async def _within_time(self, run: Run, handler: MountedHandler) -> None:
+    async def _within_time(self, run: Run, handler: MountedHandler, stop: _Stop) -> None:
         limit = run.time_limit
         task = asyncio.create_task(run.consume(handler), name=f"handler {run.row.agent_id}")
         try:
-            await asyncio.wait([task, limit.reached], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([task, limit.reached, stop.asked], return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 await self._stop(task, run, handler)
+                if stop.asked.done():
+                    raise AnswerStoppedError
                 raise HandlerTimeoutError(f"the handler took longer than {limit.seconds:g} s")
         except asyncio.CancelledError:
             await self._stop(task, run, handler)
@@ -213,12 +261,14 @@ class Executor:
         Args:
             next_part: the first number that no part of this attempt has: one may still be on its way into the journal.
         """
-        self._agent.log.error("dead_letter", message_id=row.key, reason=error.strip().rpartition("\n")[2])
+        self._agent.log.error(
+            "dead_letter", number=row.id, message_id=row.key, reason=error.strip().rpartition("\n")[2]
+        )
         message = to_outbound(
             Reply(apology, type="error", error=apology), conversation_id=row.conversation_id, agent_id=row.agent_id
         )
         part = max([next_part, *(reply.part + 1 for reply in await self._journal.replies(row.id))])
-        message = _with_id(message, row, part)
+        message = with_id(message, row, part)
         replies = await self._journal.settle(row, MessageState.DEAD, error=error, replies=[NewReply(part, message)])
         for reply in replies or ():
             self._agent.outbox.push(reply)
@@ -346,7 +396,7 @@ class Run:
             latency_ms=latency_ms,
             usage=usage,
         )
-        message = _with_id(message, self.row, self.next_part)
+        message = with_id(message, self.row, self.next_part)
         connection = self._agent.connection
         limit = connection.max_payload if connection and connection.connected else DEFAULT_MAX_PAYLOAD
         try:
@@ -386,7 +436,8 @@ class Run:
             self._metrics.answered(self._agent.handler.reference, max(0.0, self._clock.now() - self.row.received_at))
 
 
-def _with_id(message: protocol.OutboundMessage, row: JournaledMessage, part: int) -> protocol.OutboundMessage:
+def with_id(message: protocol.OutboundMessage, row: JournaledMessage, part: int) -> protocol.OutboundMessage:
+    """The message with the ``_id`` that the reply's n-th part has."""
     return msgspec.structs.replace(message, id=_id(row, part), parent_id=None)
 
 

@@ -39,6 +39,7 @@ class Fleet:
         self._overdue: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._reconciling = asyncio.Lock()
+        self._taking_up = asyncio.Lock()
         self._log = get_logger("supervisor.fleet")
         kit.outages.on_back = self._follow
 
@@ -79,16 +80,26 @@ class Fleet:
                     runner.want(record)
 
     async def take_up_replays(self) -> None:
-        """Hand messages that a person replayed to their agents' lanes, and correct the counts of all inboxes.
+        """Hand what a person replayed to its agents, and correct the counts of all inboxes.
 
-        Lanes ignore what they have. An agent that has not read the journal yet, or no longer runs on it, finds them
-        there when it does.
+        Messages go to the lanes, replies to the outboxes; both ignore what they have. An agent that has not read the
+        journal yet, or no longer runs on it, finds them there when it does.
         """
         for row in await self._kit.journal.replayed():
             runner = self._runners.get(row.agent_id)
             if runner is not None and runner.restored:
                 runner.agent.lanes.put(row)
+        await self._take_up_replies()
         await self.correct_counts()
+
+    async def _take_up_replies(self) -> None:
+        # One at a time, and none that was held when the journal was asked: it may have been settled since.
+        async with self._taking_up:
+            held = {name: runner.agent.outbox.held for name, runner in self._runners.items() if runner.restored}
+            for reply in await self._kit.journal.replayed_replies():
+                runner = self._runners.get(reply.agent_id)
+                if runner is not None and runner.restored and reply.id not in held.get(reply.agent_id, {reply.id}):
+                    runner.agent.outbox.take_up(reply)
 
     async def correct_counts(self) -> None:
         """Correct the inbox counts kept in memory from the journal: other processes settle messages too.

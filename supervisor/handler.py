@@ -21,7 +21,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from supervisor.errors import ConfigurationError
 from supervisor.protocol import Deployment, Instruction
@@ -39,6 +39,7 @@ __all__ = [
     "ModelCall",
     "Part",
     "Permanent",
+    "Permission",
     "Reply",
     "Result",
     "Thinking",
@@ -128,6 +129,8 @@ class Reply:
     metadata: Mapping[str, Any] | None = None
 
 
+#: What only the deployment can allow: SUPERVISOR_ALLOW_COMMANDS and SUPERVISOR_ALLOW_PRIVATE_WEBHOOKS (DESIGN §5).
+Permission: TypeAlias = Literal["commands", "private_webhooks"]
 Part: TypeAlias = str | Reply | Thinking | ToolCall | ToolResult
 Result: TypeAlias = Part | Awaitable[Part | None] | AsyncIterator[Part] | Iterator[Part] | None
 
@@ -224,6 +227,19 @@ class AgentContext(Protocol):
         """
         ...
 
+    @property
+    def own_settings(self) -> Mapping[str, Any]:
+        """The settings of the agent's row alone: for what the platform must not decide, such as a program to run."""
+        ...
+
+    def reaches(self, url: str) -> bool:
+        """Whether the deployment lets agents send secrets to the host of ``url``: the platform's, and ALLOWED_HOSTS."""
+        ...
+
+    def permits(self, permission: Permission) -> bool:
+        """Whether the deployment lets handlers do this at the word of a row's settings (DESIGN §5)."""
+        ...
+
     def budget(self) -> Budget:
         """What may still be spent today: the agent's own budget or the fleet's, whichever is nearer to its end."""
         ...
@@ -249,6 +265,11 @@ class Context(AgentContext, Protocol):
     @property
     def conversation(self) -> str:
         """The conversation's id."""
+        ...
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same at every attempt at this message, another once a person replays it: printable, 64 characters."""
         ...
 
     @property

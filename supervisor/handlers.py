@@ -16,6 +16,7 @@ import importlib.util
 import inspect
 import sys
 import threading
+import traceback
 import types
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -167,7 +168,14 @@ class HandlerLoader:
             raise HandlerError(f"Handler {shown!r} needs {wanted}") from error
         except (Exception, SystemExit) as error:
             self._forget(full_name)
-            raise HandlerError(f"Handler {shown!r} fails to load: {type(error).__name__}: {error}") from error
+            reason = f"{type(error).__name__}: {error}{self._place(error)}"
+            raise HandlerError(f"Handler {shown!r} fails to load: {reason}") from error
+
+    def _place(self, error: BaseException) -> str:
+        """Where in the agents folder an import failed; nothing where the error says so itself."""
+        frames = () if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if Path(frame.filename).is_relative_to(self.agents_dir)]
+        return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
     def _mounted(self, reference: str, target: Any) -> MountedHandler:
         if inspect.isclass(target):
@@ -245,6 +253,10 @@ class MountedHandler:
         self._running = 0
         self.idle = asyncio.Event()
         self.idle.set()
+
+    def using(self, threads: ThreadShare) -> MountedHandler:
+        """The same handler with threads of somebody else's."""
+        return MountedHandler(self.reference, self._target, self._on_message, threads)
 
     @contextmanager
     def working(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from supervisor.tokens import TokenClient
 #: Rows asked for at once; a platform may give fewer and says so.
 PAGE_ROWS: Final = 100
 #: A platform that had no such endpoint is asked again after so long: it may be updated.
-ABSENT_SECONDS: Final = 3600.0
+ABSENT_SECONDS: Final = 600.0
 #: v1 keeps conversations in the first; in v2 that one is empty and the other has them.
 COLLECTIONS: Final = ("messages", "actions")
 
@@ -77,6 +77,9 @@ class PlatformHistory:
     async def _first_page(self, access: Access, conversation_id: str) -> tuple[str, HistoryPage] | None:
         for collection in self._candidates(access.api_url):
             page = await self._page(access, conversation_id, collection, 1, PAGE_ROWS)
+            if page is None and self._apis[access.api_url].proven == collection:
+                # It was there: somebody before the platform answers, as while that restarts.
+                raise PlatformError("the history endpoint that was there answered 404")
             if page is None:
                 self._note_absent(access.api_url, collection)
             elif page.total:
@@ -108,4 +111,4 @@ class PlatformHistory:
         self._apis[api_url].absent[collection] = self._clock.monotonic() + ABSENT_SECONDS
         # Others that asked at the same time have said so already.
         if not found_before and not self._candidates(api_url):
-            self._log.info("no_history", api=api_url, reason="missed messages cannot be asked for")
+            self._log.warning("no_history", api=api_url, reason="what is said while an agent is away is lost")

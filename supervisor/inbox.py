@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from supervisor.clock import Clock
+from supervisor.commands import command_in
 from supervisor.dispatcher import Lanes
 from supervisor.errors import RegistryError
 from supervisor.logs import get_logger
@@ -25,6 +26,8 @@ from supervisor.status import InboxCounts
 
 #: Recent message keys kept in memory to tell duplicates; the journal's unique index has the last word.
 RECENT_KEYS = 512
+#: Commands that are taken in beyond the limit.
+COMMAND_ROOM = 16
 #: One notice in this many seconds and conversation that the inbox is full.
 NOTICE_SECONDS = 60.0
 #: Why a message that the loop guard stopped is a dead letter; a person may replay it.
@@ -41,11 +44,13 @@ class Intake:
         roles: the roles whose messages run the handler.
         limit: messages that may wait.
         loop_limit: messages a minute and conversation that no person wrote; 0 is no limit.
+        commands: whether a person's ``/stop`` and its like are commands.
     """
 
     roles: Collection[str]
     limit: int
     loop_limit: int
+    commands: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class _Arrival:
     received_at: float
     size_bytes: int
     blocked: bool = False
+    command: bool = False
 
 
 class Inbox:
@@ -66,6 +72,7 @@ class Inbox:
         intake: asked for each message, since the agent's settings may change.
         memory: the fleet's bound on messages in memory.
         on_full: told the conversation of a message that was refused because too many wait.
+        on_command: given a command that is journaled as running; it goes into no lane.
     """
 
     def __init__(
@@ -80,6 +87,7 @@ class Inbox:
         metrics: Metrics,
         clock: Clock,
         on_full: Callable[[str], None],
+        on_command: Callable[[JournaledMessage], None],
     ) -> None:
         self._agent_id = agent_id
         self._handler = handler
@@ -90,6 +98,7 @@ class Inbox:
         self._metrics = metrics
         self._clock = clock
         self._on_full = on_full
+        self._on_command = on_command
         self._arrived: deque[_Arrival] = deque()
         # Conversations whose missed messages are being asked for: what is new there comes after those.
         self._held: dict[str, list[_Arrival]] = {}
@@ -127,21 +136,29 @@ class Inbox:
         else:
             self._accept(message)
 
-    def _accept(self, message: InboundMessage) -> bool:
-        """Send a message on its way into the journal, unless it is known or there is no room; whether it is."""
+    def _accept(self, message: InboundMessage, *, guarded: bool = True) -> bool:
+        """Send a message on its way into the journal, unless it is known or there is no room; whether it is.
+
+        Args:
+            guarded: whether it counts for the loop guard: what was missed came over hours and arrives at once.
+        """
         key = message.id or uuid.uuid4().hex
         if key in self._recent:
             self._metrics.dropped("duplicate")
             return False
         size = size_of(message)
+        intake = self._intake()
+        command = intake.commands and command_in(message) is not None
+        # A full inbox is what somebody may want to stop.
+        limit = intake.limit + COMMAND_ROOM if command else intake.limit
         # While the disk refuses, what has arrived piles up here.
-        if self.waiting >= self._intake().limit or (self._journal.problem and self._memory.free_bytes < size):
+        if self.waiting >= limit or (self._journal.problem and self._memory.free_bytes < size):
             self._refuse(message.conversation_id)
             return False
         self._memory.hold(size)
         self._remember(key)
         self._metrics.received(self._handler())
-        arrival = _Arrival(message, key, self._clock.now(), size, self._guard.blocks(message))
+        arrival = _Arrival(message, key, self._clock.now(), size, guarded and self._guard.blocks(message), command)
         if (held := self._held.get(message.conversation_id)) is not None:
             held.append(arrival)
         else:
@@ -167,10 +184,14 @@ class Inbox:
     def fill(self, conversation_id: str, messages: Iterable[InboundMessage]) -> int:
         """Take in what was missed, in front of what is held back; how many of them were new."""
         held = self._held.pop(conversation_id, [])
+        # Those that came without an id have one in the history, and are not in the journal yet.
+        nameless = Counter(one.message.content for one in (*held, *self._arrived) if one.message.id is None)
         taken = 0
         for message in messages:
-            if self._unwanted(message) is None and message.id not in self._recent:
-                taken += self._accept(message)
+            if nameless[message.content]:
+                nameless[message.content] -= 1
+            elif self._unwanted(message) is None and message.id not in self._recent:
+                taken += self._accept(message, guarded=False)
         self._arrived.extend(held)
         self._journal_soon()
         return taken
@@ -248,11 +269,15 @@ class Inbox:
     async def _journal_one(self, arrival: _Arrival) -> None:
         """Journal a message and hand it to its lane; never raises, the messages behind it must not suffer."""
         conversation_id = arrival.message.conversation_id
-        claimed = not arrival.blocked and self._lanes.reserve(conversation_id)
+        claimed = not (arrival.blocked or arrival.command) and self._lanes.reserve(conversation_id)
         row = None
         try:
             row = await self._journal.add(
-                self._agent_id, arrival.message, key=arrival.key, received_at=arrival.received_at, claim=claimed
+                self._agent_id,
+                arrival.message,
+                key=arrival.key,
+                received_at=arrival.received_at,
+                claim=claimed or arrival.command,
             )
         except Exception as error:  # noqa: BLE001  refused aloud, never silently (DESIGN §4)
             self._log.error("message_not_journaled", conversation=conversation_id, reason=str(error))
@@ -274,7 +299,9 @@ class Inbox:
             return
         row.fresh = True
         self.unsettled += 1
-        if claimed:
+        if arrival.command:
+            self._on_command(row)
+        elif claimed:
             self._lanes.run_reserved(row)
         else:
             self._lanes.put(row)

@@ -27,6 +27,7 @@ class Joins:
         ack_seconds: how long an acknowledgement may take, and the whole first round.
         is_known: whether a conversation is still the agent's: it may have left it meanwhile.
         forget: told each conversation that the platform refuses for good.
+        on_late: told the conversations that were joined only now, after others were in use already.
         log: the agent's logger.
     """
 
@@ -39,6 +40,7 @@ class Joins:
         ack_seconds: float,
         is_known: Callable[[str], bool],
         forget: Callable[[str], Awaitable[None]],
+        on_late: Callable[[list[str]], Awaitable[None]],
         log: Any,
     ) -> None:
         self._connection = connection
@@ -46,6 +48,7 @@ class Joins:
         self._ack_seconds = ack_seconds
         self._is_known = is_known
         self._forget = forget
+        self._on_late = on_late
         self._log = log
         self._missing = dict.fromkeys(conversations)
         self._refused: list[str] = []
@@ -68,6 +71,8 @@ class Joins:
             self._log.warning("conversations_not_joined", count=len(self._missing), reason=reason)
         if self._missing or self._refused:
             self._connection.tend(self._go_on(), "joins")
+        else:
+            self._connection.joined.set()
 
     async def _go_on(self) -> None:
         late = len(self._missing)
@@ -79,10 +84,13 @@ class Joins:
             if not self._missing:
                 break
             await self._clock.sleep(backoff.next_delay())
+            missing = list(self._missing)
             await self._round(self._ack_seconds)
             if self._lost is not None:
                 # Its owner notices too, and the next connection starts over.
                 return
+            await self._on_late([one for one in missing if one not in self._missing and one not in self._refused])
+        self._connection.joined.set()
         if late:
             self._log.info("conversations_joined", count=late)
 

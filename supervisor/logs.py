@@ -29,14 +29,22 @@ MAX_TEXT_CHARS: Final = 500
 MAX_TRACEBACK_CHARS: Final = 10_000
 _MAX_DEPTH, _MAX_ITEMS = 4, 50
 _TRACEBACKS = frozenset({"exception", "traceback", "stack"})
-#: engineio's INFO prints the CONNECT packet with its token (DESIGN §8); the others say nothing that we do not.
+#: engineio's INFO prints the CONNECT packet with its token (DESIGN §8), the models' clients print requests in their
+#: DEBUG; the others say nothing that we do not.
 _NOISY = (
     "aiosqlite",
     "alembic",
+    "anthropic",
     "asyncio_pool",
     "engineio",
     "engineio.client",
     "engineio.server",
+    "fastmcp",
+    "google_genai",
+    "httpx",
+    "httpx2",
+    "mcp",
+    "openai",
     "socketio",
     "socketio.client",
     "socketio.server",

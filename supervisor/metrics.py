@@ -48,7 +48,7 @@ _HANDLERS, _MODELS, _PROVIDERS, _WORDS = 100, 50, 20, 40
 #: The label ``error_type`` of a model call that went well.
 NO_ERROR = ""
 #: What is watched; each has a line in the log under the same name (RELIABILITY).
-WATCHDOGS = ("loop_stalled", "connection_silent", "handler_abandoned", "side_task_died")
+WATCHDOGS = ("loop_stalled", "connection_silent", "handler_abandoned", "handler_blocks", "side_task_died")
 
 _Instrument = TypeVar("_Instrument", Counter, Histogram)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from supervisor.protocol import HistoryRow, InboundMessage, reply_id
 
+FULL_NOTICE = "Sorry, I have too many messages waiting. Please try again in a little while."
+#: What is said without the outbox: in a history it is no answer.
+NOTICES = frozenset({FULL_NOTICE})
+#: Our clock and the platform's may differ, and a broken connection is noticed late.
+SLACK_SECONDS = 120.0
 #: Parts of a reply that are looked for under the ids that they would have.
 _PARTS = 16
 #: A handler's answer is one of these; thinking and tool calls come before it.
@@ -20,15 +24,16 @@ class Seen:
 
     Args:
         keys: which ids of the rows are in the inbox.
-        without_id: contents of the messages that came without an id: their rows in the history do have one.
+        without_id: content and time (seconds since the epoch) of the messages that came without an id: their rows in
+            the history do have one.
         reply_ids: the ids of our replies, for platforms that keep them.
-        replies: the contents of our replies, for platforms that do not.
+        replies: the contents of our replies, for platforms that do not, and of what else we say that answers nothing.
     """
 
     keys: Collection[str]
-    without_id: Sequence[str] = ()
+    without_id: Sequence[tuple[str, float]] = ()
     reply_ids: Collection[str] = ()
-    replies: Sequence[str] = ()
+    replies: Collection[str] = ()
 
 
 def missed(rows: Sequence[HistoryRow], seen: Seen, agent_id: str) -> list[InboundMessage]:
@@ -39,7 +44,7 @@ def missed(rows: Sequence[HistoryRow], seen: Seen, agent_id: str) -> list[Inboun
     is still open. When in doubt a message counts as missed: a duplicate is better than a loss.
     """
     open_messages: dict[str, InboundMessage] = {}
-    nameless, replies = Counter(seen.without_id), frozenset(seen.replies)
+    nameless, replies = list(seen.without_id), frozenset(seen.replies)
     for row in rows:
         message = row.message
         if agent_id in (message.sender_agent_id, message.participant_id):
@@ -51,7 +56,7 @@ def missed(rows: Sequence[HistoryRow], seen: Seen, agent_id: str) -> list[Inboun
                 answered = next(iter(open_messages), None)
             if answered is not None:
                 del open_messages[answered]
-        elif row.id not in seen.keys and not _take(nameless, message.content):
+        elif row.id not in seen.keys and not _take(nameless, row):
             open_messages[row.id] = message
     return list(open_messages.values())
 
@@ -76,14 +81,18 @@ def _answered_by(row: HistoryRow, open_messages: Iterable[str], agent_id: str) -
     return None
 
 
-def _take(counter: Counter[str], content: str) -> bool:
-    if counter[content] <= 0:
-        return False
-    counter[content] -= 1
-    return True
+def _take(nameless: list[tuple[str, float]], row: HistoryRow) -> bool:
+    """Whether a row is one of the messages that came without an id, which is then used up."""
+    for number, (content, at) in enumerate(nameless):
+        if content == row.message.content and (row.at is None or abs(row.at - at) <= SLACK_SECONDS):
+            del nameless[number]
+            return True
+    return False
 
 
-def was_delivered(rows: Sequence[HistoryRow], content: str, delivered_before: Sequence[str], agent_id: str) -> bool:
+def was_delivered(
+    rows: Sequence[HistoryRow], content: str, created_at: float, delivered_before: Sequence[str], agent_id: str
+) -> bool:
     """Whether an agent's doubtful reply is in the history.
 
     Replies of a conversation are sent one after the other, each acknowledged before the next. So a reply that arrived
@@ -92,9 +101,15 @@ def was_delivered(rows: Sequence[HistoryRow], content: str, delivered_before: Se
     Args:
         rows: the newest rows, oldest first.
         content: what the doubtful reply says.
+        created_at: when it was made, seconds since the epoch: a row that is older is another one.
         delivered_before: what the agent's earlier replies there said, oldest first.
     """
-    own = [row.message.content for row in rows if row.message.sender_agent_id == agent_id]
+    oldest = created_at - SLACK_SECONDS
+    own = [
+        row.message.content
+        for row in rows
+        if row.message.sender_agent_id == agent_id and (row.at is None or row.at >= oldest)
+    ]
     found = _trailing(own, content)
     # Where the run fills all that was read, its beginning is not known.
     return found < len(rows) and found > _trailing(delivered_before, content)

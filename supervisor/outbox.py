@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -16,7 +17,7 @@ from supervisor.logs import get_logger
 from supervisor.metrics import Metrics
 from supervisor.records import Reply
 from supervisor.registry import Journal
-from supervisor.states import ReplyState
+from supervisor.states import FINAL_REPLY_STATES, ReplyState
 
 #: How long to wait before each further attempt at a delivery (RELIABILITY: 5/25/120/600 s); then a dead letter.
 RETRY_SECONDS = (5.0, 25.0, 120.0, 600.0)
@@ -35,11 +36,13 @@ class _Entry:
         owed: what became of it and is not in the journal yet: its state, why, and when to try again. A reply whose
             fate is known is never sent again because the journal could not take it.
         doubtful: an earlier send may have arrived.
+        parked: nothing can be done for it now: it waits for its next attempt, or for a connection.
     """
 
     reply: Reply
     on_acked: OnAcked | None = None
     doubtful: bool = False
+    parked: bool = False
     owed: tuple[ReplyState, str | None, float] | None = None
 
 
@@ -86,6 +89,7 @@ class Outbox:
         self._queues: dict[str, _Queue] = {}
         self._connection: Connection | None = None
         self._online = asyncio.Event()
+        self._moved = asyncio.Event()  # set when a reply was settled or parked
         self._log = get_logger("supervisor.outbox").bind(agent=agent_id)
 
     @property
@@ -104,6 +108,18 @@ class Outbox:
     def push(self, reply: Reply, on_acked: OnAcked | None = None) -> None:
         """Take a committed reply."""
         self._put(_Entry(reply, on_acked))
+
+    @property
+    def held(self) -> set[int]:
+        """The numbers of the replies that are not settled yet."""
+        entries = [entry for queue in self._queues.values() for entry in queue.replies]
+        return {entry.reply.id for entry in entries if entry.reply.state not in FINAL_REPLY_STATES}
+
+    def take_up(self, reply: Reply) -> None:
+        """Take a reply that a person replayed; one that is held already is ignored."""
+        if reply.id not in self.held:
+            # It may have died of lost acknowledgements.
+            self._put(_Entry(reply, doubtful=True))
 
     def _put(self, entry: _Entry) -> None:
         reply = entry.reply
@@ -134,10 +150,15 @@ class Outbox:
         self._queues.clear()
 
     async def flush(self, timeout: float | None) -> bool:
-        """Wait until nothing is on its way, for ``timeout`` seconds at most if given; whether that came true."""
-        tasks = {queue.task for queue in self._queues.values() if queue.task}
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout)
+        """Wait until all that can be sent now is, for ``timeout`` seconds at most if given; whether nothing is left.
+
+        What waits for its next attempt, or for a connection, is in the journal for the next start.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while any(not queue.replies[0].parked for queue in self._queues.values() if queue.replies):
+                    self._moved.clear()
+                    await self._moved.wait()
         return not self._queues
 
     async def _deliver_all(self, conversation_id: str, queue: _Queue) -> None:
@@ -149,6 +170,7 @@ class Outbox:
                 await self._clock.sleep(RETRY_SECONDS[0])
                 continue
             queue.replies.popleft()
+            self._moved.set()
         # No await since the last look at the queue: a push finds either this task alive or no queue.
         del self._queues[conversation_id]
 
@@ -159,8 +181,7 @@ class Outbox:
         losses = 0
         self._on_sending(reply.message.id or "")
         while not await self._pay(entry):
-            await self._due(reply)
-            connection = await self._wait_for_connection()
+            connection = await self._turn(entry)
             if self._at_most_once():
                 if reply.state is ReplyState.SENT:
                     entry.owed = (ReplyState.UNKNOWN, "an earlier attempt broke off", 0.0)
@@ -206,10 +227,17 @@ class Outbox:
         entry.owed = None
         return not waits
 
-    async def _due(self, reply: Reply) -> None:
-        wait = reply.not_before - self._clock.now()
+    async def _turn(self, entry: _Entry) -> Connection:
+        """Wait until a reply is due and there is a connection for it."""
+        wait = entry.reply.not_before - self._clock.now()
+        entry.parked = wait > 0 or self._connection is None or not self._connection.connected
+        if entry.parked:
+            self._moved.set()
         if wait > 0:
             await self._clock.sleep(wait)
+        connection = await self._wait_for_connection()
+        entry.parked = False
+        return connection
 
     async def _wait_for_connection(self) -> Connection:
         while self._connection is None or not self._connection.connected:

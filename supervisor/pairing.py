@@ -11,7 +11,7 @@ from supervisor.protocol import InboundMessage
 #: Deliveries that are remembered: more than come in without an id while two sockets are open.
 REMEMBERED = 512
 #: A delivery whose twin has not come by then has none.
-PAIR_SECONDS = 60.0
+PAIR_SECONDS = 10.0
 
 
 class Source(Protocol):

@@ -45,6 +45,7 @@ class Runner:
 
     def __init__(self, record: AgentRecord, kit: Kit, on_state: OnState) -> None:
         self.agent = Agent(record, kit)
+        self.agent.control = self
         self.state = AgentState.STOPPED
         self.since = kit.clock.now()
         self.reason = ""
@@ -59,6 +60,7 @@ class Runner:
         self._stop_at = math.inf
         self._dialer = Dialer(self.agent, kit)
         self._restored = False
+        self._refreshed: list[asyncio.Future[str]] = []
         self._told = ""  # the refusal or fault that was logged last and has not ended
         self._seen_online = False
         self._asked_to_wait = False
@@ -117,6 +119,21 @@ class Runner:
         self._upkeep.reload_due = True
         self._change.set()
 
+    async def refresh(self) -> str:
+        """As :meth:`reload`; returns once that is done, empty, or once it failed, with the reason."""
+        refreshed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._refreshed.append(refreshed)
+        self.reload()
+        return await refreshed
+
+    def _tell_refreshed(self, reason: str) -> None:
+        # While the reload is due, what was done is what was asked for before.
+        if not self._upkeep.reload_due:
+            for refreshed in self._refreshed:
+                if not refreshed.done():
+                    refreshed.set_result(reason)
+            self._refreshed.clear()
+
     def stop(self, grace_seconds: float) -> None:
         """Drain for so long at most, then go offline; :meth:`run` ends."""
         self._stop_grace = grace_seconds
@@ -163,10 +180,13 @@ class Runner:
             return
 
     async def _end(self) -> None:
-        await self._close_opened()
-        await self._go_offline(self._stop_grace or 0.0)
-        await self._let_go()
-        self._become(AgentState.STOPPED)
+        try:
+            await self._close_opened()
+            await self._go_offline(self._stop_grace or 0.0)
+        finally:
+            # A second signal cuts the drain short, but what runs is given back all the same.
+            await self._let_go()
+            self._become(AgentState.STOPPED)
 
     async def _let_go(self) -> None:
         """Stop all that runs; what is not settled stays in the journal for the next time."""
@@ -251,9 +271,11 @@ class Runner:
         self._upkeep.online()
         self._become(AgentState.ONLINE)
         self._kit.outages.recovered(self.agent.record.id, self._dialer.host)
+        self._tell_refreshed("")
 
     def _note_trouble(self, reason: str) -> None:
         """An online agent cannot be brought up to date, or again can."""
+        self._tell_refreshed(reason)
         if reason and reason != self.reason:
             self.agent.log.warning("renewal_failed", reason=reason)
         if self.state is AgentState.ONLINE:
@@ -353,7 +375,7 @@ class Runner:
             self._told, self._seen_online = "", True
             self.agent.log.info("agent_online")
         elif self.state is AgentState.PAUSED:
-            self._told = ""
+            self._told, self._seen_online = "", False
             self.agent.log.info("agent_paused")
         else:
             self.agent.log.debug("state", state=str(self.state), was=str(old), reason=self.reason or None)

@@ -14,6 +14,7 @@ from supervisor import __version__, dead_letters
 from supervisor.admin import AdminServer, build_app
 from supervisor.agent import Kit
 from supervisor.clock import Clock, SystemClock
+from supervisor.code_watch import CodeWatch
 from supervisor.dead_letters import MessageQuery, Outcome
 from supervisor.dispatcher import Dispatcher
 from supervisor.errors import ConfigurationError
@@ -229,12 +230,12 @@ class Service:
             retention_seconds=self.settings.journal_retention,
             on_lag=self._kit.gates.note_lag,
         )
-        self._side_tasks.start("registry watch", self.fleet.watch)
+        self._side_tasks.start("registry watch", self.fleet.watch, essential=True)
         self._side_tasks.start("counts", upkeep.count)
         self._side_tasks.start("prune", upkeep.prune)
         self._side_tasks.start("usage", upkeep.write_usage)
         self._side_tasks.start("loop lag", upkeep.watch_loop)
-        self._side_tasks.start("loop watch", LoopWatch(self.metrics).run)
+        self._side_tasks.start("loop watch", LoopWatch(self.metrics, packages=self.settings.handler_packages).run)
         self._log.info(
             "started",
             version=__version__,
@@ -270,8 +271,11 @@ class Service:
         self._kit.loader.close()
 
     @classmethod
-    async def main(cls, settings: Settings) -> int:
+    async def main(cls, settings: Settings, *, reload: bool = False) -> int:
         """Run until SIGTERM or SIGINT, drain, and return the exit code; a second signal ends the drain at once.
+
+        Args:
+            reload: follow changes of the handlers' code.
 
         Raises:
             ConfigurationError, RegistryError: it cannot start like this.
@@ -281,6 +285,8 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, signals.put_nowait, number)
         service = await cls.start(settings)
+        if reload:
+            service.watch_code()
         told: asyncio.Future[int] = asyncio.ensure_future(signals.get())
         over: list[asyncio.Future[Any]] = [told, service._side_tasks.failed]
         await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
@@ -298,6 +304,11 @@ class Service:
         return EXIT_CLEAN if clean else EXIT_CUT_SHORT
 
     # ── what the edges ask ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def watch_code(self) -> None:
+        """Reload agents when their handlers' code changes: for development."""
+        watch = CodeWatch(self._kit.loader.agents_dir, self.fleet, self._kit.clock)
+        self._side_tasks.start("code watch", watch.run)
 
     async def wait_failed(self) -> None:
         """Return when the service died by itself: a side task that it needs keeps dying."""
@@ -373,7 +384,8 @@ class Service:
     async def messages(self, query: MessageQuery, limit: int) -> list[MessageSummary]:
         """The newest ``limit`` messages that match."""
         conditions = query.conditions(self._kit.clock.now())
-        return [dead_letters.summary(row) for row in await self.registry.journal.messages(**conditions, limit=limit)]
+        rows = await self.registry.journal.messages(**conditions, limit=limit)
+        return await dead_letters.summaries(self.registry, rows)
 
     async def message(self, number: int) -> MessageDetails:
         """One message; raises MessageNotFoundError."""

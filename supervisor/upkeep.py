@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Any
 
 from supervisor.agent import Agent, Kit
 from supervisor.connection import Connection
@@ -26,6 +27,8 @@ from supervisor.tokens import Grant, TokenSource
 REFETCH_SECONDS = 3600.0
 #: After so many refusals of a second socket in a row the first one is closed to make room.
 REFUSED_ROTATIONS = 2
+#: How long the first socket is kept for conversations that the second one cannot join.
+JOIN_SECONDS = 300.0
 #: Settings whose change needs a new token or a new socket; all others are taken over in place.
 _CONNECTION_SETTINGS = ("api_url", "ws_url", "ws_namespace", "ws_path", "token_via")
 
@@ -195,7 +198,7 @@ class Upkeep:
             self.rotating = False
         self._refused_rotations = 0
         self._agent.use(new)
-        task = asyncio.create_task(self._retire(old), name=f"retire {self._agent.record.id}")
+        task = asyncio.create_task(self._hand_over(old, new), name=f"retire {self._agent.record.id}")
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
         return new
@@ -218,11 +221,28 @@ class Upkeep:
         await self._retire(old)
         raise SecondSocketRefusedError
 
-    async def _retire(self, old: Connection) -> None:
+    async def _hand_over(self, old: Connection, new: Connection) -> None:
+        """Close the first socket once the second one is in every conversation; until then both are listened to."""
+        joined = asyncio.ensure_future(new.joined.wait())
+        over: list[asyncio.Future[Any]] = [joined, old.closed, new.closed]
+        try:
+            await asyncio.wait(over, timeout=JOIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await old.close()
+            raise
+        finally:
+            joined.cancel()
+            await asyncio.gather(joined, return_exceptions=True)
+        if not await self._retire(old) and new.connected:
+            # It had died, who knows when, and what was sent into it is in the history only.
+            self._dialer.catch_up(new)
+
+    async def _retire(self, old: Connection) -> bool:
+        """Close a socket that has ended what it was at; whether all that was sent to it is certainly in."""
         try:
             # What is in flight on the old one is settled there: sent again it could be doubled. And what the platform
             # sent before the new one was in a conversation is on the old one only.
-            await old.wind_down(self._kit.settings.ack_seconds)
+            return await old.wind_down(self._kit.settings.ack_seconds)
         finally:
             await old.close()
 

@@ -63,18 +63,16 @@ def prompt(message: Message) -> str:
     return f"{message.content}\n\n[Attachments: {', '.join(message.attachments)}]"
 
 
-def shortened(messages: Sequence[ModelMessage]) -> list[ModelMessage] | None:
-    """``messages`` with the older half of what came before the one to answer left out; None: there was nothing.
+def half(messages: Sequence[ModelMessage]) -> int:
+    """How many messages to leave out so that about half of what came before the one to answer remains.
 
-    What came after it stays, a tool's result belongs to its call.
+    What comes after that one stays: a tool's result belongs to its call. 0: there is nothing to leave out.
     """
-    asked = max((n for n, m in enumerate(messages) if _is_prompt(m)), default=0)
-    if asked == 0:
-        return None
+    asked = max((n for n, message in enumerate(messages) if _is_prompt(message)), default=0)
     begin = (asked + 1) // 2
     while begin < asked and not _is_prompt(messages[begin]):
         begin += 1
-    return list(messages[begin:])
+    return begin
 
 
 def _is_prompt(message: ModelMessage) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -59,6 +59,8 @@ def _named(value: object) -> object:
     return {"model": value} if isinstance(value, str) else value
 
 
+#: Settings that say which secret goes to whom.
+_ROWS_ALONE = ("base_url", "api_key", "fallback_models")
 Url = Annotated[str, AfterValidator(_url)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
@@ -113,14 +115,16 @@ class AssistantSettings(_Settings):
     allow_local_tools: bool = False
 
     @classmethod
-    def read(cls, raw: Mapping[str, Any]) -> Self:
-        """Read them.
+    def read(cls, ctx: AgentContext) -> Self:
+        """Read them. Which secret goes where is for the row alone to say: the platform must not choose among ours.
 
         Raises:
             MisconfiguredError: one is of the wrong kind; says which.
         """
+        own = ctx.own_settings
         try:
-            return cls.model_validate(dict(raw))
+            theirs = {name: value for name, value in ctx.settings.items() if name not in _ROWS_ALONE}
+            return cls.model_validate(theirs | {name: own[name] for name in _ROWS_ALONE if name in own})
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             place = ".".join(map(str, first["loc"])) or "settings"
@@ -129,7 +133,7 @@ class AssistantSettings(_Settings):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One model at one address. ``key`` gives its key as it is now: it is asked for each request, because it changes."""
+    """One model at one address. ``key`` gives its key as it is now: it is asked each time, because it changes."""
 
     provider: Provider
     model: str
@@ -165,6 +169,9 @@ def _own(chosen: FallbackModel, ctx: AgentContext, first: Endpoint | None = None
         raise MisconfiguredError("model: write openai:NAME, anthropic:NAME or google:NAME")
     like_first = first is not None and first.provider == provider and chosen.base_url is None
     base_url = first.base_url if first and like_first else _root(provider, chosen.base_url or BASE_URLS[provider])
+    if chosen.api_key is not None and base_url != _root(provider, BASE_URLS[provider]) and not ctx.reaches(base_url):
+        host = urlsplit(base_url).hostname
+        raise MisconfiguredError(f"base_url: keys may not be sent to {host}; add it to SUPERVISOR_ALLOWED_HOSTS")
     if chosen.api_key is not None:
         return Endpoint(provider, name.strip(), base_url, _Secret(ctx, chosen.api_key))
     if first is not None and like_first:

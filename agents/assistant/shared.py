@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, ClassVar, Final, Self, TypeVar
@@ -34,26 +35,38 @@ from .settings import Endpoint, Provider
 MAX_MODELS: Final = 256
 MAX_GATES: Final = 4096
 CONNECT_SECONDS: Final = 10.0
-#: Stands where the clients want a key; what goes out is :data:`api_key`'s.
+#: Stands where the clients want a key; what goes out is that of :func:`asking_with`.
 _PLACEHOLDER: Final = "set-on-each-request"
 
-#: The key of the request under way, of this task only.
-api_key: ContextVar[str] = ContextVar("api_key")
+#: The header that proves who asks in the request under way, of this task only.
+_key_header: ContextVar[tuple[str, str]] = ContextVar("key_header")
 
 _V = TypeVar("_V")
 
 
-class _CurrentKey(httpx2.Auth):
-    """Puts the key of the moment where the provider looks for it, and nothing that the clients found elsewhere."""
+@contextmanager
+def asking_with(provider: Provider, key: str) -> Iterator[None]:
+    """Requests of this task carry ``key``, where the provider looks for it."""
+    header = {"openai": ("Authorization", f"Bearer {key}"), "anthropic": ("x-api-key", key)}.get(
+        provider, ("x-goog-api-key", key)
+    )
+    token = _key_header.set(header)
+    try:
+        yield
+    finally:
+        _key_header.reset(token)
 
-    _KEY_HEADERS: ClassVar = ("authorization", "x-api-key", "x-goog-api-key", "openai-organization", "openai-project")
+
+class _CurrentKey(httpx2.Auth):
+    """Puts the key of the moment on a request, and takes off what the clients found elsewhere."""
+
+    _OTHERS: ClassVar = ("authorization", "x-api-key", "x-goog-api-key", "openai-organization", "openai-project")
 
     def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        wanted = next((name for name in ("x-goog-api-key", "x-api-key") if name in request.headers), "authorization")
-        for name in self._KEY_HEADERS:
+        for name in self._OTHERS:
             request.headers.pop(name, None)
-        key = api_key.get()
-        request.headers[wanted] = f"Bearer {key}" if wanted == "authorization" else key
+        name, value = _key_header.get()
+        request.headers[name] = value
         yield request
 
 

@@ -75,6 +75,16 @@ LASTING: Final = frozenset({Kind.KEY, Kind.MODEL, Kind.QUOTA, Kind.SETUP})
 HARMLESS: Final = frozenset({Kind.REFUSED, Kind.TOO_LONG, Kind.REJECTED, Kind.STRANGE})
 
 
+_HEALTH: Final = {
+    Kind.RATE_LIMITED: "the model's rate limit is reached",
+    Kind.BUSY: "the model does not answer",
+    Kind.KEY: "the model's key is refused",
+    Kind.MODEL: "there is no such model",
+    Kind.QUOTA: "the model's account has nothing left",
+    Kind.SETUP: "the assistant is not set up",
+}
+
+
 class TroubleError(Exception):
     """A model gave no answer.
 
@@ -93,6 +103,11 @@ class TroubleError(Exception):
     def words(self) -> str:
         """What the person is told."""
         return WORDS[self.kind]
+
+
+def health(trouble: TroubleError) -> str:
+    """What the agent's health says of it."""
+    return f"{_HEALTH.get(trouble.kind, 'the model fails')}: {trouble.reason}"
 
 
 class BudgetExhaustedError(Exception):

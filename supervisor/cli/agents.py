@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from supervisor.cli import fleet, known
+from supervisor.cli import fleet, known, new
 from supervisor.cli.errors import UsageError, warn
 
 if TYPE_CHECKING:
@@ -300,5 +300,6 @@ def remove(
         print(f"Removed agent {agent_id}")
 
 
+app.command("new")(new.new)
 app.command("import")(fleet.import_fleet)
 app.command("export")(fleet.export_fleet)

@@ -172,6 +172,7 @@ async def _fleet(wish: _Wish, folder: Path, sandbox: Sandbox, steps: _Steps) -> 
         service = await Service.start(settings.model_copy(update={"admin_port": 0}), cwd=folder)
     try:
         await _online(service, wish.agents, steps)
+        service.watch_code()
         yield service
     finally:
         await service.stop(grace_seconds=1.0)

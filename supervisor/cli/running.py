@@ -35,6 +35,9 @@ def run(
         Path | None,
         typer.Option(help="The folder of handlers; else ./agents, else the bundled ones.", show_default=False),
     ] = None,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Reload agents when their code changes; for development only.")
+    ] = False,
 ) -> int:
     """Run the fleet until SIGTERM or Ctrl-C, then drain; a second signal stops at once.
 
@@ -49,7 +52,7 @@ def run(
     given = {} if agents_dir is None else {"agents_dir": agents_dir}
     settings = load_settings(**given)
     logs.configure(settings.log_level, settings.log_format)
-    return run_loop(_leaving_nothing(Service.main(settings)))
+    return run_loop(_leaving_nothing(Service.main(settings, reload=reload)))
 
 
 async def _leaving_nothing(main: Coroutine[Any, Any, int]) -> int:

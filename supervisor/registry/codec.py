@@ -55,9 +55,14 @@ _outbound = msgspec.json.Decoder(OutboundMessage)
 _T = TypeVar("_T")
 
 
+#: What an agent shows of its work; no part of a conversation.
+WORK_TYPES: Final = ("thinking", "tool_call", "tool_result")
+
+
 class _Essence(msgspec.Struct, frozen=True):
     role: str
     content: str
+    type: Any = None
 
 
 _essence = msgspec.json.Decoder(_Essence)
@@ -199,9 +204,12 @@ class TextCodec:
         )
 
     def said(self, body: bytes) -> tuple[str, str] | None:
-        """The role and the content of a journaled message, read without the rest of it; None when it cannot be."""
+        """The role and the content of a journaled message, read without the rest of it.
+
+        None when it cannot be, and for signs of an agent's work, which nobody said.
+        """
         essence = self._decode(_essence, body)
-        return None if isinstance(essence, str) else (essence.role, essence.content)
+        return None if isinstance(essence, str) or essence.type in WORK_TYPES else (essence.role, essence.content)
 
     def damaged(self, body: bytes) -> bool:
         """Whether a body is no message; of what is encrypted under another key that cannot be said."""

@@ -31,6 +31,8 @@ from supervisor.states import (
 )
 
 T = TypeVar("T")
+#: The platform's clock may be a little ahead, and a backfill looks a little before the time it is given.
+PURGE_MARGIN_SECONDS: Final = 10.0
 
 _CLOSE_SECONDS: Final = 10.0
 
@@ -229,6 +231,8 @@ class Journal(JournalReader):
 
     async def defer_reply(self, reply: Reply, error: str, not_before: float) -> bool:
         """A failed attempt: pending again until ``not_before`` (seconds since the epoch)."""
+        if reply.state is ReplyState.DEAD:
+            raise ValueError("a dead reply becomes pending through replay_replies()")
         if reply.state is not ReplyState.PENDING:
             check_transition(REPLY_TRANSITIONS, reply.state, ReplyState.PENDING)
         operation = self._prepare_reply(reply, ReplyState.PENDING, error)
@@ -242,6 +246,26 @@ class Journal(JournalReader):
         if state not in FINAL_REPLY_STATES:
             raise ValueError(f"{state} does not settle a reply")
         return await self._move_reply(reply, state, error=error, settled_at=self._clock.now())
+
+    async def replay_replies(self, replies: Sequence[Reply]) -> list[bool]:
+        """Dead → pending, with all its attempts again and the same ``_id``, because a person said so.
+
+        All in one transaction: whoever follows the journal sees them together, in their order.
+
+        Returns:
+            Whether each was replayed; False where somebody was faster.
+        """
+        for reply in replies:
+            check_transition(REPLY_TRANSITIONS, reply.state, ReplyState.PENDING)
+            if reply.state is not ReplyState.DEAD or reply.inbox_id is None:
+                raise ValueError("only a dead reply to a message can be replayed; use defer_reply()")
+        if not replies:
+            return []
+        won = await self._maintain(lambda connection: [queries.replay_reply(connection, reply) for reply in replies])
+        for reply, replayed in zip(replies, won, strict=True):
+            if replayed:
+                reply.state, reply.attempts, reply.not_before = ReplyState.PENDING, 0, 0.0
+        return won
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -276,7 +300,9 @@ class Journal(JournalReader):
 
     async def purge(self, agent_id: str, conversation_id: str | None = None) -> int:
         """Erase everything of an agent or of one conversation, on the disk too; the number of messages and replies."""
-        erased = await self._maintain(partial(queries.purge, agent_id=agent_id, conversation_id=conversation_id))
+        now = self._clock.now() + PURGE_MARGIN_SECONDS
+        work = partial(queries.purge, agent_id=agent_id, conversation_id=conversation_id, now=now)
+        erased = await self._maintain(work)
         await self._writer.call(sqlite.empty_log)
         return erased
 

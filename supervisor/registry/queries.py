@@ -42,6 +42,21 @@ _REPLIES_OF = text(
     f"{_REPLIES} JOIN inbox ON inbox.id = :id AND outbox.agent_key = inbox.agent_key "
     "AND outbox.conversation_id = inbox.conversation_id WHERE outbox.inbox_id = :id ORDER BY outbox.id"
 )
+# Agent by agent, as above. What is settled and on its way again was replayed: every move of it writes ``settled_at``.
+_REPLAYED_REPLIES = text(
+    f"SELECT {codec.REPLY_COLUMNS} FROM agent_keys CROSS JOIN outbox WHERE outbox.agent_key = agent_keys.key "
+    f"AND outbox.{OPEN_REPLIES} AND outbox.settled_at IS NOT NULL ORDER BY outbox.id"
+)
+# Parts of one answer ascend: a later one that does not is of a replay of the message, which has another answer.
+_DEAD_REPLY: Final = (
+    f"outbox.state = {_R[ReplyState.DEAD]} AND outbox.inbox_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM outbox AS "
+    "later WHERE later.agent_key = outbox.agent_key AND later.conversation_id = outbox.conversation_id "
+    "AND later.id > outbox.id AND later.inbox_id = outbox.inbox_id AND later.part <= outbox.part)"
+)
+_DEAD_REPLIES = text(
+    f"{_REPLIES} JOIN inbox ON outbox.inbox_id = inbox.id AND outbox.agent_key = inbox.agent_key "
+    f"AND outbox.conversation_id = inbox.conversation_id WHERE inbox.id IN :ids AND {_DEAD_REPLY} ORDER BY outbox.id"
+).bindparams(bindparam("ids", expanding=True))
 _COUNTS = text(
     "SELECT agent_keys.agent_id, counted.state, counted.number FROM (SELECT agent_key, state, count(*) AS number "
     f"FROM inbox WHERE {OPEN_MESSAGES} GROUP BY agent_key, state) AS counted "
@@ -65,7 +80,7 @@ _ANSWERED = text(
 )
 _OWN_REPLIES = text(
     f"{_REPLIES} WHERE outbox.agent_key = {_KEY} AND outbox.conversation_id = :conversation_id "
-    "AND outbox.id < :before_id AND (outbox.settled_at IS NULL OR outbox.settled_at >= :since) "
+    "AND outbox.id < :before_id AND (outbox.settled_at >= :since OR outbox." + OPEN_REPLIES + ") "
     "ORDER BY outbox.id DESC LIMIT :limit"
 )
 
@@ -101,6 +116,20 @@ def unsent(connection: Connection, texts: TextCodec, agent_id: str) -> list[Repl
 def replies_of(connection: Connection, texts: TextCodec, inbox_id: int) -> list[Reply]:
     """Every reply to one message, in order."""
     return [texts.reply(row) for row in _rows(connection, _REPLIES_OF, id=inbox_id)]
+
+
+def dead_replies(connection: Connection, texts: TextCodec, inbox_ids: Sequence[int]) -> list[Reply]:
+    """The dead replies to some messages, in order; see :meth:`JournalReader.dead_replies`."""
+    found: list[Reply] = []
+    for start in range(0, len(inbox_ids), SLICE):
+        ids = inbox_ids[start : start + SLICE]
+        found += [texts.reply(row) for row in _rows(connection, _DEAD_REPLIES, ids=ids)]
+    return sorted(found, key=lambda reply: reply.id)
+
+
+def replayed_replies(connection: Connection, texts: TextCodec) -> list[Reply]:
+    """Replies of any agent that a person replayed and that wait, in order."""
+    return [texts.reply(row) for row in _rows(connection, _REPLAYED_REPLIES)]
 
 
 def counts(connection: Connection) -> dict[str, dict[MessageState, int]]:
@@ -139,17 +168,22 @@ def conversations(connection: Connection, agent_id: str, since: float, limit: in
     return [tuple(row) for row in _rows(connection, _CONVERSATIONS, agent_id=agent_id, since=since, limit=limit)]
 
 
+#: Rows that are read for each message of a history.
+_ROWS_FOR_ONE: Final = 4
+
+
 def history(
     connection: Connection, texts: TextCodec, agent_id: str, conversation_id: str, limit: int
 ) -> list[tuple[str, str, float]]:
     """What was said in a conversation, as ``(role, content, seconds since the epoch)``, oldest first."""
-    where = {"agent_id": agent_id, "conversation_id": conversation_id, "limit": limit}
+    # Much of what an agent sends may be signs of its work, which do not count; a body tells only once it is read.
+    where = {"agent_id": agent_id, "conversation_id": conversation_id, "limit": limit * _ROWS_FOR_ONE}
     # At one instant a message comes before a reply, and rows of one kind keep their order.
     said = [(at, 0, number, body) for number, body, at in _rows(connection, _SAID, **where)]
     said += [(at, 1, number, body) for number, body, at in _rows(connection, _ANSWERED, **where)]
     said.sort(key=lambda row: row[:3])
-    newest = said[-limit:] if limit > 0 else []
-    return [(*essence, at) for at, _, _, body in newest if (essence := texts.said(body)) is not None]
+    told = [(*essence, at) for at, _, _, body in said if (essence := texts.said(body)) is not None]
+    return told[-limit:] if limit > 0 else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +196,7 @@ class MessageFilter:
     older_than: float | None = None
     newer_than: float | None = None
     undelivered: bool = False
+    dead_letters: bool = False
     before_id: int | None = None
 
     def conditions(self) -> Iterator[str]:
@@ -182,6 +217,10 @@ class MessageFilter:
         if self.undelivered:
             # Not by number alone: a number can be given again once its message is pruned.
             yield f"(inbox.id, inbox.agent_key, inbox.conversation_id) IN ({self._undelivered()})"
+        if self.dead_letters:
+            yield f"(inbox.id, inbox.agent_key, inbox.conversation_id) IN ({self._dead_letters()})"
+            # What was discarded needs nobody, whatever became of its apology.
+            yield f"inbox.state IN ({_M[MessageState.DONE]}, {_M[MessageState.DEAD]})"
         if self.before_id is not None:
             yield "inbox.id < :before_id"
 
@@ -190,6 +229,14 @@ class MessageFilter:
         return (
             "SELECT inbox_id, agent_key, conversation_id FROM outbox "
             f"WHERE state >= {_R[ReplyState.UNKNOWN]} AND inbox_id IS NOT NULL{own}"
+        )
+
+    def _dead_letters(self) -> str:
+        own = f" AND agent_key = {_KEY}" if self.agent_id is not None else ""
+        return (
+            f"SELECT id, agent_key, conversation_id FROM inbox WHERE {OPEN_MESSAGES} "
+            f"AND state = {_M[MessageState.DEAD]}{own} "
+            f"UNION ALL SELECT inbox_id, agent_key, conversation_id FROM outbox WHERE {_DEAD_REPLY}{own}"
         )
 
     def parameters(self) -> dict[str, Any]:
@@ -237,6 +284,10 @@ _REPLAY = text(
     f"UPDATE inbox SET state = {_M[MessageState.AVAILABLE]}, attempts = 0, replay = replay + 1, not_before = 0, "
     f"settled_at = NULL WHERE id = :id AND {OPEN_MESSAGES} AND state = {_M[MessageState.DEAD]} AND replay = :replay"
 )
+_REPLAY_REPLY = text(
+    f"UPDATE outbox SET state = {_R[ReplyState.PENDING]}, attempts = 0, not_before = 0 "
+    f"WHERE id = :id AND inbox_id = :inbox_id AND state = {_R[ReplyState.DEAD]}"
+)
 _DISCARD = text(
     f"UPDATE inbox SET state = {_M[MessageState.CANCELLED]}, settled_at = :now "
     f"WHERE id = :id AND {OPEN_MESSAGES} AND state = {_M[MessageState.DEAD]} AND replay = :replay"
@@ -267,22 +318,30 @@ def replay(connection: Connection, row: JournaledMessage) -> bool:
     return connection.execute(_REPLAY, {"id": row.id, "replay": row.replay}).rowcount == 1
 
 
+def replay_reply(connection: Connection, reply: Reply) -> bool:
+    """A dead reply becomes pending once more; that it was settled before tells it from all others."""
+    return connection.execute(_REPLAY_REPLY, {"id": reply.id, "inbox_id": reply.inbox_id}).rowcount == 1
+
+
 def discard(connection: Connection, row: JournaledMessage, now: float) -> bool:
     """A dead letter is cancelled."""
     return connection.execute(_DISCARD, {"id": row.id, "replay": row.replay, "now": now}).rowcount == 1
 
 
-def purge(connection: Connection, agent_id: str, conversation_id: str | None) -> int:
-    """Erase what was said with an agent, or in one of its conversations; the number of messages and replies."""
+def purge(connection: Connection, agent_id: str, conversation_id: str | None, now: float) -> int:
+    """Erase what was said with an agent, or in one of its conversations; the number of messages and replies.
+
+    The conversations begin anew at ``now`` (seconds since the epoch), so that what is erased is not asked for again.
+    """
     where = f"WHERE agent_key = {_KEY}" + (" AND conversation_id = :conversation_id" if conversation_id else "")
     parameters = (
         {"agent_id": agent_id, "conversation_id": conversation_id} if conversation_id else {"agent_id": agent_id}
     )
     erased = [
-        connection.execute(text(f"DELETE FROM {table} {where}"), parameters).rowcount
-        for table in ("outbox", "inbox", "conversations")
+        connection.execute(text(f"DELETE FROM {table} {where}"), parameters).rowcount for table in ("outbox", "inbox")
     ]
-    return erased[0] + erased[1]
+    connection.execute(text(f"UPDATE conversations SET last_seen = :now {where}"), {**parameters, "now": now})
+    return sum(erased)
 
 
 # ── pruning ──────────────────────────────────────────────────────────────────────────────────────────────────────────

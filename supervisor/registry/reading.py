@@ -51,6 +51,17 @@ class JournalReader:
         """Every reply to one message, in order of their ids."""
         return await self._read(partial(queries.replies_of, inbox_id=inbox_id))
 
+    async def dead_replies(self, inbox_ids: Collection[int]) -> list[Reply]:
+        """The dead replies to some messages, in order of their ids, but for those that a later replay has replaced."""
+        return await self._read(partial(queries.dead_replies, inbox_ids=list(inbox_ids)))
+
+    async def replayed_replies(self) -> list[Reply]:
+        """Replies of any agent that a person replayed and that were not sent since, in order of their ids.
+
+        Without those whose text cannot be read, as in :meth:`unsent`.
+        """
+        return [reply for reply in await self._read(queries.replayed_replies) if not reply.problem]
+
     async def counts(self) -> dict[str, dict[MessageState, int]]:
         """How many messages are available, retryable, running and dead, for each agent that has any."""
         return await self._reader.read(queries.counts)
@@ -104,6 +115,7 @@ class JournalReader:
         older_than: float | None = None,
         newer_than: float | None = None,
         undelivered: bool = False,
+        dead_letters: bool = False,
         before_id: int | None = None,
         limit: int = 100,
     ) -> list[JournaledMessage]:
@@ -112,10 +124,11 @@ class JournalReader:
         Args:
             older_than, newer_than: received before, and at or after this; seconds since the epoch.
             undelivered: only those with a reply in the outbox that is dead or whose fate is unknown.
+            dead_letters: only those that a person can replay: dead ones, and done ones with a dead reply.
             before_id: only those with a smaller id: the next page begins where the last one ended.
         """
         wanted = queries.MessageFilter(
-            agent_id, conversation_id, states, older_than, newer_than, undelivered, before_id
+            agent_id, conversation_id, states, older_than, newer_than, undelivered, dead_letters, before_id
         )
         return await self._read(partial(queries.messages, wanted=wanted, limit=limit))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import quote
@@ -74,7 +75,10 @@ class TokenClient:
         self._margin = refresh_margin_seconds
         self._uniform = uniform
         self._on_outcome = on_outcome
-        self._history_places = asyncio.Semaphore(_HISTORY_AT_ONCE)
+        # For each host, so that one that hangs holds up no other.
+        self._history_places: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(_HISTORY_AT_ONCE)
+        )
 
     async def fetch(self, agent_id: str, api_url: str, secret: str, *, proxy: str | None = None) -> Grant:
         """Ask for a token.
@@ -159,7 +163,7 @@ class TokenClient:
         failure: PlatformError | None = None
         parsed: Any = None
         try:
-            async with self._history_places:
+            async with self._history_places[url.host or ""]:
                 headers = {"Authorization": f"Bearer {token}"}
                 answer = await self._request("GET", url, _HISTORY_BYTES, proxy, headers=headers)
             if answer.status != 404:

@@ -287,3 +287,15 @@ async def test_a_doubtful_reply_is_looked_for_before_it_is_sent_again(tmp_path: 
 
 def test_an_access_does_not_show_its_token() -> None:
     assert "secret-token" not in repr(Access("https://api.example", "secret-token"))
+
+
+@PROFILES
+async def test_what_was_erased_does_not_come_back_and_what_follows_is_answered(tmp_path: Path, profile: str) -> None:
+    async with talking(tmp_path, profile) as (fleet, identity, user, conversation):
+        await fleet.service.registry.journal.purge(identity)
+        for _ in range(3):
+            fleet.sandbox.cut(identity)
+            await fleet.state(identity, AgentState.BACKOFF, AgentState.CONNECTING, AgentState.AUTHENTICATING)
+            await fleet.online()
+        await user.say(conversation, "1")
+        await until_answered(fleet, conversation, ["0", "1"])

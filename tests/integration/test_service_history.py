@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from supervisor.sandbox import SandboxUser
-from tests.support.observing import captured_logs, handlers_folder, named
+from tests.support.observing import handlers_folder
 from tests.support.stack import SECRET, Stack, agent_id, handler_module, stack
 
 PROFILES = pytest.mark.parametrize("profile", ["v1", "v2"])
@@ -128,11 +128,12 @@ async def test_a_platform_that_cannot_tell_is_no_error(
 
 
 @PROFILES
-async def test_where_a_conversation_began_here_that_is_found_out_once(tmp_path: Path, profile: str) -> None:
+async def test_where_a_conversation_began_here_that_is_found_out_once(
+    tmp_path: Path, profile: str, log: Callable[[], list[dict[str, Any]]]
+) -> None:
     async with talk(tmp_path, profile, old=0) as here:
         assert await here.recalled("a") == [("user", "a")]
         # Whoever asked again would be told of a failure.
         here.fleet.sandbox.faults.rest("history", mode="status", status=500)
-        with captured_logs() as lines:
-            await here.recalled("b")
-        assert named(lines, "history_not_read") == []
+        await here.recalled("b")
+        assert [line for line in log() if line["event"] == "history_not_read"] == []

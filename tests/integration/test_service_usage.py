@@ -41,11 +41,11 @@ def on_message(message, ctx):
     "ailing": """
 async def on_message(message, ctx):
     if message.content == "ill":
-        ctx.note_health("the model key " + ctx.secret(ctx.settings["key"]) + "\\nis wrong")
+        ctx.note_health("the model refuses " + ctx.secret(ctx.settings["place"]) + "\\nand all")
     elif message.content == "well":
         ctx.note_health(None)
     elif message.content == "fail":
-        raise RuntimeError("the key " + ctx.secret(ctx.settings["key"]) + " failed")
+        raise RuntimeError("with " + ctx.secret(ctx.settings["place"]) + " it failed")
     elif message.content.startswith(("env:", "file:", "plain")):
         try:
             return "resolved " + ctx.secret(message.content)
@@ -54,7 +54,8 @@ async def on_message(message, ctx):
     return "answered"
 """,
 }
-MODEL_KEY = "sk-of-the-model"
+#: It looks like nothing: that it is secret is known by its value alone.
+MODEL_KEY = "horse-battery-staple"
 PRICES = {"m": Price(input=1000.0, output=2000.0, cached=500.0)}
 
 
@@ -165,7 +166,7 @@ async def test_the_fleets_budget_bounds_all_and_survives_a_restart(fleet: Stack)
 
 
 async def test_an_agent_that_says_it_is_ill_stays_online_and_failing_until_it_says_otherwise(fleet: Stack) -> None:
-    settings = {"key": f"file:{fleet.folder / 'model-key'}"}
+    settings = {"place": f"file:{fleet.folder / 'model-key'}"}
     identity = await fleet.add(1, "ailing", settings=settings)
     await fleet.online()
 
@@ -175,11 +176,13 @@ async def test_an_agent_that_says_it_is_ill_stays_online_and_failing_until_it_sa
         return fleet.service.status(identity).health
 
     assert await health("hello") == "ok"
-    assert await health("ill") == "failing: the model key [redacted] is wrong"
-    assert await health("hello") == "failing: the model key [redacted] is wrong", "it answers, and is ill all the same"
+    assert await health("ill") == "failing: the model refuses [redacted] and all"
+    assert await health("hello") == "failing: the model refuses [redacted] and all", (
+        "it answers, and is ill all the same"
+    )
     assert fleet.service.status(identity).state == "online"
     assert await health("well") == "ok"
-    assert await health("fail") == "failing: RuntimeError: the key [redacted] failed"
+    assert await health("fail") == "failing: RuntimeError: with [redacted] it failed"
     assert await health("hello") == "ok"
     await health("ill")
     await fleet.service.registry.update_agent(identity, settings=settings | {"other": 1})
@@ -191,7 +194,7 @@ async def test_secrets_come_by_reference_within_the_deployments_bounds(
 ) -> None:
     monkeypatch.setenv("AGENT_MODEL_KEY", MODEL_KEY)
     monkeypatch.setenv("OTHER_KEY", "not for agents")
-    identity = await fleet.add(1, "ailing", settings={"key": "env:AGENT_MODEL_KEY"})
+    identity = await fleet.add(1, "ailing", settings={"place": "env:AGENT_MODEL_KEY"})
     await fleet.online()
 
     async def ask(text: str) -> str:
@@ -203,7 +206,7 @@ async def test_secrets_come_by_reference_within_the_deployments_bounds(
     assert (await ask("plain secret")).startswith("ConfigurationError: ")
     await ask("fail")
     [message] = await fleet.service.registry.journal.messages(limit=1)
-    assert "the key [redacted] failed" in (message.error or "")
+    assert "with [redacted] it failed" in (message.error or "")
     assert MODEL_KEY not in json.dumps(log())
 
 
@@ -231,6 +234,8 @@ async def on_message(message, ctx):
                 answered += 1
             starts = len(supervisor.marks("starts"))
             assert last.content == f"spent {15 * starts}", "today's sum goes on after a restart"
+            live = json.loads(await supervisor.command("usage", "--json"))["total"]
+            assert live["requests"] >= answered, "what is answered is shown while the supervisor runs"
             await supervisor.kill()
             rows = json.loads(await supervisor.command("usage", "--json"))["usage"]
             assert [(row["agent_id"], row["model"]) for row in rows] == [(identity, "m")]

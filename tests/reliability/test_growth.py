@@ -24,6 +24,7 @@ from tests.support.command import Command
 from tests.support.observing import figures
 from tests.support.reliability import Case
 from tests.support.stack import SECRET, SECRET_FILE, Stack, agent_id, stack
+from tests.support.traces import open_files
 
 #: SQLite's journal is written from its beginning again once it has this size (4,000 pages and their headers).
 WAL_BYTES = 4_000 * (4_096 + 24)
@@ -49,7 +50,7 @@ class Size:
         gc.collect()
         return cls(
             tasks=len(asyncio.all_tasks()),
-            files=psutil.Process().num_fds(),
+            files=sum(1 for _ in open_files()),
             objects=len(our_objects()),
             series=len(figures(fleet.service.metrics)),
             wal_bytes=(fleet.folder / "supervisor.db-wal").stat().st_size,

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from sqlalchemy import Connection
 
-from supervisor.agent import FULL_NOTICE
+from supervisor.missed import FULL_NOTICE
 from supervisor.records import AgentRecord
 from supervisor.registry import Registry, sqlite
 from supervisor.sandbox import Sandbox
@@ -121,14 +121,18 @@ async def test_r14_past_the_bound_of_its_memory_people_are_told(tmp_path: Path, 
         counted.faults += 1
         user = await fleet.sandbox.user()
         conversation = await user.open(bystander.id)
+
+        def said() -> list[str]:
+            return [message.content for message in fleet.sandbox.messages(conversation)]
+
         texts = [f"m{number} " + "x" * 5000 for number in range(3 * bound)]
         first = await user.say(conversation, texts[0])
         await until_not_ready(fleet.service.admin_url, "disk is full")
         for text in texts[1:]:
             await user.say(conversation, text)
         await fleet.until(lambda: dropped(fleet.service.metrics).get("inbox_full") == 2 * bound)
-        said = [message.content for message in fleet.sandbox.messages(conversation)]
-        assert said.count(FULL_NOTICE) == 1, "one notice a minute and conversation, at once"
+        await fleet.until(lambda: FULL_NOTICE in said())
+        assert said().count(FULL_NOTICE) == 1, "one notice a minute and conversation"
         await writer.transact(limit_pages(1_000_000))
         await until_ready(fleet.service.admin_url)
         replies = await user.wait_for_reply(conversation, after=first, count=bound, timeout=30)

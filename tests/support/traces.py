@@ -56,7 +56,7 @@ class Traces:
         for task in asyncio.all_tasks():
             coroutine = task.get_coro()
             names[getattr(coroutine, "__qualname__", repr(coroutine))] += 1
-        return cls(names, Counter(_open_files()))
+        return cls(names, Counter(open_files()))
 
     async def again(self, timeout: float = 30.0) -> None:
         """Wait until there is no more than this; idle HTTP connections need some seconds to go.
@@ -71,7 +71,7 @@ class Traces:
             await asyncio.sleep(0.05)
 
 
-def _open_files() -> Iterator[str]:
+def open_files() -> Iterator[str]:
     """What each descriptor is open on but for databases; ``socket`` for all sockets."""
     for descriptor in Path("/proc/self/fd").iterdir():
         # The one that the folder is read by is gone by now.

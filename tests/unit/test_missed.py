@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.missed import Seen, missed, since_known, was_delivered
+from supervisor.missed import SLACK_SECONDS, Seen, missed, since_known, was_delivered
 from supervisor.protocol import HistoryPage, HistoryRow, InvalidEventError, parse_history, reply_id
 
 AGENT = "a" * 24
@@ -130,7 +130,10 @@ def test_thinking_and_others_answers_answer_nothing() -> None:
 
 def test_a_message_that_came_without_an_id_is_told_by_its_content_once() -> None:
     rows = page(said(1, "same"), said(2, "same"), said(3, "other"))
-    assert ids(rows, Seen((), without_id=["same"])) == [2, 3]
+    at = rows[0].at or 0.0
+    assert ids(rows, Seen((), without_id=[("same", at)])) == [2, 3]
+    long_before = at - 2 * SLACK_SECONDS
+    assert ids(rows, Seen((), without_id=[("same", long_before)])) == [1, 2, 3], "another one, which said the same"
 
 
 def test_a_conversation_starts_with_the_first_known_row() -> None:
@@ -143,21 +146,32 @@ def test_a_conversation_starts_with_the_first_known_row() -> None:
 # ── whether a doubtful reply arrived ─────────────────────────────────────────────────────────────────────────────────
 
 
+MADE_AT = 0.0
+
+
+def test_what_was_said_before_a_reply_was_made_is_not_that_reply() -> None:
+    """An agent that always says the same, and a journal that knows fewer of those: it was purged."""
+    rows = page(said(1), answered(2, "sorry"), said(3), answered(4, "sorry"), said(5))
+    last = rows[3].at or 0.0
+    assert not was_delivered(rows, "sorry", last + SLACK_SECONDS + 1, [], AGENT)
+    assert was_delivered(rows, "sorry", last, [], AGENT)
+
+
 def test_a_reply_that_is_the_last_row_arrived() -> None:
     rows = page(said(1), answered(2, "one"), said(3), answered(4, "two"))
-    assert was_delivered(rows, "two", ["one"], AGENT)
-    assert not was_delivered(rows, "three", ["one", "two"], AGENT)
-    assert not was_delivered(rows[:3], "two", ["one"], AGENT)
+    assert was_delivered(rows, "two", MADE_AT, ["one"], AGENT)
+    assert not was_delivered(rows, "three", MADE_AT, ["one", "two"], AGENT)
+    assert not was_delivered(rows[:3], "two", MADE_AT, ["one"], AGENT)
 
 
 def test_replies_that_say_the_same_are_counted() -> None:
     rows = page(said(1), answered(2, "ok"), said(3), answered(4, "ok"))
-    assert was_delivered(rows, "ok", ["ok"], AGENT)
-    assert not was_delivered(rows, "ok", ["ok", "ok"], AGENT)
-    assert not was_delivered(rows[:2], "ok", ["ok"], AGENT)
+    assert was_delivered(rows, "ok", MADE_AT, ["ok"], AGENT)
+    assert not was_delivered(rows, "ok", MADE_AT, ["ok", "ok"], AGENT)
+    assert not was_delivered(rows[:2], "ok", MADE_AT, ["ok"], AGENT)
 
 
 def test_a_page_full_of_the_same_proves_nothing() -> None:
     """Where the run began is not known."""
     rows = page(answered(1, "ok"), answered(2, "ok"))
-    assert not was_delivered(rows, "ok", ["ok"], AGENT)
+    assert not was_delivered(rows, "ok", MADE_AT, ["ok"], AGENT)

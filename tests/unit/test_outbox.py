@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,21 @@ async def test_a_final_refusal_is_a_dead_letter_sent_once(desk: Desk) -> None:
     await desk.until(lambda: not desk.outbox.waiting)
     assert len(desk.line.sent) == 1
     assert reply.state is ReplyState.DEAD
+
+
+@both
+async def test_a_replayed_reply_is_taken_once_and_not_while_it_is_held(desk: Desk) -> None:
+    desk.line.answers = [SendRefusedError("You do not have permission to create.", Verdict.REJECT)]
+    reply = await desk.push()
+    assert desk.outbox.held == {reply.id}
+    desk.outbox.take_up(reply)
+    await desk.until(lambda: not desk.outbox.waiting)
+    assert len(desk.line.sent) == 1
+    again = replace(reply, state=ReplyState.PENDING)
+    desk.outbox.take_up(again)
+    desk.outbox.take_up(replace(again))
+    assert desk.outbox.waiting == 1
+    await desk.outbox.close()
 
 
 never = pytest.mark.parametrize("desk", [False], indirect=True, ids=["at_least_once"])

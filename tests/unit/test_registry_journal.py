@@ -250,6 +250,39 @@ async def test_a_reply_is_sent_deferred_and_settled(journal: Journal) -> None:
         await journal.mark_sent(reply)
 
 
+async def test_a_dead_reply_is_replayed_once_and_told_from_the_others_until_it_is_moved(url: str) -> None:
+    registry, other = await Registry.open(url, upgrade=True), await Registry.open(url)
+    journal = registry.journal
+    row = await add(journal, "k1", claim=True)
+    settled = await journal.settle(row, MessageState.DONE, replies=[answer(part=part) for part in range(3)])
+    assert settled is not None
+    first, second, acked = settled
+    await journal.defer_reply(first, "busy", 5e9)
+    for reply, fate in ((first, ReplyState.DEAD), (second, ReplyState.DEAD), (acked, ReplyState.ACKED)):
+        await journal.settle_reply(reply, fate, "refused")
+    with pytest.raises(ValueError, match="through replay_replies"):
+        await journal.defer_reply(first, "x", 0.0)
+    with pytest.raises(IllegalTransitionError):
+        await journal.replay_replies([first, acked])
+    assert await journal.unsent(AGENT) == []
+    stale = await other.journal.dead_replies([row.id])
+    assert stale == [first, second]
+    assert await journal.replay_replies([second, first]) == [True, True]
+    assert (first.state, first.attempts, first.not_before, first.error) == (ReplyState.PENDING, 0, 0.0, "refused")
+    assert await other.journal.replay_replies(stale) == [False, False]
+    assert await other.journal.replayed_replies() == await journal.unsent(AGENT) == [first, second]
+    on_its_way = await journal.add_reply(AGENT, None, answer())
+    await journal.mark_sent(on_its_way)
+    with pytest.raises(ValueError, match="only a dead reply"):
+        await journal.replay_replies([on_its_way])
+    await journal.defer_reply(first, "busy", 0.0)
+    assert await journal.replayed_replies() == [second]
+    await journal.settle_reply(second, ReplyState.ACKED)
+    assert await journal.replayed_replies() == []
+    await other.close()
+    await registry.close()
+
+
 async def test_one_batch_of_everything_is_one_commit(journal: Journal) -> None:
     rows = [await add(journal, f"k{i}", claim=True) for i in range(4)]
     reply = await journal.add_reply(AGENT, None, answer())

@@ -63,6 +63,8 @@ async def test_counts_are_of_what_is_open_and_dead(journal: Journal) -> None:
         ("_SAID", "inbox_conversation"),
         ("_ANSWERED", "outbox_conversation"),
         ("_REPLAYED", "inbox_open"),
+        ("_REPLAYED_REPLIES", "outbox_open"),
+        ("_DEAD_REPLIES", "outbox_conversation"),
         ("_KNOWN_KEYS", "message_key=?"),
         ("_OWN_REPLIES", "outbox_conversation"),
     ],
@@ -72,10 +74,10 @@ async def test_what_must_be_cheap_uses_its_index(registry: Registry, query: str,
 
     def plan(connection: Connection) -> str:
         parameters: dict[str, Any] = dict.fromkeys(statement.compile().params, 1)
-        if "keys" in parameters:
-            parameters["keys"] = [b"1"]
+        lists = parameters.keys() & {"keys", "ids"}
+        parameters |= {name: [b"1"] for name in lists}
         explained = text(f"EXPLAIN QUERY PLAN {statement.text}").bindparams(
-            *[bindparam(name, expanding=True) for name in parameters if name == "keys"]
+            *[bindparam(name, expanding=True) for name in lists]
         )
         return str(connection.execute(explained, parameters).all())
 
@@ -189,6 +191,33 @@ async def test_messages_whose_replies_did_not_arrive_are_found(journal: Journal)
     assert await journal.messages(undelivered=True, states=[MessageState.DEAD]) == []
 
 
+async def test_dead_replies_are_dead_letters_until_their_message_is_replayed_or_put_away(journal: Journal) -> None:
+    rows = {}
+    for key in ("done", "discarded", "replayed", "acked"):
+        rows[key] = row = await add(journal, key, claim=True)
+        state = MessageState.DONE if key in {"done", "acked"} else MessageState.DEAD
+        settled = await journal.settle(row, state, replies=[answer("whole"), answer("second", 1)])
+        assert settled is not None
+        for reply in settled:
+            await journal.settle_reply(reply, ReplyState.ACKED if key == "acked" else ReplyState.DEAD, "why")
+    await journal.discard(rows["discarded"])
+    assert await journal.messages(dead_letters=True) == [rows["replayed"], rows["done"]]
+    assert await journal.messages(dead_letters=True, agent_id=AGENT, conversation_id="c1", limit=1) == [
+        rows["replayed"]
+    ]
+    assert await journal.messages(dead_letters=True, agent_id="another") == []
+    await journal.replay(rows["replayed"])
+    await journal.claim(rows["replayed"])
+    await settle(journal, rows["replayed"], answer("the answer of the replay"))
+    # Only what was never said in another way.
+    assert await journal.messages(dead_letters=True) == [rows["done"]]
+    replies = await journal.dead_replies([row.id for row in rows.values()])
+    assert [(reply.inbox_id, reply.part) for reply in replies if reply.inbox_id != rows["discarded"].id] == [
+        (rows["done"].id, 0),
+        (rows["done"].id, 1),
+    ]
+
+
 async def test_the_newest_own_replies_are_read_in_any_state(journal: Journal) -> None:
     row = await add(journal, "k1", claim=True)
     replies = await settle(journal, row, *[answer(str(part), part) for part in range(4)])
@@ -287,7 +316,8 @@ async def test_purging_erases_a_conversation_or_an_agent(journal: Journal) -> No
     await add(journal, "k0", agent="another")
     assert await journal.purge(AGENT, "c1") == 4
     assert await journal.history(AGENT, "c1", 9) == []
-    assert [conversation for conversation, _ in await journal.conversations(AGENT, since=0.0, limit=9)] == ["c2"]
+    # It begins anew: what was said before is not to be asked for again.
+    assert [conversation for conversation, _ in await journal.conversations(AGENT, since=0.0, limit=9)] == ["c1", "c2"]
     assert await journal.purge(AGENT) == 2
     assert await journal.messages(agent_id=AGENT) == []
     assert len(await journal.messages()) == 1

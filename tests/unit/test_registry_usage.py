@@ -7,12 +7,20 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from supervisor.ledger import days_before
+from supervisor.maintenance import Maintenance
+from supervisor.metrics import Metrics
 from supervisor.records import AgentRecord, UsageRecord
 from supervisor.registry import Registry
+from tests.conftest import ManualClock
 from tests.support.journaling import AGENT, add, answer, settle
+
+if TYPE_CHECKING:
+    from supervisor.fleet import Fleet
 
 DAY = "2027-01-15"
 
@@ -152,3 +160,25 @@ async def test_old_days_are_pruned(registry: Registry) -> None:
     assert await registry.journal.prune_usage("2025-12-12") == 2
     assert await registry.journal.prune_usage("2025-12-12") == 0
     assert [record.day for record in await registry.usage()] == ["2025-12-12", DAY]
+
+
+async def test_maintenance_keeps_400_days_and_writes_every_second(registry: Registry, path: Path) -> None:
+    clock = ManualClock()
+    upkeep = Maintenance(registry.journal, cast("Fleet", None), Metrics(), clock, retention_seconds=60.0)
+    kept, gone = days_before(clock.now(), 400), days_before(clock.now(), 401)
+    for day in (kept, gone):
+        registry.journal.usage.add(used(day=day))
+    await registry.journal.flush()
+    tasks = [asyncio.create_task(work()) for work in (upkeep.prune, upkeep.write_usage)]
+    while len(in_file(path)) > 1:
+        await asyncio.sleep(0.01)
+    assert in_file(path) == [(kept, 10)]
+    registry.journal.usage.add(used())
+    while not clock.sleepers:
+        await asyncio.sleep(0)
+    await clock.advance(1.0)
+    while len(in_file(path)) < 2:
+        await asyncio.sleep(0.01)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

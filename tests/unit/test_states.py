@@ -58,10 +58,11 @@ def test_the_names_are_those_of_the_contract() -> None:
 
 
 def test_final_states_are_final() -> None:
-    assert {state for state, after in REPLY_TRANSITIONS.items() if not after} == FINAL_REPLY_STATES
+    assert {s for s, after in REPLY_TRANSITIONS.items() if not after} == FINAL_REPLY_STATES - {ReplyState.DEAD}
     assert {s for s, after in MESSAGE_TRANSITIONS.items() if not after} == FINAL_MESSAGE_STATES - {MessageState.DEAD}
     # Only a person brings a dead letter back, or puts it away.
     assert MESSAGE_TRANSITIONS[MessageState.DEAD] == {MessageState.AVAILABLE, MessageState.CANCELLED}
+    assert REPLY_TRANSITIONS[ReplyState.DEAD] == {ReplyState.PENDING}
 
 
 def test_an_agent_is_online_only_by_registering() -> None:

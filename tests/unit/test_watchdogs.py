@@ -192,7 +192,7 @@ async def test_one_that_dies_too_often_too_soon_ends_the_service(
     clock: ManualClock, log: list[Any], metrics: Metrics
 ) -> None:
     tasks, work = SideTasks(metrics, clock), Work()
-    tasks.start("counts", work.run)
+    tasks.start("registry watch", work.run, essential=True)
     await clock.settle()
     for death in range(DEATHS):
         assert not tasks.failed.done()

@@ -1,0 +1,85 @@
+"""What the person sees of a run, in the order in which it happens (issue 4.2)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pydantic_ai.messages import (
+    FunctionToolCallEvent,
+    FunctionToolResultEvent,
+    ModelResponse,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolReturnPart,
+)
+from pydantic_core import to_jsonable_python
+
+from supervisor.handler import Context, Reply, Thinking, ToolCall, ToolResult
+
+#: What a person is shown of a tool's arguments or result; the model has all of it.
+MAX_SHOWN_CHARS: Final = 20_000
+
+
+class Show:
+    """Sends the parts of one run."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._calls: dict[str, tuple[ToolCall, float]] = {}
+
+    async def thinking(self, response: ModelResponse, took_ms: Sequence[float]) -> None:
+        """The thinking of one answer, and what it says before it uses a tool; the last text is the reply itself."""
+        works_on = any(isinstance(part, ToolCallPart) for part in response.parts)
+        number = 0
+        for part in response.parts:
+            if isinstance(part, ThinkingPart):
+                duration_ms = took_ms[number] if number < len(took_ms) else 0.0
+                number += 1
+                if part.content.strip():
+                    await self._ctx.send(Thinking(part.content, duration_ms=round(duration_ms, 3)))
+            elif isinstance(part, TextPart) and works_on and part.content.strip():
+                await self._ctx.send(Reply(part.content.strip()))
+
+    async def event(self, event: object) -> None:
+        """A tool call or its result; other events are not for people."""
+        if isinstance(event, FunctionToolCallEvent):
+            call = ToolCall(event.part.tool_name, _arguments(event.part), id=event.part.tool_call_id)
+            await self._ctx.send(call)
+            self._calls[call.id] = (call, time.perf_counter())
+        elif isinstance(event, FunctionToolResultEvent):
+            await self._result(event.part)
+
+    async def _result(self, part: ToolReturnPart) -> None:
+        called = self._calls.pop(part.tool_call_id, None)
+        if called is None:
+            return
+        call, started = called
+        duration_ms = round((time.perf_counter() - started) * 1000, 3)
+        if part.outcome == "success":
+            await self._ctx.send(ToolResult(call, _shown(part.content), duration_ms=duration_ms))
+        else:
+            error = part.model_response_str(wrap_if_error=False)[:MAX_SHOWN_CHARS] or "The tool failed."
+            await self._ctx.send(ToolResult(call, error, success=False, error=error, duration_ms=duration_ms))
+
+
+def _arguments(part: ToolCallPart) -> str:
+    """The arguments as a JSON string (PROTOCOL §4), also where the model wrote something else."""
+    text = part.args_as_json_str()
+    try:
+        json.loads(text)
+    except ValueError:
+        text = json.dumps({"arguments": text}, ensure_ascii=False)
+    if len(text) > MAX_SHOWN_CHARS:
+        text = json.dumps({"arguments": f"{text[:MAX_SHOWN_CHARS]}…"}, ensure_ascii=False)
+    return text
+
+
+def _shown(content: Any) -> Any:
+    """A tool's result as JSON can hold it, cut where it is long."""
+    value = to_jsonable_python(content, fallback=str)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…"

@@ -1,0 +1,67 @@
+"""``supervisor agents new``: what it writes works as it is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import Command, InProcess, one_line
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    return InProcess(tmp_path)
+
+
+def python(folder: Path, *args: str) -> str:
+    """Run a module of Python in a folder; its output, once it succeeded."""
+    done = subprocess.run(
+        [sys.executable, "-m", *args], cwd=folder, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_handler_and_its_test_pass_as_they_are(command: Command, tmp_path: Path) -> None:
+    said = command.ok("agents", "new", "weather")
+    assert "tests/test_weather.py" in said
+    assert "supervisor agents add ID --handler weather" in said
+    assert "2 passed" in python(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "tests")
+    python(tmp_path, "mypy", "--strict", "--config-file=", "agents", "tests")
+
+
+def test_another_folder_is_named_in_the_test_and_in_what_to_do_next(command: Command, tmp_path: Path) -> None:
+    said = command.ok("agents", "new", "weather", "--dir", "bots")
+    assert (tmp_path / "bots" / "weather.py").is_file()
+    assert '/ "bots"' in (tmp_path / "tests" / "test_weather.py").read_text()
+    assert "SUPERVISOR_AGENTS_DIR=bots supervisor run" in said
+
+
+@pytest.mark.parametrize("there", ["agents/weather.py", "agents/weather", "tests/test_weather.py"])
+def test_nothing_is_overwritten(command: Command, tmp_path: Path, there: str) -> None:
+    path = tmp_path / there
+    path.parent.mkdir()
+    path.write_text("mine")
+    refused = command("agents", "new", "weather")
+    assert refused.returncode == 2
+    assert f"{there} is there already" in one_line(refused.stderr)
+    assert path.read_text() == "mine"
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("my-bot", "my_bot"), ("7up", "7up"), ("class", "class_agent"), ("_private", "private"), ("🤖", "use letters")],
+)
+def test_a_name_that_is_no_module_is_refused_with_a_hint(
+    command: Command, tmp_path: Path, name: str, hint: str
+) -> None:
+    refused = command("agents", "new", name)
+    assert refused.returncode == 2
+    assert hint in one_line(refused.stderr)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,111 @@
+"""``supervisor.testing``: what the tests of handlers stand on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.errors import ConfigurationError, HandlerError, InvalidReplyError
+from supervisor.handler import AgentContext, Context, Handler, HistoryItem, Message, Part, Reply, ToolCall
+from supervisor.testing import FakeContext, ask, sandboxed
+
+
+@pytest.fixture
+def agents_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "agents"
+    folder.mkdir()
+    (folder / "shout.py").write_text("async def on_message(message, ctx):\n    return message.content.upper()\n")
+    (folder / "broken.py").write_text("import nothing_of_that_name\n")
+    return folder
+
+
+async def test_a_handler_of_the_folder_is_asked_by_name(agents_dir: Path) -> None:
+    assert (await ask("shout", "hello", agents_dir=agents_dir)).content == "HELLO"
+
+
+async def test_a_function_sees_what_the_context_was_given_and_what_it_does_is_recorded() -> None:
+    async def on_message(message: Message, ctx: Context) -> AsyncIterator[Part]:
+        ctx.typing()
+        ctx.mark_read()
+        await ctx.join("d" * 24)
+        with ctx.model_call("small") as call:
+            call.model = "large"
+        ctx.usage(3, 4, model="large")
+        ctx.usage(1, 2, model="large", cached_tokens=1)
+        ctx.note_health("no key")
+        said = [item.content for item in await ctx.history()]
+        assert ctx.permits("commands")
+        assert not ctx.budget().exhausted
+        yield f"{ctx.settings['tone']}, {ctx.instruction.system_prompt}, {ctx.secret('env:KEY')}, {said}"
+        await ctx.send(Reply("and so on"))
+
+    ctx = FakeContext(
+        settings={"tone": "kind"},
+        instruction="Be brief.",
+        history=["before", HistoryItem("assistant", "yes", 1.0)],
+        secrets={"env:KEY": "k"},
+        permissions=["commands"],
+    )
+    reply = await ask(on_message, "now", ctx)
+    assert reply == Reply("and so on")
+    assert ctx.parts == ["kind, Be brief., k, ['before', 'yes', 'now']", reply]
+    assert (ctx.typed, ctx.read, ctx.health, ctx.models) == ([True], True, "no key", ["large"])
+    assert (ctx.used.total_tokens, ctx.used.cached_tokens, ctx.used.model) == (10, 1, "large")
+    assert ctx.conversations == {"d" * 24}
+
+
+async def test_a_class_lives_from_start_to_stop_and_a_plain_method_runs_in_a_thread() -> None:
+    life: list[str] = []
+
+    class Plain(Handler):
+        async def on_start(self, ctx: AgentContext) -> None:
+            life.append("start")
+
+        def on_message(self, message: Message, ctx: Context) -> str:
+            life.append(threading.current_thread().name)
+            return message.content
+
+        async def on_stop(self, ctx: AgentContext) -> None:
+            life.append("stop")
+
+    assert (await ask(Plain, "hello")).content == "hello"
+    assert (life[0], life[-1]) == ("start", "stop")
+    assert life[1] != threading.main_thread().name
+
+
+async def test_what_the_platform_would_refuse_is_refused() -> None:
+    with pytest.raises(InvalidReplyError, match="content is empty"):
+        await ask(lambda message, ctx: "   ", "hello")
+
+
+async def test_an_answer_that_is_no_text_or_none_says_what_there_was() -> None:
+    with pytest.raises(LookupError, match="look_up"):
+        await ask(lambda message, ctx: ToolCall("look_up", {}), "hello")
+    with pytest.raises(LookupError, match=r"\[\]"):
+        await ask(lambda message, ctx: None, "hello")
+
+
+async def test_what_the_handler_raises_reaches_the_test() -> None:
+    with pytest.raises(ConfigurationError, match="env:KEY"):
+        await ask(lambda message, ctx: ctx.secret("env:KEY"), "hello")
+
+
+@pytest.mark.parametrize("profile", ["v1", "v2"])
+async def test_a_chat_with_a_handler_takes_one_line(agents_dir: Path, profile: str) -> None:
+    async with sandboxed("shout", agents_dir=agents_dir, profile=profile) as chat:  # type: ignore[arg-type]
+        assert (await chat.ask("hello")).content == "HELLO"
+        assert (await chat.ask("again")).content == "AGAIN"
+        assert [message.content for message in chat.messages] == ["hello", "HELLO", "again", "AGAIN"]
+
+
+async def test_a_handler_that_does_not_load_fails_the_test_with_the_reason(agents_dir: Path) -> None:
+    with pytest.raises(HandlerError, match="nothing_of_that_name"):
+        async with sandboxed("broken", agents_dir=agents_dir):
+            pass
+    with pytest.raises(HandlerError, match="nothing_of_that_name"):
+        await ask("broken", "hello", agents_dir=agents_dir)
+    with pytest.raises(HandlerError, match="did you mean shout"):
+        await ask("shuot", "hello", agents_dir=agents_dir)
