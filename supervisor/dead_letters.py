@@ -25,7 +25,8 @@ class MessageQuery:
     """Which messages a person wants to see; every condition given must hold.
 
     Args:
-        states: in one of these; without any, dead letters, or whatever state where ``undelivered`` is asked for.
+        states: in one of these; without any, dead letters and done ones with a dead reply, or whatever state where
+            ``undelivered`` is asked for.
         older_than_seconds, newer_than_seconds: received at least, and at most, so long ago.
         undelivered: only those with a reply that did not arrive, or of which nobody knows.
         before_id: only those with a smaller number: the next page.
@@ -41,15 +42,15 @@ class MessageQuery:
 
     def conditions(self, now: float) -> dict[str, Any]:
         """What ``Journal.messages`` is to be asked at ``now`` (seconds since the epoch)."""
-        default = None if self.undelivered else (MessageState.DEAD,)
         older, newer = self.older_than_seconds, self.newer_than_seconds
         return {
             "agent_id": self.agent_id,
             "conversation_id": self.conversation_id,
-            "states": self.states or default,
+            "states": self.states or None,
             "older_than": None if older is None else now - older,
             "newer_than": None if newer is None else now - newer,
             "undelivered": self.undelivered,
+            "dead_letters": not self.states and not self.undelivered,
             "before_id": self.before_id,
         }
 
@@ -83,9 +84,27 @@ async def details(registry: Registry, number: int) -> MessageDetails:
     )
 
 
-def summary(row: JournaledMessage) -> MessageSummary:
-    """A message as lists show it."""
-    return MessageSummary(**_fields(row, row.message.content[:SUMMARY_CHARS]))
+async def summaries(registry: Registry, rows: Sequence[JournaledMessage]) -> list[MessageSummary]:
+    """Messages as lists show them; of one that is done, the reason is that of its first dead reply."""
+    replies = await _dead_replies(registry, [row for row in rows if row.state is MessageState.DONE])
+    shown = []
+    for row in rows:
+        one = MessageSummary(**_fields(row, row.message.content[:SUMMARY_CHARS]))
+        if row.id in replies:
+            first = replies[row.id][0]
+            why = _last_line(first.error or first.problem or "")
+            one = dataclasses.replace(one, reason=f"undelivered: {why}" if why else "undelivered")
+        shown.append(one)
+    return shown
+
+
+async def _dead_replies(registry: Registry, rows: Sequence[JournaledMessage]) -> dict[int, list[Reply]]:
+    """The dead replies to some messages, in their order; without those that have none."""
+    found: dict[int, list[Reply]] = {}
+    if rows:
+        for reply in await registry.journal.dead_replies([row.id for row in rows]):
+            found.setdefault(reply.inbox_id or 0, []).append(reply)
+    return found
 
 
 def _fields(row: JournaledMessage, content: str) -> dict[str, Any]:
@@ -152,26 +171,39 @@ class Outcome:
 async def replay(registry: Registry, numbers: Collection[int]) -> list[Outcome]:
     """Have dead letters run again, with all their attempts; in order of their numbers, all at once.
 
+    Of a message that is done, the dead replies are sent again, each with its ``_id``: the handler does not run.
     One that cannot be replayed does not keep the others from it. A supervisor that runs on the registry takes them up
     by itself when another process did this; its own has to say so to the fleet.
     """
     agents = {record.id for record in await registry.agents()}
-    outcomes, rows = await _dead(registry, numbers)
-    outcomes += [_orphaned(row) for row in rows if row.agent_id not in agents]
+    outcomes, rows, undelivered = await _dead(registry, numbers)
+    outcomes += [_orphaned(row) for row in [*rows, *undelivered] if row.agent_id not in agents]
     rows = [row for row in rows if row.agent_id in agents]
-    return _in_order(outcomes, rows, await registry.journal.replay_all(rows))
+    undelivered = [row for row in undelivered if row.agent_id in agents]
+    replies = [reply for some in (await _dead_replies(registry, undelivered)).values() for reply in some]
+    ran = await registry.journal.replay_all(rows)
+    sent = await registry.journal.replay_replies(replies)
+    again = {reply.inbox_id for reply, won in zip(replies, sent, strict=True) if won}
+    return _in_order(outcomes, [*rows, *undelivered], [*ran, *(row.id in again for row in undelivered)])
 
 
 async def discard(registry: Registry, numbers: Collection[int]) -> list[Outcome]:
-    """Cancel dead letters: nobody will look at them again. One that cannot be does not keep the others from it."""
-    outcomes, rows = await _dead(registry, numbers)
+    """Cancel dead letters: nobody will look at them again. One that cannot be does not keep the others from it.
+
+    A message that is done stays so, whatever became of its replies.
+    """
+    outcomes, rows, undelivered = await _dead(registry, numbers)
+    outcomes += [_answered(row) for row in undelivered]
     won = [await registry.journal.discard(row) for row in rows]
     return _in_order(outcomes, rows, won)
 
 
-async def _dead(registry: Registry, numbers: Collection[int]) -> tuple[list[Outcome], list[JournaledMessage]]:
-    """The dead letters among ``numbers`` in their order, and what keeps the others from it."""
+async def _dead(
+    registry: Registry, numbers: Collection[int]
+) -> tuple[list[Outcome], list[JournaledMessage], list[JournaledMessage]]:
+    """What keeps some from it, the dead letters, and the done messages with dead replies, each in their order."""
     refused: list[Outcome] = []
+    done: list[JournaledMessage] = []
     rows: list[JournaledMessage] = []
     for number in sorted(set(numbers)):
         try:
@@ -181,9 +213,13 @@ async def _dead(registry: Registry, numbers: Collection[int]) -> tuple[list[Outc
             continue
         if row.state is MessageState.DEAD:
             rows.append(row)
+        elif row.state is MessageState.DONE:
+            done.append(row)
         else:
-            refused.append(Outcome(number, row.agent_id, _not_dead(number, row.state)))
-    return refused, rows
+            refused.append(_not_dead(row))
+    replies = await _dead_replies(registry, done)
+    refused += [_not_dead(row) for row in done if row.id not in replies]
+    return refused, rows, [row for row in done if row.id in replies]
 
 
 def _orphaned(row: JournaledMessage) -> Outcome:
@@ -192,8 +228,14 @@ def _orphaned(row: JournaledMessage) -> Outcome:
     return Outcome(row.id, row.agent_id, MessageStateError(why))
 
 
-def _not_dead(number: int, state: str) -> MessageStateError:
-    return MessageStateError(f"Message {number} is {state}; only a dead letter can be replayed or discarded")
+def _not_dead(row: JournaledMessage) -> Outcome:
+    why = f"Message {row.id} is {row.state}; only a dead letter can be replayed or discarded"
+    return Outcome(row.id, row.agent_id, MessageStateError(why))
+
+
+def _answered(row: JournaledMessage) -> Outcome:
+    why = f"Message {row.id} is done, only a reply did not arrive: it can be replayed, there is nothing to discard"
+    return Outcome(row.id, row.agent_id, MessageStateError(why))
 
 
 def _in_order(outcomes: list[Outcome], rows: Sequence[JournaledMessage], won: Sequence[bool]) -> list[Outcome]:

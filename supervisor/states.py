@@ -75,7 +75,8 @@ REPLY_TRANSITIONS: dict[ReplyState, frozenset[ReplyState]] = {
     _R.SENT: frozenset({_R.PENDING, _R.ACKED, _R.UNKNOWN, _R.DEAD}),
     _R.ACKED: frozenset(),
     _R.UNKNOWN: frozenset(),
-    _R.DEAD: frozenset(),
+    # A dead one is sent again only because a person said replay.
+    _R.DEAD: frozenset({_R.PENDING}),
 }
 
 FINAL_MESSAGE_STATES = frozenset({_M.DONE, _M.DEAD, _M.CANCELLED})

@@ -48,9 +48,10 @@ def add_messages(app: FastAPI, service: AdminService) -> None:
         "/api/v1/messages",
         tags=["messages"],
         summary="Messages, the newest first: dead letters, unless other states are asked for",
-        description="With `undelivered` and no `state`: messages in whatever state that have a reply which did not "
-        "arrive, or of which nobody knows. The next page: `before_id` with the id of the last one. Contents are cut "
-        "to 1,000 characters; `content_chars` tells how long they are.",
+        description="Without `state`: dead letters, and messages that are done with a reply that did not arrive, whose "
+        "`reason` begins with `undelivered`. With `undelivered` and no `state`: messages in whatever state that have "
+        "a reply which did not arrive, or of which nobody knows. The next page: `before_id` with the id of the last "
+        "one. Contents are cut to 1,000 characters; `content_chars` tells how long they are.",
         response_model=list[MessageSummary],
         responses=ERRORS | _MALFORMED,
     )
@@ -84,6 +85,7 @@ def add_messages(app: FastAPI, service: AdminService) -> None:
         "/api/v1/messages/{number}/replay",
         tags=["messages"],
         summary="Have a dead letter run again, with all its attempts; answers with the message as it is then",
+        description="A message that is done does not run again: its replies that did not arrive are sent again.",
         response_model=MessageDetails,
         responses=_ACT,
     )
@@ -95,6 +97,7 @@ def add_messages(app: FastAPI, service: AdminService) -> None:
         "/api/v1/messages/{number}/discard",
         tags=["messages"],
         summary="Cancel a dead letter; answers with the message as it is then",
+        description="A message that is done stays so, and is refused, whatever became of its replies.",
         response_model=MessageDetails,
         responses=_ACT,
     )

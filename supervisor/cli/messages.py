@@ -16,6 +16,7 @@ from supervisor.states import MessageState
 
 if TYPE_CHECKING:
     from supervisor.dead_letters import MessageQuery, Outcome
+    from supervisor.records import JournaledMessage
     from supervisor.registry import Registry
     from supervisor.settings import Settings
     from supervisor.status import MessageSummary
@@ -112,7 +113,7 @@ def list_messages(
     conversation: Conversation = None,
     state: Annotated[
         list[MessageState] | None,
-        typer.Option(help="In this state; else dead letters. Repeatable.", show_default=False),
+        typer.Option(help="In this state; else dead letters, undelivered ones too. Repeatable.", show_default=False),
     ] = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
@@ -122,7 +123,7 @@ def list_messages(
     limit: Annotated[int, typer.Option(min=1, max=_MANY, help="So many at most, the newest.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Show dead letters, or other messages, the newest first.
+    """Show dead letters, messages whose reply did not arrive among them, or other messages, the newest first.
 
     Example: `supervisor messages list --agent 650000000000000000000001 --older-than 2h`
     """
@@ -147,16 +148,16 @@ async def _newest(registry: Registry, query: MessageQuery, limit: int, beyond: i
     """The newest ``limit`` messages, and how many there are besides, counted up to ``beyond``."""
     from supervisor import dead_letters  # noqa: PLC0415
 
-    shown: list[MessageSummary] = []
+    shown: list[JournaledMessage] = []
     more = 0
     async for row in dead_letters.matching(registry, query, time.time()):
         if len(shown) < limit:
-            shown.append(dead_letters.summary(row))
+            shown.append(row)
         elif more < beyond:
             more += 1
         else:
             break
-    return shown, more
+    return await dead_letters.summaries(registry, shown), more
 
 
 @app.command()
@@ -195,6 +196,8 @@ def replay(
 ) -> int:
     """Have dead letters run again with all their attempts, each before what came later in its conversation.
 
+    A message that is done does not run again: its replies that did not arrive are sent again.
+
     Example: `supervisor messages replay 12 13` or `supervisor messages replay --agent 650000000000000000000001 --all`
     """
     from supervisor import dead_letters  # noqa: PLC0415
@@ -229,7 +232,8 @@ def discard(
     """
     from supervisor import dead_letters  # noqa: PLC0415
 
-    query = _query(agent, conversation, older_than=older_than)
+    # Not those that are done: of their replies there is nothing to cancel.
+    query = _query(agent, conversation, states=[MessageState.DEAD], older_than=older_than)
     settings = _settings()
     chosen = _chosen(settings, "discard", numbers, query if everything else None, yes=yes, filtered=_filtered(query))
     outcomes = known.with_registry(settings, lambda registry: dead_letters.discard(registry, chosen))

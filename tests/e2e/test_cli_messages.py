@@ -130,11 +130,12 @@ def test_filters_choose_what_is_listed(command: Command) -> None:
     acked, refused, unknown = (
         finish(command, fate, fate) for fate in (ReplyState.ACKED, ReplyState.DEAD, ReplyState.UNKNOWN)
     )
-    assert numbers(command) == [foreign, new, old]
-    assert numbers(command, "--agent", A1) == [new, old]
-    assert numbers(command, "--conversation", "c1") == [foreign, old]
+    assert numbers(command) == [refused, foreign, new, old]
+    assert numbers(command, "--state", "dead") == [foreign, new, old]
+    assert numbers(command, "--agent", A1) == [refused, new, old]
+    assert numbers(command, "--conversation", "c1") == [refused, foreign, old]
     assert numbers(command, "--older-than", "2h") == [old]
-    assert numbers(command, "--newer-than", "1.5h", "--agent", A1) == [new]
+    assert numbers(command, "--newer-than", "1.5h", "--agent", A1) == [refused, new]
     assert numbers(command, "--state", "done") == [unknown, refused, acked]
     assert numbers(command, "--state", "done", "--state", "dead", "--limit", "3") == [unknown, refused, acked]
     assert numbers(command, "--undelivered") == [unknown, refused]
@@ -165,6 +166,31 @@ def test_a_reply_that_was_refused_is_shown_with_the_reason(command: Command) -> 
     number = finish(command, "k1", ReplyState.DEAD)
     text = command.ok("messages", "show", str(number))
     assert "part 0 (text) dead: You do not have permission to create." in text
+
+
+def test_a_reply_that_did_not_arrive_is_a_dead_letter_that_is_sent_again(command: Command) -> None:
+    undelivered, dead = finish(command, "k1", ReplyState.DEAD), bury(command, "k2")
+    finish(command, "k3", ReplyState.ACKED)
+    _, _, second = command("messages", "list").stdout.splitlines()
+    assert second.split()[:4] == [str(undelivered), A1, "c1", "done"]
+    assert "undelivered: You do not have permission" in second
+    before = command.json("messages", "show", str(undelivered))["replies"][0]
+    left = command("messages", "discard", str(undelivered))
+    assert left.returncode == 1
+    assert one_line(left.stderr) == (
+        f"Error: Message {undelivered} is done, only a reply did not arrive: it can be replayed, "
+        "there is nothing to discard"
+    )
+    assert command("messages", "discard", "--all").stderr.startswith("Error: Discard 1 dead letter?")
+    done = command("messages", "replay", "--all", "--yes")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 2)
+    assert states(command) == {undelivered: "done", dead: "available", dead + 1: "done"}
+    assert numbers(command) == []
+    after = command.json("messages", "show", str(undelivered))["replies"][0]
+    assert after == before | {"state": "pending"}
+    again = command("messages", "replay", str(undelivered))
+    assert again.returncode == 1
+    assert one_line(again.stderr).endswith("is done; only a dead letter can be replayed or discarded")
 
 
 def test_what_looks_secret_in_a_failure_is_not_shown(command: Command) -> None:

@@ -241,6 +241,58 @@ async def test_parts_that_come_after_an_erasure_belong_to_nobody_else(fleet: Sta
     await fleet.until(lambda: talk.texts() == ["before", "after", "before", "after"])
 
 
+async def undelivered(talk: Conversation) -> int:
+    """Say something whose answer the platform refuses for good; the number of the message."""
+    handler_module("brittle").mended.set()
+    talk.fleet.sandbox.faults.refuse_sends(error="You do not have permission to create.", times=1)
+    await talk.say("order 7")
+    journal = talk.fleet.service.registry.journal
+    async with asyncio.timeout(20):
+        while not (letters := await journal.messages(agent_id=talk.identity, dead_letters=True)):
+            await asyncio.sleep(0.01)
+    [letter] = letters
+    assert (letter.state, talk.texts()) == (MessageState.DONE, [])
+    return letter.id
+
+
+async def delivered_once(talk: Conversation, number: int) -> None:
+    """The answer arrives with the ``_id`` that it had, and not again; the handler has run once."""
+    [reply] = await talk.fleet.service.registry.journal.replies(number)
+    await talk.fleet.until(lambda: talk.texts() == ["fine: order 7"])
+    assert talk.answers()[0].id == reply.message.id
+    await talk.say("next")
+    await talk.fleet.until(lambda: "fine: next" in talk.texts())
+    sends = [one.fields["payload"]["content"] for one in talk.fleet.sandbox.events if one.kind == "refused"]
+    assert (talk.texts(), sends) == (["fine: order 7", "fine: next"], ["fine: order 7"])
+    assert await talk.fleet.service.registry.journal.messages(dead_letters=True) == []
+
+
+@pytest.mark.parametrize("by", ["another process", "the admin API", "both at once"])
+async def test_a_refused_reply_is_sent_again_when_a_person_replays_it(fleet: Stack, by: str) -> None:
+    talk = await converse(fleet, "brittle")
+    number = await undelivered(talk)
+    if by == "another process":
+        assert str(number) in await command(fleet, "list")
+        await command(fleet, "replay", str(number))
+    else:
+        await fleet.service.replay(number)
+        if by == "both at once":
+            await asyncio.gather(*(fleet.service.fleet.take_up_replays() for _ in range(20)))
+    await delivered_once(talk, number)
+    assert handler_module("brittle").started == ["order 7", "next"]
+
+
+async def test_a_refused_reply_that_is_replayed_while_no_supervisor_runs_is_sent_at_the_start(fleet: Stack) -> None:
+    talk = await converse(fleet, "brittle")
+    number = await undelivered(talk)
+    await fleet.service.stop()
+    await command(fleet, "replay", str(number))
+    await fleet.restart()
+    await fleet.online()
+    handler_module("brittle").mended.set()
+    await delivered_once(talk, number)
+
+
 async def test_the_admin_api_lists_shows_replays_and_discards(fleet: Stack) -> None:
     talk = await converse(fleet, "brittle")
     first, second = await talk.dead("1", "2")
