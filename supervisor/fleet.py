@@ -85,11 +85,12 @@ class Fleet:
         Messages go to the lanes, replies to the outboxes; both ignore what they have. An agent that has not read the
         journal yet, or no longer runs on it, finds them there when it does.
         """
+        # First: a message that is handed over should not be done before the counts are read.
+        await self._take_up_replies()
         for row in await self._kit.journal.replayed():
             runner = self._runners.get(row.agent_id)
             if runner is not None and runner.restored:
                 runner.agent.lanes.put(row)
-        await self._take_up_replies()
         await self.correct_counts()
 
     async def _take_up_replies(self) -> None:

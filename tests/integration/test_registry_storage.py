@@ -498,6 +498,8 @@ try:
     asyncio.run(backup(sys.argv[1], Path(sys.argv[2])))
 except RegistryError as error:
     print(error)
+# What measures the tests' coverage writes a file when the process ends.
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 """
 
 
