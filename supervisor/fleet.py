@@ -16,6 +16,8 @@ from supervisor.status import AgentStatus, InboxCounts
 
 #: How often the registry is asked whether anyone changed it (DESIGN §5: noticed within 250 ms).
 POLL_SECONDS = 0.2
+#: How often the counts of an agent that is busy are asked for before they are left to the next time.
+CORRECTIONS = 5
 #: An agent that was removed has no work worth waiting long for.
 REMOVE_GRACE_SECONDS = 2.0
 #: What an inbox counts as waiting or running.
@@ -108,11 +110,19 @@ class Fleet:
         Raises:
             RegistryError: the journal cannot be read.
         """
-        counts = await self._kit.journal.counts()
-        for agent_id, runner in self._runners.items():
-            by_state = counts.get(agent_id, {})
-            waiting = sum(by_state.get(state, 0) for state in UNSETTLED)
-            runner.agent.inbox.correct(unsettled=waiting, dead=by_state.get(MessageState.DEAD, 0))
+        left = {agent_id: runner.agent.inbox for agent_id, runner in self._runners.items()}
+        for _ in range(CORRECTIONS):
+            before = {agent_id: inbox.changes for agent_id, inbox in left.items()}
+            counts = await self._kit.journal.counts()
+            for agent_id, inbox in list(left.items()):
+                # What changed while the journal was read, the figures may have or not.
+                if inbox.changes == before[agent_id]:
+                    by_state = counts.get(agent_id, {})
+                    waiting = sum(by_state.get(state, 0) for state in UNSETTLED)
+                    inbox.correct(unsettled=waiting, dead=by_state.get(MessageState.DEAD, 0))
+                    del left[agent_id]
+            if not left:
+                return
 
     def _add(self, runner: Runner) -> None:
         agent_id = runner.wanted.id

@@ -111,6 +111,8 @@ class Inbox:
         self._log = get_logger("supervisor.inbox").bind(agent=agent_id)
         #: Journaled and not settled; corrected from the journal by maintenance, since others may settle too.
         self.unsettled = 0
+        #: How often the counts changed; who corrects them sees whether they are still those that it asked about.
+        self.changes = 0
         self.dead = 0
         self.conversations: OrderedDict[str, float] = OrderedDict()
 
@@ -210,6 +212,7 @@ class Inbox:
 
     def settled(self, *, dead: bool) -> None:
         """A message reached its end."""
+        self.changes += 1
         self.unsettled = max(0, self.unsettled - 1)
         self.dead += dead
 
@@ -298,6 +301,7 @@ class Inbox:
             await self._bury(row)
             return
         row.fresh = True
+        self.changes += 1
         self.unsettled += 1
         if arrival.command:
             self._on_command(row)
