@@ -25,7 +25,7 @@ def circle():
 
 def nested():
     made = []
-    for _ in range(5_000):
+    for _ in range(100_000):
         made = [made]
     return made
 
