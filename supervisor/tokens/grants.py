@@ -32,6 +32,7 @@ class Grant:
         issued_at: when it was asked for.
         expires_at: after this it must not be used.
         refresh_at: when to get the next one.
+        stale_at: after this nothing new is begun with it: it might end on its way to the platform.
     """
 
     token: str = field(repr=False)
@@ -39,6 +40,11 @@ class Grant:
     issued_at: float
     expires_at: float
     refresh_at: float
+    stale_at: float
+
+    def stale(self, now: float) -> bool:
+        """Whether so little of the token's life is left at ``now`` that nothing should be begun with it."""
+        return now >= self.stale_at
 
     def expired(self, now: float) -> bool:
         """Whether the token is past its life at ``now``."""
@@ -52,7 +58,7 @@ def make_grant(
 
     Its life is the shorter of ``expiresIn`` and what is left of the JWT's own. The renewal comes between one and two
     margins before the end, drawn at random so that a fleet started at once does not renew at once; the margin is at
-    most a fifth of the life, and nothing is renewed within a second.
+    most a fifth of the life, and nothing is renewed within a second. In its last half margin a token is stale.
 
     Raises:
         TokenError: the token has expired already.
@@ -65,7 +71,7 @@ def make_grant(
     margin = min(margin_seconds, 0.2 * life)
     expires_at = now + life
     refresh_at = max(expires_at - uniform(margin, 2 * margin), now + _SOONEST_REFRESH_SECONDS)
-    return Grant(answer.access_token, answer, now, expires_at, refresh_at)
+    return Grant(answer.access_token, answer, now, expires_at, refresh_at, stale_at=expires_at - margin / 2)
 
 
 class _Claims(msgspec.Struct, frozen=True):

@@ -63,7 +63,7 @@ class TokenSource:
         return f"TokenSource({self._agent_id}, current={self.current!r})"
 
     async def get(self, *, newer_than: Grant | None = None) -> Grant:
-        """Return a valid grant, from the platform where there is none at hand.
+        """Return a grant that is good for a while yet, from the platform where there is none at hand.
 
         Args:
             newer_than: a grant that will not do any more, though nobody refused it.
@@ -72,7 +72,7 @@ class TokenSource:
             TokenError: the platform gave none.
         """
         grant = self.current
-        if grant is not None and grant is not newer_than and not grant.expired(self._clock.now()):
+        if grant is not None and grant is not newer_than and not grant.stale(self._clock.now()):
             return grant
         return await self.refresh()
 

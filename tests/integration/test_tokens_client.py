@@ -137,8 +137,10 @@ async def test_renewal_comes_between_one_and_two_margins_and_a_fifth_of_a_short_
     for draw, factor in ((lowest, 1), (highest, 2)):
         grant = await granted({"expiresIn": 86400}, uniform=draw, refresh_margin_seconds=1000)
         assert grant.expires_at - grant.refresh_at == pytest.approx(1000 * factor)
+        assert grant.expires_at - grant.stale_at == pytest.approx(500)
         grant = await granted({"expiresIn": 100}, uniform=draw, refresh_margin_seconds=1000)
         assert grant.expires_at - grant.refresh_at == pytest.approx(20 * factor)
+        assert grant.expires_at - grant.stale_at == pytest.approx(10)
 
 
 async def test_half_a_surrogate_pair_in_a_prompt_does_not_cost_the_token() -> None:

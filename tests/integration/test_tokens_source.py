@@ -10,10 +10,11 @@ from collections.abc import Callable
 import pytest
 from aiohttp import web
 
+from supervisor.clock import SystemClock
 from supervisor.errors import ConfigurationError, TokenError, Verdict
 from supervisor.tokens import Grant, TokenSource
 from tests.support.gateway import eventually
-from tests.support.token_server import SECRET, TokenServer, client, jwt, token_server
+from tests.support.token_server import AGENT, SECRET, TokenServer, client, jwt, token_server
 
 
 class Gate:
@@ -72,6 +73,24 @@ async def test_an_expired_grant_is_never_given_out() -> None:
         source = made.source(server.url)
         first = await source.get()
         await eventually(lambda: first.expired(time.time()))
+        assert await source.get() is not first
+
+
+async def test_a_grant_that_might_end_on_its_way_is_not_given_out() -> None:
+    class Later(SystemClock):
+        seconds = 0.0
+
+        def now(self) -> float:
+            return super().now() + self.seconds
+
+    async with token_server() as server, client() as made:
+        clock = Later()
+        source = TokenSource(made.tokens, AGENT, server.url, lambda: SECRET, clock)
+        first = await source.get()
+        clock.seconds = first.stale_at - first.issued_at - 10
+        assert await source.get() is first
+        clock.seconds += 20
+        assert not first.expired(clock.now())
         assert await source.get() is not first
 
 
