@@ -61,6 +61,6 @@ EXPOSE 8640
 STOPSIGNAL SIGTERM
 # Ready means that it can do its work; that a platform is down shows in its figures, not here.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
-    CMD python -m supervisor.health "http://127.0.0.1:${SUPERVISOR_ADMIN_PORT:-8640}/readyz"
+    CMD ["sh", "-c", "exec python -m supervisor.health http://127.0.0.1:${SUPERVISOR_ADMIN_PORT:-8640}/readyz"]
 ENTRYPOINT ["supervisor"]
 CMD ["run"]
