@@ -55,6 +55,7 @@ async def until(condition: Callable[[], bool], what: str) -> None:
     assert condition(), what
 
 
+@pytest.mark.parametrize("manager", ["path"], indirect=True)
 async def test_a_supervisor_is_ready_pings_tells_of_its_agents_and_says_that_it_stops(
     tmp_path: Path, manager: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
