@@ -6,7 +6,7 @@ import asyncio
 import importlib.metadata
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from supervisor.code_watch import CodeWatch
 from supervisor.dead_letters import MessageQuery, Outcome
 from supervisor.dispatcher import Dispatcher
 from supervisor.errors import ConfigurationError
+from supervisor.events import Events
 from supervisor.fleet import Fleet
 from supervisor.gates import Gates
 from supervisor.handlers import HandlerLoader, find_agents_dir
 from supervisor.history import PlatformHistory
 from supervisor.ledger import Ledger, Limits, day_of
-from supervisor.logs import OutageLog, get_logger
+from supervisor.logs import OutageLog, get_logger, listen
 from supervisor.maintenance import Maintenance
 from supervisor.metrics import Metrics
 from supervisor.outages import Outages
@@ -110,6 +111,7 @@ class Service:
         self.settings = settings
         self.registry = registry
         self.metrics = kit.metrics
+        self.events = kit.events
         self.fleet = Fleet(registry, kit)
         self._kit = kit
         self._started_at = kit.clock.now()
@@ -118,6 +120,7 @@ class Service:
         self._side_tasks = SideTasks(kit.metrics, kit.clock)
         self._admin = AdminServer(build_app(self), settings.admin_host, settings.admin_port)
         self._log = get_logger("supervisor.service")
+        self._unheard: Callable[[], None] = lambda: None
 
     # ── starting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -216,6 +219,7 @@ class Service:
             gates=gates,
             outages=Outages(clock),
             ledger=ledger,
+            events=Events(run=f"{clock.now():.3f}".replace(".", "")),
         )
         return cls(settings, registry, kit)
 
@@ -241,6 +245,7 @@ class Service:
         self._side_tasks.start("usage", upkeep.write_usage)
         self._side_tasks.start("loop lag", upkeep.watch_loop)
         self._side_tasks.start("loop watch", LoopWatch(self.metrics, packages=self.settings.handler_packages).run)
+        self._unheard = listen(self._heard)
         self._log.info(
             "started",
             version=__version__,
@@ -267,6 +272,9 @@ class Service:
             self._log.info("stopped")
 
     async def _close(self, until: float) -> None:
+        self._unheard()
+        # Those who follow would hold the admin server up.
+        self.events.close()
         await self._kit.gates.close()
         await self._admin.stop()
         await self._kit.transport.close()
@@ -307,6 +315,9 @@ class Service:
             await asyncio.wait([drained], timeout=SECOND_SIGNAL_SECONDS)
         told.cancel()
         return EXIT_CLEAN if clean else EXIT_CUT_SHORT
+
+    def _heard(self, line: Mapping[str, Any]) -> None:
+        self.events.publish("log", str(line.get("agent", "")), line)
 
     # ── what the edges ask ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from supervisor.admin import AdminServer, build_app
 from supervisor.dead_letters import MessageQuery
 from supervisor.errors import AgentNotFoundError, ConfigurationError, MessageNotFoundError, RegistryError
+from supervisor.events import Events
 from supervisor.metrics import Metrics
 from supervisor.settings import Settings
 from supervisor.states import AgentState
@@ -36,6 +37,7 @@ class SmallService:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.events = Events(run="7")
         self.trouble: tuple[str, ...] = ()
         self.fails: Exception | None = None
         self.done: list[str] = []
@@ -345,6 +347,7 @@ async def test_the_description_lists_every_endpoint(serve: Serve) -> None:
         "/api/v1/agents",
         "/api/v1/agents/{agent_id}",
         "/api/v1/agents/{agent_id}/{action}",
+        "/api/v1/events",
         "/api/v1/messages",
         "/api/v1/messages/{number}",
         "/api/v1/messages/{number}/replay",
