@@ -73,6 +73,7 @@ def _follow_journal(registry: Registry, metrics: Metrics, clock: Clock) -> None:
     outages = OutageLog(log, clock, subject="journal", began="journal_cannot_write", ended="journal_writes_again")
 
     def failed(problem: str) -> None:
+        metrics.journal_failed()
         # One change that the database refuses is its caller's trouble: the others are written.
         if not journal.healthy:
             outages.failed(str(registry.path), problem)
@@ -226,7 +227,8 @@ class Service:
     async def _begin(self) -> None:
         await self._admin.start()
         self.registry.announce(_lock_info(self.settings, self._admin.url))
-        self.metrics.bind_inbox(self.fleet.inbox, self.oldest_seconds)
+        self.metrics.bind_agents(self.fleet.reading, self._kit.clock)
+        self.metrics.bind_ready(lambda: not self.problems())
         rescued = await self.registry.journal.rescue()
         await self.registry.journal.cancel_removed()
         self._kit.ledger.load(await self.registry.usage(since_day=day_of(self._kit.clock.now())))
@@ -334,10 +336,6 @@ class Service:
     def admin_url(self) -> str:
         """Where the admin server answers."""
         return self._admin.url
-
-    def oldest_seconds(self) -> float:
-        """How long the oldest waiting message has waited."""
-        return self.fleet.oldest_seconds()
 
     def problems(self) -> tuple[str, ...]:
         """What keeps it from being ready, one line each."""
