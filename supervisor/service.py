@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from supervisor import __version__, dead_letters
+from supervisor import __version__, dead_letters, editing
 from supervisor.admin import AdminServer, build_app
 from supervisor.agent import Kit
 from supervisor.clock import Clock, SystemClock
@@ -28,6 +28,7 @@ from supervisor.logs import OutageLog, get_logger, listen
 from supervisor.maintenance import Maintenance
 from supervisor.metrics import Metrics
 from supervisor.outages import Outages
+from supervisor.records import AgentRecord
 from supervisor.registry import LockInfo, Registry
 from supervisor.secrets import SecretBox, SecretResolver
 from supervisor.settings import Settings
@@ -379,6 +380,24 @@ class Service:
     def status(self, agent_id: str) -> AgentStatus:
         """One agent; raises AgentNotFoundError."""
         return self.fleet.runner(agent_id).status()
+
+    async def add(self, record: AgentRecord) -> None:
+        """Add an agent; raises as :func:`supervisor.editing.add_agent` does."""
+        await editing.add_agent(self.registry, self._checker(), record)
+        await self.fleet.reconcile()
+
+    async def change(self, agent_id: str, changes: editing.Changes) -> None:
+        """Change an agent; raises as :func:`supervisor.editing.change_agent` does."""
+        await editing.change_agent(self.registry, self._checker(), agent_id, changes)
+        await self.fleet.reconcile()
+
+    async def remove(self, agent_id: str) -> None:
+        """Remove an agent; raises AgentNotFoundError."""
+        await self.registry.remove_agent(agent_id)
+        await self.fleet.reconcile()
+
+    def _checker(self) -> editing.Checker:
+        return editing.Checker(self.settings, self._kit.loader.agents_dir)
 
     async def pause(self, agent_id: str) -> None:
         """Take an agent offline until it is resumed; raises AgentNotFoundError."""
