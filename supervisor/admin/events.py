@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from typing import Annotated, Final, Literal
 
@@ -38,8 +38,9 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, content: AsyncIterator[bytes], *, send_seconds: float = SEND_SECONDS) -> None:
+    def __init__(self, content: AsyncGenerator[bytes], *, send_seconds: float = SEND_SECONDS) -> None:
         super().__init__(content)
+        self._content = content
         self._send_seconds = send_seconds
 
     async def stream_response(self, send: Send) -> None:
@@ -54,6 +55,9 @@ class EventStream(StreamingResponse):
         except TimeoutError:
             # Returning unfinished makes the server close the connection.
             _log.info("event_stream_dropped", reason="it was not read")
+        finally:
+            # Whoever left in the middle of a piece gives its place back now, not when it is collected.
+            await self._content.aclose()
 
 
 def add_events(app: FastAPI, service: AdminService) -> None:
@@ -93,7 +97,7 @@ def add_events(app: FastAPI, service: AdminService) -> None:
         return EventStream(_counted(_stream(service.events, wanted, last, follow, last_event_id), open_streams))
 
 
-async def _counted(pieces: AsyncIterator[bytes], open_streams: list[int]) -> AsyncIterator[bytes]:
+async def _counted(pieces: AsyncGenerator[bytes], open_streams: list[int]) -> AsyncGenerator[bytes]:
     open_streams[0] += 1
     try:
         async for piece in pieces:

@@ -49,7 +49,7 @@ async def api(folder: Path, **given: Any) -> AsyncIterator[Api]:
 
 async def test_an_agent_is_added_changed_and_removed(tmp_path: Path) -> None:
     async with api(tmp_path) as made:
-        fields = {
+        fields: dict[str, Any] = {
             "name": "Ada",
             "settings": {"concurrency": 2, "api_key": "hush"},
             "labels": {"team": "x", "site": "y"},
