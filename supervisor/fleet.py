@@ -191,6 +191,8 @@ class Fleet:
     def _note_state(self, runner: Runner, old: AgentState, new: AgentState) -> None:
         if self._runners.get(runner.wanted.id) is runner:
             self._kit.metrics.agent_state(runner.wanted.id, old, new)
+        shown = {"agent": runner.wanted.id, "state": new, "was": old, "since": runner.since, "reason": runner.reason}
+        self._kit.events.publish("state", runner.wanted.id, shown)
         # Whoever waits holds the event that was; the next one waits for the next change.
         self._changed.set()
         self._changed = asyncio.Event()

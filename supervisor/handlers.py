@@ -48,6 +48,20 @@ def find_agents_dir(configured: Path | None, *, cwd: Path | None = None) -> Path
     raise ConfigurationError("There is no agents folder; make ./agents or set SUPERVISOR_AGENTS_DIR")
 
 
+def handler_names(agents_dir: Path) -> list[str]:
+    """The handlers that a folder holds; none of their code is run.
+
+    Raises:
+        HandlerError: the folder cannot be read.
+    """
+    try:
+        entries = list(agents_dir.iterdir())
+    except OSError as error:
+        raise HandlerError(f"The agents folder {agents_dir} cannot be read: {error.strerror}") from error
+    found = {entry.stem for entry in entries if entry.suffix == ".py" or (entry / "__init__.py").is_file()}
+    return sorted(name for name in found if name.isidentifier() and not name.startswith("_"))
+
+
 class HandlerLoader:
     """Loads handlers from the agents folder and, where the deployment allows it, from installed packages.
 
@@ -91,17 +105,8 @@ class HandlerLoader:
             del sys.modules[module]
 
     def names(self) -> list[str]:
-        """The handlers that the agents folder holds.
-
-        Raises:
-            HandlerError: the folder cannot be read.
-        """
-        try:
-            entries = list(self.agents_dir.iterdir())
-        except OSError as error:
-            raise HandlerError(f"The agents folder {self.agents_dir} cannot be read: {error.strerror}") from error
-        found = {entry.stem for entry in entries if entry.suffix == ".py" or (entry / "__init__.py").is_file()}
-        return sorted(name for name in found if name.isidentifier() and not name.startswith("_"))
+        """The handlers that the agents folder holds; raises as :func:`handler_names` does."""
+        return handler_names(self.agents_dir)
 
     def load(self, reference: str, *, fresh: bool = False) -> MountedHandler:
         """Load a handler. Runs the author's code, which may take its time: call it in a thread.

@@ -6,11 +6,11 @@ import asyncio
 import importlib.metadata
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from supervisor import __version__, dead_letters
+from supervisor import __version__, dead_letters, editing
 from supervisor.admin import AdminServer, build_app
 from supervisor.agent import Kit
 from supervisor.clock import Clock, SystemClock
@@ -18,15 +18,17 @@ from supervisor.code_watch import CodeWatch
 from supervisor.dead_letters import MessageQuery, Outcome
 from supervisor.dispatcher import Dispatcher
 from supervisor.errors import ConfigurationError
+from supervisor.events import Events
 from supervisor.fleet import Fleet
 from supervisor.gates import Gates
 from supervisor.handlers import HandlerLoader, find_agents_dir
 from supervisor.history import PlatformHistory
 from supervisor.ledger import Ledger, Limits, day_of
-from supervisor.logs import OutageLog, get_logger
+from supervisor.logs import OutageLog, get_logger, listen
 from supervisor.maintenance import Maintenance
 from supervisor.metrics import Metrics
 from supervisor.outages import Outages
+from supervisor.records import AgentRecord
 from supervisor.registry import LockInfo, Registry
 from supervisor.sd_notify import ServiceManager
 from supervisor.secrets import SecretBox, SecretResolver
@@ -97,6 +99,11 @@ def _secret_box(settings: Settings) -> SecretBox | None:
     return SecretBox(keys) if keys else None
 
 
+def _lock_info(settings: Settings, address: str) -> LockInfo:
+    box = _secret_box(settings)
+    return LockInfo(address=address, first_key=box.first_key_id if box else "")
+
+
 class Service:
     """One running supervisor. Make it with :meth:`start`; end it with :meth:`stop`.
 
@@ -107,6 +114,7 @@ class Service:
         self.settings = settings
         self.registry = registry
         self.metrics = kit.metrics
+        self.events = kit.events
         self.fleet = Fleet(registry, kit)
         self._kit = kit
         self._started_at = kit.clock.now()
@@ -115,6 +123,7 @@ class Service:
         self._side_tasks = SideTasks(kit.metrics, kit.clock)
         self._admin = AdminServer(build_app(self), settings.admin_host, settings.admin_port)
         self._log = get_logger("supervisor.service")
+        self._unheard: Callable[[], None] = lambda: None
 
     # ── starting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -137,7 +146,7 @@ class Service:
         )
         undo: list[Callable[[], Coroutine[Any, Any, None]]] = []
         try:
-            lock = LockInfo(address=f"http://{settings.admin_host}:{settings.admin_port}")
+            lock = _lock_info(settings, f"http://{settings.admin_host}:{settings.admin_port}")
             registry = await Registry.open(
                 settings.registry_url,
                 synchronous=settings.synchronous,
@@ -213,12 +222,13 @@ class Service:
             gates=gates,
             outages=Outages(clock),
             ledger=ledger,
+            events=Events(run=f"{clock.now():.3f}".replace(".", "")),
         )
         return cls(settings, registry, kit)
 
     async def _begin(self) -> None:
         await self._admin.start()
-        self.registry.announce(LockInfo(address=self._admin.url))
+        self.registry.announce(_lock_info(self.settings, self._admin.url))
         self.metrics.bind_agents(self.fleet.reading, self._kit.clock)
         self.metrics.bind_ready(lambda: not self.problems())
         rescued = await self.registry.journal.rescue()
@@ -239,6 +249,7 @@ class Service:
         self._side_tasks.start("usage", upkeep.write_usage)
         self._side_tasks.start("loop lag", upkeep.watch_loop)
         self._side_tasks.start("loop watch", LoopWatch(self.metrics, packages=self.settings.handler_packages).run)
+        self._unheard = listen(self._heard)
         self._log.info(
             "started",
             version=__version__,
@@ -265,6 +276,9 @@ class Service:
             self._log.info("stopped")
 
     async def _close(self, until: float) -> None:
+        self._unheard()
+        # Those who follow would hold the admin server up.
+        self.events.close()
         await self._kit.gates.close()
         await self._admin.stop()
         await self._kit.transport.close()
@@ -310,6 +324,9 @@ class Service:
         told.cancel()
         posting.cancel()
         return EXIT_CLEAN if clean else EXIT_CUT_SHORT
+
+    def _heard(self, line: Mapping[str, Any]) -> None:
+        self.events.publish("log", str(line.get("agent", "")), line)
 
     # ── what the edges ask ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -375,6 +392,24 @@ class Service:
     def status(self, agent_id: str) -> AgentStatus:
         """One agent; raises AgentNotFoundError."""
         return self.fleet.runner(agent_id).status()
+
+    async def add(self, record: AgentRecord) -> None:
+        """Add an agent; raises as :func:`supervisor.editing.add_agent` does."""
+        await editing.add_agent(self.registry, self._checker(), record)
+        await self.fleet.reconcile()
+
+    async def change(self, agent_id: str, changes: editing.Changes) -> None:
+        """Change an agent; raises as :func:`supervisor.editing.change_agent` does."""
+        await editing.change_agent(self.registry, self._checker(), agent_id, changes)
+        await self.fleet.reconcile()
+
+    async def remove(self, agent_id: str) -> None:
+        """Remove an agent; raises AgentNotFoundError."""
+        await self.registry.remove_agent(agent_id)
+        await self.fleet.reconcile()
+
+    def _checker(self) -> editing.Checker:
+        return editing.Checker(self.settings, self._kit.loader.agents_dir)
 
     async def pause(self, agent_id: str) -> None:
         """Take an agent offline until it is resumed; raises AgentNotFoundError."""

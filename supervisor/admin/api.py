@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable
-from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from supervisor import __version__
+from supervisor.admin.agents import add_agents
 from supervisor.admin.answers import ERRORS, Problem, json_answer
+from supervisor.admin.events import add_events
 from supervisor.admin.guard import Guard
 from supervisor.admin.interface import AdminService
 from supervisor.admin.messages import add_messages
 from supervisor.admin.scrape import Scrapes
 from supervisor.errors import (
+    AgentExistsError,
     AgentNotFoundError,
     ConfigurationError,
     MessageNotFoundError,
     MessageStateError,
     SupervisorError,
 )
-from supervisor.logs import get_logger, mask
-from supervisor.status import AgentStatus, Overview
+from supervisor.logs import get_logger
+from supervisor.status import Overview
 
 _STATIC: Final = Path(__file__).parent / "static"
 _PAGES: Final = {"/": "console.html", "/docs": "docs.html"}
@@ -39,6 +41,7 @@ _TYPES: Final = {
 }
 #: What the service's refusals are in HTTP; anything else means that it cannot just now.
 _STATUSES: Final[dict[type[Exception], HTTPStatus]] = {
+    AgentExistsError: HTTPStatus.CONFLICT,
     AgentNotFoundError: HTTPStatus.NOT_FOUND,
     ConfigurationError: HTTPStatus.BAD_REQUEST,
     MessageNotFoundError: HTTPStatus.NOT_FOUND,
@@ -55,20 +58,6 @@ class Readiness:
     problems: tuple[str, ...]
 
 
-class AgentAction(StrEnum):
-    """What can be asked of an agent."""
-
-    PAUSE = "pause"
-    RESUME = "resume"
-    RELOAD = "reload"
-
-
-_NOT_FOUND: Final[dict[int | str, dict[str, Any]]] = {
-    404: {"model": Problem, "description": "No such agent"},
-    422: {"model": Problem, "description": "No such action, or a malformed id"},
-}
-
-
 def build_app(service: AdminService) -> FastAPI:
     """The admin app over ``service``."""
     app = FastAPI(
@@ -80,16 +69,13 @@ def build_app(service: AdminService) -> FastAPI:
         openapi_url="/openapi.json",
     )
     _health(app, service)
-    _agents(app, service)
+    add_agents(app, service)
     add_messages(app, service)
+    add_events(app, service)
     _static(app)
     _errors(app)
     app.add_middleware(Guard, settings=service.settings, public_page=(_STATIC / _PAGES["/"]).read_bytes())
     return app
-
-
-def _shown(status: AgentStatus) -> AgentStatus:
-    return dataclasses.replace(status, settings=mask(status.settings)) if status.settings else status
 
 
 def _health(app: FastAPI, service: AdminService) -> None:
@@ -126,46 +112,6 @@ def _health(app: FastAPI, service: AdminService) -> None:
     )
     async def overview() -> Response:
         return json_answer(service.overview())
-
-
-def _agents(app: FastAPI, service: AdminService) -> None:
-    actions: dict[AgentAction, Callable[[str], Awaitable[None]]] = {
-        AgentAction.PAUSE: service.pause,
-        AgentAction.RESUME: service.resume,
-        AgentAction.RELOAD: service.reload,
-    }
-
-    @app.get(
-        "/api/v1/agents",
-        tags=["agents"],
-        summary="Every agent",
-        response_model=list[AgentStatus],
-        responses=ERRORS,
-    )
-    async def agents() -> Response:
-        return json_answer([_shown(status) for status in service.statuses()])
-
-    @app.get(
-        "/api/v1/agents/{agent_id}",
-        tags=["agents"],
-        summary="One agent",
-        response_model=AgentStatus,
-        responses=ERRORS | _NOT_FOUND,
-    )
-    async def agent(agent_id: str) -> Response:
-        return json_answer(_shown(service.status(agent_id)))
-
-    @app.post(
-        "/api/v1/agents/{agent_id}/{action}",
-        tags=["agents"],
-        summary="Pause, resume or reload an agent; answers with the agent as it is then",
-        response_model=AgentStatus,
-        responses=ERRORS | _NOT_FOUND,
-    )
-    async def act(agent_id: str, action: AgentAction) -> Response:
-        service.status(agent_id)
-        await actions[action](agent_id)
-        return json_answer(_shown(service.status(agent_id)))
 
 
 def _static(app: FastAPI) -> None:

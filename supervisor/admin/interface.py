@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from supervisor.dead_letters import MessageQuery
+from supervisor.editing import Changes
+from supervisor.events import Events
 from supervisor.metrics import Metrics
+from supervisor.records import AgentRecord
 from supervisor.settings import Settings
 from supervisor.status import AgentStatus, MessageDetails, MessageSummary, Overview
 
@@ -18,6 +21,9 @@ class AdminService(Protocol):
 
     @property
     def metrics(self) -> Metrics: ...
+
+    @property
+    def events(self) -> Events: ...
 
     def overview(self) -> Overview:
         """The whole supervisor in a few figures."""
@@ -37,6 +43,28 @@ class AdminService(Protocol):
         Raises:
             AgentNotFoundError: there is none of that id.
         """
+        ...
+
+    async def add(self, record: AgentRecord) -> None:
+        """Add an agent.
+
+        Raises:
+            ConfigurationError: it cannot work.
+            AgentExistsError: there is one of that id.
+        """
+        ...
+
+    async def change(self, agent_id: str, changes: Changes) -> None:
+        """Change an agent.
+
+        Raises:
+            AgentNotFoundError: there is none of that id.
+            ConfigurationError: it cannot work like that.
+        """
+        ...
+
+    async def remove(self, agent_id: str) -> None:
+        """Take an agent offline and remove its row; raises AgentNotFoundError."""
         ...
 
     async def pause(self, agent_id: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,6 @@ from supervisor.cli import fleet, known, new
 from supervisor.cli.errors import UsageError, warn
 
 if TYPE_CHECKING:
-    from supervisor.records import AgentRecord
     from supervisor.registry import Registry
     from supervisor.settings import Settings
 
@@ -97,6 +96,7 @@ def add(
 
     Example: `supervisor agents add 650000000000000000000001 --handler echo --secret-env AGENT_SECRET`
     """
+    from supervisor import editing  # noqa: PLC0415
     from supervisor.cli import checks  # noqa: PLC0415
     from supervisor.records import AgentRecord  # noqa: PLC0415
 
@@ -108,10 +108,10 @@ def add(
     record = AgentRecord(
         id=agent_id, handler=handler, secret=secret, name=name or "", settings=values, labels=marks, paused=paused
     )
-    checker = checks.Checker(settings)
+    checker = editing.Checker(settings)
     checker.check(record)
     known.with_registry(settings, lambda registry: registry.add_agent(record))
-    checker.warn()
+    checks.tell_warnings(checker)
     known.done(settings, agent_id, f"Added agent {agent_id}{', paused' if paused else ''}", as_json=as_json)
 
 
@@ -134,50 +134,21 @@ def update(
 
     Example: `supervisor agents update 650000000000000000000001 --set concurrency=2 --unset model`
     """
+    from supervisor import editing  # noqa: PLC0415
     from supervisor.cli import checks  # noqa: PLC0415
 
     values, marks = checks.setting_values(sets), checks.key_values(labels, "--label")
     settings = _settings()
     secret = _secret(settings, secret_env, secret_file, secret_stdin)
     given = {"handler": handler, "name": name, "secret": secret}
-    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    if not (changes or values or marks or unset or unlabel):
+    fields = {key: value for key, value in given.items() if value is not None}
+    changes = editing.Changes(fields, values, marks, unset, unlabel)
+    if changes.empty:
         raise UsageError("Say what to change: --handler, --name, --secret-…, --set, --unset, --label or --unlabel")
-
-    async def work(registry: Registry) -> None:
-        old = await registry.agent(agent_id)
-        changes.update(_merged(old, values, unset, marks, unlabel))
-        _check_changes(checker, old, changes, settings)
-        await registry.update_agent(agent_id, **changes)
-
-    checker = checks.Checker(settings)
-    known.with_registry(settings, work)
-    checker.warn()
-    known.done(settings, agent_id, f"Changed agent {agent_id} ({', '.join(sorted(changes))})", as_json=as_json)
-
-
-def _merged(
-    old: AgentRecord, values: dict[str, Any], unset: list[str], marks: dict[str, str], unlabel: list[str]
-) -> dict[str, Any]:
-    """The settings and labels that come of what is given; only those that are touched."""
-    merged: dict[str, Any] = {}
-    if values or unset:
-        merged["settings"] = {k: v for k, v in (old.settings | values).items() if k not in unset}
-    if marks or unlabel:
-        merged["labels"] = {k: v for k, v in (old.labels | marks).items() if k not in unlabel}
-    return merged
-
-
-def _check_changes(checker: Any, old: AgentRecord, changes: dict[str, Any], settings: Settings) -> None:
-    """Check what changes and nothing else: the rest may be wrong since long before, and must not be in the way."""
-    from supervisor.settings import parse_agent_settings  # noqa: PLC0415
-
-    if "handler" in changes:
-        checker.handler(changes["handler"])
-    if "secret" in changes:
-        checker.secret(changes["secret"], old.id)
-    if "settings" in changes:
-        parse_agent_settings(changes["settings"], settings)
+    checker = editing.Checker(settings)
+    touched = known.with_registry(settings, lambda registry: editing.change_agent(registry, checker, agent_id, changes))
+    checks.tell_warnings(checker)
+    known.done(settings, agent_id, f"Changed agent {agent_id} ({', '.join(touched)})", as_json=as_json)
 
 
 @app.command("list")

@@ -1,19 +1,18 @@
-"""Checks of what a person gives for an agent, before anything is written."""
+"""What a person gives for an agent on the command line: values, and secrets."""
 
 from __future__ import annotations
 
-import difflib
 import json
-import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor.cli.errors import UsageError, warn
-from supervisor.errors import ConfigurationError, HandlerError, SupervisorError
-from supervisor.protocol import is_object_id
-from supervisor.records import AgentRecord
-from supervisor.settings import Settings, parse_agent_settings
+from supervisor.errors import ConfigurationError
+from supervisor.settings import Settings
+
+if TYPE_CHECKING:
+    from supervisor.editing import Checker
 
 
 def key_values(pairs: Sequence[str], option: str) -> dict[str, str]:
@@ -47,116 +46,10 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-class Checker:
-    """What the deployment allows in an agent's row; made once for a whole fleet.
-
-    Args:
-        settings: the deployment's.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        from supervisor.handlers import find_agents_dir  # noqa: PLC0415  only where handlers are checked
-        from supervisor.secrets import SecretBox  # noqa: PLC0415
-
-        self._settings = settings
-        self._agents_dir = find_agents_dir(settings.agents_dir)
-        self._handlers: list[str] | None = None
-        keys = [key.get_secret_value() for key in settings.secret_keys]
-        self._box = SecretBox(keys) if keys else None
-        self._warnings: dict[str, None] = {}
-
-    def warn(self) -> None:
-        """Say, once each, what may be wrong: called when all is well enough to go on."""
-        for text in self._warnings:
-            warn(text)
-        self._warnings.clear()
-
-    def check(self, record: AgentRecord, where: str = "") -> None:
-        """Check a whole row; what only the running supervisor can know is left to :meth:`warn`.
-
-        Args:
-            where: what to put before an error, such as the file and the entry.
-
-        Raises:
-            ConfigurationError: the row cannot work; says which part and why.
-        """
-        try:
-            self.id(record.id)
-            self.handler(record.handler)
-            self.secret(record.secret, record.id)
-            parse_agent_settings(record.settings, self._settings)
-        except SupervisorError as error:
-            raise ConfigurationError(f"{where}: {error}" if where else str(error)) from None
-
-    def id(self, agent_id: str) -> None:
-        """Refuse what cannot be an id; warn of one that the platform would not have made (PROTOCOL §1)."""
-        from supervisor.registry.agents import check_id  # noqa: PLC0415  SQLAlchemy is slow to import
-
-        check_id(agent_id)
-        if not is_object_id(agent_id):
-            self._note(f"agent {agent_id}: ids of the platform are 24 hex digits; it will refuse this one")
-
-    def handler(self, reference: str) -> None:
-        """Refuse a handler that is not there, naming near ones; its code is not run here.
-
-        Raises:
-            HandlerError: there is none of that name.
-        """
-        module = reference.partition(":")[0]
-        if not module or not all(part.isidentifier() for part in module.split(".")):
-            raise HandlerError(f"{reference!r} is no handler; write echo, echo:Handler or package.module:attribute")
-        if "." in module:
-            self._check_package(module)
-            return
-        known = self._known_handlers()
-        if module not in known:
-            near = difflib.get_close_matches(module, known, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known) or 'none'}"
-            raise HandlerError(f"There is no handler {module!r} in {self._agents_dir}; {hint}")
-
-    def _known_handlers(self) -> list[str]:
-        from supervisor.handlers import HandlerLoader  # noqa: PLC0415
-
-        if self._handlers is None:
-            loader = HandlerLoader(self._agents_dir)
-            self._handlers = loader.names()
-            loader.close()
-        return self._handlers
-
-    def _check_package(self, module: str) -> None:
-        top = module.partition(".")[0]
-        if top not in self._settings.handler_packages:
-            raise HandlerError(f"Handlers of package {top!r} are not allowed; add it to SUPERVISOR_HANDLER_PACKAGES")
-
-    def secret(self, reference: str, agent_id: str) -> None:
-        """Refuse a reference that the deployment does not allow or whose file cannot be read.
-
-        A variable need not be set here, only in the supervisor's environment: that is a warning.
-
-        Raises:
-            ConfigurationError: it is no reference, or outside what is allowed.
-        """
-        from supervisor.secrets import SecretResolver  # noqa: PLC0415
-
-        name = reference.removeprefix("env:")
-        # With the variable given, whatever still fails is the deployment's bounds.
-        environ = {name: "set"} if name != reference else {}
-        try:
-            SecretResolver(
-                environ=environ,
-                env_prefixes=self._settings.secret_env_prefixes,
-                dirs=self._settings.secret_dirs,
-                box=self._box,
-            ).resolve(reference)
-        except ConfigurationError as error:
-            if not reference.startswith("fernet:"):
-                raise
-            self._note(f"agent {agent_id}: {error}")
-        if environ and not os.environ.get(name):
-            self._note(f"{name} is not set here; the supervisor needs it in its environment")
-
-    def _note(self, text: str) -> None:
-        self._warnings[text] = None
+def tell_warnings(checker: Checker) -> None:
+    """Say, once each, what may be wrong: called when all is well enough to go on."""
+    for text in checker.take_warnings():
+        warn(text)
 
 
 def read_secret() -> str:

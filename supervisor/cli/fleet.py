@@ -29,13 +29,14 @@ def import_fleet(
 
     Example: `supervisor agents import fleet.yaml --dry-run`
     """
-    from supervisor.cli import checks, fleet_file, known, output  # noqa: PLC0415  import what is slow only where it is used
+    from supervisor import editing  # noqa: PLC0415  import what is slow only where it is used
+    from supervisor.cli import checks, fleet_file, known, output  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
     source = "standard input" if file == "-" else file
     records = fleet_file.parse(_read(file), source)
-    checker = checks.Checker(settings)
+    checker = editing.Checker(settings)
     for number, record in enumerate(records, start=1):
         checker.check(record, f"{source}: agent {number} ({record.id})")
 
@@ -47,7 +48,7 @@ def import_fleet(
         return plan
 
     plan = known.with_registry(settings, work)
-    checker.warn()
+    checks.tell_warnings(checker)
     if as_json:
         output.print_json(_plan_as_json(plan, dry_run=dry_run))
     else:

@@ -22,8 +22,11 @@ from pydantic import SecretStr
 from supervisor.admin import AdminServer, build_app
 from supervisor.admin.scrape import Scrapes
 from supervisor.dead_letters import MessageQuery
+from supervisor.editing import Changes
 from supervisor.errors import AgentNotFoundError, ConfigurationError, MessageNotFoundError, RegistryError
+from supervisor.events import Events
 from supervisor.metrics import Metrics
+from supervisor.records import AgentRecord
 from supervisor.settings import Settings
 from supervisor.states import AgentState
 from supervisor.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
@@ -38,6 +41,7 @@ class SmallService:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.events = Events(run="7")
         self.trouble: tuple[str, ...] = ()
         self.fails: Exception | None = None
         self.done: list[str] = []
@@ -82,6 +86,15 @@ class SmallService:
     def _set(self, agent_id: str, done: str, **changes: Any) -> None:
         self.done.append(f"{done} {agent_id}")
         self.agents[agent_id] = dataclasses.replace(self.agents[agent_id], **changes)
+
+    async def add(self, record: AgentRecord) -> None:
+        self.agents[record.id] = AgentStatus(record.id, record.name, record.handler, AgentState.AUTHENTICATING)
+
+    async def change(self, agent_id: str, changes: Changes) -> None:
+        self._set(agent_id, "change", **changes.fields)
+
+    async def remove(self, agent_id: str) -> None:
+        del self.agents[agent_id]
 
     async def pause(self, agent_id: str) -> None:
         self._set(agent_id, "pause", paused=True, state=AgentState.PAUSED)
@@ -408,6 +421,7 @@ async def test_the_description_lists_every_endpoint(serve: Serve) -> None:
         "/api/v1/agents",
         "/api/v1/agents/{agent_id}",
         "/api/v1/agents/{agent_id}/{action}",
+        "/api/v1/events",
         "/api/v1/messages",
         "/api/v1/messages/{number}",
         "/api/v1/messages/{number}/replay",

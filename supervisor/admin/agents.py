@@ -1,0 +1,187 @@
+"""The routes about agents: what there is, what is wanted, and what can be asked of one (DESIGN §6)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+
+from fastapi import FastAPI, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from supervisor.admin.answers import ERRORS, Problem, json_answer
+from supervisor.admin.interface import AdminService
+from supervisor.editing import Changes
+from supervisor.logs import mask
+from supervisor.records import AgentRecord
+from supervisor.status import AgentStatus
+
+
+class AgentAction(StrEnum):
+    """What can be asked of an agent."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    RELOAD = "reload"
+
+
+_MAX_CHARS: Final = 10_000
+_Text = Annotated[str, Field(max_length=_MAX_CHARS)]
+_Secret = Annotated[
+    str, Field(max_length=_MAX_CHARS, description="A reference, env:NAME or file:/path; never the secret itself.")
+]
+_Handler = Annotated[str, Field(max_length=_MAX_CHARS, description="echo, echo:Handler or package.module:attribute.")]
+
+
+class NewAgent(BaseModel):
+    """An agent to add, as in a file of ``supervisor agents import``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    id: _Text
+    handler: _Handler
+    secret: _Secret
+    name: _Text = ""
+    settings: dict[str, Any] = {}
+    labels: dict[str, str] = {}
+    paused: bool = False
+
+
+class ChangedAgent(BaseModel):
+    """What is to change of an agent; what is left out stays.
+
+    Settings and labels are merged into those that are there: a key with null goes (RFC 7386).
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    handler: _Handler | None = None
+    secret: _Secret | None = None
+    name: _Text | None = None
+    settings: dict[str, Any] = {}
+    labels: dict[str, str | None] = {}
+    paused: bool | None = None
+
+    def changes(self) -> Changes:
+        """The same for the registry."""
+        fields = {name: getattr(self, name) for name in ("handler", "secret", "name", "paused")}
+        return Changes(
+            {name: value for name, value in fields.items() if value is not None},
+            {key: value for key, value in self.settings.items() if value is not None},
+            {key: value for key, value in self.labels.items() if value is not None},
+            _dropped(self.settings),
+            _dropped(self.labels),
+        )
+
+
+def _dropped(values: Mapping[str, Any]) -> list[str]:
+    return [key for key, value in values.items() if value is None]
+
+
+_ONE: Final[dict[int | str, dict[str, Any]]] = {
+    404: {"model": Problem, "description": "No such agent"},
+    422: {"model": Problem, "description": "No such action, or a malformed id"},
+}
+_WRITTEN: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"model": Problem, "description": "The agent could not run like that; says why"},
+    413: {"model": Problem, "description": "The body is too large"},
+    422: {"model": Problem, "description": "A malformed body"},
+    503: {"model": Problem, "description": "The registry cannot be written just now"},
+}
+
+
+def add_agents(app: FastAPI, service: AdminService) -> None:
+    """Add the routes."""
+    _reading(app, service)
+    _writing(app, service)
+    _acting(app, service)
+
+
+def _shown(status: AgentStatus) -> AgentStatus:
+    return dataclasses.replace(status, settings=mask(status.settings)) if status.settings else status
+
+
+def _reading(app: FastAPI, service: AdminService) -> None:
+    @app.get(
+        "/api/v1/agents",
+        tags=["agents"],
+        summary="Every agent",
+        response_model=list[AgentStatus],
+        responses=ERRORS,
+    )
+    async def agents() -> Response:
+        return json_answer([_shown(status) for status in service.statuses()])
+
+    @app.get(
+        "/api/v1/agents/{agent_id}",
+        tags=["agents"],
+        summary="One agent",
+        response_model=AgentStatus,
+        responses=ERRORS | _ONE,
+    )
+    async def agent(agent_id: str) -> Response:
+        return json_answer(_shown(service.status(agent_id)))
+
+
+def _writing(app: FastAPI, service: AdminService) -> None:
+    @app.post(
+        "/api/v1/agents",
+        tags=["agents"],
+        summary="Add an agent; answers with it as it is then, on its way online",
+        status_code=HTTPStatus.CREATED,
+        response_model=AgentStatus,
+        responses=ERRORS | _WRITTEN | {409: {"model": Problem, "description": "There is one of that id"}},
+    )
+    async def add(new: NewAgent) -> Response:
+        record = AgentRecord(**new.model_dump())
+        await service.add(record)
+        return json_answer(_shown(service.status(record.id)), HTTPStatus.CREATED)
+
+    @app.patch(
+        "/api/v1/agents/{agent_id}",
+        tags=["agents"],
+        summary="Change what is given of an agent; answers with it as it is then",
+        description="Settings and labels are merged into those that are there; a key with null goes.",
+        response_model=AgentStatus,
+        responses=ERRORS | _ONE | _WRITTEN,
+    )
+    async def change(agent_id: str, changed: ChangedAgent) -> Response:
+        service.status(agent_id)
+        changes = changed.changes()
+        if not changes.empty:
+            await service.change(agent_id, changes)
+        return json_answer(_shown(service.status(agent_id)))
+
+    @app.delete(
+        "/api/v1/agents/{agent_id}",
+        tags=["agents"],
+        summary="Remove an agent; it goes offline, and what waits for it is cancelled",
+        status_code=HTTPStatus.NO_CONTENT,
+        response_class=Response,
+        responses=ERRORS | _ONE,
+    )
+    async def remove(agent_id: str) -> Response:
+        await service.remove(agent_id)
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+def _acting(app: FastAPI, service: AdminService) -> None:
+    actions: dict[AgentAction, Callable[[str], Awaitable[None]]] = {
+        AgentAction.PAUSE: service.pause,
+        AgentAction.RESUME: service.resume,
+        AgentAction.RELOAD: service.reload,
+    }
+
+    @app.post(
+        "/api/v1/agents/{agent_id}/{action}",
+        tags=["agents"],
+        summary="Pause, resume or reload an agent; answers with the agent as it is then",
+        response_model=AgentStatus,
+        responses=ERRORS | _ONE,
+    )
+    async def act(agent_id: str, action: AgentAction) -> Response:
+        service.status(agent_id)
+        await actions[action](agent_id)
+        return json_answer(_shown(service.status(agent_id)))

@@ -1,0 +1,219 @@
+"""Changes of agents' rows that people ask for, by command or over the admin API: checked before anything is written."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from supervisor.errors import ConfigurationError, HandlerError, SupervisorError
+from supervisor.handlers import find_agents_dir, handler_names
+from supervisor.protocol import is_object_id
+from supervisor.records import AgentRecord
+from supervisor.registry import Registry
+from supervisor.registry.agents import check_id, checked_values, record_values
+from supervisor.secrets import SecretBox, SecretResolver
+from supervisor.settings import Settings, parse_agent_settings
+
+#: Deeper settings are somebody's mistake, and no reader has to follow them.
+MAX_DEPTH: Final = 64
+
+
+class Checker:
+    """What the deployment allows in an agent's row; made once for a whole fleet.
+
+    Args:
+        settings: the deployment's.
+        agents_dir: where handlers are; found as the supervisor finds it unless given.
+    """
+
+    def __init__(self, settings: Settings, agents_dir: Path | None = None) -> None:
+        self._settings = settings
+        self._agents_dir = agents_dir or find_agents_dir(settings.agents_dir)
+        self._handlers: list[str] | None = None
+        keys = [key.get_secret_value() for key in settings.secret_keys]
+        self._box = SecretBox(keys) if keys else None
+        self._warnings: dict[str, None] = {}
+
+    def take_warnings(self) -> list[str]:
+        """What may be wrong, and only the running supervisor can know; each once."""
+        taken = list(self._warnings)
+        self._warnings.clear()
+        return taken
+
+    def check(self, record: AgentRecord, where: str = "") -> None:
+        """Check a whole row; what may be wrong goes to :meth:`take_warnings`.
+
+        Args:
+            where: what to put before an error, such as the file and the entry.
+
+        Raises:
+            ConfigurationError: the row cannot work; says which part and why.
+        """
+        try:
+            self.id(record.id)
+            self.handler(record.handler)
+            self.secret(record.secret, record.id)
+            self.settings(record.settings)
+            record_values(record)
+        except SupervisorError as error:
+            raise ConfigurationError(f"{where}: {error}" if where else str(error)) from None
+
+    def check_changes(self, agent_id: str, changes: Mapping[str, Any]) -> None:
+        """Check what changes and nothing else: the rest may be wrong since long before, and must not be in the way.
+
+        Raises:
+            ConfigurationError: it cannot work; says which part and why.
+        """
+        try:
+            if "handler" in changes:
+                self.handler(changes["handler"])
+            if "secret" in changes:
+                self.secret(changes["secret"], agent_id)
+            if "settings" in changes:
+                self.settings(changes["settings"])
+            checked_values(agent_id, changes)
+        except SupervisorError as error:
+            raise ConfigurationError(str(error)) from None
+
+    def id(self, agent_id: str) -> None:
+        """Refuse what cannot be an id; warn of one that the platform would not have made (PROTOCOL §1)."""
+        check_id(agent_id)
+        if not is_object_id(agent_id):
+            self._note(f"agent {agent_id}: ids of the platform are 24 hex digits; it will refuse this one")
+
+    def handler(self, reference: str) -> None:
+        """Refuse a handler that is not there, naming near ones; its code is not run here.
+
+        Raises:
+            HandlerError: there is none of that name.
+        """
+        module = reference.partition(":")[0]
+        if not module or not all(part.isidentifier() for part in module.split(".")):
+            raise HandlerError(f"{reference!r} is no handler; write echo, echo:Handler or package.module:attribute")
+        if "." in module:
+            self._check_package(module)
+            return
+        known = self._known_handlers()
+        if module not in known:
+            near = difflib.get_close_matches(module, known, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known) or 'none'}"
+            raise HandlerError(f"There is no handler {module!r} in {self._agents_dir}; {hint}")
+
+    def _known_handlers(self) -> list[str]:
+        if self._handlers is None:
+            self._handlers = handler_names(self._agents_dir)
+        return self._handlers
+
+    def _check_package(self, module: str) -> None:
+        top = module.partition(".")[0]
+        if top not in self._settings.handler_packages:
+            raise HandlerError(f"Handlers of package {top!r} are not allowed; add it to SUPERVISOR_HANDLER_PACKAGES")
+
+    def secret(self, reference: str, agent_id: str) -> None:
+        """Refuse a reference that the deployment does not allow or whose file cannot be read.
+
+        A variable need not be set here, only in the supervisor's environment: that is a warning.
+
+        Raises:
+            ConfigurationError: it is no reference, or outside what is allowed.
+        """
+        name = reference.removeprefix("env:")
+        # With the variable given, whatever still fails is the deployment's bounds.
+        environ = {name: "set"} if name != reference else {}
+        try:
+            SecretResolver(
+                environ=environ,
+                env_prefixes=self._settings.secret_env_prefixes,
+                dirs=self._settings.secret_dirs,
+                box=self._box,
+            ).resolve(reference)
+        except ConfigurationError as error:
+            if not reference.startswith("fernet:"):
+                raise
+            self._note(f"agent {agent_id}: {error}")
+        if environ and not os.environ.get(name):
+            self._note(f"{name} is not set here; the supervisor needs it in its environment")
+
+    def settings(self, values: Mapping[str, Any]) -> None:
+        """Refuse settings of the wrong kind, beyond the deployment's bounds, or nested without end.
+
+        Raises:
+            ConfigurationError: they are.
+        """
+        if _deeper_than(values, MAX_DEPTH):
+            raise ConfigurationError(f"settings: nested more than {MAX_DEPTH} deep")
+        parse_agent_settings(values, self._settings)
+
+    def _note(self, text: str) -> None:
+        self._warnings[text] = None
+
+
+def _deeper_than(value: object, depth: int) -> bool:
+    level: list[object] = [value]
+    for _ in range(depth):
+        inner = [one for one in level if isinstance(one, dict | list)]
+        if not inner:
+            return False
+        level = [below for one in inner for below in (one.values() if isinstance(one, dict) else one)]
+    return any(isinstance(one, dict | list) for one in level)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is to change of a row; the rest stays.
+
+    Args:
+        fields: handler, secret, name, paused.
+        settings, labels: these keys get these values, the others stay.
+        unset, unlabel: these keys go.
+    """
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    unset: Collection[str] = ()
+    unlabel: Collection[str] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is to change."""
+        return not (self.fields or self.settings or self.labels or self.unset or self.unlabel)
+
+    def applied(self, old: AgentRecord) -> dict[str, Any]:
+        """The fields that are touched, as they are to be."""
+        made = dict(self.fields)
+        if self.settings or self.unset:
+            merged = {**old.settings, **self.settings}
+            made["settings"] = {key: value for key, value in merged.items() if key not in self.unset}
+        if self.labels or self.unlabel:
+            marks = {**old.labels, **self.labels}
+            made["labels"] = {key: value for key, value in marks.items() if key not in self.unlabel}
+        return made
+
+
+async def add_agent(registry: Registry, checker: Checker, record: AgentRecord) -> None:
+    """Add an agent.
+
+    Raises:
+        ConfigurationError: it cannot work.
+        AgentExistsError: there is one of that id.
+    """
+    checker.check(record)
+    await registry.add_agent(record)
+
+
+async def change_agent(registry: Registry, checker: Checker, agent_id: str, changes: Changes) -> list[str]:
+    """Change an agent; the names of the fields that were touched.
+
+    Raises:
+        AgentNotFoundError: there is none of that id.
+        ConfigurationError: it cannot work like that.
+    """
+    fields = changes.applied(await registry.agent(agent_id))
+    checker.check_changes(agent_id, fields)
+    await registry.update_agent(agent_id, **fields)
+    return sorted(fields)

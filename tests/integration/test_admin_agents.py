@@ -1,0 +1,119 @@
+"""Agents added, changed and removed over the admin API of a running supervisor, with the checks of the command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from supervisor.states import AgentState
+from tests.support.stack import SECRET, SECRET_FILE, Stack, agent_id, stack
+
+A1, A2 = agent_id(1), agent_id(2)
+PATH = "/api/v1/agents"
+
+
+@dataclass
+class Api:
+    """The API of a running supervisor; no answer of it holds the secret."""
+
+    fleet: Stack
+    session: aiohttp.ClientSession
+
+    async def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        raw = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        url = self.fleet.service.admin_url + path
+        async with self.session.request(method, url, data=raw, headers=headers) as answer:
+            text = await answer.text()
+            assert SECRET not in text
+            return answer.status, json.loads(text) if text else None
+
+    def new(self, identity: str = A1, **fields: Any) -> dict[str, Any]:
+        """A body for an agent that works."""
+        return {"id": identity, "handler": "echo", "secret": f"file:{self.fleet.folder / SECRET_FILE}"} | fields
+
+
+@asynccontextmanager
+async def api(folder: Path, **given: Any) -> AsyncIterator[Api]:
+    async with stack(folder, **given) as fleet, aiohttp.ClientSession() as session:
+        for identity in (A1, A2):
+            fleet.sandbox.add_agent(identity, SECRET)
+        yield Api(fleet, session)
+
+
+async def test_an_agent_is_added_changed_and_removed(tmp_path: Path) -> None:
+    async with api(tmp_path) as made:
+        fields: dict[str, Any] = {
+            "name": "Ada",
+            "settings": {"concurrency": 2, "api_key": "hush"},
+            "labels": {"team": "x", "site": "y"},
+        }
+        status, added = await made.ask("POST", PATH, made.new(**fields))
+        assert (status, added["id"], added["settings"]) == (201, A1, {"concurrency": 2, "api_key": "[redacted]"})
+        await made.fleet.online()
+        [reply] = await made.fleet.ask(A1, "hello")
+        assert reply.content == "Echo: hello"
+
+        change = {"name": "Grace", "settings": {"concurrency": None, "model": "m"}, "labels": {"team": None}}
+        status, changed = await made.ask("PATCH", f"{PATH}/{A1}", change)
+        assert (status, changed["name"], changed["labels"]) == (200, "Grace", {"site": "y"})
+        kept = await made.fleet.service.registry.agent(A1)
+        assert kept.settings == {"api_key": "hush", "model": "m"}
+        assert (await made.ask("PATCH", f"{PATH}/{A1}", {}))[0] == 200
+        await made.ask("PATCH", f"{PATH}/{A1}", {"paused": True})
+        await made.fleet.state(A1, AgentState.PAUSED)
+        assert (await made.ask("GET", f"{PATH}/{A1}"))[1]["paused"] is True
+
+        assert await made.ask("DELETE", f"{PATH}/{A1}") == (204, None)
+        assert (await made.ask("GET", PATH))[1] == []
+        assert (await made.ask("DELETE", f"{PATH}/{A1}"))[0] == 404
+        assert (await made.ask("PATCH", f"{PATH}/{A1}", {"name": "x"}))[0] == 404
+
+
+async def test_what_could_not_run_is_refused_with_the_words_of_the_command(tmp_path: Path) -> None:
+    async with api(tmp_path) as made:
+        refused: list[tuple[dict[str, Any], str]] = [
+            ({"handler": "ecco"}, "did you mean echo?"),
+            ({"handler": "os:system"}, "There is no handler 'os'"),
+            ({"handler": "os.path:join"}, "SUPERVISOR_HANDLER_PACKAGES"),
+            ({"secret": SECRET}, "not a reference"),
+            ({"secret": "env:HOME"}, "SUPERVISOR_SECRET_ENV_PREFIXES"),
+            ({"secret": "file:/etc/passwd"}, "SUPERVISOR_SECRET_DIRS"),
+            ({"settings": {"concurrency": 0}}, "concurrency"),
+            ({"settings": {"api_url": "https://evil.example"}}, "SUPERVISOR_ALLOWED_HOSTS"),
+        ]
+        deep: Any = {}
+        for _ in range(100):
+            deep = {"x": deep}
+        refused.append(({"settings": deep}, "nested more than 64 deep"))
+        await made.ask("POST", PATH, made.new(A2))
+        before = await made.fleet.service.registry.agent(A2)
+        for fields, words in [({"id": "a b"}, "no id has"), ({"id": "A" * 24}, "write it as"), *refused]:
+            status, answer = await made.ask("POST", PATH, made.new(**fields))
+            assert (status, words in answer["error"]) == (400, True), (fields, answer)
+        for fields, words in refused:
+            status, answer = await made.ask("PATCH", f"{PATH}/{A2}", fields)
+            assert (status, words in answer["error"]) == (400, True), (fields, answer)
+        status, answer = await made.ask("POST", PATH, made.new(A2))
+        assert (status, "registered already" in answer["error"]) == (409, True)
+        assert await made.fleet.service.registry.agents() == [before]
+
+
+async def test_bodies_that_are_none_change_nothing(tmp_path: Path) -> None:
+    async with api(tmp_path) as made:
+        await made.ask("POST", PATH, made.new(A2))
+        before = await made.fleet.service.registry.agent(A2)
+        odd = (b"", b"[]", b"null", b"{", b"\xff", b'{"id": 7}', b'{"paused": "yes"}', b'{"labels": {"a": 1}}')
+        for body in (*odd, b'{"colour": "red"}', b'{"settings": {"x": NaN}}', b'{"name": "\\ud800"}', b"[" * 50_000):
+            for method, path in (("POST", PATH), ("PATCH", f"{PATH}/{A2}")):
+                status, answer = await made.ask(method, path, body)
+                assert status in (400, 422), (method, body[:40], answer)
+                assert answer["error"]
+        assert (await made.ask("PATCH", f"{PATH}/{A2}", {"id": A1}))[0] == 422
+        assert await made.fleet.service.registry.agents() == [before]
