@@ -17,9 +17,9 @@ from typing import Any, Final
 from supervisor.clock import Clock
 from supervisor.handler import Budget, Usage
 from supervisor.logs import get_logger
+from supervisor.metrics import OTHER
 from supervisor.protocol import clean_text
 from supervisor.records import UsageRecord
-from supervisor.series import OTHER
 from supervisor.settings import Price
 
 NOTICE: Final = "Sorry, I have used up what I may spend today. I can answer again tomorrow, from 00:00 UTC."
@@ -68,12 +68,11 @@ class Spent:
 
     def ratio(self, limits: Limits) -> float | None:
         """The part of the limits that is used, of tokens or cost, whichever is more; None without limits."""
-        parts = []
-        if limits.tokens is not None:
-            parts.append(self.tokens / limits.tokens)
-        if limits.cost is not None:
-            parts.append(self.cost / limits.cost)
-        return max(parts, default=None)
+        by_tokens = None if limits.tokens is None else self.tokens / limits.tokens
+        by_cost = None if limits.cost is None else self.cost / limits.cost
+        if by_tokens is None or by_cost is None:
+            return by_cost if by_tokens is None else by_tokens
+        return max(by_tokens, by_cost)
 
 
 @dataclass(slots=True)
@@ -101,7 +100,8 @@ def cleaned(usage: Usage) -> Usage:
     """Usage as it may be counted, whatever a handler reports: a NaN or a minus would spoil a sum for good."""
     prompt = _tokens(usage.prompt_tokens)
     model = clean_text(str(usage.model), MAX_MODEL_CHARS)[0].strip() or "unknown"
-    return Usage(prompt, _tokens(usage.completion_tokens), model, min(prompt, _tokens(usage.cached_tokens)))
+    provider = clean_text(str(usage.provider), MAX_MODEL_CHARS)[0].strip() or "unknown"
+    return Usage(prompt, _tokens(usage.completion_tokens), model, min(prompt, _tokens(usage.cached_tokens)), provider)
 
 
 def _tokens(count: object) -> int:
@@ -155,8 +155,12 @@ class Ledger:
                 self._count(self._day(record.day), record)
         self._check(None)
 
-    def record(self, agent_id: str, usage: Usage) -> None:
-        """Count what one model call used; ``usage`` has been through :func:`cleaned`."""
+    def record(self, agent_id: str, usage: Usage) -> float | None:
+        """Count what one model call used; ``usage`` has been through :func:`cleaned`.
+
+        Returns:
+            What it cost, in the currency of the prices; None where the model has no price.
+        """
         price = self._prices.get(usage.model)
         with self._lock:
             today = day_of(self._clock.now())
@@ -183,6 +187,7 @@ class Ledger:
         self._write(record)
         self._check(agent_id)
         self._check(None)
+        return record.cost if price else None
 
     def limit(self, agent_id: str, limits: Limits) -> None:
         """An agent may spend so much from now on."""
@@ -212,13 +217,9 @@ class Ledger:
     def used_ratios(self) -> tuple[float | None, dict[str, float]]:
         """The used part of the fleet's budget, if it has one, and of each agent's that has one."""
         with self._lock:
-            spent, limits = self._scope(None)
-            agents = {}
-            for agent_id in self._limits:
-                own, own_limits = self._scope(agent_id)
-                if (used := own.ratio(own_limits)) is not None:
-                    agents[agent_id] = used
-            return spent.ratio(limits), agents
+            day, nothing = self._day(day_of(self._clock.now())), Spent()
+            own = {agent_id: day.agents.get(agent_id, nothing).ratio(own) for agent_id, own in self._limits.items()}
+            return day.fleet.ratio(self._fleet), {agent_id: used for agent_id, used in own.items() if used is not None}
 
     # ── with the lock held ───────────────────────────────────────────────────────────────────────────────────────────
 
