@@ -51,7 +51,8 @@ def test_alerts_fire_and_stay_silent(promtool: str, path: Path) -> None:
 
 
 def test_each_alert_has_a_case_that_fires_and_one_that_stays_silent() -> None:
-    fires, silent = set(), set()
+    fires: set[str] = set()
+    silent: set[str] = set()
     for case in cases():
         for one in case["alert_rule_test"]:
             (fires if one["exp_alerts"] else silent).add(one["alertname"])
