@@ -32,7 +32,7 @@ from supervisor.hooks import HOOK_SECONDS, Hooks
 from supervisor.inbox import Inbox, Intake
 from supervisor.ledger import Ledger, cleaned
 from supervisor.ledger import Limits as Spendable
-from supervisor.logs import REDACTED, get_logger, redact
+from supervisor.logs import REDACTED, concern, get_logger, redact
 from supervisor.metrics import Metrics
 from supervisor.missed import FULL_NOTICE
 from supervisor.outages import Outages
@@ -48,6 +48,7 @@ from supervisor.settings import AGENT_SETTING_NAMES, AgentSettings, Settings, pa
 from supervisor.states import MessageState
 from supervisor.threads import DaemonThreads
 from supervisor.tokens import Grant, TokenClient
+from supervisor.tracing import Tracing
 from supervisor.transport import Transport
 
 MIN_SECRET_CHARS = 5
@@ -78,6 +79,7 @@ class Kit:
     gates: Gates
     outages: Outages
     ledger: Ledger
+    tracing: Tracing
     #: Where handlers are imported: a bounded number at once, and not where DNS is looked up.
     imports: Executor = field(default_factory=lambda: DaemonThreads(2, "import"))
 
@@ -105,7 +107,8 @@ class Agent:
         self._restored = False
         self._hooks = Hooks(record.id, kit.metrics, self.redact, self.log)
         deployment, clock, journal, metrics = kit.settings, kit.clock, kit.journal, kit.metrics
-        self._executor = MessageExecutor(self, journal, metrics, clock)
+        self._traces = traces = kit.tracing.of(record.id, lambda: self.record.handler)
+        self._executor = MessageExecutor(self, journal, metrics, clock, traces)
         self.lanes = Lanes(
             kit.dispatcher,
             clock,
@@ -124,19 +127,21 @@ class Agent:
             clock=clock,
             on_full=self._tell_full,
             on_command=self._obey,
+            traces=traces,
         )
         self.outbox = Outbox(
             record.id,
             journal,
             metrics,
             clock,
+            traces,
             ack_seconds=deployment.ack_seconds,
             at_most_once=lambda: (self.settings.delivery or deployment.delivery) == "at_most_once",
             on_sending=self.inbox.remember_own,
             was_delivered=DeliveryCheck(record.id, kit.history, journal, access=self.access, log=self.log),
         )
 
-        self._commands = Commands(self, journal, clock, lambda: self.inbox.settled(dead=False))
+        self._commands = Commands(self, journal, clock, self._settled)
         self._recall = Recall(record.id, journal, kit.history, clock, access=self.access, log=self.log)
 
     def access(self) -> Access:
@@ -276,20 +281,26 @@ class Agent:
 
     async def _work(self, row: JournaledMessage) -> float | None:
         again_at = None
+        ids = {"message_id": row.key, **self._traces.log_fields(row)}
+        concern(agent=row.agent_id, conversation=row.conversation_id, **ids)
         try:
             if self.settings.commands and command_in(row.message):
                 await self._commands.work(row)
             else:
                 again_at = await self._executor.work(row)
         except RegistryError as error:
-            self.log.warning("message_not_settled", message_id=row.key, reason=str(error))
+            self.log.warning("message_not_settled", reason=str(error))
             return self._kit.clock.now() + UNSETTLED_RETRY_SECONDS
         except Exception:
-            self.log.exception("message_not_settled", message_id=row.key)
+            self.log.exception("message_not_settled")
             return self._kit.clock.now() + UNSETTLED_RETRY_SECONDS
         if again_at is None:
-            self.inbox.settled(dead=row.state is MessageState.DEAD)
+            self._settled(row)
         return again_at
+
+    def _settled(self, row: JournaledMessage) -> None:
+        self.inbox.settled(dead=row.state is MessageState.DEAD)
+        self._traces.settled(row)
 
     async def _refill(self, after_id: int, limit: int) -> list[JournaledMessage]:
         return await self._kit.journal.unsettled(self.record.id, after_id=after_id, limit=limit)

@@ -28,6 +28,7 @@ from supervisor.records import Reply as SentReply
 from supervisor.registry import Journal
 from supervisor.states import FINAL_MESSAGE_STATES, MessageState
 from supervisor.threads import TimeLimit, tell
+from supervisor.tracing import Attempt, Traces
 
 #: Room for the frame around a message: packet type, namespace, ack id, event name.
 FRAME_ROOM_BYTES = 1024
@@ -104,6 +105,7 @@ class Executor:
         journal: Journal,
         metrics: Metrics,
         clock: Clock,
+        traces: Traces,
         *,
         backoff: Callable[[int], float] | None = None,
     ) -> None:
@@ -111,6 +113,7 @@ class Executor:
         self._journal = journal
         self._metrics = metrics
         self._clock = clock
+        self._traces = traces
         self._delay = backoff or _delay
         self.abandoned = 0
         # By conversation, of which one message runs at a time.
@@ -159,27 +162,30 @@ class Executor:
 
     async def _attempt(self, row: JournaledMessage, stop: _Stop) -> float | None:
         """Run the handler once; the time of the next attempt, if there is to be one."""
-        run = Run(self._agent, row, self._journal, self._metrics, self._clock)
         handler = self._agent.handler
+        attempt = self._traces.attempt(row)
+        run = Run(self._agent, row, self._journal, self._metrics, self._clock, attempt=attempt)
         started = self._clock.monotonic()
         self._metrics.queued(handler.reference, max(0.0, self._clock.now() - row.received_at))
         outcome = "released"
         try:
             await self._within_time(run, handler, stop)
         except AnswerStoppedError:
-            await self._owed(row, lambda: self._journal.settle(row, MessageState.CANCELLED, error=STOP_REASON))
+            await self._owed(lambda: self._journal.settle(row, MessageState.CANCELLED, error=STOP_REASON))
             outcome = "cancelled"
             return None
         except Exception as error:  # noqa: BLE001  a handler may raise anything; it is journaled with its traceback
+            attempt.fail(error)
             outcome, again_at = await self._failed(row, run, error)
             return again_at
         else:
-            await self._owed(row, run.finish)
+            await self._owed(run.finish)
             outcome = "done"
             self._agent.handler_succeeded()
             return None
         finally:
             self._metrics.handled(handler.reference, outcome, self._clock.monotonic() - started)
+            attempt.end(outcome)
 
     async def _within_time(self, run: Run, handler: MountedHandler, stop: _Stop) -> None:
         limit = run.time_limit
@@ -217,9 +223,7 @@ class Executor:
             return
         self.abandoned += 1
         self._metrics.watchdog("handler_abandoned")
-        self._agent.log.error(
-            "handler_abandoned", handler=handler.reference, message_id=run.row.key, abandoned=self.abandoned
-        )
+        self._agent.log.error("handler_abandoned", handler=handler.reference, abandoned=self.abandoned)
 
     def _note_return(self, task: asyncio.Task[None] | None = None) -> None:
         self.abandoned -= 1
@@ -233,17 +237,17 @@ class Executor:
         final = isinstance(error, (HandlerTimeoutError, Permanent, InvalidReplyError)) or run.visible
         if not final and row.attempts < self._agent.limits.max_attempts:
             again_at = self._clock.now() + self._delay(row.attempts)
-            self._agent.log.warning("handler_failed", reason=reason, attempt=row.attempts, message_id=row.key)
-            if await self._owed(row, lambda: self._journal.retry(row, report, again_at)):
+            self._agent.log.warning("handler_failed", reason=reason, attempt=row.attempts)
+            if await self._owed(lambda: self._journal.retry(row, report, again_at)):
                 row.not_before = again_at
                 return "retried", again_at
             return "lost", None
         timed_out = isinstance(error, HandlerTimeoutError)
         apology = APOLOGY_TIMEOUT if timed_out else APOLOGY
-        await self._owed(row, lambda: self._bury(row, report, apology=apology, next_part=run.next_part))
+        await self._owed(lambda: self._bury(row, report, apology=apology, next_part=run.next_part))
         return "timeout" if timed_out else "dead", None
 
-    async def _owed(self, row: JournaledMessage, write: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    async def _owed(self, write: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Journal what came of an attempt, however often the database refuses it: the handler must not run again.
 
         The lane waits meanwhile, as it does while the disk takes nothing at all.
@@ -252,7 +256,7 @@ class Executor:
             try:
                 return await _to_the_end(write())
             except RegistryError as error:
-                self._agent.log.warning("message_not_settled", message_id=row.key, reason=str(error))
+                self._agent.log.warning("message_not_settled", reason=str(error))
                 await self._clock.sleep(SETTLE_RETRY_SECONDS)
 
     async def _bury(self, row: JournaledMessage, error: str, *, apology: str = APOLOGY, next_part: int = 0) -> None:
@@ -261,9 +265,7 @@ class Executor:
         Args:
             next_part: the first number that no part of this attempt has: one may still be on its way into the journal.
         """
-        self._agent.log.error(
-            "dead_letter", number=row.id, message_id=row.key, reason=error.strip().rpartition("\n")[2]
-        )
+        self._agent.log.error("dead_letter", number=row.id, reason=error.strip().rpartition("\n")[2])
         message = to_outbound(
             Reply(apology, type="error", error=apology), conversation_id=row.conversation_id, agent_id=row.agent_id
         )
@@ -271,7 +273,7 @@ class Executor:
         message = with_id(message, row, part)
         replies = await self._journal.settle(row, MessageState.DEAD, error=error, replies=[NewReply(part, message)])
         for reply in replies or ():
-            self._agent.outbox.push(reply)
+            self._agent.outbox.push(reply, row)
 
 
 class _RunContext(MessageContext):
@@ -284,8 +286,10 @@ class _RunContext(MessageContext):
         clock: Clock,
         time_limit: TimeLimit,
         send: Callable[[Part], Awaitable[None]],
+        *,
+        attempt: Attempt,
     ) -> None:
-        super().__init__(agent, row, 0.0, send)
+        super().__init__(agent, row, 0.0, send, attempt)
         self._clock = clock
         self._time_limit = time_limit
         self._ending = False
@@ -320,7 +324,14 @@ class Run:
     """One attempt at one message: collects the handler's parts and journals them."""
 
     def __init__(
-        self, agent: ExecutionView, row: JournaledMessage, journal: Journal, metrics: Metrics, clock: Clock
+        self,
+        agent: ExecutionView,
+        row: JournaledMessage,
+        journal: Journal,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        attempt: Attempt,
     ) -> None:
         self.row = row
         self.visible = False
@@ -335,7 +346,7 @@ class Run:
         self._started = clock.monotonic()
         self._token = agent.grant.token if agent.grant else ""
         self.time_limit = TimeLimit(agent.limits.timeout_seconds)
-        self._context = _RunContext(agent, row, clock, self.time_limit, self._send_now)
+        self._context = _RunContext(agent, row, clock, self.time_limit, self._send_now, attempt=attempt)
 
     def redact(self, text: str) -> str:
         """``text`` without secrets, the token included that the agent had when the handler began."""
@@ -421,14 +432,14 @@ class Run:
     async def _commit_and_push(self, new: NewReply) -> None:
         reply = await self._journal.add_reply(self.row.agent_id, self.row.id, new)
         self.visible = True
-        self._agent.outbox.push(reply, self._note_answer)
+        self._agent.outbox.push(reply, self.row, self._note_answer)
 
     async def finish(self) -> None:
         """Settle the message as done, its held answer in the same commit."""
         replies = [self._held] if self._held and self._held.part not in self._made else []
         committed = await self._journal.settle(self.row, MessageState.DONE, replies=replies)
         for reply in committed or ():
-            self._agent.outbox.push(reply, self._note_answer)
+            self._agent.outbox.push(reply, self.row, self._note_answer)
 
     def _note_answer(self, reply: SentReply) -> None:
         """Measure received → acked, once a part that is an answer is with the platform."""

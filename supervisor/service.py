@@ -33,6 +33,7 @@ from supervisor.settings import Settings
 from supervisor.states import AgentState
 from supervisor.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
 from supervisor.tokens import TokenClient
+from supervisor.tracing import NO_TRACING, Collector, Tracing, start_tracing
 from supervisor.transport import Transport
 from supervisor.watchdogs import LoopWatch, SideTasks, SilenceWatch
 
@@ -90,6 +91,13 @@ def _follow_journal(registry: Registry, metrics: Metrics, clock: Clock) -> None:
     journal.usage.on_lost = usage_lost
 
 
+def _start_tracing(settings: Settings, clock: Clock) -> Tracing:
+    if settings.otlp_endpoint is None:
+        return NO_TRACING
+    collector = Collector(settings.otlp_traces_url, clock, settings.otlp_request_headers, settings.ca_file)
+    return start_tracing(collector, sample_ratio=settings.trace_sample_ratio)
+
+
 def _secret_box(settings: Settings) -> SecretBox | None:
     keys = [key.get_secret_value() for key in settings.secret_keys]
     return SecretBox(keys) if keys else None
@@ -135,6 +143,8 @@ class Service:
         )
         undo: list[Callable[[], Coroutine[Any, Any, None]]] = []
         try:
+            tracing = _start_tracing(settings, clock)
+            undo.append(tracing.close)
             lock = LockInfo(address=f"http://{settings.admin_host}:{settings.admin_port}")
             registry = await Registry.open(
                 settings.registry_url,
@@ -148,7 +158,7 @@ class Service:
             undo.append(registry.close)
             transport = await Transport.create(ca_file=settings.ca_file, clock=clock)
             undo.append(transport.close)
-            service = cls._assemble(settings, registry, transport, loader, clock)
+            service = cls._assemble(settings, registry, transport, loader, clock, tracing=tracing)
             undo.append(service._admin.stop)
             await service._begin()
         except BaseException:
@@ -160,7 +170,14 @@ class Service:
 
     @classmethod
     def _assemble(
-        cls, settings: Settings, registry: Registry, transport: Transport, loader: HandlerLoader, clock: Clock
+        cls,
+        settings: Settings,
+        registry: Registry,
+        transport: Transport,
+        loader: HandlerLoader,
+        clock: Clock,
+        *,
+        tracing: Tracing = NO_TRACING,
     ) -> Service:
         metrics = Metrics(agent_limit=settings.metrics_agent_limit)
         gates = Gates(
@@ -211,6 +228,7 @@ class Service:
             gates=gates,
             outages=Outages(clock),
             ledger=ledger,
+            tracing=tracing,
         )
         return cls(settings, registry, kit)
 
@@ -266,6 +284,7 @@ class Service:
         await self._admin.stop()
         await self._kit.transport.close()
         await self._kit.outages.close()
+        await self._kit.tracing.close()
         left = until - self._kit.clock.monotonic() - TRANSACTION_SECONDS
         await self.registry.close(timeout=max(1.0, left))
         self._kit.loader.close()
