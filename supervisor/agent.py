@@ -281,8 +281,7 @@ class Agent:
 
     async def _work(self, row: JournaledMessage) -> float | None:
         again_at = None
-        ids = {"message_id": row.key, **self._traces.log_fields(row)}
-        concern(agent=row.agent_id, conversation=row.conversation_id, **ids)
+        self.concern(row)
         try:
             if self.settings.commands and command_in(row.message):
                 await self._commands.work(row)
@@ -297,6 +296,11 @@ class Agent:
         if again_at is None:
             self._settled(row)
         return again_at
+
+    def concern(self, row: JournaledMessage) -> None:
+        """What this task logs from here on is about a message."""
+        ids = {"message_id": row.key, **self._traces.log_fields(row)}
+        concern(agent=row.agent_id, conversation=row.conversation_id, **ids)
 
     def _settled(self, row: JournaledMessage) -> None:
         self.inbox.settled(dead=row.state is MessageState.DEAD)

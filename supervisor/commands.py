@@ -15,7 +15,6 @@ from supervisor.clock import Clock
 from supervisor.errors import RegistryError
 from supervisor.execution import SETTLE_RETRY_SECONDS, with_id
 from supervisor.handler import AgentInfo, Reply
-from supervisor.logs import concern
 from supervisor.outbox import Outbox
 from supervisor.parts import to_outbound
 from supervisor.protocol import InboundMessage, clean_text
@@ -60,6 +59,7 @@ class CommandView(Protocol):
     def control(self) -> Control | None: ...
     @property
     def merged_settings(self) -> Mapping[str, Any]: ...
+    def concern(self, row: JournaledMessage) -> None: ...
     def redact(self, text: str) -> str: ...
     async def stop_answer(self, conversation_id: str) -> bool: ...
 
@@ -96,7 +96,7 @@ class Commands:
         task.add_done_callback(self._tasks.discard)
 
     async def _obey(self, row: JournaledMessage) -> None:
-        concern(agent=row.agent_id, conversation=row.conversation_id, message_id=row.key)
+        self._agent.concern(row)
         await self.work(row)
         self._on_settled(row)
 
