@@ -21,7 +21,7 @@ from supervisor.context import AgentContext
 from supervisor.delivery_check import DeliveryCheck
 from supervisor.dispatcher import Dispatcher, Lanes
 from supervisor.errors import ConfigurationError, ConnectionLostError, HandlerError, RegistryError
-from supervisor.execution import STOP_REASON, Limits
+from supervisor.execution import STOP_REASON
 from supervisor.execution import Executor as MessageExecutor
 from supervisor.failures import describe
 from supervisor.gates import Gates
@@ -43,6 +43,7 @@ from supervisor.protocol import (
 from supervisor.recall import Recall
 from supervisor.records import AgentRecord, JournaledMessage
 from supervisor.registry import Journal
+from supervisor.run import Limits
 from supervisor.secrets import SecretResolver
 from supervisor.settings import AGENT_SETTING_NAMES, AgentSettings, Settings, parse_agent_settings
 from supervisor.states import MessageState
@@ -85,7 +86,7 @@ class Kit:
 
 
 class Agent:
-    """One agent's parts; an :class:`supervisor.execution.ExecutionView` for its executor and contexts."""
+    """One agent's parts; an :class:`supervisor.run.ExecutionView` for its executor and contexts."""
 
     def __init__(self, record: AgentRecord, kit: Kit) -> None:
         self.record = record

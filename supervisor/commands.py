@@ -13,13 +13,14 @@ from typing import Any, Protocol
 
 from supervisor.clock import Clock
 from supervisor.errors import RegistryError
-from supervisor.execution import SETTLE_RETRY_SECONDS, with_id
+from supervisor.execution import SETTLE_RETRY_SECONDS
 from supervisor.handler import AgentInfo, Reply
 from supervisor.outbox import Outbox
 from supervisor.parts import to_outbound
 from supervisor.protocol import InboundMessage, clean_text
 from supervisor.records import JournaledMessage, NewReply
 from supervisor.registry import Journal
+from supervisor.run import with_id
 from supervisor.states import MessageState
 from supervisor.status import AgentStatus
 

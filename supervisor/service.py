@@ -26,6 +26,7 @@ from supervisor.ledger import Ledger, Limits, day_of
 from supervisor.logs import OutageLog, get_logger
 from supervisor.maintenance import Maintenance
 from supervisor.metrics import Metrics
+from supervisor.otlp import request_headers, traces_url
 from supervisor.outages import Outages
 from supervisor.registry import LockInfo, Registry
 from supervisor.secrets import SecretBox, SecretResolver
@@ -94,7 +95,8 @@ def _follow_journal(registry: Registry, metrics: Metrics, clock: Clock) -> None:
 def _start_tracing(settings: Settings, clock: Clock) -> Tracing:
     if settings.otlp_endpoint is None:
         return NO_TRACING
-    collector = Collector(settings.otlp_traces_url, clock, settings.otlp_request_headers, settings.ca_file)
+    headers = request_headers(settings.otlp_headers.get_secret_value() if settings.otlp_headers else "")
+    collector = Collector(traces_url(settings.otlp_endpoint), clock, headers, settings.ca_file)
     return start_tracing(collector, sample_ratio=settings.trace_sample_ratio)
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from dotenv.parser import parse_stream
 from pydantic import (
@@ -36,14 +36,13 @@ from pydantic_settings import (
 )
 
 from supervisor.errors import ConfigurationError
+from supervisor.otlp import request_headers
 
 PREFIX = "SUPERVISOR_"
 RUN_SECRETS = Path("/run/secrets")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)\Z")
 _BLANK = re.compile(r"[\x00-\x20\x7f\\]")
-# A header: its name as HTTP has it, a value without what could begin another one.
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*=\s*[\x20-\x7e]+\Z")
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB|kB|MB|GB)?\Z", re.IGNORECASE)
 _UNIT_BYTES = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -107,6 +106,12 @@ def _url(schemes: tuple[str, ...], *, credentials: bool = False) -> AfterValidat
         return value.rstrip("/")
 
     return AfterValidator(check)
+
+
+def _readable_headers(value: SecretStr | None) -> SecretStr | None:
+    if value is not None:
+        request_headers(value.get_secret_value())
+    return value
 
 
 class ProxyUrl(str):
@@ -242,7 +247,7 @@ class Settings(BaseSettings):
     otlp_endpoint: HttpUrl | None = Field(
         None, description="Where traces of messages go, by OTLP over HTTP: http://host:4318; needs the extra otel."
     )
-    otlp_headers: SecretStr | None = Field(
+    otlp_headers: Annotated[SecretStr | None, AfterValidator(_readable_headers)] = Field(
         None, description="Headers of those requests, as a key of the collector's: name=value, comma-separated."
     )
     trace_sample_ratio: float = Field(1.0, ge=0, le=1, description="The share of messages that have a trace, 0 to 1.")
@@ -280,31 +285,6 @@ class Settings(BaseSettings):
                 "JOURNAL_ENCRYPTION needs SUPERVISOR_SECRET_KEYS; make a key with: supervisor keys generate"
             )
         return self
-
-    @model_validator(mode="after")
-    def _headers_can_be_read(self) -> Self:
-        if self.otlp_headers is not None and any(not _HEADER.match(one) for one in self._otlp_header_lines):
-            # Without the value: it may be a key.
-            raise ValueError("OTLP_HEADERS must be name=value, comma-separated")
-        return self
-
-    @property
-    def _otlp_header_lines(self) -> list[str]:
-        text = self.otlp_headers.get_secret_value() if self.otlp_headers else ""
-        return [line.strip() for line in text.split(",") if line.strip()]
-
-    @property
-    def otlp_request_headers(self) -> dict[str, str]:
-        """The headers of OTLP_HEADERS by their names."""
-        pairs = (line.partition("=") for line in self._otlp_header_lines)
-        return {name.strip(): value.strip() for name, _, value in pairs}
-
-    @property
-    def otlp_traces_url(self) -> str:
-        """Where traces are sent: OTLP_ENDPOINT, with the path of traces where it does not end with that already."""
-        parts = urlsplit(self.otlp_endpoint or "")
-        path = parts.path.rstrip("/")
-        return urlunsplit(parts._replace(path=path if path.endswith("/v1/traces") else f"{path}/v1/traces"))
 
     @property
     def hosts(self) -> frozenset[str]:

@@ -89,8 +89,9 @@ async def test_every_line_about_a_message_names_it(fleet: Stack, log: Log) -> No
         ids = await say(user, agent, text)
         expected.append((ids, list(events)))
         await fleet.until(lambda: events[-1] in about(log, ids["message_id"]))
-        # The next message's lines must not be taken for this one's.
+        # What the test does next must not meet this one, nor its reply.
         await fleet.until(lambda: not fleet.service.overview().inbox.running)
+        await fleet.until(lambda: not fleet.service.fleet.runner(agent).agent.outbox.waiting)
 
     await tell(agents[0], "hello", *OWN)
     await tell(agents[0], "fail", *OWN, "handler_failed", *OWN)
