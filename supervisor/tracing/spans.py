@@ -148,17 +148,14 @@ class _AgentTraces:
         parent = self._root(row)
         if row.attempts <= 1:
             self._write("queue", row, row.received_at, parent=parent)
-        attributes: Attributes = {**self._names(row), "aiwm.attempt": row.attempts}
-        span = self._tracing.tracer.start_span(
-            "handle", context=parent, attributes=attributes, start_time=_ns(self._tracing.clock.now())
-        )
-        return _SpanAttempt(self._tracing, span, self.log_fields(row))
+        return _SpanAttempt(self._tracing, parent, {"aiwm.attempt": row.attempts}, self.log_fields(row))
 
     def replied(self, row: JournaledMessage, reply: Reply) -> None:
         self._open.setdefault(row.id, _Open()).replies.add(reply.id)
 
     def sent(self, row: JournaledMessage, reply: Reply, sends: int) -> None:
         attributes: Attributes = {
+            "messaging.system": "aiwm",
             "messaging.operation.type": "send",
             "aiwm.reply.part": reply.part,
             "aiwm.reply.sends": sends,
@@ -185,8 +182,15 @@ class _AgentTraces:
     def _finish(self, row: JournaledMessage) -> None:
         """Write the root."""
         self._open.pop(row.id, None)
+        # Only here: those who look for a trace look at its root, and each attribute of each span has its price.
         attributes: Attributes = {
+            "messaging.system": "aiwm",
             "messaging.operation.type": "process",
+            "messaging.message.id": _utf8(row.key),
+            "aiwm.agent.id": self._agent_id,
+            "aiwm.handler": _utf8(self._handler()),
+            "aiwm.conversation.id": _utf8(row.conversation_id),
+            "aiwm.message.id": _utf8(row.key),
             "aiwm.message.attempts": row.attempts,
             "aiwm.message.outcome": str(row.state) if row.state in FINAL_MESSAGE_STATES else LOST,
         }
@@ -219,23 +223,13 @@ class _AgentTraces:
             name,
             context=self._root(row) if parent is None else parent,
             kind=kind,
-            attributes={**self._names(row), **(attributes or {})},
+            attributes=attributes,
             start_time=_ns(started_at),
         )
         if failed:
             span.set_status(Status(StatusCode.ERROR))
         # Wall clocks step back.
         span.end(max(_ns(started_at), _ns(self._tracing.clock.now())))
-
-    def _names(self, row: JournaledMessage) -> Attributes:
-        return {
-            "messaging.system": "aiwm",
-            "messaging.message.id": _utf8(row.key),
-            "aiwm.agent.id": self._agent_id,
-            "aiwm.handler": _utf8(self._handler()),
-            "aiwm.conversation.id": _utf8(row.conversation_id),
-            "aiwm.message.id": _utf8(row.key),
-        }
 
     @staticmethod
     def _root(row: JournaledMessage) -> current.Context:
@@ -248,14 +242,17 @@ class _AgentTraces:
 class _SpanAttempt:
     """One attempt: the span ``handle``, the current one of the task that began it, and those below it."""
 
-    def __init__(self, tracing: SpanTracing, span: Span, log_fields: Mapping[str, str]) -> None:
+    def __init__(
+        self, tracing: SpanTracing, parent: current.Context, attributes: Attributes, log_fields: Mapping[str, str]
+    ) -> None:
         self.log_fields = log_fields
         self._tracer = tracing.tracer
         self._clock: Clock = tracing.clock
-        self._span = span
-        self._trace_id = span.get_span_context().trace_id
+        self._started = _ns(self._clock.now())
+        self._span = self._tracer.start_span("handle", context=parent, attributes=attributes, start_time=self._started)
+        self._trace_id = self._span.get_span_context().trace_id
         self._before = current.get_current()
-        current.attach(set_span_in_context(span, self._before))
+        current.attach(set_span_in_context(self._span, self._before))
 
     @contextmanager
     def model_call(self, call: ModelCall, provider: str) -> Iterator[None]:
@@ -301,7 +298,7 @@ class _SpanAttempt:
 
     def end(self, outcome: str) -> None:
         self._span.set_attribute("aiwm.attempt.outcome", outcome)
-        self._span.end(_ns(self._clock.now()))
+        self._end(self._span, self._started)
         current.attach(self._before)
 
     def _current(self) -> Span:
@@ -312,14 +309,9 @@ class _SpanAttempt:
     @contextmanager
     def _below(self, name: str, attributes: Attributes, *, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[Span]:
         # Attached anew and never detached: the parts of a generator may be made in contexts of their own.
-        before = current.get_current()
-        span = self._tracer.start_span(
-            name,
-            context=set_span_in_context(self._current(), before),
-            kind=kind,
-            attributes=attributes,
-            start_time=_ns(self._clock.now()),
-        )
+        before, started = current.get_current(), _ns(self._clock.now())
+        context = set_span_in_context(self._current(), before)
+        span = self._tracer.start_span(name, context, kind, attributes, start_time=started)
         current.attach(set_span_in_context(span, before))
         try:
             yield span
@@ -330,8 +322,12 @@ class _SpanAttempt:
             _fail(span, error)
             raise
         finally:
-            span.end(_ns(self._clock.now()))
+            self._end(span, started)
             current.attach(before)
+
+    def _end(self, span: Span, started: int) -> None:
+        # Wall clocks step back.
+        span.end(max(started, _ns(self._clock.now())))
 
 
 def _fail(span: Span, error: BaseException) -> None:

@@ -12,10 +12,15 @@ from typing import Any
 
 import pytest
 
+from supervisor.clock import SystemClock
 from supervisor.errors import ConfigurationError
+from supervisor.handler import ModelCall, Usage
+from supervisor.protocol import InboundMessage
+from supervisor.records import JournaledMessage
 from supervisor.service import Service
 from supervisor.states import AgentState, MessageState
-from supervisor.tracing import export
+from supervisor.tracing import Collector as Destination
+from supervisor.tracing import export, start_tracing
 from tests.support.assistants import assistants
 from tests.support.collector import Collector, Span, collecting, tree
 from tests.support.fake_mcp import fake_mcp
@@ -296,6 +301,38 @@ async def test_spans_of_every_form_of_handler(
         chat = only(spans, "chat m")
         assert (chat.failed, chat.attributes["error.type"]) == (True, "OSError")
         assert b"no such model" not in collector.raw
+
+
+async def test_whatever_others_call_things_a_trace_can_hold_it(collector: Collector) -> None:
+    token = "Bearer abcdefghijkl"
+    row = JournaledMessage(
+        id=1,
+        agent_id="a" * 24,
+        key="half a pair \ud83d",
+        message=InboundMessage(conversation_id="c\udc00", role="user", content="hello"),
+        state=MessageState.DONE,
+        attempts=1,
+        received_at=time.time() + 3600,
+    )
+    tracing = start_tracing(Destination(f"{collector.url}/v1/traces", SystemClock()))
+    traces = tracing.of(row.agent_id, lambda: "echo")
+    attempt = traces.attempt(row)
+    with attempt.tool_call(f"\ud83d\n{token} " + "x" * 1000, "\x00"), attempt.span(" "):
+        pass
+    call = ModelCall("m\r\n", Usage(-1, 2**80, "m", 7))
+    with attempt.model_call(call, provider="\u202e"):
+        call.model = 5  # type: ignore[assignment]
+    attempt.end("done")
+    traces.settled(row)
+    await tracing.close()
+    await tracing.close()
+    [spans] = collector.traces().values()
+    assert {span.name[:15] for span in spans} == {"message", "queue", "handle", "execute_tool Be", "unknown", "chat m"}
+    assert all(span.started_at <= span.ended_at and len(span.name) < 120 for span in spans)
+    assert only(spans, "message").attributes["aiwm.message.id"] == "half a pair ?"
+    assert only(spans, "chat m").attributes["gen_ai.usage.input_tokens"] == 0
+    assert only(spans, "chat m").attributes["gen_ai.response.model"] == "5"
+    assert token.encode() not in collector.raw
 
 
 async def test_a_webhook_can_go_on_with_the_trace(tmp_path: Path, collector: Collector) -> None:
