@@ -14,6 +14,7 @@ The request is a POST of the object that `_exchange` describes, with these heade
 * ``X-Supervisor-Timestamp``: seconds since the epoch; refuse what is older than a few minutes
 * ``X-Supervisor-Signature``: ``v1=`` and the hexadecimal HMAC-SHA256 of ``<timestamp>.<body>``
 * ``Idempotency-Key``: the same however often a message is tried, another when a person replays it
+* ``traceparent``: the message's trace (W3C), where the supervisor writes traces
 
 The answer: 204 for nothing; ``application/json`` with the parts that `_exchange` describes; ``text/plain``; or parts
 as they come in ``application/x-ndjson`` or ``text/event-stream``. Time-outs, lost connections and the statuses 408,
@@ -236,6 +237,7 @@ def _headers(body: bytes, ctx: Context, options: Options) -> Mapping[str, str]:
         # Asked for each time: a secret that was rotated is used at once.
         "X-Supervisor-Signature": sign(ctx.secret(options.signing_secret), timestamp, body),
         "Idempotency-Key": ctx.idempotency_key,
+        **ctx.trace_headers(),
     }
 
 

@@ -22,7 +22,7 @@ from supervisor.delivery_check import DeliveryCheck
 from supervisor.dispatcher import Dispatcher, Lanes
 from supervisor.errors import ConfigurationError, ConnectionLostError, HandlerError, RegistryError
 from supervisor.events import Events
-from supervisor.execution import STOP_REASON, Limits
+from supervisor.execution import STOP_REASON
 from supervisor.execution import Executor as MessageExecutor
 from supervisor.failures import describe
 from supervisor.gates import Gates
@@ -33,7 +33,7 @@ from supervisor.hooks import HOOK_SECONDS, Hooks
 from supervisor.inbox import Inbox, Intake
 from supervisor.ledger import Ledger, cleaned
 from supervisor.ledger import Limits as Spendable
-from supervisor.logs import REDACTED, get_logger, redact
+from supervisor.logs import REDACTED, concern, get_logger, redact
 from supervisor.metrics import Metrics
 from supervisor.missed import FULL_NOTICE
 from supervisor.outages import Outages
@@ -44,11 +44,13 @@ from supervisor.protocol import (
 from supervisor.recall import Recall
 from supervisor.records import AgentRecord, JournaledMessage
 from supervisor.registry import Journal
+from supervisor.run import Limits
 from supervisor.secrets import SecretResolver
 from supervisor.settings import AGENT_SETTING_NAMES, AgentSettings, Settings, parse_agent_settings
 from supervisor.states import MessageState
 from supervisor.threads import DaemonThreads
 from supervisor.tokens import Grant, TokenClient
+from supervisor.tracing import Tracing
 from supervisor.transport import Transport
 
 MIN_SECRET_CHARS = 5
@@ -79,13 +81,14 @@ class Kit:
     gates: Gates
     outages: Outages
     ledger: Ledger
+    tracing: Tracing
     events: Events = field(default_factory=Events)
     #: Where handlers are imported: a bounded number at once, and not where DNS is looked up.
     imports: Executor = field(default_factory=lambda: DaemonThreads(2, "import"))
 
 
 class Agent:
-    """One agent's parts; an :class:`supervisor.execution.ExecutionView` for its executor and contexts."""
+    """One agent's parts; an :class:`supervisor.run.ExecutionView` for its executor and contexts."""
 
     def __init__(self, record: AgentRecord, kit: Kit) -> None:
         self.record = record
@@ -107,7 +110,8 @@ class Agent:
         self._restored = False
         self._hooks = Hooks(record.id, kit.metrics, self.redact, self.log)
         deployment, clock, journal, metrics = kit.settings, kit.clock, kit.journal, kit.metrics
-        self._executor = MessageExecutor(self, journal, metrics, clock)
+        self._traces = traces = kit.tracing.of(record.id, lambda: self.record.handler)
+        self._executor = MessageExecutor(self, journal, metrics, clock, traces)
         self.lanes = Lanes(
             kit.dispatcher,
             clock,
@@ -126,19 +130,21 @@ class Agent:
             clock=clock,
             on_full=self._tell_full,
             on_command=self._obey,
+            traces=traces,
         )
         self.outbox = Outbox(
             record.id,
             journal,
             metrics,
             clock,
+            traces,
             ack_seconds=deployment.ack_seconds,
             at_most_once=lambda: (self.settings.delivery or deployment.delivery) == "at_most_once",
             on_sending=self.inbox.remember_own,
             was_delivered=DeliveryCheck(record.id, kit.history, journal, access=self.access, log=self.log),
         )
 
-        self._commands = Commands(self, journal, clock, lambda: self.inbox.settled(dead=False))
+        self._commands = Commands(self, journal, clock, self._settled)
         self._recall = Recall(record.id, journal, kit.history, clock, access=self.access, log=self.log)
 
     def access(self) -> Access:
@@ -279,20 +285,30 @@ class Agent:
 
     async def _work(self, row: JournaledMessage) -> float | None:
         again_at = None
+        self.concern(row)
         try:
             if self.settings.commands and command_in(row.message):
                 await self._commands.work(row)
             else:
                 again_at = await self._executor.work(row)
         except RegistryError as error:
-            self.log.warning("message_not_settled", message_id=row.key, reason=str(error))
+            self.log.warning("message_not_settled", reason=str(error))
             return self._kit.clock.now() + UNSETTLED_RETRY_SECONDS
         except Exception:
-            self.log.exception("message_not_settled", message_id=row.key)
+            self.log.exception("message_not_settled")
             return self._kit.clock.now() + UNSETTLED_RETRY_SECONDS
         if again_at is None:
-            self.inbox.settled(dead=row.state is MessageState.DEAD)
+            self._settled(row)
         return again_at
+
+    def concern(self, row: JournaledMessage) -> None:
+        """What this task logs from here on is about a message."""
+        ids = {"message_id": row.key, **self._traces.log_fields(row)}
+        concern(agent=row.agent_id, conversation=row.conversation_id, **ids)
+
+    def _settled(self, row: JournaledMessage) -> None:
+        self.inbox.settled(dead=row.state is MessageState.DEAD)
+        self._traces.settled(row)
 
     async def _refill(self, after_id: int, limit: int) -> list[JournaledMessage]:
         return await self._kit.journal.unsettled(self.record.id, after_id=after_id, limit=limit)

@@ -13,13 +13,14 @@ from typing import Any, Protocol
 
 from supervisor.clock import Clock
 from supervisor.errors import RegistryError
-from supervisor.execution import SETTLE_RETRY_SECONDS, with_id
+from supervisor.execution import SETTLE_RETRY_SECONDS
 from supervisor.handler import AgentInfo, Reply
 from supervisor.outbox import Outbox
 from supervisor.parts import to_outbound
 from supervisor.protocol import InboundMessage, clean_text
 from supervisor.records import JournaledMessage, NewReply
 from supervisor.registry import Journal
+from supervisor.run import with_id
 from supervisor.states import MessageState
 from supervisor.status import AgentStatus
 
@@ -59,6 +60,7 @@ class CommandView(Protocol):
     def control(self) -> Control | None: ...
     @property
     def merged_settings(self) -> Mapping[str, Any]: ...
+    def concern(self, row: JournaledMessage) -> None: ...
     def redact(self, text: str) -> str: ...
     async def stop_answer(self, conversation_id: str) -> bool: ...
 
@@ -75,10 +77,12 @@ class Commands:
     """One agent's commands.
 
     Args:
-        on_settled: told when a command has its answer.
+        on_settled: told of a command that has its answer.
     """
 
-    def __init__(self, agent: CommandView, journal: Journal, clock: Clock, on_settled: Callable[[], None]) -> None:
+    def __init__(
+        self, agent: CommandView, journal: Journal, clock: Clock, on_settled: Callable[[JournaledMessage], None]
+    ) -> None:
         self._agent = agent
         self._journal = journal
         self._clock = clock
@@ -93,8 +97,9 @@ class Commands:
         task.add_done_callback(self._tasks.discard)
 
     async def _obey(self, row: JournaledMessage) -> None:
+        self._agent.concern(row)
         await self.work(row)
-        self._on_settled()
+        self._on_settled(row)
 
     async def work(self, row: JournaledMessage) -> None:
         """Obey one command and settle it. What the process left undone when it died comes through the lane."""
@@ -104,10 +109,10 @@ class Commands:
         try:
             text = await _COMMANDS[name](self, row)
         except Exception:
-            self._agent.log.exception("command_failed", command=name, message_id=row.key)
+            self._agent.log.exception("command_failed", command=name)
             text = "Sorry, that did not work."
         await self._answer(row, text)
-        self._agent.log.info("command", command=name, conversation=row.conversation_id, message_id=row.key)
+        self._agent.log.info("command", command=name)
 
     async def _answer(self, row: JournaledMessage, text: str) -> None:
         """Settle a command together with its answer, however often the database refuses it."""
@@ -118,10 +123,10 @@ class Commands:
                 replies = await self._journal.settle(row, MessageState.DONE, replies=[NewReply(0, message)])
                 break
             except RegistryError as error:
-                self._agent.log.warning("message_not_settled", message_id=row.key, reason=str(error))
+                self._agent.log.warning("message_not_settled", reason=str(error))
                 await self._clock.sleep(SETTLE_RETRY_SECONDS)
         for sent in replies or ():
-            self._agent.outbox.push(sent)
+            self._agent.outbox.push(sent, row)
 
     # ── what they do ─────────────────────────────────────────────────────────────────────────────────────────────────
 

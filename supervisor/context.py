@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from supervisor import handler
@@ -15,6 +15,7 @@ from supervisor.handler import AgentInfo, Budget, HistoryItem, ModelCall, Part, 
 from supervisor.protocol import Deployment, Instruction
 from supervisor.records import JournaledMessage
 from supervisor.tokens import Grant
+from supervisor.tracing import Attempt
 
 
 class AgentView(Protocol):
@@ -118,10 +119,16 @@ class MessageContext(AgentContext):
     """
 
     def __init__(
-        self, agent: AgentView, row: JournaledMessage, deadline: float, send: Callable[[Part], Awaitable[None]]
+        self,
+        agent: AgentView,
+        row: JournaledMessage,
+        deadline: float,
+        send: Callable[[Part], Awaitable[None]],
+        attempt: Attempt,
     ) -> None:
         super().__init__(agent)
         self._row = row
+        self._attempt = attempt
         self._deadline = deadline
         self._send = send
         self._loop = asyncio.get_running_loop()
@@ -145,7 +152,9 @@ class MessageContext(AgentContext):
     @property
     def log(self) -> Any:
         if self._log is None:
-            self._log = self._agent.log.bind(conversation=self.conversation, message_id=self._row.key)
+            # Bound here too: a handler may log from a thread of its own, which knows of no message.
+            ids = {"conversation": self.conversation, "message_id": self._row.key, **self._attempt.log_fields}
+            self._log = self._agent.log.bind(**ids)
         return self._log
 
     async def send(self, part: Part) -> None:
@@ -184,6 +193,23 @@ class MessageContext(AgentContext):
                 provider,
             )
         )
+
+    @contextmanager
+    def _model_call(self, model: str, provider: str) -> Iterator[ModelCall]:
+        with self._agent.model_call(model, provider) as call, self._attempt.model_call(call, provider):
+            yield call
+
+    def model_call(self, model: str, *, provider: str = "unknown") -> AbstractContextManager[ModelCall]:
+        return self._model_call(model, provider)
+
+    def tool_call(self, name: str, *, call_id: str | None = None) -> AbstractContextManager[None]:
+        return self._attempt.tool_call(name, call_id)
+
+    def span(self, name: str) -> AbstractContextManager[None]:
+        return self._attempt.span(name)
+
+    def trace_headers(self) -> dict[str, str]:
+        return self._attempt.headers()
 
     def take_usage(self) -> Usage | None:
         """The sum of :meth:`usage` since the last reply that carried one."""

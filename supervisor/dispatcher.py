@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from dataclasses import dataclass, field
 
 from supervisor.clock import Clock
@@ -265,7 +266,8 @@ class Lanes:
         self._spawn(lane, lane.take())
 
     def _spawn(self, lane: _Lane, row: JournaledMessage) -> None:
-        task = asyncio.create_task(self._run(lane, row), name=f"message {row.agent_id}")
+        # In a context of its own, as the refill below: it is the end of another message that starts the next.
+        task = asyncio.create_task(self._run(lane, row), name=f"message {row.agent_id}", context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -280,7 +282,8 @@ class Lanes:
             else:
                 again_at = await self._work(row)
         except Exception:  # noqa: BLE001  a defect of ours: its lane goes on, the journal has the message
-            self._log.exception("work_failed", agent=row.agent_id, message=row.key)
+            ids = {"agent": row.agent_id, "conversation": row.conversation_id, "message_id": row.key}
+            self._log.exception("work_failed", **ids)
         finally:
             self._dispatcher.note_survived(row.id)
             self.running -= 1
@@ -339,7 +342,7 @@ class Lanes:
 
     def _refill_soon(self) -> None:
         if self._spilled and self._refill_task is None and (room := self._reserve_room()):
-            self._refill_task = asyncio.create_task(self._refill_now(room), name="refill")
+            self._refill_task = asyncio.create_task(self._refill_now(room), name="refill", context=Context())
 
     def _reserve_room(self) -> int:
         """How many messages may be read now; where there is no room the memory says when there is some."""

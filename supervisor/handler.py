@@ -171,9 +171,13 @@ class Budget:
 
 @dataclass(slots=True)
 class ModelCall:
-    """A model call under way; set ``model`` to the model that answered where that is another one."""
+    """A model call under way; set ``model`` to the model that answered where that is another one.
+
+    ``usage`` is what it cost, for its span in the message's trace; ``ctx.usage()`` counts it.
+    """
 
     model: str
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +251,7 @@ class AgentContext(Protocol):
         ...
 
     def model_call(self, model: str, *, provider: str = "unknown") -> AbstractContextManager[ModelCall]:
-        """Time one model call for the metrics; an exception inside is counted under the name of its class.
+        """Time one model call, for the metrics and the trace; an exception inside is counted under its class's name.
 
         ``with ctx.model_call("gpt-4o", provider="openai"): answer = await client.ask(…)``
         """
@@ -315,6 +319,21 @@ class Context(AgentContext, Protocol):
 
         They count in the metrics, in ``supervisor usage`` and against the budgets, as those of ``Reply.usage`` do.
         """
+        ...
+
+    def tool_call(self, name: str, *, call_id: str | None = None) -> AbstractContextManager[None]:
+        """Time one use of a tool for the message's trace: ``with ctx.tool_call("weather"): answer = look_up(…)``.
+
+        An exception inside is told under the name of its class. Neither arguments nor results are part of a trace.
+        """
+        ...
+
+    def span(self, name: str) -> AbstractContextManager[None]:
+        """Time anything else for the message's trace: ``with ctx.span("search the index"): …``. Spans may be nested."""
+        ...
+
+    def trace_headers(self) -> dict[str, str]:
+        """Headers for an HTTP request, so that whoever answers it goes on with the trace; none where there is none."""
         ...
 
     async def online_users(self) -> list[str]:

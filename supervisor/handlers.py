@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import difflib
 import functools
 import importlib
@@ -321,8 +322,10 @@ class MountedHandler:
         return await self._threads.run(time_limit, _contained, function, *args)
 
     async def _iterate(self, time_limit: TimeLimit | None, iterator: Iterator[Part]) -> AsyncGenerator[Part, None]:
+        # One context for all its parts: what a generator sets before a yield holds after it, as it does in the loop.
         # StopIteration cannot cross a future, so a sentinel marks the end.
-        while (part := await self._in_thread(time_limit, next, iterator, _STOP)) is not _STOP:
+        run = contextvars.copy_context().run
+        while (part := await self._in_thread(time_limit, run, next, iterator, _STOP)) is not _STOP:
             yield part
 
     async def hook(self, name: str, *args: Any) -> None:

@@ -23,6 +23,7 @@ from supervisor.records import JournaledMessage
 from supervisor.registry import Journal
 from supervisor.states import MessageState
 from supervisor.status import InboxCounts
+from supervisor.tracing import Traces
 
 #: Recent message keys kept in memory to tell duplicates; the journal's unique index has the last word.
 RECENT_KEYS = 512
@@ -88,6 +89,7 @@ class Inbox:
         clock: Clock,
         on_full: Callable[[str], None],
         on_command: Callable[[JournaledMessage], None],
+        traces: Traces,
     ) -> None:
         self._agent_id = agent_id
         self._handler = handler
@@ -99,6 +101,7 @@ class Inbox:
         self._clock = clock
         self._on_full = on_full
         self._on_command = on_command
+        self._traces = traces
         self._arrived: deque[_Arrival] = deque()
         # Conversations whose missed messages are being asked for: what is new there comes after those.
         self._held: dict[str, list[_Arrival]] = {}
@@ -155,7 +158,7 @@ class Inbox:
         limit = intake.limit + COMMAND_ROOM if command else intake.limit
         # While the disk refuses, what has arrived piles up here.
         if self.waiting >= limit or (self._journal.problem and self._memory.free_bytes < size):
-            self._refuse(message.conversation_id)
+            self._refuse(message.conversation_id, key)
             return False
         self._memory.hold(size)
         self._remember(key)
@@ -243,13 +246,14 @@ class Inbox:
         if is_object_id(message_id):
             self._remember(message_id)
 
-    def _refuse(self, conversation_id: str) -> None:
+    def _refuse(self, conversation_id: str, key: str) -> None:
         self._metrics.dropped("inbox_full")
         now = self._clock.monotonic()
         if now - self._noticed.get(conversation_id, -NOTICE_SECONDS) >= NOTICE_SECONDS:
             self._noticed = {c: at for c, at in self._noticed.items() if now - at < NOTICE_SECONDS}
             self._noticed[conversation_id] = now
-            self._log.warning("inbox_full", conversation=conversation_id, limit=self._intake().limit)
+            limit = self._intake().limit
+            self._log.warning("inbox_full", conversation=conversation_id, message_id=key, limit=limit)
             self._on_full(conversation_id)
 
     def _tell_loop(self, conversation_id: str) -> None:
@@ -283,9 +287,10 @@ class Inbox:
                 claim=claimed or arrival.command,
             )
         except Exception as error:  # noqa: BLE001  refused aloud, never silently (DESIGN §4)
-            self._log.error("message_not_journaled", conversation=conversation_id, reason=str(error))
+            ids = {"conversation": conversation_id, "message_id": arrival.key}
+            self._log.error("message_not_journaled", **ids, reason=str(error))
             self._recent.pop(arrival.key, None)
-            self._refuse(conversation_id)
+            self._refuse(conversation_id, arrival.key)
         else:
             if row is None:
                 self._metrics.dropped("duplicate")
@@ -317,8 +322,10 @@ class Inbox:
             await self._journal.settle(row, MessageState.DEAD, error=LOOP_REASON)
         except RegistryError as error:
             # It waits in the journal then, and runs after the next start.
-            self._log.error("message_not_settled", message_id=row.key, reason=str(error))
+            ids = {"conversation": row.conversation_id, "message_id": row.key}
+            self._log.error("message_not_settled", **ids, reason=str(error))
         self.dead += 1
+        self._traces.settled(row)
 
     # ── conversations ────────────────────────────────────────────────────────────────────────────────────────────────
 

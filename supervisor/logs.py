@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO
 
@@ -52,7 +53,7 @@ _NOISY = (
     "uvicorn.access",
     "uvicorn.error",
 )
-_FIRST = ("timestamp", "level", "event", "agent", "conversation")
+_FIRST = ("timestamp", "level", "event", "agent", "conversation", "message_id", "trace_id")
 
 _SECRET_KEY = re.compile(
     r"(?:^|[_-]|(?<=[a-z])(?=[A-Z]))(?i:secret|token|password|passwd|authorization|api_?key|cookie|jwt)$"
@@ -81,6 +82,31 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"(?<=://)[^\s/@:]+:[^\s/@]*(?=@)"), REDACTED),
     (re.compile(r"\bsk-[\w-]{12,}"), REDACTED),
 )
+
+
+#: What the lines of the running task concern; see :func:`concern`.
+_concerned: ContextVar[Mapping[str, str]] = ContextVar("concerned")
+
+
+def concern(*, agent: str, conversation: str, **more: str) -> None:
+    """From here on all that this task logs concerns one message, and names it: our lines, the handler's, a library's.
+
+    It holds for what the task starts, threads included, and is for the body of a task that has nothing else to do:
+    there is no taking it back. What lives longer than the message is started in a context of its own.
+
+    Args:
+        more: ``message_id``, and ``trace_id`` where it has a trace.
+    """
+    _concerned.set({"agent": agent, "conversation": conversation, **more})
+
+
+def _name_message(_logger: object, _method: str, event: MutableMapping[str, Any]) -> EventDict:
+    concerned = _concerned.get({})
+    # A line about another agent is none about this message, though it was its doing.
+    if event.get("agent", concerned.get("agent")) == concerned.get("agent"):
+        for name, value in concerned.items():
+            event.setdefault(name, value)
+    return event
 
 
 def redact(text: str) -> str:
@@ -258,6 +284,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 _SHARED: Final[tuple[Processor, ...]] = (
     structlog.contextvars.merge_contextvars,
+    _name_message,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     _timestamp,
@@ -274,7 +301,8 @@ def configure(
     Args:
         level: the least level that is written; chatty libraries need at least WARNING whatever it is.
         fmt: ``console`` for people (coloured on a terminal unless ``NO_COLOR`` is set) or ``json``, an object a line.
-        stream: standard error unless given.
+        stream: standard error unless given. ``supervisor run`` gives standard output for ``json``: where a machine
+            reads it, as in a container, the log is what the process writes.
     """
     target = stream if stream is not None else sys.stderr
     renderer: Processor = _json_line if fmt == "json" else _Console(colours=_wants_colour(target))
@@ -311,6 +339,7 @@ def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
         structlog.configure(
             # Text, not LogRecord attributes: a handler's author may name a field "message" or "name".
             processors=[
+                _name_message,
                 redact_event,
                 structlog.processors.format_exc_info,
                 structlog.processors.KeyValueRenderer(key_order=["event"]),

@@ -6,18 +6,20 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass, field
 
 import msgspec
 
 from supervisor.clock import Clock
 from supervisor.connection import Connection
-from supervisor.errors import AckTimeoutError, ConnectionLostError, SendRefusedError, Verdict
-from supervisor.logs import get_logger
+from supervisor.errors import AckTimeoutError, ConnectionLostError, RegistryError, SendRefusedError, Verdict
+from supervisor.logs import concern, get_logger
 from supervisor.metrics import Metrics
-from supervisor.records import Reply
+from supervisor.records import JournaledMessage, Reply
 from supervisor.registry import Journal
-from supervisor.states import FINAL_REPLY_STATES, ReplyState
+from supervisor.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, ReplyState
+from supervisor.tracing import Traces
 
 #: How long to wait before each further attempt at a delivery (RELIABILITY: 5/25/120/600 s); then a dead letter.
 RETRY_SECONDS = (5.0, 25.0, 120.0, 600.0)
@@ -33,6 +35,8 @@ class _Entry:
     """A reply on its way.
 
     Attributes:
+        answers: the message that it is a reply to, where it is known.
+        sends: how often it was sent.
         owed: what became of it and is not in the journal yet: its state, why, and when to try again. A reply whose
             fate is known is never sent again because the journal could not take it.
         doubtful: an earlier send may have arrived.
@@ -40,7 +44,9 @@ class _Entry:
     """
 
     reply: Reply
+    answers: JournaledMessage | None = None
     on_acked: OnAcked | None = None
+    sends: int = 0
     doubtful: bool = False
     parked: bool = False
     owed: tuple[ReplyState, str | None, float] | None = None
@@ -70,6 +76,7 @@ class Outbox:
         journal: Journal,
         metrics: Metrics,
         clock: Clock,
+        traces: Traces,
         *,
         ack_seconds: float,
         at_most_once: Callable[[], bool],
@@ -80,6 +87,7 @@ class Outbox:
         self._journal = journal
         self._metrics = metrics
         self._clock = clock
+        self._traces = traces
         self._ack_seconds = ack_seconds
         self._at_most_once = at_most_once
         self._on_sending = on_sending
@@ -107,9 +115,10 @@ class Outbox:
         else:
             self._online.set()
 
-    def push(self, reply: Reply, on_acked: OnAcked | None = None) -> None:
-        """Take a committed reply."""
-        self._put(_Entry(reply, on_acked))
+    def push(self, reply: Reply, answers: JournaledMessage, on_acked: OnAcked | None = None) -> None:
+        """Take a committed reply to a message."""
+        self._traces.replied(answers, reply)
+        self._put(_Entry(reply, answers, on_acked))
 
     @property
     def held(self) -> set[int]:
@@ -129,18 +138,30 @@ class Outbox:
         queue.replies.append(entry)
         if queue.task is None:
             queue.task = asyncio.create_task(
-                self._deliver_all(reply.conversation_id, queue), name=f"outbox {self._agent_id}"
+                # In a context of its own: it goes on to deliver replies to other messages.
+                self._deliver_all(reply.conversation_id, queue),
+                name=f"outbox {self._agent_id}",
+                context=Context(),
             )
 
     async def restore(self) -> int:
         """Take up what an earlier run left; returns how many replies."""
         left = await self._journal.unsent(self._agent_id)
-        for reply in left:
-            if reply.state is ReplyState.SENT and self._at_most_once():
-                await self._journal.settle_reply(reply, ReplyState.UNKNOWN, "stopped before the acknowledgement")
+        messages = await self._journal.answered_by(left)
+        entries = [_Entry(reply, messages.get(reply.id), doubtful=True) for reply in left]
+        for entry in entries:
+            if entry.answers is not None:
+                self._traces.replied(entry.answers, entry.reply)
+        for message in {message.id: message for message in messages.values()}.values():
+            if message.state in FINAL_MESSAGE_STATES:
+                self._traces.settled(message)
+        for entry in entries:
+            if entry.reply.state is ReplyState.SENT and self._at_most_once():
+                await self._journal.settle_reply(entry.reply, ReplyState.UNKNOWN, "stopped before the acknowledgement")
                 self._metrics.sent("unknown")
+                self._note_end(entry)
             else:
-                self._put(_Entry(reply, doubtful=True))
+                self._put(entry)
         return len(left)
 
     async def close(self) -> None:
@@ -165,16 +186,33 @@ class Outbox:
 
     async def _deliver_all(self, conversation_id: str, queue: _Queue) -> None:
         while queue.replies:
+            entry = queue.replies[0]
+            await self._name(entry)
             try:
-                await self._deliver(queue.replies[0])
+                await self._deliver(entry)
             except Exception:  # noqa: BLE001  a defect of ours, or a journal that refuses: the reply must not be lost
-                self._log.exception("delivery_failed", conversation=conversation_id)
+                self._log.exception("delivery_failed")
                 await self._clock.sleep(RETRY_SECONDS[0])
                 continue
             queue.replies.popleft()
             self._moved.set()
+            self._note_end(entry)
         # No await since the last look at the queue: a push finds either this task alive or no queue.
         del self._queues[conversation_id]
+
+    async def _name(self, entry: _Entry) -> None:
+        """Let the log say which message the reply is about that is delivered now."""
+        if entry.answers is None and entry.reply.inbox_id is not None:
+            # A person had it sent again.
+            with suppress(RegistryError):
+                entry.answers = (await self._journal.answered_by([entry.reply])).get(entry.reply.id)
+        message = entry.answers
+        fields = {} if message is None else {"message_id": message.key, **self._traces.log_fields(message)}
+        concern(agent=self._agent_id, conversation=entry.reply.conversation_id, **fields)
+
+    def _note_end(self, entry: _Entry) -> None:
+        if entry.answers is not None:
+            self._traces.sent(entry.answers, entry.reply, entry.sends)
 
     async def _deliver(self, entry: _Entry) -> None:
         """Send a reply until its fate is known and journaled."""
@@ -196,6 +234,7 @@ class Outbox:
                 continue
             started = self._clock.monotonic()
             self.in_flight += 1
+            entry.sends += 1
             try:
                 known_as = await connection.send(reply.message.id or "", reply.conversation_id, body, self._ack_seconds)
             except SendRefusedError as error:
@@ -262,7 +301,7 @@ class Outbox:
         if error.verdict is Verdict.RETRY and entry.reply.attempts < len(RETRY_SECONDS):
             self._defer(entry, error.reason)
         else:
-            self._log.error("reply_refused", conversation=entry.reply.conversation_id, reason=error.reason)
+            self._log.error("reply_refused", reason=error.reason)
             entry.owed = (ReplyState.DEAD, error.reason, 0.0)
 
     def _ambiguous(self, entry: _Entry, error: ConnectionLostError | AckTimeoutError, losses: int) -> None:

@@ -27,6 +27,7 @@ from supervisor.ledger import Ledger, Limits, day_of
 from supervisor.logs import OutageLog, get_logger, listen
 from supervisor.maintenance import Maintenance
 from supervisor.metrics import Metrics
+from supervisor.otlp import request_headers, traces_url
 from supervisor.outages import Outages
 from supervisor.records import AgentRecord
 from supervisor.registry import LockInfo, Registry
@@ -36,6 +37,7 @@ from supervisor.settings import Settings
 from supervisor.states import AgentState
 from supervisor.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
 from supervisor.tokens import TokenClient
+from supervisor.tracing import NO_TRACING, Collector, Tracing, start_tracing
 from supervisor.transport import Transport
 from supervisor.watchdogs import LoopWatch, SideTasks, SilenceWatch
 
@@ -94,6 +96,14 @@ def _follow_journal(registry: Registry, metrics: Metrics, clock: Clock) -> None:
     journal.usage.on_lost = usage_lost
 
 
+def _start_tracing(settings: Settings, clock: Clock) -> Tracing:
+    if settings.otlp_endpoint is None:
+        return NO_TRACING
+    headers = request_headers(settings.otlp_headers.get_secret_value() if settings.otlp_headers else "")
+    collector = Collector(traces_url(settings.otlp_endpoint), clock, headers, settings.ca_file)
+    return start_tracing(collector, sample_ratio=settings.trace_sample_ratio)
+
+
 def _secret_box(settings: Settings) -> SecretBox | None:
     keys = [key.get_secret_value() for key in settings.secret_keys]
     return SecretBox(keys) if keys else None
@@ -146,6 +156,8 @@ class Service:
         )
         undo: list[Callable[[], Coroutine[Any, Any, None]]] = []
         try:
+            tracing = _start_tracing(settings, clock)
+            undo.append(tracing.close)
             lock = _lock_info(settings, f"http://{settings.admin_host}:{settings.admin_port}")
             registry = await Registry.open(
                 settings.registry_url,
@@ -159,7 +171,7 @@ class Service:
             undo.append(registry.close)
             transport = await Transport.create(ca_file=settings.ca_file, clock=clock)
             undo.append(transport.close)
-            service = cls._assemble(settings, registry, transport, loader, clock)
+            service = cls._assemble(settings, registry, transport, loader, clock, tracing=tracing)
             undo.append(service._admin.stop)
             await service._begin()
         except BaseException:
@@ -171,7 +183,14 @@ class Service:
 
     @classmethod
     def _assemble(
-        cls, settings: Settings, registry: Registry, transport: Transport, loader: HandlerLoader, clock: Clock
+        cls,
+        settings: Settings,
+        registry: Registry,
+        transport: Transport,
+        loader: HandlerLoader,
+        clock: Clock,
+        *,
+        tracing: Tracing = NO_TRACING,
     ) -> Service:
         metrics = Metrics(agent_limit=settings.metrics_agent_limit)
         gates = Gates(
@@ -222,6 +241,7 @@ class Service:
             gates=gates,
             outages=Outages(clock),
             ledger=ledger,
+            tracing=tracing,
             events=Events(run=f"{clock.now():.3f}".replace(".", "")),
         )
         return cls(settings, registry, kit)
@@ -283,6 +303,7 @@ class Service:
         await self._admin.stop()
         await self._kit.transport.close()
         await self._kit.outages.close()
+        await self._kit.tracing.close()
         left = until - self._kit.clock.monotonic() - TRANSACTION_SECONDS
         await self.registry.close(timeout=max(1.0, left))
         self._kit.loader.close()

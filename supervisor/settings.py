@@ -37,6 +37,7 @@ from pydantic_settings import (
 )
 
 from supervisor.errors import ConfigurationError
+from supervisor.otlp import request_headers
 
 PREFIX = "SUPERVISOR_"
 #: Why the root namespace is refused (PROTOCOL §2).
@@ -115,6 +116,12 @@ def _namespace(value: str) -> str:
         raise ValueError(f"{ROOT_IS_DEAF}; set auto, or the platform's own")
     if value != "auto" and not (value.startswith("/") and not _BLANK.search(value)):
         raise ValueError("must be auto, or begin with / and hold no space")
+    return value
+
+
+def _readable_headers(value: SecretStr | None) -> SecretStr | None:
+    if value is not None:
+        request_headers(value.get_secret_value())
     return value
 
 
@@ -213,7 +220,9 @@ class Settings(BaseSettings):
     )
     agents_dir: Path | None = Field(None, description="The folder of handlers; else ./agents, else the bundled ones.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least level logged.")
-    log_format: Literal["console", "json"] = Field("console", description="For people or for machines.")
+    log_format: Literal["console", "json"] = Field(
+        "console", description="console: for people, to standard error; json: an object a line, to standard output."
+    )
     connect_rate: float = Field(50, gt=0, allow_inf_nan=False, description="Connection attempts per second and host.")
     auth_rate: float = Field(20, gt=0, allow_inf_nan=False, description="Token requests per second and host.")
     auth_concurrency: int = Field(10, ge=1, description="Token requests at once per host.")
@@ -251,6 +260,13 @@ class Settings(BaseSettings):
     prices: Annotated[dict[str, Price], NoDecode, BeforeValidator(_object)] = Field(
         {}, description='Per million tokens, JSON: {"model": {"input": 3, "output": 15, "cached": 0.3}}.'
     )
+    otlp_endpoint: HttpUrl | None = Field(
+        None, description="Where traces of messages go, by OTLP over HTTP: http://host:4318; needs the extra otel."
+    )
+    otlp_headers: Annotated[SecretStr | None, AfterValidator(_readable_headers)] = Field(
+        None, description="Headers of those requests, as a key of the collector's: name=value, comma-separated."
+    )
+    trace_sample_ratio: float = Field(1.0, ge=0, le=1, description="The share of messages that have a trace, 0 to 1.")
     metrics_agent_limit: int = Field(1000, ge=0, description="Agents with series of their own.")
     secret_env_prefixes: TextList = Field(("AGENT_",), description="Variables that a row may name.")
     secret_dirs: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_listed)] = Field(

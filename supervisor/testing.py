@@ -85,6 +85,8 @@ class FakeContext:
         read: whether the message was marked as read.
         used: the tokens of all ``usage()`` together, under the last model's name.
         models: the models of ``model_call()``, those that answered.
+        tools: the names of ``tool_call()``, in the order in which they ended.
+        spans: the names of ``span()``, likewise.
         health: the reason of the last ``note_health()``.
         conversations: others that were joined and not left.
     """
@@ -119,6 +121,8 @@ class FakeContext:
         self.read = False
         self.used = Usage(0, 0)
         self.models: list[str] = []
+        self.tools: list[str] = []
+        self.spans: list[str] = []
         self.health: str | None = None
         self.conversations: set[str] = set()
         self._history = [HistoryItem("user", item, 0.0) if isinstance(item, str) else item for item in history]
@@ -156,6 +160,23 @@ class FakeContext:
             yield call
         finally:
             self.models.append(call.model)
+
+    @contextmanager
+    def tool_call(self, name: str, *, call_id: str | None = None) -> Iterator[None]:  # noqa: ARG002 - promised
+        try:
+            yield
+        finally:
+            self.tools.append(name)
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self.spans.append(name)
+
+    def trace_headers(self) -> dict[str, str]:
+        return {}
 
     def note_health(self, reason: str | None) -> None:
         self.health = reason

@@ -14,7 +14,7 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage
 
-from supervisor.handler import Context
+from supervisor.handler import Context, Usage
 
 from .memory import half
 from .settings import AssistantSettings, Endpoint, MisconfiguredError
@@ -177,10 +177,14 @@ class SteadyModel(WrapperModel):
         timed = self._ctx.model_call(endpoint.model, provider=endpoint.provider)
         try:
             async with limit:
-                with timed, asking_with(endpoint.provider, key):
-                    async with model.request_stream(messages, call.settings, call.parameters) as stream:
-                        thinking_ms = await _read(stream)
-                    response = stream.get()
+                with timed as timing, asking_with(endpoint.provider, key):
+                    try:
+                        async with model.request_stream(messages, call.settings, call.parameters) as stream:
+                            thinking_ms = await _read(stream)
+                        response = stream.get()
+                    finally:
+                        if stream is not None:
+                            timing.usage = _spent(endpoint, stream.usage)
         except Exception as error:
             if stream is not None:
                 self._count(endpoint, stream.usage)
@@ -207,11 +211,12 @@ class SteadyModel(WrapperModel):
     def _count(self, endpoint: Endpoint, usage: RequestUsage) -> None:
         """The provider's own figures, each answer once; what a broken stream told of itself was spent as well."""
         if usage.input_tokens or usage.output_tokens:
+            spent = _spent(endpoint, usage)
             self._ctx.usage(
-                usage.input_tokens,
-                usage.output_tokens,
-                model=endpoint.model,
-                cached_tokens=usage.cache_read_tokens,
+                spent.prompt_tokens,
+                spent.completion_tokens,
+                model=spent.model,
+                cached_tokens=spent.cached_tokens,
                 provider=endpoint.provider,
             )
 
@@ -223,6 +228,10 @@ class SteadyModel(WrapperModel):
         """When the first of the endpoints may be asked again."""
         backoff = random.uniform(0, min(DELAY_CAP_SECONDS, 2.0**rounds))  # noqa: S311  no secret
         return min(self._shared.key_gate(e, self._key(e)).wait_seconds or backoff for e in self._usable)
+
+
+def _spent(endpoint: Endpoint, usage: RequestUsage) -> Usage:
+    return Usage(usage.input_tokens, usage.output_tokens, endpoint.model, usage.cache_read_tokens)
 
 
 async def _read(stream: StreamedResponse) -> list[float]:

@@ -75,6 +75,7 @@ class _CurrentHeaders(httpx2.Auth):
             for name, value in headers.items():
                 if isinstance(name, str) and isinstance(value, str):
                     request.headers[name] = value
+        request.headers.update(self._ctx.trace_headers())
         yield request
 
 
@@ -117,8 +118,9 @@ class ServerTools(WrapperToolset[None]):
     ) -> Any:
         original = self._names[name]
         try:
-            async with asyncio.timeout(self._seconds):
-                return await super().call_tool(original, tool_args, ctx, _renamed(tool, self, original))
+            with self._ctx.tool_call(name, call_id=ctx.tool_call_id):
+                async with asyncio.timeout(self._seconds):
+                    return await super().call_tool(original, tool_args, ctx, _renamed(tool, self, original))
         except ToolFailed:
             raise
         except ModelRetry as error:

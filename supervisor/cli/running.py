@@ -51,7 +51,8 @@ def run(
 
     given = {} if agents_dir is None else {"agents_dir": agents_dir}
     settings = load_settings(**given)
-    logs.configure(settings.log_level, settings.log_format)
+    stream = sys.stdout if settings.log_format == "json" else sys.stderr
+    logs.configure(settings.log_level, settings.log_format, stream)
     return run_loop(_leaving_nothing(Service.main(settings, reload=reload)))
 
 

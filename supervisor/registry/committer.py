@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from functools import partial
 from typing import Any, Final
 
@@ -80,7 +81,8 @@ class GroupCommitter:
         self._waiting.append(operation)
         self._waiting_bytes += operation.bytes_held
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="journal writer")
+            # Whoever asks first begins it for all: in a context of its own, its lines are not about that message.
+            self._task = asyncio.create_task(self._run(), name="journal writer", context=Context())
         self._idle.clear()
         self._wakeup.set()
 

@@ -37,6 +37,7 @@ _REPLAYED = text(
     f"AND inbox.{OPEN_MESSAGES} AND inbox.state = {_M[MessageState.AVAILABLE]} AND inbox.replay > 0 ORDER BY inbox.id"
 )
 _LOAD = text(f"{_MESSAGES} WHERE inbox.id = :id")
+_LOAD_SOME = text(f"{_MESSAGES} WHERE inbox.id IN :ids").bindparams(bindparam("ids", expanding=True))
 _UNSENT = text(f"{_REPLIES} WHERE outbox.agent_key = {_KEY} AND outbox.{OPEN_REPLIES} ORDER BY outbox.id")
 _REPLIES_OF = text(
     f"{_REPLIES} JOIN inbox ON inbox.id = :id AND outbox.agent_key = inbox.agent_key "
@@ -106,6 +107,14 @@ def load(connection: Connection, texts: TextCodec, inbox_id: int) -> JournaledMe
     """One message."""
     rows = _rows(connection, _LOAD, id=inbox_id)
     return texts.message(rows[0]) if rows else None
+
+
+def load_some(connection: Connection, texts: TextCodec, inbox_ids: Sequence[int]) -> list[JournaledMessage]:
+    """Some messages, in any order."""
+    found: list[JournaledMessage] = []
+    for start in range(0, len(inbox_ids), SLICE):
+        found += [texts.message(row) for row in _rows(connection, _LOAD_SOME, ids=inbox_ids[start : start + SLICE])]
+    return found
 
 
 def unsent(connection: Connection, texts: TextCodec, agent_id: str) -> list[Reply]:

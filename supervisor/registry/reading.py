@@ -51,6 +51,20 @@ class JournalReader:
         """Every reply to one message, in order of their ids."""
         return await self._read(partial(queries.replies_of, inbox_id=inbox_id))
 
+    async def answered_by(self, replies: Collection[Reply]) -> dict[int, JournaledMessage]:
+        """The messages that some replies answer, by the replies' numbers; one that was erased is left out."""
+        ids = sorted({reply.inbox_id for reply in replies if reply.inbox_id is not None})
+        if not ids:
+            return {}
+        found = {row.id: row for row in await self._read(partial(queries.load_some, inbox_ids=ids))}
+        answered = {}
+        for reply in replies:
+            row = found.get(reply.inbox_id or 0)
+            # A number can be given again once its message is pruned.
+            if row and (row.agent_id, row.conversation_id) == (reply.agent_id, reply.conversation_id):
+                answered[reply.id] = row
+        return answered
+
     async def dead_replies(self, inbox_ids: Collection[int]) -> list[Reply]:
         """The dead replies to some messages, in order of their ids, but for those that a later replay has replaced."""
         return await self._read(partial(queries.dead_replies, inbox_ids=list(inbox_ids)))

@@ -182,9 +182,12 @@ def test_a_supervisor_that_holds_its_lock_and_does_not_answer_is_named(
     assert "does not answer" in done.stderr
 
 
-def test_json_lines_for_machines_and_nothing_secret_in_the_log(command: Command) -> None:
+def test_json_lines_for_machines_on_standard_output_and_nothing_secret_in_them(command: Command) -> None:
     add(command, A1)
-    process = command.start("run", SUPERVISOR_LOG_FORMAT="json", SUPERVISOR_LOG_LEVEL="DEBUG")
+    with command.log("run").open("w") as log, command.log("errors").open("w") as errors:
+        settings = {"SUPERVISOR_LOG_FORMAT": "json", "SUPERVISOR_LOG_LEVEL": "DEBUG"}
+        process = command._process(("run",), settings, stdin=subprocess.DEVNULL, stdout=log, stderr=errors)
+    command.running.append(process)
     command.wait_for_log("run", '"event": "started"')
     until(lambda: command.json("status")["agents"] == {"online": 1}, "the agent to be online")
     process.send_signal(signal.SIGTERM)
@@ -192,6 +195,17 @@ def test_json_lines_for_machines_and_nothing_secret_in_the_log(command: Command)
     lines = [json.loads(line) for line in command.log("run").read_text().splitlines()]
     assert {"timestamp", "level", "event"} <= set.intersection(*(set(line) for line in lines))
     assert "eyJ" not in command.log("run").read_text()
+    assert command.log("errors").read_text() == ""
+
+
+def test_lines_for_people_are_on_standard_error(command: Command) -> None:
+    with command.log("run").open("w") as log, command.log("said").open("w") as said:
+        process = command._process(("run",), {}, stdin=subprocess.DEVNULL, stdout=said, stderr=log)
+    command.running.append(process)
+    command.wait_for_log("run", "started")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert command.log("said").read_text() == ""
 
 
 def test_ctrl_c_drains_as_sigterm_does(command: Command) -> None:

@@ -57,7 +57,7 @@ class Run:
         command = (sys.executable, "-m", "supervisor", "run")
         with (self.folder / "log").open("w") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *command, env=environ, cwd=self.folder, stdout=asyncio.subprocess.DEVNULL, stderr=log
+                *command, env=environ, cwd=self.folder, stdout=log, stderr=asyncio.subprocess.STDOUT
             )
         if wait:
             await self.sandbox.wait_online(agent_id(1), timeout=20)

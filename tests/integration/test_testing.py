@@ -33,6 +33,8 @@ async def test_a_function_sees_what_the_context_was_given_and_what_it_does_is_re
         await ctx.join("d" * 24)
         with ctx.model_call("small") as call:
             call.model = "large"
+        with ctx.span("all of it"), ctx.tool_call("look up", call_id="c1"):
+            assert ctx.trace_headers() == {}
         ctx.usage(3, 4, model="large")
         ctx.usage(1, 2, model="large", cached_tokens=1)
         ctx.note_health("no key")
@@ -53,6 +55,7 @@ async def test_a_function_sees_what_the_context_was_given_and_what_it_does_is_re
     assert reply == Reply("and so on")
     assert ctx.parts == ["kind, Be brief., k, ['before', 'yes', 'now']", reply]
     assert (ctx.typed, ctx.read, ctx.health, ctx.models) == ([True], True, "no key", ["large"])
+    assert (ctx.tools, ctx.spans) == (["look up"], ["all of it"])
     assert (ctx.used.total_tokens, ctx.used.cached_tokens, ctx.used.model) == (10, 1, "large")
     assert ctx.conversations == {"d" * 24}
 

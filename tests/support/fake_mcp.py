@@ -46,6 +46,8 @@ class FakeMcp:
         self.hangs = False
         #: Method and Authorization header of each request.
         self.requests: list[tuple[str, str]] = []
+        #: Method and traceparent header of each request that has one.
+        self.traceparents: list[tuple[str, str]] = []
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self._runner: web.AppRunner | None = None
         self._released = asyncio.Event()
@@ -77,6 +79,8 @@ class FakeMcp:
         body = json.loads(await request.read())
         method = body.get("method", "")
         self.requests.append((method, request.headers.get("Authorization", "")))
+        if traceparent := request.headers.get("traceparent"):
+            self.traceparents.append((method, traceparent))
         if self.hangs:
             await self._released.wait()
             return web.Response(status=503)

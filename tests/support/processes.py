@@ -110,8 +110,8 @@ class SupervisorProcess:
                 *(sys.executable, "-m", "supervisor", "run"),
                 env=self.environment(**given),
                 cwd=self.folder,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=log,
+                stdout=log,
+                stderr=asyncio.subprocess.STDOUT,
             )
 
     async def online(self, *identities: str) -> None:

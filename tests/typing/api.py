@@ -57,7 +57,11 @@ class Asynchronous(Handler):
             return budget.notice
         with ctx.model_call("large", provider="own") as call:
             call.model = "larger"
+            call.usage = Usage(1, 2, call.model)
         ctx.usage(1, 2, model=call.model, provider="openai")
+        with ctx.span("look around"), ctx.tool_call("look_up", call_id="call_1"):
+            headers: dict[str, str] = ctx.trace_headers()
+            ctx.log.info("asked", headers=len(headers))
         earlier: list[HistoryItem] = await ctx.history(5)
         users: list[str] = await ctx.online_users()
         prompt: str = ctx.instruction.system_prompt

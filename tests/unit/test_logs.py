@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -55,6 +56,34 @@ def test_our_logs_and_those_of_libraries_have_one_form() -> None:
     assert (ours["level"], ours["event"], ours["agent"], ours["attempts"]) == ("info", "agent online", "a1", 2)
     assert ours["timestamp"].endswith("Z")
     assert (theirs["level"], theirs["event"], theirs["logger"]) == ("warning", "disk full", "library")
+
+
+async def test_what_a_task_logs_names_the_message_that_it_is_about() -> None:
+    stream = configured()
+    log, library = logs.get_logger("supervisor.agent"), logging.getLogger("library")
+
+    async def work() -> None:
+        logs.concern(agent="a1", conversation="c1", message_id="m1")
+        log.info("ours")
+        library.warning("theirs")
+        await asyncio.create_task(beside())
+        log.info("bound", message_id="m2")
+        log.info("about another agent", agent="a2")
+        logs.concern(agent="a1", conversation="c2")
+        log.info("next")
+
+    async def beside() -> None:
+        await asyncio.to_thread(library.warning, "from a thread")
+
+    await asyncio.create_task(work())
+    log.info("about nothing")
+    found = [tuple(line.get(name) for name in ("agent", "conversation", "message_id")) for line in lines(stream)]
+    assert found[:3] == [("a1", "c1", "m1")] * 3
+    assert found[3:] == [("a1", "c1", "m2"), ("a2", None, None), ("a1", "c2", None), (None, None, None)]
+    assert list(lines(stream)[0]) == [
+        *("timestamp", "level", "event", "agent", "conversation", "message_id"),
+        "logger",
+    ]
 
 
 @pytest.mark.parametrize("fmt", ["json", "console"])

@@ -16,13 +16,23 @@ from supervisor.clock import SystemClock
 from supervisor.errors import AckTimeoutError, SendRefusedError, Verdict
 from supervisor.metrics import Metrics
 from supervisor.outbox import RETRY_SECONDS, Outbox
-from supervisor.protocol import OutboundMessage
-from supervisor.records import NewReply, Reply
+from supervisor.protocol import InboundMessage, OutboundMessage
+from supervisor.records import JournaledMessage, NewReply, Reply
 from supervisor.registry import Registry
-from supervisor.states import ReplyState
+from supervisor.states import MessageState, ReplyState
+from supervisor.tracing import NO_TRACES
 from tests.conftest import ManualClock
 
 AGENT, CONVERSATION = "64b5f0c2a1d2e3f405060708", "c1"
+ASKED = JournaledMessage(
+    id=1,
+    agent_id=AGENT,
+    key="m1",
+    message=InboundMessage(conversation_id=CONVERSATION, role="user", content="hello"),
+    state=MessageState.RUNNING,
+    attempts=1,
+    received_at=0.0,
+)
 
 
 class Line:
@@ -58,6 +68,7 @@ class Desk:
             registry.journal,
             Metrics(),
             clock,
+            NO_TRACES,
             ack_seconds=5.0,
             at_most_once=lambda: self.at_most_once,
             on_sending=lambda _: None,
@@ -84,7 +95,7 @@ class Desk:
     async def push(self, part: int = 0) -> Reply:
         message = OutboundMessage(role="assistant", content="hi", conversation_id=CONVERSATION, id=f"{part:024x}")
         reply = await self.journal.add_reply(AGENT, None, NewReply(part, message))
-        self.outbox.push(reply)
+        self.outbox.push(reply, ASKED)
         return reply
 
     async def until(self, condition: Any) -> None:
