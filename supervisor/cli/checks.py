@@ -71,22 +71,30 @@ class Checker:
             warn(text)
         self._warnings.clear()
 
-    def check(self, record: AgentRecord, where: str = "") -> None:
+    def check(self, record: AgentRecord, where: str = "", *, keep_going: bool = False) -> None:
         """Check a whole row; what only the running supervisor can know is left to :meth:`warn`.
 
         Args:
             where: what to put before an error, such as the file and the entry.
+            keep_going: what keeps this agent from running is left to :meth:`warn` too, as it harms no other; only an id
+                that cannot be stored is an error.
 
         Raises:
             ConfigurationError: the row cannot work; says which part and why.
         """
+        prefix = f"{where}: " if where else ""
         try:
             self.id(record.id)
+        except SupervisorError as error:
+            raise ConfigurationError(f"{prefix}{error}") from None
+        try:
             self.handler(record.handler)
             self.secret(record.secret, record.id)
             parse_agent_settings(record.settings, self._settings)
         except SupervisorError as error:
-            raise ConfigurationError(f"{where}: {error}" if where else str(error)) from None
+            if not keep_going:
+                raise ConfigurationError(f"{prefix}{error}") from None
+            self._note(f"{prefix}{error}; until that is mended the agent is faulted")
 
     def id(self, agent_id: str) -> None:
         """Refuse what cannot be an id; warn of one that the platform would not have made (PROTOCOL §1)."""
