@@ -167,6 +167,7 @@ class Agent:
             self.lanes.hold()
             self._handler = handler
             self._failure = self._noted = None
+        self._kit.metrics.handler_known(record.handler)
         self.record = record
         self.settings = settings
         self._kit.ledger.limit(record.id, Spendable(settings.budget_tokens, settings.budget_cost))
@@ -391,7 +392,9 @@ class Agent:
     def count_usage(self, usage: Usage) -> None:
         usage = cleaned(usage)
         self._kit.metrics.tokens(self.record.id, self.record.handler, usage)
-        self._kit.ledger.record(self.record.id, usage)
+        cost = self._kit.ledger.record(self.record.id, usage)
+        if cost is not None:
+            self._kit.metrics.cost(self.record.id, self.record.handler, usage.model, cost)
 
     def budget(self) -> Budget:
         return self._kit.ledger.budget(self.record.id)
@@ -429,6 +432,11 @@ class Agent:
         """``ok``, or ``failing`` with what the handler says of itself, else with why the last message failed."""
         reason = self._noted or self._failure
         return f"failing: {reason}" if reason else "ok"
+
+    @property
+    def failing(self) -> bool:
+        """Whether :attr:`health` is anything but ``ok``."""
+        return bool(self._noted or self._failure)
 
     def handler_failed(self, reason: str) -> None:
         self._failure = self._shown(reason)

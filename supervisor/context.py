@@ -162,9 +162,15 @@ class MessageContext(AgentContext):
             self._emit("message:read", {"conversationId": self.conversation, "messageId": self._row.message.id})
 
     def usage(
-        self, prompt_tokens: int, completion_tokens: int, *, model: str = "unknown", cached_tokens: int = 0
+        self,
+        prompt_tokens: int,
+        completion_tokens: int,
+        *,
+        model: str = "unknown",
+        cached_tokens: int = 0,
+        provider: str = "unknown",
     ) -> None:
-        spent = Usage(prompt_tokens, completion_tokens, model, cached_tokens)
+        spent = Usage(prompt_tokens, completion_tokens, model, cached_tokens, provider)
         self._agent.count_usage(spent)
         before = self._usage
         self._usage = (
@@ -175,6 +181,7 @@ class MessageContext(AgentContext):
                 before.completion_tokens + completion_tokens,
                 model,
                 before.cached_tokens + cached_tokens,
+                provider,
             )
         )
 

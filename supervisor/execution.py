@@ -34,6 +34,8 @@ FRAME_ROOM_BYTES = 1024
 DEFAULT_MAX_PAYLOAD = 1_000_000
 #: How long a cancelled handler may take to end before its lane goes on without it (RELIABILITY R12).
 CANCEL_GRACE_SECONDS = 5.0
+#: The types of a reply that are an answer, and no step on the way to one.
+_ANSWERS = (None, "text", "error")
 #: When to try again to journal what came of an attempt, where the database refused it.
 SETTLE_RETRY_SECONDS = 5.0
 
@@ -162,10 +164,14 @@ class Executor:
         run = Run(self._agent, row, self._journal, self._metrics, self._clock)
         handler = self._agent.handler
         started = self._clock.monotonic()
-        self._metrics.queued(handler.reference, max(0.0, self._clock.now() - row.received_at))
-        outcome = "released"
+        self._metrics.queued(handler.reference, self._clock.now() - row.received_at)
+        outcome, ended = "released", started
         try:
-            await self._within_time(run, handler, stop)
+            try:
+                await self._within_time(run, handler, stop)
+            finally:
+                # What the journal takes afterwards is no time of the handler's.
+                ended = self._clock.monotonic()
         except AnswerStoppedError:
             await self._owed(row, lambda: self._journal.settle(row, MessageState.CANCELLED, error=STOP_REASON))
             outcome = "cancelled"
@@ -179,7 +185,7 @@ class Executor:
             self._agent.handler_succeeded()
             return None
         finally:
-            self._metrics.handled(handler.reference, outcome, self._clock.monotonic() - started)
+            self._metrics.handled(handler.reference, outcome, ended - started)
 
     async def _within_time(self, run: Run, handler: MountedHandler, stop: _Stop) -> None:
         limit = run.time_limit
@@ -316,6 +322,18 @@ class _RunContext(MessageContext):
         self._show_typing(False)
 
 
+@dataclass(slots=True)
+class _Answer:
+    """The last part of an attempt that is an answer: its number, when it was ready (monotonic), when acknowledged.
+
+    ``acked_at`` is told by both clocks: messages come by the wall clock.
+    """
+
+    part: int = -1
+    ready_at: float = 0.0
+    acked_at: tuple[float, float] | None = None
+
+
 class Run:
     """One attempt at one message: collects the handler's parts and journals them."""
 
@@ -331,8 +349,11 @@ class Run:
         self._metrics = metrics
         self._clock = clock
         self._held: NewReply | None = None
+        self._answer = _Answer()
         self._made: frozenset[int] = frozenset()
         self._started = clock.monotonic()
+        self._finished = False
+        self._reference = agent.handler.reference
         self._token = agent.grant.token if agent.grant else ""
         self.time_limit = TimeLimit(agent.limits.timeout_seconds)
         self._context = _RunContext(agent, row, clock, self.time_limit, self._send_now)
@@ -407,6 +428,8 @@ class Run:
             self._agent.count_usage(part.usage)
         new = NewReply(self.next_part, message)
         self.next_part += 1
+        if message.type in _ANSWERS:
+            self._answer = _Answer(new.part, self._clock.monotonic())
         return new
 
     async def _send_now(self, part: Part) -> None:
@@ -421,19 +444,29 @@ class Run:
     async def _commit_and_push(self, new: NewReply) -> None:
         reply = await self._journal.add_reply(self.row.agent_id, self.row.id, new)
         self.visible = True
-        self._agent.outbox.push(reply, self._note_answer)
+        self._agent.outbox.push(reply, self._note_ack)
 
     async def finish(self) -> None:
         """Settle the message as done, its held answer in the same commit."""
         replies = [self._held] if self._held and self._held.part not in self._made else []
         committed = await self._journal.settle(self.row, MessageState.DONE, replies=replies)
         for reply in committed or ():
-            self._agent.outbox.push(reply, self._note_answer)
+            self._agent.outbox.push(reply, self._note_ack)
+        self._finished = True
+        self._note_answered()
 
-    def _note_answer(self, reply: SentReply) -> None:
-        """Measure received → acked, once a part that is an answer is with the platform."""
-        if reply.message.type in (None, "text", "error"):
-            self._metrics.answered(self._agent.handler.reference, max(0.0, self._clock.now() - self.row.received_at))
+    def _note_ack(self, reply: SentReply) -> None:
+        """Note when the part that is the last answer so far is with the platform."""
+        if reply.part == self._answer.part:
+            self._answer.acked_at = (self._clock.now(), self._clock.monotonic())
+            self._note_answered()
+
+    def _note_answered(self) -> None:
+        """Measure received → acked, once a message, when its last answer is with the platform and no other can come."""
+        if self._finished and self._answer.acked_at is not None:
+            now, monotonic = self._answer.acked_at
+            latency, send = now - self.row.received_at, monotonic - self._answer.ready_at
+            self._metrics.answered(self._reference, latency, send)
 
 
 def with_id(message: protocol.OutboundMessage, row: JournaledMessage, part: int) -> protocol.OutboundMessage:

@@ -11,7 +11,7 @@ from supervisor.errors import AgentNotFoundError, RegistryError
 from supervisor.logs import get_logger
 from supervisor.registry import Registry
 from supervisor.runner import Runner
-from supervisor.states import AgentState, MessageState
+from supervisor.states import AgentState, MessageState, ReplyState
 from supervisor.status import AgentStatus, InboxCounts
 
 #: How often the registry is asked whether anyone changed it (DESIGN §5: noticed within 250 ms).
@@ -225,6 +225,16 @@ class Fleet:
     def inbox(self) -> Mapping[str, InboxCounts]:
         """Messages of each agent."""
         return {agent_id: runner.agent.inbox.counts for agent_id, runner in self._runners.items()}
+
+    def outbox(self) -> Mapping[ReplyState, int]:
+        """Replies on their way: sent and not acknowledged yet, and those that wait to be sent."""
+        outboxes = [runner.agent.outbox for runner in self._runners.values()]
+        sent = sum(outbox.in_flight for outbox in outboxes)
+        return {ReplyState.PENDING: sum(outbox.waiting for outbox in outboxes) - sent, ReplyState.SENT: sent}
+
+    def failing(self) -> int:
+        """How many agents cannot answer well, whether they are online or not."""
+        return sum(runner.agent.failing for runner in self._runners.values())
 
     def oldest_seconds(self) -> float:
         """How long the oldest unsettled message has waited; 0 when none does."""

@@ -90,13 +90,15 @@ class ToolResult:
 class Usage:
     """Tokens that an answer cost.
 
-    ``model`` names the series it is counted in; ``cached_tokens`` are part of ``prompt_tokens``.
+    ``model`` names the series it is counted in, with ``provider``, who served it: ``openai``, ``anthropic``, …;
+    ``cached_tokens`` are part of ``prompt_tokens``.
     """
 
     prompt_tokens: int
     completion_tokens: int
     model: str = "unknown"
     cached_tokens: int = 0
+    provider: str = "unknown"
 
     @property
     def total_tokens(self) -> int:
@@ -301,7 +303,13 @@ class Context(AgentContext, Protocol):
         ...
 
     def usage(
-        self, prompt_tokens: int, completion_tokens: int, *, model: str = "unknown", cached_tokens: int = 0
+        self,
+        prompt_tokens: int,
+        completion_tokens: int,
+        *,
+        model: str = "unknown",
+        cached_tokens: int = 0,
+        provider: str = "unknown",
     ) -> None:
         """Count the tokens of one model call; the next reply without ``usage`` of its own carries the sum.
 

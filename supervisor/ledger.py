@@ -17,9 +17,9 @@ from typing import Any, Final
 from supervisor.clock import Clock
 from supervisor.handler import Budget, Usage
 from supervisor.logs import get_logger
+from supervisor.metrics import OTHER
 from supervisor.protocol import clean_text
 from supervisor.records import UsageRecord
-from supervisor.series import OTHER
 from supervisor.settings import Price
 
 NOTICE: Final = "Sorry, I have used up what I may spend today. I can answer again tomorrow, from 00:00 UTC."
@@ -101,7 +101,8 @@ def cleaned(usage: Usage) -> Usage:
     """Usage as it may be counted, whatever a handler reports: a NaN or a minus would spoil a sum for good."""
     prompt = _tokens(usage.prompt_tokens)
     model = clean_text(str(usage.model), MAX_MODEL_CHARS)[0].strip() or "unknown"
-    return Usage(prompt, _tokens(usage.completion_tokens), model, min(prompt, _tokens(usage.cached_tokens)))
+    provider = clean_text(str(usage.provider), MAX_MODEL_CHARS)[0].strip() or "unknown"
+    return Usage(prompt, _tokens(usage.completion_tokens), model, min(prompt, _tokens(usage.cached_tokens)), provider)
 
 
 def _tokens(count: object) -> int:
@@ -155,8 +156,12 @@ class Ledger:
                 self._count(self._day(record.day), record)
         self._check(None)
 
-    def record(self, agent_id: str, usage: Usage) -> None:
-        """Count what one model call used; ``usage`` has been through :func:`cleaned`."""
+    def record(self, agent_id: str, usage: Usage) -> float | None:
+        """Count what one model call used; ``usage`` has been through :func:`cleaned`.
+
+        Returns:
+            What it cost, in the currency of the prices; None where the model has no price.
+        """
         price = self._prices.get(usage.model)
         with self._lock:
             today = day_of(self._clock.now())
@@ -183,6 +188,7 @@ class Ledger:
         self._write(record)
         self._check(agent_id)
         self._check(None)
+        return record.cost if price else None
 
     def limit(self, agent_id: str, limits: Limits) -> None:
         """An agent may spend so much from now on."""

@@ -87,6 +87,8 @@ class Outbox:
         # Whether the platform keeps our ids, so that a second send of one does no harm; None until it has shown it.
         self._keeps_ids: bool | None = None
         self._queues: dict[str, _Queue] = {}
+        #: Replies that were sent and are not acknowledged yet.
+        self.in_flight = 0
         self._connection: Connection | None = None
         self._online = asyncio.Event()
         self._moved = asyncio.Event()  # set when a reply was settled or parked
@@ -190,9 +192,10 @@ class Outbox:
                     # Erased while it waited: there is nothing left to send.
                     return
             elif entry.doubtful and not self._keeps_ids and await self._was_delivered(reply):
-                entry.owed = (ReplyState.ACKED, None, 0.0)
+                self._acked(entry)
                 continue
             started = self._clock.monotonic()
+            self.in_flight += 1
             try:
                 known_as = await connection.send(reply.message.id or "", reply.conversation_id, body, self._ack_seconds)
             except SendRefusedError as error:
@@ -203,9 +206,16 @@ class Outbox:
             else:
                 self._metrics.sent("acked", self._clock.monotonic() - started)
                 self._note_id(reply, known_as)
-                entry.owed = (ReplyState.ACKED, None, 0.0)
-                if entry.on_acked:
-                    entry.on_acked(reply)
+                self._acked(entry)
+            finally:
+                self.in_flight -= 1
+
+    @staticmethod
+    def _acked(entry: _Entry) -> None:
+        """The platform has a reply."""
+        entry.owed = (ReplyState.ACKED, None, 0.0)
+        if entry.on_acked:
+            entry.on_acked(entry.reply)
 
     def _note_id(self, reply: Reply, known_as: str | None) -> None:
         """The platform has told the id under which it keeps a reply: ours, or one that it made."""

@@ -72,6 +72,7 @@ def _follow_journal(registry: Registry, metrics: Metrics, clock: Clock) -> None:
     outages = OutageLog(log, clock, subject="journal", began="journal_cannot_write", ended="journal_writes_again")
 
     def failed(problem: str) -> None:
+        metrics.journal_failed()
         # One change that the database refuses is its caller's trouble: the others are written.
         if not journal.healthy:
             outages.failed(str(registry.path), problem)
@@ -218,6 +219,9 @@ class Service:
         await self._admin.start()
         self.registry.announce(LockInfo(address=self._admin.url))
         self.metrics.bind_inbox(self.fleet.inbox, self.oldest_seconds)
+        self.metrics.bind_outbox(self.fleet.outbox)
+        self.metrics.bind_failing(self.fleet.failing)
+        self.metrics.bind_ready(lambda: not self.problems())
         rescued = await self.registry.journal.rescue()
         await self.registry.journal.cancel_removed()
         self._kit.ledger.load(await self.registry.usage(since_day=day_of(self._kit.clock.now())))

@@ -190,7 +190,13 @@ class FakeContext:
         self.read = True
 
     def usage(
-        self, prompt_tokens: int, completion_tokens: int, *, model: str = "unknown", cached_tokens: int = 0
+        self,
+        prompt_tokens: int,
+        completion_tokens: int,
+        *,
+        model: str = "unknown",
+        cached_tokens: int = 0,
+        provider: str = "unknown",
     ) -> None:
         before = self.used
         self.used = Usage(
@@ -198,6 +204,7 @@ class FakeContext:
             before.completion_tokens + completion_tokens,
             model,
             before.cached_tokens + cached_tokens,
+            provider,
         )
 
     async def online_users(self) -> list[str]:

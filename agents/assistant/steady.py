@@ -212,6 +212,7 @@ class SteadyModel(WrapperModel):
                 usage.output_tokens,
                 model=endpoint.model,
                 cached_tokens=usage.cache_read_tokens,
+                provider=endpoint.provider,
             )
 
     def _note_success(self) -> None:

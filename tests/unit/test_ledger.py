@@ -10,8 +10,8 @@ import pytest
 
 from supervisor.handler import Usage
 from supervisor.ledger import MAX_MODELS, MAX_TOKENS, Ledger, Limits, cleaned, cost_of, day_of, days_before
+from supervisor.metrics import OTHER
 from supervisor.records import UsageRecord
-from supervisor.series import OTHER
 from supervisor.settings import Price
 from tests.conftest import ManualClock
 from tests.support.observing import captured_logs, named

@@ -82,7 +82,7 @@ def busy_metrics() -> Metrics:
     metrics.received("echo")
     metrics.queued("echo", 0.01)
     metrics.handled("echo", "done", 0.2)
-    metrics.answered("echo", 0.3)
+    metrics.answered("echo", 0.3, 0.09)
     metrics.dropped("duplicate", 2)
     metrics.unknown("message_type")
     metrics.sent("acked", 0.02)
@@ -323,7 +323,7 @@ def test_the_memory_is_read_when_somebody_looks() -> None:
 
 def test_a_clock_that_steps_back_does_no_harm() -> None:
     metrics = Metrics()
-    metrics.answered("echo", -3600.0)
+    metrics.answered("echo", -3600.0, -1.0)
     metrics.queued("echo", -1.0)
     assert value(metrics, "supervisor_message_latency_seconds_sum", handler="echo") == 0
     assert value(metrics, "supervisor_message_queue_seconds_bucket", handler="echo", le="0.005") == 1

@@ -1,0 +1,274 @@
+"""The series of agents: bounded in number, and none left of an agent that is gone (DESIGN §6)."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator, Mapping
+from operator import add
+from typing import Final
+
+from supervisor.metrics.exposition import Row, label, written
+from supervisor.metrics.families import OTHER, Description
+from supervisor.states import AgentState, ReplyState
+from supervisor.status import InboxCounts
+
+#: An id that is longer has no series of its own: the platform's have 24 characters.
+MAX_AGENT_CHARS: Final = 128
+KINDS: Final = ("input", "output", "cached")
+
+AGENTS = Description("supervisor_agents", "gauge", "Agents in each state.", "agents", ("state",))
+FAILING = Description(
+    "supervisor_agents_failing", "gauge", "Agents whose health is failing, whatever their state.", "agents"
+)
+UP = Description(
+    "supervisor_agent_up",
+    "gauge",
+    f"1 while the agent is online, else 0 (a boolean); {OTHER}: how many others are.",
+    "boolean",
+    ("agent",),
+)
+EXPIRY = Description(
+    "supervisor_agent_auth_expiry_timestamp_seconds",
+    "gauge",
+    f"When the agent's token expires, in seconds since the epoch; {OTHER}: the soonest of the others.",
+    "seconds",
+    ("agent",),
+)
+AGENT_TOKENS = Description(
+    "supervisor_agent_llm_tokens_total",
+    "counter",
+    "LLM tokens of the agent, by type: input and output make the total; cached is a part of input.",
+    "tokens",
+    ("agent", "type"),
+)
+AGENT_COST = Description(
+    "supervisor_agent_llm_cost_total",
+    "counter",
+    "What the agent's LLM tokens cost, in the currency of the configured prices; nothing of models without a price.",
+    "currency",
+    ("agent",),
+)
+BUDGETS = Description(
+    "supervisor_budget_used_ratio",
+    "gauge",
+    "The part of today's budget that is used, as a ratio: the fleet's, and the highest of the agents' own.",
+    "ratio",
+    ("scope",),
+)
+AGENT_BUDGET = Description(
+    "supervisor_agent_budget_used_ratio",
+    "gauge",
+    f"The part of the agent's own budget of today that is used, as a ratio; {OTHER}: the highest of the others.",
+    "ratio",
+    ("agent",),
+)
+INBOX = Description(
+    "supervisor_inbox_messages",
+    "gauge",
+    "Messages in the journal, by state: those to be tried again are available, dead ones are dead letters.",
+    "messages",
+    ("state",),
+)
+AGENT_INBOX = Description(
+    "supervisor_agent_inbox_messages",
+    "gauge",
+    f"Messages of the agent that wait or run; {OTHER}: of the others.",
+    "messages",
+    ("agent",),
+)
+OLDEST = Description(
+    "supervisor_inbox_oldest_seconds",
+    "gauge",
+    "Age of the oldest message that waits for its handler, in seconds; 0 when none does.",
+    "seconds",
+)
+OUTBOX = Description(
+    "supervisor_outbox_messages",
+    "gauge",
+    "Replies on their way: sent and not acknowledged yet, or pending: waiting for their turn, time or connection.",
+    "messages",
+    ("state",),
+)
+#: In the order in which they are written.
+DESCRIPTIONS: Final = (
+    *(AGENTS, FAILING, UP, EXPIRY, AGENT_TOKENS, AGENT_COST, BUDGETS, AGENT_BUDGET, INBOX, AGENT_INBOX, OLDEST, OUTBOX),
+)
+
+
+class _Spent:
+    """LLM tokens by kind, and cost; None until there is something to say."""
+
+    __slots__ = ("cost", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens: list[float] | None = None
+        self.cost: float | None = None
+
+    def add_tokens(self, kind: str, count: float) -> None:
+        if self.tokens is None:
+            self.tokens = [0.0] * len(KINDS)
+        self.tokens[KINDS.index(kind)] += count
+
+    def add_cost(self, amount: float) -> None:
+        self.cost = (self.cost or 0.0) + amount
+
+
+class _Agent(_Spent):
+    """What is known of one agent; ``own``: whether it has series of its own."""
+
+    __slots__ = ("expires_at", "id", "labels", "own", "state")
+
+    def __init__(self, agent_id: str, state: AgentState, *, own: bool) -> None:
+        super().__init__()
+        self.id = agent_id
+        self.state = state
+        self.own = own
+        self.labels = label("agent", agent_id) if own else ""
+        self.expires_at: float | None = None
+
+
+_OTHER_LABELS: Final = label("agent", OTHER)
+
+
+class AgentSeries:
+    """The series of agents, made when somebody asks: an agent that is gone leaves nothing behind.
+
+    The first ``limit`` agents have series of their own; a place that becomes free goes to the next new agent.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._own = 0
+        self._agents: dict[str, _Agent] = {}
+        self._others = _Spent()
+        self._counting = threading.Lock()  # guards tokens and cost: handlers report them from threads too
+        self.inbox: Callable[[], Mapping[str, InboxCounts]] | None = None
+        self.oldest_seconds: Callable[[], float] | None = None
+        self.outbox: Callable[[], Mapping[ReplyState, int]] | None = None
+        self.failing: Callable[[], int] | None = None
+        self.budgets: Callable[[], tuple[float | None, Mapping[str, float]]] | None = None
+
+    def set_state(self, agent_id: str, state: AgentState | None) -> None:
+        """An agent is in ``state``; None: it is gone."""
+        agent = self._agents.get(agent_id)
+        if state is None:
+            self.remove(agent_id)
+        elif agent is not None:
+            agent.state = state
+        else:
+            own = self._own < self._limit and 0 < len(agent_id) <= MAX_AGENT_CHARS and agent_id != OTHER
+            self._own += own
+            self._agents[agent_id] = _Agent(agent_id, state, own=own)
+
+    def set_expiry(self, agent_id: str, timestamp: float) -> None:
+        """An agent's token expires then, seconds since the epoch."""
+        if (agent := self._agents.get(agent_id)) is not None and math.isfinite(timestamp):
+            agent.expires_at = timestamp
+
+    def add_tokens(self, agent_id: str, kind: str, count: float) -> None:
+        """An agent has used LLM tokens of one kind. May be called from any thread."""
+        with self._counting:
+            if (spent := self._spent(agent_id)) is not None:
+                spent.add_tokens(kind, count)
+
+    def add_cost(self, agent_id: str, amount: float) -> None:
+        """An agent has spent that much. May be called from any thread."""
+        with self._counting:
+            if (spent := self._spent(agent_id)) is not None:
+                spent.add_cost(amount)
+
+    def _spent(self, agent_id: str) -> _Spent | None:
+        """Where an agent's spending is counted; None of one that is gone: it would come back as somebody else's."""
+        agent = self._agents.get(agent_id)
+        return agent if agent is None or agent.own else self._others
+
+    def remove(self, agent_id: str) -> None:
+        """Nothing of an agent stays, nor of the others once the last of them is gone."""
+        with self._counting:
+            agent = self._agents.pop(agent_id, None)
+            if agent is not None:
+                self._own -= agent.own
+            if len(self._agents) == self._own:
+                self._others = _Spent()
+            if not self._agents:
+                # A dict keeps the room of what it once held.
+                self._agents = {}
+
+    # ── for whoever scrapes ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def slices(self, *, modern: bool) -> Iterator[bytes]:
+        """All families, read as they are written: agents may come and go in between."""
+        for description, rows in self._families():
+            yield from written(description, rows, modern=modern)
+
+    def _families(self) -> Iterator[tuple[Description, Iterator[Row]]]:
+        yield AGENTS, self._states()
+        yield FAILING, iter([("", self.failing() if self.failing else 0)])
+        yield UP, self._by_agent(lambda agent: agent.state is AgentState.ONLINE, add)
+        yield EXPIRY, self._by_agent(lambda agent: agent.expires_at, min)
+        yield AGENT_TOKENS, self._tokens()
+        yield AGENT_COST, self._costs()
+        fleet, ratios = self.budgets() if self.budgets else (None, {})
+        yield BUDGETS, _budgets(fleet, ratios)
+        yield AGENT_BUDGET, self._by_agent(lambda agent: ratios.get(agent.id), max)
+        counts = self.inbox() if self.inbox else {}
+        yield INBOX, _inbox(counts)
+        yield AGENT_INBOX, self._by_agent(lambda agent: _unsettled(counts.get(agent.id)), add)
+        yield OLDEST, iter([("", self.oldest_seconds() if self.oldest_seconds else 0.0)])
+        yield OUTBOX, self._outbox()
+
+    def _by_agent(
+        self, value_of: Callable[[_Agent], float | None], merge: Callable[[float, float], float]
+    ) -> Iterator[Row]:
+        """A series for each agent of which there is something to say, and one for all others together."""
+        others: float | None = None
+        for agent in list(self._agents.values()):
+            if (value := value_of(agent)) is None:
+                continue
+            if agent.own:
+                yield agent.labels, value
+            else:
+                others = value if others is None else merge(others, value)
+        if others is not None:
+            yield _OTHER_LABELS, others
+
+    def _states(self) -> Iterator[Row]:
+        tally = Tally(agent.state for agent in self._agents.values())
+        for state in AgentState:
+            yield label("state", state.value), tally[state]
+
+    def _tokens(self) -> Iterator[Row]:
+        others = self._others
+        for labels, spent in (*((a.labels, a) for a in list(self._agents.values())), (_OTHER_LABELS, others)):
+            if spent.tokens is not None:
+                for kind, total in zip(KINDS, spent.tokens, strict=True):
+                    yield f'{labels},type="{kind}"', total
+
+    def _costs(self) -> Iterator[Row]:
+        yield from self._by_agent(lambda agent: agent.cost, add)
+        if (cost := self._others.cost) is not None:
+            yield _OTHER_LABELS, cost
+
+    def _outbox(self) -> Iterator[Row]:
+        counts = self.outbox() if self.outbox else {}
+        for state in (ReplyState.PENDING, ReplyState.SENT):
+            yield label("state", state.value), counts.get(state, 0)
+
+
+def _unsettled(counts: InboxCounts | None) -> float:
+    return counts.available + counts.running if counts else 0.0
+
+
+def _budgets(fleet: float | None, agents: Mapping[str, float]) -> Iterator[Row]:
+    if fleet is not None:
+        yield label("scope", "fleet"), fleet
+    if agents:
+        yield label("scope", "agent"), max(agents.values())
+
+
+def _inbox(counts: Mapping[str, InboxCounts]) -> Iterator[Row]:
+    yield label("state", "available"), sum(count.available for count in counts.values())
+    yield label("state", "running"), sum(count.running for count in counts.values())
+    yield label("state", "dead"), sum(count.dead for count in counts.values())
