@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from yamllint import linter
 from yamllint.config import YamlLintConfig
 
 from supervisor import __version__
-from tests.support.helm_chart import CHART, CI, NAMESPACE, PROJECT, Rendered, agent, ci_values, render
+from tests.support.helm_chart import CHART, CI, NAMESPACE, PROJECT, Rendered, agent, ci_values, render, rendered_ci
 
 CASES = ["defaults", *(path.name.removesuffix("-values.yaml") for path in CI)]
 #: The oldest that the chart takes and the newest that the validator knows well.
@@ -49,7 +50,7 @@ def case(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def rendered(case: str) -> Rendered:
-    return render(values(case))
+    return render() if case == "defaults" else rendered_ci(case)
 
 
 def test_there_are_cases_beside_the_defaults() -> None:
@@ -71,7 +72,7 @@ def test_every_object_fits_kubernetes_schemas(rendered: Rendered, version: str) 
 
 
 def test_the_validator_would_notice() -> None:
-    broken = render().stateful_set
+    broken = render().stateful_set  # a rendering of its own
     broken["spec"]["template"]["spec"]["containers"][0]["prots"] = []
     with pytest.raises(kubernetes_validate.ValidationError, match="prots"):
         kubernetes_validate.validate(broken, KUBERNETES[0], strict=True)
@@ -79,8 +80,8 @@ def test_the_validator_would_notice() -> None:
 
 def test_rendered_yaml_is_clean(rendered: Rendered) -> None:
     for path, text in rendered.texts.items():
-        # A text of the operator's own is taken as it is.
-        if path.endswith(".yaml") and path != "extra.yaml" and text.strip():
+        # Dashboards are JSON, and what the operator adds is taken as it is.
+        if path.endswith(".yaml") and path not in ("dashboards.yaml", "extra.yaml") and text.strip():
             assert [f"{path}:{found}" for found in linter.run(text.strip("\n") + "\n", LINT)] == []
 
 
@@ -139,7 +140,7 @@ def test_services_reach_the_supervisor_and_nothing_else() -> None:
 
 
 def test_secrets_are_referred_to_and_never_rendered() -> None:
-    made = render(ci_values("full"))
+    made = rendered_ci("full")
     assert made.all("Secret") == []
     env = {entry["name"]: entry for entry in made.supervisor["env"]}
     assert env["SUPERVISOR_ADMIN_TOKEN"]["valueFrom"]["secretKeyRef"] == {
@@ -148,9 +149,9 @@ def test_secrets_are_referred_to_and_never_rendered() -> None:
     }
     assert env["SUPERVISOR_METRICS_TOKEN"]["valueFrom"]["secretKeyRef"]["key"] == "metrics-token"
     assert env["SUPERVISOR_SECRET_KEYS"]["valueFrom"]["secretKeyRef"] == {"name": "supervisor-keys", "key": "fernet"}
-    database = {entry["name"]: entry for entry in render(ci_values("database")).supervisor["env"]}
+    database = {entry["name"]: entry for entry in rendered_ci("database").supervisor["env"]}
     assert database["SUPERVISOR_REGISTRY_URL"]["valueFrom"]["secretKeyRef"] == {"name": "database", "key": "url"}
-    proxy = {entry["name"]: entry for entry in render(ci_values("existing")).supervisor["env"]}
+    proxy = {entry["name"]: entry for entry in rendered_ci("existing").supervisor["env"]}
     assert proxy["SUPERVISOR_PROXY"]["valueFrom"]["secretKeyRef"] == {"name": "proxy", "key": "proxy"}
 
 
@@ -165,7 +166,7 @@ def test_a_token_is_made_where_none_is_given() -> None:
 
 
 def test_the_import_sees_what_the_supervisor_sees() -> None:
-    made = render(ci_values("full"))
+    made = rendered_ci("full")
     importer = next(container for container in made.pod["initContainers"] if container["name"] == "import-agents")
     for part in ("image", "env", "envFrom", "volumeMounts", "securityContext"):
         assert importer[part] == made.supervisor[part]
@@ -194,13 +195,13 @@ def test_storage_is_kept_by_default_and_chosen_otherwise() -> None:
     assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
     assert render().settings["SUPERVISOR_REGISTRY_URL"].startswith("sqlite+aiosqlite:////var/lib/aiwm-supervisor/")
 
-    existing = render(ci_values("existing"))
+    existing = rendered_ci("existing")
     assert "volumeClaimTemplates" not in existing.stateful_set["spec"]
     assert {"name": "data", "persistentVolumeClaim": {"claimName": "chat-registry"}} in existing.pod["volumes"]
-    ephemeral = render(ci_values("ephemeral"))
+    ephemeral = rendered_ci("ephemeral")
     assert {"name": "data", "emptyDir": {"sizeLimit": "500Mi"}} in ephemeral.pod["volumes"]
     assert "WARNING" in ephemeral.notes
-    database = render(ci_values("database"))
+    database = rendered_ci("database")
     assert "volumeClaimTemplates" not in database.stateful_set["spec"]
     assert "SUPERVISOR_REGISTRY_URL" not in database.settings
     assert "data" not in [volume["name"] for volume in database.pod["volumes"]]
@@ -208,26 +209,26 @@ def test_storage_is_kept_by_default_and_chosen_otherwise() -> None:
 
 def test_a_disruption_budget_needs_a_second_replica() -> None:
     assert render().all("PodDisruptionBudget") == []
-    assert render(ci_values("database")).one("PodDisruptionBudget")["spec"]["maxUnavailable"] == "33%"
+    assert rendered_ci("database").one("PodDisruptionBudget")["spec"]["maxUnavailable"] == "33%"
 
 
 def test_the_network_policy_opens_the_ports_that_are_needed() -> None:
     assert render().all("NetworkPolicy") == []
-    policy = render(ci_values("full")).one("NetworkPolicy")["spec"]
+    policy = rendered_ci("full").one("NetworkPolicy")["spec"]
     dns, platform, extra = policy["egress"]
     assert {port["port"] for port in dns["ports"]} == {53}
     assert [port["port"] for port in platform["ports"]] == [443, 8443, 3128]
     assert extra["ports"] == [{"port": 4318}]
     (ingress,) = policy["ingress"]
     assert [sorted(peer) for peer in ingress["from"]] == [["namespaceSelector"], ["podSelector"]]
-    sandbox = render(ci_values("ephemeral")).one("NetworkPolicy")["spec"]
+    sandbox = rendered_ci("ephemeral").one("NetworkPolicy")["spec"]
     assert [port["port"] for port in sandbox["egress"][1]["ports"]] == [443, 8641]
     assert sandbox["ingress"][0]["from"] == [{"podSelector": {}}]
 
 
 def test_prometheus_finds_metrics_and_alerts_where_they_are_wanted() -> None:
     assert render().all("ServiceMonitor") == render().all("PrometheusRule") == []
-    made = render(ci_values("full"))
+    made = rendered_ci("full")
     monitor = made.one("ServiceMonitor")
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     (endpoint,) = monitor["spec"]["endpoints"]
@@ -240,14 +241,22 @@ def test_prometheus_finds_metrics_and_alerts_where_they_are_wanted() -> None:
         for port in service["spec"]["ports"]
     ]
     assert selected.count(endpoint["port"]) == 1
-    rules = made.one("PrometheusRule")["spec"]
-    assert rules == yaml.safe_load((PROJECT / "prometheus/alerts.yaml").read_text())
+    original = (PROJECT / "prometheus/alerts.yaml").read_text()
+    plain = render({"prometheusRule": {"enabled": True}}).one("PrometheusRule")
+    assert plain["spec"] == yaml.safe_load(original)
+    linked = original.replace("docs/runbook.md#", "https://docs.example.com/chat/runbook#")
+    assert made.one("PrometheusRule")["spec"] == yaml.safe_load(linked) != plain["spec"]
+    # Where an alert names its scrape job, that is the one under which this monitor's target goes.
+    jobs = set(re.findall(r'job="([^"]+)"', original))
+    assert {"targetLabel": "job", "replacement": jobs.pop()} == endpoint["relabelings"][0]
+    assert not jobs
 
 
 def test_each_dashboard_is_a_config_map_for_grafanas_sidecar() -> None:
-    assert [made for made in render().all("ConfigMap") if "grafana_dashboard" in made["metadata"]["labels"]] == []
-    made = render(ci_values("full"))
-    boards = [found for found in made.all("ConfigMap") if found["metadata"]["labels"].get("grafana_dashboard") == "1"]
+    assert "grafana_dashboard" not in "".join(render().texts.values())
+    made = rendered_ci("full")
+    boards = [made for made in made.all("ConfigMap") if made["metadata"]["name"].endswith("-dashboard")]
+    assert all(board["metadata"]["labels"]["grafana_dashboard"] == "1" for board in boards)
     contents = {name: json.loads(text) for board in boards for name, text in board["data"].items()}
     originals = sorted((PROJECT / "grafana").glob("*.json"))
     assert contents == {path.name: json.loads(path.read_text()) for path in originals}
@@ -259,7 +268,7 @@ def test_each_dashboard_is_a_config_map_for_grafanas_sidecar() -> None:
 
 
 def test_what_people_add_is_there() -> None:
-    made = render(ci_values("full"))
+    made = rendered_ci("full")
     pod, container = made.pod, made.supervisor
     assert container["image"] == (
         "registry.example.com:5000/chat/aiwm-supervisor:0.1.0@sha256:"
@@ -286,7 +295,7 @@ def test_what_people_add_is_there() -> None:
 
 
 def test_handlers_come_from_a_config_map_or_a_volume() -> None:
-    made = render(ci_values("full"))
+    made = rendered_ci("full")
     assert made.settings["SUPERVISOR_AGENTS_DIR"] == "/etc/aiwm-supervisor/handlers"
     code = made.one("ConfigMap", "chat-handlers")["data"]
     assert code == ci_values("full")["handlers"]["files"]
@@ -294,7 +303,7 @@ def test_handlers_come_from_a_config_map_or_a_volume() -> None:
         compile(text, "handler", "exec")
     mounts = {mount["mountPath"]: mount for mount in made.supervisor["volumeMounts"]}
     assert mounts["/etc/aiwm-supervisor/handlers"]["readOnly"] is True
-    assert {"name": "handlers", "configMap": {"name": "chat-handlers"}} in render(ci_values("existing")).pod["volumes"]
+    assert {"name": "handlers", "configMap": {"name": "chat-handlers"}} in rendered_ci("existing").pod["volumes"]
     claim = {"claimName": "handlers", "readOnly": True}
-    assert {"name": "handlers", "persistentVolumeClaim": claim} in render(ci_values("ephemeral")).pod["volumes"]
+    assert {"name": "handlers", "persistentVolumeClaim": claim} in rendered_ci("ephemeral").pod["volumes"]
     assert "SUPERVISOR_AGENTS_DIR" not in render().settings

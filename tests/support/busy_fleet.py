@@ -217,5 +217,3 @@ async def busy_fleet(
                 for task in going:
                     task.cancel()
                 await asyncio.gather(*going, return_exceptions=True)
-
-

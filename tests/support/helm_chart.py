@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import yaml
 PROJECT = Path(__file__).resolve().parents[2]
 CHART = PROJECT / "helm" / "aiwm-supervisor"
 NAMESPACE, RELEASE = "chat-system", "prod"
+# The dashboards are long, and PyYAML's own loader is slow.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CI = sorted((CHART / "ci").glob("*-values.yaml"))
 
 
@@ -39,11 +41,11 @@ class Rendered:
         """What the operator is told."""
         return self.texts["NOTES.txt"]
 
-    @property
+    @cached_property
     def objects(self) -> list[dict[str, Any]]:
         """Every Kubernetes object."""
         manifests = [text for path, text in self.texts.items() if path != "NOTES.txt"]
-        return [made for text in manifests for made in yaml.safe_load_all(text) if made]
+        return [made for text in manifests for made in yaml.load_all(text, _LOADER) if made]
 
     def all(self, kind: str) -> list[dict[str, Any]]:
         """The objects of a kind."""
@@ -95,6 +97,12 @@ def render(values: dict[str, Any] | None = None, **options: Any) -> Rendered:
     made = chart().render(values or {}, **{"name": RELEASE, "namespace": NAMESPACE, **options})
     # Without the folders, which are the same for all: aiwm-supervisor/templates/.
     return Rendered({path.partition("/templates/")[2]: text for path, text in made.items()})
+
+
+@cache
+def rendered_ci(name: str) -> Rendered:
+    """What the chart makes of ``ci/<name>-values.yaml``; not to be changed, others look at it too."""
+    return render(ci_values(name))
 
 
 def refusal(values: dict[str, Any]) -> str:

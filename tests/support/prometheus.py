@@ -77,7 +77,9 @@ class Prometheus:
             found: list[dict[str, Any]] = (await answer.json())["data"]["activeTargets"]
             return found
 
-    async def until(self, expression: str, holds: Callable[[list[Series]], bool], timeout: float = 20.0) -> list[Series]:
+    async def until(
+        self, expression: str, holds: Callable[[list[Series]], bool], timeout: float = 20.0
+    ) -> list[Series]:
         """Wait until the present value of an expression is as wanted."""
         async with asyncio.timeout(timeout):
             while not holds(found := await self._ask("query", query=expression)):
