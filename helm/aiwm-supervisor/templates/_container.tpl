@@ -4,7 +4,7 @@ image: {{ include "aiwm-supervisor.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 envFrom:
   - configMapRef:
-      name: {{ include "aiwm-supervisor.fullname" . }}-settings
+      name: "{{ include "aiwm-supervisor.fullname" . }}-settings"
   {{- with .Values.envFrom }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -63,7 +63,7 @@ volumeMounts:
 {{- if .Values.agents }}
 - name: agents
   configMap:
-    name: {{ include "aiwm-supervisor.fullname" . }}-agents
+    name: "{{ include "aiwm-supervisor.fullname" . }}-agents"
 - name: agent-secrets
   projected:
     defaultMode: 0440

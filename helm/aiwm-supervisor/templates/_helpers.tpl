@@ -174,7 +174,7 @@ SUPERVISOR_{{ $name }}: {{ $value | quote }}
 {{- end }}
 
 {{- define "aiwm-supervisor.secretEnv" -}}
-- name: {{ .variable }}
+- name: "{{ .variable }}"
   valueFrom:
     secretKeyRef:
       name: {{ .name | quote }}
