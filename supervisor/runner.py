@@ -98,8 +98,11 @@ class Runner:
         """The row changed: make the agent fit it."""
         before, self._wanted = self._wanted, record
         described = replace(before, name=record.name, labels=record.labels)
+        same = self._kit.secrets.same
+        if same(before.secret, record.secret) and same(before.settings, record.settings):
+            described = replace(described, secret=record.secret, settings=record.settings)
         if self._upkeep.configured is before and described.same_content(record):
-            # Only how it is called: nothing that runs or waits has to stop for that.
+            # Only how it is called, or under which key it is sealed: nothing that runs or waits has to stop for that.
             self._upkeep.note_description(record)
         else:
             self._change.set()

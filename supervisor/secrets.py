@@ -7,6 +7,7 @@ able to read other variables or files through one: prefixes and folders bound wh
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -49,8 +50,11 @@ class SecretBox:
                     f"SUPERVISOR_SECRET_KEYS: key {position} is not a Fernet key (32 bytes as URL-safe base64); "
                     "make one with: supervisor keys generate"
                 ) from None
+        self._first = fernets[0]
         self._fernet = MultiFernet(fernets)
         self._number = len(fernets)
+        #: Tells whether two programs encrypt under the same key, without a word of the key.
+        self.first_key_id = hashlib.sha256(b"first key\0" + keys[0].strip().encode()).hexdigest()[:16]
 
     def __repr__(self) -> str:
         return f"SecretBox({self._number} keys)"
@@ -77,13 +81,25 @@ class SecretBox:
         """
         return self._decrypt(reference)
 
-    def reseal(self, reference: str) -> str:
-        """The same secret under the first key, so that older keys can be dropped.
+    def renew(self, sealed: bytes) -> bytes | None:
+        """What :meth:`encrypt` or :meth:`seal` made, under the first key; None when it is under that one already.
+
+        Args:
+            sealed: without the mark that it is stored behind.
 
         Raises:
             ConfigurationError: none of the keys opens it.
         """
-        return self.seal(self._decrypt(reference))
+        try:
+            self._first.decrypt(sealed)
+        except InvalidToken:
+            pass
+        else:
+            return None
+        try:
+            return self._fernet.rotate(sealed)
+        except InvalidToken:
+            raise ConfigurationError("None of SUPERVISOR_SECRET_KEYS opens it; add the key that encrypted it") from None
 
     def encrypt(self, plain: bytes) -> bytes:
         """``plain`` under the first key, as ASCII: for what is more than a secret, such as journaled text."""
@@ -154,6 +170,32 @@ class SecretResolver:
             return self._box.open(reference)
         # It may be the secret itself: it is not repeated.
         raise ConfigurationError("The secret is not a reference; use env:NAME, file:/path or --secret-stdin")
+
+    def same(self, one: object, other: object) -> bool:
+        """Whether two values of rows say the same, though secrets in them be sealed anew (``supervisor keys rotate``).
+
+        Args:
+            one, other: references, or settings with references anywhere in them.
+        """
+        try:
+            return self._same(one, other)
+        except RecursionError:
+            return False
+
+    def _same(self, one: object, other: object) -> bool:
+        if one == other:
+            return True
+        if isinstance(one, dict) and isinstance(other, dict):
+            return one.keys() == other.keys() and all(self._same(value, other[name]) for name, value in one.items())
+        if isinstance(one, list) and isinstance(other, list):
+            return len(one) == len(other) and all(map(self._same, one, other))
+        sealed = [value for value in (one, other) if isinstance(value, str) and value.startswith(_SEALED)]
+        if self._box is None or len(sealed) < 2:
+            return False
+        try:
+            return self._box.open(sealed[0]) == self._box.open(sealed[1])
+        except ConfigurationError:
+            return False
 
     def _from_environment(self, name: str) -> str:
         if not name.startswith(self._prefixes):

@@ -96,6 +96,11 @@ def _secret_box(settings: Settings) -> SecretBox | None:
     return SecretBox(keys) if keys else None
 
 
+def _lock_info(settings: Settings, address: str) -> LockInfo:
+    box = _secret_box(settings)
+    return LockInfo(address=address, first_key=box.first_key_id if box else "")
+
+
 class Service:
     """One running supervisor. Make it with :meth:`start`; end it with :meth:`stop`.
 
@@ -136,7 +141,7 @@ class Service:
         )
         undo: list[Callable[[], Coroutine[Any, Any, None]]] = []
         try:
-            lock = LockInfo(address=f"http://{settings.admin_host}:{settings.admin_port}")
+            lock = _lock_info(settings, f"http://{settings.admin_host}:{settings.admin_port}")
             registry = await Registry.open(
                 settings.registry_url,
                 synchronous=settings.synchronous,
@@ -217,7 +222,7 @@ class Service:
 
     async def _begin(self) -> None:
         await self._admin.start()
-        self.registry.announce(LockInfo(address=self._admin.url))
+        self.registry.announce(_lock_info(self.settings, self._admin.url))
         self.metrics.bind_inbox(self.fleet.inbox, self.oldest_seconds)
         self.metrics.bind_outbox(self.fleet.outbox)
         self.metrics.bind_failing(self.fleet.failing)

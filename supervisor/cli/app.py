@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from supervisor import __version__
-from supervisor.cli import agents, demo, deployment, errors, messages, running, status, usage
+from supervisor.cli import agents, demo, deployment, errors, keys, messages, running, status, usage
 
 app = typer.Typer(
     name="supervisor",
@@ -52,7 +52,7 @@ app.command()(status.status)
 app.add_typer(messages.app, name="messages")
 app.command()(usage.usage)
 app.add_typer(deployment.db, name="db")
-app.add_typer(deployment.keys, name="keys")
+app.add_typer(keys.app, name="keys")
 app.command()(deployment.config)
 
 

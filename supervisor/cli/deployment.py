@@ -1,4 +1,4 @@
-"""``supervisor db``, ``keys`` and ``config``: the deployment itself."""
+"""``supervisor db`` and ``config``: the deployment itself."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from supervisor.cli.errors import complain
-
 if TYPE_CHECKING:
     from supervisor.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 
 db = typer.Typer(no_args_is_help=True, help="The registry's database.", rich_markup_mode="markdown")
-keys = typer.Typer(no_args_is_help=True, help="Keys that encrypt secrets.", rich_markup_mode="markdown")
 
 
 @db.command()
@@ -31,7 +28,7 @@ def upgrade(as_json: AsJson = False) -> None:
 
     url = load_settings().registry_url
     schema = asyncio.run(registry.upgrade(url))
-    _say(f"{redact(url)}: schema {schema} (current)", {"registry_url": redact(url), "schema": schema}, as_json)
+    say(f"{redact(url)}: schema {schema} (current)", {"registry_url": redact(url), "schema": schema}, as_json)
 
 
 @db.command()
@@ -46,7 +43,7 @@ def check(as_json: AsJson = False) -> None:
 
     url = load_settings().registry_url
     said = asyncio.run(registry.check(url))
-    _say(said, {"registry_url": redact(url), "sound": True, "summary": said}, as_json)
+    say(said, {"registry_url": redact(url), "sound": True, "summary": said}, as_json)
 
 
 @db.command()
@@ -65,33 +62,21 @@ def backup(
     url = load_settings().registry_url
     asyncio.run(registry.backup(url, file))
     size = file.stat().st_size
-    _say(
+    say(
         f"Copied {redact(url)} to {file} ({size} bytes)",
         {"registry_url": redact(url), "file": str(file), "bytes": size},
         as_json,
     )
 
 
-def _say(line: str, fields: dict[str, Any], as_json: bool) -> None:
+def say(line: str, fields: dict[str, Any], as_json: bool) -> None:
+    """Say one line, or the same as JSON."""
     if not as_json:
         print(line)
         return
     from supervisor.cli import output  # noqa: PLC0415
 
     output.print_json(fields)
-
-
-@keys.command()
-def generate(as_json: AsJson = False) -> None:
-    """Make a key for SUPERVISOR_SECRET_KEYS; it is shown once and stored nowhere.
-
-    Example: `export SUPERVISOR_SECRET_KEYS=$(supervisor keys generate)`
-    """
-    from supervisor.secrets import generate_key  # noqa: PLC0415  cryptography is slow to import
-
-    key = generate_key()
-    _say(key, {"key": key}, as_json)
-    complain("Keep it: put it first in SUPERVISOR_SECRET_KEYS (comma-separated); without it stored secrets are lost")
 
 
 def config(as_json: AsJson = False) -> None:

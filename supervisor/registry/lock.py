@@ -29,12 +29,14 @@ class LockInfo:
     Args:
         address: where its admin API listens, such as ``http://127.0.0.1:8640``; empty when it does not.
         started_at: seconds since the epoch; 0 stands for the moment of locking.
+        first_key: a mark of the first of its SECRET_KEYS (``SecretBox.first_key_id``); empty without any.
     """
 
     address: str = ""
     pid: int = field(default_factory=os.getpid)
     host: str = field(default_factory=socket.gethostname)
     started_at: float = 0.0
+    first_key: str = ""
 
     def __str__(self) -> str:
         words = [f"pid {self.pid} on {self.host}"]

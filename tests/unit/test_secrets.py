@@ -121,15 +121,48 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
     assert "Permission denied" in refusal(resolver, f"file:{path}")
 
 
-def test_what_was_sealed_under_an_old_key_opens_and_is_resealed_under_the_first(tmp_path: Path) -> None:
+def test_what_was_sealed_under_an_old_key_opens_and_is_renewed_under_the_first(tmp_path: Path) -> None:
     old, new = generate_key(), generate_key()
     sealed = SecretBox([old]).seal(SECRET)
     both = SecretBox([new, old])
     assert sealed.startswith("fernet:")
     assert SECRET not in sealed
     assert make_resolver(tmp_path, box=both).resolve(sealed) == SECRET
-    resealed = both.reseal(sealed)
-    assert SecretBox([new]).open(resealed) == SECRET
+    token = sealed.removeprefix("fernet:").encode()
+    renewed = both.renew(token)
+    assert renewed is not None
+    assert SecretBox([new]).decrypt(renewed) == SECRET.encode()
+    assert both.renew(renewed) is None
+    with pytest.raises(ConfigurationError, match="None of SUPERVISOR_SECRET_KEYS opens it"):
+        SecretBox([generate_key()]).renew(token)
+
+
+def test_two_programs_can_tell_whether_they_encrypt_under_the_same_key() -> None:
+    one, other = generate_key(), generate_key()
+    assert SecretBox([one, other]).first_key_id == SecretBox([f" {one}\n"]).first_key_id
+    assert SecretBox([one, other]).first_key_id != SecretBox([other, one]).first_key_id
+    assert SecretBox([one]).first_key_id not in one
+
+
+def test_values_are_the_same_when_only_their_sealing_differs(tmp_path: Path) -> None:
+    box = SecretBox([generate_key()])
+    resolver = make_resolver(tmp_path, box=box)
+    sealed, again, other = box.seal(SECRET), box.seal(SECRET), box.seal("another")
+    assert resolver.same(sealed, again)
+    assert resolver.same({"a": [1, {"b": sealed}]}, {"a": [1, {"b": again}]})
+    others: list[object] = [{"a": [1, {"b": other}]}, {"a": [2, {"b": again}]}, {"a": [1]}, {"b": 1}, {"a": sealed}, []]
+    for changed in others:
+        assert not resolver.same({"a": [1, {"b": sealed}]}, changed)
+    assert not resolver.same(sealed, other)
+    assert not resolver.same(sealed, "env:AGENT_ONE")
+    assert not resolver.same("env:AGENT_ONE", "env:AGENT_TWO")
+    assert not resolver.same(sealed, "fernet:nonsense")
+    assert not make_resolver(tmp_path).same(sealed, again), "without a key nothing is known of either"
+    deep: list[object] = [[]]
+    deeper: list[object] = [[1]]
+    for _ in range(5000):
+        deep, deeper = [deep], [deeper]
+    assert not resolver.same([1, deep], [2, deeper])
 
 
 def test_a_sealed_secret_without_its_key_is_refused(tmp_path: Path) -> None:

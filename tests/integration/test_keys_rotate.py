@@ -1,0 +1,226 @@
+"""``supervisor keys rotate``: everything under the first key, beside a supervisor that does not notice (DESIGN §5)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from supervisor.errors import ConfigurationError, RegistryError
+from supervisor.records import AgentRecord
+from supervisor.registry import LockInfo, Registry, rotate
+from supervisor.secrets import SecretBox, generate_key
+from supervisor.states import MessageState
+from tests.support.command import InProcess, one_line
+from tests.support.journaling import AGENT, add, answer, settle
+from tests.support.stack import SECRET, Stack, stack
+
+OLD, NEW, LOST = generate_key(), generate_key(), generate_key()
+A1, A2, A3 = "a" * 24, "b" * 24, "c" * 24
+
+HANDLER = """
+from supervisor.handler import Handler
+
+started = []
+
+class Fruit(Handler):
+    async def on_start(self, ctx):
+        started.append(1)
+
+    async def on_message(self, message, ctx):
+        if "please fail" in message.content:
+            raise RuntimeError(f"cannot stomach {message.content}")
+        return f"mangosteen for {message.content}"
+"""
+
+
+def url_of(path: Path) -> str:
+    return f"sqlite+aiosqlite:///{path}"
+
+
+def stored(path: Path, query: str) -> list[Any]:
+    with closing(sqlite3.connect(path)) as sql:
+        return [value for (value,) in sql.execute(query)]
+
+
+async def rotated(fleet: Stack, *options: str, keys: str) -> tuple[int, str, str]:
+    """The command in a process of its own beside the running supervisor: exit code, output, errors."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "supervisor", "keys", "rotate", *options),
+        env=os.environ | {"SUPERVISOR_REGISTRY_URL": fleet.settings.registry_url, "SUPERVISOR_SECRET_KEYS": keys},
+        cwd=fleet.folder,
+        stdout=pipe,
+        stderr=pipe,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_after_a_rotation_the_old_key_can_be_dropped_and_nobody_noticed(tmp_path: Path) -> None:
+    handlers = tmp_path / "handlers"
+    handlers.mkdir()
+    (handlers / "fruit.py").write_text(HANDLER)
+    old_keys = (SecretStr(OLD),)
+    async with stack(tmp_path, journal_encryption=True, secret_keys=old_keys, agents_dir=handlers) as fleet:
+        identity = await fleet.add(
+            handler="fruit", settings={"max_attempts": 1, "key": SecretBox([OLD]).seal("model key")}
+        )
+        await fleet.service.registry.update_agent(identity, secret=SecretBox([OLD]).seal(SECRET))
+        await fleet.online()
+        await fleet.ask(identity, "kumquat")
+        await fleet.ask(identity, "please fail")
+
+        # The running supervisor cannot read what would be written: nothing is.
+        code, out, err = await rotated(fleet, keys=f"{NEW},{OLD}")
+        assert (code, out) == (1, "")
+        assert "runs with another first key" in one_line(err)
+        await fleet.restart(secret_keys=(SecretStr(NEW), SecretStr(OLD)))
+        await fleet.online()
+        requests, connects = len(fleet.sandbox.token_requests), len(fleet.sandbox.connects)
+
+        code, out, err = await rotated(fleet, "--dry-run", "--json", keys=f"{NEW},{OLD}")
+        assert (code, err) == (0, "")
+        planned = json.loads(out)
+        assert planned["agents"] == {"renewed": 1, "current": 0, "unreadable": 0}
+        assert planned["messages"]["renewed"] >= 4, "two questions, an answer and an apology"
+        code, out, err = await rotated(fleet, "--json", keys=f"{NEW},{OLD}")
+        assert (code, err) == (0, "")
+        assert json.loads(out) == planned | {"dry_run": False}
+        code, out, _ = await rotated(fleet, keys=f"{NEW},{OLD}")
+        assert out.startswith("Encrypted the secrets of 0 agents and 0 messages and replies under the first")
+        # The row is taken over as it is now, and neither the handler nor the connection is begun again for it.
+        now = await fleet.service.registry.agent(identity)
+        runner = fleet.service.fleet.runner(identity)
+        await fleet.until(lambda: runner.wanted.same_content(now))
+        await fleet.ask(identity, "rambutan")
+        assert (len(fleet.sandbox.token_requests), len(fleet.sandbox.connects)) == (requests, connects)
+        assert len(sys.modules["supervisor_agents.fruit"].started) == 1
+
+        await fleet.restart(secret_keys=(SecretStr(NEW),))
+        await fleet.online()
+        [reply] = await fleet.ask(identity, "durian")
+        assert reply.content == "mangosteen for durian"
+        told = await fleet.service.registry.journal.messages(agent_id=identity)
+        assert [row.message.content for row in told] == ["durian", "rambutan", "please fail", "kumquat"]
+        [dead] = [row for row in told if row.state is MessageState.DEAD]
+        assert "cannot stomach" in str(dead.error)
+        assert SecretBox([NEW]).open(fleet.service.status(identity).settings["key"]) == "model key"
+
+
+async def filled(path: Path, messages: int = 0) -> None:
+    """A registry with one agent, and messages in its journal, all under the old key."""
+    box = SecretBox([OLD])
+    registry = await Registry.open(url_of(path), upgrade=True, cipher=box, encrypt=True)
+    await registry.add_agent(AgentRecord(AGENT, "echo", box.seal(SECRET)))
+    for number in range(messages):
+        row = await add(registry.journal, f"k{number}", content=f"question {number}", claim=True)
+        await settle(registry.journal, row, answer(f"answer {number}"))
+    await registry.close()
+
+
+async def test_a_rotation_that_breaks_off_loses_nothing_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "supervisor.db"
+    await filled(path, messages=150)
+    with closing(sqlite3.connect(path)) as sql:
+        sql.execute(
+            "CREATE TRIGGER t BEFORE UPDATE ON inbox WHEN NEW.id = 120 BEGIN SELECT RAISE(ABORT, 'enough'); END"
+        )
+        sql.commit()
+    ring = SecretBox([NEW, OLD])
+    with pytest.raises(RegistryError, match="enough"):
+        await rotate(url_of(path), ring)
+    bodies = [body.removeprefix(b"fernet:") for body in stored(path, "SELECT body FROM inbox ORDER BY id")]
+    assert [ring.renew(body) is None for body in bodies] == [True] * 100 + [False] * 50, "whole transactions only"
+    assert all(b"question" in ring.decrypt(body) for body in bodies)
+    with closing(sqlite3.connect(path)) as sql:
+        sql.execute("DROP TRIGGER t")
+        sql.commit()
+    done = await rotate(url_of(path), ring)
+    assert (done.agents.renewed, done.agents.current) == (0, 1)
+    assert (done.messages.renewed, done.messages.current, done.messages.unreadable) == (200, 100, 0)
+    # Nothing is left of the old key, in the log neither.
+    raw = b"".join(file.read_bytes() for file in tmp_path.glob("supervisor.db*"))
+    assert bodies[-1] not in raw
+    registry = await Registry.open(url_of(path), cipher=SecretBox([NEW]))
+    assert len(await registry.journal.history(AGENT, "c1", 1000)) == 300
+    await registry.close()
+
+
+async def test_what_somebody_changes_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "supervisor.db"
+    await filled(path)
+
+    class Meddled(SecretBox):
+        """While the first secret is encrypted anew, somebody stores another one."""
+
+        meddled = False
+
+        def renew(self, sealed: bytes) -> bytes | None:
+            if not self.meddled:
+                self.meddled = True
+                with closing(sqlite3.connect(path)) as sql:
+                    sql.execute("UPDATE agents SET secret = ?", (SecretBox([OLD]).seal("another"),))
+                    sql.commit()
+            return super().renew(sealed)
+
+    done = await rotate(url_of(path), Meddled([NEW, OLD]))
+    assert (done.agents.renewed, done.agents.current) == (1, 0)
+    [secret] = stored(path, "SELECT secret FROM agents")
+    assert SecretBox([NEW]).open(secret) == "another"
+
+
+def test_what_no_key_opens_is_named_and_left_while_all_else_is_done(tmp_path: Path) -> None:
+    command = InProcess(tmp_path, {"SUPERVISOR_SECRET_KEYS": OLD})
+    for agent in (A1, A2, A3):
+        command.ok("agents", "add", agent, "--handler", "echo", "--secret-stdin", stdin=SECRET)
+    path = tmp_path / "supervisor.db"
+    lost = SecretBox([LOST]).seal("gone")
+    with closing(sqlite3.connect(path)) as sql:
+        sql.execute("UPDATE agents SET secret = ? WHERE id = ?", (lost, A2))
+        sql.execute("UPDATE agents SET secret = 'fernet:nonsense', settings = 'no json' WHERE id = ?", (A3,))
+        sql.execute("UPDATE agents SET secret = X'00', settings = 5 WHERE id = ?", ("none",))
+        sql.commit()
+    done = command("keys", "rotate", SUPERVISOR_SECRET_KEYS=f"{NEW},{OLD}")
+    assert done.returncode == 1
+    assert done.stdout.startswith("Encrypted the secrets of 1 agents")
+    assert "dropped" not in done.stdout
+    assert f"opens the secrets of 2 agents and 0 messages and replies (agents {A2}, {A3})" in one_line(done.stderr)
+    first, second, third = stored(path, "SELECT secret FROM agents ORDER BY id")
+    assert (second, third) == (lost, "fernet:nonsense")
+    assert SecretBox([NEW]).open(first) == SECRET
+    everything = done.stdout + done.stderr
+    assert not [word for word in (SECRET, OLD, NEW, lost) if word in everything]
+
+
+def test_without_keys_or_registry_it_says_so(tmp_path: Path) -> None:
+    command = InProcess(tmp_path)
+    done = command("keys", "rotate")
+    assert (done.returncode, "supervisor keys generate" in one_line(done.stderr)) == (1, True)
+    done = command("keys", "rotate", SUPERVISOR_SECRET_KEYS=NEW)
+    assert (done.returncode, "There is no registry" in one_line(done.stderr)) == (1, True)
+
+
+async def test_a_supervisor_without_keys_is_in_the_way_too(tmp_path: Path) -> None:
+    path = tmp_path / "supervisor.db"
+    running = await Registry.open(url_of(path), upgrade=True, lock=LockInfo())
+    command = InProcess(tmp_path, {"SUPERVISOR_SECRET_KEYS": NEW})
+    done = await asyncio.to_thread(command, "keys", "rotate")
+    assert "runs with no SUPERVISOR_SECRET_KEYS" in one_line(done.stderr)
+    running.announce(LockInfo(first_key=SecretBox([NEW, OLD]).first_key_id))
+    assert (await asyncio.to_thread(command, "keys", "rotate")).returncode == 0
+    await running.close()
+
+
+def test_the_ring_refuses_what_it_cannot_open() -> None:
+    with pytest.raises(ConfigurationError):
+        SecretBox([NEW]).renew(b"\xff nonsense")
