@@ -105,13 +105,11 @@ async def test_the_fleet_of_values_comes_online(tmp_path: Path) -> None:
             "handlers": {"files": {"shout.py": SHOUT, "calm.py": SHOUT.replace("upper", "lower")}},
             "agents": [agent(1, handler="calm"), agent(2, handler="shout"), agent(3, handler="calm")],
         }
-        made = render(values)
         pod = Pod(tmp_path, {"agents": {"key-1": f"{SECRET}-1", "key-2": f"{SECRET}-2"}})
-        pod.deploy(made)
+        imported = await asyncio.to_thread(import_agents, pod, values)
+        assert imported.returncode == 0, imported.stderr
         command = Command(pod.home, pod.environment("supervisor"))
         try:
-            importing = command.start(*pod.args("import-agents"))
-            assert await asyncio.to_thread(importing.wait, SECONDS) == 0, command.log("agents").read_text()
             process = command.start(*pod.args("supervisor"))
             await sandbox.wait_online(A1, A2, timeout=SECONDS)
 
@@ -124,13 +122,15 @@ async def test_the_fleet_of_values_comes_online(tmp_path: Path) -> None:
             started = next(
                 json.loads(line) for line in command.log("run").read_text().splitlines() if '"started"' in line
             )
-            await asyncio.to_thread(assert_the_test_pod_is_content, made.one("Pod")["spec"], started["admin"])
+            await asyncio.to_thread(assert_the_test_pod_is_content, pod.made.one("Pod")["spec"], started["admin"])
 
+            in_process = InProcess(pod.home, pod.environment("supervisor"))
+            waiting = await asyncio.to_thread(in_process.json, "agents", "show", A3)
+            assert (waiting["state"], "cannot be read" in waiting["reason"]) == ("faulted", True)
             # Its secret is added, and the kubelet brings it.
             publish(pod.path("/run/secrets/agents"), {f"{n:024x}": f"{SECRET}-{n}" for n in range(1, 4)})
-            telling = command.start("agents", "resume", A3)
+            await asyncio.to_thread(in_process.ok, "agents", "resume", A3)
             await sandbox.wait_online(A3, timeout=SECONDS)
-            assert await asyncio.to_thread(telling.wait, SECONDS) == 0, command.log("agents").read_text()
 
             process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(process.wait, SECONDS) == 0

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import helm_python
 import jsonschema
 import pytest
 import yaml
@@ -18,7 +19,7 @@ from pydantic import SecretStr
 
 from supervisor import service
 from supervisor.settings import Settings, load_settings
-from tests.support.helm_chart import CHART, PROJECT, refusal, render, rendered_ci
+from tests.support.helm_chart import CHART, PROJECT, agent, refusal, render, rendered_ci
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -166,13 +167,39 @@ def test_a_stop_has_the_time_that_the_drain_needs(drain: object, seconds: int) -
     config = {} if drain is None else {"DRAIN_SECONDS": drain}
     if drain is not None:
         # The chart reads durations as the supervisor does.
-        read = Settings(drain_seconds=drain, _env_file=None).drain_seconds  # type: ignore[arg-type]
+        read = Settings(drain_seconds=drain, _env_file=None).drain_seconds
         assert seconds - 1 < read <= seconds
     assert render({"config": config}).pod["terminationGracePeriodSeconds"] == seconds + 15
     least = seconds + int(service.CLOSE_SECONDS)
     exact = render({"config": config, "terminationGracePeriodSeconds": least})
     assert exact.pod["terminationGracePeriodSeconds"] == least
     assert "a stop may take" in refusal({"config": config, "terminationGracePeriodSeconds": least - 1})
+
+
+def test_readmes_examples_are_rendered_as_they_stand() -> None:
+    examples = re.findall(r"^```yaml\n(.*?)^```$", (CHART / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(examples) >= 2
+    made = [render(helm_python.values_from_yaml(example)) for example in examples]
+    assert "with 2 declared agents" in made[0].notes
+    assert [entry["name"] for entry in made[0].supervisor["env"]][-1] == "AGENT_OPENAI_KEY"
+    assert len(made[1].one("NetworkPolicy")["spec"]["ingress"][0]["from"]) == 3
+
+
+def test_notes_name_what_there_is() -> None:
+    made = render({"agents": [agent()], "service": {"port": 80}})
+    notes = made.notes
+    assert f"exec statefulset/{made.stateful_set['metadata']['name']} -c {made.supervisor['name']}" in notes
+    assert f"-c {made.pod['initContainers'][0]['name']}" in notes
+    assert f"get secret {made.one('Secret')['metadata']['name']} " in notes
+    assert f"port-forward service/{made.stateful_set['metadata']['name']} 8640:80" in notes
+    claim = made.stateful_set["spec"]["volumeClaimTemplates"][0]["metadata"]["name"]
+    assert f"{claim}-{made.stateful_set['metadata']['name']}-0" in notes
+    assert "agents --help" in render().notes
+    assert "https://chat.example.com/" in rendered_ci("full").notes
+    assert "removed at each start" in rendered_ci("full").notes
+    insecure = render({"ingress": {"enabled": True, "hosts": [{"host": "h"}]}}).notes
+    assert "http://h/" in insecure
+    assert "WARNING: the ingress has no TLS" in insecure
 
 
 def test_the_chart_is_of_the_supervisors_version() -> None:

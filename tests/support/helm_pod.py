@@ -88,7 +88,8 @@ class Pod:
 
     def environment(self, name: str) -> dict[str, str]:
         """A container's environment."""
-        container, made = self.container(name), {}
+        container = self.container(name)
+        made: dict[str, str] = {}
         for source in container["envFrom"]:
             made |= self.made.one("ConfigMap", source["configMapRef"]["name"])["data"]
         for entry in container["env"]:
