@@ -28,6 +28,7 @@ from supervisor.maintenance import Maintenance
 from supervisor.metrics import Metrics
 from supervisor.outages import Outages
 from supervisor.registry import LockInfo, Registry
+from supervisor.sd_notify import ServiceManager
 from supervisor.secrets import SecretBox, SecretResolver
 from supervisor.settings import Settings
 from supervisor.states import AgentState
@@ -293,12 +294,16 @@ class Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, signals.put_nowait, number)
+        manager = ServiceManager(os.environ)
         service = await cls.start(settings)
+        manager.ready()
+        posting = asyncio.create_task(manager.keep_posted(service._status_line), name="service manager")
         if reload:
             service.watch_code()
         told: asyncio.Future[int] = asyncio.ensure_future(signals.get())
         over: list[asyncio.Future[Any]] = [told, service._side_tasks.failed]
         await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
+        manager.stopping(settings.drain_seconds + CLOSE_SECONDS)
         drained = asyncio.ensure_future(service.stop())
         if told.done():
             told = asyncio.ensure_future(signals.get())
@@ -310,6 +315,7 @@ class Service:
             drained.cancel()
             await asyncio.wait([drained], timeout=SECOND_SIGNAL_SECONDS)
         told.cancel()
+        posting.cancel()
         return EXIT_CLEAN if clean else EXIT_CUT_SHORT
 
     # ── what the edges ask ───────────────────────────────────────────────────────────────────────────────────────────
@@ -341,6 +347,12 @@ class Service:
             found.append(f"the journal cannot write: {self.registry.journal.problem}")
         found += self._side_tasks.problems()
         return tuple(found)
+
+    def _status_line(self) -> str:
+        """How it goes, for the service manager."""
+        states = self.fleet.states()
+        line = f"{states.get(AgentState.ONLINE, 0)} of {sum(states.values())} agents online"
+        return "; ".join([line, *self.problems()])
 
     def overview(self) -> Overview:
         """The whole supervisor in a few figures."""

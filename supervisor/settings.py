@@ -33,6 +33,7 @@ from pydantic_settings import (
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from supervisor.errors import ConfigurationError
@@ -164,7 +165,10 @@ class Price(BaseModel):
 
 
 class Settings(BaseSettings):
-    """The deployment's settings. Each field is ``SUPERVISOR_<NAME>`` in the environment, ``.env`` or /run/secrets."""
+    """The deployment's settings. Each field is ``SUPERVISOR_<NAME>`` in the environment, ``.env`` or a secret file.
+
+    A file has the variable's name, and is looked for in /run/secrets and in $CREDENTIALS_DIRECTORY.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
@@ -365,8 +369,17 @@ def _check_env_file(path: Path | None) -> None:
         raise ConfigurationError(f"{path}, line {broken}: this is not NAME=value")
 
 
-def load_settings(env_file: Path | None = Path(".env"), *, run_secrets: Path = RUN_SECRETS, **given: Any) -> Settings:
-    """Read the settings: ``given`` first, then the environment, ``env_file`` and the files of ``run_secrets``.
+def _secret_folders() -> list[Path]:
+    """/run/secrets, and what systemd's LoadCredential= hands over, which counts first."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    return [RUN_SECRETS, *([Path(credentials)] if credentials else [])]
+
+
+def load_settings(env_file: Path | None = Path(".env"), *, run_secrets: Path | None = None, **given: Any) -> Settings:
+    """Read the settings: ``given`` first, then the environment, ``env_file`` and files that are named as variables are.
+
+    Args:
+        run_secrets: the folder of these files; else /run/secrets and systemd's credentials.
 
     Raises:
         ConfigurationError: an unknown ``SUPERVISOR_*`` variable, which is named with the nearest known one, or a
@@ -385,11 +398,15 @@ def load_settings(env_file: Path | None = Path(".env"), *, run_secrets: Path = R
         if os.environ.get(PREFIX + name) == "":
             # An empty variable means "not set" elsewhere; here that would be the production platform.
             raise ConfigurationError(f"{PREFIX}{name} is empty; give it a value, or unset it for the default")
+    folders = [folder for folder in ([run_secrets] if run_secrets else _secret_folders()) if folder.is_dir()]
     try:
-        return Settings(_env_file=env_file, _secrets_dir=run_secrets if run_secrets.is_dir() else None, **given)
+        return Settings(_env_file=env_file, _secrets_dir=folders or None, **given)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         name = f"{PREFIX}{str(first['loc'][0]).upper()}: " if first["loc"] else PREFIX
         raise ConfigurationError(f"{name}{first['msg'].removeprefix('Value error, ')}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"Cannot read the files of {run_secrets}: {error}") from None
+    except (OSError, UnicodeDecodeError, SettingsError) as error:
+        # Not the library's own words for it: they may repeat what the file holds.
+        cause = error.__cause__ if isinstance(error, SettingsError) else error
+        reason = cause.strerror if isinstance(cause, OSError) else "a file is not UTF-8 text"
+        raise ConfigurationError(f"Cannot read the files of {' and '.join(map(str, folders))}: {reason}") from None

@@ -75,22 +75,26 @@ def sandbox(
     port: Port = 8641,
     host: Annotated[str, typer.Option(help="Anything but loopback opens it to the network.")] = "127.0.0.1",
     profile: Profile = "v1",
+    people: Annotated[
+        int, typer.Option(min=0, max=1000, help="So many people talk to the agents that are online.")
+    ] = 0,
 ) -> None:
     """Run a local AIWM platform with a chat page, for development and tests, until Ctrl-C.
 
     An agent id that it does not know is registered with the secret that comes first.
 
-    Example: `supervisor sandbox --profile v2`
+    Example: `supervisor sandbox --profile v2`, or `supervisor sandbox --people 5` for traffic to look at
     """
     from supervisor.sandbox import SandboxConfig  # noqa: PLC0415  import what is slow only when it runs
 
     config = SandboxConfig(profile=profile, host=host, port=port, open_registration=True)
-    run_loop(_sandbox(config))
+    run_loop(_sandbox(config, people))
 
 
-async def _sandbox(config: Any) -> None:
+async def _sandbox(config: Any, people: int) -> None:
     from supervisor.errors import ConfigurationError  # noqa: PLC0415
     from supervisor.sandbox import Sandbox  # noqa: PLC0415
+    from supervisor.sandbox.people import keep_talking  # noqa: PLC0415
 
     stopped = stop_signals()
     box = Sandbox(config)
@@ -112,7 +116,14 @@ async def _sandbox(config: Any) -> None:
             f"  supervisor run",
             flush=True,
         )
-        await stopped.wait()
+        talking = asyncio.ensure_future(keep_talking(box, people))
+        waiting = asyncio.ensure_future(stopped.wait())
+        # The talk has no end of its own, but for a defect, which is to be seen; without people it is over at once.
+        await asyncio.wait([talking, waiting] if people else [waiting], return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            waiting.cancel()
+            await talking
+        talking.cancel()
 
 
 def stop_signals() -> asyncio.Event:

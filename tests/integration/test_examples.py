@@ -82,3 +82,15 @@ async def test_a_program_answers_in_two_parts(tmp_path: Path, language: str) -> 
         [apology] = await fleet.ask(identity, "x" * 10_001, timeout=60)
         assert apology.type == "error"
         assert "ended with status 65: that is too long for me" in fleet.service.status(identity).health
+
+
+async def test_the_handler_of_the_derived_image_answers(tmp_path: Path) -> None:
+    async with stack(tmp_path, agents_dir=EXAMPLES / "derived-image" / "agents") as fleet:
+        identity = await fleet.add(1, "countdown")
+        await fleet.online()
+        [future] = await fleet.ask(identity, "31 December 2999")
+        assert re.fullmatch(r"That is in \d+ years, \d+ months and \d+ days\.", future.content)
+        [past] = await fleet.ask(identity, "1999-12-31")
+        assert past.content.endswith("days ago.")
+        [unknown] = await fleet.ask(identity, "some day")
+        assert unknown.content.startswith("Name me a day")

@@ -71,6 +71,16 @@ def test_a_secret_comes_from_its_file(tmp_path: Path) -> None:
     assert [key.get_secret_value() for key in settings.secret_keys] == ["k1", "k2"]
 
 
+def test_systemds_credentials_are_read_as_well(tmp_path: Path, monkeypatch: Env) -> None:
+    (tmp_path / "supervisor_admin_token").write_text("t0ken\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert load_settings(None).admin_token == SecretStr("t0ken")
+    assert load_settings(None, run_secrets=tmp_path / "another").admin_token is None
+    (tmp_path / "supervisor_admin_port").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match=f"Cannot read the files of .*{tmp_path}: a file is not UTF-8 text"):
+        load_settings(None)
+
+
 def test_an_empty_variable_is_as_good_as_none(tmp_path: Path, monkeypatch: Env) -> None:
     monkeypatch.setenv("SUPERVISOR_ADMIN_PORT", "")
     monkeypatch.setenv("SUPERVISOR_PROXY", "")
