@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
 from supervisor import protocol
+from supervisor.answer_time import AnswerTime
 from supervisor.backoff import Backoff
 from supervisor.clock import Clock
 from supervisor.context import AgentView, MessageContext
@@ -322,18 +324,6 @@ class _RunContext(MessageContext):
         self._show_typing(False)
 
 
-@dataclass(slots=True)
-class _Answer:
-    """The last part of an attempt that is an answer: its number, when it was ready (monotonic), when acknowledged.
-
-    ``acked_at`` is told by both clocks: messages come by the wall clock.
-    """
-
-    part: int = -1
-    ready_at: float = 0.0
-    acked_at: tuple[float, float] | None = None
-
-
 class Run:
     """One attempt at one message: collects the handler's parts and journals them."""
 
@@ -346,14 +336,12 @@ class Run:
         self.next_part = 0
         self._agent = agent
         self._journal = journal
-        self._metrics = metrics
         self._clock = clock
         self._held: NewReply | None = None
-        self._answer = _Answer()
+        reference = agent.handler.reference
+        self._answer_time = AnswerTime(clock, row.received_at, partial(metrics.answered, reference))
         self._made: frozenset[int] = frozenset()
         self._started = clock.monotonic()
-        self._finished = False
-        self._reference = agent.handler.reference
         self._token = agent.grant.token if agent.grant else ""
         self.time_limit = TimeLimit(agent.limits.timeout_seconds)
         self._context = _RunContext(agent, row, clock, self.time_limit, self._send_now)
@@ -429,7 +417,7 @@ class Run:
         new = NewReply(self.next_part, message)
         self.next_part += 1
         if message.type in _ANSWERS:
-            self._answer = _Answer(new.part, self._clock.monotonic())
+            self._answer_time.ready(new.part)
         return new
 
     async def _send_now(self, part: Part) -> None:
@@ -452,21 +440,10 @@ class Run:
         committed = await self._journal.settle(self.row, MessageState.DONE, replies=replies)
         for reply in committed or ():
             self._agent.outbox.push(reply, self._note_ack)
-        self._finished = True
-        self._note_answered()
+        self._answer_time.finished()
 
     def _note_ack(self, reply: SentReply) -> None:
-        """Note when the part that is the last answer so far is with the platform."""
-        if reply.part == self._answer.part:
-            self._answer.acked_at = (self._clock.now(), self._clock.monotonic())
-            self._note_answered()
-
-    def _note_answered(self) -> None:
-        """Measure received → acked, once a message, when its last answer is with the platform and no other can come."""
-        if self._finished and self._answer.acked_at is not None:
-            now, monotonic = self._answer.acked_at
-            latency, send = now - self.row.received_at, monotonic - self._answer.ready_at
-            self._metrics.answered(self._reference, latency, send)
+        self._answer_time.acked(reply.part)
 
 
 def with_id(message: protocol.OutboundMessage, row: JournaledMessage, part: int) -> protocol.OutboundMessage:

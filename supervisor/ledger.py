@@ -68,12 +68,11 @@ class Spent:
 
     def ratio(self, limits: Limits) -> float | None:
         """The part of the limits that is used, of tokens or cost, whichever is more; None without limits."""
-        parts = []
-        if limits.tokens is not None:
-            parts.append(self.tokens / limits.tokens)
-        if limits.cost is not None:
-            parts.append(self.cost / limits.cost)
-        return max(parts, default=None)
+        by_tokens = None if limits.tokens is None else self.tokens / limits.tokens
+        by_cost = None if limits.cost is None else self.cost / limits.cost
+        if by_tokens is None or by_cost is None:
+            return by_cost if by_tokens is None else by_tokens
+        return max(by_tokens, by_cost)
 
 
 @dataclass(slots=True)
@@ -218,13 +217,9 @@ class Ledger:
     def used_ratios(self) -> tuple[float | None, dict[str, float]]:
         """The used part of the fleet's budget, if it has one, and of each agent's that has one."""
         with self._lock:
-            spent, limits = self._scope(None)
-            agents = {}
-            for agent_id in self._limits:
-                own, own_limits = self._scope(agent_id)
-                if (used := own.ratio(own_limits)) is not None:
-                    agents[agent_id] = used
-            return spent.ratio(limits), agents
+            day, nothing = self._day(day_of(self._clock.now())), Spent()
+            own = {agent_id: day.agents.get(agent_id, nothing).ratio(own) for agent_id, own in self._limits.items()}
+            return day.fleet.ratio(self._fleet), {agent_id: used for agent_id, used in own.items() if used is not None}
 
     # ── with the lock held ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-pytest_plugins = ["tests.support.browser", "tests.support.logging"]
+pytest_plugins = ["tests.support.browser", "tests.support.logging", "tests.support.promtool"]
 
 
 class ManualClock:

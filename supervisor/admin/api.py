@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
@@ -19,6 +18,7 @@ from supervisor.admin.answers import ERRORS, Problem, json_answer
 from supervisor.admin.guard import Guard
 from supervisor.admin.interface import AdminService
 from supervisor.admin.messages import add_messages
+from supervisor.admin.scrape import Scrapes
 from supervisor.errors import (
     AgentNotFoundError,
     ConfigurationError,
@@ -109,15 +109,13 @@ def _health(app: FastAPI, service: AdminService) -> None:
         status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
         return json_answer(Readiness(ready=not problems, problems=problems), status)
 
+    scrapes = Scrapes(lambda: service.metrics)
+
     @app.get("/metrics", tags=["health"], summary="Figures for Prometheus, as text or OpenMetrics")
     async def metrics(request: Request) -> Response:
-        pieces, content_type = service.metrics.slices(request.headers.get("accept", ""))
-        body = bytearray()
-        for piece in pieces:
-            body += piece
-            # A fleet's figures take a while to write: let messages pass in between.
-            await asyncio.sleep(0)
-        return Response(bytes(body), headers={"content-type": content_type})
+        asked = request.headers
+        body, headers = await scrapes.answer(asked.get("accept", ""), asked.get("accept-encoding", ""))
+        return Response(body, headers=headers)
 
     @app.get(
         "/api/v1/status",

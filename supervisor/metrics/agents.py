@@ -87,7 +87,8 @@ OLDEST = Description(
 OUTBOX = Description(
     "supervisor_outbox_messages",
     "gauge",
-    "Replies on their way: sent and not acknowledged yet, or pending: waiting for their turn, time or connection.",
+    "Messages on their way to the platform: sent and not acknowledged yet, or pending: waiting for their turn, time "
+    "or connection.",
     "messages",
     ("state",),
 )

@@ -7,6 +7,11 @@ from supervisor.metrics.families import Vocabulary, Workshop
 
 WORDS = 40
 ATTEMPTS = ("online", "kicked", *map(str, Verdict))
+#: Why a connection ends, as the transport has it; whatever else it may say comes beside these.
+DISCONNECTS = (
+    *("server disconnect", "transport close", "transport error", "ping timeout", "server error", "server restart"),
+    "closed by us",
+)
 REFRESHES = ("ok", "rejected", "retry", "fault")
 
 
@@ -35,6 +40,8 @@ class ConnectionMetrics:
         # From the start, so that an alert on an increase sees the first one; so in all these modules.
         for outcome in ATTEMPTS:
             self._attempts.child(outcome)
+        for reason in DISCONNECTS:
+            self._disconnects.child(reason)
         for outcome in REFRESHES:
             self._refreshes.child(outcome)
 

@@ -21,10 +21,14 @@ class StorageMetrics:
             FAST_SECONDS,
         )
         self._operations = make.counter(
-            "supervisor_journal_operations_total", "Changes that the journal's commits held.", "operations"
+            "supervisor_journal_operations_total",
+            "Operations, each a change, that the journal's commits held.",
+            "operations",
         )
         self._journal_errors = make.counter(
-            "supervisor_journal_errors_total", "Writes of the journal that failed; most are tried again.", "errors"
+            "supervisor_journal_errors_total",
+            "Errors of the journal: writes that failed; most are tried again.",
+            "errors",
         )
         self._lag = make.histogram(
             "supervisor_event_loop_lag_seconds",

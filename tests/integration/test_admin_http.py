@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gzip
 import io
 import os
 import signal
@@ -19,6 +20,7 @@ from playwright.async_api import async_playwright, expect
 from pydantic import SecretStr
 
 from supervisor.admin import AdminServer, build_app
+from supervisor.admin.scrape import Scrapes
 from supervisor.dead_letters import MessageQuery
 from supervisor.errors import AgentNotFoundError, ConfigurationError, MessageNotFoundError, RegistryError
 from supervisor.metrics import Metrics
@@ -218,11 +220,67 @@ async def test_metrics_speak_both_formats(serve: Serve) -> None:
             assert 'supervisor_messages_received_total{handler="echo"} 1.0' in await answer.text()
 
 
+def big_metrics(agents: int) -> Metrics:
+    metrics = Metrics(agent_limit=agents)
+    for number in range(agents):
+        metrics.agent_state(f"{number:024x}", None, AgentState.ONLINE)
+    return metrics
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip;q=0", "br", "gzip", "deflate, GZIP;q=0.5", "gzip, *;q=0"])
+async def test_metrics_are_compressed_for_those_who_ask(serve: Serve, encoding: str) -> None:
+    served = await serve()
+    served.service.metrics = metrics = big_metrics(2000)
+    address = served.server.url + "/metrics"
+    async with (
+        aiohttp.ClientSession(auto_decompress=False) as session,
+        session.get(address, headers={"Accept-Encoding": encoding}) as answer,
+    ):
+        body = await answer.read()
+        compressed = answer.headers.get("Content-Encoding") == "gzip"
+        assert "Accept-Encoding" in answer.headers["Vary"]
+    assert compressed == ("gzip" in encoding.lower() and not encoding.endswith("gzip;q=0"))
+    text = gzip.decompress(body) if compressed else body
+    assert len(body) < len(text) / 8 or not compressed
+
+    def steady(text: bytes) -> bytes:
+        return b"".join(line for line in text.splitlines() if not line.startswith(b"process_"))
+
+    assert steady(text) == steady(metrics.render("")[0])
+
+
+async def test_scrapes_at_once_share_one_answer() -> None:
+    metrics = big_metrics(3000)
+    begun: list[str] = []
+    metrics.bind_inbox(lambda: begun.append("") or {}, lambda: 0.0)  # type: ignore[func-returns-value]
+    scrapes = Scrapes(lambda: metrics)
+    forms = [("text/plain", "gzip"), ("text/plain", ""), ("application/openmetrics-text", "gzip")]
+    answers = await asyncio.gather(*(scrapes.answer(*form) for form in forms * 5))
+    assert len(begun) == 2, "one for each format; what is compressed is the same text"
+    assert len({body for body, _ in answers}) == 3
+    await scrapes.answer(*forms[0])
+    assert len(begun) == 3, "who comes later gets new figures"
+    # One that goes away leaves the others theirs.
+    first, second = (asyncio.create_task(scrapes.answer(*forms[0])) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second)[0]
+    assert len(begun) == 4
+
+
+async def test_a_scrape_that_fails_fails_alone(serve: Serve) -> None:
+    served = await serve()
+    served.service.metrics.bind_inbox(dict, lambda: float("no number"))
+    for _ in range(2):
+        async with served.session.get(served.server.url + "/metrics") as answer:
+            assert answer.status == 500
+    served.service.metrics.bind_inbox(dict, lambda: 0.0)
+    assert (await served.ask("GET", "/metrics"))[0] == 200
+
+
 async def test_a_big_scrape_lets_the_loop_run(serve: Serve) -> None:
     served = await serve()
-    served.service.metrics = metrics = Metrics(agent_limit=5000)
-    for number in range(5000):
-        metrics.agent_state(f"{number:024x}", None, AgentState.ONLINE)
+    served.service.metrics = metrics = big_metrics(5000)
     turns = 0
 
     async def count() -> None:

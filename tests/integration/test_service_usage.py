@@ -94,12 +94,18 @@ async def test_what_handlers_report_reaches_registry_and_metrics_alike(fleet: St
             series = f'supervisor_llm_tokens_total{{handler="spender",model="{model}",type="{kind}"}}'
             assert shown.get(series, 0) == count
             if kind != "cached":
-                labels = f'gen_ai_request_model="{model}",gen_ai_token_type="{kind}"'
+                labels = (
+                    'gen_ai_operation_name="chat",gen_ai_provider_name="unknown",'
+                    f'gen_ai_request_model="{model}",gen_ai_token_type="{kind}"'
+                )
                 assert shown.get(f"gen_ai_client_token_usage_sum{{{labels}}}", 0) == count
     timed = 'error_type="",gen_ai_operation_name="chat",gen_ai_provider_name="fake",gen_ai_request_model="m"'
     assert shown[f"gen_ai_client_operation_duration_seconds_count{{{timed}}}"] == 2
     [priced, unpriced] = await fleet.service.registry.usage()
     assert priced.cost == pytest.approx((142 * 1000 + 8 * 500) / 1e6)
+    assert shown['supervisor_llm_cost_total{handler="spender",model="m"}'] == pytest.approx(priced.cost)
+    assert shown[f'supervisor_agent_llm_cost_total{{agent="{identity}"}}'] == pytest.approx(priced.cost)
+    assert 'supervisor_llm_cost_total{handler="spender",model="unpriced"}' not in shown
     assert (unpriced.cost, unpriced.unpriced_requests) == (0.0, 1)
 
 

@@ -3,56 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import re
+import tracemalloc
+from collections import Counter as Tally
+from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
+from prometheus_client.registry import Collector
 
 from supervisor.handler import Usage
 from supervisor.metrics import MAX_LABEL_CHARS, Metrics
 from supervisor.states import AgentState
 from supervisor.status import InboxCounts
 from tests.conftest import ManualClock
-
-CONTRACT = {
-    "supervisor_agents": {"state"},
-    "supervisor_connection_attempts_total": {"outcome"},
-    "supervisor_disconnects_total": {"reason"},
-    "supervisor_auth_refreshes_total": {"outcome"},
-    "supervisor_messages_received_total": {"handler"},
-    "supervisor_messages_handled_total": {"handler", "outcome"},
-    "supervisor_messages_dropped_total": {"reason"},
-    "supervisor_unknown_total": {"kind"},
-    "supervisor_message_queue_seconds_count": {"handler"},
-    "supervisor_message_handle_seconds_count": {"handler", "outcome"},
-    "supervisor_message_latency_seconds_count": {"handler"},
-    "supervisor_inbox_messages": {"state"},
-    "supervisor_inbox_oldest_seconds": set(),
-    "supervisor_sends_total": {"outcome"},
-    "supervisor_send_ack_seconds_count": set(),
-    "supervisor_llm_tokens_total": {"handler", "model", "type"},
-    "supervisor_journal_commit_seconds_count": set(),
-    "supervisor_event_loop_lag_seconds_count": set(),
-    "supervisor_watchdog_total": {"watchdog"},
-    "supervisor_memory_bytes": set(),
-    "supervisor_build_info": {"version", "python"},
-    "supervisor_agent_up": {"agent"},
-    "supervisor_agent_llm_tokens_total": {"agent", "type"},
-    "supervisor_agent_inbox_messages": {"agent"},
-    "supervisor_agent_auth_expiry_timestamp_seconds": {"agent"},
-    "gen_ai_client_token_usage_count": {"gen_ai_request_model", "gen_ai_token_type"},
-    "gen_ai_client_operation_duration_seconds_count": {
-        "gen_ai_request_model",
-        "gen_ai_provider_name",
-        "gen_ai_operation_name",
-        "error_type",
-    },
-    "supervisor_budget_used_ratio": {"scope"},
-    "supervisor_budget_alerts_total": {"scope", "level"},
-    "supervisor_agent_budget_used_ratio": {"agent"},
-}
+from tests.support.metrics_contract import CONTRACT
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -96,11 +67,19 @@ def busy_metrics() -> Metrics:
     return metrics
 
 
-def test_every_series_of_the_contract_is_there_with_its_labels() -> None:
-    labels = {name: {key for key, _ in pairs} for name, pairs in samples(busy_metrics())}
-    assert {name: labels.get(name) for name in CONTRACT} == CONTRACT
-    assert "process_open_fds" in labels
-    assert not [name for name in labels if name.endswith("_created")]
+def test_all_metrics_can_be_listed_without_a_supervisor() -> None:
+    listed = {each.name: each for each in Metrics().describe()}
+    kinds = {name: "gauge" if each.kind == "info" else each.kind for name, each in listed.items()}
+    assert {name: (kinds[name], set(each.labels)) for name, each in listed.items()} == CONTRACT
+    for each in listed.values():
+        assert each.help.endswith("."), each
+        assert each.unit or each.kind == "info", each
+        # Whoever reads the help learns the unit; a count of messages speaks of messages.
+        assert each.unit.rstrip("s")[:5] in each.help.lower() or each.kind == "info", each
+
+
+def test_no_series_tells_when_another_was_made() -> None:
+    assert not [name for name, _ in samples(busy_metrics()) if name.endswith("_created")]
 
 
 def test_no_histogram_names_an_agent() -> None:
@@ -151,7 +130,8 @@ def test_an_agent_that_is_gone_leaves_no_series() -> None:
     metrics.auth_expiry("a1", 2e9)
     metrics.tokens("a1", "echo", Usage(1, 1))
     assert 'agent="a1"' not in metrics.render("")[0].decode()
-    assert value(metrics, "supervisor_agent_llm_tokens_total", agent="_other", type="input") == 1
+    assert value(metrics, "supervisor_agent_llm_tokens_total", agent="_other", type="input") is None
+    assert value(metrics, "supervisor_llm_tokens_total", handler="echo", model="unknown", type="input") == 1
 
 
 def test_agents_past_the_limit_share_a_series() -> None:
@@ -226,12 +206,9 @@ def test_odd_words_become_fit_labels() -> None:
     metrics = Metrics()
     for reason in ('a"b\nc\\', "", "   ", "transport error", "Größe"):
         metrics.disconnected(reason)
-    assert label_values(metrics, "supervisor_disconnects_total", "reason") == {
-        "a_b_c",
-        "unknown",
-        "transport_error",
-        "Gr_e",
-    }
+    found = label_values(metrics, "supervisor_disconnects_total", "reason")
+    assert found - label_values(Metrics(), "supervisor_disconnects_total", "reason") == {"a_b_c", "unknown", "Gr_e"}
+    assert value(metrics, "supervisor_disconnects_total", reason="transport_error") == 1
 
 
 def test_usage_is_counted_by_type_and_what_makes_no_sense_is_left_out() -> None:
@@ -245,8 +222,8 @@ def test_usage_is_counted_by_type_and_what_makes_no_sense_is_left_out() -> None:
     assert value(metrics, "supervisor_llm_tokens_total", handler="echo", model="m", type="output") == 20
     assert value(metrics, "supervisor_llm_tokens_total", handler="echo", model="m", type="cached") == 40
     assert value(metrics, "supervisor_agent_llm_tokens_total", agent="a1", type="input") == 100
-    count = value(metrics, "gen_ai_client_token_usage_count", gen_ai_request_model="m", gen_ai_token_type="input")
-    assert count == 1
+    labels = {"gen_ai_request_model": "m", "gen_ai_provider_name": "unknown", "gen_ai_operation_name": "chat"}
+    assert value(metrics, "gen_ai_client_token_usage_count", gen_ai_token_type="input", **labels) == 1
 
 
 def duration(metrics: Metrics, what: str, model: str, error_type: str = "", provider: str = "p") -> float | None:
@@ -340,3 +317,149 @@ def test_two_supervisors_in_one_process_keep_their_figures_apart() -> None:
     one, two = Metrics(), Metrics()
     one.received("echo")
     assert value(two, "supervisor_messages_received_total", handler="echo") is None
+
+
+def test_cost_is_counted_by_model_and_agent_and_nonsense_is_left_out() -> None:
+    metrics = Metrics(agent_limit=1)
+    for agent in ("a1", "a2", "a3"):
+        metrics.agent_state(agent, None, AgentState.ONLINE)
+        metrics.cost(agent, "echo", "m", 0.25)
+    for amount in (math.nan, math.inf, -1.0):
+        metrics.cost("a1", "echo", "m", amount)
+    metrics.cost("gone", "echo", "m", 1.0)
+    assert value(metrics, "supervisor_llm_cost_total", handler="echo", model="m") == 1.75
+    assert value(metrics, "supervisor_agent_llm_cost_total", agent="a1") == 0.25
+    assert value(metrics, "supervisor_agent_llm_cost_total", agent="_other") == 0.5
+
+
+def test_a_handler_is_there_before_its_first_message() -> None:
+    metrics = Metrics()
+    metrics.handler_known("echo")
+    for outcome in ("done", "dead", "timeout", "retried", "lost"):
+        assert value(metrics, "supervisor_messages_handled_total", handler="echo", outcome=outcome) == 0
+    for what in ("queue", "send", "latency"):
+        assert value(metrics, f"supervisor_message_{what}_seconds_count", handler="echo") == 0
+
+
+def test_no_mix_of_labels_makes_series_without_end(clock: ManualClock) -> None:
+    metrics = Metrics()
+    for number in range(60):
+        for model in range(50):
+            metrics.tokens("a", f"h{number}", Usage(1, 1, f"m{model}", provider=f"p{number}"))
+    shown = samples(metrics)
+    found = Tally(name for name, _ in shown)
+    assert found["supervisor_llm_tokens_total"] <= 2000 + 2
+    assert found["gen_ai_client_token_usage_count"] <= 300 + 2
+    total = sum(count for (name, _), count in shown.items() if name == "supervisor_llm_tokens_total")
+    assert total == 60 * 50 * 2
+    rest = {"handler": "_other", "model": "_other", "type": "input"}
+    assert shown["supervisor_llm_tokens_total", frozenset(rest.items())] == 3000 - 1000
+
+
+@pytest.mark.parametrize("words", [0, None, b"x", 1e308, ["a"], "\ud800", "x" * 100_000])
+def test_no_word_of_a_handlers_is_too_odd(words: Any, clock: ManualClock) -> None:
+    metrics = Metrics()
+    with metrics.model_call(words, words, clock) as call:
+        call.model = words
+    metrics.tokens("a", "echo", Usage(1, 1, str(words), provider=str(words)))
+    for accept in ("", "application/openmetrics-text"):
+        assert metrics.render(accept)[0].isascii()
+
+
+@pytest.mark.parametrize(
+    "agent", ['quo"te', "new\nline", "back\\slash", "ends with \\", "Größe 🤖", "}", "\r", "\ud800"]
+)
+def test_an_odd_agent_id_stays_inside_its_label(agent: str) -> None:
+    metrics = Metrics()
+    metrics.agent_state(agent, None, AgentState.ONLINE)
+    metrics.tokens(agent, "echo", Usage(1, 1))
+    shown = agent.encode("utf-8", "replace").decode()
+    expected = GaugeMetricFamily("supervisor_agent_up", "", labels=["agent"])
+    expected.add_metric([shown], 1.0)
+    for accept, library in (("", generate_latest), ("application/openmetrics-text", generate_openmetrics)):
+        registry = CollectorRegistry()
+        registry.register(Fixed(expected))
+        [line] = [line for line in library(registry).split(b"\n") if line.startswith(b"supervisor_agent_up")]
+        assert line in metrics.render(accept)[0].split(b"\n")
+
+
+class Fixed(Collector):
+    def __init__(self, family: Metric) -> None:
+        self.family = family
+
+    def collect(self) -> list[Metric]:
+        return [self.family]
+
+
+def test_an_id_of_no_measure_and_one_that_means_others_have_no_series_of_their_own() -> None:
+    metrics = Metrics()
+    for agent in ("x" * 10_000, "", "_other", "a1"):
+        metrics.agent_state(agent, None, AgentState.ONLINE)
+    assert label_values(metrics, "supervisor_agent_up", "agent") == {"_other", "a1"}
+    assert value(metrics, "supervisor_agent_up", agent="_other") == 3
+    metrics.agent_removed("_other")
+    assert value(metrics, "supervisor_agent_up", agent="_other") == 2
+
+
+def test_a_token_that_never_expires_or_is_nonsense_shows_no_time() -> None:
+    metrics = Metrics()
+    metrics.agent_state("a1", None, AgentState.ONLINE)
+    for timestamp in (math.nan, math.inf, -math.inf):
+        metrics.auth_expiry("a1", timestamp)
+    assert not label_values(metrics, "supervisor_agent_auth_expiry_timestamp_seconds", "agent")
+
+
+def test_what_is_read_may_be_any_number() -> None:
+    metrics = Metrics()
+    metrics.bind_inbox(dict, lambda: math.nan)
+    metrics.bind_budgets(lambda: (math.inf, {"a": -math.inf}))
+    lines = metrics.render("")[0].decode().splitlines()
+    assert {"supervisor_inbox_oldest_seconds NaN", 'supervisor_budget_used_ratio{scope="fleet"} +Inf'} <= set(lines)
+    assert 'supervisor_budget_used_ratio{scope="agent"} -Inf' in lines
+
+
+def test_large_families_are_whole_in_slices_of_some_hundred_series() -> None:
+    metrics = Metrics(agent_limit=2000)
+    for number in range(3000):
+        metrics.agent_state(f"a{number}", None, AgentState.ONLINE)
+        metrics.tokens(
+            f"a{number}", f"h{number % 90}", Usage(number + 1, 1, f"m{number % 40}", provider=f"p{number % 10}")
+        )
+    for accept, parse in (("", parse_plain), ("application/openmetrics-text", parse_openmetrics)):
+        pieces = list(metrics.slices(accept)[0])
+        text = b"".join(pieces).decode()
+        assert max(piece.count(b"\n") for piece in pieces) <= 500 + 3
+        families = list(parse(text))
+        assert len({family.name for family in families}) == len(families)
+        assert text.count("supervisor_agent_up{") == 2001
+        by_name = {family.name: family for family in families}
+        assert sum(s.value for s in by_name["supervisor_llm_tokens"].samples) == 3000 * 3001 / 2 + 3000
+        assert len(by_name["gen_ai_client_token_usage"].samples) > 1000
+
+
+def test_ten_thousand_agents_that_came_and_went_leave_no_memory() -> None:
+    metrics = Metrics(agent_limit=5000)
+
+    def come_and_go() -> None:
+        for number in range(10_000):
+            metrics.agent_state(f"{number:024x}", None, AgentState.ONLINE)
+            metrics.auth_expiry(f"{number:024x}", 2e9)
+            metrics.tokens(f"{number:024x}", "echo", Usage(1, 1))
+            metrics.cost(f"{number:024x}", "echo", "m", 0.5)
+        for number in range(10_000):
+            metrics.agent_removed(f"{number:024x}")
+
+    metrics.tokens("a", "echo", Usage(1, 1))
+    metrics.cost("a", "echo", "m", 0.5)
+    empty = metrics.render("")[0]
+    tracemalloc.start()
+    try:
+        come_and_go()
+        gc.collect()
+        left, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak > 1_000_000
+    assert left < 20_000
+    assert "agent=" not in metrics.render("")[0].decode()
+    assert len(metrics.render("")[0]) == pytest.approx(len(empty), abs=200)
