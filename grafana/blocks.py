@@ -202,7 +202,7 @@ def graph(
         .min(0)
         .line_width(1)
         .fill_opacity(55 if stacked else 8)
-        .show_points(shapes.VisibilityMode.NEVER)
+        .show_points(shapes.VisibilityMode.AUTO)
         .span_nulls(False)
         .thresholds(_thresholds(((None, "green"), *(((limit, "red"),) if limit is not None else ()))))
         .legend(

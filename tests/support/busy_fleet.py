@@ -37,6 +37,8 @@ ASSISTANTS = {
     16: ("google", "gemini-2.5-pro", 500_000),
     17: ("google", "gemini-2.5-flash", None),
 }
+#: An assistant with everything: what the dashboard of one agent is shown with.
+SHOWN = 14
 #: Its model refuses its key; the platform refuses its secret; there is no such handler.
 FAILING, REJECTED, FAULTED = 18, 19, 20
 AGENTS = 20
@@ -60,6 +62,8 @@ TROUBLES = (
     refusal(429, "Slow down.", "rate_limit_exceeded", Retry_After="1"),
 )
 WAVE_SECONDS = 70.0
+#: Importing the models' clients takes seconds, on a busy machine a minute.
+ONLINE_SECONDS = 150.0
 
 
 @dataclass
@@ -93,19 +97,20 @@ class BusyFleet:
             await self.stack.add(number, "echo")
         for number in TOURS:
             await self.stack.add(number, "tour")
-        hooked = {"url": self.webhook.url, "allow_private": True, "retries": 0, "max_attempts": 3}
+        signing = f"file:{self.stack.folder / SECRET_FILE}"
+        hooked = {"url": self.webhook.url, "signing_secret": signing, "allow_private": True, "retries": 0}
         for number in HOOKED:
-            await self.stack.add(number, "webhook", settings=hooked)
+            await self.stack.add(number, "webhook", settings={**hooked, "max_attempts": 3})
         for number, (provider, model, budget) in ASSISTANTS.items():
-            settings = self.fleet.settings(provider, model)
-            await self.stack.add(number, "assistant", settings={**settings, "budget_tokens": budget})
-        wrong = self.fleet.settings() | {"api_key": f"file:{self.stack.folder / WRONG_KEY_FILE}"}
-        await self.stack.add(FAILING, "assistant", settings=wrong)
+            settings = self.fleet.settings(provider, model, budget_tokens=budget)
+            await self.fleet.add(number, settings=settings, online=False)
+        wrong = self.fleet.settings(api_key=f"file:{self.stack.folder / WRONG_KEY_FILE}")
+        await self.fleet.add(FAILING, settings=wrong, online=False)
         self.sandbox.add_agent(agent_id(REJECTED), "another secret")
         secret = f"file:{self.stack.folder / SECRET_FILE}"
         await self.stack.service.registry.add_agent(AgentRecord(agent_id(REJECTED), "echo", secret))
         await self.stack.add(FAULTED, "no_such_handler")
-        await self.stack.online(ONLINE, 60.0)
+        await self.stack.online(ONLINE, ONLINE_SECONDS)
 
     # ── what models and webhooks answer ──────────────────────────────────────────────────────────────────────────────
 
@@ -125,7 +130,7 @@ class BusyFleet:
     async def hook(self, request: web.Request) -> web.StreamResponse:
         """A webhook's answer; one of eight fails."""
         await asyncio.sleep(self.chance.uniform(0.05, 0.4) / self.haste)
-        body = {"reply": "Your parcel is on its way."}
+        body = {"content": "Your parcel is on its way."}
         return await says(body, 503 if self.chance.random() < 0.12 else 200)(request)
 
     # ── what people say ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -173,7 +178,17 @@ class BusyFleet:
         def some(numbers: range, count: int = 1) -> list[str]:
             return [agent_id(number) for number in self.chance.sample(numbers, count)]
 
-        odd = {"conversationId": box.conversation_of(agent_id(1)), "participantId": user.id, "content": "?"}
+        odd = {
+            "conversationId": box.conversation_of(agent_id(1)),
+            "participantId": user.id,
+            "role": "user",
+            "content": "?",
+        }
+
+        def refuse_connects() -> None:
+            faults.connect("error", message="Internal error", times=2)
+            box.cut(*some(HOOKED))
+
         return [
             lambda: box.cut(*some(ECHOES, 2)),
             lambda: faults.refuse_sends(agents=some(ECHOES), times=1),
@@ -181,9 +196,9 @@ class BusyFleet:
             lambda: box.kick(*some(TOURS)),
             lambda: faults.drop_acks(agents=some(ECHOES), times=1),
             lambda: faults.rest("token", status=503, times=1),
-            lambda: box.expire_tokens(*some(HOOKED)) and box.kick(*some(HOOKED)),
+            lambda: (box.expire_tokens(agent_id(HOOKED[0])), box.kick(agent_id(HOOKED[0]))),
             lambda: faults.cut_sends("after_store", agents=some(ECHOES), times=1),
-            lambda: faults.connect("error", message="Internal error", times=2) or box.cut(*some(HOOKED)),
+            refuse_connects,
         ]
 
 

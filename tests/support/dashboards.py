@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.prometheus import Prometheus, Series
+from grafana.picture import Series
+from tests.support.prometheus import Prometheus
 
 FOLDER = Path(__file__).parents[2] / "grafana"
 NAMES = ("fleet", "agent", "tokens")
@@ -40,7 +41,7 @@ def targets(dashboard: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict
             yield panel, target
 
 
-def annotations(dashboard: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def marks(dashboard: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Name and expression of each annotation."""
     for annotation in dashboard["annotations"]["list"]:
         yield annotation["name"], annotation["expr"]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+
+from grafana.picture.data import Series
 
 START_SECONDS = 20.0
 MISSING = "no {}; install it with: sudo apt-get install --no-install-recommends prometheus"
@@ -29,19 +29,6 @@ def prometheus_tool(name: str) -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return found
-
-
-@dataclass(frozen=True)
-class Series:
-    """One series of an answer: its labels, and (time, value) of each sample."""
-
-    labels: Mapping[str, str]
-    samples: tuple[tuple[float, float], ...]
-
-    @property
-    def finite(self) -> list[float]:
-        """The values that are numbers."""
-        return [value for _, value in self.samples if math.isfinite(value)]
 
 
 class QueryError(Exception):

@@ -1,0 +1,50 @@
+"""Draws the pictures of README: ``python -m tests.pictures``. It takes as long as the traffic that they show.
+
+A supervisor with twenty agents, a sandbox and a Prometheus run on this machine meanwhile; see ``busy_fleet``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+from pathlib import Path
+
+from grafana.picture import draw
+from supervisor import logs
+from tests.support.busy_fleet import SHOWN, busy_fleet
+from tests.support.dashboards import NAMES, Moment, load, now, play
+from tests.support.stack import agent_id
+
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+#: What the data source is told of the scrape interval: rates look at four times as much, which makes lines calm.
+SCRAPE_SECONDS = 4.0
+
+
+async def pictures(folder: Path, seconds: float) -> None:
+    """Let the fleet be busy for so long, then draw each dashboard into ``folder``."""
+    with tempfile.TemporaryDirectory() as place:
+        async with busy_fleet(Path(place), interval_seconds=1.0, token_seconds=90.0) as (_, server):
+            start = now()
+            await asyncio.sleep(seconds)
+            moment = Moment(start, now(), SCRAPE_SECONDS, {"agent": agent_id(SHOWN)})
+            for name in NAMES:
+                dashboard = load(name)
+                answers = await play(dashboard, moment, server)
+                path = folder / f"grafana-{name}.png"
+                draw(dashboard, answers, (moment.start, moment.end), path, chosen=moment.chosen)
+                print(f"{path}: {path.stat().st_size / 1024:.0f} KiB")
+
+
+def main() -> None:
+    """Read the command line and draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=180.0, help="of traffic (180)")
+    parser.add_argument("--folder", type=Path, default=IMAGES, help="where to put them (docs/images)")
+    given = parser.parse_args()
+    logs.configure("ERROR", "console")
+    asyncio.run(pictures(given.folder, given.seconds))
+
+
+if __name__ == "__main__":
+    main()
