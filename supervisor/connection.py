@@ -183,7 +183,7 @@ class Connection:
         if socket.closed in done:
             raise self._lost_before_registered(socket.closed.result())
         if not done:
-            raise ConnectError(f"connected, but no presence of its own within {timeout:g} s")
+            raise ConnectError(f"connected, but no presence of its own within {timeout:g} s", deaf=True)
         if prove:
             await self._prove()
 

@@ -113,7 +113,8 @@ class ConnectError(PlatformError):
     """An attempt to connect did not end in a registered connection (PROTOCOL §2, §3).
 
     ``invalid_namespace`` tells the one refusal that another namespace may cure; ``kicked`` a DISCONNECT right after
-    the CONNECT ack, which a bad token and an ill platform cause alike; ``refused`` that the platform said no by either.
+    the CONNECT ack, which a bad token and an ill platform cause alike; ``refused`` that the platform said no by either;
+    ``deaf`` that it connected and was never registered; ``wrong_path`` that what answered may be no gateway.
     """
 
     def __init__(
@@ -124,10 +125,14 @@ class ConnectError(PlatformError):
         invalid_namespace: bool = False,
         kicked: bool = False,
         refused: bool = False,
+        deaf: bool = False,
+        wrong_path: bool = False,
         retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(reason, verdict, retry_after_seconds=retry_after_seconds)
         self.invalid_namespace = invalid_namespace
+        self.deaf = deaf
+        self.wrong_path = wrong_path
         self.kicked = kicked
         self.refused = refused or kicked
 

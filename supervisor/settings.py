@@ -39,6 +39,8 @@ from pydantic_settings import (
 from supervisor.errors import ConfigurationError
 
 PREFIX = "SUPERVISOR_"
+#: Why the root namespace is refused (PROTOCOL §2).
+ROOT_IS_DEAF = "the root namespace / takes any client and delivers nothing"
 RUN_SECRETS = Path("/run/secrets")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)\Z")
@@ -108,6 +110,14 @@ def _url(schemes: tuple[str, ...], *, credentials: bool = False) -> AfterValidat
     return AfterValidator(check)
 
 
+def _namespace(value: str) -> str:
+    if value == "/":
+        raise ValueError(f"{ROOT_IS_DEAF}; set auto, or the platform's own")
+    if value != "auto" and not (value.startswith("/") and not _BLANK.search(value)):
+        raise ValueError("must be auto, or begin with / and hold no space")
+    return value
+
+
 class ProxyUrl(str):
     """An HTTP proxy's URL. It may hold a user and a password, which ``repr`` and dumps of the settings mask."""
 
@@ -150,6 +160,7 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 TokenBudget = Annotated[int, Field(ge=1)]
 CostBudget = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EnginePath = Annotated[str, Field(pattern=r"^/\S+$")]
+NamespaceName = Annotated[str, AfterValidator(_namespace)]
 TokenVia = Literal["auth", "header", "query"]
 Delivery = Literal["at_least_once", "at_most_once"]
 
@@ -185,8 +196,8 @@ class Settings(BaseSettings):
     ws_url: SocketUrl = Field(
         "wss://api.x-or.cloud/dev/aiwm/chat", description="The platform's Socket.IO URL; its path is the namespace."
     )
-    ws_namespace: str = Field(
-        "auto", pattern=r"^(auto|/\S+)$", description="The namespace, or auto: the URL's path, then the known ones."
+    ws_namespace: NamespaceName = Field(
+        "auto", description="The namespace, or auto: the URL's path, then the known ones."
     )
     ws_path: EnginePath = Field("/socket.io", description="The Engine.IO path, where a proxy wants another.")
     token_via: TokenVia = Field("auth", description="How the token is passed: auth, header or query.")
@@ -293,7 +304,7 @@ class AgentSettings(BaseModel):
     max_attempts: int | None = Field(None, ge=1, le=1000)
     api_url: HttpUrl | None = None
     ws_url: SocketUrl | None = None
-    ws_namespace: str | None = Field(None, pattern=r"^(auto|/\S+)$")
+    ws_namespace: NamespaceName | None = None
     ws_path: EnginePath | None = None
     token_via: TokenVia | None = None
     delivery: Delivery | None = None

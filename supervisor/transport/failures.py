@@ -81,10 +81,14 @@ def _answered(error: aiohttp.WSServerHandshakeError, host: str, now: float) -> C
     if status == 401:
         return ConnectError(f"{host} answered 401 to the upgrade", Verdict.REAUTHENTICATE, retry_after_seconds=wait)
     if status == 403:
-        return ConnectError(f"{host} answered 403 to the upgrade", Verdict.REJECT, retry_after_seconds=wait)
+        # A web server that knows no such path says so too.
+        said = f"{host} answered 403 to the upgrade"
+        return ConnectError(said, Verdict.REJECT, wrong_path=True, retry_after_seconds=wait)
     if status == 407:
         return ConnectError(network.proxy_answered(status, host))
     if status in (400, 404) or 200 <= status < 300:
         # Not REJECT: a gateway answers so while the platform behind it restarts, and the whole fleet would wait long.
-        return ConnectError(f"{host} answered {status}, not a WebSocket; are WS_URL and WS_PATH right?")
+        return ConnectError(
+            f"{host} answered {status}, not a WebSocket; are WS_URL and WS_PATH right?", wrong_path=True
+        )
     return ConnectError(f"{host} answered {status} to the upgrade", retry_after_seconds=wait)

@@ -1,0 +1,139 @@
+"""``supervisor doctor``: is all well, and if not, what to change."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from supervisor.doctor import Finding, Running, Tell
+    from supervisor.settings import Settings
+
+_STYLES = {"ok": "green", "warn": "yellow", "FAIL": "bold red"}
+
+
+def doctor(
+    agent_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Check this agent in full.", show_default=False)
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=0, max=1000, help="Without ID: so many agents are tried over the network.")
+    ] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+) -> int:
+    """Check settings, registry, handlers and secrets, then the way to the platform and back; say what to change.
+
+    Exit code: 0 well, 3 configuration, 4 refused by the platform, 5 platform ill, 6 deaf: connected to where nothing
+    is ever delivered. No message is written, and an agent that a running supervisor has online gets no second socket.
+
+    Example: `supervisor doctor 650000000000000000000001`
+    """
+    from supervisor import doctor as checks  # noqa: PLC0415  import what is slow only when it runs
+    from supervisor.cli import output  # noqa: PLC0415
+
+    findings: list[Finding] = []
+    console = output.stdout_console()
+
+    def tell(finding: Finding) -> None:
+        findings.append(finding)
+        if not as_json:
+            _print(console, finding, agent_id)
+
+    asyncio.run(_check(agent_id, limit, tell))
+    code = checks.exit_code(findings)
+    if as_json:
+        output.print_json({"exit_code": code, "checks": [_as_json(finding) for finding in findings]})
+    return code
+
+
+async def _check(agent_id: str | None, limit: int, tell: Tell) -> None:
+    from supervisor import doctor as checks  # noqa: PLC0415
+    from supervisor.errors import ConfigurationError  # noqa: PLC0415
+    from supervisor.secrets import SecretBox, SecretResolver  # noqa: PLC0415
+    from supervisor.settings import load_settings  # noqa: PLC0415
+
+    try:
+        settings = load_settings()
+        keys = [key.get_secret_value() for key in settings.secret_keys]
+        secrets = SecretResolver(
+            environ=_environment(),
+            env_prefixes=settings.secret_env_prefixes,
+            dirs=settings.secret_dirs,
+            box=SecretBox(keys) if keys else None,
+        )
+    except ConfigurationError as error:
+        tell(checks.misconfigured("settings", error, "see: supervisor config --help"))
+        return
+    given = sorted(settings.model_fields_set)
+    text = f"{len(given)} given, the rest by default; API {settings.api_url}, gateway {settings.ws_url}"
+    tell(checks.Finding("settings", checks.Level.OK, text))
+    loader = checks.check_handlers(settings, tell)
+    known = await checks.check_registry(settings, tell)
+    if loader is None or (known is None and agent_id is not None):
+        return
+    uuid, records = known or (None, [])
+    try:
+        running = _running(settings, uuid, tell) if uuid is not None else None
+        async with checks.Examiner.open(settings, loader, secrets) as examiner:
+            if agent_id is None:
+                await checks.check_fleet(examiner, records, running, tell, limit=limit)
+            elif (record := next((record for record in records if record.id == agent_id), None)) is not None:
+                await checks.check_agent(examiner, record, running, tell)
+            else:
+                advice = "see: supervisor agents list; or add it: supervisor agents add"
+                tell(checks.failed("agent", f"No agent {agent_id} is registered", advice, checks.Trouble.CONFIGURATION))
+    except ConfigurationError as error:
+        tell(checks.misconfigured("settings", error, "see: supervisor config --help"))
+    finally:
+        loader.close()
+
+
+def _environment() -> Mapping[str, str]:
+    import os  # noqa: PLC0415
+
+    return os.environ
+
+
+def _running(settings: Settings, uuid: str, tell: Tell) -> Running | None:
+    """The supervisor that runs on the registry, and what it says."""
+    from supervisor import doctor as checks  # noqa: PLC0415
+    from supervisor.cli import live  # noqa: PLC0415
+    from supervisor.errors import SupervisorError  # noqa: PLC0415
+
+    try:
+        found = live.find(settings, uuid)
+        overview = found.overview() if found is not None else None
+        statuses = found.statuses() if found is not None else []
+    except SupervisorError as error:
+        advice = "set SUPERVISOR_ADMIN_TOKEN here, or see whether it hangs; until then nothing is tried beside it"
+        tell(checks.Finding("supervisor", checks.Level.WARN, str(error), advice))
+        return checks.Running(None)
+    checks.check_supervisor(overview, found.url if found is not None else "", tell)
+    return checks.Running({status.id: status for status in statuses}) if found is not None else None
+
+
+def _print(console: Any, finding: Finding, asked: str | None) -> None:
+    from rich.text import Text  # noqa: PLC0415
+
+    from supervisor.cli.output import plain  # noqa: PLC0415
+    from supervisor.logs import redact  # noqa: PLC0415
+
+    who = f"{finding.agent}: " if finding.agent and finding.agent != asked else ""
+    style = _STYLES[finding.level]
+    line = Text.assemble((f"{finding.level:4}", style), f"  {finding.check:14}  ", plain(redact(who + finding.text)))
+    console.print(line, soft_wrap=True)
+    if finding.advice:
+        console.print(Text(f"      {'':14}  → {plain(redact(finding.advice))}", style=style), soft_wrap=True)
+
+
+def _as_json(finding: Finding) -> dict[str, Any]:
+    import dataclasses  # noqa: PLC0415
+
+    from supervisor.logs import redact  # noqa: PLC0415
+
+    shown = dataclasses.asdict(finding)
+    return {name: redact(value) if isinstance(value, str) else value for name, value in shown.items()}

@@ -1,0 +1,61 @@
+"""Checks of the deployment itself: handlers, the registry, the running supervisor."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from supervisor.doctor.findings import Finding, Level, Tell, Trouble, failed
+from supervisor.errors import ConfigurationError, HandlerError, RegistryError
+from supervisor.handlers import HandlerLoader, find_agents_dir
+from supervisor.records import AgentRecord
+from supervisor.registry import Registry
+from supervisor.settings import Settings
+from supervisor.status import Overview
+
+#: So many handlers are named.
+_NAMED: Final = 8
+
+
+def check_handlers(settings: Settings, tell: Tell) -> HandlerLoader | None:
+    """The agents folder; a loader for it, None when there is none."""
+    try:
+        loader = HandlerLoader(find_agents_dir(settings.agents_dir), packages=settings.handler_packages)
+        names = loader.names()
+    except (ConfigurationError, HandlerError) as error:
+        tell(failed("handlers", str(error), "set SUPERVISOR_AGENTS_DIR to the folder", Trouble.CONFIGURATION))
+        return None
+    named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    tell(Finding("handlers", Level.OK, f"{named or 'none'} in {loader.agents_dir}"))
+    return loader
+
+
+async def check_registry(settings: Settings, tell: Tell) -> tuple[str, list[AgentRecord]] | None:
+    """The registry's UUID and its agents; None when it cannot be read. Nothing is made or changed."""
+    try:
+        registry = await Registry.open(settings.registry_url, synchronous=settings.synchronous)
+        try:
+            records = await registry.agents()
+        finally:
+            await registry.close()
+    except RegistryError as error:
+        tell(failed("registry", str(error), "", Trouble.CONFIGURATION))
+        return None
+    advice = "" if records else "add one: supervisor agents add ID --handler echo --secret-env AGENT_SECRET"
+    level = Level.OK if records else Level.WARN
+    tell(Finding("registry", level, f"{registry.path} holds {len(records)} agents", advice))
+    return registry.uuid, records
+
+
+def check_supervisor(overview: Overview | None, url: str, tell: Tell) -> None:
+    """The supervisor that runs on the registry, by what it says of itself; one that does not run is no failure."""
+    if overview is None:
+        tell(Finding("supervisor", Level.OK, "none runs on this registry; start it with: supervisor run"))
+        return
+    for problem in overview.problems:
+        tell(failed("supervisor", problem, "see its log, and /readyz", Trouble.CONFIGURATION))
+    for notice in overview.notices:
+        tell(Finding("supervisor", Level.WARN, notice))
+    if not overview.problems:
+        tell(
+            Finding("supervisor", Level.OK, f"version {overview.version} runs (pid {overview.pid}) and is ready, {url}")
+        )

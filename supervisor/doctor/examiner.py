@@ -1,0 +1,299 @@
+"""Checks one agent: its row, its handler and secret, then the whole way to the platform and back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import urlsplit
+
+from supervisor.clock import Clock, SystemClock
+from supervisor.connection import Endpoint, namespace_candidates
+from supervisor.doctor.findings import Finding, Level, Tell, Trouble, failed, misconfigured, trouble_of
+from supervisor.doctor.path import Attempt, Prober, other_namespaces, other_paths
+from supervisor.errors import ConfigurationError, ConnectError, HandlerError, PlatformError, Verdict
+from supervisor.gates import Gates
+from supervisor.handlers import HandlerLoader
+from supervisor.records import AgentRecord
+from supervisor.secrets import SecretResolver
+from supervisor.settings import AgentSettings, Settings, parse_agent_settings
+from supervisor.threads import DaemonThreads
+from supervisor.tokens import Grant, TokenClient
+from supervisor.transport import Transport
+
+#: As long as a running supervisor gives a handler's code.
+LOAD_SECONDS: Final = 30.0
+#: No agent of the platform has it.
+_NOBODY: Final = "0" * 24
+_ASK_PEOPLE: Final = "ask the people of the platform, then try again"
+_LATER: Final = "the platform or the way to it is ill: try again later, and look at the network between"
+_REFUSED: Final = (
+    "look at the agent's page on the platform (suspended, deleted?), or store its secret anew: "
+    "supervisor agents update {agent} --secret-stdin"
+)
+
+
+class Examiner:
+    """Looks at agents with the parts that a supervisor uses. Made by :meth:`open`.
+
+    Args:
+        secrets: resolves the rows' references, in this process's environment.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        loader: HandlerLoader,
+        secrets: SecretResolver,
+        transport: Transport,
+        gates: Gates,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._loader = loader
+        self._secrets = secrets
+        self._transport = transport
+        self._gates = gates
+        self._clock = clock
+        self._imports = DaemonThreads(1, "doctor")
+        # What each handler reference came to: one line for a failure, empty for a handler that loads.
+        self._loaded: dict[str, str] = {}
+        self._tokens = TokenClient(
+            transport.session,
+            clock=clock,
+            pool_for=lambda host: gates.of(host).token_pool,
+            bucket_for=lambda host: gates.of(host).tokens,
+            timeout_seconds=settings.handshake_seconds,
+            refresh_margin_seconds=settings.refresh_margin,
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, settings: Settings, loader: HandlerLoader, secrets: SecretResolver, clock: Clock | None = None
+    ) -> AsyncIterator[Examiner]:
+        """One with a session of its own.
+
+        Raises:
+            ConfigurationError: CA_FILE cannot be used.
+        """
+        clock = clock or SystemClock()
+        transport = await Transport.create(ca_file=settings.ca_file, clock=clock)
+        gates = Gates(
+            connect_rate=settings.connect_rate,
+            auth_rate=settings.auth_rate,
+            connect_concurrency=settings.connect_concurrency,
+            auth_concurrency=settings.auth_concurrency,
+            clock=clock,
+        )
+        examiner = cls(settings, loader=loader, secrets=secrets, transport=transport, gates=gates, clock=clock)
+        try:
+            yield examiner
+        finally:
+            await gates.close()
+            await transport.close()
+            examiner._imports.shutdown(wait=False, cancel_futures=True)
+
+    # ── what can be seen from here ───────────────────────────────────────────────────────────────────────────────────
+
+    async def row(self, record: AgentRecord, tell: Tell, *, running: bool) -> tuple[AgentSettings, str] | None:
+        """Check a row, its settings, handler and secret; the settings and the secret, None when one fails.
+
+        Args:
+            running: a supervisor runs, whose environment counts for secrets and not this process's.
+        """
+        mend = f"mend it: supervisor agents update {record.id}"
+        if record.problem:
+            tell(failed("row", record.problem, mend, Trouble.CONFIGURATION, record.id))
+            return None
+        tell(Finding("row", Level.OK, f"handler {record.handler}, secret {_shown(record.secret)}", agent=record.id))
+        own = self._own_settings(record, mend, tell)
+        well = await self._handler(record, mend, tell)
+        secret = self._secret(record, mend, tell, running=running)
+        return (own, secret) if own is not None and well and secret is not None else None
+
+    def _own_settings(self, record: AgentRecord, mend: str, tell: Tell) -> AgentSettings | None:
+        try:
+            own = parse_agent_settings(record.settings, self._settings)
+        except ConfigurationError as error:
+            tell(misconfigured("settings", error, f"{mend} --set KEY=VALUE", record.id))
+            return None
+        tell(Finding("settings", Level.OK, f"{len(record.settings)} of its own", agent=record.id))
+        return own
+
+    async def _handler(self, record: AgentRecord, mend: str, tell: Tell) -> bool:
+        problem = self._loaded.get(record.handler)
+        if problem is None:
+            problem = self._loaded[record.handler] = await self._load(record.handler)
+        if problem:
+            tell(failed("handler", problem, f"mend its code, or {mend} --handler", Trouble.CONFIGURATION, record.id))
+            return False
+        tell(Finding("handler", Level.OK, f"{record.handler} loads", agent=record.id))
+        return True
+
+    async def _load(self, reference: str) -> str:
+        try:
+            async with asyncio.timeout(LOAD_SECONDS):
+                await asyncio.get_running_loop().run_in_executor(self._imports, self._loader.load, reference)
+        except HandlerError as error:
+            return str(error)
+        except TimeoutError:
+            return f"Handler {reference!r} takes longer than {LOAD_SECONDS:g} s to load"
+        return ""
+
+    def _secret(self, record: AgentRecord, mend: str, tell: Tell, *, running: bool) -> str | None:
+        try:
+            secret = self._secrets.resolve(record.secret)
+        except ConfigurationError as error:
+            if running and record.secret.startswith("env:"):
+                text = f"{error}, as this command sees it: so nothing is asked of the platform"
+                tell(Finding("secret", Level.WARN, text, "run it where the supervisor runs", record.id))
+                return None
+            advice = f"{mend} --secret-env, --secret-file or --secret-stdin"
+            tell(failed("secret", str(error), advice, Trouble.CONFIGURATION, record.id))
+            return None
+        tell(Finding("secret", Level.OK, "can be read", agent=record.id))
+        return secret
+
+    # ── the platform ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def token(self, record: AgentRecord, own: AgentSettings, secret: str, tell: Tell) -> Grant | None:
+        """Ask for a token; None when there is none."""
+        api_url = own.api_url or self._settings.api_url
+        host = urlsplit(api_url).netloc
+        started = self._clock.monotonic()
+        try:
+            grant = await self._tokens.fetch(record.id, api_url, secret, proxy=self._settings.proxy)
+        except PlatformError as error:
+            trouble = Trouble.CONFIGURATION if _elsewhere(error) else trouble_of(error)
+            advice = {
+                Trouble.REFUSED: _REFUSED.format(agent=record.id),
+                Trouble.CONFIGURATION: "mend SUPERVISOR_API_URL or the agent's setting api_url",
+            }.get(trouble, _LATER)
+            tell(failed("token", error.reason, advice, trouble, record.id))
+            return None
+        took = _milliseconds(self._clock.monotonic() - started)
+        hours = (grant.expires_at - self._clock.now()) / 3600
+        tell(Finding("token", Level.OK, f"{host} gave one in {took}, good for {hours:.1f} h", agent=record.id))
+        if not grant.answer.instruction.configured:
+            text = "the platform has no instruction for this agent"
+            tell(
+                Finding(
+                    "instruction", Level.WARN, text, "write one on the platform, if its handler needs it", record.id
+                )
+            )
+        return grant
+
+    async def endpoint(self, tell: Tell) -> None:
+        """Whether the token endpoint answers as the platform does, where there is no agent to ask for."""
+        host = urlsplit(self._settings.api_url).netloc
+        try:
+            await self._tokens.fetch(_NOBODY, self._settings.api_url, "doctor", proxy=self._settings.proxy)
+        except PlatformError as error:
+            # Refused in the platform's own words: it is there.
+            if error.verdict is Verdict.REJECT and not _elsewhere(error):
+                tell(Finding("token endpoint", Level.OK, f"{host} answers as the platform does"))
+                return
+            trouble = Trouble.PLATFORM if error.verdict is Verdict.RETRY else Trouble.CONFIGURATION
+            advice = _LATER if trouble is Trouble.PLATFORM else "mend SUPERVISOR_API_URL"
+            tell(failed("token endpoint", error.reason, advice, trouble))
+        else:
+            tell(Finding("token endpoint", Level.OK, f"{host} gives tokens"))
+
+    async def path(self, record: AgentRecord, own: AgentSettings, grant: Grant, tell: Tell) -> bool:
+        """Connect, be registered, and get an answer; whether all of it succeeded."""
+        endpoint = self._endpoint(own)
+        prober = Prober(
+            self._transport,
+            self._gates,
+            self._clock,
+            agent_id=record.id,
+            grant=grant,
+            timeout_seconds=self._settings.handshake_seconds,
+        )
+        attempts = [attempt async for attempt in prober.walk(endpoint)]
+        last = attempts[-1]
+        if last.error is None:
+            self._tell_path(record, endpoint, attempts, tell)
+            return True
+        tell(await self._trouble(record, endpoint, prober, tried=attempts, error=last.error))
+        return False
+
+    def _endpoint(self, own: AgentSettings) -> Endpoint:
+        deployment = self._settings
+        url = own.ws_url or deployment.ws_url
+        return Endpoint(
+            url,
+            namespace_candidates(url, own.ws_namespace or deployment.ws_namespace),
+            own.ws_path or deployment.ws_path,
+            own.token_via or deployment.token_via,
+            deployment.proxy,
+        )
+
+    @staticmethod
+    def _tell_path(record: AgentRecord, endpoint: Endpoint, attempts: list[Attempt], tell: Tell) -> None:
+        last = attempts[-1]
+        missing = [attempt.namespace for attempt in attempts[:-1]]
+        beside = f"; it has no {', '.join(missing)}" if missing else ""
+        where = f"{endpoint.host}, namespace {last.namespace}, path {last.engine_path}"
+        took = _milliseconds(last.connected_seconds)
+        tell(Finding("connect", Level.OK, f"{where}, token as {endpoint.token_via}: {took}{beside}", agent=record.id))
+        talks = f", in conversation {last.conversation_id}" if last.conversation_id else ""
+        text = f"its own presence came after {_milliseconds(last.registered_seconds)}{talks}"
+        tell(Finding("registered", Level.OK, text, agent=record.id))
+        if last.acked_seconds is None:
+            text = "the platform acknowledges no event; sends are settled by message:sent alone"
+            tell(Finding("round trip", Level.WARN, text, agent=record.id))
+        else:
+            text = f"an event was acknowledged after {_milliseconds(last.acked_seconds)}"
+            tell(Finding("round trip", Level.OK, text, agent=record.id))
+
+    async def _trouble(
+        self, record: AgentRecord, endpoint: Endpoint, prober: Prober, *, tried: Sequence[Attempt], error: ConnectError
+    ) -> Finding:
+        """What to say of an attempt that failed, after a look at whether another namespace or path would do."""
+        others = other_namespaces(endpoint, tried)
+        if error.invalid_namespace:
+            cure = _cured(await prober.cure(others), "WS_NAMESPACE", endpoint)
+            advice = cure or f"{_ASK_PEOPLE}; the namespace goes into SUPERVISOR_WS_NAMESPACE"
+            text = f"the platform has no namespace {', '.join(endpoint.namespaces)}"
+            return failed("connect", text, advice, Trouble.CONFIGURATION, record.id)
+        if error.deaf:
+            cure = _cured(await prober.cure(others), "WS_NAMESPACE", endpoint)
+            text = f"{error.reason} in namespace {tried[-1].namespace}: it would be deaf"
+            return failed("registered", text, cure or _ASK_PEOPLE, Trouble.DEAF, record.id)
+        if error.wrong_path and (cured := await prober.cure(other_paths(endpoint))):
+            cure = _cured(cured, "WS_PATH", endpoint)
+            return failed("connect", error.reason, cure, Trouble.CONFIGURATION, record.id)
+        trouble = trouble_of(error)
+        advice = {
+            Trouble.REFUSED: _REFUSED.format(agent=record.id),
+            Trouble.CONFIGURATION: "mend SUPERVISOR_WS_URL, SUPERVISOR_WS_NAMESPACE or the agent's own",
+        }.get(trouble, _LATER)
+        return failed("connect", error.reason, advice, trouble, record.id)
+
+
+def _elsewhere(error: PlatformError) -> bool:
+    """Whether it was no token endpoint that answered: its router or somebody else says that there is none."""
+    return "is API_URL right?" in error.reason or error.reason.startswith("404 Cannot ")
+
+
+def _cured(attempt: Attempt | None, setting: str, endpoint: Endpoint) -> str:
+    """What to change when another attempt leads to a registered agent."""
+    if attempt is None:
+        return ""
+    value = attempt.namespace if setting == "WS_NAMESPACE" else attempt.engine_path
+    auto = setting == "WS_NAMESPACE" and attempt.namespace in namespace_candidates(endpoint.url, "auto")
+    said = f"set SUPERVISOR_{setting}={value}" + (" or auto" if auto else "")
+    return f"{said} (or the agent's setting {setting.lower()}): with it the agent is registered"
+
+
+def _shown(reference: str) -> str:
+    """A reference as it may be shown: a ciphertext by its kind only."""
+    return "stored encrypted" if reference.startswith("fernet:") else reference
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"

@@ -1,0 +1,151 @@
+"""Puts the checks of agents together: one in full, or a whole fleet in as few lines as say what to mend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from supervisor.doctor.examiner import Examiner
+from supervisor.doctor.findings import Finding, Level, Tell, Trouble, failed
+from supervisor.records import AgentRecord
+from supervisor.settings import AgentSettings
+from supervisor.states import AgentState
+from supervisor.status import AgentStatus
+
+#: Agents tried at once: a doctor is no storm.
+_AT_ONCE: Final = 4
+#: Agents named for one and the same finding.
+_NAMED: Final = 3
+
+_NOT_BESIDE: Final = (
+    "not tried: the running supervisor has the agent online, and some platforms put out its socket for a second one"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The supervisor that runs on the registry.
+
+    Args:
+        statuses: its agents, as it says; None when it does not say, so that any may be online.
+    """
+
+    statuses: Mapping[str, AgentStatus] | None
+
+    def may_be_online(self, agent_id: str) -> bool:
+        """Whether it may have a socket open for an agent."""
+        if self.statuses is None:
+            return True
+        status = self.statuses.get(agent_id)
+        return status is not None and status.state is AgentState.ONLINE
+
+
+async def check_agent(examiner: Examiner, record: AgentRecord, running: Running | None, tell: Tell) -> None:
+    """Check one agent in full, but for what could disturb the supervisor that runs it.
+
+    Args:
+        running: None when none runs.
+    """
+    live = running.statuses.get(record.id) if running is not None and running.statuses is not None else None
+    if live is not None:
+        _tell_live(live, tell)
+    elif record.paused:
+        tell(Finding("paused", Level.WARN, "it stays offline until: supervisor agents resume", agent=record.id))
+    able = await examiner.row(record, tell, running=running is not None)
+    grant = await examiner.token(record, *able, tell) if able is not None else None
+    if able is None or grant is None:
+        return
+    if running is not None and running.may_be_online(record.id):
+        tell(Finding("connect", Level.WARN, _NOT_BESIDE, agent=record.id))
+    else:
+        await examiner.path(record, able[0], grant, tell)
+
+
+def _tell_live(live: AgentStatus, tell: Tell) -> None:
+    """What the running supervisor says of an agent."""
+    state, said = live.state, f"the running supervisor has it {live.state}"
+    said += f": {live.reason}" if live.reason else ""
+    if state is AgentState.FAULTED:
+        tell(failed("supervisor", said, "mend that; it follows at once", Trouble.CONFIGURATION, live.id))
+    elif state is AgentState.REJECTED:
+        advice = f"mend that, then: supervisor agents resume {live.id}"
+        tell(failed("supervisor", said, advice, Trouble.REFUSED, live.id))
+    else:
+        tell(Finding("supervisor", Level.OK if state is AgentState.ONLINE else Level.WARN, said, agent=live.id))
+    if live.health != "ok":
+        tell(Finding("health", Level.WARN, live.health, "see: supervisor logs " + live.id, live.id))
+
+
+async def check_fleet(
+    examiner: Examiner, records: Sequence[AgentRecord], running: Running | None, tell: Tell, *, limit: int
+) -> None:
+    """Check all agents: what can be seen from here of each, and the way to the platform of up to ``limit``.
+
+    Agents that the running supervisor may have online are left to it, paused ones are not brought online. What
+    concerns several agents alike is one finding.
+
+    Args:
+        running: None when none runs.
+    """
+    found: list[Finding] = []
+    able = []
+    for record in records:
+        live = (running.statuses or {}).get(record.id) if running is not None else None
+        if live is not None and (live.health != "ok" or live.state in (AgentState.FAULTED, AgentState.REJECTED)):
+            _tell_live(live, found.append)
+        if live is not None and live.state is AgentState.ONLINE:
+            continue
+        checked = await examiner.row(record, found.append, running=running is not None)
+        if checked is not None and not record.paused and not (running is not None and running.may_be_online(record.id)):
+            able.append((record, *checked))
+    _tell_together(found, tell)
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def try_one(record: AgentRecord, own: AgentSettings, secret: str) -> tuple[list[Finding], bool]:
+        made: list[Finding] = []
+        async with places:
+            grant = await examiner.token(record, own, secret, made.append)
+            well = grant is not None and await examiner.path(record, own, grant, made.append)
+        return made, well
+
+    outcomes = await asyncio.gather(*[try_one(*one) for one in able[:limit]])
+    _tell_together([finding for made, _ in outcomes for finding in made], tell)
+    online = _online(running)
+    if not outcomes and not online:
+        await examiner.endpoint(tell)
+    _tell_sum(records, online, [well for _, well in outcomes], tell)
+    if len(able) > len(outcomes):
+        advice = "try one: supervisor doctor ID, or more: --limit"
+        tell(Finding("agents", Level.WARN, f"{len(able) - len(outcomes)} were not tried over the network", advice))
+
+
+def _online(running: Running | None) -> int:
+    statuses = (running.statuses or {}).values() if running is not None else ()
+    return sum(status.state is AgentState.ONLINE for status in statuses)
+
+
+def _tell_together(found: Iterable[Finding], tell: Tell) -> None:
+    """Tell what is not well, once for all agents that it concerns."""
+    alike: dict[Finding, list[str]] = defaultdict(list)
+    for finding in found:
+        if finding.level is not Level.OK:
+            advice = finding.advice.replace(finding.agent, "ID") if finding.agent else finding.advice
+            alike[replace(finding, agent="", advice=advice)].append(finding.agent)
+    for finding, agents in alike.items():
+        more = f" and {len(agents) - _NAMED} more" if len(agents) > _NAMED else ""
+        tell(replace(finding, agent=", ".join(agents[:_NAMED]) + more))
+
+
+def _tell_sum(records: Sequence[AgentRecord], online: int, tried: Sequence[bool], tell: Tell) -> None:
+    """How many agents were looked at in which way."""
+    if not records:
+        return
+    paused = sum(record.paused for record in records)
+    parts = [f"{sum(tried)} of {len(tried)} tried were registered and answered"] if tried else []
+    parts += [f"{online} are online in the running supervisor"] if online else []
+    parts += [f"{paused} are paused"] if paused else []
+    level = Level.OK if all(tried) else Level.WARN
+    tell(Finding("agents", level, f"{len(records)}: " + (", ".join(parts) or "none was tried over the network")))
