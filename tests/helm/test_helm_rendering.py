@@ -267,6 +267,27 @@ def test_each_dashboard_is_a_config_map_for_grafanas_sidecar() -> None:
         assert len(board["metadata"]["name"]) <= 63
 
 
+def test_the_pod_is_one_for_the_image() -> None:
+    dockerfile = (PROJECT / "Dockerfile").read_text()
+
+    def said(instruction: str) -> str:
+        return re.findall(rf"^{instruction} (.+)$", dockerfile, re.MULTILINE)[-1]
+
+    made = render()
+    context = made.pod["securityContext"]
+    assert said("USER") == f"{context['runAsUser']}:{context['runAsGroup']}"
+    assert said("VOLUME") in [mount["mountPath"] for mount in made.supervisor["volumeMounts"]]
+    assert int(said("EXPOSE")) == made.supervisor["ports"][0]["containerPort"]
+    # The containers give this only its arguments.
+    assert json.loads(said("ENTRYPOINT")) == ["supervisor"]
+    assert made.supervisor["args"] == json.loads(said("CMD"))
+
+
+def test_programs_of_the_command_handler_are_reaped() -> None:
+    assert "shareProcessNamespace" not in render().pod
+    assert render({"config": {"ALLOW_COMMANDS": True}}).pod["shareProcessNamespace"] is True
+
+
 def test_what_people_add_is_there() -> None:
     made = rendered_ci("full")
     pod, container = made.pod, made.supervisor
