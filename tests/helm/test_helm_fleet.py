@@ -14,7 +14,7 @@ import pytest
 
 from supervisor.sandbox import Sandbox
 from tests.support.command import SECONDS, Command, InProcess
-from tests.support.helm_chart import agent, render
+from tests.support.helm_chart import agent, readme_values, render
 from tests.support.helm_pod import Pod, publish
 
 pytestmark = pytest.mark.timeout(300)
@@ -135,6 +135,25 @@ async def test_the_fleet_of_values_comes_online(tmp_path: Path) -> None:
             process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(process.wait, SECONDS) == 0
             assert SECRET not in command.log("run").read_text()
+        finally:
+            command.close()
+
+
+async def test_readmes_agents_come_online(tmp_path: Path) -> None:
+    values = readme_values()[0]
+    secrets = {entry["secretRef"]["key"]: f"{SECRET}-{entry['id']}" for entry in values["agents"]}
+    async with Sandbox() as sandbox:
+        for entry in values["agents"]:
+            sandbox.add_agent(entry["id"], secrets[entry["secretRef"]["key"]])
+        values["config"] = {"API_URL": sandbox.api_url, "WS_URL": sandbox.ws_url}
+        pod = Pod(tmp_path, {"aiwm-agents": secrets, "aiwm-handlers": {"openai-key": "x", "signing-secret": "x" * 32}})
+        imported = await asyncio.to_thread(import_agents, pod, values)
+        assert (imported.returncode, imported.stderr) == (0, "")
+        command = Command(pod.home, pod.environment("supervisor"))
+        try:
+            command.start(*pod.args("supervisor"))
+            # The assistant's libraries take their time on a busy machine.
+            await sandbox.wait_online(timeout=3 * SECONDS)
         finally:
             command.close()
 

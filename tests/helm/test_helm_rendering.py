@@ -271,7 +271,7 @@ def test_the_pod_is_one_for_the_image() -> None:
     dockerfile = (PROJECT / "Dockerfile").read_text()
 
     def said(instruction: str) -> str:
-        return re.findall(rf"^{instruction} (.+)$", dockerfile, re.MULTILINE)[-1]
+        return str(re.findall(rf"^{instruction} (.+)$", dockerfile, re.MULTILINE)[-1])
 
     made = render()
     context = made.pod["securityContext"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -97,6 +98,13 @@ def render(values: dict[str, Any] | None = None, **options: Any) -> Rendered:
     made = chart().render(values or {}, **{"name": RELEASE, "namespace": NAMESPACE, **options})
     # Without the folders, which are the same for all: aiwm-supervisor/templates/.
     return Rendered({path.partition("/templates/")[2]: text for path, text in made.items()})
+
+
+def readme_values() -> list[dict[str, Any]]:
+    """The values that the chart's README shows."""
+    text = (CHART / "README.md").read_text()
+    examples = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [helm_python.values_from_yaml(example) for example in examples]
 
 
 @cache
