@@ -21,6 +21,7 @@ from supervisor.context import AgentContext
 from supervisor.delivery_check import DeliveryCheck
 from supervisor.dispatcher import Dispatcher, Lanes
 from supervisor.errors import ConfigurationError, ConnectionLostError, HandlerError, RegistryError
+from supervisor.events import Events
 from supervisor.execution import STOP_REASON, Limits
 from supervisor.execution import Executor as MessageExecutor
 from supervisor.failures import describe
@@ -78,6 +79,7 @@ class Kit:
     gates: Gates
     outages: Outages
     ledger: Ledger
+    events: Events = field(default_factory=Events)
     #: Where handlers are imported: a bounded number at once, and not where DNS is looked up.
     imports: Executor = field(default_factory=lambda: DaemonThreads(2, "import"))
 

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO
@@ -151,6 +151,35 @@ def redact_event(_logger: object, _method: str, event: MutableMapping[str, Any])
     return safe
 
 
+_listeners: Final[list[Callable[[Mapping[str, Any]], None]]] = []
+
+
+def listen(hear: Callable[[Mapping[str, Any]], None]) -> Callable[[], None]:
+    """Have ``hear`` called with each line that is written, redacted as it is written, in whatever thread it comes from.
+
+    Returns:
+        What ends that.
+    """
+    _listeners.append(hear)
+
+    def end() -> None:
+        if hear in _listeners:
+            _listeners.remove(hear)
+
+    return end
+
+
+def _tell(_logger: object, _method: str, event: MutableMapping[str, Any]) -> EventDict:
+    for hear in tuple(_listeners):
+        hear(event)
+    return dict(event)
+
+
+def console_line(event: Mapping[str, Any], *, colours: bool) -> str:
+    """A line as it is written for people, from what a listener was given."""
+    return _Console(colours=colours)(None, "", dict(event))
+
+
 def _timestamp(_logger: object, _method: str, event: MutableMapping[str, Any]) -> EventDict:
     event["timestamp"] = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return event
@@ -258,6 +287,7 @@ def configure(
                 _exception,
                 redact_event,
                 _ordered,
+                _tell,
                 renderer,
             ],
         )

@@ -6,7 +6,7 @@ import asyncio
 import importlib.metadata
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from supervisor.code_watch import CodeWatch
 from supervisor.dead_letters import MessageQuery, Outcome
 from supervisor.dispatcher import Dispatcher
 from supervisor.errors import ConfigurationError
+from supervisor.events import Events
 from supervisor.fleet import Fleet
 from supervisor.gates import Gates
 from supervisor.handlers import HandlerLoader, find_agents_dir
 from supervisor.history import PlatformHistory
 from supervisor.ledger import Ledger, Limits, day_of
-from supervisor.logs import OutageLog, get_logger
+from supervisor.logs import OutageLog, get_logger, listen
 from supervisor.maintenance import Maintenance
 from supervisor.metrics import Metrics
 from supervisor.outages import Outages
@@ -112,6 +113,7 @@ class Service:
         self.settings = settings
         self.registry = registry
         self.metrics = kit.metrics
+        self.events = kit.events
         self.fleet = Fleet(registry, kit)
         self._kit = kit
         self._started_at = kit.clock.now()
@@ -120,6 +122,7 @@ class Service:
         self._side_tasks = SideTasks(kit.metrics, kit.clock)
         self._admin = AdminServer(build_app(self), settings.admin_host, settings.admin_port)
         self._log = get_logger("supervisor.service")
+        self._unheard: Callable[[], None] = lambda: None
 
     # ── starting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -218,15 +221,14 @@ class Service:
             gates=gates,
             outages=Outages(clock),
             ledger=ledger,
+            events=Events(run=f"{clock.now():.3f}".replace(".", "")),
         )
         return cls(settings, registry, kit)
 
     async def _begin(self) -> None:
         await self._admin.start()
         self.registry.announce(_lock_info(self.settings, self._admin.url))
-        self.metrics.bind_inbox(self.fleet.inbox, self.oldest_seconds)
-        self.metrics.bind_outbox(self.fleet.outbox)
-        self.metrics.bind_failing(self.fleet.failing)
+        self.metrics.bind_agents(self.fleet.reading, self._kit.clock)
         self.metrics.bind_ready(lambda: not self.problems())
         rescued = await self.registry.journal.rescue()
         await self.registry.journal.cancel_removed()
@@ -246,6 +248,7 @@ class Service:
         self._side_tasks.start("usage", upkeep.write_usage)
         self._side_tasks.start("loop lag", upkeep.watch_loop)
         self._side_tasks.start("loop watch", LoopWatch(self.metrics, packages=self.settings.handler_packages).run)
+        self._unheard = listen(self._heard)
         self._log.info(
             "started",
             version=__version__,
@@ -272,6 +275,9 @@ class Service:
             self._log.info("stopped")
 
     async def _close(self, until: float) -> None:
+        self._unheard()
+        # Those who follow would hold the admin server up.
+        self.events.close()
         await self._kit.gates.close()
         await self._admin.stop()
         await self._kit.transport.close()
@@ -318,6 +324,9 @@ class Service:
         posting.cancel()
         return EXIT_CLEAN if clean else EXIT_CUT_SHORT
 
+    def _heard(self, line: Mapping[str, Any]) -> None:
+        self.events.publish("log", str(line.get("agent", "")), line)
+
     # ── what the edges ask ───────────────────────────────────────────────────────────────────────────────────────────
 
     def watch_code(self) -> None:
@@ -333,10 +342,6 @@ class Service:
     def admin_url(self) -> str:
         """Where the admin server answers."""
         return self._admin.url
-
-    def oldest_seconds(self) -> float:
-        """How long the oldest waiting message has waited."""
-        return self.fleet.oldest_seconds()
 
     def problems(self) -> tuple[str, ...]:
         """What keeps it from being ready, one line each."""

@@ -157,6 +157,7 @@ HttpProxy = Annotated[
 ]
 SocketUrl = Annotated[str, _url(("ws", "wss", "http", "https"))]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+RoleList = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 TokenBudget = Annotated[int, Field(ge=1)]
 CostBudget = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EnginePath = Annotated[str, Field(pattern=r"^/\S+$")]
@@ -308,14 +309,23 @@ class AgentSettings(BaseModel):
     ws_path: EnginePath | None = None
     token_via: TokenVia | None = None
     delivery: Delivery | None = None
-    roles: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ("user",)
-    typing: bool = True
-    mark_read: bool = False
-    commands: bool = True
-    budget_tokens: TokenBudget | None = None
-    budget_cost: CostBudget | None = None
+    roles: RoleList = Field(("user",), description="Whose messages reach the handler: user, assistant, system, tool.")
+    typing: bool = Field(True, description="Whether people see that the agent types while its handler works.")
+    mark_read: bool = Field(False, description="Whether messages are marked as read when the handler starts on them.")
+    commands: bool = Field(True, description="Whether /stop, /reload and /status in a chat are obeyed.")
+    budget_tokens: TokenBudget | None = Field(None, description="LLM tokens that this agent may use in a UTC day.")
+    budget_cost: CostBudget | None = Field(None, description="What this agent may spend in a UTC day, by PRICES.")
 
 
+#: The deployment's settings that a row may override, by the row's key.
+OVERRIDES = {
+    "concurrency": "agent_concurrency",
+    **{
+        name: name
+        for name in AgentSettings.model_fields
+        if name in Settings.model_fields and name not in ("concurrency", "budget_tokens", "budget_cost")
+    },
+}
 #: The keys of a row's ``settings`` that are the supervisor's; all others belong to the handler.
 AGENT_SETTING_NAMES = frozenset(AgentSettings.model_fields)
 

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from supervisor import __version__
 from supervisor.admin.answers import ERRORS, Problem, json_answer
+from supervisor.admin.events import add_events
 from supervisor.admin.guard import Guard
 from supervisor.admin.interface import AdminService
 from supervisor.admin.messages import add_messages
@@ -82,6 +83,7 @@ def build_app(service: AdminService) -> FastAPI:
     _health(app, service)
     _agents(app, service)
     add_messages(app, service)
+    add_events(app, service)
     _static(app)
     _errors(app)
     app.add_middleware(Guard, settings=service.settings, public_page=(_STATIC / _PAGES["/"]).read_bytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from supervisor.dead_letters import MessageQuery
+from supervisor.events import Events
 from supervisor.metrics import Metrics
 from supervisor.settings import Settings
 from supervisor.status import AgentStatus, MessageDetails, MessageSummary, Overview
@@ -18,6 +19,9 @@ class AdminService(Protocol):
 
     @property
     def metrics(self) -> Metrics: ...
+
+    @property
+    def events(self) -> Events: ...
 
     def overview(self) -> Overview:
         """The whole supervisor in a few figures."""

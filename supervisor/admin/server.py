@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from supervisor.errors import ConfigurationError
 
 _STOP_SECONDS: Final = 5.0
+_UNREAD_SECONDS: Final = 60
 _BACKLOG: Final = 128
 _MAX_CONNECTIONS: Final = 256
 #: What to say instead of the system's words, where it can be said better.
@@ -121,6 +122,9 @@ class AdminServer:
         listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                # One that takes nothing any more is cut off by the system, which connections inherit from this socket.
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_SECONDS * 1000)
             listener.bind(address)
             listener.listen(_BACKLOG)
         except OSError as error:

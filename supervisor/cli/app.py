@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from supervisor import __version__
-from supervisor.cli import agents, demo, deployment, doctor, errors, keys, messages, running, status, usage
+from supervisor.cli import agents, demo, deployment, doctor, errors, keys, logs, messages, running, status, usage
 
 app = typer.Typer(
     name="supervisor",
@@ -50,6 +50,7 @@ app.command()(running.sandbox)
 app.add_typer(agents.app, name="agents")
 app.command()(status.status)
 app.add_typer(messages.app, name="messages")
+app.command()(logs.logs)
 app.command()(doctor.doctor)
 app.command()(usage.usage)
 app.add_typer(deployment.db, name="db")

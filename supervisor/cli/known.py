@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from supervisor.cli.errors import warn
 
@@ -17,6 +19,20 @@ if TYPE_CHECKING:
     from supervisor.status import AgentStatus, InboxCounts
 
 T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Leave through the same door as Ctrl-C, so that the terminal is given back as it was."""
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def with_registry(settings: Settings, work: Callable[[Registry], Awaitable[T]]) -> T:

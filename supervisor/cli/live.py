@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -20,8 +22,19 @@ from supervisor.status import AgentStatus, Overview
 _ANSWER_SECONDS: Final = 10.0
 #: A supervisor that has just started holds its lock for a moment before its admin API answers.
 _STARTING_SECONDS: Final = 3.0
+#: A stream of events has a beat every 15 s; without one for so long the supervisor is gone.
+_SILENT_SECONDS: Final = 40.0
 #: The way to this machine's own supervisor leads through no proxy, whatever the environment says.
 _OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclasses.dataclass(frozen=True)
+class LiveEvent:
+    """One event: its id, its kind (``state``, ``log``, ``gap``), and its fields."""
+
+    id: str
+    kind: str
+    fields: dict[str, Any]
 
 
 class NotRunningError(SupervisorError):
@@ -62,16 +75,44 @@ class LiveSupervisor:
         """Pause, resume or reload an agent."""
         return msgspec.convert(self._ask("POST", f"/api/v1/agents/{_quoted(agent_id)}/{action}"), AgentStatus)
 
+    def events(self, agent_id: str | None, *, last: int, follow: bool, after: str | None = None) -> Iterator[LiveEvent]:
+        """What happened and, with ``follow``, what happens, until the supervisor ends.
+
+        Args:
+            last: begin with so many events that were.
+            after: the id of an event: go on after that one instead.
+
+        Raises:
+            UnreachableError: the supervisor went away.
+        """
+        query = {"last": last, "follow": str(follow).lower(), **({"agent_id": agent_id} if agent_id else {})}
+        path = f"/api/v1/events?{urllib.parse.urlencode(query)}"
+        with self._open("GET", path, {"Last-Event-ID": after} if after else {}, _SILENT_SECONDS) as answer:
+            try:
+                yield from _events(answer)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise UnreachableError(f"{self.who} went away: {error or type(error).__name__}") from None
+
     def _ask(self, method: str, path: str) -> Any:
-        request = urllib.request.Request(self.url + path, method=method, headers=self._headers)  # noqa: S310  http only
-        try:
-            with _OPENER.open(request, timeout=_ANSWER_SECONDS) as answer:
+        with self._open(method, path, {}, _ANSWER_SECONDS) as answer:
+            try:
                 return json.load(answer)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise self._unreachable(error) from None
+
+    def _open(self, method: str, path: str, headers: Mapping[str, str], seconds: float) -> http.client.HTTPResponse:
+        made = urllib.request.Request(self.url + path, method=method, headers=self._headers | dict(headers))  # noqa: S310  http only
+        try:
+            answer: http.client.HTTPResponse = _OPENER.open(made, timeout=seconds)
         except urllib.error.HTTPError as error:
             raise SupervisorError(self._refusal(error)) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise UnreachableError(f"{self.who} does not answer at {self.url}: {reason}") from None
+            raise self._unreachable(error) from None
+        return answer
+
+    def _unreachable(self, error: Exception) -> UnreachableError:
+        reason = getattr(error, "reason", None) or error
+        return UnreachableError(f"{self.who} does not answer at {self.url}: {reason}")
 
     def _refusal(self, error: urllib.error.HTTPError) -> str:
         with error:
@@ -81,6 +122,19 @@ class LiveSupervisor:
                 return str(json.load(error)["error"])
             except (ValueError, KeyError, TypeError):
                 return f"{self.who} answered {error.code} {error.reason}; is {self.url} its admin API?"
+
+
+def _events(lines: Iterable[bytes]) -> Iterator[LiveEvent]:
+    """Server-sent events from their lines; the other kinds of lines say nothing that is needed here."""
+    fields: dict[str, str] = {}
+    for raw in lines:
+        line = raw.decode().rstrip("\r\n")
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif "data" in fields:
+            yield LiveEvent(fields.get("id", ""), fields.get("event", ""), json.loads(fields["data"]))
+            fields = {}
 
 
 def _quoted(agent_id: str) -> str:

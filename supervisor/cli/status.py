@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import signal
 import sys
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from supervisor.cli import known
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -85,7 +85,7 @@ class _Seen:
 
 def _watch(settings: Settings, *, as_json: bool) -> int:
     seen = _Seen()
-    with contextlib.suppress(KeyboardInterrupt), _ended_by_sigterm():
+    with contextlib.suppress(KeyboardInterrupt), known.ended_by_sigterm():
         if as_json:
             while True:
                 seen.refresh(settings)
@@ -114,20 +114,6 @@ def _watch_table(settings: Settings, seen: _Seen) -> None:
             seen.refresh(settings)
             live.update(_frame(seen, (console.size.width, console.size.height)), refresh=True)
             time.sleep(_REFRESH_SECONDS)
-
-
-@contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Leave through the same door as Ctrl-C, so that the terminal is given back as it was."""
-
-    def interrupt(_number: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _frame(seen: _Seen, size: _Size) -> RenderableType:

@@ -23,6 +23,7 @@ from supervisor.admin import AdminServer, build_app
 from supervisor.admin.scrape import Scrapes
 from supervisor.dead_letters import MessageQuery
 from supervisor.errors import AgentNotFoundError, ConfigurationError, MessageNotFoundError, RegistryError
+from supervisor.events import Events
 from supervisor.metrics import Metrics
 from supervisor.settings import Settings
 from supervisor.states import AgentState
@@ -38,6 +39,7 @@ class SmallService:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.events = Events(run="7")
         self.trouble: tuple[str, ...] = ()
         self.fails: Exception | None = None
         self.done: list[str] = []
@@ -252,7 +254,12 @@ async def test_metrics_are_compressed_for_those_who_ask(serve: Serve, encoding: 
 async def test_scrapes_at_once_share_one_answer() -> None:
     metrics = big_metrics(3000)
     begun: list[str] = []
-    metrics.bind_inbox(lambda: begun.append("") or {}, lambda: 0.0)  # type: ignore[func-returns-value]
+
+    def ratios() -> tuple[float | None, dict[str, float]]:
+        begun.append("")
+        return None, {}
+
+    metrics.bind_budgets(ratios)
     scrapes = Scrapes(lambda: metrics)
     forms = [("text/plain", "gzip"), ("text/plain", ""), ("application/openmetrics-text", "gzip")]
     answers = await asyncio.gather(*(scrapes.answer(*form) for form in forms * 5))
@@ -270,11 +277,11 @@ async def test_scrapes_at_once_share_one_answer() -> None:
 
 async def test_a_scrape_that_fails_fails_alone(serve: Serve) -> None:
     served = await serve()
-    served.service.metrics.bind_inbox(dict, lambda: float("no number"))
+    served.service.metrics.bind_memory(lambda: float("no number"))
     for _ in range(2):
         async with served.session.get(served.server.url + "/metrics") as answer:
             assert answer.status == 500
-    served.service.metrics.bind_inbox(dict, lambda: 0.0)
+    served.service.metrics.bind_memory(lambda: 0.0)
     assert (await served.ask("GET", "/metrics"))[0] == 200
 
 
@@ -403,6 +410,7 @@ async def test_the_description_lists_every_endpoint(serve: Serve) -> None:
         "/api/v1/agents",
         "/api/v1/agents/{agent_id}",
         "/api/v1/agents/{agent_id}/{action}",
+        "/api/v1/events",
         "/api/v1/messages",
         "/api/v1/messages/{number}",
         "/api/v1/messages/{number}/replay",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,22 +56,26 @@ def series_of(description: Description) -> dict[str, frozenset[str]]:
     return {f"{name}_bucket": labels | {"le"}, f"{name}_count": labels, f"{name}_sum": labels}
 
 
+@functools.cache
 def groups() -> list[dict[str, Any]]:
     """The groups of rules."""
     found: list[dict[str, Any]] = yaml.safe_load(RULES.read_text())["groups"]
     return found
 
 
+@functools.cache
 def alerts() -> dict[str, dict[str, Any]]:
     """The alerts by name."""
     return {rule["alert"]: rule for group in groups() for rule in group["rules"] if "alert" in rule}
 
 
+@functools.cache
 def recordings() -> dict[str, str]:
     """The expressions of recorded series by name."""
     return {rule["record"]: rule["expr"] for group in groups() for rule in group["rules"] if "record" in rule}
 
 
+@functools.cache
 def cases() -> list[dict[str, Any]]:
     """The cases of all test files."""
     return [case for path in TESTS for case in yaml.safe_load(path.read_text())["tests"]]

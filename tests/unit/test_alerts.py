@@ -51,7 +51,8 @@ def test_alerts_fire_and_stay_silent(promtool: str, path: Path) -> None:
 
 
 def test_each_alert_has_a_case_that_fires_and_one_that_stays_silent() -> None:
-    fires, silent = set(), set()
+    fires: set[str] = set()
+    silent: set[str] = set()
     for case in cases():
         for one in case["alert_rule_test"]:
             (fires if one["exp_alerts"] else silent).add(one["alertname"])
@@ -135,3 +136,14 @@ def test_the_runbooks_queries_read_what_is_exported() -> None:
     named = set(re.findall(r"(?<![\w:])(?:\w+:)?(?:supervisor|gen_ai|process)_[\w:]+", RUNBOOK))
     assert len(named) > 15
     assert named <= known | labels
+
+
+def test_the_runbooks_queries_are_promql(promtool: str, tmp_path: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", RUNBOOK, flags=re.MULTILINE | re.DOTALL)
+    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
+    queries = [span for span in spans if re.search(r"\b(?:supervisor|gen_ai|process)_\w+", span)]
+    assert len(queries) > 20
+    rules = [{"record": f"query_{number}", "expr": query} for number, query in enumerate(queries)]
+    file = tmp_path / "queries.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "runbook", "rules": rules}]}))
+    run(promtool, "check", "rules", file)

@@ -6,16 +6,13 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 import typer.main
 
 from supervisor.cli.app import app
 from tests.support.prometheus_tools import alerts
-
-if TYPE_CHECKING:
-    from click import Command
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -78,9 +75,9 @@ def complaint(line: str) -> str:
     return "too many words" if room < 0 else ""
 
 
-def _find(words: list[str]) -> tuple[Command, list[str]]:
+def _find(words: list[str]) -> tuple[Any, list[str]]:
     """The command that words begin with, and the words behind it."""
-    command: Command = _ROOT_COMMAND
+    command: Any = _ROOT_COMMAND
     words = list(words)
     while words and (found := getattr(command, "commands", {}).get(words[0])) is not None:
         command = found

@@ -1,0 +1,139 @@
+"""``GET /api/v1/events``: what happened and what happens, as server-sent events (DESIGN §6)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from http import HTTPStatus
+from typing import Annotated, Final, Literal
+
+from fastapi import FastAPI, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.types import Message, Send
+
+from supervisor.admin.answers import ERRORS, Problem, json_answer
+from supervisor.admin.interface import AdminService
+from supervisor.events import Batch, Event, Events, Wanted
+from supervisor.logs import get_logger
+
+#: A comment after so long without an event tells both sides that the other is there.
+HEARTBEAT_SECONDS: Final = 15.0
+#: A follower that takes nothing for so long is dropped.
+SEND_SECONDS: Final = 30.0
+#: Streams at once; each holds one of the server's connections.
+MAX_STREAMS: Final = 32
+#: When a browser may come back.
+_RETRY_MILLISECONDS: Final = 2000
+_MAX_ID_CHARS: Final = 200
+_log = get_logger(__name__)
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events. A client that does not read is dropped: it holds up nobody, but its place is another's.
+
+    Args:
+        send_seconds: how long it may take to read what was sent.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, content: AsyncIterator[bytes], *, send_seconds: float = SEND_SECONDS) -> None:
+        super().__init__(content)
+        self._send_seconds = send_seconds
+
+    async def stream_response(self, send: Send) -> None:
+        """Send all of it, within the bound for each piece."""
+
+        async def bounded(message: Message) -> None:
+            async with asyncio.timeout(self._send_seconds):
+                await send(message)
+
+        try:
+            await super().stream_response(bounded)
+        except TimeoutError:
+            # Returning unfinished makes the server close the connection.
+            _log.info("event_stream_dropped", reason="it was not read")
+
+
+def add_events(app: FastAPI, service: AdminService) -> None:
+    """Add the route."""
+    open_streams = [0]
+
+    @app.get(
+        "/api/v1/events",
+        tags=["supervisor"],
+        summary="Changes of state and log lines, as server-sent events",
+        description="Each event has an `id`, the name `state` or `log`, and JSON as data. With the header "
+        "`Last-Event-ID` it goes on where it was; a `gap` tells how many events were gone by then. Lines below "
+        "LOG_LEVEL are not among the events.",
+        response_class=StreamingResponse,
+        responses=ERRORS
+        | {
+            200: {"content": {"text/event-stream": {}}, "description": "Events"},
+            400: {"model": Problem, "description": "Asked for over a WebSocket"},
+            422: {"model": Problem, "description": "A malformed filter"},
+            503: {"model": Problem, "description": "Too many streams"},
+        },
+    )
+    async def events(
+        request: Request,
+        *,
+        agent_id: Annotated[str | None, Query(max_length=_MAX_ID_CHARS, description="Only this one's.")] = None,
+        kind: Annotated[list[Literal["state", "log"]] | None, Query(description="May be given more than once.")] = None,
+        last: Annotated[int, Query(ge=0, le=1000, description="Begin with so many that were.")] = 0,
+        follow: Annotated[bool, Query(description="Go on with what comes.")] = True,
+        last_event_id: Annotated[str | None, Header(max_length=_MAX_ID_CHARS)] = None,
+    ) -> Response:
+        if "upgrade" in request.headers:
+            return json_answer(Problem("Events come as text/event-stream, over plain HTTP"), HTTPStatus.BAD_REQUEST)
+        if open_streams[0] >= MAX_STREAMS:
+            return json_answer(Problem(f"{MAX_STREAMS} streams are open; end one"), HTTPStatus.SERVICE_UNAVAILABLE)
+        wanted = Wanted(agent_id, tuple(kind or ()))
+        return EventStream(_counted(_stream(service.events, wanted, last, follow, last_event_id), open_streams))
+
+
+async def _counted(pieces: AsyncIterator[bytes], open_streams: list[int]) -> AsyncIterator[bytes]:
+    open_streams[0] += 1
+    try:
+        async for piece in pieces:
+            yield piece
+    finally:
+        open_streams[0] -= 1
+
+
+async def _stream(
+    events: Events, wanted: Wanted, last: int, follow: bool, last_event_id: str | None
+) -> AsyncGenerator[bytes]:
+    after = _position(events, last_event_id)
+    yield f"retry: {_RETRY_MILLISECONDS}\n\n".encode()
+    if after is None:
+        # What comes while the first ones are sent is not sent twice, nor left out.
+        after = events.newest
+        if begin := [event for event in events.last(last, wanted) if event.number <= after]:
+            yield b"".join(_written(event, events.run) for event in begin)
+    if not follow:
+        return
+    async for batch in events.follow(after, wanted, heartbeat_seconds=HEARTBEAT_SECONDS):
+        yield _batch(batch, events.run)
+
+
+def _position(events: Events, last_event_id: str | None) -> int | None:
+    """The number of the event that a follower saw last; None for one that is new here."""
+    run, _, number = (last_event_id or "").partition("-")
+    if not number.isdecimal() or len(number) > 18:
+        return None
+    # After a restart all that there is has come since.
+    return min(int(number), events.newest) if run == events.run else 0
+
+
+def _batch(batch: Batch, run: str) -> bytes:
+    if not batch.events and not batch.missed:
+        return b": nothing new\n\n"
+    gap = f"event: gap\ndata: {json.dumps({'missed': batch.missed})}\n\n".encode() if batch.missed else b""
+    return gap + b"".join(_written(event, run) for event in batch.events)
+
+
+def _written(event: Event, run: str) -> bytes:
+    # JSON holds no line break.
+    return f"id: {run}-{event.number}\nevent: {event.kind}\ndata: ".encode() + event.data + b"\n\n"
