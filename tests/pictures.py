@@ -24,7 +24,7 @@ SCRAPE_SECONDS = 4.0
 async def pictures(folder: Path, seconds: float) -> None:
     """Let the fleet be busy for so long, then draw each dashboard into ``folder``."""
     with tempfile.TemporaryDirectory() as place:
-        async with busy_fleet(Path(place), interval_seconds=1.0, token_seconds=90.0) as (_, server):
+        async with busy_fleet(Path(place), interval_seconds=2.0, token_seconds=90.0) as (_, server):
             start = now()
             await asyncio.sleep(seconds)
             moment = Moment(start, now(), SCRAPE_SECONDS, {"agent": agent_id(SHOWN)})

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -67,10 +68,16 @@ class Prometheus:
     async def until(
         self, expression: str, holds: Callable[[list[Series]], bool], timeout: float = 20.0
     ) -> list[Series]:
-        """Wait until the present value of an expression is as wanted."""
-        async with asyncio.timeout(timeout):
-            while not holds(found := await self._ask("query", query=expression)):
-                await asyncio.sleep(0.1)
+        """Wait until the present value of an expression is as wanted.
+
+        Raises:
+            TimeoutError: it was not; names the expression.
+        """
+        until = time.monotonic() + timeout
+        while not holds(found := await self._ask("query", query=expression)):
+            if time.monotonic() > until:
+                raise TimeoutError(f"{expression} was not as wanted within {timeout:g} s: {found}")
+            await asyncio.sleep(0.1)
         return found
 
     async def _ask(self, what: str, **parameters: str) -> list[Series]:
