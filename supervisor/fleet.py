@@ -11,8 +11,8 @@ from supervisor.errors import AgentNotFoundError, RegistryError
 from supervisor.logs import get_logger
 from supervisor.registry import Registry
 from supervisor.runner import Runner
-from supervisor.states import AgentState, MessageState, ReplyState
-from supervisor.status import AgentStatus, InboxCounts
+from supervisor.states import AgentState, MessageState
+from supervisor.status import AgentStatus, InboxCounts, Reading
 
 #: How often the registry is asked whether anyone changed it (DESIGN §5: noticed within 250 ms).
 POLL_SECONDS = 0.2
@@ -226,20 +226,13 @@ class Fleet:
         """Messages of each agent."""
         return {agent_id: runner.agent.inbox.counts for agent_id, runner in self._runners.items()}
 
-    def outbox(self) -> Mapping[ReplyState, int]:
-        """Replies on their way: sent and not acknowledged yet, and those that wait to be sent."""
-        outboxes = [runner.agent.outbox for runner in self._runners.values()]
-        sent = sum(outbox.in_flight for outbox in outboxes)
-        return {ReplyState.PENDING: sum(outbox.waiting for outbox in outboxes) - sent, ReplyState.SENT: sent}
-
-    def failing(self) -> int:
-        """How many agents cannot answer well, whether they are online or not."""
-        return sum(runner.agent.failing for runner in self._runners.values())
-
-    def oldest_seconds(self) -> float:
-        """How long the oldest unsettled message has waited; 0 when none does."""
-        oldest = [at for runner in self._runners.values() if (at := runner.agent.lanes.oldest_at) is not None]
-        return max(0.0, self._kit.clock.now() - min(oldest)) if oldest else 0.0
+    def reading(self, agent_id: str) -> Reading | None:
+        """What the metrics read of an agent; None of one that is gone."""
+        if (runner := self._runners.get(agent_id)) is None:
+            return None
+        agent, sent = runner.agent, runner.agent.outbox.in_flight
+        pending = agent.outbox.waiting - sent
+        return Reading(agent.inbox.counts, agent.lanes.oldest_at, pending, sent, agent.failing)
 
     async def wait_online(self, count: int, timeout: float) -> None:
         """Return once ``count`` agents are online.

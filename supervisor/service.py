@@ -218,9 +218,7 @@ class Service:
     async def _begin(self) -> None:
         await self._admin.start()
         self.registry.announce(LockInfo(address=self._admin.url))
-        self.metrics.bind_inbox(self.fleet.inbox, self.oldest_seconds)
-        self.metrics.bind_outbox(self.fleet.outbox)
-        self.metrics.bind_failing(self.fleet.failing)
+        self.metrics.bind_agents(self.fleet.reading, self._kit.clock)
         self.metrics.bind_ready(lambda: not self.problems())
         rescued = await self.registry.journal.rescue()
         await self.registry.journal.cancel_removed()
@@ -322,10 +320,6 @@ class Service:
     def admin_url(self) -> str:
         """Where the admin server answers."""
         return self._admin.url
-
-    def oldest_seconds(self) -> float:
-        """How long the oldest waiting message has waited."""
-        return self.fleet.oldest_seconds()
 
     def problems(self) -> tuple[str, ...]:
         """What keeps it from being ready, one line each."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from supervisor.states import AgentState, MessageState, ReplyState
 
@@ -15,6 +15,22 @@ class InboxCounts:
     available: int = 0
     running: int = 0
     dead: int = 0
+
+
+class Reading(NamedTuple):
+    """What the metrics read of one agent whenever somebody scrapes; made for each agent, so it is a tuple.
+
+    Args:
+        oldest_at: when its oldest unsettled message came, seconds since the epoch; None where it has none.
+        pending, sent: replies that wait to be sent, and that are sent and not acknowledged yet.
+        failing: whether its health is anything but ``ok``.
+    """
+
+    inbox: InboxCounts
+    oldest_at: float | None
+    pending: int
+    sent: int
+    failing: bool
 
 
 @dataclass(frozen=True, slots=True)

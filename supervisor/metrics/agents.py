@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from operator import add
 from typing import Final
 
+from supervisor.clock import Clock, SystemClock
 from supervisor.metrics.exposition import Row, label, written
 from supervisor.metrics.families import OTHER, Description
 from supervisor.states import AgentState, ReplyState
-from supervisor.status import InboxCounts
+from supervisor.status import Reading
 
 #: An id that is longer has no series of its own: the platform's have 24 characters.
 MAX_AGENT_CHARS: Final = 128
@@ -94,7 +95,7 @@ OUTBOX = Description(
 )
 #: In the order in which they are written.
 DESCRIPTIONS: Final = (
-    *(AGENTS, FAILING, UP, EXPIRY, AGENT_TOKENS, AGENT_COST, BUDGETS, AGENT_BUDGET, INBOX, AGENT_INBOX, OLDEST, OUTBOX),
+    *(AGENTS, UP, EXPIRY, AGENT_TOKENS, AGENT_COST, BUDGETS, AGENT_BUDGET, AGENT_INBOX, INBOX, OLDEST, OUTBOX, FAILING),
 )
 
 
@@ -145,10 +146,8 @@ class AgentSeries:
         self._agents: dict[str, _Agent] = {}
         self._others = _Spent()
         self._counting = threading.Lock()  # guards tokens and cost: handlers report them from threads too
-        self.inbox: Callable[[], Mapping[str, InboxCounts]] | None = None
-        self.oldest_seconds: Callable[[], float] | None = None
-        self.outbox: Callable[[], Mapping[ReplyState, int]] | None = None
-        self.failing: Callable[[], int] | None = None
+        self.read: Callable[[str], Reading | None] = lambda _agent_id: None
+        self.clock: Clock = SystemClock()
         self.budgets: Callable[[], tuple[float | None, Mapping[str, float]]] | None = None
 
     def set_state(self, agent_id: str, state: AgentState | None) -> None:
@@ -204,9 +203,8 @@ class AgentSeries:
         for description, rows in self._families():
             yield from written(description, rows, modern=modern)
 
-    def _families(self) -> Iterator[tuple[Description, Iterator[Row]]]:
+    def _families(self) -> Iterator[tuple[Description, Iterator[Row | None]]]:
         yield AGENTS, self._states()
-        yield FAILING, iter([("", self.failing() if self.failing else 0)])
         yield UP, self._by_agent(lambda agent: agent.state is AgentState.ONLINE, add)
         yield EXPIRY, self._by_agent(lambda agent: agent.expires_at, min)
         yield AGENT_TOKENS, self._tokens()
@@ -214,24 +212,26 @@ class AgentSeries:
         fleet, ratios = self.budgets() if self.budgets else (None, {})
         yield BUDGETS, _budgets(fleet, ratios)
         yield AGENT_BUDGET, self._by_agent(lambda agent: ratios.get(agent.id), max)
-        counts = self.inbox() if self.inbox else {}
-        yield INBOX, _inbox(counts)
-        yield AGENT_INBOX, self._by_agent(lambda agent: _unsettled(counts.get(agent.id)), add)
-        yield OLDEST, iter([("", self.oldest_seconds() if self.oldest_seconds else 0.0)])
-        yield OUTBOX, self._outbox()
+        sums = _Sums()
+        yield AGENT_INBOX, self._by_agent(lambda agent: sums.take(self.read(agent.id)), add)
+        yield INBOX, sums.inbox()
+        yield OLDEST, iter([("", 0.0 if sums.oldest_at is None else max(0.0, self.clock.now() - sums.oldest_at))])
+        yield OUTBOX, sums.outbox()
+        yield FAILING, iter([("", sums.failing)])
 
     def _by_agent(
         self, value_of: Callable[[_Agent], float | None], merge: Callable[[float, float], float]
-    ) -> Iterator[Row]:
+    ) -> Iterator[Row | None]:
         """A series for each agent of which there is something to say, and one for all others together."""
         others: float | None = None
         for agent in list(self._agents.values()):
-            if (value := value_of(agent)) is None:
-                continue
-            if agent.own:
+            value = value_of(agent)
+            if value is not None and agent.own:
                 yield agent.labels, value
-            else:
+                continue
+            if value is not None:
                 others = value if others is None else merge(others, value)
+            yield None
         if others is not None:
             yield _OTHER_LABELS, others
 
@@ -240,26 +240,19 @@ class AgentSeries:
         for state in AgentState:
             yield label("state", state.value), tally[state]
 
-    def _tokens(self) -> Iterator[Row]:
+    def _tokens(self) -> Iterator[Row | None]:
         others = self._others
         for labels, spent in (*((a.labels, a) for a in list(self._agents.values())), (_OTHER_LABELS, others)):
             if spent.tokens is not None:
                 for kind, total in zip(KINDS, spent.tokens, strict=True):
                     yield f'{labels},type="{kind}"', total
+            else:
+                yield None
 
-    def _costs(self) -> Iterator[Row]:
+    def _costs(self) -> Iterator[Row | None]:
         yield from self._by_agent(lambda agent: agent.cost, add)
         if (cost := self._others.cost) is not None:
             yield _OTHER_LABELS, cost
-
-    def _outbox(self) -> Iterator[Row]:
-        counts = self.outbox() if self.outbox else {}
-        for state in (ReplyState.PENDING, ReplyState.SENT):
-            yield label("state", state.value), counts.get(state, 0)
-
-
-def _unsettled(counts: InboxCounts | None) -> float:
-    return counts.available + counts.running if counts else 0.0
 
 
 def _budgets(fleet: float | None, agents: Mapping[str, float]) -> Iterator[Row]:
@@ -269,7 +262,36 @@ def _budgets(fleet: float | None, agents: Mapping[str, float]) -> Iterator[Row]:
         yield label("scope", "agent"), max(agents.values())
 
 
-def _inbox(counts: Mapping[str, InboxCounts]) -> Iterator[Row]:
-    yield label("state", "available"), sum(count.available for count in counts.values())
-    yield label("state", "running"), sum(count.running for count in counts.values())
-    yield label("state", "dead"), sum(count.dead for count in counts.values())
+class _Sums:
+    """All agents' readings together, gathered while those of each are written."""
+
+    def __init__(self) -> None:
+        self.oldest_at: float | None = None
+        self.failing = 0
+        self._available = self._running = self._dead = self._pending = self._sent = 0
+
+    def take(self, reading: Reading | None) -> float:
+        """Add one agent's; its messages that wait or run."""
+        if reading is None:
+            return 0.0
+        inbox, oldest_at, pending, sent, failing = reading
+        if oldest_at is not None and (self.oldest_at is None or oldest_at < self.oldest_at):
+            self.oldest_at = oldest_at
+        self.failing += failing
+        self._pending += pending
+        self._sent += sent
+        self._available += inbox.available
+        self._running += inbox.running
+        self._dead += inbox.dead
+        return inbox.available + inbox.running
+
+    def inbox(self) -> Iterator[Row]:
+        """The messages by state."""
+        yield label("state", "available"), self._available
+        yield label("state", "running"), self._running
+        yield label("state", "dead"), self._dead
+
+    def outbox(self) -> Iterator[Row]:
+        """The replies by state."""
+        yield label("state", ReplyState.PENDING), self._pending
+        yield label("state", ReplyState.SENT), self._sent

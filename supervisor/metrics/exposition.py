@@ -60,14 +60,17 @@ def _without_head(text: bytes) -> bytes:
     return text
 
 
-def written(description: Description, rows: Iterable[Row], *, modern: bool) -> Iterator[bytes]:
-    """A family of ours, ``rows`` being read as it is written; ``modern``: as OpenMetrics."""
+def written(description: Description, rows: Iterable[Row | None], *, modern: bool) -> Iterator[bytes]:
+    """A family of ours, ``rows`` being read as it is written; ``modern``: as OpenMetrics.
+
+    A row that is None is nothing to write but was work: it counts for the slice.
+    """
     yield _head(description, modern=modern)
     left, name = iter(rows), description.name
     while chunk := list(islice(left, SLICE)):
         lines = [
             f"{name}{{{labels}}} {_number(value)}\n" if labels else f"{name} {_number(value)}\n"
-            for labels, value in chunk
+            for labels, value in filter(None, chunk)
         ]
         yield "".join(lines).encode("utf-8", "replace")
 

@@ -11,6 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from supervisor import __version__
+from supervisor.clock import Clock
 from supervisor.metrics.agents import DESCRIPTIONS, AgentSeries
 from supervisor.metrics.connections import ConnectionMetrics
 from supervisor.metrics.exposition import end, in_slices
@@ -18,8 +19,8 @@ from supervisor.metrics.families import Description, Vocabulary, Workshop
 from supervisor.metrics.messages import MessageMetrics
 from supervisor.metrics.models import ModelMetrics
 from supervisor.metrics.storage import StorageMetrics
-from supervisor.states import AgentState, ReplyState
-from supervisor.status import InboxCounts
+from supervisor.states import AgentState
+from supervisor.status import Reading
 
 HANDLERS: Final = 100
 #: What the client library tells of the process, where there is a /proc (Linux).
@@ -88,23 +89,13 @@ class Metrics(ConnectionMetrics, MessageMetrics, StorageMetrics, ModelMetrics):
         """The used parts of the budgets: the fleet's, and the agents' own."""
         self._agents.budgets = ratios
 
-    def bind_inbox(self, counts: Callable[[], Mapping[str, InboxCounts]], oldest_seconds: Callable[[], float]) -> None:
-        """The inbox's figures.
+    def bind_agents(self, read: Callable[[str], Reading | None], clock: Clock) -> None:
+        """What is known of each agent: its messages, its replies, its health.
 
         Args:
-            counts: each agent's messages.
-            oldest_seconds: the age of the oldest message that waits; 0 when none does.
+            read: given an agent's id; None: it is gone.
         """
-        self._agents.inbox = counts
-        self._agents.oldest_seconds = oldest_seconds
-
-    def bind_outbox(self, counts: Callable[[], Mapping[ReplyState, int]]) -> None:
-        """How many replies are pending, and how many sent and not acknowledged yet."""
-        self._agents.outbox = counts
-
-    def bind_failing(self, failing: Callable[[], int]) -> None:
-        """How many agents' health is failing."""
-        self._agents.failing = failing
+        self._agents.read, self._agents.clock = read, clock
 
     # ── exposition ───────────────────────────────────────────────────────────────────────────────────────────────────
 

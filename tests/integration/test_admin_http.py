@@ -252,7 +252,12 @@ async def test_metrics_are_compressed_for_those_who_ask(serve: Serve, encoding: 
 async def test_scrapes_at_once_share_one_answer() -> None:
     metrics = big_metrics(3000)
     begun: list[str] = []
-    metrics.bind_inbox(lambda: begun.append("") or {}, lambda: 0.0)  # type: ignore[func-returns-value]
+
+    def ratios() -> tuple[float | None, dict[str, float]]:
+        begun.append("")
+        return None, {}
+
+    metrics.bind_budgets(ratios)
     scrapes = Scrapes(lambda: metrics)
     forms = [("text/plain", "gzip"), ("text/plain", ""), ("application/openmetrics-text", "gzip")]
     answers = await asyncio.gather(*(scrapes.answer(*form) for form in forms * 5))
@@ -270,11 +275,11 @@ async def test_scrapes_at_once_share_one_answer() -> None:
 
 async def test_a_scrape_that_fails_fails_alone(serve: Serve) -> None:
     served = await serve()
-    served.service.metrics.bind_inbox(dict, lambda: float("no number"))
+    served.service.metrics.bind_memory(lambda: float("no number"))
     for _ in range(2):
         async with served.session.get(served.server.url + "/metrics") as answer:
             assert answer.status == 500
-    served.service.metrics.bind_inbox(dict, lambda: 0.0)
+    served.service.metrics.bind_memory(lambda: 0.0)
     assert (await served.ask("GET", "/metrics"))[0] == 200
 
 

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from supervisor.handler import Usage
 from supervisor.metrics import MAX_LABEL_CHARS, Metrics
 from supervisor.states import AgentState
-from supervisor.status import InboxCounts
+from supervisor.status import InboxCounts, Reading
 from tests.conftest import ManualClock
 from tests.support.metrics_contract import CONTRACT
 
@@ -60,7 +60,7 @@ def busy_metrics() -> Metrics:
     metrics.tokens("a1", "echo", Usage(12, 30, "gpt-4o", 4))
     metrics.committed(0.001, 3)
     metrics.loop_lag(0.002)
-    metrics.bind_inbox(lambda: {"a1": InboxCounts(2, 1, 4)}, lambda: 7.5)
+    metrics.bind_agents({"a1": Reading(InboxCounts(2, 1, 4), 2.5, 3, 1, True)}.get, ManualClock())
     with metrics.model_call("gpt-4o", "openai", ManualClock()):
         pass
     metrics.bind_budgets(lambda: (0.5, {"a1": 0.25}))
@@ -140,7 +140,8 @@ def test_agents_past_the_limit_share_a_series() -> None:
         metrics.agent_state(f"a{number}", None, AgentState.ONLINE if number != 3 else AgentState.BACKOFF)
         metrics.auth_expiry(f"a{number}", 1000.0 + number)
         metrics.tokens(f"a{number}", "echo", Usage(10, 1))
-    metrics.bind_inbox(lambda: {f"a{number}": InboxCounts(number, 1, 0) for number in range(5)}, lambda: 0.0)
+    counts = {f"a{number}": Reading(InboxCounts(number, 1, 0), None, 0, 0, False) for number in range(5)}
+    metrics.bind_agents(counts.get, ManualClock())
     assert label_values(metrics, "supervisor_agent_up", "agent") == {"a0", "a1", "_other"}
     assert value(metrics, "supervisor_agent_up", agent="_other") == 2
     assert value(metrics, "supervisor_agent_auth_expiry_timestamp_seconds", agent="_other") == 1002
@@ -158,18 +159,27 @@ def test_a_place_that_becomes_free_goes_to_the_next_new_agent() -> None:
     assert label_values(metrics, "supervisor_agent_up", "agent") == {"a2", "_other"}
 
 
-def test_the_inbox_is_read_when_somebody_looks() -> None:
-    metrics = Metrics()
-    metrics.agent_state("a1", None, AgentState.ONLINE)
-    counts = {"a1": InboxCounts(1, 0, 0), "gone": InboxCounts(5, 0, 1)}
-    metrics.bind_inbox(lambda: counts, lambda: 12.5)
-    assert value(metrics, "supervisor_inbox_messages", state="available") == 6
-    assert value(metrics, "supervisor_inbox_messages", state="dead") == 1
+def test_agents_are_read_when_somebody_looks(clock: ManualClock) -> None:
+    metrics = Metrics(agent_limit=1)
+    for agent in ("a1", "a2", "gone"):
+        metrics.agent_state(agent, None, AgentState.ONLINE)
+    read = {
+        "a1": Reading(InboxCounts(1, 0, 0), clock.now() - 12.5, 0, 0, False),
+        "a2": Reading(InboxCounts(4, 2, 1), clock.now() - 10.0, 3, 1, True),
+    }
+    metrics.bind_agents(read.get, clock)
+    for state, count in (("available", 5), ("running", 2), ("dead", 1)):
+        assert value(metrics, "supervisor_inbox_messages", state=state) == count
+    for state, count in (("pending", 3), ("sent", 1)):
+        assert value(metrics, "supervisor_outbox_messages", state=state) == count
     assert value(metrics, "supervisor_agent_inbox_messages", agent="a1") == 1
+    assert value(metrics, "supervisor_agent_inbox_messages", agent="_other") == 6
     assert value(metrics, "supervisor_inbox_oldest_seconds") == 12.5
-    assert label_values(metrics, "supervisor_agent_inbox_messages", "agent") == {"a1"}
-    counts["a1"] = InboxCounts(0, 3, 0)
+    assert value(metrics, "supervisor_agents_failing") == 1
+    read["a1"] = Reading(InboxCounts(0, 3, 0), None, 0, 0, True)
     assert value(metrics, "supervisor_agent_inbox_messages", agent="a1") == 3
+    assert value(metrics, "supervisor_inbox_oldest_seconds") == 10.0
+    assert value(metrics, "supervisor_agents_failing") == 2
 
 
 @pytest.mark.parametrize(
@@ -411,10 +421,13 @@ def test_a_token_that_never_expires_or_is_nonsense_shows_no_time() -> None:
 
 def test_what_is_read_may_be_any_number() -> None:
     metrics = Metrics()
-    metrics.bind_inbox(dict, lambda: math.nan)
+    metrics.agent_state("a", None, AgentState.ONLINE)
+    metrics.bind_agents({"a": Reading(InboxCounts(), math.nan, 0, 0, False)}.get, ManualClock())
     metrics.bind_budgets(lambda: (math.inf, {"a": -math.inf}))
     lines = metrics.render("")[0].decode().splitlines()
-    assert {"supervisor_inbox_oldest_seconds NaN", 'supervisor_budget_used_ratio{scope="fleet"} +Inf'} <= set(lines)
+    assert "supervisor_inbox_oldest_seconds 0.0" in lines
+    assert 'supervisor_budget_used_ratio{scope="fleet"} +Inf' in lines
+    assert 'supervisor_agent_budget_used_ratio{agent="a"} -Inf' in lines
     assert 'supervisor_budget_used_ratio{scope="agent"} -Inf' in lines
 
 
