@@ -123,7 +123,7 @@ class Canvas:
         self._figure.savefig(raw, format="png", dpi=DPI, facecolor=theme.BACKGROUND)
         raw.seek(0)
         with Image.open(raw) as image:
-            few = image.convert("RGB").quantize(COLORS, kmeans=2, dither=Image.Dither.NONE)
+            few = image.convert("RGB").quantize(COLORS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         few.save(path, optimize=True)
 
 

@@ -84,7 +84,7 @@ def table(
 
 def _cell(panel: Mapping[str, Any], name: str, value: str | float | None) -> tuple[str, str]:
     if value is None:
-        return "", theme.TEXT
+        return override(panel, name, "noValue") or "", theme.TEXT
     if isinstance(value, str):
         return value, theme.LINK if override(panel, name, "links") else theme.TEXT
     steps = override(panel, name, "thresholds")

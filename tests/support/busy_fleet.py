@@ -42,6 +42,8 @@ SHOWN = 14
 #: Its model refuses its key; the platform refuses its secret; there is no such handler.
 FAILING, REJECTED, FAULTED = 18, 19, 20
 AGENTS = 20
+#: The one that :meth:`BusyFleet.keep_down` strikes.
+DOWN = ECHOES[-1]
 ONLINE = AGENTS - 2
 ALL_SEEN = f'supervisor_agents{{state="online"}} >= {ONLINE}'
 #: Dollars for a million tokens, made up.
@@ -173,6 +175,13 @@ class BusyFleet:
             await asyncio.sleep(mean / self.haste)
             step()
 
+    def keep_down(self) -> str:
+        """Let the platform be deaf to one agent from now on; its id."""
+        identity = agent_id(DOWN)
+        self.sandbox.faults.no_presence(agents=[identity])
+        self.sandbox.cut(identity)
+        return identity
+
     def _troubles(self, user: SandboxUser) -> list[Callable[[], Any]]:
         faults, box = self.sandbox.faults, self.sandbox
 
@@ -205,7 +214,7 @@ class BusyFleet:
 
 @asynccontextmanager
 async def busy_fleet(
-    folder: Path, *, haste: float = 1.0, interval_seconds: float = 0.5, token_seconds: float = 600.0
+    folder: Path, *, haste: float = 1.0, interval_seconds: float = 1.0, token_seconds: float = 600.0
 ) -> AsyncIterator[tuple[BusyFleet, Prometheus]]:
     """A fleet with traffic, and the Prometheus that watches it."""
     (folder / WRONG_KEY_FILE).write_text(WRONG_KEY)

@@ -59,11 +59,10 @@ class Prometheus:
         """
         return await self._ask("query_range", query=expression, start=str(start), end=str(end), step=str(step))
 
-    async def targets(self) -> list[dict[str, Any]]:
-        """What it scrapes, and how that goes."""
-        async with self._session.get(f"{self.url}/api/v1/targets") as answer:
-            found: list[dict[str, Any]] = (await answer.json())["data"]["activeTargets"]
-            return found
+    async def last_scrape(self) -> float:
+        """When a scrape last brought something: after one that failed there is nothing to see until the next."""
+        found = await self.until("timestamp(up == 1)", bool)
+        return found[0].samples[0][1]
 
     async def until(
         self, expression: str, holds: Callable[[list[Series]], bool], timeout: float = 20.0
