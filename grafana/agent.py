@@ -57,7 +57,7 @@ def _now() -> Sequence[Any]:
             none="Unknown",
         ),
         figure(
-            "Online, of the range",
+            "Online in range",
             "The part of the shown time that it was online, a renewed token's change of sockets included.",
             "percentunit",
             Target(
@@ -129,13 +129,13 @@ def _over_time() -> Sequence[Any]:
             texts=TEXTS,
         ),
         graph(
-            "Messages waiting",
+            "Inbox over time",
             "Messages that wait for the handler or are being handled.",
             "short",
             Target(summed(series("supervisor_agent_inbox_messages", OWN), "agent"), "waiting or running"),
         ),
         graph(
-            "Token valid for",
+            "Token over time",
             "Falls steadily and jumps up at each renewal. Where it reaches zero the renewals fail.",
             "s",
             Target(_left(), "time left"),
@@ -161,7 +161,7 @@ def _tokens() -> Sequence[Any]:
             colors={"agent": "orange"},
         ),
         graph(
-            "Budget used",
+            "Budget over time",
             "The part of today's budget (UTC) that is used, the agent's own and the fleet's; whichever ends first "
             "counts.",
             "percentunit",

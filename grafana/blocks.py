@@ -240,6 +240,7 @@ def heat(title: str, description: str, unit: str, target: Target, *, width: int 
         .color(color.fill("dark-orange").exponent(0.5))
         .y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(shapes.AxisPlacement.LEFT))
         .cell_gap(1)
+        .show_value(shapes.VisibilityMode.NEVER)
         .thresholds(_thresholds(PLAIN))
         .show_legend()
     )
@@ -275,6 +276,7 @@ def timeline(
         .mappings(_mappings(texts))
         .thresholds(_thresholds(PLAIN))
         .merge_values(True)
+        .legend(common.VizLegendOptions().show_legend(True).placement(shapes.LegendPlacement.BOTTOM))
         .show_value(shapes.VisibilityMode.AUTO)
     )
 
@@ -307,12 +309,15 @@ def listing(
     # Grafana calls the value of the only query "Value", those of several "Value #A", "Value #B" …
     fields = {column.name: f"Value #{chr(ord('A') + n)}" if values[1:] else "Value" for n, column in enumerate(values)}
     fields |= {column.name: column.label for column in columns if not column.expr}
-    order = [fields[column.name] for column in columns]
+    names = {fields[column.name]: column.name for column in columns}
+    # … but "Value" again where only one of them brings something: then it is the first, which has the most rows.
+    names["Value"] = values[0].name
+    order = list(fields)
     organised = {
         "excludeByName": {"Time": True},
-        "includeByName": dict.fromkeys(order, True),
-        "indexByName": {field: index for index, field in enumerate(order)},
-        "renameByName": {field: name for name, field in fields.items()},
+        "includeByName": dict.fromkeys(names, True),
+        "indexByName": {field: order.index(name) for field, name in names.items()},
+        "renameByName": names,
     }
     panel = (
         _common(table.Panel(), title, description, width, HEIGHT)
@@ -331,7 +336,11 @@ def listing(
 
 
 def _column(column: Column) -> list[model.DynamicConfigValue]:
-    properties = [model.DynamicConfigValue(id_val="unit", value=column.unit)] if column.expr else []
+    properties = []
+    if column.expr:
+        properties.append(model.DynamicConfigValue(id_val="unit", value=column.unit))
+        # Not the table's own words for having no rows.
+        properties.append(model.DynamicConfigValue(id_val="noValue", value="-"))
     if column.steps:
         steps = [{"value": value, "color": color} for value, color in column.steps]
         properties.append(model.DynamicConfigValue(id_val="thresholds", value={"mode": "absolute", "steps": steps}))

@@ -67,7 +67,7 @@ def _health() -> Sequence[Any]:
             "What /readyz says of the least ready supervisor; one that cannot be scraped is not ready. "
             "See the journal below, and the answer of /readyz for the reason.",
             "none",
-            Target(f"min({series('supervisor_ready')}) or vector(0)"),
+            Target(_ready()),
             steps=((None, "red"), (1, "green")),
             texts={"0": ("No", "red"), "1": ("Yes", "green")},
         ),
@@ -80,7 +80,7 @@ def _health() -> Sequence[Any]:
             decimals=1,
         ),
         figure(
-            "Rejected or faulted",
+            "Rejected, faulted",
             "Agents that do not come back by themselves soon: the platform refuses their credentials, or they cannot "
             "run as they are configured. `supervisor agents list` has the reasons.",
             "short",
@@ -95,8 +95,9 @@ def _health() -> Sequence[Any]:
             steps=((None, "green"), (1, "orange")),
         ),
         figure(
-            "Oldest waiting message",
-            "How long somebody has waited for a handler to begin. It grows where agents are busy, retry, or stand "
+            "Oldest message",
+            "How long the oldest waiting message has waited for a handler to begin. It grows where agents are busy, "
+            "retry, or stand "
             "still.",
             "s",
             Target(f"max({series('supervisor_inbox_oldest_seconds')})"),
@@ -111,7 +112,7 @@ def _health() -> Sequence[Any]:
         ),
         figure(
             "Error ratio",
-            "The share of messages that ended as dead letter, by a time-out, or lost, of all that ended.",
+            "The share of messages that ended as a dead letter or by a time-out, of all that ended.",
             "percentunit",
             Target(errors_of_all()),
             steps=((None, "green"), (0.01, "yellow"), (0.05, "red")),
@@ -126,6 +127,12 @@ def _health() -> Sequence[Any]:
             none="no traffic",
         ),
     ]
+
+
+def _ready() -> str:
+    # Whoever is scraped in a supervisor's job and does not answer counts as zero; so do all, when none answers.
+    deaf = f"0 * {series('up')} and on (job) {series('supervisor_build_info')}"
+    return f"min({series('supervisor_ready')} or {deaf}) or vector(0)"
 
 
 def _connections() -> Sequence[Any]:
@@ -195,16 +202,15 @@ def _traffic() -> Sequence[Any]:
         ),
         graph(
             "Messages handled",
-            "Attempts of handlers, by outcome: a retried message is handled again. Dead letters, time-outs and lost "
-            "ones "
-            "are failures; released ones were given back at a stop.",
+            "Attempts of handlers, by outcome: a retried message is handled again. Dead letters and time-outs are "
+            "failures; released ones were given back at a stop, lost ones were erased meanwhile.",
             "mps",
             Target(rate(handled, by="outcome"), "{{outcome}}"),
             stacked=True,
             colors=OUTCOMES,
         ),
         graph(
-            "Error ratio",
+            "Error ratio by handler",
             "The share of messages that ended without their answer, by handler.",
             "percentunit",
             Target(errors_by("handler"), "{{handler}}"),
@@ -247,11 +253,12 @@ def _traffic() -> Sequence[Any]:
         ),
         graph(
             "Messages not accepted",
-            "What came and was not journaled, by reason. Own echoes and duplicates are no loss; inbox_full and "
+            "What came and was not journaled, by reason; the echoes of own messages are left out. Duplicates are no "
+            "loss; inbox_full and "
             "loop_guard "
             "are refusals that the sender is told of.",
             "mps",
-            Target(rate("supervisor_messages_dropped_total", by="reason"), "{{reason}}"),
+            Target(rate("supervisor_messages_dropped_total", 'reason!="own_echo"', by="reason"), "{{reason}}"),
             Target(rate("supervisor_unknown_total", by="kind"), "unknown {{kind}}"),
         ),
     ]
@@ -273,7 +280,7 @@ def _tokens() -> Sequence[Any]:
             "At the present pace, by model, in the currency of PRICES; models without a price cost nothing here.",
             "currencyUSD",
             Target(f"{rate('supervisor_llm_cost_total', by='model')} * 3600", "{{model}}"),
-            width=6,
+            width=8,
             stacked=True,
         ),
         graph(
@@ -282,18 +289,15 @@ def _tokens() -> Sequence[Any]:
             "models are no longer asked.",
             "percentunit",
             Target(f"max by (scope) ({series('supervisor_budget_used_ratio')})", "{{scope}}"),
-            width=6,
+            width=4,
             limit=0.8,
             top=1.0,
         ),
         graph(
             "Model errors",
-            "Model calls that failed, by provider and error. A message may still be answered at the next attempt.",
+            "Model calls that failed, by error. A message may still be answered at the next attempt.",
             "cps",
-            Target(
-                rate(calls, 'error_type!=""', by="gen_ai_provider_name, error_type"),
-                "{{gen_ai_provider_name}} {{error_type}}",
-            ),
+            Target(rate(calls, 'error_type!=""', by="error_type"), "{{error_type}}"),
             width=6,
         ),
     ]

@@ -22,9 +22,10 @@ WITH_HANDLER: Final = frozenset(
     }
 )
 _HISTOGRAM_SUFFIXES: Final = ("_bucket", "_sum", "_count")
-#: Messages that ended without their answer; ``retried``, ``released`` and ``cancelled`` are no end or no failure.
-FAILED: Final = 'outcome=~"dead|timeout|lost"'
-ENDED: Final = 'outcome=~"done|dead|timeout|lost"'
+#: Messages that ended without their answer, and all that ended. An attempt that is tried again (``retried``), given
+#: back by a stop (``released``), ended by a person (``cancelled``) or erased (``lost``) is no end of a message.
+FAILED: Final = 'outcome=~"dead|timeout"'
+ENDED: Final = 'outcome=~"done|dead|timeout"'
 #: Keeps a share defined while nothing happens: zero of nothing is zero.
 _TINY: Final = "1e-9"
 

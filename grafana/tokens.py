@@ -18,7 +18,7 @@ INPUT: Final = 'type="input"'
 CACHED: Final = 'type="cached"'
 TOKENS_TOTAL, COST_TOTAL = "supervisor_llm_tokens_total", "supervisor_llm_cost_total"
 CALLS, USAGE = "gen_ai_client_operation_duration_seconds", "gen_ai_client_token_usage"
-MODEL, PROVIDER = "gen_ai_request_model", "gen_ai_provider_name"
+MODEL, PROVIDER, KIND = "gen_ai_request_model", "gen_ai_provider_name", "gen_ai_token_type"
 FAILED_CALL: Final = 'error_type!=""'
 TODAY: Final = "now/d"
 #: Projections look at the pace of so long.
@@ -77,7 +77,7 @@ def _summary() -> Sequence[Any]:
             instant=True,
         ).time_from(TODAY),
         figure(
-            "Projected for today",
+            "Projected today",
             "What today will have cost at its end: so far, and the pace of the last 30 minutes for the rest of the "
             "UTC day.",
             "currencyUSD",
@@ -96,7 +96,7 @@ def _summary() -> Sequence[Any]:
             none="no budget",
         ),
         figure(
-            "Fullest agent budget",
+            "Fullest budget",
             "The agent that is nearest to the end of its own budget of today.",
             "percentunit",
             Target(f"max({series('supervisor_budget_used_ratio', AGENT_SCOPE)})"),
@@ -129,7 +129,6 @@ def _tokens() -> Sequence[Any]:
         return f"{rate(TOKENS_TOTAL, *matchers, by=label)} * 60"
 
     cached = f"({rate(TOKENS_TOTAL, CACHED, by='model')} or 0 * {rate(TOKENS_TOTAL, INPUT, by='model')})"
-    given = f"{MODEL}, gen_ai_token_type"
     return [
         graph(
             "Tokens by type",
@@ -160,11 +159,13 @@ def _tokens() -> Sequence[Any]:
             top=1.0,
         ),
         graph(
-            "Tokens of an answer (p95)",
-            "What 95 of 100 answers stay below, input and output apart. Input that grows steadily is a conversation's "
-            "memory.",
+            "Tokens of an answer",
+            "What half and 95 of 100 answers stay below, input and output apart. Input that grows steadily is the "
+            "memory "
+            "of conversations; buckets grow fourfold, so between them this is an estimate.",
             "short",
-            Target(quantile(0.95, USAGE, by=given), "{{gen_ai_request_model}} {{gen_ai_token_type}}"),
+            Target(quantile(0.5, USAGE, by=KIND), f"{{{{{KIND}}}}} p50"),
+            Target(quantile(0.95, USAGE, by=KIND), f"{{{{{KIND}}}}} p95"),
         ),
         heat(
             "Tokens of an answer: input",
@@ -258,42 +259,44 @@ def _budgets() -> Sequence[Any]:
 
 
 def _calls() -> Sequence[Any]:
+    provider, failed = f"{{{{{PROVIDER}}}}}", rate(f"{CALLS}_count", FAILED_CALL, by=f"{PROVIDER}, error_type")
     return [
         graph(
             "Model calls",
-            "By provider and model; one answer may take several, with tools and retries.",
+            "By provider; one answer may take several, with tools and retries.",
             "reqps",
-            Target(rate(f"{CALLS}_count", by=f"{PROVIDER}, {MODEL}"), f"{{{{{PROVIDER}}}}} {{{{{MODEL}}}}}"),
+            Target(rate(f"{CALLS}_count", by=PROVIDER), provider),
+            width=6,
             stacked=True,
+        ),
+        graph(
+            "Failing share",
+            "The share of calls that failed, by provider.",
+            "percentunit",
+            Target(_failing_by_provider(), provider),
+            width=6,
+            limit=0.1,
+            top=0.2,
         ),
         graph(
             "Failed calls",
             "By provider and error. The assistant tries again and falls back to other models before it apologises.",
             "reqps",
-            Target(
-                rate(f"{CALLS}_count", FAILED_CALL, by=f"{PROVIDER}, error_type"),
-                f"{{{{{PROVIDER}}}}} {{{{error_type}}}}",
-            ),
+            Target(failed, f"{provider} {{{{error_type}}}}"),
+            width=12,
         ),
         graph(
-            "Failing share, by provider",
-            "The share of calls that failed.",
-            "percentunit",
-            Target(_failing_by_provider(), f"{{{{{PROVIDER}}}}}"),
-            limit=0.1,
-            top=0.2,
-        ),
-        graph(
-            "Duration of calls (p50)",
-            "Half of the calls took no longer, by model.",
+            "Duration of calls, by provider",
+            "What half and 95 of 100 calls stay below.",
             "s",
-            Target(quantile(0.5, CALLS, by=MODEL), f"{{{{{MODEL}}}}}"),
+            Target(quantile(0.5, CALLS, by=PROVIDER), f"{provider} p50"),
+            Target(quantile(0.95, CALLS, by=PROVIDER), f"{provider} p95"),
         ),
         graph(
-            "Duration of calls (p95)",
-            "95 of 100 calls took no longer, by provider and model.",
+            "Duration of calls, by model (p95)",
+            "95 of 100 calls took no longer.",
             "s",
-            Target(quantile(0.95, CALLS, by=f"{PROVIDER}, {MODEL}"), f"{{{{{PROVIDER}}}}} {{{{{MODEL}}}}}"),
+            Target(quantile(0.95, CALLS, by=MODEL), f"{{{{{MODEL}}}}}"),
         ),
         heat("Duration of calls", "How many calls took how long.", "s", Target(buckets(CALLS))),
     ]

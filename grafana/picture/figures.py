@@ -71,7 +71,7 @@ def table(
         return
     fit = int(room.h // ROW) - 1
     cells = [[_cell(panel, name, row.get(name)) for name in names] for row in rows[:fit]]
-    numbers = [any(isinstance(row.get(name), float) for row in rows) for name in names]
+    numbers = [override(panel, name, "unit") is not None for name in names]
     lefts, widths = _columns(canvas, names, cells, room)
     for name, left, width, is_number in zip(names, lefts, widths, numbers, strict=True):
         _write(canvas, Box(left, room.y, width, ROW), name, theme.LINK, is_number=is_number)
@@ -84,7 +84,7 @@ def table(
 
 def _cell(panel: Mapping[str, Any], name: str, value: str | float | None) -> tuple[str, str]:
     if value is None:
-        return "", theme.TEXT
+        return override(panel, name, "noValue") or "", theme.TEXT
     if isinstance(value, str):
         return value, theme.LINK if override(panel, name, "links") else theme.TEXT
     steps = override(panel, name, "thresholds")

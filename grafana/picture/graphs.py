@@ -20,7 +20,7 @@ from grafana.picture.units import scale, written
 
 LEFT, BOTTOM = 62.0, 20.0
 LEGEND_LINE, LEGEND_SIZE = 17.0, 11.0
-LEGEND_LINES: Final = 3
+LEGEND_LINES: Final = 4
 TICKS: Final = 4
 Range = tuple[float, float]
 
@@ -110,7 +110,7 @@ def _dress(axes: Axes, unit: str, most: float, shown: Range) -> None:
 def _time_axis(axes: Axes, shown: Range) -> None:
     start, end = shown
     form = "%H:%M" if end - start > 1200 else "%H:%M:%S"
-    step = next(step for step in (5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 21600) if (end - start) / step <= 5)
+    step = next(step for step in (5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 21600) if (end - start) / step <= 6)
     marks = [mark for mark in np.arange(math.ceil(start / step) * step, end, step) if mark - start > step / 4]
     axes.set_xticks(marks)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: datetime.fromtimestamp(at, UTC).strftime(form)))

@@ -26,7 +26,7 @@ def scale(most: float, unit: str) -> float:
     if unit == "bytes":
         return float(1024 ** _power(most, 1024, len(_BYTES)))
     if unit == "s":
-        return next((float(size) for size, _ in _DURATIONS if most >= 2 * size), 1.0)
+        return next((float(size) for size, _ in _DURATIONS if most >= size), 1.0)
     return 1.0
 
 

@@ -42,7 +42,10 @@ SHOWN = 14
 #: Its model refuses its key; the platform refuses its secret; there is no such handler.
 FAILING, REJECTED, FAULTED = 18, 19, 20
 AGENTS = 20
+#: The one that :meth:`BusyFleet.keep_down` strikes.
+DOWN = ECHOES[-1]
 ONLINE = AGENTS - 2
+ALL_SEEN = f'supervisor_agents{{state="online"}} >= {ONLINE}'
 #: Dollars for a million tokens, made up.
 PRICES = {
     "gpt-4o": Price(input=2.5, output=10.0, cached=1.25),
@@ -118,7 +121,7 @@ class BusyFleet:
         """A model's answer: of a length and after a time that vary, and at times none."""
         if request.key == WRONG_KEY:
             return refusal(401, "Incorrect API key provided.", "invalid_api_key")
-        if self.chance.random() < 0.08:
+        if self.chance.random() < 0.05:
             return self.chance.choice(TROUBLES)
         turn = self._turns[request.model] = self._turns.get(request.model, 0) + 1
         given = round(self.chance.lognormvariate(7.2, 0.5)) + 30 * min(turn, 60)
@@ -159,8 +162,8 @@ class BusyFleet:
             *(self.talk(number, 0.8, ("hello", "how are you?")) for number in ECHOES),
             *(self.talk(number, 3.0, tour) for number in TOURS),
             *(self.talk(number, 2.0, asked) for number in HOOKED),
-            *(self.talk(number, 4.0, asked) for number in ASSISTANTS),
-            self.talk(FAILING, 9.0, asked),
+            *(self.talk(number, 7.0, asked) for number in ASSISTANTS),
+            self.talk(FAILING, 20.0, asked),
         ]
 
     # ── what goes wrong ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -171,6 +174,13 @@ class BusyFleet:
         for step in itertools.cycle(self._troubles(user)):
             await asyncio.sleep(mean / self.haste)
             step()
+
+    def keep_down(self) -> str:
+        """Let the platform be deaf to one agent from now on; its id."""
+        identity = agent_id(DOWN)
+        self.sandbox.faults.no_presence(agents=[identity])
+        self.sandbox.cut(identity)
+        return identity
 
     def _troubles(self, user: SandboxUser) -> list[Callable[[], Any]]:
         faults, box = self.sandbox.faults, self.sandbox
@@ -194,7 +204,7 @@ class BusyFleet:
             lambda: faults.refuse_sends(agents=some(ECHOES), times=1),
             lambda: box.emit(agent_id(1), "message:new", {**odd, "_id": "f" * 24, "type": "hologram"}),
             lambda: box.kick(*some(TOURS)),
-            lambda: faults.drop_acks(agents=some(ECHOES), times=1),
+            lambda: faults.drop_acks(confirmations=True, agents=some(ECHOES), times=1),
             lambda: faults.rest("token", status=503, times=1),
             lambda: (box.expire_tokens(agent_id(HOOKED[0])), box.kick(agent_id(HOOKED[0]))),
             lambda: faults.cut_sends("after_store", agents=some(ECHOES), times=1),
@@ -204,7 +214,7 @@ class BusyFleet:
 
 @asynccontextmanager
 async def busy_fleet(
-    folder: Path, *, haste: float = 1.0, interval_seconds: float = 0.5, token_seconds: float = 600.0
+    folder: Path, *, haste: float = 1.0, interval_seconds: float = 1.0, token_seconds: float = 600.0
 ) -> AsyncIterator[tuple[BusyFleet, Prometheus]]:
     """A fleet with traffic, and the Prometheus that watches it."""
     (folder / WRONG_KEY_FILE).write_text(WRONG_KEY)
@@ -223,6 +233,7 @@ async def busy_fleet(
         target = fleet.stack.service.admin_url.removeprefix("http://")
         async with prometheus(folder, [target], interval_seconds=interval_seconds) as server:
             await busy.populate()
+            await server.until(ALL_SEEN, bool, ONLINE_SECONDS)
             going = [asyncio.ensure_future(one) for one in (*busy.talks(), busy.trouble(2.0))]
             try:
                 yield busy, server

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -58,19 +59,24 @@ class Prometheus:
         """
         return await self._ask("query_range", query=expression, start=str(start), end=str(end), step=str(step))
 
-    async def targets(self) -> list[dict[str, Any]]:
-        """What it scrapes, and how that goes."""
-        async with self._session.get(f"{self.url}/api/v1/targets") as answer:
-            found: list[dict[str, Any]] = (await answer.json())["data"]["activeTargets"]
-            return found
+    async def last_scrape(self) -> float:
+        """When a scrape last brought something: after one that failed there is nothing to see until the next."""
+        found = await self.until("timestamp(up == 1)", bool)
+        return found[0].samples[0][1]
 
     async def until(
         self, expression: str, holds: Callable[[list[Series]], bool], timeout: float = 20.0
     ) -> list[Series]:
-        """Wait until the present value of an expression is as wanted."""
-        async with asyncio.timeout(timeout):
-            while not holds(found := await self._ask("query", query=expression)):
-                await asyncio.sleep(0.1)
+        """Wait until the present value of an expression is as wanted.
+
+        Raises:
+            TimeoutError: it was not; names the expression.
+        """
+        until = time.monotonic() + timeout
+        while not holds(found := await self._ask("query", query=expression)):
+            if time.monotonic() > until:
+                raise TimeoutError(f"{expression} was not as wanted within {timeout:g} s: {found}")
+            await asyncio.sleep(0.1)
         return found
 
     async def _ask(self, what: str, **parameters: str) -> list[Series]:
