@@ -14,7 +14,7 @@ from deploy.container_check.dockerfile import Stage
 from deploy.container_check.room import Room
 
 #: A start on a busy machine.
-SECONDS = 60.0
+SECONDS = 90.0
 _DURATION = re.compile(r"(?:(\d+)m)?(?:(\d+)s)?\Z")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -104,7 +104,7 @@ class Replay:
         while not (found := condition()):
             if time.monotonic() > deadline:
                 raise ReplayError(f"waited {seconds:.0f} s for {what}")
-            time.sleep(0.2)
+            time.sleep(0.3)
         return found
 
     def stop(self, name: str) -> int:

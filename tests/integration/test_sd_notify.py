@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,16 @@ from supervisor.sandbox import Sandbox
 from supervisor.sd_notify import ServiceManager
 from tests.support.processes import supervisor_process
 
-AGENTS = Path(__file__).parents[2] / "agents"
+#: A handler that is busy until it is let go.
+BUSY = """
+import asyncio
+
+async def on_message(message, ctx):
+    mark("started")
+    while not marked("go"):
+        await asyncio.sleep(0.01)
+    return "done"
+"""
 
 
 class Manager:
@@ -55,24 +65,34 @@ async def until(condition: Callable[[], bool], what: str) -> None:
     assert condition(), what
 
 
+@pytest.mark.parametrize("manager", ["path"], indirect=True)
 async def test_a_supervisor_is_ready_pings_tells_of_its_agents_and_says_that_it_stops(
     tmp_path: Path, manager: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
     monkeypatch.setenv("WATCHDOG_USEC", "600000")
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
-    async with Sandbox(port=0) as sandbox, supervisor_process(tmp_path, sandbox, {}, drain_seconds=7) as running:
-        await running.add(1)
-        await running.start(agents_dir=AGENTS)
+    handlers = {"busy": BUSY}
+    async with Sandbox(port=0) as sandbox, supervisor_process(tmp_path, sandbox, handlers, drain_seconds=50) as running:
+        agent = await running.add(1, "busy")
+        await running.start()
         assert not manager.hears("READY=1"), "nothing is ready before it has started"
         await running.until(lambda: manager.hears("STATUS=1 of 1 agents online"), "the status")
         assert manager.heard[0] == "READY=1"
-        pings = manager.heard.count("WATCHDOG=1")
-        await running.until(lambda: manager.hears("") and manager.heard.count("WATCHDOG=1") > pings, "another ping")
+        user = await sandbox.user()
+        await user.say(await user.open(agent), "take your time")
+        await running.until(lambda: running.marks("started"), "the handler to run")
         assert not manager.hears("STOPPING=1")
-        await running.stop()
-        assert manager.hears("STOPPING=1")
-        assert "EXTEND_TIMEOUT_USEC=17000000" in manager.heard, "the drain and what closing may take"
+        running.signal(signal.SIGTERM)
+        await running.until(lambda: manager.hears("STOPPING=1"), "the drain")
+        assert "EXTEND_TIMEOUT_USEC=60000000" in manager.heard, "the drain and what closing may take"
+        pings = manager.heard.count("WATCHDOG=1")
+        await running.until(
+            lambda: manager.hears("") and manager.heard.count("WATCHDOG=1") > pings, "pings in the drain"
+        )
+        assert manager.hears("STATUS=1 of 1 agents online; draining") or manager.hears("STATUS=0 of 1 agents online")
+        running.mark("go")
+        assert await running.end() == 0
 
 
 async def test_a_loop_that_stands_still_stops_pinging(manager: Manager) -> None:
