@@ -37,8 +37,8 @@ LABEL org.opencontainers.image.title="aiwm-supervisor" \
 
 # Numbers, so that Kubernetes can tell that it is not root and volumes can be given to it. /run/secrets is there for a
 # volume of secrets that takes over its owner; engines mount secrets of their own over it.
-RUN groupadd --system --gid 10001 supervisor \
-    && useradd --system --uid 10001 --gid 10001 --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin \
+RUN groupadd --gid 10001 supervisor \
+    && useradd --no-log-init --uid 10001 --gid 10001 --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin \
         supervisor \
     && install -d -o 10001 -g 10001 -m 0700 /var/lib/aiwm-supervisor /run/secrets
 
