@@ -85,6 +85,7 @@ _KINDS: Final[Sequence[tuple[Any, str]]] = (
     (settings.CostBudget, "amount"),
     (Path, "path"),
     (SecretStr, "secret"),
+    (SecretStr | None, "secret"),
     (tuple[SecretStr, ...], "list of secrets"),
     (tuple[Path, ...], "list of paths"),
     (dict[str, settings.Price], "JSON object"),

@@ -44,23 +44,31 @@ class Checker:
         self._warnings.clear()
         return taken
 
-    def check(self, record: AgentRecord, where: str = "") -> None:
+    def check(self, record: AgentRecord, where: str = "", *, keep_going: bool = False) -> None:
         """Check a whole row; what may be wrong goes to :meth:`take_warnings`.
 
         Args:
             where: what to put before an error, such as the file and the entry.
+            keep_going: what keeps this agent from running is left to :meth:`take_warnings` too, as it harms no other;
+                only a row that cannot be stored is an error.
 
         Raises:
             ConfigurationError: the row cannot work; says which part and why.
         """
+        prefix = f"{where}: " if where else ""
         try:
             self.id(record.id)
+            record_values(record)
+        except SupervisorError as error:
+            raise ConfigurationError(f"{prefix}{error}") from None
+        try:
             self.handler(record.handler)
             self.secret(record.secret, record.id)
             self.settings(record.settings)
-            record_values(record)
         except SupervisorError as error:
-            raise ConfigurationError(f"{where}: {error}" if where else str(error)) from None
+            if not keep_going:
+                raise ConfigurationError(f"{prefix}{error}") from None
+            self._note(f"{prefix}{error}; until that is mended the agent is faulted")
 
     def check_changes(self, agent_id: str, changes: Mapping[str, Any]) -> None:
         """Check what changes and nothing else: the rest may be wrong since long before, and must not be in the way.

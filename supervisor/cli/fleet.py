@@ -23,6 +23,9 @@ def import_fleet(
     file: Annotated[str, typer.Argument(metavar="FILE", help="YAML; - is standard input.", show_default=False)],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Also remove agents that the file lacks.")] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Take in agents that cannot run yet too; they become faulted.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make the registry hold what a file says: all of it or nothing, and nothing when it does already.
@@ -38,7 +41,7 @@ def import_fleet(
     records = fleet_file.parse(_read(file), source)
     checker = editing.Checker(settings)
     for number, record in enumerate(records, start=1):
-        checker.check(record, f"{source}: agent {number} ({record.id})")
+        checker.check(record, f"{source}: agent {number} ({record.id})", keep_going=keep_going)
 
     async def work(registry: Registry) -> Plan:
         plan = fleet_file.plan(records, await registry.agents(), prune=prune)

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,6 +28,9 @@ from supervisor.records import AgentRecord
 _REQUIRED: Final = ("id", "handler", "secret")
 _FIELDS: Final = (*_REQUIRED, "name", "settings", "labels", "paused")
 _REFERENCES: Final = ("env:", "file:/", "fernet:")
+# JSON's writers write 1e-07, which YAML 1.1 takes for text. Known to both sides: such a text is written in quotes.
+# Never without the sign: 24 digits with an "e" among them are an id.
+_EXPONENT: Final = ("tag:yaml.org,2002:float", re.compile(r"-?\d+[eE][-+]\d+\Z"), list("-0123456789"))
 
 
 class _Loader(yaml.SafeLoader):
@@ -48,6 +52,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.add_implicit_resolver(*_EXPONENT)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -60,6 +65,7 @@ def _text_node(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _text_node)
+_Dumper.add_implicit_resolver(*_EXPONENT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,6 +164,40 @@ def test_a_fleet_is_imported_with_a_plan_and_only_once(command: Command) -> None
     assert [agent["id"] for agent in command.json("agents", "list")] == [A1, A2]
 
 
+def test_agents_that_cannot_run_yet_are_taken_in_when_asked(command: Command, tmp_path: Path) -> None:
+    late = tmp_path / "late"
+    (command.folder / "fleet.yaml").write_text(
+        f"agents:\n"
+        f"  - {{id: '{A1}', handler: echo, secret: 'env:AGENT_SECRET'}}\n"
+        f"  - {{id: '{A2}', handler: echo, secret: 'file:{late}'}}\n"
+        f"  - {{id: '{A3}', handler: ecco, secret: 'env:AGENT_SECRET'}}\n"
+    )
+    allowed = {"SUPERVISOR_SECRET_DIRS": str(tmp_path)}
+    refused = command("agents", "import", "fleet.yaml", **allowed)
+    assert refused.returncode == 1
+    assert f"agent 2 ({A2})" in one_line(refused.stderr)
+    assert command.json("agents", "list") == []
+
+    taken = command("agents", "import", "fleet.yaml", "--keep-going", **allowed)
+    assert taken.returncode == 0, taken
+    assert "Added 3, changed 0, removed 0, 0 unchanged" in taken.stdout
+    warnings = " ".join(taken.stderr.split())
+    assert f"agent 2 ({A2}): The secret's file {late} cannot be read" in warnings
+    assert f"agent 3 ({A3}): There is no handler 'ecco'" in warnings
+    assert warnings.count("the agent is faulted") == 2
+    assert [agent["id"] for agent in command.json("agents", "list")] == [A1, A2, A3]
+
+
+def test_an_id_that_cannot_be_stored_is_refused_all_the_same(command: Command) -> None:
+    entries = (
+        f"agents: [{{id: '{A1}', handler: echo, secret: 'env:AGENT_SECRET'}}, {{id: 'a b', handler: x, secret: env:A}}]"
+    )
+    done = command("agents", "import", "-", "--keep-going", stdin=entries)
+    assert done.returncode == 1
+    assert "agent 2 (a b): The agent id 'a b' holds a space" in one_line(done.stderr)
+    assert command.json("agents", "list") == []
+
+
 def test_an_export_is_an_import_elsewhere(command: Command, tmp_path_factory: pytest.TempPathFactory) -> None:
     add(command, A1, "--name", 'Ada "Ü" #1', "--set", 'deep={"a": [1, null, "x: y"]}', "--label", "k=yes")
     add(command, A2, "--paused")

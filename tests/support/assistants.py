@@ -36,6 +36,7 @@ class Assistants:
 
     async def add(
         self,
+        number: int | None = None,
         *,
         instruction: str | dict[str, Any] | None = "Be brief.",
         servers: dict[str, FakeMcp] | None = None,
@@ -45,9 +46,9 @@ class Assistants:
         online: bool = True,
         **more: Any,
     ) -> str:
-        """Register an assistant; ``more`` is added to the settings of :meth:`settings`."""
+        """Register an assistant, the next or that number; ``more`` is added to the settings of :meth:`settings`."""
         self.added += 1
-        identity = agent_id(self.added)
+        identity = agent_id(number or self.added)
         tools = {name: {"type": "http", "url": server.url} for name, server in (servers or {}).items()}
         self.stack.sandbox.add_agent(
             identity,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 from hypothesis import given
@@ -95,6 +96,17 @@ def test_what_is_wrong_is_named_by_file_entry_and_key(text: str, expected: str) 
     assert expected in message
     assert "\n" not in message
     assert SECRET not in message
+
+
+def test_numbers_as_json_writes_them_are_numbers() -> None:
+    settings = {"small": 1e-07, "large": 1e22, "text": "1e-07"}
+    text = json.dumps({"agents": [{"id": A1, "handler": "echo", "secret": "env:AGENT_X", "settings": settings}]})
+    assert "1e-07," in text
+    assert parse(text, "f.json") == [record(A1, settings=settings)]
+    assert parse(dump([record(A1, settings=settings)]), "f.yaml") == [record(A1, settings=settings)]
+    # An id that looks like such a number, but for the sign, stays an id.
+    digits = "123456e78901234567890123"
+    assert parse(f"agents: [{{id: {digits}, handler: echo, secret: 'env:AGENT_X'}}]", "f.yaml") == [record(digits)]
 
 
 def test_the_second_of_two_entries_of_one_agent_is_named() -> None:

@@ -1,0 +1,201 @@
+{{- define "aiwm-supervisor.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 52 | trimSuffix "-" }}
+{{- end }}
+
+{{/* 52 characters: a StatefulSet's pods carry its name and a hash in a label, which ends at 63. */}}
+{{- define "aiwm-supervisor.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
+{{- else }}
+{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 52 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "aiwm-supervisor.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "aiwm-supervisor.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
+{{- define "aiwm-supervisor.labels" -}}
+{{ include "aiwm-supervisor.selectorLabels" . }}
+{{ include "aiwm-supervisor.otherLabels" . }}
+{{- end }}
+
+{{- define "aiwm-supervisor.otherLabels" -}}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "aiwm-supervisor.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "aiwm-supervisor.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "aiwm-supervisor.image" -}}
+{{- $image := .Values.image.repository }}
+{{- with .Values.image.registry }}
+{{- $image = printf "%s/%s" (trimSuffix "/" .) $image }}
+{{- end }}
+{{- if .Values.image.digest }}
+{{- with .Values.image.tag }}
+{{- $image = printf "%s:%s" $image . }}
+{{- end }}
+{{- printf "%s@%s" $image .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" $image (default .Chart.AppVersion .Values.image.tag) }}
+{{- end }}
+{{- end }}
+
+{{/* Whether the registry is SQLite on the pod's volume. */}}
+{{- define "aiwm-supervisor.onVolume" -}}
+{{- if not .Values.registryUrl.existingSecret }}true{{ end }}
+{{- end }}
+
+{{- define "aiwm-supervisor.claimTemplate" -}}
+{{- if and (include "aiwm-supervisor.onVolume" .) .Values.persistence.enabled (not .Values.persistence.existingClaim) }}true{{ end }}
+{{- end }}
+
+{{- define "aiwm-supervisor.ownHandlers" -}}
+{{- if or .Values.handlers.files .Values.handlers.existingConfigMap .Values.handlers.volume }}true{{ end }}
+{{- end }}
+
+{{/* The secret that holds the admin token, and its key. */}}
+{{- define "aiwm-supervisor.adminSecret" -}}
+{{- default (printf "%s-admin" (include "aiwm-supervisor.fullname" .)) .Values.adminToken.existingSecret }}
+{{- end }}
+
+{{/* A duration as the supervisor reads it (90, 90s, 15m, 24h, 7d, 1w) in seconds, rounded up. */}}
+{{- define "aiwm-supervisor.seconds" -}}
+{{- $text := . | toString | trim }}
+{{- $unit := regexFind "[smhdw]$" $text | default "s" }}
+{{- $factor := get (dict "s" 1 "m" 60 "h" 3600 "d" 86400 "w" 604800) $unit }}
+{{- mulf (regexFind "^[0-9]+([.][0-9]+)?" $text | float64) (float64 $factor) | ceil | int }}
+{{- end }}
+
+{{- define "aiwm-supervisor.drainSeconds" -}}
+{{- include "aiwm-supervisor.seconds" (hasKey .Values.config "DRAIN_SECONDS" | ternary .Values.config.DRAIN_SECONDS 60) }}
+{{- end }}
+
+{{/* A stop takes DRAIN_SECONDS and at most 10 more (CLOSE_SECONDS of the supervisor); only then may Kubernetes kill it. */}}
+{{- define "aiwm-supervisor.leastGraceSeconds" -}}
+{{- add (include "aiwm-supervisor.drainSeconds" .) 10 }}
+{{- end }}
+
+{{- define "aiwm-supervisor.graceSeconds" -}}
+{{- $given := .Values.terminationGracePeriodSeconds | int }}
+{{- if $given }}{{ $given }}{{ else }}{{ add (include "aiwm-supervisor.drainSeconds" .) 15 }}{{ end }}
+{{- end }}
+
+{{/* A setting as text: lists and maps as JSON, which is what the supervisor reads; numbers without an exponent. */}}
+{{- define "aiwm-supervisor.settingText" -}}
+{{- if kindIs "string" . }}{{ . }}{{ else }}{{ toJson . }}{{ end }}
+{{- end }}
+
+{{/* A list setting, which may be given as a list, as one in JSON or with commas, with commas. */}}
+{{- define "aiwm-supervisor.listText" -}}
+{{- if kindIs "slice" . }}{{ join "," . }}
+{{- else if hasPrefix "[" (trim .) }}{{ fromJsonArray . | join "," }}
+{{- else }}{{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "aiwm-supervisor.settings" -}}
+{{- $settings := dict "ADMIN_HOST" .Values.admin.host "ADMIN_PORT" "8640" "SECRET_DIRS" "/run/secrets/agents" }}
+{{- if include "aiwm-supervisor.onVolume" . }}
+{{- $_ := set $settings "REGISTRY_URL" "sqlite+aiosqlite:////var/lib/aiwm-supervisor/supervisor.db" }}
+{{- end }}
+{{- if include "aiwm-supervisor.ownHandlers" . }}
+{{- $_ := set $settings "AGENTS_DIR" "/etc/aiwm-supervisor/handlers" }}
+{{- end }}
+{{- range $name, $value := .Values.config }}
+{{- if eq $name "SECRET_DIRS" }}
+{{- $_ := set $settings $name (printf "/run/secrets/agents,%s" (include "aiwm-supervisor.listText" $value)) }}
+{{- else }}
+{{- $_ := set $settings $name (include "aiwm-supervisor.settingText" $value) }}
+{{- end }}
+{{- end }}
+{{- range $name, $value := $settings }}
+SUPERVISOR_{{ $name }}: {{ $value | quote }}
+{{- end }}
+{{- end }}
+
+{{/* What `supervisor agents import` reads. JSON, which is YAML too: it keeps numbers and texts as they are. */}}
+{{- define "aiwm-supervisor.fleet" -}}
+{{- $agents := list }}
+{{- range .Values.agents }}
+{{- $agent := omit . "secretRef" }}
+{{- $_ := set $agent "secret" (printf "file:/run/secrets/agents/%s" .id) }}
+{{- $agents = append $agents $agent }}
+{{- end }}
+{{- dict "agents" $agents | toPrettyJson }}
+{{- end }}
+
+{{/* One source for each Kubernetes secret. Optional: what is missing faults its agent and no other, until it is there. */}}
+{{- define "aiwm-supervisor.agentSecretSources" -}}
+{{- $items := dict }}
+{{- range .Values.agents }}
+{{- $item := dict "key" (default "secret" .secretRef.key) "path" .id }}
+{{- $_ := set $items .secretRef.name (append (get $items .secretRef.name | default list) $item) }}
+{{- end }}
+{{- range $name, $files := $items }}
+- secret:
+    name: {{ $name | quote }}
+    optional: true
+    items:
+      {{- range $files }}
+      - key: {{ .key | quote }}
+        path: {{ .path | quote }}
+      {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Changes when a secret that the process has in its environment does; what agents read from files needs no restart. */}}
+{{- define "aiwm-supervisor.secretsChecksum" -}}
+{{- $values := dict }}
+{{- range list .Values.adminToken .Values.metricsToken .Values.secretKeys .Values.registryUrl .Values.proxy .Values.otlpHeaders }}
+{{- if .existingSecret }}
+{{- $found := lookup "v1" "Secret" $.Release.Namespace .existingSecret | default dict }}
+{{- $_ := set $values (printf "%s/%s" .existingSecret .key) (get (get $found "data" | default dict) .key) }}
+{{- end }}
+{{- end }}
+{{- toJson $values | sha256sum }}
+{{- end }}
+
+{{- define "aiwm-supervisor.secretEnv" -}}
+- name: "{{ .variable }}"
+  valueFrom:
+    secretKeyRef:
+      name: {{ .name | quote }}
+      key: {{ .key | quote }}
+{{- end }}
+
+{{/* TCP ports that the network policy opens: those given, and those of the platform's URLs, the proxy and the traces' collector. */}}
+{{- define "aiwm-supervisor.egressPorts" -}}
+{{- $ports := list }}
+{{- range .Values.networkPolicy.egressPorts }}
+{{- $ports = append $ports (int .) }}
+{{- end }}
+{{- range list "API_URL" "WS_URL" "PROXY" "OTLP_ENDPOINT" }}
+{{- with get $.Values.config . }}
+{{- $url := urlParse . }}
+{{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) }}
+{{- $ports = append $ports (int ($port | default (has $url.scheme (list "https" "wss") | ternary "443" "80"))) }}
+{{- end }}
+{{- end }}
+{{- range $ports | uniq }}
+- port: {{ . }}
+  protocol: TCP
+{{- end }}
+{{- end }}

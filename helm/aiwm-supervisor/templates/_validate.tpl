@@ -1,0 +1,133 @@
+{{/* All that is wrong with the values and that the schema cannot say, at once and in words. */}}
+{{- define "aiwm-supervisor.validate" -}}
+{{- $problems := concat
+  (include "aiwm-supervisor.configProblems" . | fromJsonArray)
+  (include "aiwm-supervisor.agentProblems" . | fromJsonArray)
+  (include "aiwm-supervisor.storageProblems" . | fromJsonArray)
+  (include "aiwm-supervisor.podProblems" . | fromJsonArray) }}
+{{- if $problems }}
+{{- fail (printf "these values cannot work:\n  - %s\n" (join "\n  - " $problems)) }}
+{{- end }}
+{{- end }}
+
+{{- define "aiwm-supervisor.configProblems" -}}
+{{- $problems := list }}
+{{- $secrets := dict "ADMIN_TOKEN" "adminToken" "METRICS_TOKEN" "metricsToken" "SECRET_KEYS" "secretKeys" "OTLP_HEADERS" "otlpHeaders" }}
+{{- $owned := dict
+  "REGISTRY_URL" "the chart sets it for its volume; another database goes into registryUrl.existingSecret"
+  "ADMIN_HOST" "set admin.host"
+  "ADMIN_PORT" "the container always listens on 8640; set service.port" }}
+{{- range $name, $value := .Values.config }}
+{{- if hasKey $secrets $name }}
+{{- $problems = append $problems (printf "config.%s is a secret and would stand in a ConfigMap: put it into a Kubernetes secret and name that in %s.existingSecret" $name (get $secrets $name)) }}
+{{- else if hasKey $owned $name }}
+{{- $problems = append $problems (printf "config.%s: %s" $name (get $owned $name)) }}
+{{- else if and (eq $name "PROXY") (contains "@" (toString $value)) }}
+{{- $problems = append $problems "config.PROXY holds a password: put the URL into a Kubernetes secret and name that in proxy.existingSecret" }}
+{{- end }}
+{{- end }}
+{{- if and (hasKey .Values.config "PROXY") .Values.proxy.existingSecret }}
+{{- $problems = append $problems "config.PROXY and proxy.existingSecret say the same: give one of them" }}
+{{- end }}
+{{- if and (eq (toString (get .Values.config "JOURNAL_ENCRYPTION")) "true") (not .Values.secretKeys.existingSecret) }}
+{{- $problems = append $problems "config.JOURNAL_ENCRYPTION needs keys: name the Kubernetes secret that holds them in secretKeys.existingSecret" }}
+{{- end }}
+{{- range .Values.extraEnv }}
+{{- if and (hasPrefix "SUPERVISOR_" .name) (hasKey . "value") }}
+{{- $problems = append $problems (printf "extraEnv: %s with a plain value belongs into config.%s, or into a Kubernetes secret when it is one" .name (trimPrefix "SUPERVISOR_" .name)) }}
+{{- end }}
+{{- end }}
+{{- toJson $problems }}
+{{- end }}
+
+{{- define "aiwm-supervisor.agentProblems" -}}
+{{- $problems := list }}
+{{- $seen := dict }}
+{{- range $number, $agent := .Values.agents }}
+{{- $where := printf "agents[%d] (%s)" $number $agent.id }}
+{{- if hasKey $agent "secret" }}
+{{- $problems = append $problems (printf "%s: secret would stand in a ConfigMap: put it into a Kubernetes secret and name that in secretRef" $where) }}
+{{- end }}
+{{- if not (and (hasKey $agent "secretRef") (get ($agent.secretRef | default dict) "name")) }}
+{{- $problems = append $problems (printf "%s: secretRef is missing: name the Kubernetes secret and the key that hold the agent's secret, secretRef: {name: agents, key: %s}" $where $agent.id) }}
+{{- end }}
+{{- if hasKey $seen $agent.id }}
+{{- $problems = append $problems (printf "%s: the id is there twice, first in agents[%d]" $where (get $seen $agent.id)) }}
+{{- else }}
+{{- $_ := set $seen $agent.id $number }}
+{{- end }}
+{{- range $key, $value := $agent.settings }}
+{{- if and (regexMatch "(?i)(^|_)(api_?key|secret|token|password)$" $key) (kindIs "string" $value) (not (regexMatch "^(env|file|fernet):" $value)) }}
+{{- $problems = append $problems (printf "%s: settings.%s would stand in a ConfigMap: give a reference, env:AGENT_… with the variable in extraEnv" $where $key) }}
+{{- end }}
+{{- end }}
+{{- $module := first (splitList ":" $agent.handler) }}
+{{- if and $.Values.handlers.files (not (contains "." $module)) (not (hasKey $.Values.handlers.files (printf "%s.py" $module))) }}
+{{- $problems = append $problems (printf "%s: handler %s is not among handlers.files (%s), which replace the bundled ones" $where $module (keys $.Values.handlers.files | sortAlpha | join ", ")) }}
+{{- end }}
+{{- end }}
+{{- if and .Values.agentsPrune (not .Values.agents) }}
+{{- $problems = append $problems "agentsPrune without agents would remove every agent there is: declare agents, or set it to false" }}
+{{- end }}
+{{- if not $problems }}
+{{- if gt (len (include "aiwm-supervisor.fleet" .)) 1000000 }}
+{{- $problems = append $problems "agents do not fit into a ConfigMap (1 MiB): declare fewer, and import the others with supervisor agents import" }}
+{{- end }}
+{{- end }}
+{{- $given := 0 }}
+{{- range list .Values.handlers.files .Values.handlers.existingConfigMap .Values.handlers.volume }}
+{{- if . }}{{ $given = add $given 1 }}{{ end }}
+{{- end }}
+{{- if gt (int $given) 1 }}
+{{- $problems = append $problems "handlers: give one of files, existingConfigMap and volume" }}
+{{- end }}
+{{- if and $given (hasKey .Values.config "AGENTS_DIR") }}
+{{- $problems = append $problems "config.AGENTS_DIR and handlers both say where handlers are: give one of them" }}
+{{- end }}
+{{- toJson $problems }}
+{{- end }}
+
+{{- define "aiwm-supervisor.storageProblems" -}}
+{{- $problems := list }}
+{{- $volume := include "aiwm-supervisor.onVolume" . }}
+{{- if and $volume (gt (int .Values.replicas) 1) }}
+{{- $problems = append $problems (printf "replicas is %d and the registry is SQLite: one process may use it. Set replicas to 1; one supervisor runs thousands of agents" (int .Values.replicas)) }}
+{{- end }}
+{{- with .Values.persistence }}
+{{- if and $volume (not .enabled) (not .ephemeral) }}
+{{- $problems = append $problems "persistence.enabled is false: registry and journal would lie in an emptyDir and be lost with the pod. Set persistence.ephemeral to true as well when that is meant" }}
+{{- end }}
+{{- if and .enabled .ephemeral }}
+{{- $problems = append $problems "persistence.ephemeral is true and persistence.enabled too: set one of them to false" }}
+{{- end }}
+{{- if and .existingClaim (not .enabled) }}
+{{- $problems = append $problems "persistence.existingClaim is set and persistence.enabled is false: set it to true, or drop the claim" }}
+{{- end }}
+{{- end }}
+{{- toJson $problems }}
+{{- end }}
+
+{{- define "aiwm-supervisor.podProblems" -}}
+{{- $problems := list }}
+{{- if not (or .Values.adminToken.existingSecret .Values.adminToken.generate) }}
+{{- $problems = append $problems "the admin API would be open to the network without a token: set adminToken.existingSecret, or adminToken.generate to true" }}
+{{- end }}
+{{- if has .Values.admin.host (list "127.0.0.1" "localhost" "::1") }}
+{{- $problems = append $problems (printf "admin.host %s is the pod's own loopback: probes, the service and Prometheus could not reach it; use 0.0.0.0 or ::" .Values.admin.host) }}
+{{- end }}
+{{- $given := int .Values.terminationGracePeriodSeconds }}
+{{- $least := int (include "aiwm-supervisor.leastGraceSeconds" .) }}
+{{- if and $given (lt $given $least) }}
+{{- $problems = append $problems (printf "terminationGracePeriodSeconds is %d, and a stop may take %d: DRAIN_SECONDS (%s) and 10 more. Give at least that, or 0 to have it computed" $given $least (include "aiwm-supervisor.drainSeconds" .)) }}
+{{- end }}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
+{{- $problems = append $problems "ingress.enabled is true and ingress.hosts is empty: name a host" }}
+{{- end }}
+{{- if and .Values.prometheusRule.enabled (not (.Files.Get "files/rules/alerts.yaml")) }}
+{{- $problems = append $problems "prometheusRule.enabled is true and this copy of the chart has no files/rules/alerts.yaml" }}
+{{- end }}
+{{- if and .Values.dashboards.enabled (not (.Files.Glob "files/dashboards/*.json")) }}
+{{- $problems = append $problems "dashboards.enabled is true and this copy of the chart has no files/dashboards" }}
+{{- end }}
+{{- toJson $problems }}
+{{- end }}

@@ -1,0 +1,332 @@
+"""What the chart renders is sound: for Helm's linter, Kubernetes' schemas, and those who watch over security."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import kubernetes_validate
+import pytest
+import yaml
+from yamllint import linter
+from yamllint.config import YamlLintConfig
+
+from supervisor import __version__
+from tests.support.helm_chart import CHART, CI, NAMESPACE, PROJECT, Rendered, agent, ci_values, render, rendered_ci
+
+CASES = ["defaults", *(path.name.removesuffix("-values.yaml") for path in CI)]
+#: The oldest that the chart takes and the newest that the validator knows well.
+KUBERNETES = ["1.27", "1.34"]
+OPERATOR_KINDS = {"ServiceMonitor", "PrometheusRule"}
+RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+LINT = YamlLintConfig(
+    """
+    extends: default
+    rules:
+      document-start: disable
+      line-length: disable
+      comments-indentation: disable
+      braces: {max-spaces-inside: 1}
+      indentation: {spaces: 2, indent-sequences: whatever}
+      empty-lines: {max: 2, max-start: 1, max-end: 1}
+      quoted-strings: disable
+      truthy: {check-keys: true}
+    """
+)
+
+
+def values(case: str) -> dict[str, Any]:
+    return {} if case == "defaults" else ci_values(case)
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def rendered(case: str) -> Rendered:
+    return render() if case == "defaults" else rendered_ci(case)
+
+
+def test_there_are_cases_beside_the_defaults() -> None:
+    assert len(CASES) >= 6
+
+
+def test_helms_linter_finds_nothing(case: str) -> None:
+    report = helm_python.lint(CHART, values(case), strict=True, namespace=NAMESPACE, kube_version="v1.30.0")
+    found = [message for message in report["messages"] if "icon is recommended" not in message["error"]]
+    assert (found, report["errors"]) == ([], [])
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_every_object_fits_kubernetes_schemas(rendered: Rendered, version: str) -> None:
+    objects = [made for made in rendered.objects if made["kind"] not in OPERATOR_KINDS]
+    assert {"StatefulSet", "Service", "ConfigMap", "Pod"} <= {made["kind"] for made in objects}
+    for made in objects:
+        kubernetes_validate.validate(made, version, strict=True)
+
+
+def test_the_validator_would_notice() -> None:
+    broken = render().stateful_set  # a rendering of its own
+    broken["spec"]["template"]["spec"]["containers"][0]["prots"] = []
+    with pytest.raises(kubernetes_validate.ValidationError, match="prots"):
+        kubernetes_validate.validate(broken, KUBERNETES[0], strict=True)
+
+
+def test_rendered_yaml_is_clean(rendered: Rendered) -> None:
+    for path, text in rendered.texts.items():
+        # Dashboards are JSON, and what the operator adds is taken as it is.
+        if path.endswith(".yaml") and path not in ("dashboards.yaml", "extra.yaml") and text.strip():
+            assert [f"{path}:{found}" for found in linter.run(text.strip("\n") + "\n", LINT)] == []
+
+
+@pytest.mark.parametrize("path", [CHART / "values.yaml", CHART / "Chart.yaml", *CI], ids=lambda path: path.name)
+def test_the_charts_own_yaml_is_clean(path: Path) -> None:
+    assert [str(found) for found in linter.run(path.read_text(), LINT)] == []
+
+
+def test_every_pod_is_restricted(rendered: Rendered) -> None:
+    pods = [rendered.pod, rendered.one("Pod")["spec"]]
+    for pod in pods:
+        context = pod["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+        for container in [*pod.get("initContainers", []), *pod["containers"]]:
+            assert container["securityContext"] == RESTRICTED, container["name"]
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+        assert not [volume for volume in pod.get("volumes", []) if "hostPath" in volume]
+    for container in [rendered.supervisor, pods[1]["containers"][0]]:
+        assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+        assert "memory" in container["resources"]["limits"]
+    assert {"name": "tmp", "mountPath": "/tmp"} in rendered.supervisor["volumeMounts"]
+    assert {"name": "tmp", "emptyDir": {}} in rendered.pod["volumes"]
+
+
+def test_every_object_says_whose_it_is(rendered: Rendered, case: str) -> None:
+    for made in rendered.objects:
+        if "extra" in made["metadata"]["name"] or made["metadata"]["name"].endswith("-text"):
+            continue
+        labels = made["metadata"]["labels"]
+        assert labels["app.kubernetes.io/instance"] == "prod"
+        assert labels["app.kubernetes.io/version"] == __version__
+        assert labels["helm.sh/chart"] == f"aiwm-supervisor-{__version__}"
+        assert labels.get("team") == values(case).get("commonLabels", {}).get("team")
+        assert made["metadata"]["namespace"] in (NAMESPACE, "monitoring")
+
+
+def test_probes_are_apart() -> None:
+    container = render().supervisor
+    paths = [container[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")]
+    assert [probe["path"] for probe in paths] == ["/livez", "/livez", "/readyz"]
+    assert {probe["port"] for probe in paths} == {container["ports"][0]["name"]}
+    assert container["ports"][0]["containerPort"] == 8640
+
+
+def test_services_reach_the_supervisor_and_nothing_else() -> None:
+    made = render()
+    labels = made.stateful_set["spec"]["template"]["metadata"]["labels"]
+    services = made.all("Service")
+    assert made.stateful_set["spec"]["serviceName"] in [service["metadata"]["name"] for service in services]
+    for service in services:
+        assert service["spec"]["selector"].items() <= labels.items()
+        assert not service["spec"]["selector"].items() <= made.one("Pod")["metadata"]["labels"].items()
+
+
+def test_secrets_are_referred_to_and_never_rendered() -> None:
+    made = rendered_ci("full")
+    assert made.all("Secret") == []
+    env = {entry["name"]: entry for entry in made.supervisor["env"]}
+    assert env["SUPERVISOR_ADMIN_TOKEN"]["valueFrom"]["secretKeyRef"] == {
+        "name": "supervisor-tokens",
+        "key": "admin-token",
+    }
+    assert env["SUPERVISOR_METRICS_TOKEN"]["valueFrom"]["secretKeyRef"]["key"] == "metrics-token"
+    assert env["SUPERVISOR_SECRET_KEYS"]["valueFrom"]["secretKeyRef"] == {"name": "supervisor-keys", "key": "fernet"}
+    database = {entry["name"]: entry for entry in rendered_ci("database").supervisor["env"]}
+    assert database["SUPERVISOR_REGISTRY_URL"]["valueFrom"]["secretKeyRef"] == {"name": "database", "key": "url"}
+    proxy = {entry["name"]: entry for entry in rendered_ci("existing").supervisor["env"]}
+    assert proxy["SUPERVISOR_PROXY"]["valueFrom"]["secretKeyRef"] == {"name": "proxy", "key": "proxy"}
+    headers = {"name": "collector", "key": "otlp-headers"}
+    assert proxy["SUPERVISOR_OTLP_HEADERS"]["valueFrom"]["secretKeyRef"] == headers
+
+
+def test_a_token_is_made_where_none_is_given() -> None:
+    made = render()
+    (token,) = made.one("Secret")["data"].values()
+    assert len(base64.b64decode(token)) == 40
+    reference = made.supervisor["env"][0]["valueFrom"]["secretKeyRef"]
+    assert reference == {"name": made.one("Secret")["metadata"]["name"], "key": "admin-token"}
+    assert base64.b64decode(token).decode() not in made.notes
+    assert render().one("Secret")["data"] != made.one("Secret")["data"]
+
+
+def test_the_import_sees_what_the_supervisor_sees() -> None:
+    made = rendered_ci("full")
+    importer = next(container for container in made.pod["initContainers"] if container["name"] == "import-agents")
+    for part in ("image", "env", "envFrom", "volumeMounts", "securityContext"):
+        assert importer[part] == made.supervisor[part]
+    assert importer["args"] == ["agents", "import", "/etc/aiwm-supervisor/fleet/agents.yaml", "--keep-going", "--prune"]
+    assert "initContainers" not in render().pod
+
+
+def test_one_missing_secret_of_an_agent_keeps_no_other_agent_from_running() -> None:
+    made = render({"agents": [agent(1), agent(2), agent(3, secretRef={"name": "other"})]})
+    (volume,) = (volume for volume in made.pod["volumes"] if volume["name"] == "agent-secrets")
+    sources = {source["secret"]["name"]: source["secret"] for source in volume["projected"]["sources"]}
+    assert {name: source["optional"] for name, source in sources.items()} == {"agents": True, "other": True}
+    assert sources["agents"]["items"] == [
+        {"key": "key-1", "path": f"{1:024x}"},
+        {"key": "key-2", "path": f"{2:024x}"},
+    ]
+    assert sources["other"]["items"] == [{"key": "secret", "path": f"{3:024x}"}]
+    # The kubelet gives the files to the pod's group, and nobody else reads them.
+    assert volume["projected"]["defaultMode"] == 0o440
+    assert made.pod["securityContext"]["fsGroup"]
+
+
+def test_storage_is_kept_by_default_and_chosen_otherwise() -> None:
+    spec = render().stateful_set["spec"]
+    assert [claim["metadata"]["name"] for claim in spec["volumeClaimTemplates"]] == ["data"]
+    assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+    assert render().settings["SUPERVISOR_REGISTRY_URL"].startswith("sqlite+aiosqlite:////var/lib/aiwm-supervisor/")
+
+    existing = rendered_ci("existing")
+    assert "volumeClaimTemplates" not in existing.stateful_set["spec"]
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": "chat-registry"}} in existing.pod["volumes"]
+    ephemeral = rendered_ci("ephemeral")
+    assert {"name": "data", "emptyDir": {"sizeLimit": "500Mi"}} in ephemeral.pod["volumes"]
+    assert "WARNING" in ephemeral.notes
+    database = rendered_ci("database")
+    assert "volumeClaimTemplates" not in database.stateful_set["spec"]
+    assert "SUPERVISOR_REGISTRY_URL" not in database.settings
+    assert "data" not in [volume["name"] for volume in database.pod["volumes"]]
+
+
+def test_a_disruption_budget_needs_a_second_replica() -> None:
+    assert render().all("PodDisruptionBudget") == []
+    assert rendered_ci("database").one("PodDisruptionBudget")["spec"]["maxUnavailable"] == "33%"
+
+
+def test_the_network_policy_opens_the_ports_that_are_needed() -> None:
+    assert render().all("NetworkPolicy") == []
+    policy = rendered_ci("full").one("NetworkPolicy")["spec"]
+    dns, platform, extra = policy["egress"]
+    assert {port["port"] for port in dns["ports"]} == {53}
+    assert [port["port"] for port in platform["ports"]] == [443, 8443, 3128]
+    assert extra["ports"] == [{"port": 4318}]
+    (ingress,) = policy["ingress"]
+    assert [sorted(peer) for peer in ingress["from"]] == [["namespaceSelector"], ["podSelector"]]
+    sandbox = rendered_ci("ephemeral").one("NetworkPolicy")["spec"]
+    assert [port["port"] for port in sandbox["egress"][1]["ports"]] == [443, 8641]
+    assert sandbox["ingress"][0]["from"] == [{"podSelector": {}}]
+
+
+def test_prometheus_finds_metrics_and_alerts_where_they_are_wanted() -> None:
+    assert render().all("ServiceMonitor") == render().all("PrometheusRule") == []
+    made = rendered_ci("full")
+    monitor = made.one("ServiceMonitor")
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert (endpoint["path"], endpoint["interval"]) == ("/metrics", "15s")
+    assert endpoint["authorization"]["credentials"] == {"name": "supervisor-tokens", "key": "metrics-token"}
+    selected = [
+        port["name"]
+        for service in made.all("Service")
+        if monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+        for port in service["spec"]["ports"]
+    ]
+    assert selected.count(endpoint["port"]) == 1
+    original = (PROJECT / "prometheus/alerts.yaml").read_text()
+    plain = render({"prometheusRule": {"enabled": True}}).one("PrometheusRule")
+    assert plain["spec"] == yaml.safe_load(original)
+    linked = original.replace("docs/runbook.md#", "https://docs.example.com/chat/runbook#")
+    assert made.one("PrometheusRule")["spec"] == yaml.safe_load(linked) != plain["spec"]
+    # Where an alert names its scrape job, that is the one under which this monitor's target goes.
+    jobs = set(re.findall(r'job="([^"]+)"', original))
+    assert {"targetLabel": "job", "replacement": jobs.pop()} == endpoint["relabelings"][0]
+    assert not jobs
+
+
+def test_each_dashboard_is_a_config_map_for_grafanas_sidecar() -> None:
+    assert "grafana_dashboard" not in "".join(render().texts.values())
+    made = rendered_ci("full")
+    boards = [made for made in made.all("ConfigMap") if made["metadata"]["name"].endswith("-dashboard")]
+    assert all(board["metadata"]["labels"]["grafana_dashboard"] == "1" for board in boards)
+    contents = {name: json.loads(text) for board in boards for name, text in board["data"].items()}
+    originals = sorted((PROJECT / "grafana").glob("*.json"))
+    assert contents == {path.name: json.loads(path.read_text()) for path in originals}
+    assert len(boards) == len(originals) >= 3
+    for board in boards:
+        assert board["metadata"]["annotations"] == {"grafana_folder": "Chat"}
+        assert board["metadata"]["namespace"] == "monitoring"
+        assert len(board["metadata"]["name"]) <= 63
+
+
+def test_the_pod_is_one_for_the_image() -> None:
+    dockerfile = (PROJECT / "Dockerfile").read_text()
+
+    def said(instruction: str) -> str:
+        return str(re.findall(rf"^{instruction} (.+)$", dockerfile, re.MULTILINE)[-1])
+
+    made = render()
+    context = made.pod["securityContext"]
+    assert said("USER") == f"{context['runAsUser']}:{context['runAsGroup']}"
+    assert said("VOLUME") in [mount["mountPath"] for mount in made.supervisor["volumeMounts"]]
+    assert int(said("EXPOSE")) == made.supervisor["ports"][0]["containerPort"]
+    # The containers give this only its arguments.
+    assert json.loads(said("ENTRYPOINT")) == ["supervisor"]
+    assert made.supervisor["args"] == json.loads(said("CMD"))
+
+
+def test_programs_of_the_command_handler_are_reaped() -> None:
+    assert "shareProcessNamespace" not in render().pod
+    assert render({"config": {"ALLOW_COMMANDS": True}}).pod["shareProcessNamespace"] is True
+
+
+def test_what_people_add_is_there() -> None:
+    made = rendered_ci("full")
+    pod, container = made.pod, made.supervisor
+    assert container["image"] == (
+        "registry.example.com:5000/chat/aiwm-supervisor:0.1.0@sha256:"
+        "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+    )
+    assert pod["imagePullSecrets"] == [{"name": "registry-login"}]
+    assert {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://otel-collector:4318"} in container["env"]
+    assert {"secretRef": {"name": "model-keys"}} in container["envFrom"]
+    assert "vault" in [volume["name"] for volume in pod["volumes"]]
+    assert "/mnt/vault" in [mount["mountPath"] for mount in container["volumeMounts"]]
+    assert [init["name"] for init in pod["initContainers"]] == ["wait", "import-agents"]
+    assert [made["name"] for made in pod["containers"]] == ["supervisor", "beside"]
+    for key in ("nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName"):
+        assert pod[key] == ci_values("full")[key]
+    template = made.stateful_set["spec"]["template"]["metadata"]
+    assert template["labels"]["tier"] == "chat"
+    assert template["annotations"]["example.com/note"] == "yes"
+    assert made.one("ConfigMap", "chat-extra")["data"] == {"release": "prod"}
+    assert made.one("ConfigMap", "prod-text")["data"] == {"text": "yes"}
+    ingress = made.one("Ingress")["spec"]
+    assert [rule["host"] for rule in ingress["rules"]] == ["chat.example.com", "console.example.com"]
+    assert ingress["rules"][0]["http"]["paths"][0]["path"] == "/"
+    assert made.one("ServiceAccount")["metadata"]["annotations"]["eks.amazonaws.com/role-arn"]
+
+
+def test_handlers_come_from_a_config_map_or_a_volume() -> None:
+    made = rendered_ci("full")
+    assert made.settings["SUPERVISOR_AGENTS_DIR"] == "/etc/aiwm-supervisor/handlers"
+    code = made.one("ConfigMap", "chat-handlers")["data"]
+    assert code == ci_values("full")["handlers"]["files"]
+    for text in code.values():
+        compile(text, "handler", "exec")
+    mounts = {mount["mountPath"]: mount for mount in made.supervisor["volumeMounts"]}
+    assert mounts["/etc/aiwm-supervisor/handlers"]["readOnly"] is True
+    assert {"name": "handlers", "configMap": {"name": "chat-handlers"}} in rendered_ci("existing").pod["volumes"]
+    claim = {"claimName": "handlers", "readOnly": True}
+    assert {"name": "handlers", "persistentVolumeClaim": claim} in rendered_ci("ephemeral").pod["volumes"]
+    assert "SUPERVISOR_AGENTS_DIR" not in render().settings
