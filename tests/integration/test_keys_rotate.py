@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sqlite3
 import sys
 from contextlib import closing
@@ -154,6 +155,40 @@ async def test_a_rotation_that_breaks_off_loses_nothing_and_goes_on_where_it_was
     registry = await Registry.open(url_of(path), cipher=SecretBox([NEW]))
     assert len(await registry.journal.history(AGENT, "c1", 1000)) == 300
     await registry.close()
+
+
+DYING = """
+import asyncio, os, signal, sys
+from supervisor.registry import rotate
+from supervisor.secrets import SecretBox
+
+class Ring(SecretBox):
+    renewed = 0
+
+    def renew(self, sealed):
+        Ring.renewed += 1
+        if Ring.renewed == 130:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().renew(sealed)
+
+asyncio.run(rotate(sys.argv[1], Ring(sys.argv[2:])))
+"""
+
+
+async def test_a_rotation_that_is_killed_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "supervisor.db"
+    await filled(path, messages=150)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", DYING, url_of(path), NEW, OLD)
+    assert await process.wait() == -signal.SIGKILL
+    ring = SecretBox([NEW, OLD])
+    bodies = stored(path, "SELECT body FROM inbox ORDER BY id")
+    assert [ring.renew(body.removeprefix(b"fernet:")) is None for body in bodies] == [True] * 100 + [False] * 50
+    # A supervisor with both keys reads all of it, before the rest is done and after.
+    registry = await Registry.open(url_of(path), cipher=ring)
+    assert len(await registry.journal.history(AGENT, "c1", 1000)) == 300
+    await registry.close()
+    done = await rotate(url_of(path), ring)
+    assert (done.messages.renewed, done.messages.current, done.messages.unreadable) == (200, 100, 0)
 
 
 async def test_what_somebody_changes_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
