@@ -91,7 +91,8 @@ async def on_message(message, ctx):
 
 
 @pytest.fixture
-async def collector() -> AsyncIterator[Collector]:
+async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]:
+    monkeypatch.setattr(export, "BATCH_SECONDS", 0.05)
     async with collecting() as running:
         yield running
 
@@ -368,9 +369,8 @@ async def test_of_a_message_that_is_not_sampled_nothing_is_written(
 
 
 async def test_a_collector_that_is_away_is_told_of_once_and_harms_nothing(
-    fleet: Stack, collector: Collector, log: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+    fleet: Stack, collector: Collector, log: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    monkeypatch.setattr(export, "BATCH_SECONDS", 0.02)
     identity = await fleet.add()
     await fleet.online()
     port = collector.port
@@ -391,7 +391,7 @@ async def test_a_collector_that_is_away_is_told_of_once_and_harms_nothing(
     await collector.until(lambda: collector.asked)
     collector.status = 200
     await fleet.ask(identity, "hello")
-    await collector.ended()
+    await collector.until(lambda: told("traces_exported_again"))
     [back] = told("traces_exported_again")
     assert back["failures"] >= 2
     assert back["dropped_spans"] >= 8
