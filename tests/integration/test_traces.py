@@ -22,6 +22,7 @@ from supervisor.states import AgentState, MessageState
 from supervisor.tracing import Collector as Destination
 from supervisor.tracing import export, start_tracing
 from tests.support.assistants import assistants
+from tests.support.certificates import make_server_context
 from tests.support.collector import Collector, Span, collecting, tree
 from tests.support.fake_mcp import fake_mcp
 from tests.support.fake_models import MODEL_KEY, Answer
@@ -102,6 +103,20 @@ async def fleet(tmp_path: Path, collector: Collector) -> AsyncIterator[Stack]:
     agents_dir = handlers_folder(tmp_path, HANDLERS)
     async with stack(tmp_path, agents_dir=agents_dir, otlp_endpoint=collector.url) as running:
         yield running
+
+
+@pytest.fixture
+def row() -> JournaledMessage:
+    """A message with ids that no encoding takes, of an hour that is still to come."""
+    return JournaledMessage(
+        id=1,
+        agent_id="a" * 24,
+        key="half a pair \ud83d",
+        message=InboundMessage(conversation_id="c\udc00", role="user", content="hello"),
+        state=MessageState.DONE,
+        attempts=1,
+        received_at=time.time() + 3600,
+    )
 
 
 def only(spans: list[Span], name: str) -> Span:
@@ -304,17 +319,8 @@ async def test_spans_of_every_form_of_handler(
         assert b"no such model" not in collector.raw
 
 
-async def test_whatever_others_call_things_a_trace_can_hold_it(collector: Collector) -> None:
+async def test_whatever_others_call_things_a_trace_can_hold_it(collector: Collector, row: JournaledMessage) -> None:
     token = "Bearer abcdefghijkl"
-    row = JournaledMessage(
-        id=1,
-        agent_id="a" * 24,
-        key="half a pair \ud83d",
-        message=InboundMessage(conversation_id="c\udc00", role="user", content="hello"),
-        state=MessageState.DONE,
-        attempts=1,
-        received_at=time.time() + 3600,
-    )
     tracing = start_tracing(Destination(f"{collector.url}/v1/traces", SystemClock()))
     traces = tracing.of(row.agent_id, lambda: "echo")
     attempt = traces.attempt(row)
@@ -415,6 +421,26 @@ async def test_a_collector_that_hangs_holds_up_neither_messages_nor_the_end(
     assert line["seconds"] == export.CLOSE_SECONDS
     # The end comes after that, and not before.
     assert log()[-1]["event"] == "stopped"
+
+
+async def test_a_collector_behind_tls_is_trusted_by_its_authority(
+    tmp_path: Path, log: Callable[[], list[dict[str, Any]]], row: JournaledMessage
+) -> None:
+    context, authority = make_server_context(tmp_path)
+    collector = Collector()
+    collector.go.set()
+    await collector.start(tls=context)
+    for ca_file in (None, authority):
+        tracing = start_tracing(Destination(f"{collector.url}/v1/traces", SystemClock(), ca_file=ca_file))
+        tracing.of(row.agent_id, lambda: "echo").settled(row)
+        await tracing.close()
+    assert [span.name for span in collector.spans] == ["message"]
+    [line] = [line for line in log() if line["event"] == "traces_not_exported"]
+    assert line["reason"].startswith("its TLS certificate is not trusted (")
+    (tmp_path / "no.pem").write_text("nothing")
+    with pytest.raises(ConfigurationError, match=r"SUPERVISOR_CA_FILE .* holds no PEM certificate"):
+        start_tracing(Destination(collector.url, SystemClock(), ca_file=tmp_path / "no.pem"))
+    await collector.stop()
 
 
 async def test_what_is_left_at_the_end_is_sent(fleet: Stack, collector: Collector) -> None:
