@@ -19,7 +19,7 @@ def start_tracing(collector: Collector, *, sample_ratio: float = 1.0) -> Tracing
         sample_ratio: the share of messages that have one, 0 to 1; it is their trace id that decides.
 
     Raises:
-        ConfigurationError: the packages of the extra ``otel`` are missing.
+        ConfigurationError: the packages of the extra ``otel`` are missing, or the collector's CA file cannot be used.
     """
     try:
         from supervisor.tracing.spans import SpanTracing  # noqa: PLC0415  slow, and not always there

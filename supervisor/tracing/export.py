@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from supervisor.logs import OutageLog, get_logger
 from supervisor.network import one_line
+from supervisor.tls import tls_context
 from supervisor.tracing.interface import Collector
 
 #: Spans that wait; further ones are dropped.
@@ -57,7 +58,7 @@ class Exporter(SpanProcessor):
             "Content-Encoding": "gzip",
             "User-Agent": "aiwm-supervisor",
         }
-        self._tls = ssl.create_default_context(cafile=collector.ca_file) if parts.scheme == "https" else None
+        self._tls = tls_context(collector.ca_file) if parts.scheme == "https" else None
         self._log = get_logger("supervisor.tracing")
         # Of this thread alone, as is the count of what was dropped in an outage.
         self._outage = OutageLog(

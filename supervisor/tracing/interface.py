@@ -20,7 +20,7 @@ class Collector:
     Args:
         url: the whole URL, its path included.
         headers: sent along; they may hold a key.
-        ca_file: certificate authorities to trust; None: those of the system.
+        ca_file: certificate authorities to trust beside the system's.
     """
 
     url: str

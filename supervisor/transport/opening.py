@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,8 +16,9 @@ import aiohttp
 from yarl import URL
 
 from supervisor.clock import Clock, SystemClock
-from supervisor.errors import ConfigurationError, ConnectError, Verdict
+from supervisor.errors import ConnectError, Verdict
 from supervisor.network import redirect_host
+from supervisor.tls import tls_context
 from supervisor.transport.failures import RedirectedError
 from supervisor.transport.sockets import Socket
 from supervisor.transport.wire import SILENT
@@ -72,7 +72,7 @@ class Transport:
         Raises:
             ConfigurationError: the file cannot be read or holds no certificate.
         """
-        context = await asyncio.to_thread(_tls_context, ca_file)
+        context = await asyncio.to_thread(tls_context, ca_file)
         tracing = aiohttp.TraceConfig()
         tracing.on_request_redirect.append(_refuse_redirect)
         session = aiohttp.ClientSession(
@@ -194,15 +194,3 @@ async def _refuse_redirect(
     """Refuse to follow a redirect: ``ws_connect`` has no switch for it, and CONNECT would carry the token there."""
     redirect.response.close()
     raise RedirectedError(redirect_host(redirect.response.headers))
-
-
-def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(cafile=ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(
-                f"SUPERVISOR_CA_FILE {ca_file} cannot be used: {error.strerror or 'it holds no PEM certificate'}"
-            ) from None
-    return context

@@ -22,6 +22,7 @@ from supervisor.states import AgentState, MessageState
 from supervisor.tracing import Collector as Destination
 from supervisor.tracing import export, start_tracing
 from tests.support.assistants import assistants
+from tests.support.certificates import make_server_context
 from tests.support.collector import Collector, Span, collecting, tree
 from tests.support.fake_mcp import fake_mcp
 from tests.support.fake_models import MODEL_KEY, Answer
@@ -91,7 +92,8 @@ async def on_message(message, ctx):
 
 
 @pytest.fixture
-async def collector() -> AsyncIterator[Collector]:
+async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]:
+    monkeypatch.setattr(export, "BATCH_SECONDS", 0.05)
     async with collecting() as running:
         yield running
 
@@ -101,6 +103,20 @@ async def fleet(tmp_path: Path, collector: Collector) -> AsyncIterator[Stack]:
     agents_dir = handlers_folder(tmp_path, HANDLERS)
     async with stack(tmp_path, agents_dir=agents_dir, otlp_endpoint=collector.url) as running:
         yield running
+
+
+@pytest.fixture
+def row() -> JournaledMessage:
+    """A message with ids that no encoding takes, of an hour that is still to come."""
+    return JournaledMessage(
+        id=1,
+        agent_id="a" * 24,
+        key="half a pair \ud83d",
+        message=InboundMessage(conversation_id="c\udc00", role="user", content="hello"),
+        state=MessageState.DONE,
+        attempts=1,
+        received_at=time.time() + 3600,
+    )
 
 
 def only(spans: list[Span], name: str) -> Span:
@@ -303,17 +319,8 @@ async def test_spans_of_every_form_of_handler(
         assert b"no such model" not in collector.raw
 
 
-async def test_whatever_others_call_things_a_trace_can_hold_it(collector: Collector) -> None:
+async def test_whatever_others_call_things_a_trace_can_hold_it(collector: Collector, row: JournaledMessage) -> None:
     token = "Bearer abcdefghijkl"
-    row = JournaledMessage(
-        id=1,
-        agent_id="a" * 24,
-        key="half a pair \ud83d",
-        message=InboundMessage(conversation_id="c\udc00", role="user", content="hello"),
-        state=MessageState.DONE,
-        attempts=1,
-        received_at=time.time() + 3600,
-    )
     tracing = start_tracing(Destination(f"{collector.url}/v1/traces", SystemClock()))
     traces = tracing.of(row.agent_id, lambda: "echo")
     attempt = traces.attempt(row)
@@ -368,9 +375,8 @@ async def test_of_a_message_that_is_not_sampled_nothing_is_written(
 
 
 async def test_a_collector_that_is_away_is_told_of_once_and_harms_nothing(
-    fleet: Stack, collector: Collector, log: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+    fleet: Stack, collector: Collector, log: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    monkeypatch.setattr(export, "BATCH_SECONDS", 0.02)
     identity = await fleet.add()
     await fleet.online()
     port = collector.port
@@ -391,7 +397,7 @@ async def test_a_collector_that_is_away_is_told_of_once_and_harms_nothing(
     await collector.until(lambda: collector.asked)
     collector.status = 200
     await fleet.ask(identity, "hello")
-    await collector.ended()
+    await collector.until(lambda: told("traces_exported_again"))
     [back] = told("traces_exported_again")
     assert back["failures"] >= 2
     assert back["dropped_spans"] >= 8
@@ -415,6 +421,28 @@ async def test_a_collector_that_hangs_holds_up_neither_messages_nor_the_end(
     assert line["seconds"] == export.CLOSE_SECONDS
     # The end comes after that, and not before.
     assert log()[-1]["event"] == "stopped"
+
+
+async def test_a_collector_behind_tls_is_trusted_by_its_authority(
+    tmp_path: Path, log: Callable[[], list[dict[str, Any]]], row: JournaledMessage
+) -> None:
+    context, authority = make_server_context(tmp_path)
+    collector = Collector()
+    collector.go.set()
+    await collector.start(tls=context)
+    try:
+        for ca_file in (None, authority):
+            tracing = start_tracing(Destination(f"{collector.url}/v1/traces", SystemClock(), ca_file=ca_file))
+            tracing.of(row.agent_id, lambda: "echo").settled(row)
+            await tracing.close()
+    finally:
+        await collector.stop()
+    assert [span.name for span in collector.spans] == ["message"]
+    [line] = [line for line in log() if line["event"] == "traces_not_exported"]
+    assert line["reason"].startswith("its TLS certificate is not trusted (")
+    (tmp_path / "no.pem").write_text("nothing")
+    with pytest.raises(ConfigurationError, match=r"SUPERVISOR_CA_FILE .*no\.pem cannot be used"):
+        start_tracing(Destination(collector.url, SystemClock(), ca_file=tmp_path / "no.pem"))
 
 
 async def test_what_is_left_at_the_end_is_sent(fleet: Stack, collector: Collector) -> None:
