@@ -175,7 +175,7 @@ class HandlerLoader:
             reason = f"{type(error).__name__}: {error}{self._place(error)}"
             raise HandlerError(f"Handler {shown!r} fails to load: {reason}") from error
         if len(sys.modules) - modules >= HEAVY_IMPORT_MODULES:
-            # Each full collection would look through all of it, with the event loop standing: 0.3 s for the assistant's.
+            # Or each full collection looks through all of it while the event loop stands: 0.3 s for the assistant's.
             gc.freeze()
         return module
 

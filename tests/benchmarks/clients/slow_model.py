@@ -7,7 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[3])
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from tests.support.fake_models import Answer, fake_models
 
