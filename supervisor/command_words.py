@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from supervisor.protocol import HistoryRow, InboundMessage
@@ -11,8 +11,6 @@ STOP: Final = "/stop"
 RELOAD: Final = "/reload"
 STATUS: Final = "/status"
 WORDS: Final = frozenset({STOP, RELOAD, STATUS})
-#: How a platform remembers the answer to a command; v2 keeps no type in its history.
-_ANSWER_TYPES: Final = ("system", None)
 
 
 def command_in(message: InboundMessage) -> str | None:
@@ -23,15 +21,17 @@ def command_in(message: InboundMessage) -> str | None:
     return word if word in WORDS else None
 
 
-def without_commands(rows: Iterable[HistoryRow], agent_id: str) -> list[HistoryRow]:
+def without_commands(rows: Sequence[HistoryRow], agent_id: str) -> list[HistoryRow]:
     """A platform's history, oldest first, without commands and the agent's answers to them."""
+    # v2 keeps no types in its history: there all is text.
+    answer_type = "system" if any(row.message.type == "system" for row in rows) else "text"
     kept: list[HistoryRow] = []
     unanswered = 0
     for row in rows:
         own = agent_id in (row.message.sender_agent_id, row.message.participant_id)
         if command_in(row.message):
             unanswered += 1
-        elif own and unanswered and row.message.type in _ANSWER_TYPES:
+        elif own and unanswered and row.message.type == answer_type:
             # Nothing ties it to its command but that it is the next of its kind.
             unanswered -= 1
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -140,7 +140,7 @@ class JournalReader:
         Args:
             without_commands: leave out ``/stop`` and its like, and what was answered to them.
         """
-        where = {"agent_id": agent_id, "conversation_id": conversation_id, "limit": limit}
+        where: dict[str, Any] = {"agent_id": agent_id, "conversation_id": conversation_id, "limit": limit}
         return await self._read(partial(queries.history, **where, without_commands=without_commands))
 
     async def _read(self, query: Callable[[Connection, codec.TextCodec], T]) -> T:
