@@ -38,9 +38,10 @@ class Talk:
     user: SandboxUser
     id: str
 
-    def of_type(self, kind: str) -> list[str]:
-        """What was said of that type so far."""
-        return [one.content for one in self.fleet.sandbox.messages(self.id) if one.type == kind]
+    async def told(self, count: int) -> None:
+        """Wait until so many commands have their answers."""
+        messages = self.fleet.sandbox.messages
+        await self.fleet.until(lambda: [one.type for one in messages(self.id)].count("system") == count)
 
     async def recalled(self, text: str = "now") -> list[tuple[str, str]]:
         """What the handler finds when somebody says ``text``: roles and contents, in the order of their times."""
@@ -113,7 +114,7 @@ async def test_commands_and_their_answers_are_no_part_of_what_was_said(tmp_path:
         await here.recalled("a")
         for number, command in enumerate(("/status", " /STOP ", "/status"), 1):
             await here.user.say(here.id, command)
-            await here.fleet.until(lambda number=number: len(here.of_type("system")) == number)
+            await here.told(number)
         assert await here.recalled("b") == [*OLD, ("user", "a"), NOTED[0], ("user", "b")]
         # The platform remembers them, too.
         await here.fleet.service.stop()
