@@ -7,29 +7,22 @@ key or token that changes is used at once.
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib import import_module
 from typing import Any, ClassVar, Final, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 import httpx2
-from anthropic import AsyncAnthropic
-from google.genai import Client as GoogleClient
-from google.genai.types import HttpOptions
-from openai import AsyncOpenAI
 from pydantic_ai.models import Model
-from pydantic_ai.models.anthropic import AnthropicModel
-from pydantic_ai.models.google import GoogleModel
-from pydantic_ai.models.openai import OpenAIChatModel
-from pydantic_ai.providers.anthropic import AnthropicProvider
-from pydantic_ai.providers.google import GoogleProvider
-from pydantic_ai.providers.openai import OpenAIProvider
 
 from .gates import KeyGate, Slots, digest
-from .settings import Endpoint, Provider
+from .settings import Endpoint, MisconfiguredError, Provider
 
 #: Rows and the platform name models and addresses: what is kept of them is bounded.
 MAX_MODELS: Final = 256
@@ -37,6 +30,13 @@ MAX_GATES: Final = 4096
 CONNECT_SECONDS: Final = 10.0
 #: Stands where the clients want a key; what goes out is that of :func:`asking_with`.
 _PLACEHOLDER: Final = "set-on-each-request"
+
+#: What each provider needs. Only those in use are imported: Anthropic's alone take seconds and tens of megabytes.
+_MODULES: Final[dict[Provider, tuple[str, str]]] = {
+    "openai": ("pydantic_ai.models.openai", "pydantic_ai.providers.openai"),
+    "anthropic": ("pydantic_ai.models.anthropic", "pydantic_ai.providers.anthropic"),
+    "google": ("pydantic_ai.models.google", "pydantic_ai.providers.google"),
+}
 
 #: The header that proves who asks in the request under way, of this task only.
 _key_header: ContextVar[tuple[str, str]] = ContextVar("key_header")
@@ -96,6 +96,7 @@ class Shared:
         self._clients: OrderedDict[tuple[Provider, str], Any] = OrderedDict()
         self._key_gates: OrderedDict[str, KeyGate] = OrderedDict()
         self._slots: OrderedDict[str, Slots] = OrderedDict()
+        self._importing = asyncio.Lock()
 
     @classmethod
     def take(cls) -> Self:
@@ -117,6 +118,18 @@ class Shared:
             await self._model_http.aclose()
             await self.tool_http.aclose()
 
+    async def prepare(self, chosen: Iterable[Endpoint]) -> None:
+        """Import the clients of these endpoints' providers, in a thread: the event loop must not wait for it.
+
+        Raises:
+            MisconfiguredError: they are not installed.
+        """
+        # One thread for all who wait: the others are for whoever looks up a name.
+        async with self._importing:
+            for provider in {endpoint.provider for endpoint in chosen}:
+                if missing := [name for name in _MODULES[provider] if name not in sys.modules]:
+                    await asyncio.to_thread(_import, provider, missing)
+
     def key_gate(self, endpoint: Endpoint, key: str) -> KeyGate:
         """What all who use this key at this address share."""
         name = digest(endpoint.provider, endpoint.base_url, key)
@@ -127,7 +140,10 @@ class Shared:
         return _kept(self._slots, f"{endpoint.provider} {endpoint.base_url}", Slots, MAX_GATES)
 
     def model(self, endpoint: Endpoint) -> Model:
-        """The model as pydantic-ai knows it; retries of its client are off, ours know the message's deadline."""
+        """The model as pydantic-ai knows it, once it is prepared.
+
+        Retries of its client are off: ours know the message's deadline.
+        """
         place = (endpoint.provider, endpoint.base_url)
         return _kept(
             self._models,
@@ -136,25 +152,55 @@ class Shared:
             MAX_MODELS,
         )
 
+    # Imported where they are used: prepare() has done the work.
+
     def _make(self, endpoint: Endpoint, client: Any) -> Model:
         match endpoint.provider:
             case "openai":
+                from pydantic_ai.models.openai import OpenAIChatModel  # noqa: PLC0415
+                from pydantic_ai.providers.openai import OpenAIProvider  # noqa: PLC0415
+
                 return OpenAIChatModel(endpoint.model, provider=OpenAIProvider(openai_client=client))
             case "anthropic":
+                from pydantic_ai.models.anthropic import AnthropicModel  # noqa: PLC0415
+                from pydantic_ai.providers.anthropic import AnthropicProvider  # noqa: PLC0415
+
                 return AnthropicModel(endpoint.model, provider=AnthropicProvider(anthropic_client=client))
             case "google":
+                from pydantic_ai.models.google import GoogleModel  # noqa: PLC0415
+                from pydantic_ai.providers.google import GoogleProvider  # noqa: PLC0415
+
                 return GoogleModel(endpoint.model, provider=GoogleProvider(client=client))
 
     def _client(self, provider: Provider, base_url: str) -> Any:
         http = self._model_http
         match provider:
             case "openai":
+                from openai import AsyncOpenAI  # noqa: PLC0415
+
                 return AsyncOpenAI(base_url=base_url, api_key=_PLACEHOLDER, http_client=http, max_retries=0)
             case "anthropic":
+                from anthropic import AsyncAnthropic  # noqa: PLC0415
+
                 return AsyncAnthropic(base_url=base_url, api_key=_PLACEHOLDER, http_client=http, max_retries=0)
             case "google":
+                from google.genai import Client as GoogleClient  # noqa: PLC0415
+                from google.genai.types import HttpOptions  # noqa: PLC0415
+
                 options = HttpOptions(base_url=base_url, httpx_async_client=http)
                 return GoogleClient(vertexai=False, api_key=_PLACEHOLDER, http_options=options)
+
+
+def _import(provider: Provider, names: Iterable[str]) -> None:
+    try:
+        for name in names:
+            import_module(name)
+    except ImportError as error:
+        raise MisconfiguredError(
+            f"{provider} needs {error.name}, which comes with: pip install 'aiwm-supervisor[llm]'"
+        ) from error
+    # As the supervisor does with what comes along with a handler: none of it will ever be garbage.
+    gc.freeze()
 
 
 def _kept(store: OrderedDict[Any, _V], name: Any, make: Callable[[], _V], limit: int) -> _V:
