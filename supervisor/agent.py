@@ -56,7 +56,7 @@ MIN_SECRET_CHARS = 5
 MAX_REASON_CHARS = 10_000
 #: Secrets that an agent's handler may have asked for before the oldest is no longer looked for in what is shown.
 MAX_RESOLVED = 64
-#: How long a handler's code may take to load: the assistant's takes seconds of CPU, of which a container may have little.
+#: How long a handler's code may take to load; a container may have little of the CPU that a large library wants.
 LOAD_SECONDS = 120.0
 #: When to look again at a message that could not be settled.
 UNSETTLED_RETRY_SECONDS = 5.0

@@ -197,7 +197,7 @@ def _import(provider: Provider, names: Iterable[str]) -> None:
             import_module(name)
     except ImportError as error:
         raise MisconfiguredError(
-            f"{provider} needs {error.name}, which comes with: pip install 'aiwm-supervisor[llm]'"
+            f"the client for {provider} is not installed; it comes with: pip install 'aiwm-supervisor[llm]'"
         ) from error
     # As the supervisor does with what comes along with a handler: none of it will ever be garbage.
     gc.freeze()
