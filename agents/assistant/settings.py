@@ -108,7 +108,7 @@ class AssistantSettings(_Settings):
     max_steps: int = Field(20, ge=1, le=200)
     history_tokens: int = Field(8000, ge=0)
     history_messages: int = Field(50, ge=1, le=500)
-    parallel_calls: int = Field(128, ge=1)
+    parallel_calls: int = Field(256, ge=1)
     request_seconds: Seconds = 120.0
     tool_seconds: Seconds = 60.0
     connect_seconds: Seconds = 10.0

@@ -15,8 +15,8 @@ from tests.support.fake_models import MODEL_KEY, Answer, fake_models
 
 pytestmark = pytest.mark.timeout(300)
 
-ROOT = Path(__file__).parents[2]
-OPENAI_AGENTS = ROOT / ".openai-agents"
+#: In the environment, and not among its packages: mypy would take it for our folder of handlers.
+OPENAI_AGENTS = Path(sys.prefix) / "openai-agents"
 #: What handlers of both kinds share: a run of openai-agents on the model that their row names.
 _RUN = """
 from agents import Agent, OpenAIChatCompletionsModel, RunConfig, Runner, function_tool
@@ -69,7 +69,7 @@ for handler in ("own", "acme_bots.shop:Shop", "echo"):
 def openai_agents() -> Path:
     """The folder that openai-agents is installed in; without it the test is skipped, in CI it fails."""
     if not (OPENAI_AGENTS / "agents").is_dir():
-        command = f"pip install --no-deps --target {OPENAI_AGENTS.name} -r tests/openai-agents.txt"
+        command = f"pip install --no-deps --target {OPENAI_AGENTS} -r tests/openai-agents.txt"
         if os.environ.get("CI"):
             pytest.fail(f"there is no openai-agents: {command}")
         pytest.skip(f"there is no openai-agents: {command}")
