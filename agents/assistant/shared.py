@@ -14,7 +14,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from importlib import import_module
 from typing import Any, ClassVar, Final, Self, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -31,12 +30,8 @@ CONNECT_SECONDS: Final = 10.0
 #: Stands where the clients want a key; what goes out is that of :func:`asking_with`.
 _PLACEHOLDER: Final = "set-on-each-request"
 
-#: What each provider needs. Only those in use are imported: Anthropic's alone take seconds and tens of megabytes.
-_MODULES: Final[dict[Provider, tuple[str, str]]] = {
-    "openai": ("pydantic_ai.models.openai", "pydantic_ai.providers.openai"),
-    "anthropic": ("pydantic_ai.models.anthropic", "pydantic_ai.providers.anthropic"),
-    "google": ("pydantic_ai.models.google", "pydantic_ai.providers.google"),
-}
+#: With a provider's first model its client is imported, which the garbage collector need not look through for ever.
+_HEAVY_IMPORT_MODULES: Final = 200
 
 #: The header that proves who asks in the request under way, of this task only.
 _key_header: ContextVar[tuple[str, str]] = ContextVar("key_header")
@@ -96,7 +91,8 @@ class Shared:
         self._clients: OrderedDict[tuple[Provider, str], Any] = OrderedDict()
         self._key_gates: OrderedDict[str, KeyGate] = OrderedDict()
         self._slots: OrderedDict[str, Slots] = OrderedDict()
-        self._importing = asyncio.Lock()
+        self._preparing = asyncio.Lock()
+        self._prepared: set[Provider] = set()
 
     @classmethod
     def take(cls) -> Self:
@@ -119,16 +115,34 @@ class Shared:
             await self.tool_http.aclose()
 
     async def prepare(self, chosen: Iterable[Endpoint]) -> None:
-        """Import the clients of these endpoints' providers, in a thread: the event loop must not wait for it.
+        """Make each provider's first model, in a thread: that imports its client, and the event loop must not wait.
 
         Raises:
-            MisconfiguredError: they are not installed.
+            MisconfiguredError: the client is not installed.
         """
         # One thread for all who wait: the others are for whoever looks up a name.
-        async with self._importing:
-            for provider in {endpoint.provider for endpoint in chosen}:
-                if missing := [name for name in _MODULES[provider] if name not in sys.modules]:
-                    await asyncio.to_thread(_import, provider, missing)
+        async with self._preparing:
+            for endpoint in chosen:
+                if endpoint.provider not in self._prepared:
+                    client, model = await asyncio.to_thread(self._first, endpoint)
+                    place = (endpoint.provider, endpoint.base_url)
+                    self._clients[place], self._models[*place, endpoint.model] = client, model
+                    self._prepared.add(endpoint.provider)
+
+    def _first(self, endpoint: Endpoint) -> tuple[Any, Model]:
+        """A provider's first client and model."""
+        modules = len(sys.modules)
+        try:
+            client = self._client(endpoint.provider, endpoint.base_url)
+            model = self._make(endpoint, client)
+        except ImportError as error:
+            raise MisconfiguredError(
+                f"the client for {endpoint.provider} is not installed; it comes with: "
+                "pip install 'aiwm-supervisor[llm]'"
+            ) from error
+        if len(sys.modules) - modules >= _HEAVY_IMPORT_MODULES:
+            gc.freeze()
+        return client, model
 
     def key_gate(self, endpoint: Endpoint, key: str) -> KeyGate:
         """What all who use this key at this address share."""
@@ -152,7 +166,7 @@ class Shared:
             MAX_MODELS,
         )
 
-    # Imported where they are used: prepare() has done the work.
+    # Imported here, for only the providers in use shall be: Anthropic's client takes seconds and tens of megabytes.
 
     def _make(self, endpoint: Endpoint, client: Any) -> Model:
         match endpoint.provider:
@@ -189,18 +203,6 @@ class Shared:
 
                 options = HttpOptions(base_url=base_url, httpx_async_client=http)
                 return GoogleClient(vertexai=False, api_key=_PLACEHOLDER, http_options=options)
-
-
-def _import(provider: Provider, names: Iterable[str]) -> None:
-    try:
-        for name in names:
-            import_module(name)
-    except ImportError as error:
-        raise MisconfiguredError(
-            f"the client for {provider} is not installed; it comes with: pip install 'aiwm-supervisor[llm]'"
-        ) from error
-    # As the supervisor does with what comes along with a handler: none of it will ever be garbage.
-    gc.freeze()
 
 
 def _kept(store: OrderedDict[Any, _V], name: Any, make: Callable[[], _V], limit: int) -> _V:

@@ -149,8 +149,6 @@ def test_refusals_without_a_time_close_the_gate_for_longer_each_time(part: Any) 
 async def test_a_client_that_is_not_installed_is_asked_for_by_name_once_it_is_needed(
     part: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in part["shared"]._MODULES["anthropic"]:
-        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "anthropic", None)
     shared = part["shared"].Shared.take()
 
