@@ -1,4 +1,4 @@
-"""The benchmark itself works, on a handful of agents; the supervisor is left out. Run with ``pytest -m benchmark``."""
+"""The benchmarks themselves work, on a handful of agents. Run with ``pytest -m benchmark``."""
 
 from __future__ import annotations
 
@@ -36,3 +36,13 @@ def test_every_scenario_measures_both_bare_clients(tmp_path: Path) -> None:
         )
     for turns in report["samples"]["hot-add"].values():
         assert [len(sample["hot_add_ms"]) for sample in turns] == [2]
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(300)
+def test_assistants_are_measured_beside_the_bare_client(tmp_path: Path) -> None:
+    command = [sys.executable, str(RUN.with_name("assistants.py")), "--agents", "3", "--rounds", "1", "--delay", "0.1"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("3 at once on a model that takes 0.1 s")
+    assert len(ran.stdout.splitlines()) == 7
