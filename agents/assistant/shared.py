@@ -120,9 +120,11 @@ class Shared:
         Raises:
             MisconfiguredError: the client is not installed.
         """
-        # One thread for all who wait: the others are for whoever looks up a name.
-        async with self._preparing:
-            for endpoint in chosen:
+        for endpoint in chosen:
+            if endpoint.provider in self._prepared:
+                continue
+            # One thread for all who wait: the others are for whoever looks up a name.
+            async with self._preparing:
                 if endpoint.provider not in self._prepared:
                     client, model = await asyncio.to_thread(self._first, endpoint)
                     place = (endpoint.provider, endpoint.base_url)
