@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from supervisor.clock import Clock
-from supervisor.commands import Commands, Control, command_in
+from supervisor.command_words import command_in
+from supervisor.commands import Commands, Control
 from supervisor.connection import Connection
 from supervisor.context import AgentContext
 from supervisor.delivery_check import DeliveryCheck
@@ -58,8 +59,8 @@ MIN_SECRET_CHARS = 5
 MAX_REASON_CHARS = 10_000
 #: Secrets that an agent's handler may have asked for before the oldest is no longer looked for in what is shown.
 MAX_RESOLVED = 64
-#: How long a handler's code may take to load.
-LOAD_SECONDS = 30.0
+#: How long a handler's code may take to load; a container may have little of the CPU that a large library wants.
+LOAD_SECONDS = 120.0
 #: When to look again at a message that could not be settled.
 UNSETTLED_RETRY_SECONDS = 5.0
 
@@ -145,7 +146,15 @@ class Agent:
         )
 
         self._commands = Commands(self, journal, clock, self._settled)
-        self._recall = Recall(record.id, journal, kit.history, clock, access=self.access, log=self.log)
+        self._recall = Recall(
+            record.id,
+            journal,
+            kit.history,
+            clock,
+            access=self.access,
+            has_commands=lambda: self.settings.commands,
+            log=self.log,
+        )
 
     def access(self) -> Access:
         """The platform's REST API as this agent sees it, and its current token."""
@@ -332,16 +341,21 @@ class Agent:
     def _obey(self, row: JournaledMessage) -> None:
         self._commands.start(row)
 
-    async def stop_answer(self, conversation_id: str) -> bool:
-        """Cancel the answer that is being made in a conversation; whether there was one (``/stop``)."""
-        if await self._executor.stop(conversation_id):
+    async def stop_answer(self, conversation_id: str, before_id: int) -> bool:
+        """Cancel the answer that is being made in a conversation to what came before ``before_id`` (``/stop``).
+
+        Returns:
+            Whether there was one.
+        """
+        if await self._executor.stop(conversation_id, before_id):
             return True
-        if (row := self.lanes.between_attempts(conversation_id)) is None:
+        row = self.lanes.between_attempts(conversation_id)
+        if row is None or row.id > before_id:
             return False
         stopped = await self._kit.journal.settle(row, MessageState.CANCELLED, error=STOP_REASON)
         self.lanes.hurry(conversation_id)
         # Where its next attempt was faster, it is that which is stopped.
-        return stopped is not None or await self._executor.stop(conversation_id)
+        return stopped is not None or await self._executor.stop(conversation_id, before_id)
 
     # ── what contexts and the executor ask (ExecutionView) ───────────────────────────────────────────────────────────
 

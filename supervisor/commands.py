@@ -12,12 +12,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 from supervisor.clock import Clock
+from supervisor.command_words import RELOAD, STATUS, STOP, command_in
 from supervisor.errors import RegistryError
 from supervisor.execution import SETTLE_RETRY_SECONDS
 from supervisor.handler import AgentInfo, Reply
 from supervisor.outbox import Outbox
 from supervisor.parts import to_outbound
-from supervisor.protocol import InboundMessage, clean_text
+from supervisor.protocol import clean_text
 from supervisor.records import JournaledMessage, NewReply
 from supervisor.registry import Journal
 from supervisor.run import with_id
@@ -62,15 +63,7 @@ class CommandView(Protocol):
     def merged_settings(self) -> Mapping[str, Any]: ...
     def concern(self, row: JournaledMessage) -> None: ...
     def redact(self, text: str) -> str: ...
-    async def stop_answer(self, conversation_id: str) -> bool: ...
-
-
-def command_in(message: InboundMessage) -> str | None:
-    """The command that a person's message is: its whole content, case and blanks aside; None for all others."""
-    if message.role != "user" or message.sender_agent_id is not None or message.attachments:
-        return None
-    word = message.content.strip().lower()
-    return word if word in _COMMANDS else None
+    async def stop_answer(self, conversation_id: str, before_id: int) -> bool: ...
 
 
 class Commands:
@@ -131,7 +124,8 @@ class Commands:
     # ── what they do ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _stop(self, row: JournaledMessage) -> str:
-        return STOPPED if await self._agent.stop_answer(row.conversation_id) else NOTHING_TO_STOP
+        # One that was missed is obeyed late: what was said after it is not meant by it.
+        return STOPPED if await self._agent.stop_answer(row.conversation_id, row.id) else NOTHING_TO_STOP
 
     async def _reload(self, _row: JournaledMessage) -> str:
         now = self._clock.monotonic()
@@ -177,7 +171,7 @@ class Commands:
 
 
 _COMMANDS: dict[str, Callable[[Commands, JournaledMessage], Coroutine[Any, Any, str]]] = {
-    "/stop": Commands._stop,
-    "/reload": Commands._reload,
-    "/status": Commands._status,
+    STOP: Commands._stop,
+    RELOAD: Commands._reload,
+    STATUS: Commands._status,
 }

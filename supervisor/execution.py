@@ -55,6 +55,7 @@ def _future() -> asyncio.Future[Any]:
 class _Stop:
     """A wish that a message's answer be stopped, and whether it was once the message is out of our hands."""
 
+    message_id: int
     asked: asyncio.Future[None] = field(default_factory=_future)
     over: asyncio.Future[bool] = field(default_factory=_future)
 
@@ -82,14 +83,14 @@ class Executor:
         # By conversation, of which one message runs at a time.
         self._stops: dict[str, _Stop] = {}
 
-    async def stop(self, conversation_id: str) -> bool:
-        """Cancel the answer that is being made in a conversation, for good.
+    async def stop(self, conversation_id: str, before_id: int) -> bool:
+        """Cancel the answer that is being made in a conversation, for good, if its message came before ``before_id``.
 
         Returns:
             False where none is, or where it was ready in that moment.
         """
         stop = self._stops.get(conversation_id)
-        if stop is None:
+        if stop is None or stop.message_id > before_id:
             return False
         if not stop.asked.done():
             stop.asked.set_result(None)
@@ -106,7 +107,7 @@ class Executor:
         if row.state in FINAL_MESSAGE_STATES:
             # Stopped while it waited for its next attempt.
             return None
-        stop = self._stops[row.conversation_id] = _Stop()
+        stop = self._stops[row.conversation_id] = _Stop(row.id)
         try:
             if row.state is not MessageState.RUNNING and not await to_the_end(self._journal.claim(row)):
                 return None

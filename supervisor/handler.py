@@ -294,7 +294,8 @@ class Context(AgentContext, Protocol):
     async def history(self, limit: int = 20) -> list[HistoryItem]:
         """The last ``limit`` messages of this conversation, oldest first; the one being answered is among them.
 
-        Where the journal holds fewer, what was said before that is read from the platform, if it keeps a history.
+        Commands (``/stop`` …) and what was answered to them are left out: nobody said them to the handler. Where the
+        journal holds fewer, what was said before that is read from the platform, if it keeps a history.
         """
         ...
 

@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import difflib
 import functools
+import gc
 import importlib
 import importlib.machinery
 import importlib.util
@@ -29,6 +30,8 @@ from supervisor.handler import Context, Handler, Message, Part
 from supervisor.threads import DaemonThreads, ThreadShare, TimeLimit
 
 PACKAGE = "supervisor_agents"
+#: An import that brings so many modules along is a library's, which stays for the life of the process.
+HEAVY_IMPORT_MODULES = 200
 _STOP = object()
 
 
@@ -159,8 +162,9 @@ class HandlerLoader:
         return self._import(name, name)
 
     def _import(self, full_name: str, shown: str) -> types.ModuleType:
+        modules = len(sys.modules)
         try:
-            return importlib.import_module(full_name)
+            module = importlib.import_module(full_name)
         except ModuleNotFoundError as error:
             self._forget(full_name)
             if error.name and f"{full_name}.".startswith(f"{error.name}."):
@@ -176,6 +180,10 @@ class HandlerLoader:
             self._forget(full_name)
             reason = f"{type(error).__name__}: {error}{self._place(error)}"
             raise HandlerError(f"Handler {shown!r} fails to load: {reason}") from error
+        if len(sys.modules) - modules >= HEAVY_IMPORT_MODULES:
+            # Or each full collection looks through all of it while the event loop stands: 0.3 s for the assistant's.
+            gc.freeze()
+        return module
 
     def _place(self, error: BaseException) -> str:
         """Where in the agents folder an import failed; nothing where the error says so itself."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from supervisor.clock import Clock
-from supervisor.commands import command_in
+from supervisor.command_words import command_in
 from supervisor.dispatcher import Lanes
 from supervisor.errors import RegistryError
 from supervisor.logs import get_logger

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Any, Final
 
 from supervisor.clock import Clock
+from supervisor.command_words import without_commands
 from supervisor.errors import PlatformError
 from supervisor.handler import HistoryItem
 from supervisor.history import Access, PlatformHistory
@@ -32,6 +33,7 @@ class Recall:
 
     Args:
         access: where to ask the platform and with what; asked each time, both change.
+        has_commands: whether a person's ``/stop`` and its like are commands; then nobody said them to the agent.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Recall:
         clock: Clock,
         *,
         access: Callable[[], Access],
+        has_commands: Callable[[], bool],
         log: Any,
     ) -> None:
         self._agent_id = agent_id
@@ -50,6 +53,7 @@ class Recall:
         self._clock = clock
         self._ask_from = clock.monotonic()
         self._access = access
+        self._has_commands = has_commands
         self._log = log
         # The time of the journal's oldest message of a conversation, when nothing was found before it: that holds
         # until the journal forgets that message.
@@ -61,7 +65,10 @@ class Recall:
         Raises:
             RegistryError: the journal cannot be read.
         """
-        known = [HistoryItem(*row) for row in await self._journal.history(self._agent_id, conversation_id, limit)]
+        told = await self._journal.history(
+            self._agent_id, conversation_id, limit, without_commands=self._has_commands()
+        )
+        known = [HistoryItem(*row) for row in told]
         missing = limit - len(known)
         if missing <= 0 or not self._may_be_more(conversation_id, known):
             return known
@@ -111,6 +118,8 @@ class Recall:
         else:
             # Not so well: the platform's clock and ours may differ.
             rows = [row for row in rows if row.at is None or oldest is None or row.at < oldest]
+        if self._has_commands():
+            rows = without_commands(rows, self._agent_id)
         return [
             HistoryItem(row.message.role, row.message.content, (oldest or 0.0) if row.at is None else row.at)
             for row in rows

@@ -227,7 +227,7 @@ class Settings(BaseSettings):
     auth_rate: float = Field(20, gt=0, allow_inf_nan=False, description="Token requests per second and host.")
     auth_concurrency: int = Field(10, ge=1, description="Token requests at once per host.")
     connect_concurrency: int = Field(100, ge=1, description="Connection attempts at once per host.")
-    concurrency: int = Field(64, ge=1, description="Handlers running at once, in all.")
+    concurrency: int = Field(256, ge=1, description="Handlers running at once, in all; most of them wait.")
     handler_threads: int = Field(
         32, ge=1, description="Threads for handlers that are plain functions; one agent may use half of them."
     )

@@ -10,6 +10,7 @@ Without ``model`` it uses the deployment that the platform gives the agent (PROT
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 try:
@@ -22,6 +23,7 @@ except ModuleNotFoundError as error:
 from supervisor.handler import AgentContext, Context, Handler, Message, Reply
 
 from .answering import answer
+from .settings import AssistantSettings, MisconfiguredError, endpoints
 from .tools import ServerNotes
 
 NOT_CONFIGURED: Final = (
@@ -37,8 +39,16 @@ class Assistant(Handler):
         self._servers = ServerNotes()
 
     async def on_start(self, ctx: AgentContext) -> None:
-        """Take a share of what all assistants of the process use."""
-        self._shared = Shared.take()
+        """Take a share of what all assistants of the process use, and have ready what the first answer needs."""
+        shared = Shared.take()
+        try:
+            # What is wrong with its settings is told with the first answer.
+            with suppress(MisconfiguredError):
+                await shared.prepare(endpoints(AssistantSettings.read(ctx), ctx))
+        except BaseException:
+            await shared.give_back()
+            raise
+        self._shared = shared
 
     async def on_stop(self, ctx: AgentContext) -> None:
         """Give it back; the last one closes the connections."""

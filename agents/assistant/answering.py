@@ -48,6 +48,7 @@ async def answer(message: Message, ctx: Context, shared: Shared, servers: Server
     try:
         settings = AssistantSettings.read(ctx)
         models = endpoints(settings, ctx)
+        await shared.prepare(models)
     except MisconfiguredError as error:
         return _failed(ctx, TroubleError(Kind.SETUP, str(error)))
     budget = ctx.budget()

@@ -59,8 +59,8 @@ def _named(value: object) -> object:
     return {"model": value} if isinstance(value, str) else value
 
 
-#: Settings that say which secret goes to whom.
-_ROWS_ALONE = ("base_url", "api_key", "fallback_models")
+#: Settings that say which secret goes to whom, and what opens a way to this machine.
+_ROWS_ALONE = ("base_url", "api_key", "fallback_models", "allow_local_tools")
 Url = Annotated[str, AfterValidator(_url)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
@@ -108,7 +108,7 @@ class AssistantSettings(_Settings):
     max_steps: int = Field(20, ge=1, le=200)
     history_tokens: int = Field(8000, ge=0)
     history_messages: int = Field(50, ge=1, le=500)
-    parallel_calls: int = Field(128, ge=1)
+    parallel_calls: int = Field(256, ge=1)
     request_seconds: Seconds = 120.0
     tool_seconds: Seconds = 60.0
     connect_seconds: Seconds = 10.0
@@ -116,7 +116,7 @@ class AssistantSettings(_Settings):
 
     @classmethod
     def read(cls, ctx: AgentContext) -> Self:
-        """Read them. Which secret goes where is for the row alone to say: the platform must not choose among ours.
+        """Read them; of :data:`_ROWS_ALONE` only the row's count: the platform must not choose among our secrets.
 
         Raises:
             MisconfiguredError: one is of the wrong kind; says which.

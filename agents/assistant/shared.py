@@ -7,8 +7,10 @@ key or token that changes is used at once.
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -16,20 +18,10 @@ from typing import Any, ClassVar, Final, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 import httpx2
-from anthropic import AsyncAnthropic
-from google.genai import Client as GoogleClient
-from google.genai.types import HttpOptions
-from openai import AsyncOpenAI
 from pydantic_ai.models import Model
-from pydantic_ai.models.anthropic import AnthropicModel
-from pydantic_ai.models.google import GoogleModel
-from pydantic_ai.models.openai import OpenAIChatModel
-from pydantic_ai.providers.anthropic import AnthropicProvider
-from pydantic_ai.providers.google import GoogleProvider
-from pydantic_ai.providers.openai import OpenAIProvider
 
 from .gates import KeyGate, Slots, digest
-from .settings import Endpoint, Provider
+from .settings import Endpoint, MisconfiguredError, Provider
 
 #: Rows and the platform name models and addresses: what is kept of them is bounded.
 MAX_MODELS: Final = 256
@@ -37,6 +29,9 @@ MAX_GATES: Final = 4096
 CONNECT_SECONDS: Final = 10.0
 #: Stands where the clients want a key; what goes out is that of :func:`asking_with`.
 _PLACEHOLDER: Final = "set-on-each-request"
+
+#: With a provider's first model its client is imported, which the garbage collector need not look through for ever.
+_HEAVY_IMPORT_MODULES: Final = 200
 
 #: The header that proves who asks in the request under way, of this task only.
 _key_header: ContextVar[tuple[str, str]] = ContextVar("key_header")
@@ -96,6 +91,8 @@ class Shared:
         self._clients: OrderedDict[tuple[Provider, str], Any] = OrderedDict()
         self._key_gates: OrderedDict[str, KeyGate] = OrderedDict()
         self._slots: OrderedDict[str, Slots] = OrderedDict()
+        self._preparing = asyncio.Lock()
+        self._prepared: set[Provider] = set()
 
     @classmethod
     def take(cls) -> Self:
@@ -117,6 +114,38 @@ class Shared:
             await self._model_http.aclose()
             await self.tool_http.aclose()
 
+    async def prepare(self, chosen: Iterable[Endpoint]) -> None:
+        """Make each provider's first model, in a thread: that imports its client, and the event loop must not wait.
+
+        Raises:
+            MisconfiguredError: the client is not installed.
+        """
+        for endpoint in chosen:
+            if endpoint.provider in self._prepared:
+                continue
+            # One thread for all who wait: the others are for whoever looks up a name.
+            async with self._preparing:
+                if endpoint.provider not in self._prepared:
+                    client, model = await asyncio.to_thread(self._first, endpoint)
+                    place = (endpoint.provider, endpoint.base_url)
+                    self._clients[place], self._models[*place, endpoint.model] = client, model
+                    self._prepared.add(endpoint.provider)
+
+    def _first(self, endpoint: Endpoint) -> tuple[Any, Model]:
+        """A provider's first client and model."""
+        modules = len(sys.modules)
+        try:
+            client = self._client(endpoint.provider, endpoint.base_url)
+            model = self._make(endpoint, client)
+        except ImportError as error:
+            raise MisconfiguredError(
+                f"the client for {endpoint.provider} is not installed; it comes with: "
+                "pip install 'aiwm-supervisor[llm]'"
+            ) from error
+        if len(sys.modules) - modules >= _HEAVY_IMPORT_MODULES:
+            gc.freeze()
+        return client, model
+
     def key_gate(self, endpoint: Endpoint, key: str) -> KeyGate:
         """What all who use this key at this address share."""
         name = digest(endpoint.provider, endpoint.base_url, key)
@@ -127,7 +156,10 @@ class Shared:
         return _kept(self._slots, f"{endpoint.provider} {endpoint.base_url}", Slots, MAX_GATES)
 
     def model(self, endpoint: Endpoint) -> Model:
-        """The model as pydantic-ai knows it; retries of its client are off, ours know the message's deadline."""
+        """The model as pydantic-ai knows it, once it is prepared.
+
+        Retries of its client are off: ours know the message's deadline.
+        """
         place = (endpoint.provider, endpoint.base_url)
         return _kept(
             self._models,
@@ -136,23 +168,41 @@ class Shared:
             MAX_MODELS,
         )
 
+    # Imported here, for only the providers in use shall be: Anthropic's client takes seconds and tens of megabytes.
+
     def _make(self, endpoint: Endpoint, client: Any) -> Model:
         match endpoint.provider:
             case "openai":
+                from pydantic_ai.models.openai import OpenAIChatModel  # noqa: PLC0415
+                from pydantic_ai.providers.openai import OpenAIProvider  # noqa: PLC0415
+
                 return OpenAIChatModel(endpoint.model, provider=OpenAIProvider(openai_client=client))
             case "anthropic":
+                from pydantic_ai.models.anthropic import AnthropicModel  # noqa: PLC0415
+                from pydantic_ai.providers.anthropic import AnthropicProvider  # noqa: PLC0415
+
                 return AnthropicModel(endpoint.model, provider=AnthropicProvider(anthropic_client=client))
             case "google":
+                from pydantic_ai.models.google import GoogleModel  # noqa: PLC0415
+                from pydantic_ai.providers.google import GoogleProvider  # noqa: PLC0415
+
                 return GoogleModel(endpoint.model, provider=GoogleProvider(client=client))
 
     def _client(self, provider: Provider, base_url: str) -> Any:
         http = self._model_http
         match provider:
             case "openai":
+                from openai import AsyncOpenAI  # noqa: PLC0415
+
                 return AsyncOpenAI(base_url=base_url, api_key=_PLACEHOLDER, http_client=http, max_retries=0)
             case "anthropic":
+                from anthropic import AsyncAnthropic  # noqa: PLC0415
+
                 return AsyncAnthropic(base_url=base_url, api_key=_PLACEHOLDER, http_client=http, max_retries=0)
             case "google":
+                from google.genai import Client as GoogleClient  # noqa: PLC0415
+                from google.genai.types import HttpOptions  # noqa: PLC0415
+
                 options = HttpOptions(base_url=base_url, httpx_async_client=http)
                 return GoogleClient(vertexai=False, api_key=_PLACEHOLDER, http_options=options)
 

@@ -129,6 +129,9 @@ _KINDS: Final[tuple[tuple[type[Exception], Kind], ...]] = (
     (ContentFilterError, Kind.REFUSED),
     (UnexpectedModelBehavior, Kind.STRANGE),
 )
+#: What pydantic-ai does not take for it: Anthropic counts the answer's room in; proxies bound the bytes.
+_TOO_LONG_WORDS: Final = "exceed context limit"
+_TOO_LARGE_STATUS: Final = 413
 _REFUSED_CODES: Final = ("content_filter", "content_policy_violation")
 #: Google says so of a key with 400, where others say 401.
 _KEY_WORDS: Final = ("API_KEY_INVALID", "API key not valid", "API key expired")
@@ -151,6 +154,8 @@ def classify(error: Exception, where: object, key: str = "") -> TroubleError:
             kind = Kind.REFUSED
         elif any(words in body for words in _KEY_WORDS):
             kind = Kind.KEY
+        elif status == _TOO_LARGE_STATUS or _TOO_LONG_WORDS in body:
+            kind = Kind.TOO_LONG
         elif status is None or status in _PASSING_STATUSES or status >= 500:
             kind = Kind.BUSY
         else:

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from supervisor.command_words import WORDS, command_in
 from supervisor.errors import ConfigurationError, RegistryError
 from supervisor.protocol import InboundMessage, OutboundMessage
 from supervisor.records import JournaledMessage, Reply
@@ -210,6 +211,14 @@ class TextCodec:
         """
         essence = self._decode(_essence, body)
         return None if isinstance(essence, str) or essence.type in WORK_TYPES else (essence.role, essence.content)
+
+    def is_command(self, body: bytes) -> bool:
+        """Whether a message of the inbox is a command to the supervisor; most are not, and read no further."""
+        essence = self._decode(_essence, body)
+        if isinstance(essence, str) or essence.content.strip().lower() not in WORDS:
+            return False
+        message = self._decode(_inbound, body)
+        return isinstance(message, InboundMessage) and command_in(message) is not None
 
     def damaged(self, body: bytes) -> bool:
         """Whether a body is no message; of what is encrypted under another key that cannot be said."""

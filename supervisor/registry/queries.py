@@ -76,8 +76,8 @@ _SAID = text(
     "ORDER BY id DESC LIMIT :limit"
 )
 _ANSWERED = text(
-    f"SELECT id, body, created_at FROM outbox WHERE agent_key = {_KEY} AND conversation_id = :conversation_id "
-    f"AND state <= {_R[ReplyState.ACKED]} ORDER BY id DESC LIMIT :limit"
+    f"SELECT id, body, created_at, inbox_id FROM outbox WHERE agent_key = {_KEY} "
+    f"AND conversation_id = :conversation_id AND state <= {_R[ReplyState.ACKED]} ORDER BY id DESC LIMIT :limit"
 )
 _OWN_REPLIES = text(
     f"{_REPLIES} WHERE outbox.agent_key = {_KEY} AND outbox.conversation_id = :conversation_id "
@@ -182,14 +182,23 @@ _ROWS_FOR_ONE: Final = 4
 
 
 def history(
-    connection: Connection, texts: TextCodec, agent_id: str, conversation_id: str, limit: int
+    connection: Connection,
+    texts: TextCodec,
+    agent_id: str,
+    conversation_id: str,
+    limit: int,
+    *,
+    without_commands: bool = False,
 ) -> list[tuple[str, str, float]]:
     """What was said in a conversation, as ``(role, content, seconds since the epoch)``, oldest first."""
     # Much of what an agent sends may be signs of its work, which do not count; a body tells only once it is read.
     where = {"agent_id": agent_id, "conversation_id": conversation_id, "limit": limit * _ROWS_FOR_ONE}
     # At one instant a message comes before a reply, and rows of one kind keep their order.
-    said = [(at, 0, number, body) for number, body, at in _rows(connection, _SAID, **where)]
-    said += [(at, 1, number, body) for number, body, at in _rows(connection, _ANSWERED, **where)]
+    asked = _rows(connection, _SAID, **where)
+    obeyed = {number for number, body, _ in asked if texts.is_command(body)} if without_commands else frozenset()
+    said = [(at, 0, number, body) for number, body, at in asked if number not in obeyed]
+    answered = _rows(connection, _ANSWERED, **where)
+    said += [(at, 1, number, body) for number, body, at, inbox_id in answered if inbox_id not in obeyed]
     said.sort(key=lambda row: row[:3])
     told = [(*essence, at) for at, _, _, body in said if (essence := texts.said(body)) is not None]
     return told[-limit:] if limit > 0 else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -146,11 +146,16 @@ class JournalReader:
         )
         return await self._read(partial(queries.messages, wanted=wanted, limit=limit))
 
-    async def history(self, agent_id: str, conversation_id: str, limit: int) -> list[tuple[str, str, float]]:
-        """The last ``limit`` messages and replies (acked or on their way) as ``(role, content, at)``, oldest first."""
-        return await self._read(
-            partial(queries.history, agent_id=agent_id, conversation_id=conversation_id, limit=limit)
-        )
+    async def history(
+        self, agent_id: str, conversation_id: str, limit: int, *, without_commands: bool = False
+    ) -> list[tuple[str, str, float]]:
+        """The last ``limit`` messages and replies (acked or on their way) as ``(role, content, at)``, oldest first.
+
+        Args:
+            without_commands: leave out ``/stop`` and its like, and what was answered to them.
+        """
+        where: dict[str, Any] = {"agent_id": agent_id, "conversation_id": conversation_id, "limit": limit}
+        return await self._read(partial(queries.history, **where, without_commands=without_commands))
 
     async def _read(self, query: Callable[[Connection, codec.TextCodec], T]) -> T:
         return await self._reader.read(lambda connection: query(connection, self._texts))

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Final, Protocol, Self
 
+from tests.benchmarks.certificates import Certificates
 from tests.benchmarks.gateway_process import Gateway
 from tests.benchmarks.line_process import STOP_SECONDS, Child, clean_environment
 
@@ -97,6 +98,17 @@ class BarePython(_Bare):
         super().__init__(command, gateway, work / "python.log", "SSL_CERT_FILE")
 
 
+class Platform(Protocol):
+    """Where a supervisor finds its platform."""
+
+    @property
+    def api_url(self) -> str: ...
+    @property
+    def ws_url(self) -> str: ...
+    @property
+    def certificates(self) -> Certificates | None: ...
+
+
 class Supervisor(Child):
     """The product: ``python -m supervisor run`` over a SQLite registry that is written with raw SQL.
 
@@ -107,9 +119,9 @@ class Supervisor(Child):
     name: ClassVar[str] = "supervisor"
     title: ClassVar[str] = "supervisor"
     _command: ClassVar[Sequence[str]] = (sys.executable, "-m", "supervisor")
-    _insert: ClassVar[str] = "INSERT INTO agents (id, handler, secret) VALUES (?, 'echo', 'env:AGENT_SECRET')"
+    _insert = "INSERT INTO agents (id, handler, secret) VALUES (?, 'echo', 'env:AGENT_SECRET')"
 
-    def __init__(self, gateway: Gateway, work: Path) -> None:
+    def __init__(self, gateway: Platform, work: Path) -> None:
         self._database = work / "registry.db"
         for leftover in work.glob("registry.db*"):
             leftover.unlink()
@@ -124,7 +136,7 @@ class Supervisor(Child):
             self.stop()
             raise
 
-    def _environment(self, gateway: Gateway) -> dict[str, str]:
+    def _environment(self, gateway: Platform) -> dict[str, str]:
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         settings = {
             "SUPERVISOR_REGISTRY_URL": f"sqlite+aiosqlite:///{self._database}",

@@ -65,3 +65,13 @@ def test_ten_thousand_agents_are_scraped_within_the_bounds(tmp_path: Path) -> No
     ours = scraped(tmp_path, "--agents", "10000", "--scrapes", "5")["supervisor"]
     assert max(*ours["plain_cpu_ms"], *ours["gzip_cpu_ms"], *ours["many_cpu_ms"]) < 300
     assert max(*ours["hold_cpu_ms"], *ours["gzip_hold_cpu_ms"]) < 50
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(300)
+def test_assistants_are_measured_beside_the_bare_client(tmp_path: Path) -> None:
+    command = [sys.executable, str(RUN.with_name("assistants.py")), "--agents", "3", "--rounds", "1", "--delay", "0.1"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("3 at once on a model that takes 0.1 s")
+    assert len(ran.stdout.splitlines()) == 7

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -27,6 +29,17 @@ HOSTILE = {
     "HTTP_PROXY": "http://127.0.0.1:9",
     "HTTPS_PROXY": "http://127.0.0.1:9",
 }
+#: What only the extras bring; here none of it can be imported.
+WITHOUT_EXTRAS = """
+import sys
+
+for name in ("pydantic_ai", "openai", "anthropic", "google", "mcp", "fastmcp", "httpx2", "opentelemetry.sdk"):
+    sys.modules[name] = None
+sys.argv = ["supervisor", "demo", "--port", "0", "--ask", "Hello"]
+from supervisor.cli import main
+
+main()
+"""
 
 
 def make_command(folder: Path) -> Command:
@@ -138,3 +151,11 @@ def test_a_stop_while_it_starts_leaves_nothing_either(command: Command) -> None:
     assert process.wait(30) in (0, 130)
     assert left_behind(command) == []
     assert "Traceback" not in command.log("demo").read_text()
+
+
+def test_it_runs_without_the_extras(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRAS], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "Echo: Hello" in ran.stdout

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.assistants import ONLINE_SECONDS, Assistants, assistants
+from tests.support.assistants import Assistants, assistants
 from tests.support.fake_mcp import BROKEN, WEATHER, FakeMcp, Tool, fake_mcp
 from tests.support.fake_models import MODEL_KEY, Answer
 from tests.support.observing import figures
@@ -16,7 +16,7 @@ from tests.support.observing import figures
 
 @pytest.fixture
 async def fleet(tmp_path: Path) -> AsyncIterator[Assistants]:
-    async with assistants(tmp_path, concurrency=200) as running:
+    async with assistants(tmp_path) as running:
         yield running
 
 
@@ -258,17 +258,3 @@ async def test_a_long_result_is_cut_for_people_and_whole_for_the_model(fleet: As
         parts = await fleet.ask(identity, "go")
     assert len(parts[1].document["toolResults"][0]["result"]) < 21_000
     assert "z" * 50_000 in fleet.models.requests[1].said
-
-
-async def test_a_hundred_assistants_answer_at_once_and_each_its_own_person(fleet: Assistants) -> None:
-    fleet.models.go.clear()
-    fleet.models.otherwise = lambda request: Answer(f"You are {request.texts[-1].rpartition(' ')[2]}")
-    ids = [await fleet.add(online=False) for _ in range(100)]
-    await fleet.stack.online(100, ONLINE_SECONDS)
-    said = [await fleet.say(identity, f"I am {number}") for number, identity in enumerate(ids)]
-    # None waits for another: all hundred are with the model before it says its first word.
-    await fleet.stack.until(lambda: fleet.models.running == 100, timeout=60)
-    fleet.models.go.set()
-    for number, (conversation, message) in enumerate(said):
-        [reply] = await fleet.answer(conversation, message, timeout=60)
-        assert reply.content == f"You are {number}"

@@ -22,6 +22,10 @@ NO_MONEY = refusal(429, "You exceeded your current quota.", "insufficient_quota"
 OVERLOADED = Answer(status=529, error={"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})
 
 
+def anthropic_refusal(message: str) -> Answer:
+    return Answer(status=400, error={"type": "error", "error": {"type": "invalid_request_error", "message": message}})
+
+
 @pytest.fixture
 async def fleet(tmp_path: Path) -> AsyncIterator[Assistants]:
     async with assistants(tmp_path) as running:
@@ -77,6 +81,13 @@ async def test_a_rate_limit_beyond_the_messages_time_is_said_at_once(fleet: Assi
         ("anthropic", "claude-opus-5", Answer("Half of it is he", breaks=True)),
         ("google", "gemini-2.5-pro", Answer("Half of it is here", thinking="Hm, hm.", breaks=True)),
         ("openai", "gpt-4o", Answer("It says not that it ended", finish=None)),
+        ("openai", "gpt-4o", Answer("Half of it is he", error={"error": {"message": "Oops.", "type": "server_error"}})),
+        ("anthropic", "claude-opus-5", Answer("Half of it is he", error=OVERLOADED.error)),
+        (
+            "google",
+            "gemini-2.5-pro",
+            Answer("Half of it", thinking="Hm, hm.", error={"error": {"code": 503, "status": "UNAVAILABLE"}}),
+        ),
     ],
 )
 async def test_passing_trouble_is_tried_again_and_nothing_of_it_is_shown(
@@ -109,11 +120,40 @@ async def test_a_model_that_is_down_is_said_within_the_messages_time(fleet: Assi
     assert fleet.health(identity) == "ok"
 
 
-async def test_a_conversation_that_is_too_long_is_shortened_once(fleet: Assistants) -> None:
-    identity = await fleet.add()
+@pytest.mark.parametrize(
+    ("provider", "model", "too_long"),
+    [
+        ("openai", "gpt-4o", TOO_LONG),
+        ("openai", "gpt-4o", refusal(413, "Request Entity Too Large")),
+        ("anthropic", "claude-opus-5", anthropic_refusal("prompt is too long: 213462 tokens > 200000 maximum")),
+        (
+            "anthropic",
+            "claude-opus-5",
+            anthropic_refusal("input length and `max_tokens` exceed context limit: 198309 +"),
+        ),
+        (
+            "google",
+            "gemini-2.5-pro",
+            Answer(
+                status=400,
+                error={
+                    "error": {
+                        "code": 400,
+                        "message": "The input token count (1200000) exceeds the maximum number of tokens (1048576).",
+                        "status": "INVALID_ARGUMENT",
+                    }
+                },
+            ),
+        ),
+    ],
+)
+async def test_a_conversation_that_is_too_long_is_shortened_once(
+    fleet: Assistants, provider: str, model: str, too_long: Answer
+) -> None:
+    identity = await fleet.add(settings=fleet.settings(provider, model))
     for number in range(4):
         await fleet.ask(identity, f"Question {number}?")
-    fleet.models.say(TOO_LONG, Answer("Short enough."))
+    fleet.models.say(too_long, Answer("Short enough."))
     [reply] = await fleet.ask(identity, "And now?")
     assert reply.content == "Short enough."
     long, short = (request.said for request in fleet.models.requests[-2:])

@@ -1,50 +1,61 @@
-"""Handlers of installed packages, beside one whose import name is ``agents``; and the types as authors see them."""
+"""Handlers of packages and of the folder that import openai-agents as ``agents``; and the types as authors see them."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import asyncio
 import os
 import shutil
 import subprocess
 import sys
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.support.fake_models import MODEL_KEY, Answer, fake_models
+
 pytestmark = pytest.mark.timeout(300)
 
-#: As openai-agents is imported.
-OPENAI_AGENTS = {
-    "agents/__init__.py": "from agents.runner import Runner\n",
-    "agents/runner.py": "class Runner:\n    def run(self, text):\n        return f'ran {text}'\n",
-}
-SHOP = {
-    "acme_bots/__init__.py": "",
-    "acme_bots/shop.py": (
-        "from agents import Runner\n"
-        "from supervisor.handler import Handler\n"
-        "class Shop(Handler):\n"
-        "    async def on_message(self, message, ctx):\n"
-        "        return 'shop ' + Runner().run(message.content)\n"
-    ),
-}
-#: A handler of the deployment's own folder, which is called ``agents`` as well.
-OWN = """
-from agents import Runner
+#: In the environment, and not among its packages: mypy would take it for our folder of handlers.
+OPENAI_AGENTS = Path(sys.prefix) / "openai-agents"
+#: What handlers of both kinds share: a run of openai-agents on the model that their row names.
+_RUN = """
+from agents import Agent, OpenAIChatCompletionsModel, RunConfig, Runner, function_tool
+from openai import AsyncOpenAI
 
-async def on_message(message, ctx):
-    return "own " + Runner().run(message.content)
+
+@function_tool
+def price(fruit: str) -> str:
+    '''The price of a fruit.'''
+    return f"{fruit}: 3 euros"
+
+
+async def answer(message, ctx, name):
+    client = AsyncOpenAI(base_url=ctx.settings["base_url"], api_key=ctx.secret(ctx.own_settings["api_key"]))
+    model = OpenAIChatCompletionsModel("gpt-4o", client)
+    agent = Agent(name=name, instructions=f"You are {name}.", model=model, tools=[price])
+    run = Runner.run_streamed(agent, message.content, run_config=RunConfig(tracing_disabled=True))
+    async for _ in run.stream_events():
+        pass
+    return f"{name}: {run.final_output}"
+"""
+#: A handler of the deployment's own folder, which is called ``agents`` as well.
+OWN = f"{_RUN}\n\nasync def on_message(message, ctx):\n    return await answer(message, ctx, 'own')\n"
+SHOP = f"""{_RUN}
+from supervisor.handler import Handler
+
+
+class Shop(Handler):
+    async def on_message(self, message, ctx):
+        return await answer(message, ctx, "shop")
 """
 TALK = """
-import asyncio
+import asyncio, sys
 from supervisor.testing import sandboxed
 
 async def talk(handler):
-    async with sandboxed(handler) as chat:
-        return (await chat.ask("hello")).content
+    settings = {"base_url": sys.argv[1], "api_key": "env:AGENT_MODEL_KEY"}
+    async with sandboxed(handler, settings=settings) as chat:
+        return (await chat.ask("What is a pear?")).content
 
 for handler in ("own", "acme_bots.shop:Shop", "echo"):
     try:
@@ -54,25 +65,15 @@ for handler in ("own", "acme_bots.shop:Shop", "echo"):
 """
 
 
-def wheel(folder: Path, name: str, files: Mapping[str, str]) -> Path:
-    """A wheel made by hand: building one would want a network."""
-    info = f"{name}-1.0.dist-info"
-    contents = {
-        **files,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = [f"{path},sha256={_digest(text)},{len(text)}" for path, text in contents.items()]
-    contents[f"{info}/RECORD"] = "\n".join([*record, f"{info}/RECORD,,"]) + "\n"
-    path = folder / f"{name}-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for member, text in contents.items():
-            archive.writestr(member, text)
-    return path
-
-
-def _digest(text: str) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+@pytest.fixture
+def openai_agents() -> Path:
+    """The folder that openai-agents is installed in; without it the test is skipped, in CI it fails."""
+    if not (OPENAI_AGENTS / "agents").is_dir():
+        command = f"pip install --no-deps --target {OPENAI_AGENTS} -r tests/openai-agents.txt"
+        if os.environ.get("CI"):
+            pytest.fail(f"there is no openai-agents: {command}")
+        pytest.skip(f"there is no openai-agents: {command}")
+    return OPENAI_AGENTS
 
 
 def python(folder: Path, *args: str, **env: str) -> str:
@@ -91,18 +92,31 @@ def python(folder: Path, *args: str, **env: str) -> str:
     return done.stdout
 
 
-def test_handlers_of_packages_and_of_the_folder_import_another_package_called_agents(tmp_path: Path) -> None:
+async def test_handlers_of_packages_and_of_the_folder_run_openai_agents(tmp_path: Path, openai_agents: Path) -> None:
     site, own = tmp_path / "site", tmp_path / "agents"
-    wheels = [wheel(tmp_path, "openai_agents", OPENAI_AGENTS), wheel(tmp_path, "acme_bots", SHOP)]
-    install = ("-m", "pip", "install", "-q", "--no-index", "--no-deps", "--disable-pip-version-check")
-    python(tmp_path, *install, "--target", str(site), *map(str, wheels))
-    own.mkdir()
-    (own / "own.py").write_text(OWN)
-    (tmp_path / "talk.py").write_text(TALK)
-    said = python(tmp_path, "talk.py", PYTHONPATH=str(site)).splitlines()
-    assert said[:2] == ["own ran hello", "shop ran hello"]
-    # The deployment's folder takes the place of the bundled one.
-    assert said[2:] == [f"HandlerError There is no handler 'echo' in {own}; there are: own"]
+    for file, code in ((site / "acme_bots" / "shop.py", SHOP), (own / "own.py", OWN), (tmp_path / "talk.py", TALK)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(code)
+    (site / "acme_bots" / "__init__.py").touch()
+    path = os.pathsep.join(map(str, (openai_agents, site)))
+    async with fake_models() as models:
+        for _ in range(2):
+            models.say(Answer(tool_calls=(("price", {"fruit": "pear"}),)), Answer("3 euros."))
+        said = await asyncio.to_thread(
+            python, tmp_path, "talk.py", models.openai_url, PYTHONPATH=path, AGENT_MODEL_KEY=MODEL_KEY
+        )
+    assert said.splitlines() == [
+        "own: 3 euros.",
+        "shop: 3 euros.",
+        # The deployment's folder takes the place of the bundled one.
+        f"HandlerError There is no handler 'echo' in {own}; there are: own",
+    ]
+    assert {request.key for request in models.requests} == {MODEL_KEY}
+    own_run, shop_run = models.requests[:2], models.requests[2:]
+    for name, (first, second) in (("own", own_run), ("shop", shop_run)):
+        assert f"You are {name}." in first.texts
+        assert first.tools == ["price"]
+        assert "pear: 3 euros" in second.texts
 
 
 def test_the_public_api_passes_a_strict_type_check_from_outside(tmp_path: Path) -> None:

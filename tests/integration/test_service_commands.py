@@ -13,7 +13,7 @@ from supervisor.execution import STOP_REASON
 from supervisor.records import JournaledMessage
 from supervisor.registry import Registry
 from supervisor.sandbox import SandboxUser, StoredMessage
-from supervisor.states import MessageState
+from supervisor.states import AgentState, MessageState
 from tests.support.stack import Stack, handler_module, stack
 
 HANDLERS = {
@@ -251,3 +251,55 @@ async def test_a_command_that_the_process_did_not_get_to_is_obeyed_at_the_next_s
     await fleet.until(lambda: chat.of_type("system"))
     assert "Handler: mirror" in chat.of_type("system")[0].content
     assert (await chat.journaled("/status")).state is MessageState.DONE
+
+
+async def away(chat: Chat) -> None:
+    """Take the agent off the platform, its handlers going on, until the faults are cleared."""
+    chat.fleet.sandbox.faults.connect("kick")
+    chat.fleet.sandbox.cut(chat.identity)
+    await chat.fleet.until(lambda: chat.fleet.service.status(chat.identity).state is not AgentState.ONLINE)
+
+
+async def test_a_stop_that_was_missed_ends_the_answer_that_it_was_meant_for(fleet: Stack) -> None:
+    chat = await chat_with(fleet, "slow")
+    await chat.say("wait")
+    await chat.until_said("so far")
+    await away(chat)
+    await chat.say("/stop")
+    fleet.sandbox.faults.clear()
+    await chat.until_said("so far", STOPPED)
+    assert (await chat.journaled("wait")).state is MessageState.CANCELLED
+
+
+async def test_a_stop_that_was_missed_leaves_alone_what_was_said_after_it(fleet: Stack) -> None:
+    chat = await chat_with(fleet, "slow")
+    await chat.say("quick")
+    await chat.until_said("done: quick")
+    await away(chat)
+    await chat.say("/stop")
+    await chat.say("wait")
+    fleet.sandbox.faults.clear()
+    await fleet.until(lambda: {NOTHING_TO_STOP, "so far"} <= {message.content for message in chat.said})
+    handler_module("slow").gate.set()
+    await fleet.until(lambda: chat.said[-1].content == "done: wait")
+
+
+async def test_a_stop_is_for_what_was_said_before_it(fleet: Stack) -> None:
+    """However late it is obeyed: here after a message that came later, as a slow disk or a backfill may have it."""
+    chat = await chat_with(fleet, "slow")
+    await chat.say("wait")
+    await chat.until_said("so far")
+    running = await chat.journaled("wait")
+    agent = fleet.service.fleet.runner(chat.identity).agent
+    assert not await agent.stop_answer(chat.conversation, running.id - 1)
+    assert await agent.stop_answer(chat.conversation, running.id + 1)
+
+
+async def test_a_stop_leaves_alone_a_later_message_between_its_attempts(fleet: Stack) -> None:
+    chat = await chat_with(fleet, "failing", settings={"max_attempts": 100})
+    await chat.say("bad")
+    await fleet.until(lambda: len(handler_module("failing").started) >= 2, timeout=20)
+    row = await chat.journaled("bad")
+    agent = fleet.service.fleet.runner(chat.identity).agent
+    assert not await agent.stop_answer(chat.conversation, row.id - 1)
+    assert (await chat.tell("/stop")).content == STOPPED

@@ -38,6 +38,11 @@ class Talk:
     user: SandboxUser
     id: str
 
+    async def told(self, count: int) -> None:
+        """Wait until so many commands have their answers."""
+        messages = self.fleet.sandbox.messages
+        await self.fleet.until(lambda: [one.type for one in messages(self.id)].count("system") == count)
+
     async def recalled(self, text: str = "now") -> list[tuple[str, str]]:
         """What the handler finds when somebody says ``text``: roles and contents, in the order of their times."""
         said = await self.user.say(self.id, text)
@@ -48,10 +53,13 @@ class Talk:
 
 
 @asynccontextmanager
-async def talk(folder: Path, profile: str, old: int = 3, **document: Any) -> AsyncIterator[Talk]:
+async def talk(
+    folder: Path, profile: str, old: int = 3, *, settings: dict[str, Any] | None = None, **document: Any
+) -> AsyncIterator[Talk]:
     """An agent in a conversation in which so much was said before it came to this supervisor.
 
     Args:
+        settings: of the agent's row.
         document: fields of the second of those messages, as the platform keeps it.
     """
     agents_dir = handlers_folder(folder, HANDLERS)
@@ -67,7 +75,7 @@ async def talk(folder: Path, profile: str, old: int = 3, **document: Any) -> Asy
             stored.created_at = stored.document["createdAt"] = LONG_AGO.format(minute=minute, second=second)
             if number == 1:
                 stored.document.update(document)
-        identity = await fleet.add(1, "recall")
+        identity = await fleet.add(1, "recall", settings=settings or {})
         await fleet.online()
         # v2 puts the agent's new socket into the conversation when a user of it connects (PROTOCOL §3.5).
         await user.open(identity)
@@ -98,6 +106,30 @@ async def test_what_an_earlier_life_of_the_agent_said_is_the_assistants(tmp_path
         await here.user.open(here.agent)
         found = await here.recalled("b")
         assert found == [*OLD, ("user", "a"), NOTED[0], ("user", "b")]
+
+
+@PROFILES
+async def test_commands_and_their_answers_are_no_part_of_what_was_said(tmp_path: Path, profile: str) -> None:
+    async with talk(tmp_path, profile) as here:
+        await here.recalled("a")
+        for number, command in enumerate(("/status", " /STOP ", "/status"), 1):
+            await here.user.say(here.id, command)
+            await here.told(number)
+        assert await here.recalled("b") == [*OLD, ("user", "a"), NOTED[0], ("user", "b")]
+        # The platform remembers them, too.
+        await here.fleet.service.stop()
+        (tmp_path / "supervisor.db").unlink()
+        await here.fleet.restart()
+        await here.fleet.add(1, "recall")
+        await here.fleet.online()
+        await here.user.open(here.agent)
+        assert await here.recalled("c") == [*OLD, ("user", "a"), NOTED[0], ("user", "b"), NOTED[1], ("user", "c")]
+
+
+async def test_where_commands_are_turned_off_they_are_messages_like_others(tmp_path: Path) -> None:
+    async with talk(tmp_path, "v1", settings={"commands": False}) as here:
+        assert await here.recalled("/status") == [*OLD, ("user", "/status")]
+        assert await here.recalled("b") == [*OLD, ("user", "/status"), NOTED[0], ("user", "b")]
 
 
 @PROFILES

@@ -26,7 +26,7 @@ class Answer:
     Args:
         tool_calls: name and arguments of each.
         usage: input (cached included), output and cached tokens.
-        status, error: refuse with this status and body instead.
+        status, error: refuse with this status and body instead; with 200 the error comes in the midst of the text.
         headers: of a refusal: ``Retry-After`` …
         delay: seconds before the answer begins.
         breaks: the connection is cut off before the end of the text.
@@ -147,7 +147,12 @@ class FakeModels:
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
             await response.prepare(http)
             written = events(answer, request.model)
-            for event in written[: len(written) // 2 + 1] if answer.breaks else written:
+            if answer.breaks or answer.error:
+                written = written[: len(written) // 2 + 1]
+            if answer.error:
+                named = "event: error\n" if request.provider == "anthropic" else ""
+                written.append(f"{named}data: {json.dumps(answer.error)}\n\n")
+            for event in written:
                 await response.write(event.encode())
             if answer.breaks:
                 assert http.transport is not None

@@ -25,7 +25,7 @@ def part() -> Any:
         return sys.modules[f"supervisor_agents.assistant.{name}"]
 
     # Kept: another test may mount the folder anew.
-    return {name: module(name) for name in ("memory", "tools", "gates", "trouble", "settings")}
+    return {name: module(name) for name in ("memory", "tools", "gates", "trouble", "settings", "shared")}
 
 
 def message(text: str) -> Message:
@@ -144,6 +144,23 @@ def test_refusals_without_a_time_close_the_gate_for_longer_each_time(part: Any) 
     assert gate.close(100) > 90
     assert gate.close(5) > 90
     assert gate.close(10**9) <= 3600
+
+
+async def test_a_client_that_is_not_installed_is_asked_for_by_name_once_it_is_needed(
+    part: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "anthropic", None)
+    shared = part["shared"].Shared.take()
+
+    def endpoint(provider: str) -> Any:
+        return part["settings"].Endpoint(provider, "m", "https://models.example.com", lambda: "key")
+
+    try:
+        await shared.prepare([endpoint("openai")])
+        with pytest.raises(part["settings"].MisconfiguredError, match=r"anthropic .* 'aiwm-supervisor\[llm\]'"):
+            await shared.prepare([endpoint("openai"), endpoint("anthropic")])
+    finally:
+        await shared.give_back()
 
 
 def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Connection, bindparam, text
 
 from supervisor.records import AgentRecord, JournaledMessage
@@ -125,6 +126,21 @@ async def test_history_is_what_was_said_and_not_what_failed(journal: Journal, re
     assert [at for _, _, at in told] == [1.0, acked.created_at, told[2][2], 4e9]
     assert await journal.history(AGENT, "c1", 2) == told[-2:]
     assert await journal.history(AGENT, "c1", 0) == []
+
+
+async def test_commands_and_their_answers_can_be_left_out_of_a_history(journal: Journal) -> None:
+    asked = await add(journal, "k1", content="question", at=1.0, claim=True)
+    command = await add(journal, "k2", content=" /Stop ", at=2.0, claim=True)
+    await settle(journal, command, answer("Stopped."))
+    # As an agent or with a document it is something else.
+    for key, other in (("k3", {"sender_agent_id": AGENT}), ("k4", {"attachments": ("https://example.com/a",)})):
+        message = replace(inbound("/status"), **other)
+        assert await journal.add(AGENT, message, key=key, received_at=3.0, claim=False)
+    await settle(journal, asked, answer("answer"))
+    told = [content for _, content, _ in await journal.history(AGENT, "c1", 10, without_commands=True)]
+    assert told == ["question", "/status", "/status", "answer"]
+    assert len(await journal.history(AGENT, "c1", 10)) == 6
+    assert len(await journal.history(AGENT, "c1", 4, without_commands=True)) == 4, "they take nobody's place"
 
 
 async def test_messages_are_listed_newest_first_by_agent_state_and_age(journal: Journal) -> None:
