@@ -6,7 +6,7 @@ The question is one object: ``version``, ``agent`` {id, name}, ``conversation``,
 The answer is a part, a list of parts, or null for nothing. A part is text, or an object, told by its ``type``:
 
 * without one, or ``text``, ``error``, ``system``: ``content``, and perhaps ``thinking`` (text, or {content,
-  duration_ms, visible}), ``attachments``, ``usage`` {prompt_tokens, completion_tokens, model, cached_tokens},
+  duration_ms, visible}), ``attachments``, ``usage`` {prompt_tokens, completion_tokens, model, cached_tokens, provider},
   ``latency_ms``, ``error``, ``metadata``
 * ``thinking``: ``content``, ``duration_ms``, ``visible``
 * ``tool_call``: ``name``, ``arguments``, ``id``, ``content``
@@ -67,9 +67,10 @@ class _Usage(_Shape):
     completion_tokens: int
     model: str = "unknown"
     cached_tokens: int = 0
+    provider: str = "unknown"
 
     def part(self) -> Usage:
-        return Usage(self.prompt_tokens, self.completion_tokens, self.model, self.cached_tokens)
+        return Usage(self.prompt_tokens, self.completion_tokens, self.model, self.cached_tokens, self.provider)
 
 
 class _Reply(_Shape):

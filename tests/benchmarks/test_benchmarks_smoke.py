@@ -1,4 +1,4 @@
-"""The benchmark itself works, on a handful of agents; the supervisor is left out. Run with ``pytest -m benchmark``."""
+"""The benchmarks themselves work, on a handful of agents. Most take Node, and are run with ``pytest -m benchmark``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 RUN = Path(__file__).with_name("run.py")
+SCRAPE = Path(__file__).with_name("scrape.py")
 TINY = ("--agents", "5", "--round-trips", "50", "--warm-up", "5", "--hot-adds", "2", "--rounds", "1")
 
 
@@ -36,3 +37,31 @@ def test_every_scenario_measures_both_bare_clients(tmp_path: Path) -> None:
         )
     for turns in report["samples"]["hot-add"].values():
         assert [len(sample["hot_add_ms"]) for sample in turns] == [2]
+
+
+def scraped(folder: Path, *options: str) -> dict[str, dict[str, list[float]]]:
+    kept = folder / "values.json"
+    command = [sys.executable, str(SCRAPE), "--rounds", "1", *options, "--json", str(kept)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[0].split() == ["supervisor", "prometheus_client", "ratio"]
+    values: dict[str, dict[str, list[float]]] = json.loads(kept.read_text())["values"]
+    return values
+
+
+def test_the_scrape_benchmark_measures_both_with_as_many_series(tmp_path: Path) -> None:
+    values = scraped(tmp_path, "--agents", "300", "--scrapes", "1")
+    names = ("plain_cpu_ms", "gzip_cpu_ms", "many_cpu_ms", "hold_cpu_ms", "gzip_hold_cpu_ms", "gzip_body_kib")
+    for figures in values.values():
+        assert all(value > 0 for name in names for value in figures[name])
+        # Eight series an agent, of some eighty characters each.
+        assert figures["body_kib"][0] > 300 * 8 * 60 / 1024
+        assert figures["gzip_body_kib"][0] < figures["body_kib"][0] / 5
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(600)
+def test_ten_thousand_agents_are_scraped_within_the_bounds(tmp_path: Path) -> None:
+    ours = scraped(tmp_path, "--agents", "10000", "--scrapes", "5")["supervisor"]
+    assert max(*ours["plain_cpu_ms"], *ours["gzip_cpu_ms"], *ours["many_cpu_ms"]) < 300
+    assert max(*ours["hold_cpu_ms"], *ours["gzip_hold_cpu_ms"]) < 50

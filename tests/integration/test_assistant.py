@@ -11,6 +11,7 @@ import pytest
 from tests.support.assistants import ONLINE_SECONDS, Assistants, assistants
 from tests.support.fake_mcp import BROKEN, WEATHER, FakeMcp, Tool, fake_mcp
 from tests.support.fake_models import MODEL_KEY, Answer
+from tests.support.observing import figures
 
 
 @pytest.fixture
@@ -54,6 +55,9 @@ async def test_an_answer_with_its_thinking_and_the_providers_own_usage(
     assert "Be brief.\n\nGuidelines:\n- Be kind.\n- Be quick." in request.texts
     assert "What is it?" in request.texts
     assert fleet.health(identity) == "ok"
+    series = f'gen_ai_provider_name="{provider}",gen_ai_request_model="{model}",gen_ai_token_type="input"'
+    shown = figures(fleet.stack.service.metrics)
+    assert shown[f'gen_ai_client_token_usage_sum{{gen_ai_operation_name="chat",{series}}}'] == 100
     # Counted once: nothing is left to be written when the fleet has stopped.
     await fleet.stack.restart()
     [spent] = await fleet.stack.service.registry.usage()

@@ -232,6 +232,8 @@ async def test_many_large_messages_to_many_agents_stay_within_the_bound_and_are_
         assert held() > limit / 2
         handler_module("slow").gate.set()
         await fleet.until(lambda: held() == 0 and not any(r.agent.inbox.waiting for r in runners), timeout=60)
+        # A message is settled once its reply is in the outbox.
+        await fleet.until(lambda: not any(r.agent.outbox.waiting for r in runners), timeout=30)
         assert most <= limit + agents * size
         for conversation in conversations:
             replies = [m.content for m in fleet.sandbox.messages(conversation) if m.role == "assistant"]

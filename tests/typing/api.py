@@ -57,7 +57,7 @@ class Asynchronous(Handler):
             return budget.notice
         with ctx.model_call("large", provider="own") as call:
             call.model = "larger"
-        ctx.usage(1, 2, model=call.model)
+        ctx.usage(1, 2, model=call.model, provider="openai")
         earlier: list[HistoryItem] = await ctx.history(5)
         users: list[str] = await ctx.online_users()
         prompt: str = ctx.instruction.system_prompt

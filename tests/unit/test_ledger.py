@@ -80,6 +80,8 @@ def test_figures_are_kept_within_reason() -> None:
     assert cleaned(Usage(10, 0, "m", 11)).cached_tokens == 10, "cached tokens are part of the prompt's"
     assert cleaned(Usage(1, 1, " \x00\ud800 ")).model == "unknown"
     assert len(cleaned(Usage(1, 1, "m" * 10_000)).model) < 200
+    assert cleaned(Usage(1, 1, provider=" \x00\ud800 ")).provider == "unknown"
+    assert len(cleaned(Usage(1, 1, provider="p" * 10_000)).provider) < 200
 
 
 def test_an_agent_that_makes_models_up_gets_a_bounded_number_of_rows(clock: ManualClock) -> None:

@@ -450,6 +450,25 @@ def test_large_families_are_whole_in_slices_of_some_hundred_series() -> None:
         assert len(by_name["gen_ai_client_token_usage"].samples) > 1000
 
 
+def test_agents_without_series_of_their_own_are_read_in_slices_too() -> None:
+    metrics = Metrics(agent_limit=1)
+    for number in range(5001):
+        metrics.agent_state(f"a{number}", None, AgentState.ONLINE)
+    read = 0
+
+    def reading(_agent_id: str) -> Reading:
+        nonlocal read
+        read += 1
+        return Reading(InboxCounts(1, 0, 0), None, 0, 0, False)
+
+    metrics.bind_agents(reading, ManualClock())
+    before, most = 0, 0
+    for _ in metrics.slices("")[0]:
+        before, most = read, max(most, read - before)
+    assert (read, most) == (5001, 500)
+    assert value(metrics, "supervisor_agent_inbox_messages", agent="_other") == 5000
+
+
 def test_ten_thousand_agents_that_came_and_went_leave_no_memory() -> None:
     metrics = Metrics(agent_limit=5000)
 
