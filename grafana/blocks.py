@@ -312,7 +312,7 @@ def listing(
     names = {fields[column.name]: column.name for column in columns}
     # … but "Value" again where only one of them brings something: then it is the first, which has the most rows.
     names["Value"] = values[0].name
-    order = list(fields)
+    order = [column.name for column in columns]
     organised = {
         "excludeByName": {"Time": True},
         "includeByName": dict.fromkeys(names, True),

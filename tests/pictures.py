@@ -25,9 +25,11 @@ SCRAPE_SECONDS = 4.0
 async def watched(seconds: float) -> tuple[Moment, dict[str, Results]]:
     """Let the fleet be busy for so long; what was shown, and what each dashboard's queries brought."""
     with tempfile.TemporaryDirectory() as place:
-        async with busy_fleet(Path(place), interval_seconds=2.0, token_seconds=90.0) as (busy, server):
+        async with busy_fleet(Path(place), interval_seconds=2.0) as (busy, server):
             start = now()
-            await asyncio.sleep(seconds * 0.8)
+            await asyncio.sleep(seconds * 0.45)
+            busy.expire(SHOWN)
+            await asyncio.sleep(seconds * 0.35)
             busy.keep_down()
             await asyncio.sleep(seconds * 0.2)
             moment = Moment(start, await server.last_scrape(), SCRAPE_SECONDS, {"agent": agent_id(SHOWN)})

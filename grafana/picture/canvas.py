@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -21,6 +22,7 @@ FONT: Final = "DejaVu Sans"
 #: A picture of flat colours needs no more, and is a third of the size.
 COLORS: Final = 256
 _POINTS_PER_PIXEL: Final = 72 / DPI
+_PACK: Final = np.array([65536, 256, 1])
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,24 @@ class Canvas:
         self._figure.savefig(raw, format="png", dpi=DPI, facecolor=theme.BACKGROUND)
         raw.seek(0)
         with Image.open(raw) as image:
-            few = image.convert("RGB").quantize(COLORS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        few.save(path, optimize=True)
+            _flat(image.convert("RGB")).save(path, optimize=True)
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """The picture in its own most frequent colours and the theme's: those stay exactly what they are."""
+    bands = np.asarray(image, dtype=np.int32).reshape(-1, 3)
+    shades, places, counts = np.unique(bands @ _PACK, return_inverse=True, return_counts=True)
+    fixed = np.array([int(shade[1:], 16) for shade in theme.EXACT])
+    frequent = shades[np.argsort(counts)[::-1][: COLORS - len(fixed)]]
+    palette = _unpacked(np.concatenate([fixed, frequent]))
+    nearest = np.array([np.argmin(((palette - shade) ** 2).sum(axis=1)) for shade in _unpacked(shades)], np.uint8)
+    flat = Image.frombytes("P", image.size, nearest[places].tobytes())
+    flat.putpalette([int(value) for value in palette.ravel()])
+    return flat
+
+
+def _unpacked(shades: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.stack([shades >> 16, shades >> 8 & 255, shades & 255], axis=1)
 
 
 def _font(size: float, bold: bool) -> Any:

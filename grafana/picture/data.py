@@ -81,9 +81,8 @@ def table(panel: Mapping[str, Any], answers: Answers) -> tuple[list[str], list[d
     [organised] = [one["options"] for one in panel["transformations"] if one["id"] == "organize"]
     fields = sorted(organised["includeByName"], key=lambda name: organised["indexByName"][name])
     names = {field: organised["renameByName"].get(field, field) for field in fields}
-    return list(dict.fromkeys(names.values())), [
-        {names[field]: row[field] for field in fields if field in row} for row in rows
-    ]
+    renamed = [{names[field]: row[field] for field in fields if field in row} for row in rows]
+    return list(dict.fromkeys(names.values())), renamed
 
 
 def _merge(rows: list[dict[str, str | float]], labels: Mapping[str, str], field: str, value: float) -> None:

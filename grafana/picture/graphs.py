@@ -36,7 +36,7 @@ def graph(canvas: Canvas, box: Box, panel: Mapping[str, Any], found: Sequence[Li
     most = max(most, custom.get("axisSoftMax") or 0)
     if custom.get("thresholdsStyle", {}).get("mode") == "dashed":
         _limits(axes, panel, most)
-    _dress(axes, unit, most, shown)
+    _dress(axes, unit, most, shown, _most_marks(box))
 
 
 def _color(panel: Mapping[str, Any], line: Line, index: int) -> str:
@@ -94,7 +94,7 @@ def _limits(axes: Axes, panel: Mapping[str, Any], most: float) -> None:
             axes.axhline(step["value"], color=theme.color(step["color"]), linewidth=1, linestyle=(0, (5, 4)), alpha=0.8)
 
 
-def _dress(axes: Axes, unit: str, most: float, shown: Range) -> None:
+def _dress(axes: Axes, unit: str, most: float, shown: Range, times: int) -> None:
     """Marks, grid and bounds."""
     top = most * 1.08 or 1.0
     size = scale(top, unit)
@@ -104,13 +104,17 @@ def _dress(axes: Axes, unit: str, most: float, shown: Range) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value, unit)))
     axes.set_ylim(0, top)
     axes.grid(visible=True, axis="y", color=theme.GRID, linewidth=0.7)
-    _time_axis(axes, shown)
+    _time_axis(axes, shown, times)
 
 
-def _time_axis(axes: Axes, shown: Range) -> None:
+def _most_marks(box: Box) -> int:
+    return max(2, int(box.w // 72))
+
+
+def _time_axis(axes: Axes, shown: Range, times: int) -> None:
     start, end = shown
     form = "%H:%M" if end - start > 1200 else "%H:%M:%S"
-    step = next(step for step in (5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 21600) if (end - start) / step <= 6)
+    step = next(step for step in (5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 21600) if (end - start) / step <= times)
     marks = [mark for mark in np.arange(math.ceil(start / step) * step, end, step) if mark - start > step / 4]
     axes.set_xticks(marks)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: datetime.fromtimestamp(at, UTC).strftime(form)))
@@ -166,7 +170,7 @@ def heat(canvas: Canvas, box: Box, panel: Mapping[str, Any], found: Sequence[Lin
     axes.set_yticks(range(1, rows + 1)[every - 1 :: every])
     axes.set_yticklabels([_bound(bounds[row], unit) for row in range(rows)[every - 1 :: every]])
     axes.set_ylim(0, rows)
-    _time_axis(axes, shown)
+    _time_axis(axes, shown, _most_marks(box))
     _heat_legend(canvas, Box(box.x + 10, box.y + box.h - 20, 120, 8), cmap, most)
 
 
@@ -191,7 +195,7 @@ def timeline(canvas: Canvas, box: Box, panel: Mapping[str, Any], found: Sequence
         _band(axes, row, line, texts, shown)
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.set_yticks([])
-    _time_axis(axes, shown)
+    _time_axis(axes, shown, _most_marks(box))
     shades = [theme.color(result["color"]) for result in texts.values()]
     _legend(canvas, box, [result["text"] for result in texts.values()], shades)
 

@@ -29,6 +29,9 @@ PALETTE: Final = (
 #: From few to many.
 HEAT: Final = ("#4a2409", "#a04000", "#e6550d", "#fd8d3c", "#fdd0a2", "#fff5eb")
 
+#: What every picture holds.
+EXACT: Final = tuple(dict.fromkeys([BACKGROUND, PANEL, EDGE, TEXT, DIM, GRID, LINK, *_NAMED.values(), *PALETTE, *HEAT]))
+
 
 def color(name: str) -> str:
     """A colour by Grafana's name for it, or as it is written."""

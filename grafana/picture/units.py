@@ -8,6 +8,8 @@ from typing import Final
 _DURATIONS: Final = ((31_536_000, "years"), (604_800, "weeks"), (86_400, "days"), (3600, "hours"), (60, "mins"))
 _SMALL: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTES: Final = ("B", "KiB", "MiB", "GiB", "TiB")
+#: How many decimals from which size on; below, four.
+_DECIMALS: Final = ((0, 100), (1, 10), (2, 0.1), (3, 0.01))
 _SHORT: Final = ("", " K", " Mil", " Bil", " Tri")
 _RATES: Final = {"cps": "c/s", "mps": "msg/s", "ops": "ops/s", "reqps": "req/s"}
 
@@ -32,8 +34,7 @@ def scale(most: float, unit: str) -> float:
 
 def _number(value: float, decimals: int | None) -> str:
     if decimals is None:
-        size = abs(value)
-        decimals = 0 if size >= 100 or size == int(size) else 1 if size >= 10 else 2 if size >= 0.01 else 4
+        decimals = 0 if value == int(value) else next((n for n, least in _DECIMALS if abs(value) >= least), 4)
         text = f"{value:.{decimals}f}"
         return text.rstrip("0").rstrip(".") if "." in text else text
     return f"{value:.{decimals}f}"

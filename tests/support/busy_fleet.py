@@ -175,6 +175,11 @@ class BusyFleet:
             await asyncio.sleep(mean / self.haste)
             step()
 
+    def expire(self, number: int) -> None:
+        """Let the platform put an agent out because its token has ended."""
+        self.sandbox.expire_tokens(agent_id(number))
+        self.sandbox.kick(agent_id(number))
+
     def keep_down(self) -> str:
         """Let the platform be deaf to one agent from now on; its id."""
         identity = agent_id(DOWN)
@@ -206,7 +211,7 @@ class BusyFleet:
             lambda: box.kick(*some(TOURS)),
             lambda: faults.drop_acks(confirmations=True, agents=some(ECHOES), times=1),
             lambda: faults.rest("token", status=503, times=1),
-            lambda: (box.expire_tokens(agent_id(HOOKED[0])), box.kick(agent_id(HOOKED[0]))),
+            lambda: self.expire(HOOKED[0]),
             lambda: faults.cut_sends("after_store", agents=some(ECHOES), times=1),
             refuse_connects,
         ]
@@ -216,14 +221,18 @@ class BusyFleet:
 async def busy_fleet(
     folder: Path, *, haste: float = 1.0, interval_seconds: float = 1.0, token_seconds: float = 600.0
 ) -> AsyncIterator[tuple[BusyFleet, Prometheus]]:
-    """A fleet with traffic, and the Prometheus that watches it."""
+    """A fleet with traffic, and the Prometheus that watches it.
+
+    Args:
+        interval_seconds: how often it is scraped.
+        token_seconds: how long the platform's tokens last.
+    """
     (folder / WRONG_KEY_FILE).write_text(WRONG_KEY)
     settings: dict[str, Any] = {
         "prices": PRICES,
         "budget_tokens": FLEET_TOKENS,
         "allow_private_webhooks": True,
         "ack_seconds": 2.0,
-        "refresh_margin": token_seconds / 4,
     }
     sandbox = {"expires_in_seconds": token_seconds}
     async with assistants(folder, sandbox=sandbox, **settings) as fleet, scripted_webhook() as webhook:
@@ -234,7 +243,7 @@ async def busy_fleet(
         async with prometheus(folder, [target], interval_seconds=interval_seconds) as server:
             await busy.populate()
             await server.until(ALL_SEEN, bool, ONLINE_SECONDS)
-            going = [asyncio.ensure_future(one) for one in (*busy.talks(), busy.trouble(2.0))]
+            going = [asyncio.ensure_future(one) for one in (*busy.talks(), busy.trouble(3.0))]
             try:
                 yield busy, server
                 for task in going:
