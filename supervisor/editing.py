@@ -58,17 +58,17 @@ class Checker:
         prefix = f"{where}: " if where else ""
         try:
             self.id(record.id)
+            try:
+                self.handler(record.handler)
+                self.secret(record.secret, record.id)
+                self.settings(record.settings)
+            except SupervisorError as error:
+                if not keep_going:
+                    raise
+                self._note(f"{prefix}{error}; until that is mended the agent is faulted")
             record_values(record)
         except SupervisorError as error:
             raise ConfigurationError(f"{prefix}{error}") from None
-        try:
-            self.handler(record.handler)
-            self.secret(record.secret, record.id)
-            self.settings(record.settings)
-        except SupervisorError as error:
-            if not keep_going:
-                raise ConfigurationError(f"{prefix}{error}") from None
-            self._note(f"{prefix}{error}; until that is mended the agent is faulted")
 
     def check_changes(self, agent_id: str, changes: Mapping[str, Any]) -> None:
         """Check what changes and nothing else: the rest may be wrong since long before, and must not be in the way.

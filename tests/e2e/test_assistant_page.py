@@ -34,3 +34,5 @@ async def test_a_person_sees_thinking_a_tool_call_with_its_result_and_usage(tmp_
         await expect(page.get_by_test_id("tool-result")).to_contain_text("It is sunny in Ulm.")
         await expect(page.get_by_text("Sunny, take a hat.")).to_be_visible()
         await expect(page.get_by_test_id("usage")).to_contain_text("150 tokens")
+        # Before its platform goes away, which it would call an error.
+        await page.close()
