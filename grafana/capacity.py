@@ -38,7 +38,7 @@ def saturation() -> Sequence[Any]:
         ),
         graph(
             "Message memory",
-            "Content of messages that is held in memory; above MEMORY_LIMIT (256 MiB) further ones stay on disk.",
+            "Content of messages that is held in memory; past MEMORY_LIMIT further ones stay on disk.",
             "bytes",
             Target(summed(series("supervisor_memory_bytes")), "held"),
             width=6,

@@ -8,51 +8,38 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Mapping
-from concurrent.futures import Executor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from supervisor.clock import Clock
 from supervisor.command_words import command_in
 from supervisor.commands import Commands, Control
 from supervisor.connection import Connection
 from supervisor.context import AgentContext
 from supervisor.delivery_check import DeliveryCheck
-from supervisor.dispatcher import Dispatcher, Lanes
+from supervisor.dispatcher import Lanes
 from supervisor.errors import ConfigurationError, ConnectionLostError, HandlerError, RegistryError
-from supervisor.events import Events
 from supervisor.execution import STOP_REASON
 from supervisor.execution import Executor as MessageExecutor
 from supervisor.failures import describe
-from supervisor.gates import Gates
 from supervisor.handler import AgentInfo, Budget, HistoryItem, ModelCall, Permission, Usage
-from supervisor.handlers import HandlerLoader, MountedHandler
-from supervisor.history import Access, PlatformHistory
+from supervisor.handlers import MountedHandler
+from supervisor.history import Access
 from supervisor.hooks import HOOK_SECONDS, Hooks
 from supervisor.inbox import Inbox, Intake
-from supervisor.ledger import Ledger, cleaned
+from supervisor.kit import Kit
 from supervisor.ledger import Limits as Spendable
+from supervisor.ledger import cleaned
 from supervisor.logs import REDACTED, concern, get_logger, redact
-from supervisor.metrics import Metrics
 from supervisor.missed import FULL_NOTICE
-from supervisor.outages import Outages
 from supervisor.outbox import Outbox
-from supervisor.protocol import (
-    clean_text,
-)
+from supervisor.protocol import clean_text
 from supervisor.recall import Recall
 from supervisor.records import AgentRecord, JournaledMessage
-from supervisor.registry import Journal
 from supervisor.run import Limits
-from supervisor.secrets import SecretResolver
-from supervisor.settings import AGENT_SETTING_NAMES, AgentSettings, Settings, parse_agent_settings
+from supervisor.settings import AGENT_SETTING_NAMES, AgentSettings, parse_agent_settings
 from supervisor.states import MessageState
-from supervisor.threads import DaemonThreads
-from supervisor.tokens import Grant, TokenClient
-from supervisor.tracing import Tracing
-from supervisor.transport import Transport
+from supervisor.tokens import Grant
 
 MIN_SECRET_CHARS = 5
 #: What is far past this cannot survive the cut.
@@ -63,29 +50,6 @@ MAX_RESOLVED = 64
 LOAD_SECONDS = 120.0
 #: When to look again at a message that could not be settled.
 UNSETTLED_RETRY_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Kit:
-    """What every agent needs of the process; built by the service, shared by all."""
-
-    settings: Settings
-    clock: Clock
-    metrics: Metrics
-    journal: Journal
-    dispatcher: Dispatcher
-    loader: HandlerLoader
-    secrets: SecretResolver
-    transport: Transport
-    tokens: TokenClient
-    history: PlatformHistory
-    gates: Gates
-    outages: Outages
-    ledger: Ledger
-    tracing: Tracing
-    events: Events = field(default_factory=Events)
-    #: Where handlers are imported: a bounded number at once, and not where DNS is looked up.
-    imports: Executor = field(default_factory=lambda: DaemonThreads(2, "import"))
 
 
 class Agent:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from supervisor.agent import Agent, Kit
+from supervisor.agent import Agent
 from supervisor.backfill import Backfill, Reach
 from supervisor.connection import Connection, Endpoint, namespace_candidates
 from supervisor.errors import ConnectError, PlatformError
 from supervisor.joins import Joins
+from supervisor.kit import Kit
 from supervisor.tokens import Grant
 
 Grants = Callable[[], Awaitable[Grant]]

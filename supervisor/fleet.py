@@ -6,8 +6,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 
-from supervisor.agent import Kit
 from supervisor.errors import AgentNotFoundError, RegistryError
+from supervisor.kit import Kit
 from supervisor.logs import get_logger
 from supervisor.registry import Registry
 from supervisor.runner import Runner

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from supervisor.agent import Agent, Kit
+from supervisor.agent import Agent
 from supervisor.change import Change, Changed
 from supervisor.connection import Connection
 from supervisor.dialer import Dialer
@@ -19,6 +19,7 @@ from supervisor.errors import (
     RegistryError,
     Verdict,
 )
+from supervisor.kit import Kit
 from supervisor.records import AgentRecord
 from supervisor.recovery import FAULT_RECHECK_SECONDS, Bounds, Recovery
 from supervisor.states import AGENT_TRANSITIONS, AgentState, check_transition

@@ -12,34 +12,25 @@ from typing import Any
 
 from supervisor import __version__, dead_letters, editing
 from supervisor.admin import AdminServer, build_app
-from supervisor.agent import Kit
+from supervisor.assembly import build_kit, lock_info, secret_box, start_tracing_of
 from supervisor.clock import Clock, SystemClock
 from supervisor.code_watch import CodeWatch
 from supervisor.dead_letters import MessageQuery, Outcome
-from supervisor.dispatcher import Dispatcher
 from supervisor.errors import ConfigurationError
-from supervisor.events import Events
 from supervisor.fleet import Fleet
-from supervisor.gates import Gates
 from supervisor.handlers import HandlerLoader, find_agents_dir
-from supervisor.history import PlatformHistory
-from supervisor.ledger import Ledger, Limits, day_of
-from supervisor.logs import OutageLog, get_logger, listen
+from supervisor.kit import Kit
+from supervisor.ledger import day_of
+from supervisor.logs import get_logger, listen
 from supervisor.maintenance import Maintenance
-from supervisor.metrics import Metrics
-from supervisor.otlp import request_headers, traces_url
-from supervisor.outages import Outages
 from supervisor.records import AgentRecord
-from supervisor.registry import LockInfo, Registry
+from supervisor.registry import Registry
 from supervisor.sd_notify import ServiceManager
-from supervisor.secrets import SecretBox, SecretResolver
 from supervisor.settings import Settings
 from supervisor.states import AgentState
 from supervisor.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
-from supervisor.tokens import TokenClient
-from supervisor.tracing import NO_TRACING, Collector, Tracing, start_tracing
 from supervisor.transport import Transport
-from supervisor.watchdogs import LoopWatch, SideTasks, SilenceWatch
+from supervisor.watchdogs import LoopWatch, SideTasks
 
 DISTRIBUTION = "aiwm-supervisor"
 #: Exit codes of ``supervisor run``: drained cleanly; cut short by a second signal or the end of the grace period.
@@ -68,50 +59,6 @@ def check_import_name() -> None:
 
 def _count(agents: int) -> str:
     return "1 agent is" if agents == 1 else f"{agents} agents are"
-
-
-def _follow_journal(registry: Registry, metrics: Metrics, clock: Clock) -> None:
-    """Count the journal's commits; say once that it cannot write and once that it can again."""
-    journal = registry.journal
-    log = get_logger("supervisor.journal")
-    outages = OutageLog(log, clock, subject="journal", began="journal_cannot_write", ended="journal_writes_again")
-
-    def failed(problem: str) -> None:
-        metrics.journal_failed()
-        # One change that the database refuses is its caller's trouble: the others are written.
-        if not journal.healthy:
-            outages.failed(str(registry.path), problem)
-
-    def committed(seconds: float, operations: int) -> None:
-        metrics.committed(seconds, operations)
-        outages.recovered(str(registry.path))
-
-    def unreadable(agent_id: str, rows: int, reason: str) -> None:
-        log.error("journaled_text_unreadable", agent=agent_id, rows=rows, reason=reason)
-
-    def usage_lost(reason: str) -> None:
-        log.error("usage_not_written", reason=reason)
-
-    journal.on_error, journal.on_commit, journal.on_unreadable = failed, committed, unreadable
-    journal.usage.on_lost = usage_lost
-
-
-def _start_tracing(settings: Settings, clock: Clock) -> Tracing:
-    if settings.otlp_endpoint is None:
-        return NO_TRACING
-    headers = request_headers(settings.otlp_headers.get_secret_value() if settings.otlp_headers else "")
-    collector = Collector(traces_url(settings.otlp_endpoint), clock, headers, settings.ca_file)
-    return start_tracing(collector, sample_ratio=settings.trace_sample_ratio)
-
-
-def _secret_box(settings: Settings) -> SecretBox | None:
-    keys = [key.get_secret_value() for key in settings.secret_keys]
-    return SecretBox(keys) if keys else None
-
-
-def _lock_info(settings: Settings, address: str) -> LockInfo:
-    box = _secret_box(settings)
-    return LockInfo(address=address, first_key=box.first_key_id if box else "")
 
 
 class Service:
@@ -156,22 +103,23 @@ class Service:
         )
         undo: list[Callable[[], Coroutine[Any, Any, None]]] = []
         try:
-            tracing = _start_tracing(settings, clock)
+            tracing = start_tracing_of(settings, clock)
             undo.append(tracing.close)
-            lock = _lock_info(settings, f"http://{settings.admin_host}:{settings.admin_port}")
+            lock = lock_info(settings, f"http://{settings.admin_host}:{settings.admin_port}")
             registry = await Registry.open(
                 settings.registry_url,
                 synchronous=settings.synchronous,
                 upgrade=True,
                 lock=lock,
                 clock=clock,
-                cipher=_secret_box(settings),
+                cipher=secret_box(settings),
                 encrypt=settings.journal_encryption,
             )
             undo.append(registry.close)
             transport = await Transport.create(ca_file=settings.ca_file, clock=clock)
             undo.append(transport.close)
-            service = cls._assemble(settings, registry, transport, loader, clock, tracing=tracing)
+            kit = build_kit(settings, registry, transport, loader, clock, tracing=tracing)
+            service = cls(settings, registry, kit)
             undo.append(service._admin.stop)
             await service._begin()
         except BaseException:
@@ -181,74 +129,9 @@ class Service:
             raise
         return service
 
-    @classmethod
-    def _assemble(
-        cls,
-        settings: Settings,
-        registry: Registry,
-        transport: Transport,
-        loader: HandlerLoader,
-        clock: Clock,
-        *,
-        tracing: Tracing = NO_TRACING,
-    ) -> Service:
-        metrics = Metrics(agent_limit=settings.metrics_agent_limit)
-        gates = Gates(
-            connect_rate=settings.connect_rate,
-            auth_rate=settings.auth_rate,
-            connect_concurrency=settings.connect_concurrency,
-            auth_concurrency=settings.auth_concurrency,
-            clock=clock,
-        )
-        tokens = TokenClient(
-            transport.session,
-            clock=clock,
-            pool_for=lambda host: gates.of(host).token_pool,
-            bucket_for=lambda host: gates.of(host).tokens,
-            timeout_seconds=settings.handshake_seconds,
-            refresh_margin_seconds=settings.refresh_margin,
-            on_outcome=metrics.auth_refreshed,
-        )
-        secrets = SecretResolver(
-            environ=os.environ,
-            env_prefixes=settings.secret_env_prefixes,
-            dirs=settings.secret_dirs,
-            box=_secret_box(settings),
-        )
-        _follow_journal(registry, metrics, clock)
-        transport.on_silent = SilenceWatch(metrics, clock).note
-        dispatcher = Dispatcher(settings.concurrency, memory_bytes=settings.memory_limit)
-        metrics.bind_memory(lambda: dispatcher.memory.held_bytes)
-        ledger = Ledger(
-            clock,
-            prices=settings.prices,
-            fleet=Limits(settings.budget_tokens, settings.budget_cost),
-            write=registry.journal.usage.add,
-            on_alert=metrics.budget_alert,
-        )
-        metrics.bind_budgets(ledger.used_ratios)
-        kit = Kit(
-            settings=settings,
-            clock=clock,
-            metrics=metrics,
-            journal=registry.journal,
-            dispatcher=dispatcher,
-            loader=loader,
-            secrets=secrets,
-            transport=transport,
-            tokens=tokens,
-            history=PlatformHistory(tokens, clock, proxy=settings.proxy),
-            gates=gates,
-            outages=Outages(clock),
-            ledger=ledger,
-            tracing=tracing,
-            events=Events(run=f"{clock.now():.3f}".replace(".", "")),
-        )
-        return cls(settings, registry, kit)
-
     async def _begin(self) -> None:
         await self._admin.start()
-        self.registry.announce(_lock_info(self.settings, self._admin.url))
+        self.registry.announce(lock_info(self.settings, self._admin.url))
         self.metrics.bind_agents(self.fleet.reading, self._kit.clock)
         self.metrics.bind_ready(lambda: not self.problems())
         rescued = await self.registry.journal.rescue()

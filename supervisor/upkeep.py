@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from supervisor.agent import Agent, Kit
+from supervisor.agent import Agent
 from supervisor.connection import Connection
 from supervisor.dialer import Dialer
 from supervisor.errors import (
@@ -18,6 +18,7 @@ from supervisor.errors import (
     PlatformError,
     Verdict,
 )
+from supervisor.kit import Kit
 from supervisor.records import AgentRecord
 from supervisor.recovery import Recovery
 from supervisor.tokens import Grant, TokenSource

@@ -49,6 +49,11 @@ class StorageMetrics:
             "Content and attachments of the messages held in memory until they are settled, in bytes.",
             "bytes",
         )
+        self._bind_memory_limit = make.reading(
+            "supervisor_memory_limit_bytes",
+            "What supervisor_memory_bytes is bounded by: MEMORY_LIMIT, in bytes.",
+            "bytes",
+        )
         self._bind_ready = make.reading(
             "supervisor_ready", "1 while the supervisor is ready, as /readyz says, else 0 (a boolean).", "boolean"
         )
@@ -70,9 +75,10 @@ class StorageMetrics:
         """One of :data:`WATCHDOGS` has struck. May be called from any thread."""
         self._watchdogs.child(name).inc()
 
-    def bind_memory(self, held_bytes: Callable[[], float]) -> None:
-        """Read from here, whenever somebody scrapes, how many bytes of messages are held in memory."""
+    def bind_memory(self, held_bytes: Callable[[], float], limit_bytes: int) -> None:
+        """Read from here, whenever somebody scrapes, how many bytes of messages are held in memory, and of how many."""
         self._bind_memory(held_bytes)
+        self._bind_memory_limit(lambda: limit_bytes)
 
     def bind_ready(self, ready: Callable[[], bool]) -> None:
         """Read from here, whenever somebody scrapes, whether the supervisor is ready."""

@@ -288,11 +288,11 @@ async def test_scrapes_at_once_share_one_answer() -> None:
 
 async def test_a_scrape_that_fails_fails_alone(serve: Serve) -> None:
     served = await serve()
-    served.service.metrics.bind_memory(lambda: float("no number"))
+    served.service.metrics.bind_memory(lambda: float("no number"), 1)
     for _ in range(2):
         async with served.session.get(served.server.url + "/metrics") as answer:
             assert answer.status == 500
-    served.service.metrics.bind_memory(lambda: 0.0)
+    served.service.metrics.bind_memory(lambda: 0.0, 1)
     assert (await served.ask("GET", "/metrics"))[0] == 200
 
 

@@ -34,6 +34,7 @@ _GAUGES: Final = {
     "supervisor_outbox_messages": {"state"},
     "supervisor_ready": set(),
     "supervisor_memory_bytes": set(),
+    "supervisor_memory_limit_bytes": set(),
     "supervisor_build_info": {"version", "python"},
     "supervisor_budget_used_ratio": {"scope"},
     "supervisor_agent_up": {"agent"},

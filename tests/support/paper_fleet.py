@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 from unittest.mock import patch
 
+from supervisor.assembly import build_kit
 from supervisor.errors import RegistryError
 from supervisor.handlers import HandlerLoader
 from supervisor.records import AgentRecord
@@ -162,9 +163,8 @@ class PaperFleet:
         self.registry = await Registry.open(settings.registry_url, clock=self.clock)
         # Nobody asks a paper fleet over HTTP, and to build the app for it takes longer than most scripts.
         with patch("supervisor.service.build_app", lambda _: None):
-            self.service = Service._assemble(
-                settings, self.registry, cast("Transport", self.transport), loader, self.clock
-            )
+            kit = build_kit(settings, self.registry, cast("Transport", self.transport), loader, self.clock)
+            self.service = Service(settings, self.registry, kit)
         await self.registry.journal.rescue()
         await self.service.fleet.reconcile()
 

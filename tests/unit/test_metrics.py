@@ -303,9 +303,10 @@ def test_the_memory_is_read_when_somebody_looks() -> None:
     metrics = Metrics()
     assert value(metrics, "supervisor_memory_bytes") == 0
     held = [7]
-    metrics.bind_memory(lambda: held[0])
+    metrics.bind_memory(lambda: held[0], 2_000_000)
     held[0] = 1_000_000
     assert value(metrics, "supervisor_memory_bytes") == 1_000_000
+    assert value(metrics, "supervisor_memory_limit_bytes") == 2_000_000
 
 
 def test_a_clock_that_steps_back_does_no_harm() -> None:
