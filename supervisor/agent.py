@@ -38,7 +38,7 @@ from supervisor.recall import Recall
 from supervisor.records import AgentRecord, JournaledMessage
 from supervisor.run import Limits
 from supervisor.settings import AGENT_SETTING_NAMES, AgentSettings, parse_agent_settings
-from supervisor.states import MessageState
+from supervisor.states import FINAL_MESSAGE_STATES, MessageState
 from supervisor.tokens import Grant
 
 MIN_SECRET_CHARS = 5
@@ -264,6 +264,10 @@ class Agent:
                 await self._commands.work(row)
             else:
                 again_at = await self._executor.work(row)
+        except asyncio.CancelledError:
+            if row.state in FINAL_MESSAGE_STATES:
+                self._settled(row)
+            raise
         except RegistryError as error:
             self.log.warning("message_not_settled", reason=str(error))
             return self._kit.clock.now() + UNSETTLED_RETRY_SECONDS

@@ -16,13 +16,17 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from supervisor.protocol import clean_text
+
 Kind = Literal["state", "log"]
 
 #: What the ring holds at most: some hours of a quiet fleet, some minutes of a noisy one.
 MAX_EVENTS: Final = 5000
 MAX_BYTES: Final = 4 * 1024 * 1024
-#: An event that is larger than this is a defect of who made it; it is told without its fields.
+#: An event that is larger than this, or no JSON, is a defect of who made it; only so much of it is told.
 _MAX_EVENT_BYTES: Final = 64 * 1024
+_CORE: Final = ("timestamp", "level", "logger", "event", "state", "was", "since", "reason")
+_MAX_CORE_CHARS: Final = 200
 #: Events handed to a follower at once.
 _AT_ONCE: Final = 200
 
@@ -59,6 +63,15 @@ class Wanted:
         return (self.agent is None or event.agent == self.agent) and (not self.kinds or event.kind in self.kinds)
 
 
+def _core(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event cannot be shown without, fit to be written."""
+    kept = {name: fields[name] for name in _CORE if name in fields}
+    return {
+        name: value if isinstance(value, int | float) else clean_text(str(value), _MAX_CORE_CHARS)[0]
+        for name, value in kept.items()
+    }
+
+
 class Events:
     """The ring. Published to from any thread; read and followed on the event loop.
 
@@ -76,6 +89,7 @@ class Events:
         self._number = 0
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._followers = 0
         # Followers wait for the event that is there and the next one is made when it is set; owned by the loop.
         self._news = asyncio.Event()
         self._waking = False
@@ -92,7 +106,9 @@ class Events:
         except (TypeError, ValueError, RecursionError):
             data = b""
         if not data or len(data) > _MAX_EVENT_BYTES:
-            data = msgspec.json.encode({"event": "event_not_kept", "agent": agent, "reason": "too large, or no JSON"})
+            data = msgspec.json.encode(
+                {**_core(fields), "agent": agent, "not_kept": "too large, or no JSON"}, enc_hook=str
+            )
         with self._lock:
             self._number += 1
             self._ring.append(Event(self._number, kind, agent, data))
@@ -125,19 +141,23 @@ class Events:
             heartbeat_seconds: after so long without anything wanted there is an empty batch.
         """
         self._loop = asyncio.get_running_loop()
-        while True:
-            news = self._news
-            batch, after = self._since(after, wanted)
-            if batch.events or batch.missed:
-                yield batch
-            elif self._closed:
-                return
-            else:
-                try:
-                    async with asyncio.timeout(heartbeat_seconds):
-                        await news.wait()
-                except TimeoutError:
+        self._followers += 1
+        try:
+            while True:
+                news = self._news
+                batch, after = self._since(after, wanted)
+                if batch.events or batch.missed:
                     yield batch
+                elif self._closed:
+                    return
+                else:
+                    try:
+                        async with asyncio.timeout(heartbeat_seconds):
+                            await news.wait()
+                    except TimeoutError:
+                        yield batch
+        finally:
+            self._followers -= 1
 
     def _since(self, after: int, wanted: Wanted) -> tuple[Batch, int]:
         """What is wanted after a number, and the number up to which that is all."""
@@ -165,8 +185,8 @@ class Events:
     # ── waking those who wait ────────────────────────────────────────────────────────────────────────────────────────
 
     def _wake(self) -> None:
-        # Without a follower so far there is nobody to wake; one that comes looks before it waits.
-        if self._loop is None or self._waking:
+        # Without a follower there is nobody to wake; one that comes looks before it waits.
+        if self._loop is None or not self._followers or self._waking:
             return
         self._waking = True
         # The last words of a process may come when its loop is closed.

@@ -60,6 +60,15 @@ class _Stop:
     over: asyncio.Future[bool] = field(default_factory=_future)
 
 
+#: How an attempt ended, by what its message became.
+_OUTCOMES = {
+    MessageState.DONE: "done",
+    MessageState.DEAD: "dead",
+    MessageState.CANCELLED: "cancelled",
+    MessageState.RETRYABLE: "retried",
+}
+
+
 class Executor:
     """Works on the messages of one agent; :meth:`work` is what its lanes call."""
 
@@ -131,7 +140,7 @@ class Executor:
         run = Run(self._agent, row, self._journal, self._metrics, self._clock, attempt=attempt)
         started = self._clock.monotonic()
         self._metrics.queued(handler.reference, self._clock.now() - row.received_at)
-        outcome, ended = "released", started
+        outcome, ended = "", started
         try:
             try:
                 await self._within_time(run, handler, stop)
@@ -152,6 +161,8 @@ class Executor:
             self._agent.handler_succeeded()
             return None
         finally:
+            # Cancelled: what was written in that moment is so all the same, the rest is given back.
+            outcome = outcome or _OUTCOMES.get(row.state, "released")
             self._metrics.handled(handler.reference, outcome, ended - started)
             attempt.end(outcome)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from supervisor.clock import Clock
 from supervisor.connection import Connection
-from supervisor.errors import AckTimeoutError, ConnectionLostError, RegistryError, SendRefusedError, Verdict
+from supervisor.errors import AckTimeoutError, ConnectionLostError, SendRefusedError, Verdict
 from supervisor.logs import concern, get_logger
 from supervisor.metrics import Metrics
 from supervisor.records import JournaledMessage, Reply
@@ -204,8 +204,10 @@ class Outbox:
         """Let the log say which message the reply is about that is delivered now."""
         if entry.answers is None and entry.reply.inbox_id is not None:
             # A person had it sent again.
-            with suppress(RegistryError):
+            try:
                 entry.answers = (await self._journal.answered_by([entry.reply])).get(entry.reply.id)
+            except Exception as error:  # noqa: BLE001  whatever the row holds: the log says less, the reply goes out
+                self._log.warning("message_of_reply_unreadable", number=entry.reply.id, reason=type(error).__name__)
         message = entry.answers
         fields = {} if message is None else {"message_id": message.key, **self._traces.log_fields(message)}
         concern(agent=self._agent_id, conversation=entry.reply.conversation_id, **fields)

@@ -17,6 +17,8 @@ from supervisor.logs import get_logger
 STATUS_SECONDS = 5.0
 #: The watchdog hears of us this often within the time that it allows.
 PINGS = 3
+#: Stands for a status line that could not be made.
+UNREADABLE = "running; its state cannot be read, see the log"
 #: What of a longer status line is sent.
 STATUS_CHARS = 300
 _MICROSECONDS = re.compile(r"[0-9]{1,18}\Z")
@@ -64,10 +66,19 @@ class ServiceManager:
         said = ""
         while True:
             pings = () if self.watchdog_seconds is None else ("WATCHDOG=1",)
-            line = " ".join(status().split())[:STATUS_CHARS]
+            line = self._line(status, said)
             self._send(*pings, *(() if line == said else (f"STATUS={line}",)))
             said = line
             await asyncio.sleep(pause)
+
+    def _line(self, status: Callable[[], str], said: str) -> str:
+        """The status line. That it cannot be made is no reason to end the pings, and with them the process."""
+        try:
+            return " ".join(status().split())[:STATUS_CHARS]
+        except Exception:  # noqa: BLE001  whatever it is, it is in the log
+            if said != UNREADABLE:
+                self._log.exception("status_line_failed")
+            return UNREADABLE
 
     def _send(self, *lines: str) -> None:
         """Send one datagram; a manager that does not take it is told of once, and tried again."""

@@ -120,7 +120,7 @@ class Service:
             undo.append(transport.close)
             kit = build_kit(settings, registry, transport, loader, clock, tracing=tracing)
             service = cls(settings, registry, kit)
-            undo.append(service._admin.stop)
+            undo += [service._admin.stop, service._unhear]
             await service._begin()
         except BaseException:
             for step in reversed(undo):
@@ -130,6 +130,7 @@ class Service:
         return service
 
     async def _begin(self) -> None:
+        self._unheard = listen(self._heard)
         await self._admin.start()
         self.registry.announce(lock_info(self.settings, self._admin.url))
         self.metrics.bind_agents(self.fleet.reading, self._kit.clock)
@@ -152,7 +153,6 @@ class Service:
         self._side_tasks.start("usage", upkeep.write_usage)
         self._side_tasks.start("loop lag", upkeep.watch_loop)
         self._side_tasks.start("loop watch", LoopWatch(self.metrics, packages=self.settings.handler_packages).run)
-        self._unheard = listen(self._heard)
         self._log.info(
             "started",
             version=__version__,
@@ -178,8 +178,11 @@ class Service:
             await self._close(until)
             self._log.info("stopped")
 
-    async def _close(self, until: float) -> None:
+    async def _unhear(self) -> None:
         self._unheard()
+
+    async def _close(self, until: float) -> None:
+        await self._unhear()
         # Those who follow would hold the admin server up.
         self.events.close()
         await self._kit.gates.close()

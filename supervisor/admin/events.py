@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Annotated, Final, Literal
 
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from supervisor.admin.answers import ERRORS, Problem, json_answer
 from supervisor.admin.interface import AdminService
@@ -34,14 +35,29 @@ class EventStream(StreamingResponse):
 
     Args:
         send_seconds: how long it may take to read what was sent.
+        on_end: called once it is over, however it ended.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, content: AsyncGenerator[bytes], *, send_seconds: float = SEND_SECONDS) -> None:
+    def __init__(
+        self,
+        content: AsyncGenerator[bytes],
+        *,
+        send_seconds: float = SEND_SECONDS,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(content)
         self._content = content
         self._send_seconds = send_seconds
+        self._on_end = on_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._on_end()
 
     async def stream_response(self, send: Send) -> None:
         """Send all of it, within the bound for each piece."""
@@ -56,13 +72,16 @@ class EventStream(StreamingResponse):
             # Returning unfinished makes the server close the connection.
             _log.info("event_stream_dropped", reason="it was not read")
         finally:
-            # Whoever left in the middle of a piece gives its place back now, not when it is collected.
+            # Whoever left in the middle of a piece follows no longer from now on, not when it is collected.
             await self._content.aclose()
 
 
 def add_events(app: FastAPI, service: AdminService) -> None:
     """Add the route."""
     open_streams = [0]
+
+    def one_less() -> None:
+        open_streams[0] -= 1
 
     @app.get(
         "/api/v1/events",
@@ -94,16 +113,9 @@ def add_events(app: FastAPI, service: AdminService) -> None:
         if open_streams[0] >= MAX_STREAMS:
             return json_answer(Problem(f"{MAX_STREAMS} streams are open; end one"), HTTPStatus.SERVICE_UNAVAILABLE)
         wanted = Wanted(agent_id, tuple(kind or ()))
-        return EventStream(_counted(_stream(service.events, wanted, last, follow, last_event_id), open_streams))
-
-
-async def _counted(pieces: AsyncGenerator[bytes], open_streams: list[int]) -> AsyncGenerator[bytes]:
-    open_streams[0] += 1
-    try:
-        async for piece in pieces:
-            yield piece
-    finally:
-        open_streams[0] -= 1
+        # Here, not when it begins: many may ask at once.
+        open_streams[0] += 1
+        return EventStream(_stream(service.events, wanted, last, follow, last_event_id), on_end=one_less)
 
 
 async def _stream(
@@ -118,8 +130,9 @@ async def _stream(
             yield b"".join(_written(event, events.run) for event in begin)
     if not follow:
         return
-    async for batch in events.follow(after, wanted, heartbeat_seconds=HEARTBEAT_SECONDS):
-        yield _batch(batch, events.run)
+    async with aclosing(events.follow(after, wanted, heartbeat_seconds=HEARTBEAT_SECONDS)) as batches:
+        async for batch in batches:
+            yield _batch(batch, events.run)
 
 
 def _position(events: Events, last_event_id: str | None) -> int | None:

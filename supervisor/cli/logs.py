@@ -62,7 +62,6 @@ def _require_agent(settings: Settings, agent_id: str) -> None:
 def _follow(settings: Settings, agent_id: str | None, lines: int, shown: _Shown) -> None:
     """Show what comes; where the supervisor goes away, go on after the last event once it is back."""
     from supervisor.cli import live  # noqa: PLC0415
-    from supervisor.errors import SupervisorError  # noqa: PLC0415
 
     told = False
     while True:
@@ -77,8 +76,6 @@ def _follow(settings: Settings, agent_id: str | None, lines: int, shown: _Shown)
             if not told:
                 complain(f"{error}; waiting for it")
             told = True
-        except SupervisorError:
-            raise
         time.sleep(_RETRY_SECONDS)
 
 

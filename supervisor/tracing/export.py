@@ -36,6 +36,8 @@ BATCH_LIMIT: Final = 512
 BATCH_SECONDS: Final = 1.0
 #: How long the collector may take to connect, and for each step of its answer.
 POST_SECONDS: Final = 10.0
+#: How long between two lines about spans that were dropped while the collector answers.
+TELL_SECONDS: Final = 60.0
 #: How long the end of the process waits for what is left.
 CLOSE_SECONDS: Final = 2.0
 
@@ -65,6 +67,7 @@ class Exporter(SpanProcessor):
             self._log, collector.clock, subject="collector", began="traces_not_exported", ended="traces_exported_again"
         )
         self._dropped = 0
+        self._tell_again_at = 0.0
         self._changed = threading.Condition()  # guards the queue and what follows
         self._queue: deque[ReadableSpan] = deque()
         self._overflown = 0
@@ -126,6 +129,14 @@ class Exporter(SpanProcessor):
         else:
             if self._outage.recovered(place, dropped_spans=self._dropped):
                 self._dropped = 0
+            self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        """Say, now and then, that more spans come than the collector takes."""
+        now = time.monotonic()
+        if self._dropped and now >= self._tell_again_at:
+            self._log.warning("spans_dropped", spans=self._dropped, reason="more come than the collector takes")
+            self._dropped, self._tell_again_at = 0, now + TELL_SECONDS
 
     def _post(self, body: bytes) -> None:
         """One request. No redirects: the headers would go along.
@@ -158,7 +169,7 @@ class Exporter(SpanProcessor):
         over = asyncio.wrap_future(self._over)
         await asyncio.wait([over], timeout=CLOSE_SECONDS)
         if not self._over.done():
-            self._log.warning("traces_cut_short", seconds=CLOSE_SECONDS)
+            self._log.warning("traces_cut_short", seconds=CLOSE_SECONDS, spans=len(self._queue))
         over.cancel()
 
 
