@@ -187,19 +187,25 @@ class Changes:
     unlabel: Collection[str] = ()
 
     @property
+    def touched(self) -> list[str]:
+        """The names of the fields that change."""
+        merged = {"settings": self.settings or self.unset, "labels": self.labels or self.unlabel}
+        return sorted({*self.fields, *(name for name, some in merged.items() if some)})
+
+    @property
     def empty(self) -> bool:
         """Whether nothing is to change."""
-        return not (self.fields or self.settings or self.labels or self.unset or self.unlabel)
+        return not self.touched
 
-    def applied(self, old: AgentRecord) -> dict[str, Any]:
-        """The fields that are touched, as they are to be."""
-        made = dict(self.fields)
+    def merged(self, old: AgentRecord) -> dict[str, Any]:
+        """The settings and labels as they are to be, where any of them changes."""
+        made: dict[str, Any] = {}
         if self.settings or self.unset:
-            merged = {**old.settings, **self.settings}
-            made["settings"] = {key: value for key, value in merged.items() if key not in self.unset}
+            settings = {**old.settings, **self.settings}
+            made["settings"] = {key: value for key, value in settings.items() if key not in self.unset}
         if self.labels or self.unlabel:
-            marks = {**old.labels, **self.labels}
-            made["labels"] = {key: value for key, value in marks.items() if key not in self.unlabel}
+            labels = {**old.labels, **self.labels}
+            made["labels"] = {key: value for key, value in labels.items() if key not in self.unlabel}
         return made
 
 
@@ -221,7 +227,13 @@ async def change_agent(registry: Registry, checker: Checker, agent_id: str, chan
         AgentNotFoundError: there is none of that id.
         ConfigurationError: it cannot work like that.
     """
-    fields = changes.applied(await registry.agent(agent_id))
-    checker.check_changes(agent_id, fields)
-    await registry.update_agent(agent_id, **fields)
-    return sorted(fields)
+    # Here, because it reads files: no transaction should wait for them.
+    checker.check_changes(agent_id, changes.fields)
+
+    def change(old: AgentRecord) -> dict[str, Any]:
+        merged = changes.merged(old)
+        checker.check_changes(agent_id, merged)
+        return {**changes.fields, **merged}
+
+    await registry.alter_agent(agent_id, change)
+    return changes.touched
