@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from supervisor.errors import ConfigurationError, HandlerError, SupervisorError
 from supervisor.handlers import find_agents_dir, handler_names
+from supervisor.logs import REDACTED
 from supervisor.protocol import is_object_id
 from supervisor.records import AgentRecord
 from supervisor.registry import Registry
@@ -58,6 +59,7 @@ class Checker:
         prefix = f"{where}: " if where else ""
         try:
             self.id(record.id)
+            self.given(record.settings)
             try:
                 self.handler(record.handler)
                 self.secret(record.secret, record.id)
@@ -146,6 +148,19 @@ class Checker:
         if environ and not os.environ.get(name):
             self._note(f"{name} is not set here; the supervisor needs it in its environment")
 
+    def given(self, settings: Mapping[str, Any]) -> None:
+        """Refuse what stands for a secret where settings are shown: given back, it would be stored over the secret.
+
+        Raises:
+            ConfigurationError: a value holds it.
+        """
+        for key, value in settings.items():
+            if _holds(value, REDACTED):
+                raise ConfigurationError(
+                    f"settings: {REDACTED} stands for a secret that is not shown; leave that key out, or give its value"
+                    f" ({key!r})"
+                )
+
     def settings(self, values: Mapping[str, Any]) -> None:
         """Refuse settings of the wrong kind, beyond the deployment's bounds, or nested without end.
 
@@ -168,6 +183,16 @@ def _deeper_than(value: object, depth: int) -> bool:
             return False
         level = [below for one in inner for below in (one.values() if isinstance(one, dict) else one)]
     return any(isinstance(one, dict | list) for one in level)
+
+
+def _holds(value: object, text: str) -> bool:
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str) and text in one:
+            return True
+        left.extend(one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
+    return False
 
 
 @dataclass(frozen=True)
@@ -229,6 +254,7 @@ async def change_agent(registry: Registry, checker: Checker, agent_id: str, chan
     """
     # Here, because it reads files: no transaction should wait for them.
     checker.check_changes(agent_id, changes.fields)
+    checker.given(changes.settings)
 
     def change(old: AgentRecord) -> dict[str, Any]:
         merged = changes.merged(old)

@@ -65,6 +65,10 @@ async def test_an_agent_is_added_changed_and_removed(tmp_path: Path) -> None:
         assert (status, changed["name"], changed["labels"]) == (200, "Grace", {"site": "y"})
         kept = await made.fleet.service.registry.agent(A1)
         assert kept.settings == {"api_key": "hush", "model": "m"}
+        # What is not shown is refused when it comes back: it would take the secret's place.
+        status, answer = await made.ask("PATCH", f"{PATH}/{A1}", {"settings": changed["settings"]})
+        assert (status, "leave that key out" in answer["error"]) == (400, True)
+        assert (await made.fleet.service.registry.agent(A1)).settings == kept.settings
         assert (await made.ask("PATCH", f"{PATH}/{A1}", {}))[0] == 200
         await made.ask("PATCH", f"{PATH}/{A1}", {"paused": True})
         await made.fleet.state(A1, AgentState.PAUSED)

@@ -10,6 +10,7 @@ import pytest
 
 from supervisor.editing import Changes, Checker, change_agent
 from supervisor.errors import ConfigurationError
+from supervisor.logs import REDACTED, mask
 from supervisor.records import AgentRecord
 from supervisor.registry import Registry
 from supervisor.settings import Settings
@@ -54,3 +55,21 @@ async def test_a_change_that_is_refused_leaves_the_row_as_it_was(registry: Regis
     with pytest.raises(ConfigurationError, match="concurrency"):
         await change_agent(registry, checker, "a1", Changes({"name": "Ada"}, settings={"concurrency": 0}))
     assert await registry.agent("a1") == before
+
+
+async def test_what_stands_for_a_secret_is_not_stored_over_it(registry: Registry, checker: Checker) -> None:
+    secrets = {"api_key": "hush", "headers": [{"Authorization": "Bearer hush"}], "url": "http://me:hush@host/"}
+    await registry.update_agent("a1", settings=secrets)
+    for key, shown in mask(secrets).items():
+        with pytest.raises(ConfigurationError, match=rf"leave that key out, or give its value \('{key}'\)"):
+            await change_agent(registry, checker, "a1", Changes(settings={"tag": "x", key: shown}))
+    assert (await registry.agent("a1")).settings == secrets
+    with pytest.raises(ConfigurationError, match="not shown"):
+        checker.check(AgentRecord("a2", "echo", "env:AGENT_A2", settings=mask(secrets)), keep_going=True)
+
+
+async def test_a_row_that_was_damaged_like_that_can_be_changed_and_mended(registry: Registry, checker: Checker) -> None:
+    await registry.update_agent("a1", settings={"api_key": REDACTED, "password": REDACTED})
+    await change_agent(registry, checker, "a1", Changes({"name": "Ada"}, settings={"tag": "x"}))
+    await change_agent(registry, checker, "a1", Changes(settings={"api_key": "hush"}, unset=["password"]))
+    assert (await registry.agent("a1")).settings == {"api_key": "hush", "tag": "x"}
