@@ -32,6 +32,8 @@ from supervisor.threads import DaemonThreads, ThreadShare, TimeLimit
 PACKAGE = "supervisor_agents"
 #: An import that brings so many modules along is a library's, which stays for the life of the process.
 HEAVY_IMPORT_MODULES = 200
+#: How long a handler's code may take to load; a container may have little of the CPU that a large library wants.
+LOAD_SECONDS = 120.0
 _STOP = object()
 
 
