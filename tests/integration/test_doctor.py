@@ -15,12 +15,15 @@ from typing import Any
 
 import pytest
 
+from supervisor.handlers import HandlerLoader
 from supervisor.sandbox import Sandbox
 from supervisor.states import AgentState
 from tests.support.command import InProcess
 from tests.support.stack import SECRET, agent_id, stack
 
 PROFILES = pytest.mark.parametrize("profile", ["v1", "v2"])
+#: Nothing listens on the discard port.
+NOWHERE = "http://127.0.0.1:9"
 A1, A2, A3 = agent_id(1), agent_id(2), agent_id(3)
 
 
@@ -229,6 +232,22 @@ async def test_a_handler_that_hangs_while_it_loads_is_not_laid_to_the_others(
         untried = report.of("handler", "warn")
         assert (untried["agent"], untried["text"]) == (f"{A2}, {A3}", "quick was not tried: hangs still loads")
         assert "2 of 2 tried were registered and answered" in report.of("agents", "ok")["text"]
+
+
+def test_where_there_is_no_registry_the_handlers_threads_are_let_go_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[HandlerLoader] = []
+    close = HandlerLoader.close
+
+    def noted(loader: HandlerLoader) -> None:
+        closed.append(loader)
+        close(loader)
+
+    monkeypatch.setattr(HandlerLoader, "close", noted)
+    for args in ((A1,), ("--limit", "0")):
+        assert "There is no registry" in InProcess(tmp_path)("doctor", *args, SUPERVISOR_API_URL=NOWHERE).stdout
+    assert len(closed) == 2
 
 
 async def test_without_an_id_the_fleet_is_looked_at_in_few_lines(tmp_path: Path) -> None:
