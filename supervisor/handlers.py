@@ -184,6 +184,8 @@ class HandlerLoader:
             raise HandlerError(f"Handler {shown!r} fails to load: {reason}") from error
         if len(sys.modules) - modules >= HEAVY_IMPORT_MODULES:
             # Or each full collection looks through all of it while the event loop stands: 0.3 s for the assistant's.
+            # Without a collection before, which would take as long, cyclic garbage of this moment stays for good too:
+            # what came since the last full one, once for each library.
             gc.freeze()
         return module
 
