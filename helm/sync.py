@@ -18,7 +18,7 @@ from typing import Any, Final
 import yaml
 from pydantic.fields import FieldInfo
 
-from supervisor.settings import Settings
+from supervisor.settings import Settings, kinds
 
 PROJECT: Final = Path(__file__).resolve().parent.parent
 CHART: Final = PROJECT / "helm" / "aiwm-supervisor"
@@ -45,13 +45,13 @@ def config_schema() -> dict[str, Any]:
 def _setting(field: FieldInfo, shape: dict[str, Any]) -> dict[str, Any]:
     """A setting as YAML may give it: as itself, or as the text that the environment would hold."""
     described = {"description": field.description or ""}
-    readers = {getattr(getattr(mark, "func", None), "__name__", "") for mark in field.metadata}
+    readers = [getattr(mark, "func", None) for mark in field.metadata]
     optional = shape.get("anyOf", [shape])[0]
     if "enum" in shape:
         return described | {"enum": shape["enum"]}
-    if "_listed" in readers:
+    if kinds.listed in readers:
         return described | {"type": ["array", "string"], "items": {"type": "string"}}
-    if "_object" in readers:
+    if kinds.json_object in readers:
         return described | {"type": ["object", "string"]}
     kind = optional.get("type", "string")
     if kind == "boolean":
@@ -59,7 +59,7 @@ def _setting(field: FieldInfo, shape: dict[str, Any]) -> dict[str, Any]:
     if kind not in ("integer", "number"):
         return described | {"type": "string"}
     bounds = {name: optional[name] for name in ("minimum", "maximum", "exclusiveMinimum") if name in optional}
-    text = _DURATION if "_duration" in readers else _SIZE if "_size" in readers else r"^[0-9]+(\.[0-9]+)?$"
+    text = _DURATION if kinds.duration in readers else _SIZE if kinds.size in readers else r"^[0-9]+(\.[0-9]+)?$"
     return described | {"type": [kind, "string"], "pattern": text} | bounds
 
 

@@ -23,7 +23,7 @@ from supervisor.execution import STOP_REASON
 from supervisor.execution import Executor as MessageExecutor
 from supervisor.failures import describe
 from supervisor.handler import AgentInfo, Budget, HistoryItem, ModelCall, Permission, Usage
-from supervisor.handlers import MountedHandler
+from supervisor.handlers import LOAD_SECONDS, MountedHandler
 from supervisor.history import Access
 from supervisor.hooks import HOOK_SECONDS, Hooks
 from supervisor.inbox import Inbox, Intake
@@ -46,8 +46,6 @@ MIN_SECRET_CHARS = 5
 MAX_REASON_CHARS = 10_000
 #: Secrets that an agent's handler may have asked for before the oldest is no longer looked for in what is shown.
 MAX_RESOLVED = 64
-#: How long a handler's code may take to load; a container may have little of the CPU that a large library wants.
-LOAD_SECONDS = 120.0
 #: When to look again at a message that could not be settled.
 UNSETTLED_RETRY_SECONDS = 5.0
 

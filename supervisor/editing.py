@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from supervisor.errors import ConfigurationError, HandlerError, SupervisorError
 from supervisor.handlers import find_agents_dir, handler_names
+from supervisor.logs import REDACTED
 from supervisor.protocol import is_object_id
 from supervisor.records import AgentRecord
 from supervisor.registry import Registry
@@ -58,6 +59,7 @@ class Checker:
         prefix = f"{where}: " if where else ""
         try:
             self.id(record.id)
+            self.given(record.settings)
             try:
                 self.handler(record.handler)
                 self.secret(record.secret, record.id)
@@ -146,6 +148,19 @@ class Checker:
         if environ and not os.environ.get(name):
             self._note(f"{name} is not set here; the supervisor needs it in its environment")
 
+    def given(self, settings: Mapping[str, Any]) -> None:
+        """Refuse what stands for a secret where settings are shown: given back, it would be stored over the secret.
+
+        Raises:
+            ConfigurationError: a value holds it.
+        """
+        for key, value in settings.items():
+            if _holds(value, REDACTED):
+                raise ConfigurationError(
+                    f"settings: {REDACTED} stands for a secret that is not shown; leave that key out, or give its value"
+                    f" ({key!r})"
+                )
+
     def settings(self, values: Mapping[str, Any]) -> None:
         """Refuse settings of the wrong kind, beyond the deployment's bounds, or nested without end.
 
@@ -170,6 +185,16 @@ def _deeper_than(value: object, depth: int) -> bool:
     return any(isinstance(one, dict | list) for one in level)
 
 
+def _holds(value: object, text: str) -> bool:
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str) and text in one:
+            return True
+        left.extend(one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
+    return False
+
+
 @dataclass(frozen=True)
 class Changes:
     """What is to change of a row; the rest stays.
@@ -187,19 +212,25 @@ class Changes:
     unlabel: Collection[str] = ()
 
     @property
+    def touched(self) -> list[str]:
+        """The names of the fields that change."""
+        merged = {"settings": self.settings or self.unset, "labels": self.labels or self.unlabel}
+        return sorted({*self.fields, *(name for name, some in merged.items() if some)})
+
+    @property
     def empty(self) -> bool:
         """Whether nothing is to change."""
-        return not (self.fields or self.settings or self.labels or self.unset or self.unlabel)
+        return not self.touched
 
-    def applied(self, old: AgentRecord) -> dict[str, Any]:
-        """The fields that are touched, as they are to be."""
-        made = dict(self.fields)
+    def merged(self, old: AgentRecord) -> dict[str, Any]:
+        """The settings and labels as they are to be, where any of them changes."""
+        made: dict[str, Any] = {}
         if self.settings or self.unset:
-            merged = {**old.settings, **self.settings}
-            made["settings"] = {key: value for key, value in merged.items() if key not in self.unset}
+            settings = {**old.settings, **self.settings}
+            made["settings"] = {key: value for key, value in settings.items() if key not in self.unset}
         if self.labels or self.unlabel:
-            marks = {**old.labels, **self.labels}
-            made["labels"] = {key: value for key, value in marks.items() if key not in self.unlabel}
+            labels = {**old.labels, **self.labels}
+            made["labels"] = {key: value for key, value in labels.items() if key not in self.unlabel}
         return made
 
 
@@ -221,7 +252,14 @@ async def change_agent(registry: Registry, checker: Checker, agent_id: str, chan
         AgentNotFoundError: there is none of that id.
         ConfigurationError: it cannot work like that.
     """
-    fields = changes.applied(await registry.agent(agent_id))
-    checker.check_changes(agent_id, fields)
-    await registry.update_agent(agent_id, **fields)
-    return sorted(fields)
+    # Here, because it reads files: no transaction should wait for them.
+    checker.check_changes(agent_id, changes.fields)
+    checker.given(changes.settings)
+
+    def change(old: AgentRecord) -> dict[str, Any]:
+        merged = changes.merged(old)
+        checker.check_changes(agent_id, merged)
+        return {**changes.fields, **merged}
+
+    await registry.alter_agent(agent_id, change)
+    return changes.touched

@@ -32,6 +32,8 @@ from supervisor.threads import DaemonThreads, ThreadShare, TimeLimit
 PACKAGE = "supervisor_agents"
 #: An import that brings so many modules along is a library's, which stays for the life of the process.
 HEAVY_IMPORT_MODULES = 200
+#: How long a handler's code may take to load; a container may have little of the CPU that a large library wants.
+LOAD_SECONDS = 120.0
 _STOP = object()
 
 
@@ -182,6 +184,8 @@ class HandlerLoader:
             raise HandlerError(f"Handler {shown!r} fails to load: {reason}") from error
         if len(sys.modules) - modules >= HEAVY_IMPORT_MODULES:
             # Or each full collection looks through all of it while the event loop stands: 0.3 s for the assistant's.
+            # Without a collection before, which would take as long, cyclic garbage of this moment stays for good too:
+            # what came since the last full one, once for each library.
             gc.freeze()
         return module
 

@@ -30,7 +30,8 @@ CONNECT_SECONDS: Final = 10.0
 #: Stands where the clients want a key; what goes out is that of :func:`asking_with`.
 _PLACEHOLDER: Final = "set-on-each-request"
 
-#: With a provider's first model its client is imported, which the garbage collector need not look through for ever.
+#: With a provider's first model its client is imported, long after the supervisor has loaded (and frozen) this handler:
+#: hundreds to thousands of modules, which the garbage collector need not look through for ever.
 _HEAVY_IMPORT_MODULES: Final = 200
 
 #: The header that proves who asks in the request under way, of this task only.
@@ -143,6 +144,7 @@ class Shared:
                 "pip install 'aiwm-supervisor[llm]'"
             ) from error
         if len(sys.modules) - modules >= _HEAVY_IMPORT_MODULES:
+            # As after the handler's own import: cyclic garbage of this moment stays too, once for each provider.
             gc.freeze()
         return client, model
 

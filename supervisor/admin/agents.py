@@ -52,7 +52,8 @@ class NewAgent(BaseModel):
 class ChangedAgent(BaseModel):
     """What is to change of an agent; what is left out stays.
 
-    Settings and labels are merged into those that are there: a key with null goes (RFC 7386).
+    Settings and labels are merged into those that are there by their top-level keys: one with null goes, and a value
+    takes the old one's place whole, nested ones too.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
@@ -90,6 +91,10 @@ _WRITTEN: Final[dict[int | str, dict[str, Any]]] = {
     422: {"model": Problem, "description": "A malformed body"},
     503: {"model": Problem, "description": "The registry cannot be written just now"},
 }
+_MERGED: Final = (
+    "Settings and labels are merged into those that are there by their top-level keys: one with null goes, and a value "
+    "takes the old one's place whole, nested ones too. What is shown as [redacted] is refused: leave its key out."
+)
 
 
 def add_agents(app: FastAPI, service: AdminService) -> None:
@@ -143,7 +148,7 @@ def _writing(app: FastAPI, service: AdminService) -> None:
         "/api/v1/agents/{agent_id}",
         tags=["agents"],
         summary="Change what is given of an agent; answers with it as it is then",
-        description="Settings and labels are merged into those that are there; a key with null goes.",
+        description=_MERGED,
         response_model=AgentStatus,
         responses=ERRORS | _ONE | _WRITTEN,
     )

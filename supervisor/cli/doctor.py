@@ -72,11 +72,11 @@ async def _check(agent_id: str | None, limit: int, tell: Tell) -> None:
     text = f"{len(given)} given, the rest by default; API {settings.api_url}, gateway {settings.ws_url}"
     tell(checks.Finding("settings", checks.Level.OK, text))
     loader = checks.check_handlers(settings, tell)
-    known = await checks.check_registry(settings, tell)
-    if loader is None or (known is None and agent_id is not None):
-        return
-    uuid, records = known or (None, [])
     try:
+        known = await checks.check_registry(settings, tell)
+        if loader is None or (known is None and agent_id is not None):
+            return
+        uuid, records = known or (None, [])
         running = _running(settings, uuid, tell) if uuid is not None else None
         async with checks.Examiner.open(settings, loader, secrets) as examiner:
             if agent_id is None:
@@ -89,7 +89,8 @@ async def _check(agent_id: str | None, limit: int, tell: Tell) -> None:
     except ConfigurationError as error:
         tell(checks.misconfigured("settings", error, "see: supervisor config --help"))
     finally:
-        loader.close()
+        if loader is not None:
+            loader.close()
 
 
 def _environment() -> Mapping[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from supervisor.doctor.findings import Finding, Level, Tell, Trouble, failed, mi
 from supervisor.doctor.path import Attempt, Prober, other_namespaces, other_paths
 from supervisor.errors import ConfigurationError, ConnectError, HandlerError, PlatformError, Verdict
 from supervisor.gates import Gates
-from supervisor.handlers import HandlerLoader
+from supervisor.handlers import LOAD_SECONDS, HandlerLoader, MountedHandler
 from supervisor.records import AgentRecord
 from supervisor.secrets import SecretResolver
 from supervisor.settings import AgentSettings, Settings, parse_agent_settings
@@ -22,8 +23,6 @@ from supervisor.threads import DaemonThreads
 from supervisor.tokens import Grant, TokenClient
 from supervisor.transport import Transport
 
-#: As long as a running supervisor gives a handler's code.
-LOAD_SECONDS: Final = 30.0
 #: No agent of the platform has it.
 _NOBODY: Final = "0" * 24
 _ASK_PEOPLE: Final = "ask the people of the platform, then try again"
@@ -60,6 +59,8 @@ class Examiner:
         self._imports = DaemonThreads(1, "doctor")
         # What each handler reference came to: one line for a failure, empty for a handler that loads.
         self._loaded: dict[str, str] = {}
+        # The load that took too long: a thread cannot be stopped, and no two load at once.
+        self._slow: tuple[str, Future[MountedHandler]] | None = None
         self._tokens = TokenClient(
             transport.session,
             clock=clock,
@@ -125,6 +126,10 @@ class Examiner:
 
     async def _handler(self, record: AgentRecord, mend: str, tell: Tell) -> bool:
         problem = self._loaded.get(record.handler)
+        if problem is None and self._slow is not None and not self._slow[1].done():
+            text = f"{record.handler} was not tried: {self._slow[0]} still loads"
+            tell(Finding("handler", Level.WARN, text, "mend that one first, then look again", record.id))
+            return True
         if problem is None:
             problem = self._loaded[record.handler] = await self._load(record.handler)
         if problem:
@@ -134,12 +139,14 @@ class Examiner:
         return True
 
     async def _load(self, reference: str) -> str:
+        load = self._imports.submit(self._loader.load, reference)
         try:
             async with asyncio.timeout(LOAD_SECONDS):
-                await asyncio.get_running_loop().run_in_executor(self._imports, self._loader.load, reference)
+                await asyncio.wrap_future(load)
         except HandlerError as error:
             return str(error)
         except TimeoutError:
+            self._slow = reference, load
             return f"Handler {reference!r} takes longer than {LOAD_SECONDS:g} s to load"
         return ""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
@@ -49,7 +49,7 @@ class Tally:
     Args:
         renewed: were under another key; with ``dry_run`` they still are.
         current: were under the first key already.
-        unreadable: are under a key that is not there, and stay as they are.
+        unreadable: hold what is under a key that is not there, which stays as it is.
     """
 
     renewed: int = 0
@@ -144,47 +144,58 @@ class _Pass:
             _carry(self._before.messages, self.found.messages)
 
     async def _renew(self, rows: Sequence[_Row], tally: Tally) -> None:
-        changed: list[list[_Change]] = []
+        changed: list[tuple[list[_Change], bool]] = []
         for row in rows:
-            try:
-                changes = self._changes(row)
-            except ConfigurationError:
+            changes, readable = self._changes(row)
+            if not readable:
                 tally.unreadable += 1
                 self.found.unreadable[row.agent_id] += 1
-                continue
-            if changes:
-                changed.append(changes)
-            else:
+            elif not changes:
                 tally.current += 1
-        won = len(changed)
+            if changes:
+                changed.append((changes, readable))
+        won = [True] * len(changed)
         if changed and not self._dry_run:
-            won = await self._writer.alter(partial(_swap, changed=changed))
-        tally.renewed += won
-        self.lost += len(changed) - won
+            won = await self._writer.alter(partial(_swap, changed=[changes for changes, _ in changed]))
+        # One that is unreadable in part is counted as that.
+        tally.renewed += sum(all_of_it and readable for all_of_it, (_, readable) in zip(won, changed, strict=True))
+        self.lost += won.count(False)
 
-    def _changes(self, row: _Row) -> list[_Change]:
-        made = []
+    def _changes(self, row: _Row) -> tuple[list[_Change], bool]:
+        """What can be renewed of a row, and whether that is all of it."""
+        made, readable = [], True
+
+        def renewed(sealed: bytes) -> bytes | None:
+            nonlocal readable
+            try:
+                return self._ring.renew(sealed)
+            except ConfigurationError:
+                readable = False
+                return None
+
         for column, old in row.columns.items():
-            new = self._settings(old) if column == "settings" else self._value(old)
-            if new is not None and new != old:
+            new = _settings(old, renewed) if column == "settings" else _value(old, renewed)
+            if new != old:
                 made.append(_Change(row.table, column, row.id, old, new))
-        return made
+        return made, readable
 
-    def _value(self, old: str | bytes) -> str | bytes | None:
-        mark = _MARK.encode()
-        raw = old if isinstance(old, bytes) else old.encode("utf-8", "replace")
-        new = self._ring.renew(raw.removeprefix(mark))
-        if new is None:
-            return None
-        return mark + new if isinstance(old, bytes) else (mark + new).decode("ascii")
 
-    def _settings(self, old: str) -> str:
-        def renewed(found: re.Match[str]) -> str:
-            new = self._ring.renew(found[1].encode())
-            return found[0] if new is None else _MARK + new.decode("ascii")
+def _value(old: str | bytes, renewed: Callable[[bytes], bytes | None]) -> str | bytes:
+    mark = _MARK.encode()
+    raw = old if isinstance(old, bytes) else old.encode("utf-8", "replace")
+    new = renewed(raw.removeprefix(mark))
+    if new is None:
+        return old
+    return mark + new if isinstance(old, bytes) else (mark + new).decode("ascii")
 
-        # In the text, so that nothing else of it changes, be it JSON or not.
-        return _IN_SETTINGS.sub(renewed, old)
+
+def _settings(old: str, renewed: Callable[[bytes], bytes | None]) -> str:
+    def replaced(found: re.Match[str]) -> str:
+        new = renewed(found[1].encode())
+        return found[0] if new is None else _MARK + new.decode("ascii")
+
+    # In the text, so that nothing else of it changes, be it JSON or not.
+    return _IN_SETTINGS.sub(replaced, old)
 
 
 def _carry(before: Tally, now: Tally) -> None:
@@ -230,12 +241,9 @@ def _texts(connection: Connection, table: str, after: int, last: int) -> list[_R
     return rows
 
 
-def _swap(connection: Connection, changed: Sequence[Sequence[_Change]]) -> int:
-    """Put each new value where the old one still is; of how many rows all were."""
-    won = 0
-    for changes in changed:
-        won += all(_swapped(connection, change) for change in changes)
-    return won
+def _swap(connection: Connection, changed: Sequence[Sequence[_Change]]) -> list[bool]:
+    """Put each new value where the old one still is; of each row whether all were."""
+    return [all(_swapped(connection, change) for change in changes) for changes in changed]
 
 
 def _swapped(connection: Connection, change: _Change) -> bool:

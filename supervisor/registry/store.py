@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -186,9 +186,21 @@ class Registry:
             AgentNotFoundError: there is none of that id.
             RegistryError: a field is unknown, or its value must not be stored.
         """
-        values = agents.checked_values(agent_id, changes)
+        return await self.alter_agent(agent_id, lambda _: changes)
+
+    async def alter_agent(self, agent_id: str, change: Callable[[AgentRecord], Mapping[str, Any]]) -> AgentRecord:
+        """Change an agent by what it is: nobody else's change comes between the reading and the writing.
+
+        Args:
+            change: what changes of the record given, as :meth:`update_agent` takes it; runs in the writer's thread, and
+                again when SQLite was busy. What it raises leaves the row as it was.
+
+        Raises:
+            AgentNotFoundError, RegistryError: as :meth:`update_agent`.
+        """
 
         def work(connection: Connection) -> AgentRecord:
+            values = agents.checked_values(agent_id, change(agents.read_one(connection, agent_id)))
             if values:
                 agents.write(connection, self._clock.now(), change=[(agent_id, values)])
             return agents.read_one(connection, agent_id)

@@ -65,6 +65,10 @@ async def test_an_agent_is_added_changed_and_removed(tmp_path: Path) -> None:
         assert (status, changed["name"], changed["labels"]) == (200, "Grace", {"site": "y"})
         kept = await made.fleet.service.registry.agent(A1)
         assert kept.settings == {"api_key": "hush", "model": "m"}
+        # What is not shown is refused when it comes back: it would take the secret's place.
+        status, answer = await made.ask("PATCH", f"{PATH}/{A1}", {"settings": changed["settings"]})
+        assert (status, "leave that key out" in answer["error"]) == (400, True)
+        assert (await made.fleet.service.registry.agent(A1)).settings == kept.settings
         assert (await made.ask("PATCH", f"{PATH}/{A1}", {}))[0] == 200
         await made.ask("PATCH", f"{PATH}/{A1}", {"paused": True})
         await made.fleet.state(A1, AgentState.PAUSED)
@@ -74,6 +78,19 @@ async def test_an_agent_is_added_changed_and_removed(tmp_path: Path) -> None:
         assert (await made.ask("GET", PATH))[1] == []
         assert (await made.ask("DELETE", f"{PATH}/{A1}"))[0] == 404
         assert (await made.ask("PATCH", f"{PATH}/{A1}", {"name": "x"}))[0] == 404
+
+
+async def test_a_change_merges_top_level_keys_only_and_is_described_so(tmp_path: Path) -> None:
+    async with api(tmp_path) as made:
+        await made.ask("POST", PATH, made.new(settings={"kept": 1, "nested": {"a": 1, "b": 2}, "gone": 3}))
+        await made.ask("PATCH", f"{PATH}/{A1}", {"settings": {"nested": {"b": None}, "gone": None}})
+        kept = await made.fleet.service.registry.agent(A1)
+        assert kept.settings == {"kept": 1, "nested": {"b": None}}
+        _, described = await made.ask("GET", "/openapi.json")
+        body = described["components"]["schemas"]["ChangedAgent"]["description"]
+        for text in (body, described["paths"][f"{PATH}/{{agent_id}}"]["patch"]["description"]):
+            assert "top-level keys" in " ".join(text.split())
+            assert "RFC" not in text, "7386 would merge nested objects too"
 
 
 async def test_what_could_not_run_is_refused_with_the_words_of_the_command(tmp_path: Path) -> None:

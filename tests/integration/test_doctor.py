@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
@@ -14,12 +15,15 @@ from typing import Any
 
 import pytest
 
+from supervisor.handlers import HandlerLoader
 from supervisor.sandbox import Sandbox
 from supervisor.states import AgentState
 from tests.support.command import InProcess
 from tests.support.stack import SECRET, agent_id, stack
 
 PROFILES = pytest.mark.parametrize("profile", ["v1", "v2"])
+#: Nothing listens on the discard port.
+NOWHERE = "http://127.0.0.1:9"
 A1, A2, A3 = agent_id(1), agent_id(2), agent_id(3)
 
 
@@ -199,6 +203,51 @@ async def test_what_is_wrong_here_is_3_and_the_platform_is_not_asked(tmp_path: P
                 sql.commit()
         assert [request for request in made.sandbox.token_requests if request.agent_id == A1] == []
         assert (await asyncio.to_thread(made.command, "doctor", "--limit", "x")).returncode == 2
+
+
+async def test_a_handler_that_hangs_while_it_loads_is_not_laid_to_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supervisor.doctor.examiner.LOAD_SECONDS", 0.5)
+    folder, gate = tmp_path / "handlers", threading.Event()
+    folder.mkdir()
+    answers = "async def on_message(message, ctx): return 'hi'\n"
+    waits = "import threading\nnext(t for t in threading.enumerate() if t.name == 'test-gate').join(60)\n"
+    (folder / "hangs.py").write_text(waits + answers)
+    (folder / "quick.py").write_text(answers)
+    holder = threading.Thread(target=gate.wait, name="test-gate", daemon=True)
+    async with deployment(tmp_path, agents=3) as made:
+        made.command.env["SUPERVISOR_AGENTS_DIR"] = str(folder)
+        for identity, handler in ((A1, "hangs"), (A2, "quick"), (A3, "quick")):
+            await asyncio.to_thread(made.command.ok, "agents", "update", identity, "--handler", handler)
+        holder.start()
+        try:
+            report = await made.doctor()
+        finally:
+            gate.set()
+            holder.join()
+        assert report.code == 3
+        assert report.of("handler")["text"] == "Handler 'hangs' takes longer than 0.5 s to load"
+        assert report.of("handler")["agent"] == A1
+        untried = report.of("handler", "warn")
+        assert (untried["agent"], untried["text"]) == (f"{A2}, {A3}", "quick was not tried: hangs still loads")
+        assert "2 of 2 tried were registered and answered" in report.of("agents", "ok")["text"]
+
+
+def test_where_there_is_no_registry_the_handlers_threads_are_let_go_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[HandlerLoader] = []
+    close = HandlerLoader.close
+
+    def noted(loader: HandlerLoader) -> None:
+        closed.append(loader)
+        close(loader)
+
+    monkeypatch.setattr(HandlerLoader, "close", noted)
+    for args in ((A1,), ("--limit", "0")):
+        assert "There is no registry" in InProcess(tmp_path)("doctor", *args, SUPERVISOR_API_URL=NOWHERE).stdout
+    assert len(closed) == 2
 
 
 async def test_without_an_id_the_fleet_is_looked_at_in_few_lines(tmp_path: Path) -> None:

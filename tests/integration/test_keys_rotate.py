@@ -237,6 +237,29 @@ def test_what_no_key_opens_is_named_and_left_while_all_else_is_done(tmp_path: Pa
     assert not [word for word in (SECRET, OLD, NEW, lost) if word in everything]
 
 
+async def test_a_row_with_one_lost_key_is_renewed_as_far_as_it_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "supervisor.db"
+    old, lost = SecretBox([OLD]), SecretBox([LOST]).seal("gone")
+    registry = await Registry.open(url_of(path), upgrade=True)
+    settings = {"a": old.seal("first"), "b": lost, "c": old.seal("third")}
+    await registry.add_agent(AgentRecord(A1, "echo", old.seal(SECRET), settings=settings))
+    await registry.add_agent(AgentRecord(A2, "echo", lost, settings={"key": old.seal("readable")}))
+    command = InProcess(tmp_path, {"SUPERVISOR_SECRET_KEYS": f"{NEW},{OLD}"})
+    for options in (("--dry-run",), (), ()):
+        done = await asyncio.to_thread(command, "keys", "rotate", "--json", *options)
+        assert done.returncode == 1
+        assert json.loads(done.stdout)["agents"] == {"renewed": 0, "current": 0, "unreadable": 2}
+        assert f"opens the secrets of 2 agents and 0 messages and replies (agents {A1}, {A2})" in one_line(done.stderr)
+    new = SecretBox([NEW])
+    first, second = await registry.agents()
+    assert [new.open(sealed) for sealed in (first.secret, first.settings["a"], first.settings["c"])] == [
+        *(SECRET, "first", "third")
+    ]
+    assert (first.settings["b"], second.secret) == (lost, lost)
+    assert new.open(second.settings["key"]) == "readable"
+    await registry.close()
+
+
 def test_without_keys_or_registry_it_says_so(tmp_path: Path) -> None:
     command = InProcess(tmp_path)
     done = command("keys", "rotate")

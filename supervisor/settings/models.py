@@ -1,186 +1,61 @@
-"""The deployment's settings (``SUPERVISOR_*``) and each agent's own (its row's ``settings``); DESIGN §6.
-
-With :mod:`supervisor.secrets`, which resolves the references that rows hold, the only reader of the environment.
-"""
+"""The deployment's settings, and each agent's own, which may override some of them."""
 
 from __future__ import annotations
 
-import difflib
-import json
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlsplit
 
-from dotenv.parser import parse_stream
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     SecretStr,
     ValidationError,
     model_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    EnvSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from supervisor.errors import ConfigurationError
-from supervisor.otlp import request_headers
+from supervisor.settings.kinds import (
+    Bytes,
+    CostBudget,
+    Delivery,
+    EnginePath,
+    HttpProxy,
+    HttpUrl,
+    NamespaceName,
+    Price,
+    RoleList,
+    Seconds,
+    SocketUrl,
+    TextList,
+    TokenBudget,
+    TokenVia,
+    json_object,
+    listed,
+    readable_headers,
+)
 
 PREFIX = "SUPERVISOR_"
-#: Why the root namespace is refused (PROTOCOL §2).
-ROOT_IS_DEAF = "the root namespace / takes any client and delivers nothing"
 RUN_SECRETS = Path("/run/secrets")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)\Z")
-_BLANK = re.compile(r"[\x00-\x20\x7f\\]")
-_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB|kB|MB|GB)?\Z", re.IGNORECASE)
-_UNIT_BYTES = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-# What others put into the environment under our prefix: Kubernetes' service links, and supervisord (DESIGN §6).
-_FOREIGN = re.compile(r"SUPERVISOR_(?:.+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT_\d+_.+)\Z")
-_NEVER_EMPTY = ("API_URL", "WS_URL", "REGISTRY_URL")
-_SUPERVISORD = frozenset({"ENABLED", "PROCESS_NAME", "GROUP_NAME", "SERVER_URL"})
 
 
-def _duration(value: object) -> object:
-    """Read ``90``, ``90s``, ``15m``, ``24h``, ``7d`` as seconds."""
-    if isinstance(value, str) and (match := _DURATION.match(value.strip())):
-        return float(match[1]) * _UNIT_SECONDS[match[2]]
-    return value
+def is_service_link(name: str, value: str | None) -> bool:
+    """Whether Kubernetes put it there: a service "supervisor-admin" injects SUPERVISOR_ADMIN_PORT=tcp://…"""
+    return name.endswith("_PORT") and bool(value) and str(value).startswith(("tcp://", "udp://", "sctp://"))
 
 
-def _size(value: object) -> object:
-    """Read ``1000``, ``512KiB``, ``256MiB``, ``1GB`` as bytes."""
-    if isinstance(value, str) and (match := _SIZE.match(value.strip())):
-        return int(match[1]) * _UNIT_BYTES[(match[2] or "").lower()]
-    return value
+class _Environment(EnvSettingsSource):
+    """The environment, without what Kubernetes puts there under names of ours."""
 
-
-def _listed(value: object) -> object:
-    """Read a comma-separated list, or one in JSON."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            # Without the parser's own words: they may repeat a secret.
-            raise ValueError("must be a comma-separated list or a JSON list") from None
-    return [item.strip() for item in value.split(",") if item.strip()]
-
-
-def _object(value: object) -> object:
-    """Read an object in JSON."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        raise ValueError("must be a JSON object") from None
-
-
-def _url(schemes: tuple[str, ...], *, credentials: bool = False) -> AfterValidator:
-    def check(value: str) -> str:
-        wanted = f"must be a URL that starts with {' or '.join(s + '://' for s in schemes)}"
-        try:
-            parts = urlsplit(value)
-            # Reading the port checks it. Blanks and control characters would be dropped here and read elsewhere.
-            good = parts.scheme in schemes and parts.hostname and parts.port != 0 and not _BLANK.search(value)
-        except ValueError:
-            # Without its own words: they repeat the value, which may hold a password.
-            raise ValueError(wanted) from None
-        if not good:
-            raise ValueError(wanted)
-        if "@" in parts.netloc and not credentials:
-            raise ValueError("must not hold a user name or password")
-        return value.rstrip("/")
-
-    return AfterValidator(check)
-
-
-def _namespace(value: str) -> str:
-    if value == "/":
-        raise ValueError(f"{ROOT_IS_DEAF}; set auto, or the platform's own")
-    if value != "auto" and not (value.startswith("/") and not _BLANK.search(value)):
-        raise ValueError("must be auto, or begin with / and hold no space")
-    return value
-
-
-def _readable_headers(value: SecretStr | None) -> SecretStr | None:
-    if value is not None:
-        request_headers(value.get_secret_value())
-    return value
-
-
-class ProxyUrl(str):
-    """An HTTP proxy's URL. It may hold a user and a password, which ``repr`` and dumps of the settings mask."""
-
-    __slots__ = ()
-
-    @classmethod
-    def read(cls, value: str) -> Self:
-        """A URL that was checked; user and password are escaped where that was forgotten."""
-        parts = urlsplit(value)
-        if "@" not in parts.netloc:
-            return cls(value)
-        own, _, place = parts.netloc.rpartition("@")
-        user, _, password = (quote(unquote(part), safe="") for part in own.partition(":"))
-        if not user:
-            raise ValueError("a password needs a user name: http://user:password@host:port")
-        return cls(parts._replace(netloc=f"{user}:{password}@{place}").geturl())
-
-    @property
-    def masked(self) -> str:
-        """The URL as it may be shown."""
-        scheme, _, rest = self.partition("://")
-        return f"{scheme}://**********@{rest.rpartition('@')[2]}" if "@" in rest else str(self)
-
-    def __repr__(self) -> str:
-        return repr(self.masked)
-
-
-Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0, allow_inf_nan=False)]
-Bytes = Annotated[int, BeforeValidator(_size), Field(ge=1)]
-TextList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
-HttpUrl = Annotated[str, _url(("http", "https"))]
-HttpProxy = Annotated[
-    str,
-    _url(("http", "https"), credentials=True),
-    AfterValidator(ProxyUrl.read),
-    PlainSerializer(lambda url: url.masked, return_type=str),
-]
-SocketUrl = Annotated[str, _url(("ws", "wss", "http", "https"))]
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-RoleList = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-TokenBudget = Annotated[int, Field(ge=1)]
-CostBudget = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-EnginePath = Annotated[str, Field(pattern=r"^/\S+$")]
-NamespaceName = Annotated[str, AfterValidator(_namespace)]
-TokenVia = Literal["auth", "header", "query"]
-Delivery = Literal["at_least_once", "at_most_once"]
-
-
-class Price(BaseModel):
-    """What a model costs per million tokens; ``cached`` is the price of input from a cache, else it costs as input."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    input: Amount
-    output: Amount
-    cached: Amount | None = None
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        variables = super()._load_env_vars()
+        return {name: value for name, value in variables.items() if not is_service_link(name.upper(), value)}
 
 
 class Settings(BaseSettings):
@@ -215,7 +90,7 @@ class Settings(BaseSettings):
     admin_port: int = Field(8640, ge=0, le=65535, description="Their port; 0 takes a free one.")
     admin_token: SecretStr | None = Field(None, description="Bearer token of the admin API; required off loopback.")
     metrics_token: SecretStr | None = Field(None, description="Bearer token of /metrics, if it is to have one.")
-    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_listed)] = Field(
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(listed)] = Field(
         (), description="Fernet keys: the first encrypts, all decrypt."
     )
     agents_dir: Path | None = Field(None, description="The folder of handlers; else ./agents, else the bundled ones.")
@@ -257,19 +132,19 @@ class Settings(BaseSettings):
     journal_encryption: bool = Field(False, description="Encrypt journaled text with SECRET_KEYS.")
     budget_tokens: TokenBudget | None = Field(None, description="LLM tokens that the fleet may use in a UTC day.")
     budget_cost: CostBudget | None = Field(None, description="What the fleet may spend in a UTC day, by PRICES.")
-    prices: Annotated[dict[str, Price], NoDecode, BeforeValidator(_object)] = Field(
+    prices: Annotated[dict[str, Price], NoDecode, BeforeValidator(json_object)] = Field(
         {}, description='Per million tokens, JSON: {"model": {"input": 3, "output": 15, "cached": 0.3}}.'
     )
     otlp_endpoint: HttpUrl | None = Field(
         None, description="Where traces of messages go, by OTLP over HTTP: http://host:4318; needs the extra otel."
     )
-    otlp_headers: Annotated[SecretStr | None, AfterValidator(_readable_headers)] = Field(
+    otlp_headers: Annotated[SecretStr | None, AfterValidator(readable_headers)] = Field(
         None, description="Headers of those requests, as a key of the collector's: name=value, comma-separated."
     )
     trace_sample_ratio: float = Field(1.0, ge=0, le=1, description="The share of messages that have a trace, 0 to 1.")
     metrics_agent_limit: int = Field(1000, ge=0, description="Agents with series of their own.")
     secret_env_prefixes: TextList = Field(("AGENT_",), description="Variables that a row may name.")
-    secret_dirs: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_listed)] = Field(
+    secret_dirs: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(listed)] = Field(
         (RUN_SECRETS,), description="Folders whose files a row may name."
     )
     allowed_hosts: TextList = Field((), description="Further hosts that a row's URLs may name.")
@@ -368,82 +243,3 @@ def _first_problem(error: ValidationError) -> str:
     name = ".".join(str(part) for part in first["loc"])
     text = first["msg"].removeprefix("Value error, ")
     return f"{name}: {text}" if name else text
-
-
-def _unknown_variables(variables: Mapping[str, str | None]) -> list[str]:
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    ours = {name.upper(): value for name, value in variables.items() if name.upper().startswith(PREFIX)}
-    return sorted(name for name, value in ours.items() if name not in known and not _is_foreign(name, value))
-
-
-def _is_foreign(name: str, value: str | None) -> bool:
-    return bool(_FOREIGN.match(name)) or name.removeprefix(PREFIX) in _SUPERVISORD or _is_service_link(name, value)
-
-
-def _is_service_link(name: str, value: str | None) -> bool:
-    # A Kubernetes service called "supervisor-admin" injects SUPERVISOR_ADMIN_PORT=tcp://…: not meant for us.
-    return name.endswith("_PORT") and bool(value) and str(value).startswith(("tcp://", "udp://", "sctp://"))
-
-
-class _Environment(EnvSettingsSource):
-    """The environment, without what Kubernetes puts there under names of ours."""
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        variables = super()._load_env_vars()
-        return {name: value for name, value in variables.items() if not _is_service_link(name.upper(), value)}
-
-
-def _check_env_file(path: Path | None) -> None:
-    """Refuse a line that python-dotenv would pass over with a warning."""
-    if path is None or not path.is_file():
-        return
-    try:
-        with path.open(encoding="utf-8") as lines:
-            broken = next((binding.original.line for binding in parse_stream(lines) if binding.error), None)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"Cannot read {path}: {error}") from None
-    if broken is not None:
-        raise ConfigurationError(f"{path}, line {broken}: this is not NAME=value")
-
-
-def _secret_folders() -> list[Path]:
-    """/run/secrets, and what systemd's LoadCredential= hands over, which counts first."""
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    return [RUN_SECRETS, *([Path(credentials)] if credentials else [])]
-
-
-def load_settings(env_file: Path | None = Path(".env"), *, run_secrets: Path | None = None, **given: Any) -> Settings:
-    """Read the settings: ``given`` first, then the environment, ``env_file`` and files that are named as variables are.
-
-    Args:
-        run_secrets: the folder of these files; else /run/secrets and systemd's credentials.
-
-    Raises:
-        ConfigurationError: an unknown ``SUPERVISOR_*`` variable, which is named with the nearest known one, or a
-            value that does not fit; the value itself is never repeated, it may be a secret.
-    """
-    _check_env_file(env_file)
-    try:
-        in_file = DotEnvSettingsSource(Settings, env_file=env_file).env_vars
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"Cannot read {env_file}: {error}") from None
-    if unknown := _unknown_variables({**in_file, **os.environ}):
-        known = [PREFIX + name.upper() for name in Settings.model_fields]
-        nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.0)[0]
-        raise ConfigurationError(f"Unknown setting {unknown[0]}; did you mean {nearest}?")
-    for name in _NEVER_EMPTY:
-        if os.environ.get(PREFIX + name) == "":
-            # An empty variable means "not set" elsewhere; here that would be the production platform.
-            raise ConfigurationError(f"{PREFIX}{name} is empty; give it a value, or unset it for the default")
-    folders = [folder for folder in ([run_secrets] if run_secrets else _secret_folders()) if folder.is_dir()]
-    try:
-        return Settings(_env_file=env_file, _secrets_dir=folders or None, **given)
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        name = f"{PREFIX}{str(first['loc'][0]).upper()}: " if first["loc"] else PREFIX
-        raise ConfigurationError(f"{name}{first['msg'].removeprefix('Value error, ')}") from None
-    except (OSError, UnicodeDecodeError, SettingsError) as error:
-        # Not the library's own words for it: they may repeat what the file holds.
-        cause = error.__cause__ if isinstance(error, SettingsError) else error
-        reason = cause.strerror if isinstance(cause, OSError) else "a file is not UTF-8 text"
-        raise ConfigurationError(f"Cannot read the files of {' and '.join(map(str, folders))}: {reason}") from None

@@ -1,0 +1,88 @@
+"""Reads the deployment's settings: from the environment, ``.env`` and secret files; nothing unknown is passed over."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dotenv.parser import parse_stream
+from pydantic import ValidationError
+from pydantic_settings import DotEnvSettingsSource, SettingsError
+
+from supervisor.errors import ConfigurationError
+from supervisor.settings.models import PREFIX, RUN_SECRETS, Settings, is_service_link
+
+# What others put into the environment under our prefix: Kubernetes' service links, and supervisord (DESIGN §6).
+_FOREIGN = re.compile(r"SUPERVISOR_(?:.+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT_\d+_.+)\Z")
+_NEVER_EMPTY = ("API_URL", "WS_URL", "REGISTRY_URL")
+_SUPERVISORD = frozenset({"ENABLED", "PROCESS_NAME", "GROUP_NAME", "SERVER_URL"})
+
+
+def _unknown_variables(variables: Mapping[str, str | None]) -> list[str]:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    ours = {name.upper(): value for name, value in variables.items() if name.upper().startswith(PREFIX)}
+    return sorted(name for name, value in ours.items() if name not in known and not _is_foreign(name, value))
+
+
+def _is_foreign(name: str, value: str | None) -> bool:
+    return bool(_FOREIGN.match(name)) or name.removeprefix(PREFIX) in _SUPERVISORD or is_service_link(name, value)
+
+
+def _check_env_file(path: Path | None) -> None:
+    """Refuse a line that python-dotenv would pass over with a warning."""
+    if path is None or not path.is_file():
+        return
+    try:
+        with path.open(encoding="utf-8") as lines:
+            broken = next((binding.original.line for binding in parse_stream(lines) if binding.error), None)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"Cannot read {path}: {error}") from None
+    if broken is not None:
+        raise ConfigurationError(f"{path}, line {broken}: this is not NAME=value")
+
+
+def _secret_folders() -> list[Path]:
+    """/run/secrets, and what systemd's LoadCredential= hands over, which counts first."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    return [RUN_SECRETS, *([Path(credentials)] if credentials else [])]
+
+
+def load_settings(env_file: Path | None = Path(".env"), *, run_secrets: Path | None = None, **given: Any) -> Settings:
+    """Read the settings: ``given`` first, then the environment, ``env_file`` and files that are named as variables are.
+
+    Args:
+        run_secrets: the folder of these files; else /run/secrets and systemd's credentials.
+
+    Raises:
+        ConfigurationError: an unknown ``SUPERVISOR_*`` variable, which is named with the nearest known one, or a
+            value that does not fit; the value itself is never repeated, it may be a secret.
+    """
+    _check_env_file(env_file)
+    try:
+        in_file = DotEnvSettingsSource(Settings, env_file=env_file).env_vars
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"Cannot read {env_file}: {error}") from None
+    if unknown := _unknown_variables({**in_file, **os.environ}):
+        known = [PREFIX + name.upper() for name in Settings.model_fields]
+        nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.0)[0]
+        raise ConfigurationError(f"Unknown setting {unknown[0]}; did you mean {nearest}?")
+    for name in _NEVER_EMPTY:
+        if os.environ.get(PREFIX + name) == "":
+            # An empty variable means "not set" elsewhere; here that would be the production platform.
+            raise ConfigurationError(f"{PREFIX}{name} is empty; give it a value, or unset it for the default")
+    folders = [folder for folder in ([run_secrets] if run_secrets else _secret_folders()) if folder.is_dir()]
+    try:
+        return Settings(_env_file=env_file, _secrets_dir=folders or None, **given)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        name = f"{PREFIX}{str(first['loc'][0]).upper()}: " if first["loc"] else PREFIX
+        raise ConfigurationError(f"{name}{first['msg'].removeprefix('Value error, ')}") from None
+    except (OSError, UnicodeDecodeError, SettingsError) as error:
+        # Not the library's own words for it: they may repeat what the file holds.
+        cause = error.__cause__ if isinstance(error, SettingsError) else error
+        reason = cause.strerror if isinstance(cause, OSError) else "a file is not UTF-8 text"
+        raise ConfigurationError(f"Cannot read the files of {' and '.join(map(str, folders))}: {reason}") from None

@@ -1,0 +1,75 @@
+"""Changes of rows that people ask for: none is lost to another one, and what is not shown is not stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.editing import Changes, Checker, change_agent
+from supervisor.errors import ConfigurationError
+from supervisor.logs import REDACTED, mask
+from supervisor.records import AgentRecord
+from supervisor.registry import Registry
+from supervisor.settings import Settings
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite+aiosqlite:///{tmp_path / 'supervisor.db'}"
+
+
+@pytest.fixture
+async def registry(url: str) -> AsyncIterator[Registry]:
+    opened = await Registry.open(url, upgrade=True)
+    await opened.add_agent(AgentRecord("a1", "echo", "env:AGENT_A1", settings={"kept": 1}, labels={"kept": "1"}))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def checker() -> Checker:
+    return Checker(Settings())
+
+
+async def test_of_concurrent_changes_none_is_lost(registry: Registry, checker: Checker, url: str) -> None:
+    # Another program, such as a command beside a running supervisor.
+    other = await Registry.open(url)
+    registries, numbers = (registry, other), range(10)
+    changes = [Changes(settings={f"k{number}": number}, labels={f"l{number}": "x"}) for number in numbers]
+    try:
+        made = [change_agent(registries[n % 2], checker, "a1", changes[n]) for n in numbers]
+        touched = await asyncio.gather(*made)
+    finally:
+        await other.close()
+    assert touched == [["labels", "settings"]] * len(numbers)
+    row = await registry.agent("a1")
+    assert row.settings == {"kept": 1} | {f"k{number}": number for number in numbers}
+    assert row.labels == {"kept": "1"} | {f"l{number}": "x" for number in numbers}
+
+
+async def test_a_change_that_is_refused_leaves_the_row_as_it_was(registry: Registry, checker: Checker) -> None:
+    before = await registry.agent("a1")
+    with pytest.raises(ConfigurationError, match="concurrency"):
+        await change_agent(registry, checker, "a1", Changes({"name": "Ada"}, settings={"concurrency": 0}))
+    assert await registry.agent("a1") == before
+
+
+async def test_what_stands_for_a_secret_is_not_stored_over_it(registry: Registry, checker: Checker) -> None:
+    secrets = {"api_key": "hush", "headers": [{"Authorization": "Bearer hush"}], "url": "http://me:hush@host/"}
+    await registry.update_agent("a1", settings=secrets)
+    for key, shown in mask(secrets).items():
+        with pytest.raises(ConfigurationError, match=rf"leave that key out, or give its value \('{key}'\)"):
+            await change_agent(registry, checker, "a1", Changes(settings={"tag": "x", key: shown}))
+    assert (await registry.agent("a1")).settings == secrets
+    with pytest.raises(ConfigurationError, match="not shown"):
+        checker.check(AgentRecord("a2", "echo", "env:AGENT_A2", settings=mask(secrets)), keep_going=True)
+
+
+async def test_a_row_that_was_damaged_like_that_can_be_changed_and_mended(registry: Registry, checker: Checker) -> None:
+    await registry.update_agent("a1", settings={"api_key": REDACTED, "password": REDACTED})
+    await change_agent(registry, checker, "a1", Changes({"name": "Ada"}, settings={"tag": "x"}))
+    await change_agent(registry, checker, "a1", Changes(settings={"api_key": "hush"}, unset=["password"]))
+    assert (await registry.agent("a1")).settings == {"api_key": "hush", "tag": "x"}
