@@ -57,8 +57,8 @@ def _code(text: str) -> str:
 
 _SETTINGS: Final = """
 Each setting is an environment variable, a line of `.env` in the working directory, or a file of that name in
-`/run/secrets`; the first of these that has it counts. `supervisor config` shows what is in effect, secrets masked. A
-`SUPERVISOR_*` variable that is none of these is an error that names the nearest one.
+`/run/secrets` or among systemd's credentials; the first of these that has it counts. `supervisor config` shows what is
+in effect, secrets masked. A `SUPERVISOR_*` variable that is none of these is an error that names the nearest one.
 
 A duration is a number of seconds, or has a unit: `90`, `90s`, `15m`, `24h`, `7d`. A size is a number of bytes, or has
 one: `512KiB`, `256MiB`, `1GB`. A list is separated by commas.
@@ -78,7 +78,7 @@ _KINDS: Final[Sequence[tuple[Any, str]]] = (
     (settings.RoleList, "list"),
     (settings.HttpUrl, "http(s) URL"),
     (settings.HttpProxy, "http(s) URL"),
-    (settings.SocketUrl, "ws(s) URL"),
+    (settings.SocketUrl, "ws(s) or http(s) URL"),
     (settings.NamespaceName, "auto, or a namespace"),
     (settings.EnginePath, "path"),
     (settings.TokenBudget, "tokens"),

@@ -80,7 +80,9 @@ def say(line: str, fields: dict[str, Any], as_json: bool) -> None:
 
 
 def config(as_json: AsJson = False) -> None:
-    """Show the settings in effect, from SUPERVISOR_* variables, .env and /run/secrets; secrets are masked.
+    """Show the settings in effect; secrets are masked.
+
+    They come from SUPERVISOR_* variables, .env, /run/secrets and systemd's credentials.
 
     Example: `supervisor config --json`
     """

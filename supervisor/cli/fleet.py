@@ -30,6 +30,9 @@ def import_fleet(
 ) -> None:
     """Make the registry hold what a file says: all of it or nothing, and nothing when it does already.
 
+    The file: `agents: [{id: "650000000000000000000001", handler: echo, secret: "env:AGENT_SECRET"}]`, and, where they
+    are wanted, name, settings, labels, paused; as `supervisor agents export` writes it.
+
     Example: `supervisor agents import fleet.yaml --dry-run`
     """
     from supervisor import editing  # noqa: PLC0415  import what is slow only where it is used

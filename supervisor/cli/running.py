@@ -41,7 +41,8 @@ def run(
 ) -> int:
     """Run the fleet until SIGTERM or Ctrl-C, then drain; a second signal stops at once.
 
-    Settings come from SUPERVISOR_* variables, .env and /run/secrets: `supervisor config` shows them.
+    Settings come from SUPERVISOR_* variables, .env, /run/secrets and systemd's credentials: `supervisor config` shows
+    them.
 
     Example: `supervisor run --agents-dir ./agents`
     """

@@ -150,6 +150,19 @@ async def test_a_client_that_does_not_read_is_dropped(log: Callable[[], list[dic
         stuck.close()
 
 
+async def test_streams_that_are_asked_for_at_once_are_bounded_too(tmp_path: Path) -> None:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with stack(tmp_path) as fleet, aiohttp.ClientSession(connector=connector) as session:
+        url = f"{fleet.service.admin_url}/api/v1/events"
+        answers = await asyncio.gather(*(session.get(url) for _ in range(2 * admin_events.MAX_STREAMS)))
+        assert (
+            sorted(answer.status for answer in answers)
+            == [200] * admin_events.MAX_STREAMS + [503] * admin_events.MAX_STREAMS
+        )
+        for answer in answers:
+            answer.close()
+
+
 async def test_streams_are_bounded_and_plain_http(tmp_path: Path) -> None:
     async with stack(tmp_path) as fleet, aiohttp.ClientSession() as session:
         url = f"{fleet.service.admin_url}/api/v1/events"

@@ -133,6 +133,23 @@ async def test_the_status_is_sent_when_it_changes_in_one_line(manager: Manager) 
         task.cancel()
 
 
+async def test_a_status_that_cannot_be_made_ends_no_pings(
+    manager: Manager, log: Callable[[], list[dict[str, Any]]]
+) -> None:
+    told = ServiceManager({"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "30000"})
+
+    def status() -> str:
+        raise RuntimeError("no status today")
+
+    task = asyncio.create_task(told.keep_posted(status))
+    try:
+        await until(lambda: manager.hears("") and manager.heard.count("WATCHDOG=1") >= 3, "three pings")
+    finally:
+        task.cancel()
+    assert manager.hears("STATUS=running; its state cannot be read")
+    assert [line["event"] for line in log()].count("status_line_failed") == 1
+
+
 async def test_a_manager_that_goes_away_is_told_of_once_and_does_no_harm(
     tmp_path: Path, log: Callable[[], list[dict[str, Any]]]
 ) -> None:

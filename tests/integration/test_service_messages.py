@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from supervisor.states import AgentState, MessageState
+from tests.support.observing import figures, handlers_folder
 from tests.support.stack import Stack, handler_module, stack
 
 HANDLERS = {
@@ -411,3 +414,38 @@ async def test_hooks_are_told(fleet: Stack, agents_dir: Path) -> None:
     await fleet.service.pause(identity)
     await fleet.state(identity, AgentState.PAUSED)
     assert (module.told[0][0], module.told[-1][0]) == ("start", "stop")
+
+
+WRITES = """
+import asyncio
+begun, go, made = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+async def on_message(message, ctx):
+    begun.set()
+    await go.wait()
+    made.set()
+    return "made"
+"""
+
+
+async def test_an_answer_that_is_written_while_its_agent_stops_counts_as_one(tmp_path: Path) -> None:
+    async with stack(tmp_path, agents_dir=handlers_folder(tmp_path, {"writes": WRITES})) as fleet:
+        identity = await fleet.add(1, "writes")
+        await fleet.online()
+        user = await fleet.sandbox.user()
+        conversation = await user.open(identity)
+        await user.say(conversation, "hello")
+        handler = handler_module("writes")
+        await handler.begun.wait()
+        with closing(sqlite3.connect(tmp_path / "supervisor.db", isolation_level=None)) as other:
+            # The handler is done, its answer waits for the disk, and nobody waits for it any more.
+            other.execute("BEGIN IMMEDIATE")
+            handler.go.set()
+            await handler.made.wait()
+            stopping = asyncio.ensure_future(fleet.service.stop(0.2))
+            await asyncio.sleep(0.5)  # past the grace period
+            other.execute("ROLLBACK")
+            await stopping
+        shown = figures(fleet.service.metrics)
+        assert shown['supervisor_messages_handled_total{handler="writes",outcome="done"}'] == 1
+        assert shown['supervisor_messages_handled_total{handler="writes",outcome="released"}'] == 0

@@ -456,7 +456,7 @@ async def test_what_is_left_at_the_end_is_sent(fleet: Stack, collector: Collecto
 
 
 async def test_a_queue_that_is_full_drops_what_is_new(
-    fleet: Stack, collector: Collector, monkeypatch: pytest.MonkeyPatch
+    fleet: Stack, collector: Collector, monkeypatch: pytest.MonkeyPatch, log: Callable[[], list[dict[str, Any]]]
 ) -> None:
     monkeypatch.setattr(export, "QUEUE_LIMIT", 8)
     collector.go.clear()
@@ -465,6 +465,8 @@ async def test_a_queue_that_is_full_drops_what_is_new(
     for _ in range(10):
         await fleet.ask(identity, "hello", timeout=5)
     collector.go.set()
+    # Told while the collector answers, too: it is slower than what comes.
+    await fleet.until(lambda: [line for line in log() if line["event"] == "spans_dropped" and line["spans"] > 0])
     await fleet.service.stop()
     assert 4 <= len(collector.spans) <= 20
 

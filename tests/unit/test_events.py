@@ -53,12 +53,44 @@ def test_what_cannot_be_kept_is_said() -> None:
     deep: list[Any] = []
     for _ in range(10_000):
         deep = [deep]
-    for fields in ({"x": deep}, {"x": "y" * 100_000}, {"x": "\ud800"}):
+    for unfit in (deep, "y" * 100_000, "\ud800"):
+        fields = {"event": "rows", "timestamp": "2026-01-31T00:00:00.000Z", "since": 1.5, "x": unfit}
         events.publish("log", "a", fields)
+    events.publish(
+        "state", "a", {"state": "backoff", "was": "online", "since": 2, "reason": "odd \ud800" + "z" * 100_000}
+    )
     events.publish("log", "a", {"x": object, "y": {1, 2}})
-    told = [json.loads(event.data) for event in events.last(10, ALL)]
-    assert [one.get("event") for one in told] == ["event_not_kept"] * 3 + [None]
-    assert told[3]["y"] == [1, 2]
+    *lines, state, whole = [json.loads(event.data) for event in events.last(10, ALL)]
+    for line in lines:
+        told = {"agent": "a", "event": "rows", "timestamp": "2026-01-31T00:00:00.000Z", "since": 1.5}
+        assert line == told | {"not_kept": "too large, or no JSON"}
+    assert (state["state"], state["was"], state["since"]) == ("backoff", "online", 2)
+    assert state["reason"].startswith("odd ")
+    assert len(state["reason"]) <= 200
+    assert whole["y"] == [1, 2]
+
+
+async def test_nobody_is_woken_where_nobody_follows() -> None:
+    events, loop = Events(), asyncio.get_running_loop()
+    woken: list[object] = []
+    call_soon = loop.call_soon_threadsafe
+    loop.call_soon_threadsafe = lambda *args, **kwargs: woken.append(args) or call_soon(*args, **kwargs)  # type: ignore[method-assign, func-returns-value]
+    try:
+        async with aclosing(events.follow(0, ALL, heartbeat_seconds=LONG)) as batches:
+            events.publish("log", "a", {})
+            assert numbers((await take(batches)).events) == [1]
+            waiting = asyncio.ensure_future(take(batches))
+            await asyncio.sleep(0)
+            events.publish("log", "a", {})
+            assert numbers((await waiting).events) == [2]
+            assert woken
+        woken.clear()
+        for _ in range(3):
+            events.publish("log", "a", {})
+            await asyncio.sleep(0)
+        assert not woken
+    finally:
+        loop.call_soon_threadsafe = call_soon  # type: ignore[method-assign]
 
 
 async def test_a_follower_gets_what_was_missed_and_what_comes() -> None:

@@ -17,7 +17,7 @@ from supervisor.errors import AckTimeoutError, SendRefusedError, Verdict
 from supervisor.metrics import Metrics
 from supervisor.outbox import RETRY_SECONDS, Outbox
 from supervisor.protocol import InboundMessage, OutboundMessage
-from supervisor.records import JournaledMessage, NewReply, Reply
+from supervisor.records import AgentRecord, JournaledMessage, NewReply, Reply
 from supervisor.registry import Registry
 from supervisor.states import MessageState, ReplyState
 from supervisor.tracing import NO_TRACES
@@ -209,6 +209,22 @@ async def test_a_replayed_reply_is_taken_once_and_not_while_it_is_held(desk: Des
     desk.outbox.take_up(replace(again))
     assert desk.outbox.waiting == 1
     await desk.outbox.close()
+
+
+@both
+async def test_a_message_that_cannot_be_read_stops_no_reply(desk: Desk, registry: Registry) -> None:
+    """What a reply answers is looked up for the log; the conversation goes on whatever is found."""
+    await registry.add_agent(AgentRecord(AGENT, "echo", "env:AGENT_SECRET"))
+    asked = InboundMessage(conversation_id=CONVERSATION, role="user", content="hello", id="b" * 24)
+    row = await desk.journal.add(AGENT, asked, key="b" * 24, received_at=1.0, claim=False)
+    assert row is not None
+    answer = OutboundMessage(role="assistant", content="hi", conversation_id=CONVERSATION, id="c" * 24)
+    reply = await desk.journal.add_reply(AGENT, row.id, NewReply(0, answer))
+    desk.sql("UPDATE inbox SET message_key = x'ff'")
+    desk.outbox.take_up(reply)
+    await desk.push(1)
+    await desk.until(lambda: not desk.outbox.waiting)
+    assert desk.line.sent == ["c" * 24, f"{1:024x}"]
 
 
 never = pytest.mark.parametrize("desk", [False], indirect=True, ids=["at_least_once"])
