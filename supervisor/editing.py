@@ -17,7 +17,7 @@ from supervisor.records import AgentRecord
 from supervisor.registry import Registry
 from supervisor.registry.agents import check_id, checked_values, record_values
 from supervisor.secrets import SecretBox, SecretResolver
-from supervisor.settings import Settings, parse_agent_settings
+from supervisor.settings import AGENT_SETTING_NAMES, Settings, parse_agent_settings
 
 #: Deeper settings are somebody's mistake, and no reader has to follow them.
 MAX_DEPTH: Final = 64
@@ -151,10 +151,14 @@ class Checker:
     def given(self, settings: Mapping[str, Any]) -> None:
         """Refuse what stands for a secret where settings are shown: given back, it would be stored over the secret.
 
+        A key that is nearly one of the supervisor's own is the handler's all the same, and a warning.
+
         Raises:
             ConfigurationError: a value holds it.
         """
         for key, value in settings.items():
+            if near := _nearly_ours(key):
+                self._note(f"settings: {key} is left to the handler; did you mean {near}?")
             if _holds(value, REDACTED):
                 raise ConfigurationError(
                     f"settings: {REDACTED} stands for a secret that is not shown; leave that key out, or give its value"
@@ -173,6 +177,13 @@ class Checker:
 
     def _note(self, text: str) -> None:
         self._warnings[text] = None
+
+
+def _nearly_ours(key: str) -> str | None:
+    """The supervisor's own key that this one may be a slip for; ``command``, a handler's, is none."""
+    if key in AGENT_SETTING_NAMES or f"{key}s" in AGENT_SETTING_NAMES:
+        return None
+    return next(iter(difflib.get_close_matches(key, AGENT_SETTING_NAMES, n=1, cutoff=0.85)), None)
 
 
 def _deeper_than(value: object, depth: int) -> bool:

@@ -168,7 +168,7 @@ def _figures(overview: Overview) -> Text:
     from supervisor.cli.output import STATE_STYLES  # noqa: PLC0415
 
     total = sum(overview.agents.values())
-    parts: list[Any] = [f"{total} agents"]
+    parts: list[Any] = ["1 agent" if total == 1 else f"{total} agents"]
     for state, (symbol, style) in STATE_STYLES.items():
         if count := overview.agents.get(state):
             parts += ["  ", (f"{symbol} {count} {state}", style)]

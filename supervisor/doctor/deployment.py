@@ -42,7 +42,11 @@ async def check_registry(settings: Settings, tell: Tell) -> tuple[str, list[Agen
         return None
     advice = "" if records else "add one: supervisor agents add ID --handler echo --secret-env AGENT_SECRET"
     level = Level.OK if records else Level.WARN
-    tell(Finding("registry", level, f"{registry.path} holds {len(records)} agents", advice))
+    tell(
+        Finding(
+            "registry", level, f"{registry.path} holds {len(records)} agent{'' if len(records) == 1 else 's'}", advice
+        )
+    )
     return registry.uuid, records
 
 

@@ -27,10 +27,7 @@ from supervisor.transport import Transport
 _NOBODY: Final = "0" * 24
 _ASK_PEOPLE: Final = "ask the people of the platform, then try again"
 _LATER: Final = "the platform or the way to it is ill: try again later, and look at the network between"
-_REFUSED: Final = (
-    "look at the agent's page on the platform (suspended, deleted?), or store its secret anew: "
-    "supervisor agents update {agent} --secret-stdin"
-)
+_REFUSED: Final = "look at the agent's page on the platform (suspended, deleted?), or mend its secret: "
 
 
 class Examiner:
@@ -176,7 +173,7 @@ class Examiner:
         except PlatformError as error:
             trouble = Trouble.CONFIGURATION if _elsewhere(error) else trouble_of(error)
             advice = {
-                Trouble.REFUSED: _REFUSED.format(agent=record.id),
+                Trouble.REFUSED: _REFUSED + _secret_cure(record),
                 Trouble.CONFIGURATION: "mend SUPERVISOR_API_URL or the agent's setting api_url",
             }.get(trouble, _LATER)
             tell(failed("token", error.reason, advice, trouble, record.id))
@@ -276,10 +273,20 @@ class Examiner:
             return failed("connect", error.reason, cure, Trouble.CONFIGURATION, record.id)
         trouble = trouble_of(error)
         advice = {
-            Trouble.REFUSED: _REFUSED.format(agent=record.id),
+            Trouble.REFUSED: _REFUSED + _secret_cure(record),
             Trouble.CONFIGURATION: "mend SUPERVISOR_WS_URL, SUPERVISOR_WS_NAMESPACE or the agent's own",
         }.get(trouble, _LATER)
         return failed("connect", error.reason, advice, trouble, record.id)
+
+
+def _secret_cure(record: AgentRecord) -> str:
+    """How the secret of an agent is changed, by where it is kept."""
+    kind, _, place = record.secret.partition(":")
+    if kind == "env":
+        return f"change {place} in the supervisor's environment and restart it"
+    if kind == "file":
+        return f"write a new {place}, then supervisor agents reload {record.id}"
+    return f"supervisor agents update {record.id} --secret-stdin"
 
 
 def _elsewhere(error: PlatformError) -> bool:

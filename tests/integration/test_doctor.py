@@ -104,7 +104,7 @@ async def test_a_refusal_is_4(tmp_path: Path, profile: str) -> None:
         made.command.env["AGENT_SECRET"] = "wrong-secret"
         report = await made.doctor(A1)
         assert (report.code, report.of("token")["text"]) == (4, "401 Invalid credentials")
-        assert f"supervisor agents update {A1} --secret-stdin" in report.of("token")["advice"]
+        assert "change AGENT_SECRET in the supervisor's environment and restart it" in report.of("token")["advice"]
         made.command.env["AGENT_SECRET"] = SECRET
         await asyncio.to_thread(
             made.command.ok, "agents", "add", A2, "--handler", "echo", "--secret-env", "AGENT_SECRET"

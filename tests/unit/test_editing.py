@@ -73,3 +73,18 @@ async def test_a_row_that_was_damaged_like_that_can_be_changed_and_mended(regist
     await change_agent(registry, checker, "a1", Changes({"name": "Ada"}, settings={"tag": "x"}))
     await change_agent(registry, checker, "a1", Changes(settings={"api_key": "hush"}, unset=["password"]))
     assert (await registry.agent("a1")).settings == {"api_key": "hush", "tag": "x"}
+
+
+@pytest.mark.parametrize(
+    ("key", "warned"),
+    [
+        ("concurency", "settings: concurency is left to the handler; did you mean concurrency?"),
+        ("max_attemps", "settings: max_attemps is left to the handler; did you mean max_attempts?"),
+        ("concurrency", None),
+        ("command", None),
+        ("model", None),
+    ],
+)
+async def test_a_slip_in_a_key_is_a_warning(checker: Checker, key: str, warned: str | None) -> None:
+    checker.given({key: 2})
+    assert checker.take_warnings() == ([warned] if warned else [])
