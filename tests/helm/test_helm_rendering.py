@@ -250,7 +250,13 @@ def test_prometheus_finds_metrics_and_alerts_where_they_are_wanted() -> None:
     assert made.one("PrometheusRule")["spec"] == yaml.safe_load(linked) != plain["spec"]
     # Where an alert names its scrape job, that is the one under which this monitor's target goes.
     jobs = set(re.findall(r'job="([^"]+)"', original))
-    assert {"targetLabel": "job", "replacement": jobs.pop()} == endpoint["relabelings"][0]
+    pod = ["__meta_kubernetes_namespace", "__meta_kubernetes_pod_name"]
+    assert endpoint["relabelings"] == [
+        {"targetLabel": "job", "replacement": jobs.pop()},
+        # The same after a rollout: what looks back (changes(), offset) would find nothing under a new pod's address.
+        {"sourceLabels": pod, "separator": "/", "targetLabel": "instance"},
+        *ci_values("full")["serviceMonitor"]["relabelings"],
+    ]
     assert not jobs
 
 
