@@ -154,6 +154,26 @@ async def test_queue_handle_and_send_make_the_latency(fleet: Stack) -> None:
     assert sum(taken.values()) == pytest.approx(whole, abs=0.05)
 
 
+async def test_an_agent_that_never_comes_online_is_the_longest_on_its_way(fleet: Stack) -> None:
+    def oldest() -> float:
+        return figures(fleet.service.metrics)["supervisor_agents_connecting_oldest_seconds"]
+
+    await fleet.add(1, "echo")
+    await fleet.online()
+    assert oldest() == 0
+    fleet.sandbox.faults.connect("reset", agents=[agent_id(2)])
+    await fleet.add(2, "echo")
+    began_at = asyncio.get_running_loop().time()
+    attempts = 'supervisor_connection_attempts_total{outcome="retry"}'
+    await fleet.until(lambda: figures(fleet.service.metrics)[attempts] >= 3)
+    # Its attempts are one way.
+    waited_seconds = asyncio.get_running_loop().time() - began_at
+    assert 0.5 * waited_seconds < oldest() < waited_seconds + 1
+    fleet.sandbox.faults.clear()
+    await fleet.state(agent_id(2), AgentState.ONLINE)
+    assert oldest() == 0
+
+
 async def test_an_answer_in_parts_is_measured_once_and_by_its_last_part(fleet: Stack) -> None:
     identity = await fleet.add(1, "talker")
     await fleet.online()
