@@ -17,6 +17,11 @@ A1 = f"{1:024x}"
     ("values", "expected"),
     [
         ({"replicas": 2}, ["replicas is 2 and the registry is SQLite", "Set replicas to 1"]),
+        (
+            {"replicas": 3, "registryUrl": {"existingSecret": "database", "key": "url"}},
+            ["replicas is 3 and the registry is SQLite", "registryUrl.existingSecret", "knows SQLite only: drop it"],
+        ),
+        ({"registryUrl": {"existingSecret": "database"}}, ["registryUrl.existingSecret names a database server"]),
         ({"replicas": -1}, ["/replicas"]),
         (
             {"terminationGracePeriodSeconds": 60},
@@ -50,7 +55,7 @@ A1 = f"{1:024x}"
             ["config.PROXY holds a password", "proxy.existingSecret"],
         ),
         ({"config": {"PROXY": "http://p"}, "proxy": {"existingSecret": "p"}}, ["give one of them"]),
-        ({"config": {"REGISTRY_URL": f"postgresql://u:{SECRET}@h/d"}}, ["registryUrl.existingSecret"]),
+        ({"config": {"REGISTRY_URL": f"postgresql://u:{SECRET}@h/d"}}, ["config.REGISTRY_URL", "SQLite only"]),
         ({"config": {"ADMIN_HOST": "127.0.0.1"}}, ["config.ADMIN_HOST: set admin.host"]),
         ({"config": {"ADMIN_PORT": 80}}, ["config.ADMIN_PORT", "service.port"]),
         ({"config": {"CONCURENCY": 3}}, ["invalid propertyName 'CONCURENCY'", "'CONCURRENCY'"]),

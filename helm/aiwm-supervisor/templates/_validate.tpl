@@ -14,7 +14,7 @@
 {{- $problems := list }}
 {{- $secrets := dict "ADMIN_TOKEN" "adminToken" "METRICS_TOKEN" "metricsToken" "SECRET_KEYS" "secretKeys" "OTLP_HEADERS" "otlpHeaders" }}
 {{- $owned := dict
-  "REGISTRY_URL" "the chart sets it for its volume; another database goes into registryUrl.existingSecret"
+  "REGISTRY_URL" "the chart sets it for its volume; this version knows SQLite only"
   "ADMIN_HOST" "set admin.host"
   "ADMIN_PORT" "the container always listens on 8640; set service.port" }}
 {{- range $name, $value := .Values.config }}
@@ -89,12 +89,14 @@
 
 {{- define "aiwm-supervisor.storageProblems" -}}
 {{- $problems := list }}
-{{- $volume := include "aiwm-supervisor.onVolume" . }}
-{{- if and $volume (gt (int .Values.replicas) 1) }}
+{{- if .Values.registryUrl.existingSecret }}
+{{- $problems = append $problems "registryUrl.existingSecret names a database server, and this version knows SQLite only: drop it, the registry is on the volume (persistence)" }}
+{{- end }}
+{{- if gt (int .Values.replicas) 1 }}
 {{- $problems = append $problems (printf "replicas is %d and the registry is SQLite: one process may use it. Set replicas to 1; one supervisor runs thousands of agents" (int .Values.replicas)) }}
 {{- end }}
 {{- with .Values.persistence }}
-{{- if and $volume (not .enabled) (not .ephemeral) }}
+{{- if and (not .enabled) (not .ephemeral) }}
 {{- $problems = append $problems "persistence.enabled is false: registry and journal would lie in an emptyDir and be lost with the pod. Set persistence.ephemeral to true as well when that is meant" }}
 {{- end }}
 {{- if and .enabled .ephemeral }}
