@@ -128,6 +128,9 @@ def test_probes_are_apart() -> None:
     assert [probe["path"] for probe in paths] == ["/livez", "/livez", "/readyz"]
     assert {probe["port"] for probe in paths} == {container["ports"][0]["name"]}
     assert container["ports"][0]["containerPort"] == 8640
+    # A registry that has to be migrated first is not killed in the middle of it.
+    start = container["startupProbe"]
+    assert start["periodSeconds"] * start["failureThreshold"] >= 300
 
 
 def test_services_reach_the_supervisor_and_nothing_else() -> None:
@@ -220,13 +223,30 @@ def test_the_network_policy_opens_the_ports_that_are_needed() -> None:
     policy = rendered_ci("full").one("NetworkPolicy")["spec"]
     dns, platform, extra = policy["egress"]
     assert {port["port"] for port in dns["ports"]} == {53}
-    assert [port["port"] for port in platform["ports"]] == [443, 8443, 3128]
-    assert extra["ports"] == [{"port": 4318}]
+    assert [port["port"] for port in platform["ports"]] == [443, 8443, 3128, 4318]
+    assert extra["ports"] == [{"port": 8000}]
     (ingress,) = policy["ingress"]
     assert [sorted(peer) for peer in ingress["from"]] == [["namespaceSelector"], ["podSelector"]]
     sandbox = rendered_ci("ephemeral").one("NetworkPolicy")["spec"]
     assert [port["port"] for port in sandbox["egress"][1]["ports"]] == [443, 8641]
     assert sandbox["ingress"][0]["from"] == [{"podSelector": {}}]
+
+
+@pytest.mark.parametrize(
+    ("policy", "warned"),
+    [
+        ({}, True),
+        ({"egressPorts": []}, True),
+        ({"egressPorts": [443, 3128]}, False),
+        ({"extraEgress": [{"ports": [{"port": 3128}]}]}, False),
+        ({"enabled": False}, False),
+    ],
+    ids=str,
+)
+def test_notes_warn_of_a_proxy_whose_port_nobody_opens(policy: dict[str, Any], warned: bool) -> None:
+    given = {"proxy": {"existingSecret": "of-the-proxy"}, "networkPolicy": {"enabled": True, **policy}}
+    assert ("of-the-proxy, where the chart cannot read it" in render(given).notes) is warned
+    assert "cannot read it" not in render({"networkPolicy": {"enabled": True}}).notes
 
 
 def test_prometheus_finds_metrics_and_alerts_where_they_are_wanted() -> None:
@@ -305,7 +325,8 @@ def test_what_people_add_is_there() -> None:
         "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
     )
     assert pod["imagePullSecrets"] == [{"name": "registry-login"}]
-    assert {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://otel-collector:4318"} in container["env"]
+    assert made.settings["SUPERVISOR_OTLP_ENDPOINT"] == "http://otel-collector:4318"
+    assert "AGENT_SIGNING_KEY" in [entry["name"] for entry in container["env"]]
     assert {"secretRef": {"name": "model-keys"}} in container["envFrom"]
     assert "vault" in [volume["name"] for volume in pod["volumes"]]
     assert "/mnt/vault" in [mount["mountPath"] for mount in container["volumeMounts"]]
