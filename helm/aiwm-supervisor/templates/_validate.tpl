@@ -40,6 +40,30 @@
 {{- toJson $problems }}
 {{- end }}
 
+{{/* Where in a value, however deep, a secret stands in the clear by its name: paths, in JSON. What lies in a list has the list's name. */}}
+{{- define "aiwm-supervisor.plainSecrets" -}}
+{{- $found := list }}
+{{- $path := .path }}
+{{- $name := .name }}
+{{- if kindIs "map" .value }}
+{{- range $key, $value := .value }}
+{{- $found = concat $found (include "aiwm-supervisor.plainSecrets" (dict "path" (printf "%s.%s" $path $key) "name" $key "value" $value) | fromJsonArray) }}
+{{- end }}
+{{- else if kindIs "slice" .value }}
+{{- range $number, $value := .value }}
+{{- $found = concat $found (include "aiwm-supervisor.plainSecrets" (dict "path" (printf "%s[%d]" $path $number) "name" $name "value" $value) | fromJsonArray) }}
+{{- end }}
+{{- else if and (kindIs "string" .value) .value (regexMatch (include "aiwm-supervisor.secretNames" .) $name) (not (regexMatch "^(env|file|fernet):" .value)) }}
+{{- $found = append $found $path }}
+{{- end }}
+{{- toJson $found }}
+{{- end }}
+
+{{/* What names of secrets end in: api_key, apiKey, X-Api-Key; a token, but not the tokens that are counted. */}}
+{{- define "aiwm-supervisor.secretNames" -}}
+(?i:(api|access|private|signing)[-_]?keys?|secrets?|passw(or)?d|passphrase|credentials?|authorization|cookie|(^|[-_])token)$|[a-z]Token$
+{{- end }}
+
 {{- define "aiwm-supervisor.agentProblems" -}}
 {{- $problems := list }}
 {{- $seen := dict }}
@@ -56,10 +80,8 @@
 {{- else }}
 {{- $_ := set $seen $agent.id $number }}
 {{- end }}
-{{- range $key, $value := $agent.settings }}
-{{- if and (regexMatch "(?i)(^|_)(api_?key|secret|token|password)$" $key) (kindIs "string" $value) (not (regexMatch "^(env|file|fernet):" $value)) }}
-{{- $problems = append $problems (printf "%s: settings.%s would stand in a ConfigMap: give a reference, env:AGENT_… with the variable in extraEnv" $where $key) }}
-{{- end }}
+{{- range include "aiwm-supervisor.plainSecrets" (dict "path" "settings" "name" "" "value" $agent.settings) | fromJsonArray }}
+{{- $problems = append $problems (printf "%s: %s would stand in a ConfigMap: give a reference, env:AGENT_… with the variable in extraEnv" $where .) }}
 {{- end }}
 {{- $module := first (splitList ":" $agent.handler) }}
 {{- if and $.Values.handlers.files (not (contains "." $module)) (not (hasKey $.Values.handlers.files (printf "%s.py" $module))) }}
