@@ -73,7 +73,7 @@ def _health() -> Sequence[Any]:
         ),
         figure(
             "Agents online",
-            "Of those that are to be: paused and stopped ones are not counted.",
+            "Of those that are to be: paused, draining and stopped ones are not counted.",
             "percentunit",
             Target(online_share()),
             steps=((None, "red"), (0.9, "yellow"), (0.99, "green")),

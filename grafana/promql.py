@@ -88,7 +88,7 @@ def errors_by(label: str) -> str:
 
 
 def online_share() -> str:
-    """The share of agents that are online among those that are to be."""
+    """The share of agents that are online among those that are to be: the alert's too."""
     online = summed(series("supervisor_agents", 'state="online"'))
-    wanted = summed(series("supervisor_agents", 'state!~"paused|stopped"'))
+    wanted = summed(series("supervisor_agents", 'state!~"paused|draining|stopped"'))
     return f"{online} / clamp_min({wanted}, 1)"

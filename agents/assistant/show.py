@@ -1,4 +1,4 @@
-"""What the person sees of a run, in the order in which it happens (issue 4.2)."""
+"""What the person sees of a run, in the order in which it happens."""
 
 from __future__ import annotations
 

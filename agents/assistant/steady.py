@@ -1,4 +1,4 @@
-"""A model that gives an answer if any of its endpoints can: waits, tries again, shortens, falls back (issue 4.4)."""
+"""A model that gives an answer if any of its endpoints can: waits, tries again, shortens, falls back."""
 
 from __future__ import annotations
 

@@ -28,13 +28,18 @@ _ETC = ("passwd", "group", "nsswitch.conf", "resolv.conf", "ld.so.cache", "local
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
+def absent_tools() -> list[str]:
+    """The programs that such a room needs and this machine does not have."""
+    return [tool for tool in _TOOLS if shutil.which(tool) is None]
+
+
 def missing() -> str:
     """Why there can be no such room on this machine; empty when there can."""
     if sys.platform != "linux":
         return "it needs Linux"
     if os.geteuid() != 0:
         return "it needs root, to make namespaces and to become another user"
-    if absent := [tool for tool in _TOOLS if shutil.which(tool) is None]:
+    if absent := absent_tools():
         return f"{', '.join(absent)} missing: apt-get install util-linux coreutils mount"
     tried = subprocess.run(
         ["unshare", "--mount", "--net", "mount", "-t", "tmpfs", "tmpfs", "/tmp"],

@@ -18,10 +18,21 @@ from supervisor.status import Reading
 #: An id that is longer has no series of its own: the platform's have 24 characters.
 MAX_AGENT_CHARS: Final = 128
 KINDS: Final = ("input", "output", "cached")
+#: On its way to be online, waiting for the next attempt included.
+_ON_ITS_WAY: Final = frozenset(
+    {AgentState.AUTHENTICATING, AgentState.CONNECTING, AgentState.REGISTERING, AgentState.BACKOFF}
+)
 
 AGENTS = Description("supervisor_agents", "gauge", "Agents in each state.", "agents", ("state",))
 FAILING = Description(
     "supervisor_agents_failing", "gauge", "Agents whose health is failing, whatever their state.", "agents"
+)
+CONNECTING_OLDEST = Description(
+    "supervisor_agents_connecting_oldest_seconds",
+    "gauge",
+    "How long the agent that has been so longest is on its way (authenticating, connecting, registering or in backoff) "
+    "without being online in between, in seconds; 0 when none is.",
+    "seconds",
 )
 UP = Description(
     "supervisor_agent_up",
@@ -96,6 +107,7 @@ OUTBOX = Description(
 #: In the order in which they are written.
 DESCRIPTIONS: Final = (
     *(AGENTS, UP, EXPIRY, AGENT_TOKENS, AGENT_COST, BUDGETS, AGENT_BUDGET, AGENT_INBOX, INBOX, OLDEST, OUTBOX, FAILING),
+    CONNECTING_OLDEST,
 )
 
 
@@ -144,6 +156,8 @@ class AgentSeries:
         self._limit = limit
         self._own = 0
         self._agents: dict[str, _Agent] = {}
+        # When each agent began that is on its way: in the order of time, so that the first is the oldest.
+        self._began_at: dict[str, float] = {}
         self._others = _Spent()
         self._counting = threading.Lock()  # guards tokens and cost: handlers report them from threads too
         self.read: Callable[[str], Reading | None] = lambda _agent_id: None
@@ -153,6 +167,10 @@ class AgentSeries:
     def set_state(self, agent_id: str, state: AgentState | None) -> None:
         """An agent is in ``state``; None: it is gone."""
         agent = self._agents.get(agent_id)
+        if state in _ON_ITS_WAY:
+            self._began_at.setdefault(agent_id, self.clock.monotonic())
+        else:
+            self._arrived(agent_id)
         if state is None:
             self.remove(agent_id)
         elif agent is not None:
@@ -161,6 +179,12 @@ class AgentSeries:
             own = self._own < self._limit and 0 < len(agent_id) <= MAX_AGENT_CHARS and agent_id != OTHER
             self._own += own
             self._agents[agent_id] = _Agent(agent_id, state, own=own)
+
+    def _arrived(self, agent_id: str) -> None:
+        self._began_at.pop(agent_id, None)
+        if not self._began_at:
+            # A dict keeps the room of what it once held, and looks through it for its first.
+            self._began_at = {}
 
     def set_expiry(self, agent_id: str, timestamp: float) -> None:
         """An agent's token expires then, seconds since the epoch."""
@@ -186,6 +210,7 @@ class AgentSeries:
 
     def remove(self, agent_id: str) -> None:
         """Nothing of an agent stays, nor of the others once the last of them is gone."""
+        self._arrived(agent_id)
         with self._counting:
             agent = self._agents.pop(agent_id, None)
             if agent is not None:
@@ -218,6 +243,11 @@ class AgentSeries:
         yield OLDEST, iter([("", 0.0 if sums.oldest_at is None else max(0.0, self.clock.now() - sums.oldest_at))])
         yield OUTBOX, sums.outbox()
         yield FAILING, iter([("", sums.failing)])
+        yield CONNECTING_OLDEST, iter([("", self._longest_way_seconds())])
+
+    def _longest_way_seconds(self) -> float:
+        began_at = next(iter(self._began_at.values()), None)
+        return 0.0 if began_at is None else max(0.0, self.clock.monotonic() - began_at)
 
     def _by_agent(
         self, value_of: Callable[[_Agent], float | None], merge: Callable[[float, float], float]

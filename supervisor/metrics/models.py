@@ -11,7 +11,7 @@ from supervisor.handler import ModelCall, Usage
 from supervisor.metrics.agents import AgentSeries
 from supervisor.metrics.families import Vocabulary, Workshop
 
-#: OpenTelemetry's buckets for gen_ai.client.token.usage (TOOLING, "Prometheus").
+#: OpenTelemetry's buckets for gen_ai.client.token.usage.
 TOKENS = tuple(float(4**power) for power in range(14))
 #: OpenTelemetry's for gen_ai.client.operation.duration: 0.01 doubling to 81.92.
 MODEL_SECONDS = tuple(0.01 * 2**power for power in range(14))

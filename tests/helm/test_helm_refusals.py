@@ -17,6 +17,11 @@ A1 = f"{1:024x}"
     ("values", "expected"),
     [
         ({"replicas": 2}, ["replicas is 2 and the registry is SQLite", "Set replicas to 1"]),
+        (
+            {"replicas": 3, "registryUrl": {"existingSecret": "database", "key": "url"}},
+            ["replicas is 3 and the registry is SQLite", "registryUrl.existingSecret", "knows SQLite only: drop it"],
+        ),
+        ({"registryUrl": {"existingSecret": "database"}}, ["registryUrl.existingSecret names a database server"]),
         ({"replicas": -1}, ["/replicas"]),
         (
             {"terminationGracePeriodSeconds": 60},
@@ -35,6 +40,22 @@ A1 = f"{1:024x}"
         ({"agents": [agent(secret=SECRET)]}, ["secret would stand in a ConfigMap", "secretRef"]),
         ({"agents": [agent(settings={"api_key": SECRET})]}, ["settings.api_key would stand in a ConfigMap", "env:"]),
         ({"agents": [agent(settings={"signing_secret": SECRET})]}, ["settings.signing_secret"]),
+        ({"agents": [agent(settings={"headers": {"X-Api-Key": SECRET}})]}, ["settings.headers.X-Api-Key would stand"]),
+        (
+            {"agents": [agent(settings={"headers": {"Authorization": f"Bearer {SECRET}"}})]},
+            ["settings.headers.Authorization would stand in a ConfigMap"],
+        ),
+        (
+            {"agents": [agent(settings={"fallback": [{"api_key": "env:AGENT_KEY"}, {"api_key": SECRET}]})]},
+            [f"agents[0] ({A1}): settings.fallback[1].api_key would stand in a ConfigMap"],
+        ),
+        (
+            {"agents": [agent(settings={"store": {"credentials": {"kind": "x", "private_key": SECRET}}})]},
+            ["settings.store.credentials.private_key"],
+        ),
+        ({"agents": [agent(settings={"credentials": SECRET})]}, ["settings.credentials"]),
+        ({"agents": [agent(settings={"apiKeys": [[SECRET]]})]}, ["settings.apiKeys[0][0]"]),
+        ({"agents": [agent(settings={"a": [{"authToken": SECRET}]})]}, ["settings.a[0].authToken"]),
         ({"agents": [agent(id=650000000000000000000001)]}, ["/agents/0/id", "got number, want string"]),
         ({"agents": [agent(id="A" * 24)]}, ["/agents/0/id", "does not match"]),
         ({"agents": [{"id": A1}]}, ["/agents/0", "handler"]),
@@ -50,7 +71,7 @@ A1 = f"{1:024x}"
             ["config.PROXY holds a password", "proxy.existingSecret"],
         ),
         ({"config": {"PROXY": "http://p"}, "proxy": {"existingSecret": "p"}}, ["give one of them"]),
-        ({"config": {"REGISTRY_URL": f"postgresql://u:{SECRET}@h/d"}}, ["registryUrl.existingSecret"]),
+        ({"config": {"REGISTRY_URL": f"postgresql://u:{SECRET}@h/d"}}, ["config.REGISTRY_URL", "SQLite only"]),
         ({"config": {"ADMIN_HOST": "127.0.0.1"}}, ["config.ADMIN_HOST: set admin.host"]),
         ({"config": {"ADMIN_PORT": 80}}, ["config.ADMIN_PORT", "service.port"]),
         ({"config": {"CONCURENCY": 3}}, ["invalid propertyName 'CONCURENCY'", "'CONCURRENCY'"]),
@@ -129,6 +150,17 @@ def test_a_fleet_that_no_config_map_can_hold_is_refused() -> None:
         {
             "agents": [
                 agent(settings={"api_key": "env:AGENT_KEY", "max_tokens": 5, "token": "file:/run/secrets/agents/x"})
+            ]
+        },
+        {
+            "agents": [
+                agent(
+                    settings={
+                        "headers": {"X-Api-Key": "env:AGENT_KEY", "Accept": "text/plain", "Authorization": ""},
+                        "fallback": [{"model": "openai:m", "api_key": "env:AGENT_KEY"}, "openai:m", None],
+                        "limits": {"budget_tokens": "1000", "keys": ["a"], "monkey": "yes", "secretary": "Ada"},
+                    }
+                )
             ]
         },
         {

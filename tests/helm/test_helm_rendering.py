@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def rendered(case: str) -> Rendered:
 
 
 def test_there_are_cases_beside_the_defaults() -> None:
-    assert len(CASES) >= 6
+    assert len(CASES) >= 5
 
 
 def test_helms_linter_finds_nothing(case: str) -> None:
@@ -127,6 +128,9 @@ def test_probes_are_apart() -> None:
     assert [probe["path"] for probe in paths] == ["/livez", "/livez", "/readyz"]
     assert {probe["port"] for probe in paths} == {container["ports"][0]["name"]}
     assert container["ports"][0]["containerPort"] == 8640
+    # A registry that has to be migrated first is not killed in the middle of it.
+    start = container["startupProbe"]
+    assert start["periodSeconds"] * start["failureThreshold"] >= 300
 
 
 def test_services_reach_the_supervisor_and_nothing_else() -> None:
@@ -149,8 +153,6 @@ def test_secrets_are_referred_to_and_never_rendered() -> None:
     }
     assert env["SUPERVISOR_METRICS_TOKEN"]["valueFrom"]["secretKeyRef"]["key"] == "metrics-token"
     assert env["SUPERVISOR_SECRET_KEYS"]["valueFrom"]["secretKeyRef"] == {"name": "supervisor-keys", "key": "fernet"}
-    database = {entry["name"]: entry for entry in rendered_ci("database").supervisor["env"]}
-    assert database["SUPERVISOR_REGISTRY_URL"]["valueFrom"]["secretKeyRef"] == {"name": "database", "key": "url"}
     proxy = {entry["name"]: entry for entry in rendered_ci("existing").supervisor["env"]}
     assert proxy["SUPERVISOR_PROXY"]["valueFrom"]["secretKeyRef"] == {"name": "proxy", "key": "proxy"}
     headers = {"name": "collector", "key": "otlp-headers"}
@@ -203,15 +205,17 @@ def test_storage_is_kept_by_default_and_chosen_otherwise() -> None:
     ephemeral = rendered_ci("ephemeral")
     assert {"name": "data", "emptyDir": {"sizeLimit": "500Mi"}} in ephemeral.pod["volumes"]
     assert "WARNING" in ephemeral.notes
-    database = rendered_ci("database")
-    assert "volumeClaimTemplates" not in database.stateful_set["spec"]
-    assert "SUPERVISOR_REGISTRY_URL" not in database.settings
-    assert "data" not in [volume["name"] for volume in database.pod["volumes"]]
 
 
-def test_a_disruption_budget_needs_a_second_replica() -> None:
+def test_a_disruption_budget_needs_a_second_replica(tmp_path: Path) -> None:
     assert render().all("PodDisruptionBudget") == []
-    assert rendered_ci("database").one("PodDisruptionBudget")["spec"]["maxUnavailable"] == "33%"
+    # What a registry that several processes may use would lift.
+    copy = shutil.copytree(CHART, tmp_path / CHART.name)
+    (copy / "templates/_validate.tpl").write_text('{{ define "aiwm-supervisor.validate" }}{{ end }}')
+    with helm_python.Chart.load(copy) as unchecked:
+        texts = unchecked.render({"replicas": 3}, name="prod", namespace=NAMESPACE)
+    (text,) = (text for path, text in texts.items() if path.endswith("/poddisruptionbudget.yaml"))
+    assert yaml.safe_load(text)["spec"]["maxUnavailable"] == 1
 
 
 def test_the_network_policy_opens_the_ports_that_are_needed() -> None:
@@ -219,13 +223,30 @@ def test_the_network_policy_opens_the_ports_that_are_needed() -> None:
     policy = rendered_ci("full").one("NetworkPolicy")["spec"]
     dns, platform, extra = policy["egress"]
     assert {port["port"] for port in dns["ports"]} == {53}
-    assert [port["port"] for port in platform["ports"]] == [443, 8443, 3128]
-    assert extra["ports"] == [{"port": 4318}]
+    assert [port["port"] for port in platform["ports"]] == [443, 8443, 3128, 4318]
+    assert extra["ports"] == [{"port": 8000}]
     (ingress,) = policy["ingress"]
     assert [sorted(peer) for peer in ingress["from"]] == [["namespaceSelector"], ["podSelector"]]
     sandbox = rendered_ci("ephemeral").one("NetworkPolicy")["spec"]
     assert [port["port"] for port in sandbox["egress"][1]["ports"]] == [443, 8641]
     assert sandbox["ingress"][0]["from"] == [{"podSelector": {}}]
+
+
+@pytest.mark.parametrize(
+    ("policy", "warned"),
+    [
+        ({}, True),
+        ({"egressPorts": []}, True),
+        ({"egressPorts": [443, 3128]}, False),
+        ({"extraEgress": [{"ports": [{"port": 3128}]}]}, False),
+        ({"enabled": False}, False),
+    ],
+    ids=str,
+)
+def test_notes_warn_of_a_proxy_whose_port_nobody_opens(policy: dict[str, Any], warned: bool) -> None:
+    given = {"proxy": {"existingSecret": "of-the-proxy"}, "networkPolicy": {"enabled": True, **policy}}
+    assert ("of-the-proxy, where the chart cannot read it" in render(given).notes) is warned
+    assert "cannot read it" not in render({"networkPolicy": {"enabled": True}}).notes
 
 
 def test_prometheus_finds_metrics_and_alerts_where_they_are_wanted() -> None:
@@ -250,7 +271,13 @@ def test_prometheus_finds_metrics_and_alerts_where_they_are_wanted() -> None:
     assert made.one("PrometheusRule")["spec"] == yaml.safe_load(linked) != plain["spec"]
     # Where an alert names its scrape job, that is the one under which this monitor's target goes.
     jobs = set(re.findall(r'job="([^"]+)"', original))
-    assert {"targetLabel": "job", "replacement": jobs.pop()} == endpoint["relabelings"][0]
+    pod = ["__meta_kubernetes_namespace", "__meta_kubernetes_pod_name"]
+    assert endpoint["relabelings"] == [
+        {"targetLabel": "job", "replacement": jobs.pop()},
+        # The same after a rollout: what looks back (changes(), offset) would find nothing under a new pod's address.
+        {"sourceLabels": pod, "separator": "/", "targetLabel": "instance"},
+        *ci_values("full")["serviceMonitor"]["relabelings"],
+    ]
     assert not jobs
 
 
@@ -298,7 +325,8 @@ def test_what_people_add_is_there() -> None:
         "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
     )
     assert pod["imagePullSecrets"] == [{"name": "registry-login"}]
-    assert {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://otel-collector:4318"} in container["env"]
+    assert made.settings["SUPERVISOR_OTLP_ENDPOINT"] == "http://otel-collector:4318"
+    assert "AGENT_SIGNING_KEY" in [entry["name"] for entry in container["env"]]
     assert {"secretRef": {"name": "model-keys"}} in container["envFrom"]
     assert "vault" in [volume["name"] for volume in pod["volumes"]]
     assert "/mnt/vault" in [mount["mountPath"] for mount in container["volumeMounts"]]

@@ -1,4 +1,4 @@
-"""Many assistants in one process: none waits for another, and each costs next to nothing (issue 4, proof).
+"""Many assistants in one process: none waits for another, and each costs next to nothing.
 
 What they cost is judged in memory and CPU, beside the provider's bare client in the same process: seconds depend on
 who else uses the machine. ``tests/benchmarks/assistants.py`` shows the seconds.
@@ -21,7 +21,7 @@ from tests.support.fake_models import MODEL_KEY, Answer, FakeModels
 
 AGENTS = 100
 MIB = 1024 * 1024
-#: Issue 4 allows so much for each further one.
+#: What each further one may cost at most.
 IDLE_BYTES = 3 * MIB
 #: Journal, chat, platform and people are in this process too; measured are 4 to 5 times the bare client's CPU.
 MOST_TIMES_THE_BARE_CLIENT = 15

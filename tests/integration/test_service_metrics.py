@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -152,6 +153,28 @@ async def test_queue_handle_and_send_make_the_latency(fleet: Stack) -> None:
     whole = shown['supervisor_message_latency_seconds_sum{handler="slow"}']
     # Between the three there is only the loop's way from one step to the next.
     assert sum(taken.values()) == pytest.approx(whole, abs=0.05)
+
+
+async def test_an_agent_that_never_comes_online_is_the_longest_on_its_way(fleet: Stack) -> None:
+    def oldest() -> float:
+        return figures(fleet.service.metrics)["supervisor_agents_connecting_oldest_seconds"]
+
+    await fleet.add(1, "echo")
+    await fleet.online()
+    assert oldest() == 0
+    fleet.sandbox.faults.connect("reset", agents=[agent_id(2)])
+    added_at = time.monotonic()
+    await fleet.add(2, "echo")
+    await fleet.until(oldest)
+    seen_seconds, seen_at = oldest(), time.monotonic()
+    attempts = 'supervisor_connection_attempts_total{outcome="retry"}'
+    await fleet.until(lambda: figures(fleet.service.metrics)[attempts] >= 3)
+    # Its attempts are one way: not a moment is lost between them.
+    assert seen_seconds + time.monotonic() - seen_at <= oldest()
+    assert oldest() <= time.monotonic() - added_at
+    fleet.sandbox.faults.clear()
+    await fleet.state(agent_id(2), AgentState.ONLINE)
+    assert oldest() == 0
 
 
 async def test_an_answer_in_parts_is_measured_once_and_by_its_last_part(fleet: Stack) -> None:

@@ -133,3 +133,12 @@ def test_links_between_the_documents_lead_somewhere() -> None:
                 assert not anchor or anchor in anchors, f"{path.name}: {target}"
             else:
                 assert there.exists(), f"{path.name}: {target}"
+
+
+def test_what_log_lines_carry_is_documented() -> None:
+    section = (ROOT / "docs/operate.md").read_text().split("## Logs")[1].split("\n## ")[0]
+    source = "".join(path.read_text() for path in sorted((ROOT / "supervisor").rglob("*.py")))
+    # By these one finds whom and what a line is about, and why.
+    for name in ("agent", "conversation", "message_id", "reason"):
+        assert re.search(rf"log\.\w+\([^)]*\b{name}=|\bbind\([^)]*\b{name}=", source), name
+        assert f"`{name}`" in section, name

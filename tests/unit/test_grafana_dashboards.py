@@ -1,4 +1,4 @@
-"""The dashboards are what their code says, and keep the rules of Grafana's dashboard linter (TOOLING, "Grafana")."""
+"""The dashboards are what their code says, and keep the rules of Grafana's dashboard linter."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from grafana.promql import WITH_HANDLER
 from tests.support.dashboards import NAMES, Moment, load, marks, panels, targets
 from tests.support.metrics_contract import CONTRACT
 from tests.support.prometheus import prometheus_tool
+from tests.support.prometheus_tools import recordings
 
 UIDS = {"fleet": "aiwm-fleet", "agent": "aiwm-agent", "tokens": "aiwm-tokens"}
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -84,6 +85,19 @@ def test_each_has_a_stable_uid_tags_a_shared_crosshair_and_cannot_be_edited_away
     assert dashboard["editable"] is False
     assert dashboard["description"]
     assert dashboard["refresh"] == "30s"
+
+
+def test_dashboards_and_alerts_count_the_same_agents_as_those_that_are_to_be_online() -> None:
+    ratio = recordings()["instance:supervisor_agents_offline:ratio"]
+    [unwanted] = re.findall(r'/\s*\(sum without \(state\) \(supervisor_agents\{(state!~"[^"]+")\}\)', ratio)
+    shares = [
+        target["expr"]
+        for name in NAMES
+        for panel, target in targets(load(name))
+        if "nline" in panel["title"] and "clamp_min" in target["expr"]
+    ]
+    assert len(shares) >= 2
+    assert all(unwanted in share for share in shares), (unwanted, shares)
 
 
 def test_the_data_source_is_a_variable_and_everything_uses_it(dashboard: dict[str, Any]) -> None:

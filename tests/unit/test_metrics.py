@@ -119,6 +119,38 @@ def test_states_are_all_present_and_follow_the_agents() -> None:
     assert value(metrics, "supervisor_agent_up", agent="a2") == 0
 
 
+async def test_the_longest_way_to_be_online_counts_from_its_beginning_over_all_attempts(clock: ManualClock) -> None:
+    metrics = Metrics()
+    metrics.bind_agents(lambda _agent: None, clock)
+
+    def oldest() -> float | None:
+        return value(metrics, "supervisor_agents_connecting_oldest_seconds")
+
+    async def goes(agent: str, *states: AgentState | None) -> None:
+        for state in states:
+            metrics.agent_state(agent, None, state)
+            await clock.advance(10)
+
+    state = AgentState
+    assert oldest() == 0
+    await goes("never", state.AUTHENTICATING, state.CONNECTING, state.REGISTERING, state.BACKOFF, state.AUTHENTICATING)
+    assert oldest() == 50
+    await goes("a2", state.AUTHENTICATING, state.ONLINE)
+    assert oldest() == 70
+    # One that comes and goes begins anew each time, and never is the oldest.
+    await goes("a2", state.BACKOFF, state.CONNECTING, state.ONLINE, state.BACKOFF)
+    assert oldest() == 110
+    await goes("never", state.ONLINE)
+    assert oldest() == 20
+    for end in (state.PAUSED, state.REJECTED, state.FAULTED, state.DRAINING, state.STOPPED, state.ONLINE, None):
+        await goes("a2", end)
+        assert oldest() == 0, end
+        await goes("a2", state.AUTHENTICATING)
+        assert oldest() == 10
+    metrics.agent_removed("a2")
+    assert oldest() == 0
+
+
 def test_an_agent_that_is_gone_leaves_no_series() -> None:
     metrics = busy_metrics()
     assert "a1" in metrics.render("")[0].decode()

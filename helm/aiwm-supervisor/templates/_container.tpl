@@ -10,7 +10,7 @@ envFrom:
   {{- end }}
 env:
   {{- include "aiwm-supervisor.secretEnv" (dict "variable" "SUPERVISOR_ADMIN_TOKEN" "name" (include "aiwm-supervisor.adminSecret" .) "key" .Values.adminToken.key) | nindent 2 }}
-  {{- range $variable, $from := dict "SUPERVISOR_METRICS_TOKEN" .Values.metricsToken "SUPERVISOR_SECRET_KEYS" .Values.secretKeys "SUPERVISOR_REGISTRY_URL" .Values.registryUrl "SUPERVISOR_PROXY" .Values.proxy "SUPERVISOR_OTLP_HEADERS" .Values.otlpHeaders }}
+  {{- range $variable, $from := dict "SUPERVISOR_METRICS_TOKEN" .Values.metricsToken "SUPERVISOR_SECRET_KEYS" .Values.secretKeys "SUPERVISOR_PROXY" .Values.proxy "SUPERVISOR_OTLP_HEADERS" .Values.otlpHeaders }}
   {{- if $from.existingSecret }}
   {{- include "aiwm-supervisor.secretEnv" (dict "variable" $variable "name" $from.existingSecret "key" $from.key) | nindent 2 }}
   {{- end }}
@@ -25,10 +25,8 @@ resources:
 volumeMounts:
   - name: tmp
     mountPath: /tmp
-  {{- if include "aiwm-supervisor.onVolume" . }}
   - name: data
     mountPath: /var/lib/aiwm-supervisor
-  {{- end }}
   {{- if .Values.agents }}
   - name: agents
     mountPath: /etc/aiwm-supervisor/fleet
@@ -50,7 +48,7 @@ volumeMounts:
 {{- define "aiwm-supervisor.volumes" -}}
 - name: tmp
   emptyDir: {}
-{{- if and (include "aiwm-supervisor.onVolume" .) (not (include "aiwm-supervisor.claimTemplate" .)) }}
+{{- if not (include "aiwm-supervisor.claimTemplate" .) }}
 - name: data
   {{- if .Values.persistence.existingClaim }}
   persistentVolumeClaim:

@@ -58,13 +58,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
-{{/* Whether the registry is SQLite on the pod's volume. */}}
-{{- define "aiwm-supervisor.onVolume" -}}
-{{- if not .Values.registryUrl.existingSecret }}true{{ end }}
-{{- end }}
-
 {{- define "aiwm-supervisor.claimTemplate" -}}
-{{- if and (include "aiwm-supervisor.onVolume" .) .Values.persistence.enabled (not .Values.persistence.existingClaim) }}true{{ end }}
+{{- if and .Values.persistence.enabled (not .Values.persistence.existingClaim) }}true{{ end }}
 {{- end }}
 
 {{- define "aiwm-supervisor.ownHandlers" -}}
@@ -113,9 +108,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{- define "aiwm-supervisor.settings" -}}
 {{- $settings := dict "ADMIN_HOST" .Values.admin.host "ADMIN_PORT" "8640" "SECRET_DIRS" "/run/secrets/agents" }}
-{{- if include "aiwm-supervisor.onVolume" . }}
 {{- $_ := set $settings "REGISTRY_URL" "sqlite+aiosqlite:////var/lib/aiwm-supervisor/supervisor.db" }}
-{{- end }}
 {{- if include "aiwm-supervisor.ownHandlers" . }}
 {{- $_ := set $settings "AGENTS_DIR" "/etc/aiwm-supervisor/handlers" }}
 {{- end }}
@@ -164,7 +157,7 @@ SUPERVISOR_{{ $name }}: {{ $value | quote }}
 {{/* Changes when a secret that the process has in its environment does; what agents read from files needs no restart. */}}
 {{- define "aiwm-supervisor.secretsChecksum" -}}
 {{- $values := dict }}
-{{- range list .Values.adminToken .Values.metricsToken .Values.secretKeys .Values.registryUrl .Values.proxy .Values.otlpHeaders }}
+{{- range list .Values.adminToken .Values.metricsToken .Values.secretKeys .Values.proxy .Values.otlpHeaders }}
 {{- if .existingSecret }}
 {{- $found := lookup "v1" "Secret" $.Release.Namespace .existingSecret | default dict }}
 {{- $_ := set $values (printf "%s/%s" .existingSecret .key) (get (get $found "data" | default dict) .key) }}

@@ -14,7 +14,7 @@
 {{- $problems := list }}
 {{- $secrets := dict "ADMIN_TOKEN" "adminToken" "METRICS_TOKEN" "metricsToken" "SECRET_KEYS" "secretKeys" "OTLP_HEADERS" "otlpHeaders" }}
 {{- $owned := dict
-  "REGISTRY_URL" "the chart sets it for its volume; another database goes into registryUrl.existingSecret"
+  "REGISTRY_URL" "the chart sets it for its volume; this version knows SQLite only"
   "ADMIN_HOST" "set admin.host"
   "ADMIN_PORT" "the container always listens on 8640; set service.port" }}
 {{- range $name, $value := .Values.config }}
@@ -40,6 +40,30 @@
 {{- toJson $problems }}
 {{- end }}
 
+{{/* Where in a value, however deep, a secret stands in the clear by its name: paths, in JSON. What lies in a list has the list's name. */}}
+{{- define "aiwm-supervisor.plainSecrets" -}}
+{{- $found := list }}
+{{- $path := .path }}
+{{- $name := .name }}
+{{- if kindIs "map" .value }}
+{{- range $key, $value := .value }}
+{{- $found = concat $found (include "aiwm-supervisor.plainSecrets" (dict "path" (printf "%s.%s" $path $key) "name" $key "value" $value) | fromJsonArray) }}
+{{- end }}
+{{- else if kindIs "slice" .value }}
+{{- range $number, $value := .value }}
+{{- $found = concat $found (include "aiwm-supervisor.plainSecrets" (dict "path" (printf "%s[%d]" $path $number) "name" $name "value" $value) | fromJsonArray) }}
+{{- end }}
+{{- else if and (kindIs "string" .value) .value (regexMatch (include "aiwm-supervisor.secretNames" .) $name) (not (regexMatch "^(env|file|fernet):" .value)) }}
+{{- $found = append $found $path }}
+{{- end }}
+{{- toJson $found }}
+{{- end }}
+
+{{/* What names of secrets end in: api_key, apiKey, X-Api-Key; a token, but not the tokens that are counted. */}}
+{{- define "aiwm-supervisor.secretNames" -}}
+(?i:(api|access|private|signing)[-_]?keys?|secrets?|passw(or)?d|passphrase|credentials?|authorization|cookie|(^|[-_])token)$|[a-z]Token$
+{{- end }}
+
 {{- define "aiwm-supervisor.agentProblems" -}}
 {{- $problems := list }}
 {{- $seen := dict }}
@@ -56,10 +80,8 @@
 {{- else }}
 {{- $_ := set $seen $agent.id $number }}
 {{- end }}
-{{- range $key, $value := $agent.settings }}
-{{- if and (regexMatch "(?i)(^|_)(api_?key|secret|token|password)$" $key) (kindIs "string" $value) (not (regexMatch "^(env|file|fernet):" $value)) }}
-{{- $problems = append $problems (printf "%s: settings.%s would stand in a ConfigMap: give a reference, env:AGENT_… with the variable in extraEnv" $where $key) }}
-{{- end }}
+{{- range include "aiwm-supervisor.plainSecrets" (dict "path" "settings" "name" "" "value" $agent.settings) | fromJsonArray }}
+{{- $problems = append $problems (printf "%s: %s would stand in a ConfigMap: give a reference, env:AGENT_… with the variable in extraEnv" $where .) }}
 {{- end }}
 {{- $module := first (splitList ":" $agent.handler) }}
 {{- if and $.Values.handlers.files (not (contains "." $module)) (not (hasKey $.Values.handlers.files (printf "%s.py" $module))) }}
@@ -89,12 +111,14 @@
 
 {{- define "aiwm-supervisor.storageProblems" -}}
 {{- $problems := list }}
-{{- $volume := include "aiwm-supervisor.onVolume" . }}
-{{- if and $volume (gt (int .Values.replicas) 1) }}
+{{- if .Values.registryUrl.existingSecret }}
+{{- $problems = append $problems "registryUrl.existingSecret names a database server, and this version knows SQLite only: drop it, the registry is on the volume (persistence)" }}
+{{- end }}
+{{- if gt (int .Values.replicas) 1 }}
 {{- $problems = append $problems (printf "replicas is %d and the registry is SQLite: one process may use it. Set replicas to 1; one supervisor runs thousands of agents" (int .Values.replicas)) }}
 {{- end }}
 {{- with .Values.persistence }}
-{{- if and $volume (not .enabled) (not .ephemeral) }}
+{{- if and (not .enabled) (not .ephemeral) }}
 {{- $problems = append $problems "persistence.enabled is false: registry and journal would lie in an emptyDir and be lost with the pod. Set persistence.ephemeral to true as well when that is meant" }}
 {{- end }}
 {{- if and .enabled .ephemeral }}
