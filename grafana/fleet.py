@@ -288,7 +288,7 @@ def _tokens() -> Sequence[Any]:
             "What an hour at the present pace costs, in the currency of PRICES; models without a price cost nothing "
             "here. What was spent is on the dashboard of tokens and cost.",
             "currencyUSD",
-            Target(f"{rate('supervisor_llm_cost_total', by='model')} * 3600", "{{model}} per hour"),
+            Target(f"{rate('supervisor_llm_cost_total', by='model')} * 3600", "{{model}} /h"),
             width=8,
             stacked=True,
             decimals=2,

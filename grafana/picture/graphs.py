@@ -23,7 +23,7 @@ LEGEND_LINE, LEGEND_SIZE = 17.0, 11.0
 LEGEND_LINES: Final = 4
 TICKS: Final = 4
 #: Room for the time at a mark, and a gap.
-MARK: Final = 72.0
+MARK: Final = 60.0
 Range = tuple[float, float]
 
 
@@ -116,7 +116,9 @@ def _time_axis(axes: Axes, shown: Range, times: int) -> None:
     start, end = shown
     form = "%H:%M" if end - start > 1200 else "%H:%M:%S"
     step = next(step for step in (5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 21600) if (end - start) / step <= times)
-    marks = [mark for mark in np.arange(math.ceil(start / step) * step, end, step) if mark - start > step / 4]
+    # No time may stand over the panel's edges.
+    edge = (end - start) * MARK / 2 / axes.get_window_extent().width
+    marks = [mark for mark in np.arange(math.ceil(start / step) * step, end, step) if start + edge < mark < end - edge]
     axes.set_xticks(marks)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: datetime.fromtimestamp(at, UTC).strftime(form)))
     axes.grid(visible=True, axis="x", color=theme.GRID, linewidth=0.5)
