@@ -91,7 +91,7 @@ def _now() -> Sequence[Any]:
             none="no budget",
         ),
         figure(
-            "Tokens",
+            "Tokens in range",
             "LLM tokens, input and output, within the shown range.",
             "short",
             Target(increase("supervisor_agent_llm_tokens_total", OWN, 'type!="cached"')),
@@ -100,8 +100,8 @@ def _now() -> Sequence[Any]:
             none="none",
         ),
         figure(
-            "Cost",
-            "What they cost, in the currency of PRICES.",
+            "Cost in range",
+            "What they cost within the shown range, in the currency of PRICES.",
             "currencyUSD",
             Target(increase("supervisor_agent_llm_cost_total", OWN)),
             steps=PLAIN,
@@ -147,18 +147,19 @@ def _tokens() -> Sequence[Any]:
     tokens = rate("supervisor_agent_llm_tokens_total", OWN, by="type")
     return [
         graph(
-            "Tokens by type",
-            "Tokens per minute. Cached ones are part of the input.",
+            "Tokens per minute, by type",
+            "Input, output, and the cached ones, which are part of the input.",
             "short",
             Target(f"{tokens} * 60", "{{type}}"),
             colors=TYPES,
         ),
         graph(
-            "Cost per hour",
-            "At the present pace, in the currency of PRICES.",
+            "Cost rate: what an hour costs",
+            "What an hour at the present pace costs, in the currency of PRICES; what was spent is above.",
             "currencyUSD",
-            Target(f"{rate('supervisor_agent_llm_cost_total', OWN)} * 3600", "agent"),
-            colors={"agent": "orange"},
+            Target(f"{rate('supervisor_agent_llm_cost_total', OWN)} * 3600", "per hour"),
+            colors={"per hour": "orange"},
+            decimals=2,
         ),
         graph(
             "Budget over time",
@@ -169,6 +170,7 @@ def _tokens() -> Sequence[Any]:
             Target(f"max({series('supervisor_budget_used_ratio', FLEET_SCOPE)})", "fleet"),
             limit=0.8,
             top=1.0,
+            decimals=0,
         ),
     ]
 
@@ -199,12 +201,14 @@ def _fleet() -> Sequence[Any]:
             "short",
             Target(summed(series("supervisor_agents", 'state!~"online|paused|stopped"'), "state"), "{{state}}"),
             colors=STATES,
+            rare=True,
         ),
         graph(
-            "Fleet: lost connections",
+            "Fleet: lost connections, per minute",
             "By reason.",
-            "cps",
-            Target(rate("supervisor_disconnects_total", by="reason"), "{{reason}}"),
+            "short",
+            Target(f"{rate('supervisor_disconnects_total', by='reason')} * 60", "{{reason}}"),
+            rare=True,
         ),
         graph(
             "Fleet: oldest waiting message",

@@ -35,6 +35,9 @@ PLAIN: Final[Steps] = ((None, "text"),)
 NO_COLORS: Final[Mapping[str, str]] = {}
 #: Colours by name: green is fine, red is not.
 Colors = Mapping[str, str]
+#: Series that are zero throughout, and what is done with them: the line stays, its name goes.
+ALL_ZERO: Final = {"reducer": "allIsZero", "op": "gte", "value": 0}
+UNNAMED: Final = {"legend": True, "tooltip": True, "viz": False}
 STATES: Final[Colors] = {
     "online": "green",
     "registering": "light-blue",
@@ -186,6 +189,8 @@ def graph(
     top: float | None = None,
     colors: Colors = NO_COLORS,
     step: str | None = None,
+    decimals: int | None = None,
+    rare: bool = False,
 ) -> timeseries.Panel:
     """Lines over time, from zero up.
 
@@ -194,6 +199,8 @@ def graph(
         limit: a dashed line there; what is above it wants looking at.
         top: the axis ends there at least.
         step: the least time between two points.
+        decimals: so many for every value, where amounts of different sizes stand in one list.
+        rare: most lines are zero most of the time; those that are zero throughout are not named.
     """
     panel = (
         _common(timeseries.Panel(), title, description, width, HEIGHT)
@@ -201,7 +208,7 @@ def graph(
         .targets(_ranges(targets))
         .min(0)
         .line_width(1)
-        .fill_opacity(55 if stacked else 8)
+        .fill_opacity(_fill(targets, stacked=stacked))
         .show_points(shapes.VisibilityMode.AUTO)
         .span_nulls(False)
         .thresholds(_thresholds(((None, "green"), *(((limit, "red"),) if limit is not None else ()))))
@@ -223,9 +230,21 @@ def graph(
         panel = panel.axis_soft_max(top)
     if step is not None:
         panel = panel.interval(step)
+    if decimals is not None:
+        panel = panel.decimals(decimals)
     for name, color in colors.items():
         panel = panel.override_by_name(name, _fixed(color))
+    if rare:
+        hidden = model.DynamicConfigValue(id_val="custom.hideFrom", value=dict(UNNAMED))
+        panel = panel.with_override(model.MatcherConfig(id_val="byValue", options=dict(ALL_ZERO)), [hidden])
     return panel
+
+
+def _fill(targets: Sequence[Target], *, stacked: bool) -> int:
+    """How much is seen of the area under a line, in per cent: nothing where areas of several lines would mix."""
+    if stacked:
+        return 55
+    return 0 if targets[1:] or "{{" in targets[0].legend else 8
 
 
 def heat(title: str, description: str, unit: str, target: Target, *, width: int = 8) -> heatmap.Panel:
@@ -247,7 +266,15 @@ def heat(title: str, description: str, unit: str, target: Target, *, width: int 
 
 
 def bars(
-    title: str, description: str, unit: str, target: Target, *, steps: Steps, width: int = 8, top: float | None = None
+    title: str,
+    description: str,
+    unit: str,
+    target: Target,
+    *,
+    steps: Steps,
+    width: int = 8,
+    top: float | None = None,
+    decimals: int | None = None,
 ) -> bargauge.Panel:
     """The present value of each series as a bar, the longest first where the expression sorts."""
     panel = (
@@ -262,6 +289,8 @@ def bars(
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .no_value("-")
     )
+    if decimals is not None:
+        panel = panel.decimals(decimals)
     return panel if top is None else panel.max(top)
 
 
@@ -287,6 +316,7 @@ class Column:
 
     Args:
         link: where a click leads; ``${__value.text}`` is what the cell shows.
+        decimals: so many in every row.
     """
 
     name: str
@@ -295,6 +325,7 @@ class Column:
     unit: str = "none"
     steps: Steps = ()
     link: str = ""
+    decimals: int | None = None
 
 
 def listing(
@@ -341,6 +372,8 @@ def _column(column: Column) -> list[model.DynamicConfigValue]:
         properties.append(model.DynamicConfigValue(id_val="unit", value=column.unit))
         # Not the table's own words for having no rows.
         properties.append(model.DynamicConfigValue(id_val="noValue", value="-"))
+    if column.decimals is not None:
+        properties.append(model.DynamicConfigValue(id_val="decimals", value=column.decimals))
     if column.steps:
         steps = [{"value": value, "color": color} for value, color in column.steps]
         properties.append(model.DynamicConfigValue(id_val="thresholds", value={"mode": "absolute", "steps": steps}))

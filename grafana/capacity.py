@@ -70,12 +70,13 @@ def saturation() -> Sequence[Any]:
             colors={"written": "blue", "failed": "red"},
         ),
         graph(
-            "Watchdogs",
+            "Watchdog strikes, per minute",
             "A standing event loop, a silent connection, a handler that blocks or cannot be stopped, a side task that "
             "died. Each strike is in the log under the same name.",
-            "cps",
-            Target(rate("supervisor_watchdog_total", by="watchdog"), "{{watchdog}}"),
+            "short",
+            Target(f"{rate('supervisor_watchdog_total', by='watchdog')} * 60", "{{watchdog}}"),
             width=6,
+            rare=True,
         ),
     ]
 
@@ -110,7 +111,8 @@ def process() -> Sequence[Any]:
         ),
         listing(
             "Versions",
-            "What runs, and since when. More than one version means that a deploy is under way.",
+            "What runs, and since when; orange where it started within the last 10 minutes. More than one version "
+            "means that a deploy is under way.",
             Column("Instance", label="instance"),
             Column("Version", label="version"),
             Column("Up for", expr=_up_for(), unit="s", steps=((None, "orange"), (600, "text"))),

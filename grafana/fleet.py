@@ -148,11 +148,12 @@ def _connections() -> Sequence[Any]:
             colors=STATES,
         ),
         graph(
-            "Attempts to connect",
+            "Attempts to connect, per minute",
             "By how they ended. A fleet at rest makes none but for token renewals.",
-            "cps",
-            Target(rate("supervisor_connection_attempts_total", by="outcome"), "{{outcome}}"),
+            "short",
+            Target(f"{rate('supervisor_connection_attempts_total', by='outcome')} * 60", "{{outcome}}"),
             colors=ATTEMPTS,
+            rare=True,
         ),
         listing(
             "Not online",
@@ -164,17 +165,19 @@ def _connections() -> Sequence[Any]:
             none="Every agent is online",
         ),
         graph(
-            "Lost connections",
+            "Lost connections, per minute",
             "By reason. Ends that the supervisor itself wants, as when a token is renewed, are among them.",
-            "cps",
-            Target(rate("supervisor_disconnects_total", by="reason"), "{{reason}}"),
+            "short",
+            Target(f"{rate('supervisor_disconnects_total', by='reason')} * 60", "{{reason}}"),
+            rare=True,
         ),
         graph(
-            "Token requests",
+            "Token requests, per minute",
             "By how they ended. Other outcomes than ok keep agents from connecting once their tokens expire.",
-            "cps",
-            Target(rate("supervisor_auth_refreshes_total", by="outcome"), "{{outcome}}"),
+            "short",
+            Target(f"{rate('supervisor_auth_refreshes_total', by='outcome')} * 60", "{{outcome}}"),
             colors=REQUESTS,
+            rare=True,
         ),
         graph(
             "Soonest token expiry",
@@ -192,6 +195,7 @@ def _of_down(metric: str) -> str:
 
 def _traffic() -> Sequence[Any]:
     handled = "supervisor_messages_handled_total"
+    refused = rate("supervisor_messages_dropped_total", 'reason!="own_echo"', by="reason")
     return [
         graph(
             "Messages received",
@@ -208,6 +212,7 @@ def _traffic() -> Sequence[Any]:
             Target(rate(handled, by="outcome"), "{{outcome}}"),
             stacked=True,
             colors=OUTCOMES,
+            rare=True,
         ),
         graph(
             "Error ratio by handler",
@@ -216,6 +221,7 @@ def _traffic() -> Sequence[Any]:
             Target(errors_by("handler"), "{{handler}}"),
             limit=0.05,
             top=0.1,
+            decimals=1,
         ),
         graph(
             "Latency",
@@ -250,38 +256,42 @@ def _traffic() -> Sequence[Any]:
             "mps",
             Target(rate("supervisor_sends_total", by="outcome"), "{{outcome}}"),
             colors=SENDS,
+            rare=True,
         ),
         graph(
-            "Messages not accepted",
+            "Messages not accepted, per minute",
             "What came and was not journaled, by reason; the echoes of own messages are left out. Duplicates are no "
             "loss; inbox_full and "
             "loop_guard "
             "are refusals that the sender is told of.",
-            "mps",
-            Target(rate("supervisor_messages_dropped_total", 'reason!="own_echo"', by="reason"), "{{reason}}"),
-            Target(rate("supervisor_unknown_total", by="kind"), "unknown {{kind}}"),
+            "short",
+            Target(f"{refused} * 60", "{{reason}}"),
+            Target(f"{rate('supervisor_unknown_total', by='kind')} * 60", "unknown {{kind}}"),
+            rare=True,
         ),
     ]
 
 
 def _tokens() -> Sequence[Any]:
-    calls = "gen_ai_client_operation_duration_seconds_count"
+    failed = rate("gen_ai_client_operation_duration_seconds_count", 'error_type!=""', by="error_type")
     return [
         graph(
-            "Tokens",
-            "LLM tokens per minute, by type; cached ones are part of the input.",
+            "Tokens per minute, by type",
+            "Input, output, and the cached ones, which are part of the input.",
             "short",
             Target(f"{rate('supervisor_llm_tokens_total', by='type')} * 60", "{{type}}"),
             width=6,
             colors=TYPES,
         ),
         graph(
-            "Cost per hour",
-            "At the present pace, by model, in the currency of PRICES; models without a price cost nothing here.",
+            "Cost rate: what an hour costs, by model",
+            "What an hour at the present pace costs, in the currency of PRICES; models without a price cost nothing "
+            "here. What was spent is on the dashboard of tokens and cost.",
             "currencyUSD",
-            Target(f"{rate('supervisor_llm_cost_total', by='model')} * 3600", "{{model}}"),
+            Target(f"{rate('supervisor_llm_cost_total', by='model')} * 3600", "{{model}} /h"),
             width=8,
             stacked=True,
+            decimals=2,
         ),
         graph(
             "Budget used",
@@ -292,12 +302,14 @@ def _tokens() -> Sequence[Any]:
             width=4,
             limit=0.8,
             top=1.0,
+            decimals=0,
         ),
         graph(
-            "Model errors",
+            "Model errors, per minute",
             "Model calls that failed, by error. A message may still be answered at the next attempt.",
-            "cps",
-            Target(rate(calls, 'error_type!=""', by="error_type"), "{{error_type}}"),
+            "short",
+            Target(f"{failed} * 60", "{{error_type}}"),
             width=6,
+            rare=True,
         ),
     ]

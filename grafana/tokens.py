@@ -24,6 +24,8 @@ TODAY: Final = "now/d"
 #: Projections look at the pace of so long.
 PACE: Final = "30m"
 TOP: Final = 8
+#: Decimals of money in a list where little and much stand below each other.
+MILLS: Final = 3
 
 
 def build() -> Dashboard:
@@ -53,7 +55,7 @@ def _summary() -> Sequence[Any]:
     given = increase(TOKENS_TOTAL, INPUT)
     return [
         figure(
-            "Tokens",
+            "Tokens in range",
             "Input and output, within the shown range.",
             "short",
             Target(increase(TOKENS_TOTAL, USED)),
@@ -61,9 +63,9 @@ def _summary() -> Sequence[Any]:
             none="none",
         ),
         figure(
-            "Cost",
-            "Within the shown range. Models without a price in PRICES cost nothing here; `supervisor usage` names "
-            "them.",
+            "Cost in range",
+            "Spent within the shown range. Models without a price in PRICES cost nothing here; `supervisor usage` "
+            "names them.",
             "currencyUSD",
             Target(increase(COST_TOTAL)),
             instant=True,
@@ -131,22 +133,22 @@ def _tokens() -> Sequence[Any]:
     cached = f"({rate(TOKENS_TOTAL, CACHED, by='model')} or 0 * {rate(TOKENS_TOTAL, INPUT, by='model')})"
     return [
         graph(
-            "Tokens by type",
-            "Per minute. Cached ones are part of the input.",
+            "Tokens per minute, by type",
+            "Input, output, and the cached ones, which are part of the input.",
             "short",
             Target(per_minute("type"), "{{type}}"),
             colors=TYPES,
         ),
         graph(
-            "Tokens by model",
-            "Input and output per minute.",
+            "Tokens per minute, by model",
+            "Input and output together.",
             "short",
             Target(per_minute("model", USED), "{{model}}"),
             stacked=True,
         ),
         graph(
-            "Tokens by handler",
-            "Input and output per minute.",
+            "Tokens per minute, by handler",
+            "Input and output together.",
             "short",
             Target(per_minute("handler", USED), "{{handler}}"),
             stacked=True,
@@ -157,6 +159,7 @@ def _tokens() -> Sequence[Any]:
             "percentunit",
             Target(ratio(cached, rate(TOKENS_TOTAL, INPUT, by="model")), "{{model}}"),
             top=1.0,
+            decimals=0,
         ),
         graph(
             "Tokens of an answer",
@@ -181,18 +184,20 @@ def _cost() -> Sequence[Any]:
     handled = rate("supervisor_messages_handled_total", 'outcome="done"', by="handler")
     return [
         graph(
-            "Cost per hour, by model",
-            "At the present pace.",
+            "Cost rate: what an hour costs, by model",
+            "What an hour at the present pace costs; what was spent is in the first row.",
             "currencyUSD",
-            Target(f"{rate(COST_TOTAL, by='model')} * 3600", "{{model}}"),
+            Target(f"{rate(COST_TOTAL, by='model')} * 3600", "{{model}} /h"),
             stacked=True,
+            decimals=2,
         ),
         graph(
-            "Cost per hour, by handler",
-            "At the present pace.",
+            "Cost rate: what an hour costs, by handler",
+            "What an hour at the present pace costs; what was spent is in the first row.",
             "currencyUSD",
-            Target(f"{rate(COST_TOTAL, by='handler')} * 3600", "{{handler}}"),
+            Target(f"{rate(COST_TOTAL, by='handler')} * 3600", "{{handler}} /h"),
             stacked=True,
+            decimals=2,
         ),
         graph(
             "Cost of 1,000 answers, by handler",
@@ -200,25 +205,27 @@ def _cost() -> Sequence[Any]:
             "traffic.",
             "currencyUSD",
             Target(f"1000 * {ratio(rate(COST_TOTAL, by='handler'), handled)}", "{{handler}}"),
+            decimals=2,
         ),
         bars(
-            "Dearest agents",
+            "Dearest agents in range",
             f"The {TOP} agents that cost most within the shown range; those past METRICS_AGENT_LIMIT together as "
             "_other.",
             "currencyUSD",
             Target(f"sort_desc(topk({TOP}, {by_agent}))", "{{agent}}"),
             steps=((None, "orange"),),
             width=10,
+            decimals=MILLS,
         ),
         listing(
-            "Models",
+            "Models in range",
             "What each model was used for within the shown range.",
             Column("Model", label="model"),
             Column("Handler", label="handler"),
             Column("Input", expr=increase(TOKENS_TOTAL, INPUT, by="model, handler"), unit="short"),
             Column("Output", expr=increase(TOKENS_TOTAL, 'type="output"', by="model, handler"), unit="short"),
             Column("Cached", expr=increase(TOKENS_TOTAL, CACHED, by="model, handler"), unit="short"),
-            Column("Cost", expr=increase(COST_TOTAL, by="model, handler"), unit="currencyUSD"),
+            Column("Cost", expr=increase(COST_TOTAL, by="model, handler"), unit="currencyUSD", decimals=MILLS),
             width=14,
         ),
     ]
@@ -236,13 +243,14 @@ def _budgets() -> Sequence[Any]:
             Target(f"max by (scope) ({series('supervisor_budget_used_ratio')})", "{{scope}}"),
             limit=0.8,
             top=1.0,
+            decimals=0,
         ),
         listing(
             "Agents nearest to their budget",
             "By the part of their own budget of today that is used. A click opens the agent.",
             Column("Agent", label="agent", link=AGENT_LINK),
             Column("Instance", label="instance"),
-            Column("Used", expr=fullest, unit="percentunit", steps=BUDGET),
+            Column("Used", expr=fullest, unit="percentunit", steps=BUDGET, decimals=1),
             none="No agent has a budget",
         ),
         graph(
@@ -254,6 +262,7 @@ def _budgets() -> Sequence[Any]:
                 "{{scope}} {{level}}",
             ),
             colors={"agent exhausted": "orange", "fleet exhausted": "red"},
+            rare=True,
         ),
     ]
 
@@ -277,13 +286,15 @@ def _calls() -> Sequence[Any]:
             width=6,
             limit=0.1,
             top=0.2,
+            decimals=0,
         ),
         graph(
-            "Failed calls",
+            "Failed calls, per minute",
             "By provider and error. The assistant tries again and falls back to other models before it apologises.",
-            "reqps",
-            Target(failed, f"{provider} {{{{error_type}}}}"),
+            "short",
+            Target(f"{failed} * 60", f"{provider} {{{{error_type}}}}"),
             width=12,
+            rare=True,
         ),
         graph(
             "Duration of calls, by provider",

@@ -11,7 +11,7 @@ import io
 import tempfile
 from pathlib import Path
 
-from grafana.picture import draw
+from grafana.picture import draw, first_row
 from supervisor import logs
 from tests.support.busy_fleet import SHOWN, busy_fleet
 from tests.support.dashboards import NAMES, Moment, Results, load, now, play
@@ -49,6 +49,7 @@ def main() -> None:
         path = given.folder / f"grafana-{name}.png"
         draw(load(name), answers[name], (moment.start, moment.end), path, chosen=moment.chosen)
         print(f"{path}: {path.stat().st_size / 1024:.0f} KiB")
+    first_row(load("fleet"), given.folder / "grafana-fleet.png", given.folder / "grafana-fleet-top.png")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from PIL import Image
+
 from grafana.picture import figures, graphs, theme
 from grafana.picture.canvas import Box, Canvas
 from grafana.picture.data import Answers, Series, lines, table
 from grafana.picture.graphs import Range
 
-__all__ = ["Answers", "Series", "draw"]
+__all__ = ["Answers", "Series", "draw", "first_row"]
 
 #: Of Grafana's grid, in pixels, gaps included.
 COLUMN, CELL, GAP = 55, 34, 8
@@ -58,6 +60,13 @@ def draw(
         else:
             _panel(canvas, box, panel, answers, shown)
     canvas.save(path)
+
+
+def first_row(dashboard: Mapping[str, Any], path: Path, part: Path) -> None:
+    """Cut the part above a dashboard's second row out of its picture: small enough to be read inside of a text."""
+    second = [panel["gridPos"]["y"] for panel in dashboard["panels"] if panel["type"] == "row"][1]
+    with Image.open(path) as whole:
+        whole.crop((0, 0, whole.width, HEADER + second * CELL)).save(part, optimize=True)
 
 
 def _header(canvas: Canvas, dashboard: Mapping[str, Any], shown: Range, chosen: Mapping[str, str]) -> None:

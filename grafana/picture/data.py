@@ -69,6 +69,18 @@ def override(panel: Mapping[str, Any], name: str, what: str) -> Any:
     return None
 
 
+def is_named(panel: Mapping[str, Any], line: Line) -> bool:
+    """Whether the legend has the series: a panel may leave out those that are zero throughout."""
+    if any(line.series.finite):
+        return True
+    return not any(
+        one["matcher"]["id"] == "byValue"
+        and one["matcher"]["options"]["reducer"] == "allIsZero"
+        and any(prop["id"] == "custom.hideFrom" and prop["value"]["legend"] for prop in one["properties"])
+        for one in panel["fieldConfig"].get("overrides", ())
+    )
+
+
 def table(panel: Mapping[str, Any], answers: Answers) -> tuple[list[str], list[dict[str, str | float]]]:
     """Names of the columns and the rows of a table: merged by labels, then organised, as its transformations say."""
     targets = panel["targets"]

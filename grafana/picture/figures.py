@@ -57,7 +57,7 @@ def bars(canvas: Canvas, box: Box, panel: Mapping[str, Any], found: Sequence[Lin
         color = theme.of_value(value, fields["thresholds"]["steps"])
         canvas.rectangle(track, theme.GRID)
         canvas.rectangle(Box(track.x, track.y, track.w * min(1.0, value / most), track.h), color, alpha=0.85)
-        text = written(value, fields["unit"])
+        text = written(value, fields["unit"], fields.get("decimals"))
         canvas.text(room.x + room.w, y, text, size=SIZE, color=color, bold=True, align="right")
 
 
@@ -89,7 +89,7 @@ def _cell(panel: Mapping[str, Any], name: str, value: str | float | None) -> tup
         return value, theme.LINK if override(panel, name, "links") else theme.TEXT
     steps = override(panel, name, "thresholds")
     color = theme.of_value(value, steps["steps"]) if steps else theme.TEXT
-    return written(value, override(panel, name, "unit")), color
+    return written(value, override(panel, name, "unit"), override(panel, name, "decimals")), color
 
 
 def _columns(

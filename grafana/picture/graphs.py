@@ -15,37 +15,39 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from grafana.picture import theme
 from grafana.picture.canvas import Box, Canvas
-from grafana.picture.data import Line, differences, options, override
+from grafana.picture.data import Line, differences, is_named, options, override
 from grafana.picture.units import scale, written
 
 LEFT, BOTTOM = 62.0, 20.0
 LEGEND_LINE, LEGEND_SIZE = 17.0, 11.0
 LEGEND_LINES: Final = 4
 TICKS: Final = 4
+#: Room for the time at a mark, and a gap.
+MARK: Final = 60.0
 Range = tuple[float, float]
 
 
 def graph(canvas: Canvas, box: Box, panel: Mapping[str, Any], found: Sequence[Line], shown: Range) -> None:
     """Lines, or areas on top of each other."""
-    unit, custom = options(panel)["unit"], options(panel)["custom"]
+    fields = options(panel)
+    unit, custom, decimals = fields["unit"], fields["custom"], fields.get("decimals")
     colors = [_color(panel, line, index) for index, line in enumerate(found)]
-    used = _legend(canvas, box, [_entry(line, unit) for line in found], colors)
+    named = [(line, color) for line, color in zip(found, colors, strict=True) if is_named(panel, line)]
+    entries = [f"{line.name}  {written(line.series.last or 0.0, unit, decimals)}" for line, _ in named]
+    used = _legend(canvas, box, entries, [color for _, color in named])
     axes = canvas.axes(box.inset(LEFT, 6, 8, BOTTOM + used))
     stacked = custom.get("stacking", {}).get("mode") == "normal"
-    most = (_areas if stacked else _lines)(axes, found, colors)
+    most = (_areas if stacked else _lines)(axes, found, colors, custom["fillOpacity"] / 100)
     most = max(most, custom.get("axisSoftMax") or 0)
     if custom.get("thresholdsStyle", {}).get("mode") == "dashed":
         _limits(axes, panel, most)
-    _dress(axes, unit, most, shown, _most_marks(box))
+    _dress(axes, unit, decimals, most)
+    _time_axis(axes, shown, _most_marks(box))
 
 
 def _color(panel: Mapping[str, Any], line: Line, index: int) -> str:
     own = override(panel, line.name, "color")
     return theme.color(own["fixedColor"]) if own else theme.PALETTE[index % len(theme.PALETTE)]
-
-
-def _entry(line: Line, unit: str) -> str:
-    return f"{line.name}  {written(line.series.last or 0.0, unit)}"
 
 
 def _points(line: Line) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -63,11 +65,11 @@ def _points(line: Line) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     return np.array(times), np.array([value if math.isfinite(value) else math.nan for value in values])
 
 
-def _lines(axes: Axes, found: Sequence[Line], colors: Sequence[str]) -> float:
+def _lines(axes: Axes, found: Sequence[Line], colors: Sequence[str], fill: float) -> float:
     for line, color in zip(found, colors, strict=True):
         times, values = _points(line)
         axes.plot(times, values, color=color, linewidth=1.2, solid_joinstyle="round")
-        axes.fill_between(times, 0, values, color=color, alpha=0.08, linewidth=0)
+        axes.fill_between(times, 0, values, color=color, alpha=fill, linewidth=0)
         # A point without neighbours would be a line without length.
         known = np.isfinite(values)
         padded = np.concatenate(([False], known, [False]))
@@ -76,13 +78,13 @@ def _lines(axes: Axes, found: Sequence[Line], colors: Sequence[str]) -> float:
     return max(max(line.series.finite) for line in found)
 
 
-def _areas(axes: Axes, found: Sequence[Line], colors: Sequence[str]) -> float:
+def _areas(axes: Axes, found: Sequence[Line], colors: Sequence[str], fill: float) -> float:
     times = sorted({at for line in found for at, _ in line.series.samples})
     base = np.zeros(len(times))
     for line, color in zip(found, colors, strict=True):
         values = dict(line.series.samples)
         own = np.array([values.get(at, 0.0) if math.isfinite(values.get(at, 0.0)) else 0.0 for at in times])
-        axes.fill_between(times, base, base + own, color=color, alpha=0.5, linewidth=0)
+        axes.fill_between(times, base, base + own, color=color, alpha=fill, linewidth=0)
         base = base + own
         axes.plot(times, base, color=color, linewidth=1.0)
     return float(base.max())
@@ -94,28 +96,29 @@ def _limits(axes: Axes, panel: Mapping[str, Any], most: float) -> None:
             axes.axhline(step["value"], color=theme.color(step["color"]), linewidth=1, linestyle=(0, (5, 4)), alpha=0.8)
 
 
-def _dress(axes: Axes, unit: str, most: float, shown: Range, times: int) -> None:
-    """Marks, grid and bounds."""
+def _dress(axes: Axes, unit: str, decimals: int | None, most: float) -> None:
+    """Marks, grid and bounds of the values."""
     top = most * 1.08 or 1.0
     size = scale(top, unit)
     whole = unit in ("short", "none") and top > TICKS
     marks = MaxNLocator(TICKS, steps=[1, 2, 2.5, 5, 10], integer=whole).tick_values(0, top / size)
     axes.set_yticks([mark * size for mark in marks if 0 <= mark * size <= top])
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value, unit)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value, unit, decimals)))
     axes.set_ylim(0, top)
     axes.grid(visible=True, axis="y", color=theme.GRID, linewidth=0.7)
-    _time_axis(axes, shown, times)
 
 
 def _most_marks(box: Box) -> int:
-    return max(2, int(box.w // 72))
+    return max(1, int((box.w - LEFT) // MARK))
 
 
 def _time_axis(axes: Axes, shown: Range, times: int) -> None:
     start, end = shown
     form = "%H:%M" if end - start > 1200 else "%H:%M:%S"
     step = next(step for step in (5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 21600) if (end - start) / step <= times)
-    marks = [mark for mark in np.arange(math.ceil(start / step) * step, end, step) if mark - start > step / 4]
+    # No time may stand over the panel's edges.
+    edge = (end - start) * MARK / 2 / axes.get_window_extent().width
+    marks = [mark for mark in np.arange(math.ceil(start / step) * step, end, step) if start + edge < mark < end - edge]
     axes.set_xticks(marks)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: datetime.fromtimestamp(at, UTC).strftime(form)))
     axes.grid(visible=True, axis="x", color=theme.GRID, linewidth=0.5)

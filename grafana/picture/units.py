@@ -11,7 +11,7 @@ _BYTES: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 #: How many decimals from which size on; below, four.
 _DECIMALS: Final = ((0, 100), (1, 10), (2, 0.1), (3, 0.01))
 _SHORT: Final = ("", " K", " Mil", " Bil", " Tri")
-_RATES: Final = {"cps": "c/s", "mps": "msg/s", "ops": "ops/s", "reqps": "req/s"}
+_RATES: Final = {"mps": "msg/s", "ops": "ops/s", "reqps": "req/s"}
 
 
 def written(value: float, unit: str, decimals: int | None = None) -> str:

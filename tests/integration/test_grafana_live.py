@@ -39,13 +39,18 @@ SUFFERED = (
 #: Panels that must show more than zeros, since their trouble was made.
 NOT_ZERO = {
     "fleet": {
-        *("Rejected, faulted", "Failing health", "Dead letters", "Latency p95", "Attempts to connect", "Sends"),
-        *("Lost connections", "Messages not accepted", "Error ratio by handler", "Model errors", "Budget used"),
+        *("Rejected, faulted", "Failing health", "Dead letters", "Latency p95", "Sends"),
+        *("Attempts to connect, per minute", "Lost connections, per minute", "Messages not accepted, per minute"),
+        *("Error ratio by handler", "Model errors, per minute", "Budget used"),
     },
-    "agent": {"Tokens", "Cost", "Tokens by type", "Fleet: error ratio", "Fleet: lost connections", "Budget over time"},
+    "agent": {
+        *("Tokens in range", "Cost in range", "Tokens per minute, by type", "Budget over time"),
+        *("Fleet: error ratio", "Fleet: lost connections, per minute"),
+    },
     "tokens": {
-        *("Tokens", "Cost", "Cost today", "Projected today", "Cached input", "Failed calls", "Failing share"),
-        *("Budgets nearly or wholly used", "Dearest agents", "Duration of calls"),
+        *("Tokens in range", "Cost in range", "Cost today", "Projected today", "Cached input"),
+        *("Failed calls, per minute", "Failing share"),
+        *("Budgets nearly or wholly used", "Dearest agents in range", "Duration of calls"),
     },
 }
 #: A picture of README's is to be looked at in full, and loaded with it.
@@ -118,6 +123,6 @@ def size(path: Path) -> tuple[int, int]:
 
 
 def test_readme_shows_the_pictures_and_they_are_small() -> None:
-    shown = re.findall(r"docs/images/(grafana-\w+)\.png", (IMAGES.parents[1] / "README.md").read_text())
-    assert set(shown) == {f"grafana-{name}" for name in NAMES}
+    shown = re.findall(r"docs/images/(grafana-[\w-]+)\.png", (IMAGES.parents[1] / "README.md").read_text())
+    assert set(shown) == {f"grafana-{name}" for name in (*NAMES, "fleet-top")}
     assert all((IMAGES / f"{name}.png").stat().st_size < MOST_BYTES for name in shown)

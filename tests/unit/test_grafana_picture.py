@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from grafana.picture import Series, draw, theme
-from grafana.picture.data import Line, differences, table
+from grafana.picture import Series, draw, first_row, theme
+from grafana.picture.data import Line, differences, is_named, table
 from grafana.picture.units import scale, written
 from tests.support.dashboards import NAMES, Moment, Results, load, panels, targets
 
@@ -38,7 +38,7 @@ START, END = 1_800_000_000.0, 1_800_003_600.0
         (12_500, "currencyUSD", "$12.50K"),
         (314_159, "short", "314 K"),
         (2_500_000, "short", "2.5 Mil"),
-        (0.071, "cps", "0.071 c/s"),
+        (0.071, "mps", "0.071 msg/s"),
         (12_400, "mps", "12.4 K msg/s"),
         (7, "none", "7"),
     ],
@@ -128,19 +128,38 @@ def test_a_picture_is_as_large_as_its_grid_and_in_the_themes_colours(tmp_path: P
         assert {theme.PANEL, theme.color("green"), theme.color("red")} <= found
 
 
+def test_the_first_row_of_a_picture_can_be_shown_alone(tmp_path: Path) -> None:
+    dashboard = load("agent")
+    whole, part = tmp_path / "agent.png", tmp_path / "part.png"
+    draw(dashboard, answered(dashboard), (START, END), whole)
+    first_row(dashboard, whole, part)
+    second = next(panel["gridPos"]["y"] for panel in dashboard["panels"] if panel["title"] == "Tokens and cost")
+    with Image.open(whole) as all_of_it, Image.open(part) as cut:
+        assert cut.size == (1340, 84 + 34 * second)
+        assert list(cut.convert("RGB").tobytes()) == list(all_of_it.convert("RGB").crop((0, 0, *cut.size)).tobytes())
+
+
+def test_what_never_happened_is_not_named_where_a_panel_says_so() -> None:
+    [rare] = [panel for panel in panels(load("fleet")) if panel["title"] == "Lost connections, per minute"]
+    [plain] = [panel for panel in panels(load("fleet")) if panel["title"] == "Error ratio by handler"]
+    never, once = Line("a", one(0.0)), Line("b", Series({}, ((START, 2.0), (END, 0.0))))
+    assert [is_named(rare, line) for line in (never, once)] == [False, True]
+    assert [is_named(plain, line) for line in (never, once)] == [True, True]
+
+
 def test_a_panel_without_anything_to_show_is_no_picture(tmp_path: Path) -> None:
     dashboard = load("agent")
     answers = answered(dashboard)
-    [panel] = [panel for panel in panels(dashboard) if panel["title"] == "Cost per hour"]
+    [panel] = [panel for panel in panels(dashboard) if panel["title"] == "Cost rate: what an hour costs"]
     answers[panel["id"], "A"] = [one(math.nan)]
-    with pytest.raises(ValueError, match="'Cost per hour' has nothing to show"):
+    with pytest.raises(ValueError, match="'Cost rate: what an hour costs' has nothing to show"):
         draw(dashboard, answers, (START, END), tmp_path / "agent.png")
     assert not (tmp_path / "agent.png").exists()
 
 
 def test_a_kind_of_panel_that_is_not_known_is_told(tmp_path: Path) -> None:
     dashboard = load("agent")
-    [panel] = [panel for panel in panels(dashboard) if panel["title"] == "Cost per hour"]
+    [panel] = [panel for panel in panels(dashboard) if panel["title"] == "Cost rate: what an hour costs"]
     panel["type"] = "hologram"
-    with pytest.raises(ValueError, match="'Cost per hour' is of an unknown kind: hologram"):
+    with pytest.raises(ValueError, match="'Cost rate: what an hour costs' is of an unknown kind: hologram"):
         draw(dashboard, answered(dashboard), (START, END), tmp_path / "agent.png")
