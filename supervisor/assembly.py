@@ -56,7 +56,7 @@ def build_kit(
         environ=os.environ,
         env_prefixes=settings.secret_env_prefixes,
         dirs=settings.secret_dirs,
-        box=secret_box(settings),
+        box=SecretBox.of(settings.secret_keys),
     )
     _follow_journal(registry, metrics, clock)
     transport.on_silent = SilenceWatch(metrics, clock).note
@@ -116,6 +116,11 @@ def _follow_journal(registry: Registry, metrics: Metrics, clock: Clock) -> None:
 
 
 def start_tracing_of(settings: Settings, clock: Clock) -> Tracing:
+    """The traces that the settings ask for.
+
+    Raises:
+        ConfigurationError: the extra ``otel`` is missing, or CA_FILE cannot be used.
+    """
     if settings.otlp_endpoint is None:
         return NO_TRACING
     headers = request_headers(settings.otlp_headers.get_secret_value() if settings.otlp_headers else "")
@@ -123,11 +128,7 @@ def start_tracing_of(settings: Settings, clock: Clock) -> Tracing:
     return start_tracing(collector, sample_ratio=settings.trace_sample_ratio)
 
 
-def secret_box(settings: Settings) -> SecretBox | None:
-    keys = [key.get_secret_value() for key in settings.secret_keys]
-    return SecretBox(keys) if keys else None
-
-
 def lock_info(settings: Settings, address: str) -> LockInfo:
-    box = secret_box(settings)
+    """What the registry's lock tells of this process: where it answers, and a mark of the key that it encrypts with."""
+    box = SecretBox.of(settings.secret_keys)
     return LockInfo(address=address, first_key=box.first_key_id if box else "")

@@ -35,8 +35,7 @@ class Checker:
         self._settings = settings
         self._agents_dir = agents_dir or find_agents_dir(settings.agents_dir)
         self._handlers: list[str] | None = None
-        keys = [key.get_secret_value() for key in settings.secret_keys]
-        self._box = SecretBox(keys) if keys else None
+        self._box = SecretBox.of(settings.secret_keys)
         self._warnings: dict[str, None] = {}
 
     def take_warnings(self) -> list[str]:

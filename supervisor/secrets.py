@@ -12,9 +12,10 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from pydantic import SecretStr
 
 from supervisor.errors import ConfigurationError
 
@@ -37,6 +38,15 @@ class SecretBox:
     Raises:
         ConfigurationError: there is no key, or one is malformed; the text gives its position only.
     """
+
+    @classmethod
+    def of(cls, keys: Sequence[SecretStr]) -> Self | None:
+        """The box of a deployment's ``SECRET_KEYS``; None where it has none.
+
+        Raises:
+            ConfigurationError: one is malformed.
+        """
+        return cls([key.get_secret_value() for key in keys]) if keys else None
 
     def __init__(self, keys: Sequence[str]) -> None:
         if not keys:

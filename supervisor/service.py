@@ -12,7 +12,7 @@ from typing import Any
 
 from supervisor import __version__, dead_letters, editing
 from supervisor.admin import AdminServer, build_app
-from supervisor.assembly import build_kit, lock_info, secret_box, start_tracing_of
+from supervisor.assembly import build_kit, lock_info, start_tracing_of
 from supervisor.clock import Clock, SystemClock
 from supervisor.code_watch import CodeWatch
 from supervisor.dead_letters import MessageQuery, Outcome
@@ -26,6 +26,7 @@ from supervisor.maintenance import Maintenance
 from supervisor.records import AgentRecord
 from supervisor.registry import Registry
 from supervisor.sd_notify import ServiceManager
+from supervisor.secrets import SecretBox
 from supervisor.settings import Settings
 from supervisor.states import AgentState
 from supervisor.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
@@ -112,7 +113,7 @@ class Service:
                 upgrade=True,
                 lock=lock,
                 clock=clock,
-                cipher=secret_box(settings),
+                cipher=SecretBox.of(settings.secret_keys),
                 encrypt=settings.journal_encryption,
             )
             undo.append(registry.close)

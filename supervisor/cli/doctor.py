@@ -58,12 +58,11 @@ async def _check(agent_id: str | None, limit: int, tell: Tell) -> None:
 
     try:
         settings = load_settings()
-        keys = [key.get_secret_value() for key in settings.secret_keys]
         secrets = SecretResolver(
             environ=_environment(),
             env_prefixes=settings.secret_env_prefixes,
             dirs=settings.secret_dirs,
-            box=SecretBox(keys) if keys else None,
+            box=SecretBox.of(settings.secret_keys),
         )
     except ConfigurationError as error:
         tell(checks.misconfigured("settings", error, "see: supervisor config --help"))

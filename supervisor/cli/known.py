@@ -60,7 +60,7 @@ def _cipher(settings: Settings) -> SecretBox | None:
         return None
     from supervisor.secrets import SecretBox  # noqa: PLC0415  cryptography is slow to import
 
-    return SecretBox([key.get_secret_value() for key in settings.secret_keys])
+    return SecretBox.of(settings.secret_keys)
 
 
 @dataclasses.dataclass(frozen=True)
