@@ -20,17 +20,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from supervisor.handler import (
-    Context,
-    Message,
-    Part,
-    Permanent,
-    Reply,
-    Thinking,
-    ToolCall,
-    ToolResult,
-    Usage,
-)
+from supervisor.handler import Context, Message, Part, Permanent, Reply, Thinking, ToolCall, ToolResult, Usage
 
 VERSION: Final = 1
 #: Bounds of one answer; the platform takes about a megabyte in one message.

@@ -11,7 +11,18 @@ import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
-from supervisor.handler import Context, Handler, Message, Part, Permanent, Reply, Thinking, ToolCall, ToolResult, Usage
+from supervisor.handler import (
+    Context,
+    Handler,
+    Message,
+    Part,
+    Permanent,
+    Reply,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 
 HELP = """I show what an agent can do. Try:
 • 6 * 7 — thinking, a tool call and its result

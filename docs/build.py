@@ -21,8 +21,8 @@ from typer.models import OptionInfo, ParameterInfo
 
 from supervisor import settings
 from supervisor.cli.app import app
-from supervisor.metrics import Metrics
 from supervisor.settings import OVERRIDES, PREFIX, AgentSettings, Settings
+from supervisor.telemetry.metrics import Metrics
 
 FOLDER: Final = Path(__file__).parent / "reference"
 _WIDTH: Final = 120

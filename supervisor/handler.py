@@ -23,7 +23,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
-from supervisor.errors import ConfigurationError
+from supervisor.core.errors import ConfigurationError
 from supervisor.protocol import Deployment, Instruction
 from supervisor.protocol import InboundMessage as Message
 

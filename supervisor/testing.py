@@ -29,7 +29,9 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from supervisor.errors import ConfigurationError, HandlerError, InvalidReplyError
+from supervisor.core.errors import ConfigurationError, HandlerError, InvalidReplyError
+from supervisor.core.records import AgentRecord
+from supervisor.core.states import AgentState
 from supervisor.handler import (
     AgentInfo,
     Budget,
@@ -43,16 +45,14 @@ from supervisor.handler import (
     Reply,
     Usage,
 )
-from supervisor.handlers import HandlerLoader, MountedHandler, find_agents_dir
-from supervisor.logs import get_logger
-from supervisor.parts import to_outbound
+from supervisor.handlers.loader import HandlerLoader, MountedHandler, find_agents_dir
+from supervisor.handlers.parts import to_outbound
+from supervisor.handlers.threads import DaemonThreads, ThreadShare
 from supervisor.protocol import Deployment, Instruction, InvalidMessageError, check_outbound
-from supervisor.records import AgentRecord
 from supervisor.sandbox import Profile, Sandbox, SandboxUser, StoredMessage
-from supervisor.service import Service
+from supervisor.service.service import Service
 from supervisor.settings import Settings
-from supervisor.states import AgentState
-from supervisor.threads import DaemonThreads, ThreadShare
+from supervisor.telemetry.logs import get_logger
 
 __all__ = ["AGENT_ID", "CONVERSATION_ID", "Chat", "FakeContext", "ask", "sandboxed"]
 

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from grafana.picture import draw, first_row
-from supervisor import logs
+from supervisor.telemetry import logs
 from tests.support.busy_fleet import SHOWN, busy_fleet
 from tests.support.dashboards import NAMES, Moment, Results, load, now, play
 from tests.support.stack import agent_id

@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from supervisor.admin.answers import ERRORS, Problem, json_answer
 from supervisor.admin.interface import AdminService
-from supervisor.editing import Changes
-from supervisor.logs import mask
-from supervisor.records import AgentRecord
-from supervisor.status import AgentStatus
+from supervisor.core.records import AgentRecord
+from supervisor.core.status import AgentStatus
+from supervisor.management.agents import Changes
+from supervisor.telemetry.logs import mask
 
 
 class AgentAction(StrEnum):

@@ -20,7 +20,7 @@ from supervisor.admin.guard import Guard
 from supervisor.admin.interface import AdminService
 from supervisor.admin.messages import add_messages
 from supervisor.admin.scrape import Scrapes
-from supervisor.errors import (
+from supervisor.core.errors import (
     AgentExistsError,
     AgentNotFoundError,
     ConfigurationError,
@@ -28,8 +28,8 @@ from supervisor.errors import (
     MessageStateError,
     SupervisorError,
 )
-from supervisor.logs import get_logger
-from supervisor.status import Overview
+from supervisor.core.status import Overview
+from supervisor.telemetry.logs import get_logger
 
 _STATIC: Final = Path(__file__).parent / "static"
 _PAGES: Final = {"/": "console.html", "/docs": "docs.html"}

@@ -15,8 +15,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from supervisor.admin.answers import ERRORS, Problem, json_answer
 from supervisor.admin.interface import AdminService
-from supervisor.events import Batch, Event, Events, Wanted
-from supervisor.logs import get_logger
+from supervisor.telemetry.events import Batch, Event, Events, Wanted
+from supervisor.telemetry.logs import get_logger
 
 #: A comment after so long without an event tells both sides that the other is there.
 HEARTBEAT_SECONDS: Final = 15.0

@@ -1,16 +1,16 @@
-"""What the admin server needs of the supervisor; :class:`supervisor.service.Service` provides it."""
+"""What the admin server needs of the supervisor; :class:`supervisor.service.service.Service` provides it."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from supervisor.dead_letters import MessageQuery
-from supervisor.editing import Changes
-from supervisor.events import Events
-from supervisor.metrics import Metrics
-from supervisor.records import AgentRecord
+from supervisor.core.records import AgentRecord
+from supervisor.core.status import AgentStatus, MessageDetails, MessageSummary, Overview
+from supervisor.management.agents import Changes
+from supervisor.management.messages import MessageQuery
 from supervisor.settings import Settings
-from supervisor.status import AgentStatus, MessageDetails, MessageSummary, Overview
+from supervisor.telemetry.events import Events
+from supervisor.telemetry.metrics import Metrics
 
 
 class AdminService(Protocol):

@@ -9,9 +9,9 @@ from fastapi import Path as InPath
 
 from supervisor.admin.answers import ERRORS, Problem, json_answer
 from supervisor.admin.interface import AdminService
-from supervisor.dead_letters import MessageQuery
-from supervisor.states import MessageState
-from supervisor.status import MessageDetails, MessageSummary
+from supervisor.core.states import MessageState
+from supervisor.core.status import MessageDetails, MessageSummary
+from supervisor.management.messages import MessageQuery
 
 #: Messages in one answer: their contents are in it.
 MAX_LISTED: Final = 500

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
-from supervisor.metrics import Metrics
+from supervisor.telemetry.metrics import Metrics
 
 #: What is compressed in one step: less than a millisecond's work.
 STEP_BYTES: Final = 64 * 1024

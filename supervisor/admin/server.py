@@ -12,7 +12,7 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
-from supervisor.errors import ConfigurationError
+from supervisor.core.errors import ConfigurationError
 
 _STOP_SECONDS: Final = 5.0
 _UNREAD_SECONDS: Final = 60

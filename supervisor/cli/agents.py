@@ -12,8 +12,8 @@ from supervisor.cli import fleet, known, new
 from supervisor.cli.errors import UsageError, warn
 
 if TYPE_CHECKING:
-    from supervisor.registry import Registry
     from supervisor.settings import Settings
+    from supervisor.store import Registry
 
 app = typer.Typer(no_args_is_help=True, help="Add, show, change and remove agents.", rich_markup_mode="markdown")
 
@@ -96,9 +96,9 @@ def add(
 
     Example: `supervisor agents add 650000000000000000000001 --handler echo --secret-env AGENT_SECRET`
     """
-    from supervisor import editing  # noqa: PLC0415
     from supervisor.cli import checks  # noqa: PLC0415
-    from supervisor.records import AgentRecord  # noqa: PLC0415
+    from supervisor.core.records import AgentRecord  # noqa: PLC0415
+    from supervisor.management import agents as editing  # noqa: PLC0415
 
     values, marks = checks.setting_values(sets), checks.key_values(labels, "--label")
     settings = _settings()
@@ -134,8 +134,8 @@ def update(
 
     Example: `supervisor agents update 650000000000000000000001 --set concurrency=2 --unset model`
     """
-    from supervisor import editing  # noqa: PLC0415
     from supervisor.cli import checks  # noqa: PLC0415
+    from supervisor.management import agents as editing  # noqa: PLC0415
 
     values, marks = checks.setting_values(sets), checks.key_values(labels, "--label")
     settings = _settings()
@@ -206,7 +206,7 @@ def resume(agent_id: AgentId, as_json: AsJson = False) -> None:
     Example: `supervisor agents resume 650000000000000000000001`
     """
     from supervisor.cli import live  # noqa: PLC0415
-    from supervisor.errors import SupervisorError  # noqa: PLC0415
+    from supervisor.core.errors import SupervisorError  # noqa: PLC0415
 
     settings = _settings()
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from supervisor.cli.errors import UsageError, warn
-from supervisor.errors import ConfigurationError
+from supervisor.core.errors import ConfigurationError
 from supervisor.settings import Settings
 
 if TYPE_CHECKING:
-    from supervisor.editing import Checker
+    from supervisor.management.agents import Checker
 
 
 def key_values(pairs: Sequence[str], option: str) -> dict[str, str]:
@@ -76,6 +76,6 @@ def seal(secret: str, settings: Settings) -> str:
     Raises:
         ConfigurationError: there is no key to seal with; says how to make one.
     """
-    from supervisor.secrets import SecretBox  # noqa: PLC0415
+    from supervisor.settings.secrets import SecretBox  # noqa: PLC0415
 
     return SecretBox([key.get_secret_value() for key in settings.secret_keys]).seal(secret)

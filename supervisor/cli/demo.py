@@ -18,13 +18,13 @@ import typer
 
 from supervisor.cli.errors import UsageError
 from supervisor.cli.running import Profile, run_loop
-from supervisor.errors import SupervisorError
+from supervisor.core.errors import SupervisorError
 
 if TYPE_CHECKING:
     from rich.status import Status
 
     from supervisor.sandbox import Sandbox
-    from supervisor.service import Service
+    from supervisor.service.service import Service
     from supervisor.settings import Settings
 
 _ADMIN_PORT, _CHAT_PORT = 8640, 8641
@@ -110,7 +110,7 @@ async def _until_stopped(work: Any) -> int:
 
 
 async def _demo(wish: _Wish, folder: Path) -> int:
-    from supervisor import logs  # noqa: PLC0415  import what is slow only when it runs
+    from supervisor.telemetry import logs  # noqa: PLC0415  import what is slow only when it runs
 
     logs.configure("WARNING", "console")
     steps = _Steps()
@@ -132,7 +132,7 @@ async def _demo(wish: _Wish, folder: Path) -> int:
 
 @contextlib.asynccontextmanager
 async def _sandbox(wish: _Wish, steps: _Steps) -> AsyncIterator[Sandbox]:
-    from supervisor.errors import ConfigurationError  # noqa: PLC0415
+    from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
     from supervisor.sandbox import Sandbox, SandboxConfig  # noqa: PLC0415
 
     steps.doing("starting a local platform")
@@ -157,8 +157,8 @@ async def _sandbox(wish: _Wish, steps: _Steps) -> AsyncIterator[Sandbox]:
 
 @contextlib.asynccontextmanager
 async def _fleet(wish: _Wish, folder: Path, sandbox: Sandbox, steps: _Steps) -> AsyncIterator[Service]:
-    from supervisor.errors import ConfigurationError  # noqa: PLC0415
-    from supervisor.service import Service  # noqa: PLC0415
+    from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
+    from supervisor.service.service import Service  # noqa: PLC0415
 
     steps.doing("filling the registry")
     settings = _settings(folder, sandbox)
@@ -197,8 +197,8 @@ def _settings(folder: Path, sandbox: Sandbox) -> Settings:
 
 
 async def _fill(settings: Settings, sandbox: Sandbox, wish: _Wish, folder: Path) -> None:
-    from supervisor.records import AgentRecord  # noqa: PLC0415
-    from supervisor.registry import Registry  # noqa: PLC0415
+    from supervisor.core.records import AgentRecord  # noqa: PLC0415
+    from supervisor.store import Registry  # noqa: PLC0415
 
     secret = folder / "agent-secret"
     secret.write_text(_SECRET)
@@ -230,7 +230,7 @@ async def _online(service: Service, count: int, steps: _Steps) -> None:
     Raises:
         SupervisorError: some are not within the time; names one of them and why.
     """
-    from supervisor.states import AgentState  # noqa: PLC0415
+    from supervisor.core.states import AgentState  # noqa: PLC0415
 
     async def tell() -> None:
         while True:

@@ -22,9 +22,9 @@ def upgrade(as_json: AsJson = False) -> None:
 
     Example: `supervisor db upgrade`
     """
-    from supervisor import registry  # noqa: PLC0415  SQLAlchemy is slow to import
-    from supervisor.logs import redact  # noqa: PLC0415
+    from supervisor import store as registry  # noqa: PLC0415  SQLAlchemy is slow to import
     from supervisor.settings import load_settings  # noqa: PLC0415
+    from supervisor.telemetry.logs import redact  # noqa: PLC0415
 
     url = load_settings().registry_url
     schema = asyncio.run(registry.upgrade(url))
@@ -37,9 +37,9 @@ def check(as_json: AsJson = False) -> None:
 
     Example: `supervisor db check`
     """
-    from supervisor import registry  # noqa: PLC0415
-    from supervisor.logs import redact  # noqa: PLC0415
+    from supervisor import store as registry  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
+    from supervisor.telemetry.logs import redact  # noqa: PLC0415
 
     url = load_settings().registry_url
     said = asyncio.run(registry.check(url))
@@ -55,9 +55,9 @@ def backup(
 
     Example: `supervisor db backup supervisor-backup.db`
     """
-    from supervisor import registry  # noqa: PLC0415
-    from supervisor.logs import redact  # noqa: PLC0415
+    from supervisor import store as registry  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
+    from supervisor.telemetry.logs import redact  # noqa: PLC0415
 
     url = load_settings().registry_url
     asyncio.run(registry.backup(url, file))
@@ -110,7 +110,7 @@ def config(as_json: AsJson = False) -> None:
 
 def _shown(settings: Settings) -> dict[str, Any]:
     """Values as they may be shown: pydantic masks secrets, and a URL may hold a password."""
-    from supervisor.logs import redact  # noqa: PLC0415
+    from supervisor.telemetry.logs import redact  # noqa: PLC0415
 
     raw = settings.model_dump(mode="json")
     return {name: redact(value) if isinstance(value, str) else value for name, value in raw.items()}

@@ -52,9 +52,9 @@ def doctor(
 
 async def _check(agent_id: str | None, limit: int, tell: Tell) -> None:
     from supervisor import doctor as checks  # noqa: PLC0415
-    from supervisor.errors import ConfigurationError  # noqa: PLC0415
-    from supervisor.secrets import SecretBox, SecretResolver  # noqa: PLC0415
+    from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
+    from supervisor.settings.secrets import SecretBox, SecretResolver  # noqa: PLC0415
 
     try:
         settings = load_settings()
@@ -102,7 +102,7 @@ def _running(settings: Settings, uuid: str, tell: Tell) -> Running | None:
     """The supervisor that runs on the registry, and what it says."""
     from supervisor import doctor as checks  # noqa: PLC0415
     from supervisor.cli import live  # noqa: PLC0415
-    from supervisor.errors import SupervisorError  # noqa: PLC0415
+    from supervisor.core.errors import SupervisorError  # noqa: PLC0415
 
     try:
         found = live.find(settings, uuid)
@@ -120,7 +120,7 @@ def _print(console: Any, finding: Finding, asked: str | None) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     from supervisor.cli.output import plain  # noqa: PLC0415
-    from supervisor.logs import redact  # noqa: PLC0415
+    from supervisor.telemetry.logs import redact  # noqa: PLC0415
 
     who = f"{finding.agent}: " if finding.agent and finding.agent != asked else ""
     style = _STYLES[finding.level]
@@ -133,7 +133,7 @@ def _print(console: Any, finding: Finding, asked: str | None) -> None:
 def _as_json(finding: Finding) -> dict[str, Any]:
     import dataclasses  # noqa: PLC0415
 
-    from supervisor.logs import redact  # noqa: PLC0415
+    from supervisor.telemetry.logs import redact  # noqa: PLC0415
 
     shown = dataclasses.asdict(finding)
     return {name: redact(value) if isinstance(value, str) else value for name, value in shown.items()}

@@ -12,7 +12,7 @@ from supervisor.cli.errors import warn
 
 if TYPE_CHECKING:
     from supervisor.cli.fleet_file import Plan
-    from supervisor.registry import Registry
+    from supervisor.store import Registry
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 #: A fleet of ten thousand agents is some 3 MB.
@@ -35,8 +35,8 @@ def import_fleet(
 
     Example: `supervisor agents import fleet.yaml --dry-run`
     """
-    from supervisor import editing  # noqa: PLC0415  import what is slow only where it is used
     from supervisor.cli import checks, fleet_file, known, output  # noqa: PLC0415
+    from supervisor.management import agents as editing  # noqa: PLC0415  import what is slow only where it is used
     from supervisor.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
@@ -62,7 +62,7 @@ def import_fleet(
 
 
 def _read(file: str) -> str:
-    from supervisor.errors import ConfigurationError  # noqa: PLC0415
+    from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
 
     try:
         if file == "-":

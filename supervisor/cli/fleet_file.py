@@ -22,8 +22,8 @@ from typing import Any, Final
 
 import yaml
 
-from supervisor.errors import ConfigurationError
-from supervisor.records import AgentRecord
+from supervisor.core.errors import ConfigurationError
+from supervisor.core.records import AgentRecord
 
 _REQUIRED: Final = ("id", "handler", "secret")
 _FIELDS: Final = (*_REQUIRED, "name", "settings", "labels", "paused")

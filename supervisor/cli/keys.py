@@ -11,9 +11,9 @@ from supervisor.cli.deployment import AsJson, say
 from supervisor.cli.errors import complain
 
 if TYPE_CHECKING:
-    from supervisor.registry import Rotation
-    from supervisor.secrets import SecretBox
     from supervisor.settings import Settings
+    from supervisor.settings.secrets import SecretBox
+    from supervisor.store import Rotation
 
 app = typer.Typer(no_args_is_help=True, help="Keys that encrypt secrets.", rich_markup_mode="markdown")
 
@@ -27,7 +27,7 @@ def generate(as_json: AsJson = False) -> None:
 
     Example: `export SUPERVISOR_SECRET_KEYS=$(supervisor keys generate)`
     """
-    from supervisor.secrets import generate_key  # noqa: PLC0415  cryptography is slow to import
+    from supervisor.settings.secrets import generate_key  # noqa: PLC0415  cryptography is slow to import
 
     key = generate_key()
     say(key, {"key": key}, as_json)
@@ -47,10 +47,10 @@ def rotate(
 
     Example: `supervisor keys rotate --dry-run`
     """
-    from supervisor import registry  # noqa: PLC0415  SQLAlchemy is slow to import
-    from supervisor.errors import ConfigurationError  # noqa: PLC0415
-    from supervisor.secrets import SecretBox  # noqa: PLC0415
+    from supervisor import store as registry  # noqa: PLC0415  SQLAlchemy is slow to import
+    from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
+    from supervisor.settings.secrets import SecretBox  # noqa: PLC0415
 
     settings = load_settings()
     box = SecretBox([key.get_secret_value() for key in settings.secret_keys])
@@ -68,8 +68,8 @@ def rotate(
 
 def _refuse_other_keys(settings: Settings, box: SecretBox) -> None:
     """Refuse beside a supervisor that could not read what is written here, or goes on writing under another key."""
-    from supervisor.errors import ConfigurationError  # noqa: PLC0415
-    from supervisor.registry import lock_holder  # noqa: PLC0415
+    from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
+    from supervisor.store import lock_holder  # noqa: PLC0415
 
     holder = lock_holder(settings.registry_url)
     if holder is not None and holder.first_key != box.first_key_id:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from supervisor.cli.errors import warn
 
 if TYPE_CHECKING:
-    from supervisor.records import AgentRecord
-    from supervisor.registry import Registry
-    from supervisor.secrets import SecretBox
+    from supervisor.core.records import AgentRecord
+    from supervisor.core.status import AgentStatus, InboxCounts
     from supervisor.settings import Settings
-    from supervisor.status import AgentStatus, InboxCounts
+    from supervisor.settings.secrets import SecretBox
+    from supervisor.store import Registry
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ def ended_by_sigterm() -> Iterator[None]:
 
 def with_registry(settings: Settings, work: Callable[[Registry], Awaitable[T]]) -> T:
     """Open the registry, created if need be, do ``work`` and close it."""
-    from supervisor.registry import Registry  # noqa: PLC0415  SQLAlchemy is slow to import
+    from supervisor.store import Registry  # noqa: PLC0415  SQLAlchemy is slow to import
 
     async def run() -> T:
         registry = await Registry.open(
@@ -58,7 +58,7 @@ def with_registry(settings: Settings, work: Callable[[Registry], Awaitable[T]]) 
 def _cipher(settings: Settings) -> SecretBox | None:
     if not settings.secret_keys:
         return None
-    from supervisor.secrets import SecretBox  # noqa: PLC0415  cryptography is slow to import
+    from supervisor.settings.secrets import SecretBox  # noqa: PLC0415  cryptography is slow to import
 
     return SecretBox.of(settings.secret_keys)
 
@@ -74,8 +74,8 @@ class Rows:
 
 async def rows_of(registry: Registry, only: str | None = None) -> Rows:
     """Read every agent's row, or one's, and what its inbox holds."""
-    from supervisor.states import MessageState  # noqa: PLC0415
-    from supervisor.status import InboxCounts  # noqa: PLC0415
+    from supervisor.core.states import MessageState  # noqa: PLC0415
+    from supervisor.core.status import InboxCounts  # noqa: PLC0415
 
     records = await registry.agents() if only is None else [await registry.agent(only)]
     inboxes = {}
@@ -87,8 +87,8 @@ async def rows_of(registry: Registry, only: str | None = None) -> Rows:
 
 def _offline(record: AgentRecord, rows: Rows, reason: str = "") -> AgentStatus:
     """An agent as it is while no supervisor runs it."""
-    from supervisor.states import AgentState  # noqa: PLC0415
-    from supervisor.status import AgentStatus, InboxCounts  # noqa: PLC0415
+    from supervisor.core.states import AgentState  # noqa: PLC0415
+    from supervisor.core.status import AgentStatus, InboxCounts  # noqa: PLC0415
 
     return AgentStatus(
         id=record.id,
@@ -130,7 +130,7 @@ def _with_live(record: AgentRecord, rows: Rows, now: AgentStatus | None) -> Agen
 
 def done(settings: Settings, agent_id: str, what: str, *, as_json: bool) -> None:
     """Say what was done to an agent and what comes of it, or show the agent as it is now."""
-    from supervisor.registry import lock_holder  # noqa: PLC0415
+    from supervisor.store import lock_holder  # noqa: PLC0415
 
     if as_json:
         print_agent(settings, agent_id)
@@ -143,7 +143,7 @@ def done(settings: Settings, agent_id: str, what: str, *, as_json: bool) -> None
 def print_agent(settings: Settings, agent_id: str) -> None:
     """Show an agent as JSON; what was done to it stays done when its supervisor does not answer."""
     from supervisor.cli import output  # noqa: PLC0415
-    from supervisor.errors import SupervisorError  # noqa: PLC0415
+    from supervisor.core.errors import SupervisorError  # noqa: PLC0415
 
     rows = with_registry(settings, lambda registry: rows_of(registry, agent_id))
     try:

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
-from supervisor.errors import SupervisorError
-from supervisor.registry import LockInfo, lock_holder
+from supervisor.core.errors import SupervisorError
+from supervisor.core.status import AgentStatus, Overview
 from supervisor.settings import Settings
-from supervisor.status import AgentStatus, Overview
+from supervisor.store import LockInfo, lock_holder
 
 _ANSWER_SECONDS: Final = 10.0
 #: A supervisor that has just started holds its lock for a moment before its admin API answers.

@@ -12,14 +12,14 @@ import typer
 
 from supervisor.cli import known
 from supervisor.cli.errors import EXIT_FAILURE, UsageError, complain
-from supervisor.states import MessageState
+from supervisor.core.states import MessageState
 
 if TYPE_CHECKING:
-    from supervisor.dead_letters import MessageQuery, Outcome
-    from supervisor.records import JournaledMessage
-    from supervisor.registry import Registry
+    from supervisor.core.records import JournaledMessage
+    from supervisor.core.status import MessageSummary
+    from supervisor.management.messages import MessageQuery, Outcome
     from supervisor.settings import Settings
-    from supervisor.status import MessageSummary
+    from supervisor.store import Registry
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -91,7 +91,7 @@ def _query(
     newer_than: str | None = None,
     undelivered: bool = False,
 ) -> MessageQuery:
-    from supervisor.dead_letters import MessageQuery  # noqa: PLC0415  it brings SQLAlchemy
+    from supervisor.management.messages import MessageQuery  # noqa: PLC0415  it brings SQLAlchemy
 
     return MessageQuery(
         agent_id=_id(agent, "--agent"),
@@ -146,7 +146,7 @@ def list_messages(
 
 async def _newest(registry: Registry, query: MessageQuery, limit: int, beyond: int) -> tuple[list[MessageSummary], int]:
     """The newest ``limit`` messages, and how many there are besides, counted up to ``beyond``."""
-    from supervisor import dead_letters  # noqa: PLC0415
+    from supervisor.management import messages as dead_letters  # noqa: PLC0415
 
     shown: list[JournaledMessage] = []
     more = 0
@@ -170,8 +170,8 @@ def show(
 
     Example: `supervisor messages show 12`
     """
-    from supervisor import dead_letters  # noqa: PLC0415
     from supervisor.cli import message_output, output  # noqa: PLC0415
+    from supervisor.management import messages as dead_letters  # noqa: PLC0415
 
     message = known.with_registry(_settings(), lambda registry: dead_letters.details(registry, number))
     if as_json:
@@ -200,7 +200,7 @@ def replay(
 
     Example: `supervisor messages replay 12 13` or `supervisor messages replay --agent 650000000000000000000001 --all`
     """
-    from supervisor import dead_letters  # noqa: PLC0415
+    from supervisor.management import messages as dead_letters  # noqa: PLC0415
 
     query = _query(agent, conversation, older_than=older_than)
     settings = _settings()
@@ -208,7 +208,7 @@ def replay(
     outcomes = known.with_registry(settings, lambda registry: dead_letters.replay(registry, chosen))
     code = _tell(outcomes, "replayed", as_json=as_json)
     if not as_json and any(outcome.refused is None for outcome in outcomes):
-        from supervisor.registry import lock_holder  # noqa: PLC0415
+        from supervisor.store import lock_holder  # noqa: PLC0415
 
         holder = lock_holder(settings.registry_url)
         complain(f"The supervisor (pid {holder.pid}) takes it up" if holder else "It runs with: supervisor run")
@@ -230,7 +230,7 @@ def discard(
 
     Example: `supervisor messages discard 12` or `supervisor messages discard --older-than 2d --all`
     """
-    from supervisor import dead_letters  # noqa: PLC0415
+    from supervisor.management import messages as dead_letters  # noqa: PLC0415
 
     # Not those that are done: of their replies there is nothing to cancel.
     query = _query(agent, conversation, states=[MessageState.DEAD], older_than=older_than)
@@ -258,7 +258,7 @@ def _chosen(
         raise UsageError("Give numbers or --all, not both")
 
     async def find(registry: Registry) -> list[int]:
-        from supervisor import dead_letters  # noqa: PLC0415
+        from supervisor.management import messages as dead_letters  # noqa: PLC0415
 
         return [row.id async for row in dead_letters.matching(registry, query, time.time())]
 

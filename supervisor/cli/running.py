@@ -46,9 +46,9 @@ def run(
 
     Example: `supervisor run --agents-dir ./agents`
     """
-    from supervisor import logs  # noqa: PLC0415  import what is slow only when it runs
-    from supervisor.service import Service  # noqa: PLC0415
+    from supervisor.service.service import Service  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
+    from supervisor.telemetry import logs  # noqa: PLC0415  import what is slow only when it runs
 
     given = {} if agents_dir is None else {"agents_dir": agents_dir}
     settings = load_settings(**given)
@@ -94,7 +94,7 @@ def sandbox(
 
 
 async def _sandbox(config: Any, people: int) -> None:
-    from supervisor.errors import ConfigurationError  # noqa: PLC0415
+    from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
     from supervisor.sandbox import Sandbox  # noqa: PLC0415
     from supervisor.sandbox.people import keep_talking  # noqa: PLC0415
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from supervisor.cli.live import LiveSupervisor
+    from supervisor.core.status import AgentStatus, Overview
     from supervisor.settings import Settings
-    from supervisor.status import AgentStatus, Overview
 
 _REFRESH_SECONDS = 1.0
 #: Lines beside what is counted: trouble and its age, an empty line, the table's head, the line about the rest.
@@ -72,7 +72,7 @@ class _Seen:
     def refresh(self, settings: Settings) -> None:
         """Ask again; a supervisor that went away is looked for anew."""
         from supervisor.cli import live  # noqa: PLC0415
-        from supervisor.errors import SupervisorError  # noqa: PLC0415
+        from supervisor.core.errors import SupervisorError  # noqa: PLC0415
 
         try:
             if self.running is None:

@@ -15,8 +15,8 @@ from supervisor.cli.errors import complain
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from supervisor.records import UsageRecord
-    from supervisor.registry import Registry
+    from supervisor.core.records import UsageRecord
+    from supervisor.store import Registry
 
 #: How far back the registry's record goes (``maintenance.USAGE_DAYS``).
 _MOST_DAYS: Final = 400
@@ -39,7 +39,7 @@ def usage(
     Example: `supervisor usage --days 30`
     """
     from supervisor.cli import output  # noqa: PLC0415
-    from supervisor.ledger import days_before  # noqa: PLC0415
+    from supervisor.fleet.ledger import days_before  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415  pydantic is slow to import
 
     since = days_before(time.time(), days - 1)

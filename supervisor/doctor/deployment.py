@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from supervisor.core.errors import ConfigurationError, HandlerError, RegistryError
+from supervisor.core.records import AgentRecord
+from supervisor.core.status import Overview
 from supervisor.doctor.findings import Finding, Level, Tell, Trouble, failed
-from supervisor.errors import ConfigurationError, HandlerError, RegistryError
-from supervisor.handlers import HandlerLoader, find_agents_dir
-from supervisor.records import AgentRecord
-from supervisor.registry import Registry
+from supervisor.handlers.loader import HandlerLoader, find_agents_dir
 from supervisor.settings import Settings
-from supervisor.status import Overview
+from supervisor.store import Registry
 
 #: So many handlers are named.
 _NAMED: Final = 8

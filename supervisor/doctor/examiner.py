@@ -9,19 +9,19 @@ from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
-from supervisor.clock import Clock, SystemClock
-from supervisor.connection import Endpoint, namespace_candidates
+from supervisor.core.clock import Clock, SystemClock
+from supervisor.core.errors import ConfigurationError, ConnectError, HandlerError, PlatformError, Verdict
+from supervisor.core.records import AgentRecord
 from supervisor.doctor.findings import Finding, Level, Tell, Trouble, failed, misconfigured, trouble_of
 from supervisor.doctor.path import Attempt, Prober, other_namespaces, other_paths
-from supervisor.errors import ConfigurationError, ConnectError, HandlerError, PlatformError, Verdict
-from supervisor.gates import Gates
-from supervisor.handlers import LOAD_SECONDS, HandlerLoader, MountedHandler
-from supervisor.records import AgentRecord
-from supervisor.secrets import SecretResolver
+from supervisor.handlers.loader import LOAD_SECONDS, HandlerLoader, MountedHandler
+from supervisor.handlers.threads import DaemonThreads
+from supervisor.platform.connection import Endpoint, namespace_candidates
+from supervisor.platform.gates import Gates
+from supervisor.platform.tokens import Grant, TokenClient
+from supervisor.platform.transport import Transport
 from supervisor.settings import AgentSettings, Settings, parse_agent_settings
-from supervisor.threads import DaemonThreads
-from supervisor.tokens import Grant, TokenClient
-from supervisor.transport import Transport
+from supervisor.settings.secrets import SecretResolver
 
 #: No agent of the platform has it.
 _NOBODY: Final = "0" * 24

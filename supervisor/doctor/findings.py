@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
-from supervisor.errors import ConfigurationError, ConnectError, PlatformError, Verdict
+from supervisor.core.errors import ConfigurationError, ConnectError, PlatformError, Verdict
 from supervisor.settings import ROOT_IS_DEAF
 
 

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from supervisor.core.records import AgentRecord
+from supervisor.core.states import AgentState
+from supervisor.core.status import AgentStatus
 from supervisor.doctor.examiner import Examiner
 from supervisor.doctor.findings import Finding, Level, Tell, Trouble, failed
-from supervisor.records import AgentRecord
 from supervisor.settings import AgentSettings
-from supervisor.states import AgentState
-from supervisor.status import AgentStatus
 
 #: Agents tried at once: a doctor is no storm.
 _AT_ONCE: Final = 4

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from supervisor.clock import Clock
-from supervisor.connection import PROOF_SECONDS, Connection, Endpoint, namespace_candidates
-from supervisor.errors import AckTimeoutError, ConnectError, ConnectionLostError
-from supervisor.gates import Gates
-from supervisor.tokens import Grant
-from supervisor.transport import Transport
+from supervisor.core.clock import Clock
+from supervisor.core.errors import AckTimeoutError, ConnectError, ConnectionLostError
+from supervisor.platform.connection import PROOF_SECONDS, Connection, Endpoint, namespace_candidates
+from supervisor.platform.gates import Gates
+from supervisor.platform.tokens import Grant
+from supervisor.platform.transport import Transport
 
 ENGINE_PATH: Final = "/socket.io"
 _NO_CONVERSATION: Final = "0" * 24

@@ -11,13 +11,7 @@ from supervisor.sandbox.config import Profile
 from supervisor.sandbox.ids import new_object_id, timestamp
 from supervisor.sandbox.sessions import Rooms, Session
 from supervisor.sandbox.state import PlatformState, StoredMessage
-from supervisor.sandbox.validation import (
-    RefusedError,
-    check_attachments,
-    check_conversation_id,
-    check_v1,
-    check_v2,
-)
+from supervisor.sandbox.validation import RefusedError, check_attachments, check_conversation_id, check_v1, check_v2
 
 Ack = dict[str, Any]
 

@@ -18,15 +18,7 @@ from supervisor.sandbox.calls import Calls
 from supervisor.sandbox.config import SandboxConfig
 from supervisor.sandbox.engine import EngineServer, EngineSocket
 from supervisor.sandbox.events import MISSING, Chat
-from supervisor.sandbox.faults import (
-    Connect,
-    Delay,
-    Faults,
-    Hang,
-    KickAtExpiry,
-    NoPresence,
-    SecondSocket,
-)
+from supervisor.sandbox.faults import Connect, Delay, Faults, Hang, KickAtExpiry, NoPresence, SecondSocket
 from supervisor.sandbox.sessions import Rooms, SocketSession, encode_json
 from supervisor.sandbox.state import PlatformState
 from supervisor.sandbox.tokens import Identity, InvalidTokenError, TokenMint

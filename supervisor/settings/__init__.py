@@ -1,6 +1,7 @@
 """The deployment's settings (``SUPERVISOR_*``) and each agent's own (its row's ``settings``); DESIGN §6.
 
-With :mod:`supervisor.secrets`, which resolves the references that rows hold, the only reader of the environment.
+With :mod:`supervisor.settings.secrets`, which resolves the references that rows hold, the only reader of the
+environment.
 """
 
 from supervisor.settings.environment import load_settings

@@ -13,7 +13,7 @@ from dotenv.parser import parse_stream
 from pydantic import ValidationError
 from pydantic_settings import DotEnvSettingsSource, SettingsError
 
-from supervisor.errors import ConfigurationError
+from supervisor.core.errors import ConfigurationError
 from supervisor.settings.models import PREFIX, RUN_SECRETS, Settings, is_service_link
 
 # What others put into the environment under our prefix: Kubernetes' service links, and supervisord (DESIGN §6).

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 from pydantic_settings import NoDecode
 
-from supervisor.otlp import request_headers
+from supervisor.settings.otlp import request_headers
 
 #: Why the root namespace is refused (PROTOCOL §2).
 ROOT_IS_DEAF = "the root namespace / takes any client and delivers nothing"

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from supervisor.errors import ConfigurationError
+from supervisor.core.errors import ConfigurationError
 from supervisor.settings.kinds import (
     Bytes,
     CostBudget,

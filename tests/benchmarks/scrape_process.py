@@ -22,9 +22,9 @@ import uvicorn
 import uvloop
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, make_asgi_app
 
+from supervisor.fleet.ledger import Limits
 from supervisor.handler import Usage
-from supervisor.ledger import Limits
-from supervisor.service import Service
+from supervisor.service.service import Service
 from supervisor.settings import Price, Settings
 
 MODEL: Final = "large"

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from supervisor.registry import Registry
-from supervisor.states import MessageState, ReplyState
+from supervisor.core.states import MessageState, ReplyState
+from supervisor.store import Registry
 from tests.support.command import Command, InProcess, one_line
 from tests.support.journaling import add, answer
 

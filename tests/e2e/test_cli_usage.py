@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.ledger import days_before
-from supervisor.records import UsageRecord
-from supervisor.registry import Registry
+from supervisor.core.records import UsageRecord
+from supervisor.fleet.ledger import days_before
+from supervisor.store import Registry
 from tests.support.command import Command, InProcess, one_line
 
 A1, A2, GONE = "a" * 24, "b" * 24, "c" * 24

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.records import AgentRecord
-from supervisor.registry import Registry
+from supervisor.core.records import AgentRecord
 from supervisor.sandbox import Sandbox, SandboxUser
+from supervisor.store import Registry
 from tests.support.stack import SECRET, SECRET_FILE, agent_id
 
 pytestmark = pytest.mark.timeout(200)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.records import AgentRecord
-from supervisor.registry import Registry
+from supervisor.core.records import AgentRecord
+from supervisor.core.states import MessageState
 from supervisor.sandbox import Sandbox
-from supervisor.states import MessageState
+from supervisor.store import Registry
 from tests.support.stack import SECRET, SECRET_FILE, agent_id
 
 WAITING = '''

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from supervisor import service
+from supervisor.service import service
 from supervisor.settings import Settings, load_settings
 from tests.support.helm_chart import (
     CHART,

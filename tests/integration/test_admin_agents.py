@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from supervisor.states import AgentState
+from supervisor.core.states import AgentState
 from tests.support.stack import SECRET, SECRET_FILE, Stack, agent_id, stack
 
 A1, A2 = agent_id(1), agent_id(2)

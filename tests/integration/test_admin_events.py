@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import aiohttp
 from fastapi import FastAPI
 
-from supervisor import logs
 from supervisor.admin import AdminServer
 from supervisor.admin import events as admin_events
-from supervisor.events import Events, Wanted
-from supervisor.states import AgentState
+from supervisor.core.states import AgentState
+from supervisor.telemetry import logs
+from supervisor.telemetry.events import Events, Wanted
 from tests.support.stack import SECRET, stack
 
 

@@ -21,15 +21,15 @@ from pydantic import SecretStr
 
 from supervisor.admin import AdminServer, build_app
 from supervisor.admin.scrape import Scrapes
-from supervisor.dead_letters import MessageQuery
-from supervisor.editing import Changes
-from supervisor.errors import AgentNotFoundError, ConfigurationError, MessageNotFoundError, RegistryError
-from supervisor.events import Events
-from supervisor.metrics import Metrics
-from supervisor.records import AgentRecord
+from supervisor.core.errors import AgentNotFoundError, ConfigurationError, MessageNotFoundError, RegistryError
+from supervisor.core.records import AgentRecord
+from supervisor.core.states import AgentState
+from supervisor.core.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
+from supervisor.management.agents import Changes
+from supervisor.management.messages import MessageQuery
 from supervisor.settings import Settings
-from supervisor.states import AgentState
-from supervisor.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
+from supervisor.telemetry.events import Events
+from supervisor.telemetry.metrics import Metrics
 
 A1, A2 = "a" * 24, "b" * 24
 CHROMIUM = Path("/usr/bin/chromium")

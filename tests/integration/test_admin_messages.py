@@ -18,10 +18,10 @@ import pytest
 from pydantic import SecretStr
 from yarl import URL
 
-from supervisor.records import JournaledMessage
-from supervisor.service import Service
+from supervisor.core.records import JournaledMessage
+from supervisor.core.states import MessageState
+from supervisor.service.service import Service
 from supervisor.settings import Settings
-from supervisor.states import MessageState
 from tests.support.journaling import AGENT, add, answer
 
 TOKEN = "admin-s3cr3t"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.states import AgentState
+from supervisor.core.states import AgentState
 from tests.support.assistants import Assistants, assistants
 from tests.support.fake_mcp import Tool, fake_mcp
 from tests.support.fake_models import MODEL_KEY, Answer, refusal

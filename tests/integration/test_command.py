@@ -16,8 +16,8 @@ import pytest
 import uvloop
 
 from agents.command import Options, run
+from supervisor.core.states import AgentState, MessageState
 from supervisor.handler import Context
-from supervisor.states import AgentState, MessageState
 from tests.support.command import until
 from tests.support.stack import Stack, stack
 

@@ -180,7 +180,7 @@ def test_the_wheel_has_what_runs_and_nothing_else_and_the_source_distribution_ma
         "supervisor/py.typed",
         "supervisor/_bundled_agents/echo.py",
         "supervisor/_bundled_agents/assistant/__init__.py",
-        "supervisor/registry/migrations/versions/v0001_initial.py",
+        "supervisor/store/migrations/versions/v0001_initial.py",
         "supervisor/admin/static/console.html",
         "supervisor/sandbox/chat/index.html",
     ):

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.registry import LockInfo, Registry
-from supervisor.states import MessageState, ReplyState
+from supervisor.core.states import MessageState, ReplyState
+from supervisor.store import LockInfo, Registry
 
 # Tells each commit on its standard output, right after the journal told it.
 WRITER = """
 import asyncio, os, sys
 from supervisor.protocol import InboundMessage, OutboundMessage
-from supervisor.records import NewReply
-from supervisor.registry import LockInfo, Registry
-from supervisor.states import MessageState, ReplyState
+from supervisor.core.records import NewReply
+from supervisor.store import LockInfo, Registry
+from supervisor.core.states import MessageState, ReplyState
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from supervisor.errors import RegistryError
+from supervisor.core.errors import RegistryError
+from supervisor.core.records import AgentRecord, JournaledMessage, NewReply
+from supervisor.core.states import MessageState
 from supervisor.protocol import InboundMessage, OutboundMessage
-from supervisor.records import AgentRecord, JournaledMessage, NewReply
-from supervisor.registry import LockInfo, Registry, committer, sqlite
-from supervisor.states import MessageState
+from supervisor.store import LockInfo, Registry, committer, sqlite
 
 AGENT = "agent"
 
@@ -105,7 +105,7 @@ async def test_a_full_disk_keeps_everything_in_memory_and_recovers_by_itself(reg
 async def test_past_the_bound_new_messages_are_refused_and_settlements_are_not(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supervisor.registry.journal.WAITING_LIMIT", 50)
+    monkeypatch.setattr("supervisor.store.journal.WAITING_LIMIT", 50)
     row = await add(registry, "before")
     await fill_the_disk(registry)
     adding = [asyncio.create_task(add(registry, f"k{i}", "x" * 2000)) for i in range(50)]
@@ -120,7 +120,7 @@ async def test_past_the_bound_new_messages_are_refused_and_settlements_are_not(
 
 
 async def test_what_waits_is_bounded_in_bytes_too(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("supervisor.registry.journal.WAITING_BYTES_LIMIT", 100_000)
+    monkeypatch.setattr("supervisor.store.journal.WAITING_BYTES_LIMIT", 100_000)
     row = await add(registry, "before")
     await fill_the_disk(registry)
     adding = [asyncio.create_task(add(registry, f"k{i}", "x" * 20_000)) for i in range(5)]
@@ -144,7 +144,7 @@ async def test_what_waits_is_bounded_in_bytes_too(registry: Registry, monkeypatc
 async def test_closing_on_a_full_disk_ends_and_fails_who_waits(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supervisor.registry.journal._CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("supervisor.store.journal._CLOSE_SECONDS", 0.1)
     await fill_the_disk(registry)
     adding = [asyncio.create_task(add(registry, f"k{i}", "x" * 5000)) for i in range(50)]
     await until_unhealthy(registry)
@@ -162,7 +162,7 @@ async def test_closing_on_a_full_disk_ends_and_fails_who_waits(
 LIMITED = """
 import asyncio, os, resource, sys
 from supervisor.protocol import InboundMessage
-from supervisor.registry import Registry
+from supervisor.store import Registry
 
 def add(registry, number):
     message = InboundMessage(conversation_id="c", role="user", content="x" * 2000)
@@ -267,7 +267,7 @@ async def test_a_supervisor_that_starts_while_the_file_is_locked_waits_for_it(re
 async def test_a_file_locked_for_ever_is_told_to_commands(
     registry: Registry, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supervisor.registry.writer.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("supervisor.store.writer.PATIENCE_SECONDS", 0.5)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(RegistryError, match="another program keeps it locked"):

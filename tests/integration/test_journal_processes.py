@@ -9,9 +9,9 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from supervisor.records import AgentRecord
-from supervisor.registry import Registry
-from supervisor.states import MessageState
+from supervisor.core.records import AgentRecord
+from supervisor.core.states import MessageState
+from supervisor.store import Registry
 
 TASKS = 50
 TURNS = 4
@@ -20,9 +20,9 @@ TURNS = 4
 WRITER = """
 import asyncio, sys
 from supervisor.protocol import InboundMessage, OutboundMessage
-from supervisor.records import AgentRecord, NewReply
-from supervisor.registry import Registry
-from supervisor.states import MessageState, ReplyState
+from supervisor.core.records import AgentRecord, NewReply
+from supervisor.store import Registry
+from supervisor.core.states import MessageState, ReplyState
 url, name, tasks, turns = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 
 async def work(registry, number):

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from supervisor.errors import ConfigurationError, RegistryError
-from supervisor.records import AgentRecord
-from supervisor.registry import LockInfo, Registry, rotate
-from supervisor.secrets import SecretBox, generate_key
-from supervisor.states import MessageState
+from supervisor.core.errors import ConfigurationError, RegistryError
+from supervisor.core.records import AgentRecord
+from supervisor.core.states import MessageState
+from supervisor.settings.secrets import SecretBox, generate_key
+from supervisor.store import LockInfo, Registry, rotate
 from tests.support.command import InProcess, one_line
 from tests.support.journaling import AGENT, add, answer, settle
 from tests.support.stack import SECRET, Stack, stack
@@ -159,8 +159,8 @@ async def test_a_rotation_that_breaks_off_loses_nothing_and_goes_on_where_it_was
 
 DYING = """
 import asyncio, os, signal, sys
-from supervisor.registry import rotate
-from supervisor.secrets import SecretBox
+from supervisor.store import rotate
+from supervisor.settings.secrets import SecretBox
 
 class Ring(SecretBox):
     renewed = 0

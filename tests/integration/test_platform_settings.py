@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.records import AgentRecord
-from supervisor.states import AgentState
+from supervisor.core.records import AgentRecord
+from supervisor.core.states import AgentState
 from tests.support.assistants import KEY_FILE, ONLINE_SECONDS, Assistants, assistants
 from tests.support.fake_mcp import fake_mcp
 from tests.support.fake_models import MODEL_KEY, FakeModels, fake_models, refusal

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.errors import RegistryError
-from supervisor.records import AgentRecord, UsageRecord
-from supervisor.registry import LockInfo, Registry, backup, check, migrate, schema
+from supervisor.core.errors import RegistryError
+from supervisor.core.records import AgentRecord, UsageRecord
+from supervisor.store import LockInfo, Registry, backup, check, migrate, schema
 from tests.support.journaling import add, answer, settle
 
 PAGE = 4096
@@ -181,9 +181,9 @@ async def test_of_a_damaged_log_whole_transactions_are_kept(path: Path, where: s
 UNPRIVILEGED = """
 import asyncio, os, sys
 from pathlib import Path
-from supervisor.errors import RegistryError
+from supervisor.core.errors import RegistryError
 from supervisor.protocol import InboundMessage
-from supervisor.registry import LockInfo, Registry
+from supervisor.store import LockInfo, Registry
 folder, what = Path(sys.argv[1]), sys.argv[2]
 path = folder / "supervisor.db"
 
@@ -261,7 +261,7 @@ KILLED = """
 import asyncio, os, pathlib, shutil, signal, sys
 from sqlalchemy import Engine, event
 import alembic.command  # before the forks: it takes longest
-from supervisor.registry import LockInfo, Registry, migrate
+from supervisor.store import LockInfo, Registry, migrate
 folder, start, scripts = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 if scripts:
     migrate._SCRIPTS, migrate.HEAD, migrate.REVISIONS = pathlib.Path(scripts), "9999", (*migrate.REVISIONS, "9999")
@@ -348,11 +348,9 @@ async def test_killed_while_the_registry_is_made_the_next_start_makes_it(tmp_pat
 
 def coming_revision(folder: Path) -> Path:
     """The migrations of a coming version."""
-    import supervisor.registry as package  # noqa: PLC0415
-
     scripts = folder / "scripts"
     (scripts / "versions").mkdir(parents=True)
-    ours = Path(package.__file__).with_name("migrations")
+    ours = Path(migrate.__file__).with_name("migrations")
     for source in (ours / "env.py", *(ours / "versions").glob("v*.py")):
         (scripts / source.relative_to(ours)).write_text(source.read_text())
     (scripts / "versions" / "v9999_coming.py").write_text(COMING.replace("HEAD", migrate.HEAD))
@@ -375,7 +373,7 @@ async def test_killed_in_the_middle_of_a_migration_nothing_is_lost_and_the_next_
     folder.mkdir()
     left = await asyncio.to_thread(kills, folder, start, scripts)
     assert len(left) > 15
-    monkeypatch.setattr("supervisor.registry.migrate._SCRIPTS", scripts)
+    monkeypatch.setattr("supervisor.store.migrate._SCRIPTS", scripts)
     know_coming_revision(monkeypatch)
     seen = set()
     for path in left:
@@ -429,7 +427,7 @@ async def test_a_damaged_file_is_not_migrated(path: Path, tmp_path: Path, monkey
     content = bytearray(path.read_bytes())
     content[-10 * PAGE : -5 * PAGE] = b"\xa5" * (5 * PAGE)
     path.write_bytes(content)
-    monkeypatch.setattr("supervisor.registry.migrate._SCRIPTS", coming_revision(tmp_path))
+    monkeypatch.setattr("supervisor.store.migrate._SCRIPTS", coming_revision(tmp_path))
     know_coming_revision(monkeypatch)
     for lock in (None, LockInfo()):
         with pytest.raises(RegistryError, match="damaged"):
@@ -441,7 +439,7 @@ async def test_a_damaged_file_is_not_migrated(path: Path, tmp_path: Path, monkey
 
 WRITER = """
 import asyncio, sys
-from supervisor.registry import LockInfo, Registry
+from supervisor.store import LockInfo, Registry
 from tests.support.journaling import add, answer, settle
 
 async def lane(journal, number):
@@ -491,8 +489,8 @@ async def test_copies_made_while_a_supervisor_writes_are_sound_and_of_one_moment
 COPIER = """
 import asyncio, resource, sys
 from pathlib import Path
-from supervisor.errors import RegistryError
-from supervisor.registry import backup
+from supervisor.core.errors import RegistryError
+from supervisor.store import backup
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
 try:
     asyncio.run(backup(sys.argv[1], Path(sys.argv[2])))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from supervisor.sandbox import Sandbox
-from supervisor.sd_notify import ServiceManager
+from supervisor.service.systemd import ServiceManager
 from tests.support.processes import supervisor_process
 
 #: A handler that is busy until it is let go.

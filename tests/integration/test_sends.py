@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from supervisor import sends
-from supervisor.clock import SystemClock
-from supervisor.connection import Connection, Endpoint
-from supervisor.errors import AckTimeoutError, SendRefusedError
-from supervisor.gates import Gates
+from supervisor.core.clock import SystemClock
+from supervisor.core.errors import AckTimeoutError, SendRefusedError
+from supervisor.platform import sends
+from supervisor.platform.connection import Connection, Endpoint
+from supervisor.platform.gates import Gates
+from supervisor.platform.tokens import Grant
+from supervisor.platform.tokens.grants import make_grant
 from supervisor.protocol import parse_connect_answer
-from supervisor.tokens import Grant
-from supervisor.tokens.grants import make_grant
 from tests.support.connecting import AGENT, TOKEN, transport
 from tests.support.gateway import Peer, gateway
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from supervisor.history import Access
+from supervisor.core.states import AgentState, MessageState
+from supervisor.platform.history import Access
 from supervisor.sandbox import SandboxUser
-from supervisor.service import Service
-from supervisor.states import AgentState, MessageState
+from supervisor.service.service import Service
 from tests.support.stack import Stack, stack
 
 PROFILES = pytest.mark.parametrize("profile", ["v1", "v2"])

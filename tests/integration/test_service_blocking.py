@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from supervisor.watchdogs import BLOCK_SECONDS
+from supervisor.service.watchdogs import BLOCK_SECONDS
 from tests.support.stack import Stack, stack
 
 BLOCKING = '''

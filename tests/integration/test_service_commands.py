@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from supervisor.commands import NOTHING_TO_STOP, RELOAD_FAILED, RELOADED, STOPPED
-from supervisor.execution import STOP_REASON
-from supervisor.records import JournaledMessage
-from supervisor.registry import Registry
+from supervisor.core.records import JournaledMessage
+from supervisor.core.states import AgentState, MessageState
+from supervisor.messages.commands import NOTHING_TO_STOP, RELOAD_FAILED, RELOADED, STOPPED
+from supervisor.messages.executor import STOP_REASON
 from supervisor.sandbox import SandboxUser, StoredMessage
-from supervisor.states import AgentState, MessageState
+from supervisor.store import Registry
 from tests.support.stack import Stack, handler_module, stack
 
 HANDLERS = {

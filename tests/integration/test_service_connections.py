@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.states import AgentState
+from supervisor.core.states import AgentState
 from tests.support.stack import Stack, agent_id, stack
 
 OFFLINE = (AgentState.BACKOFF, AgentState.AUTHENTICATING, AgentState.CONNECTING, AgentState.REGISTERING)

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from supervisor.core.states import MessageState
 from supervisor.protocol import InboundMessage
-from supervisor.registry import Registry
-from supervisor.secrets import generate_key
-from supervisor.states import MessageState
+from supervisor.settings.secrets import generate_key
+from supervisor.store import Registry
 from tests.support.stack import Stack, stack
 
 HANDLER = """

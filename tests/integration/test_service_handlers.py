@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from supervisor.core.states import AgentState, MessageState
 from supervisor.sandbox import SandboxUser
-from supervisor.states import AgentState, MessageState
 from tests.support.stack import Stack, handler_module, stack
 
 HANDLERS = {

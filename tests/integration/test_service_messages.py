@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.states import AgentState, MessageState
+from supervisor.core.states import AgentState, MessageState
 from tests.support.observing import figures, handlers_folder
 from tests.support.stack import Stack, handler_module, stack
 

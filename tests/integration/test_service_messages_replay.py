@@ -10,11 +10,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from supervisor import maintenance
-from supervisor.records import JournaledMessage
+from supervisor.core.records import JournaledMessage
+from supervisor.core.states import AgentState, MessageState
+from supervisor.core.status import InboxCounts
 from supervisor.sandbox import SandboxUser, StoredMessage
-from supervisor.states import AgentState, MessageState
-from supervisor.status import InboxCounts
+from supervisor.service import housekeeping as maintenance
 from tests.support.command import Command
 from tests.support.journaling import add
 from tests.support.stack import SECRET, Stack, handler_module, stack

@@ -15,9 +15,9 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
-from supervisor.registry import sqlite
+from supervisor.core.states import AgentState
 from supervisor.settings import Price
-from supervisor.states import AgentState
+from supervisor.store import sqlite
 from tests.support.metrics_contract import CONTRACT
 from tests.support.observing import figures, handlers_folder
 from tests.support.promtool import complaints
@@ -55,7 +55,7 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 @pytest.fixture
 async def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stack]:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.1)
-    monkeypatch.setattr("supervisor.registry.writer.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("supervisor.store.writer.PATIENCE_SECONDS", 0.2)
     agents_dir = handlers_folder(tmp_path, HANDLERS)
     prices = {"large": Price(input=10.0, output=20.0)}
     async with stack(

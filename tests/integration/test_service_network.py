@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from supervisor.core.states import AgentState
 from supervisor.sandbox import Sandbox
-from supervisor.service import Service
-from supervisor.states import AgentState
+from supervisor.service.service import Service
 from tests.support.certificates import make_server_context
 from tests.support.stack import SECRET, SECRET_FILE, Stack, make_settings
 from tests.support.tunnels import Proxy, connect_proxy, tls_front

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.errors import RegistryLockedError
-from supervisor.service import Service
-from supervisor.states import AgentState, MessageState
+from supervisor.core.errors import RegistryLockedError
+from supervisor.core.states import AgentState, MessageState
+from supervisor.service.service import Service
 from tests.support.stack import SECRET, SECRET_FILE, Stack, agent_id, stack
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from supervisor import fleet as fleet_module
-from supervisor.registry import Journal, sqlite
-from supervisor.states import AgentState, MessageState
+from supervisor.core.states import AgentState, MessageState
+from supervisor.fleet import fleet as fleet_module
+from supervisor.store import Journal, sqlite
 from tests.support.stack import Stack, stack
 
 Log = Callable[[], list[dict[str, Any]]]
@@ -27,7 +27,7 @@ PROMPT = "async def on_message(message, ctx):\n    return f'Echo: {message.conte
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A journal that gives up soon on a locked file, and a fleet that tries again soon."""
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.1)
-    monkeypatch.setattr("supervisor.registry.writer.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("supervisor.store.writer.PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr(fleet_module, "CANCEL_RETRY_SECONDS", 0.1)
 
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import pytest
 
+from supervisor.core.states import AgentState
 from supervisor.sandbox import Sandbox, SandboxUser
 from supervisor.sandbox.sessions import SocketSession
-from supervisor.states import AgentState
 from tests.support.stack import Stack, stack
 
 PROFILES = pytest.mark.parametrize("profile", ["v1", "v2"])

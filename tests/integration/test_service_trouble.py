@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import structlog
 
-from supervisor import dialer, inbox, joins
-from supervisor.registry import sqlite
+from supervisor.core.states import AgentState
+from supervisor.fleet import dialer
+from supervisor.messages import inbox
+from supervisor.platform import joins
 from supervisor.sandbox import SandboxUser
-from supervisor.states import AgentState
+from supervisor.store import sqlite
 from tests.support.stack import SECRET, Stack, agent_id, stack
 
 V2 = {"profile": "v2"}

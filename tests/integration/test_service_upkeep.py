@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.states import AgentState, MessageState
+from supervisor.core.states import AgentState, MessageState
 from tests.support.stack import SECRET, agent_id, handler_module, stack
 
 COUNTING = '''

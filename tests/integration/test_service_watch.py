@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from supervisor.probes import PROBE_SECONDS, PROBES
-from supervisor.states import AgentState
+from supervisor.core.states import AgentState
+from supervisor.platform.probes import PROBE_SECONDS, PROBES
 from tests.support.observing import figures
 from tests.support.stack import Stack, agent_id, handler_module, stack
 

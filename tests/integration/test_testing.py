@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.errors import ConfigurationError, HandlerError, InvalidReplyError
+from supervisor.core.errors import ConfigurationError, HandlerError, InvalidReplyError
 from supervisor.handler import AgentContext, Context, Handler, HistoryItem, Message, Part, Reply, ToolCall
 from supervisor.testing import FakeContext, ask, sandboxed
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.errors import TokenError, Verdict
-from supervisor.tokens import Grant
+from supervisor.core.errors import TokenError, Verdict
+from supervisor.platform.tokens import Grant
 from tests.support.token_server import (
     AGENT,
     SECRET,

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 from aiohttp import web
 
-from supervisor.clock import SystemClock
-from supervisor.errors import ConfigurationError, TokenError, Verdict
-from supervisor.tokens import Grant, TokenSource
+from supervisor.core.clock import SystemClock
+from supervisor.core.errors import ConfigurationError, TokenError, Verdict
+from supervisor.platform.tokens import Grant, TokenSource
 from tests.support.gateway import eventually
 from tests.support.token_server import AGENT, SECRET, TokenServer, client, jwt, token_server
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from supervisor.errors import PlatformError, TokenError, Verdict
+from supervisor.core.errors import PlatformError, TokenError, Verdict
 from tests.support.certificates import make_server_context
 from tests.support.gateway import eventually, raw_server
 from tests.support.token_server import (

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from supervisor.clock import SystemClock
-from supervisor.errors import ConfigurationError
+from supervisor.core.clock import SystemClock
+from supervisor.core.errors import ConfigurationError
+from supervisor.core.records import JournaledMessage
+from supervisor.core.states import AgentState, MessageState
 from supervisor.handler import ModelCall, Usage
 from supervisor.protocol import InboundMessage
-from supervisor.records import JournaledMessage
-from supervisor.service import Service
-from supervisor.states import AgentState, MessageState
-from supervisor.tracing import Collector as Destination
-from supervisor.tracing import export, start_tracing
+from supervisor.service.service import Service
+from supervisor.telemetry.tracing import Collector as Destination
+from supervisor.telemetry.tracing import export, start_tracing
 from tests.support.assistants import assistants
 from tests.support.certificates import make_server_context
 from tests.support.collector import Collector, Span, collecting, tree
@@ -496,7 +496,9 @@ def test_without_a_collector_nothing_of_it_is_imported() -> None:
 
 
 async def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith(("opentelemetry", "supervisor.tracing.spans"))]:
+    for name in [
+        name for name in sys.modules if name.startswith(("opentelemetry", "supervisor.telemetry.tracing.spans"))
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     async with stack(tmp_path) as fleet:

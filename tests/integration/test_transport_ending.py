@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from engineio import base_client
 
-from supervisor.errors import ConnectError, ConnectionLostError
-from supervisor.transport import Socket, Transport
+from supervisor.core.errors import ConnectError, ConnectionLostError
+from supervisor.platform.transport import Socket, Transport
 from tests.support.certificates import make_server_context
 from tests.support.connecting import Received, connect, open_files, transport
 from tests.support.gateway import Gateway, Peer, eventually, gateway, raw_server

@@ -102,7 +102,7 @@ def test_a_life_under_uvloop() -> None:
 
 
 class StrictWebSocket:
-    """Has exactly what :class:`supervisor.transport.wire.Wire` shows the library; anything else it asks for fails."""
+    """Has exactly what :class:`~supervisor.platform.transport.wire.Wire` shows the library; all else fails."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.transport import MALFORMED
+from supervisor.platform.transport import MALFORMED
 from tests.support.connecting import Received, connect, received_from, sending, transport
 from tests.support.gateway import Peer, eventually, gateway
 

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from aiohttp import web
 
-from supervisor.errors import ConnectError, Verdict
-from supervisor.transport import Target
+from supervisor.core.errors import ConnectError, Verdict
+from supervisor.platform.transport import Target
 from tests.support.connecting import AGENT, TOKEN, Received, connect, transport
 from tests.support.gateway import Peer, eventually, gateway, raw_server, recorded
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from supervisor.errors import ConnectError
-from supervisor.transport import Target
+from supervisor.core.errors import ConnectError
+from supervisor.platform.transport import Target
 from tests.support.certificates import make_server_context
 from tests.support.connecting import AGENT, TOKEN, Received, connect, transport
 from tests.support.gateway import Peer, eventually, gateway, raw_server

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.errors import AckTimeoutError, ConnectionLostError, SendRefusedError, Verdict
-from supervisor.transport import MALFORMED
+from supervisor.core.errors import AckTimeoutError, ConnectionLostError, SendRefusedError, Verdict
+from supervisor.platform.transport import MALFORMED
 from tests.support.connecting import AGENT, Received, connect, received_from, sending, transport
 from tests.support.gateway import Peer, eventually, gateway, recorded
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from supervisor.errors import ConfigurationError, ConnectError, Verdict
-from supervisor.transport import Target, Transport
+from supervisor.core.errors import ConfigurationError, ConnectError, Verdict
+from supervisor.platform.transport import Target, Transport
 from tests.support.certificates import make_server_context
 from tests.support.connecting import connect, transport
 from tests.support.gateway import Peer, gateway, raw_server

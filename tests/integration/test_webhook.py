@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.records import JournaledMessage
-from supervisor.states import AgentState, MessageState
+from supervisor.core.records import JournaledMessage
+from supervisor.core.states import AgentState, MessageState
 from tests.support.stack import Stack, stack
 from tests.support.webhooks import Answer, ScriptedWebhook, cuts, hangs, says, scripted_webhook, streams
 

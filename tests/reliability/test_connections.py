@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from supervisor.core.states import AgentState
 from supervisor.sandbox import Sandbox
 from supervisor.sandbox.faults import Delay
-from supervisor.states import AgentState
 from tests.support.reliability import Case
 from tests.support.stack import Stack
 from tests.support.traces import Traces, add_fleet, open_sockets, watched_stack

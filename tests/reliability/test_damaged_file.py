@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.errors import RegistryError
-from supervisor.registry import backup
-from supervisor.service import Service
+from supervisor.core.errors import RegistryError
+from supervisor.service.service import Service
+from supervisor.store import backup
 from tests.support.command import Command
 from tests.support.observing import Bystander, talking
 from tests.support.reliability import Case

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from supervisor.core.states import FINAL_REPLY_STATES, MessageState
 from supervisor.sandbox import Sandbox, SandboxUser
-from supervisor.states import FINAL_REPLY_STATES, MessageState
 from tests.support.processes import SECONDS, SupervisorProcess, supervisor_process
 from tests.support.reliability import Case
 

@@ -17,10 +17,10 @@ import aiohttp
 import psutil
 import pytest
 
-from supervisor.events import Event
-from supervisor.registry import Registry
+from supervisor.core.states import AgentState
 from supervisor.sandbox import Sandbox
-from supervisor.states import AgentState
+from supervisor.store import Registry
+from supervisor.telemetry.events import Event
 from tests.support.command import Command
 from tests.support.observing import figures
 from tests.support.reliability import Case

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from supervisor.execution import CANCEL_GRACE_SECONDS
-from supervisor.states import AgentState
+from supervisor.core.states import AgentState
+from supervisor.messages.executor import CANCEL_GRACE_SECONDS
 from tests.support.observing import (
     Bystander,
     captured_logs,

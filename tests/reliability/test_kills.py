@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.core.states import MessageState, ReplyState
 from supervisor.sandbox import Sandbox, SandboxUser
 from supervisor.sandbox.config import Profile
-from supervisor.states import MessageState, ReplyState
 from tests.support.processes import SECONDS, SupervisorProcess, supervisor_process
 from tests.support.reliability import Case
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.dispatcher import MEMORY_LIMIT
+from supervisor.messages.lanes import MEMORY_LIMIT
 from supervisor.sandbox import SandboxUser
 from tests.support.observing import handlers_folder
 from tests.support.reliability import Case

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from supervisor.states import AgentState, MessageState
+from supervisor.core.states import AgentState, MessageState
 from tests.support.reliability import Case
 from tests.support.stack import stack
 

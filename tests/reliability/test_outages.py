@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import pytest
 
-from supervisor.records import AgentRecord
+from supervisor.core.records import AgentRecord
+from supervisor.core.states import AgentState
 from supervisor.sandbox import Sandbox, TokenRequest
-from supervisor.states import AgentState
 from tests.support.observing import Bystander
 from tests.support.reliability import Case
 from tests.support.stack import SECRET, SECRET_FILE, Stack, agent_id

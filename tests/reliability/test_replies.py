@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.errors import InvalidReplyError
-from supervisor.execution import APOLOGY
-from supervisor.states import AgentState, MessageState
+from supervisor.core.errors import InvalidReplyError
+from supervisor.core.states import AgentState, MessageState
+from supervisor.messages.executor import APOLOGY
 from tests.support.observing import Bystander, handlers_folder
 from tests.support.reliability import Case
 from tests.support.stack import Stack, handler_module, stack

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from supervisor.states import AgentState
+from supervisor.core.states import AgentState
 from tests.support.observing import Bystander, dropped, figures
 from tests.support.reliability import Case
 from tests.support.stack import SECRET, SECRET_FILE, Stack, agent_id, stack

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from supervisor.states import AgentState
+from supervisor.core.states import AgentState
 from tests.support.reliability import Case
 from tests.support.stack import stack
 

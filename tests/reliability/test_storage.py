@@ -14,10 +14,10 @@ import psutil
 import pytest
 from sqlalchemy import Connection
 
-from supervisor.missed import FULL_NOTICE
-from supervisor.records import AgentRecord
-from supervisor.registry import Registry, sqlite
+from supervisor.core.records import AgentRecord
+from supervisor.messages.missed import FULL_NOTICE
 from supervisor.sandbox import Sandbox
+from supervisor.store import Registry, sqlite
 from tests.support.command import Command
 from tests.support.observing import Bystander, dropped, talking, until_not_ready, until_ready
 from tests.support.reliability import Case
@@ -30,7 +30,7 @@ WRITERS = 50
 
 WRITER = """
 import asyncio, sys
-from supervisor.registry import Registry
+from supervisor.store import Registry
 url, writers, turns = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 
 async def work(registry, number):

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import pytest
 
+from supervisor.core.states import AgentState
 from supervisor.sandbox import Sandbox, TokenRequest
-from supervisor.states import AgentState
 from tests.support.reliability import Case
 from tests.support.stack import Stack
 from tests.support.traces import Talk, Traces, add_fleet, busiest, most_at_once, watched_stack

@@ -14,7 +14,7 @@ import aiohttp
 from hypothesis import strategies as st
 from yarl import URL
 
-from supervisor.states import MessageState
+from supervisor.core.states import MessageState
 from tests.support.observing import Bystander, captured_logs, handlers_folder
 from tests.support.stack import SECRET, Stack, stack
 

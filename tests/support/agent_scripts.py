@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from supervisor.states import AgentState
+from supervisor.core.states import AgentState
 from tests.support.paper_fleet import SECRET_FILE, PaperFleet
 from tests.support.paper_platform import HOME, PaperPlatform
 from tests.support.stage import SINGLE, open_stage

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from supervisor.records import AgentRecord
+from supervisor.core.records import AgentRecord
 from supervisor.sandbox import StoredMessage
 from tests.support.fake_mcp import FakeMcp
 from tests.support.fake_models import MODEL_KEY, FakeModels, fake_models

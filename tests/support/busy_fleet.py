@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
-from supervisor.records import AgentRecord
+from supervisor.core.records import AgentRecord
 from supervisor.sandbox import Sandbox, SandboxUser
 from supervisor.settings import Price
 from tests.support.assistants import Assistants, assistants

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 from engineio import base_client
 
-from supervisor.transport import Socket, Target, Transport
+from supervisor.platform.transport import Socket, Target, Transport
 from tests.support.gateway import Gateway, Peer, Script, eventually, gateway
 
 AGENT = "aaaaaaaaaaaaaaaaaaaa0001"

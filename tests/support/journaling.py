@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from supervisor.core.records import JournaledMessage, NewReply, Reply
+from supervisor.core.states import MessageState
 from supervisor.protocol import InboundMessage, OutboundMessage
-from supervisor.records import JournaledMessage, NewReply, Reply
-from supervisor.registry import Journal
-from supervisor.states import MessageState
+from supervisor.store import Journal
 
 AGENT = "64b5f0c2a1d2e3f405060708"
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
-from supervisor import logs
+from supervisor.telemetry import logs
 
 
 @pytest.fixture

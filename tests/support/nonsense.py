@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from supervisor.metrics import Metrics
 from supervisor.sandbox import SandboxUser
+from supervisor.telemetry.metrics import Metrics
 from tests.support.observing import captured_logs, dropped
 from tests.support.reliability import Case
 from tests.support.stack import Stack, stack

@@ -13,10 +13,10 @@ from typing import Any
 import aiohttp
 import structlog
 
-from supervisor.connection import Connection
-from supervisor.metrics import Metrics
+from supervisor.core.states import AgentState
+from supervisor.platform.connection import Connection
 from supervisor.sandbox import Sandbox
-from supervisor.states import AgentState
+from supervisor.telemetry.metrics import Metrics
 from tests.support.reliability import Case
 from tests.support.stack import Stack
 

@@ -17,22 +17,16 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 from unittest.mock import patch
 
-from supervisor.assembly import build_kit
-from supervisor.errors import RegistryError
-from supervisor.handlers import HandlerLoader
-from supervisor.records import AgentRecord
-from supervisor.registry import Registry
-from supervisor.registry.codec import MESSAGE_STATES, REPLY_STATES, decode_key
-from supervisor.service import Service
+from supervisor.core.errors import RegistryError
+from supervisor.core.records import AgentRecord
+from supervisor.core.states import MESSAGE_TRANSITIONS, REPLY_TRANSITIONS, MessageState, ReplyState, check_transition
+from supervisor.handlers.loader import HandlerLoader
+from supervisor.platform.transport import Transport
+from supervisor.service.assembly import build_kit
+from supervisor.service.service import Service
 from supervisor.settings import Settings
-from supervisor.states import (
-    MESSAGE_TRANSITIONS,
-    REPLY_TRANSITIONS,
-    MessageState,
-    ReplyState,
-    check_transition,
-)
-from supervisor.transport import Transport
+from supervisor.store import Registry
+from supervisor.store.codec import MESSAGE_STATES, REPLY_STATES, decode_key
 from tests.support.paper_platform import PaperPlatform, PaperTransport
 from tests.support.virtual import VirtualClock, VirtualLoop
 

@@ -1,7 +1,7 @@
 """A platform made of paper, at the seam of the transport: a token endpoint and sockets that misbehave on cue.
 
-It stands where :class:`supervisor.transport.Transport` stands, above the wire. What it does is what PROTOCOL says of
-the two generations; ``keeps_ids`` tells them apart.
+It stands where :class:`supervisor.platform.transport.Transport` stands, above the wire. What it does is what
+PROTOCOL says of the two generations; ``keeps_ids`` tells them apart.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Final
 
-from supervisor.errors import AckTimeoutError, ConnectError, ConnectionLostError, Verdict
-from supervisor.transport import Target
+from supervisor.core.errors import AckTimeoutError, ConnectError, ConnectionLostError, Verdict
+from supervisor.platform.transport import Target
 
 HOME: Final = "c" * 23 + "0"
 _LOST: Final = object()
@@ -42,7 +42,7 @@ class Stored:
 
 
 class PaperSocket:
-    """What :class:`supervisor.transport.Socket` is to a connection."""
+    """What :class:`supervisor.platform.transport.Socket` is to a connection."""
 
     def __init__(
         self, platform: PaperPlatform, agent_id: str, token: str, on_event: Callable[[str, Any], None]

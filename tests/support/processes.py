@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from supervisor.records import AgentRecord
-from supervisor.registry import Registry
+from supervisor.core.records import AgentRecord
 from supervisor.sandbox import Sandbox
+from supervisor.store import Registry
 from tests.support.observing import handlers_folder
 from tests.support.registry_file import RegistryFile
 from tests.support.stack import SECRET, SECRET_FILE, agent_id

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from supervisor.metrics import Description
+from supervisor.telemetry.metrics import Description
 
 FOLDER = Path(__file__).parents[2] / "prometheus"
 RULES = FOLDER / "alerts.yaml"

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from supervisor.records import AgentRecord
+from supervisor.core.records import AgentRecord
+from supervisor.core.states import AgentState
 from supervisor.sandbox import Sandbox, SandboxUser, StoredMessage
-from supervisor.service import Service
+from supervisor.service.service import Service
 from supervisor.settings import Settings
-from supervisor.states import AgentState
 
 SECRET = "s3cret-of-the-test"
 SECRET_FILE = "agent-secret"

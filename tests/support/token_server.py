@@ -15,11 +15,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from supervisor.backoff import TokenBucket
-from supervisor.clock import SystemClock
-from supervisor.errors import PlatformError, TokenError
-from supervisor.pool import BoundedPool
-from supervisor.tokens import TokenClient, TokenSource
+from supervisor.core.backoff import TokenBucket
+from supervisor.core.clock import SystemClock
+from supervisor.core.errors import PlatformError, TokenError
+from supervisor.platform.pool import BoundedPool
+from supervisor.platform.tokens import TokenClient, TokenSource
 
 AGENT = "aaaaaaaaaaaaaaaaaaaa0001"
 SECRET = "s3cret-of-agent-1"

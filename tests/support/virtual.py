@@ -139,7 +139,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """The loop's time as a :class:`supervisor.clock.Clock`."""
+    """The loop's time as a :class:`supervisor.core.clock.Clock`."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop

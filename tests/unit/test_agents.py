@@ -14,19 +14,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from supervisor.handler import (
-    Context,
-    HistoryItem,
-    Message,
-    Part,
-    Permanent,
-    Reply,
-    Thinking,
-    ToolCall,
-    ToolResult,
-)
-from supervisor.handlers import HandlerLoader, MountedHandler
-from supervisor.parts import to_outbound
+from supervisor.handler import Context, HistoryItem, Message, Part, Permanent, Reply, Thinking, ToolCall, ToolResult
+from supervisor.handlers.loader import HandlerLoader, MountedHandler
+from supervisor.handlers.parts import to_outbound
 from supervisor.protocol import check_outbound
 
 AGENTS = Path(__file__).parents[2] / "agents"

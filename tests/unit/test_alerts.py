@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from supervisor.metrics import Metrics
+from supervisor.telemetry.metrics import Metrics
 from tests.support.prometheus_tools import (
     RULES,
     TESTS,

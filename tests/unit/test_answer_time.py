@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.answer_time import AnswerTime
+from supervisor.messages.answer_time import AnswerTime
 from tests.conftest import ManualClock
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from supervisor.errors import HandlerError
+from supervisor.core.errors import HandlerError
 from supervisor.handler import HistoryItem, Message
-from supervisor.handlers import HandlerLoader
+from supervisor.handlers.loader import HandlerLoader
 
 AGENTS = Path(__file__).parents[2] / "agents"
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.backoff import Backoff, TokenBucket
-from supervisor.gates import LAG_LIMIT_SECONDS, Gates
+from supervisor.core.backoff import Backoff, TokenBucket
+from supervisor.platform.gates import LAG_LIMIT_SECONDS, Gates
 from tests.conftest import ManualClock
 
 

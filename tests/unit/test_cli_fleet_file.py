@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.cli.fleet_file import dump, parse, plan
-from supervisor.errors import ConfigurationError
-from supervisor.records import AgentRecord
+from supervisor.core.errors import ConfigurationError
+from supervisor.core.records import AgentRecord
 
 A1, A2, A3 = "a" * 24, "b" * 24, "c" * 24
 SECRET = "in-the-clear-s3cr3t"

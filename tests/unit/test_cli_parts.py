@@ -11,9 +11,9 @@ from rich.console import Console, RenderableType
 
 from supervisor.cli import checks, errors, output, status
 from supervisor.cli.errors import UsageError
-from supervisor.errors import ConfigurationError
-from supervisor.states import AgentState
-from supervisor.status import AgentStatus, InboxCounts, Overview
+from supervisor.core.errors import ConfigurationError
+from supervisor.core.states import AgentState
+from supervisor.core.status import AgentStatus, InboxCounts, Overview
 
 NOW = 1_800_000_000.0
 

@@ -12,10 +12,10 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.dispatcher import MEMORY_LIMIT, Dispatcher, Lanes
+from supervisor.core.records import JournaledMessage
+from supervisor.core.states import MessageState
+from supervisor.messages.lanes import MEMORY_LIMIT, Dispatcher, Lanes
 from supervisor.protocol import InboundMessage
-from supervisor.records import JournaledMessage
-from supervisor.states import MessageState
 from tests.conftest import ManualClock
 
 Finish = asyncio.Future[float | None]

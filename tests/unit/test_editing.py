@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.editing import Changes, Checker, change_agent
-from supervisor.errors import ConfigurationError
-from supervisor.logs import REDACTED, mask
-from supervisor.records import AgentRecord
-from supervisor.registry import Registry
+from supervisor.core.errors import ConfigurationError
+from supervisor.core.records import AgentRecord
+from supervisor.management.agents import Changes, Checker, change_agent
 from supervisor.settings import Settings
+from supervisor.store import Registry
+from supervisor.telemetry.logs import REDACTED, mask
 
 
 @pytest.fixture

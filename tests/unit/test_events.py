@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from supervisor.events import Batch, Event, Events, Kind, Wanted
+from supervisor.telemetry.events import Batch, Event, Events, Kind, Wanted
 
 ALL = Wanted()
 STATES: tuple[Kind, ...] = ("state",)

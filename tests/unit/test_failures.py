@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from supervisor import logs
-from supervisor.failures import MAX_REASON_CHARS, MAX_TRACEBACK_CHARS, describe, describe_fully
+from supervisor.telemetry import logs
+from supervisor.telemetry.failures import MAX_REASON_CHARS, MAX_TRACEBACK_CHARS, describe, describe_fully
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 OPAQUE = "abc/123+def=456"

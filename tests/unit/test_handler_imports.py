@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.handlers import HEAVY_IMPORT_MODULES, HandlerLoader
+from supervisor.handlers.loader import HEAVY_IMPORT_MODULES, HandlerLoader
 
 HEAVY = f"""
 import sys, types

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from supervisor.core.records import UsageRecord
+from supervisor.fleet.ledger import MAX_MODELS, Ledger, Limits, cost_of, day_of, days_before
 from supervisor.handler import Usage
-from supervisor.ledger import MAX_MODELS, MAX_TOKENS, Ledger, Limits, cleaned, cost_of, day_of, days_before
-from supervisor.metrics import OTHER
-from supervisor.records import UsageRecord
 from supervisor.settings import Price
+from supervisor.telemetry.metrics import OTHER
+from supervisor.telemetry.usage import MAX_TOKENS, cleaned
 from tests.conftest import ManualClock
 from tests.support.observing import captured_logs, named
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import structlog
 
-from supervisor import logs
-from supervisor.logs import REDACTED, OutageLog
+from supervisor.telemetry import logs
+from supervisor.telemetry.logs import REDACTED, OutageLog
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI2NTAifQ.c2lnbmF0dXJlLW9mLWl0"
 # Made once: parametrised tests must be the same in every worker.

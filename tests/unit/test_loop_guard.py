@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor.loop_guard import PAUSE_SECONDS, WARNING_SECONDS, LoopGuard
+from supervisor.messages.loop_guard import PAUSE_SECONDS, WARNING_SECONDS, LoopGuard
 from supervisor.protocol import InboundMessage
 from tests.conftest import ManualClock
 

@@ -18,10 +18,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 from prometheus_client.registry import Collector
 
+from supervisor.core.states import AgentState
+from supervisor.core.status import InboxCounts, Reading
 from supervisor.handler import Usage
-from supervisor.metrics import MAX_LABEL_CHARS, Metrics
-from supervisor.states import AgentState
-from supervisor.status import InboxCounts, Reading
+from supervisor.telemetry.metrics import MAX_LABEL_CHARS, Metrics
 from tests.conftest import ManualClock
 from tests.support.metrics_contract import CONTRACT
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.missed import SLACK_SECONDS, Seen, missed, since_known, was_delivered
+from supervisor.messages.missed import SLACK_SECONDS, Seen, missed, since_known, was_delivered
 from supervisor.protocol import HistoryPage, HistoryRow, InvalidEventError, parse_history, reply_id
 
 AGENT = "a" * 24

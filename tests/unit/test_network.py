@@ -9,7 +9,7 @@ from email.utils import formatdate
 
 import pytest
 
-from supervisor import network
+from supervisor.net import trouble as network
 
 NOW = 1_800_000_000.0
 PROXY = "http://ann:s3cret@proxy:3128"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.otlp import request_headers, traces_url
+from supervisor.settings.otlp import request_headers, traces_url
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import structlog
 
-from supervisor.outages import HOLD_SECONDS, HOST_AGENTS, STRAGGLER_SECONDS, Outages
+from supervisor.platform.outages import HOLD_SECONDS, HOST_AGENTS, STRAGGLER_SECONDS, Outages
 from tests.conftest import ManualClock
 
 HOST = "platform.example"

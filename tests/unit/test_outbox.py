@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from supervisor.clock import SystemClock
-from supervisor.errors import AckTimeoutError, SendRefusedError, Verdict
-from supervisor.metrics import Metrics
-from supervisor.outbox import RETRY_SECONDS, Outbox
+from supervisor.core.clock import SystemClock
+from supervisor.core.errors import AckTimeoutError, SendRefusedError, Verdict
+from supervisor.core.records import AgentRecord, JournaledMessage, NewReply, Reply
+from supervisor.core.states import MessageState, ReplyState
+from supervisor.messages.outbox import RETRY_SECONDS, Outbox
 from supervisor.protocol import InboundMessage, OutboundMessage
-from supervisor.records import AgentRecord, JournaledMessage, NewReply, Reply
-from supervisor.registry import Registry
-from supervisor.states import MessageState, ReplyState
-from supervisor.tracing import NO_TRACES
+from supervisor.store import Registry
+from supervisor.telemetry.metrics import Metrics
+from supervisor.telemetry.tracing import NO_TRACES
 from tests.conftest import ManualClock
 
 AGENT, CONVERSATION = "64b5f0c2a1d2e3f405060708", "c1"

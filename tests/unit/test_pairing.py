@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor.pairing import PAIR_SECONDS, Pairing
+from supervisor.messages.pairing import PAIR_SECONDS, Pairing
 from supervisor.protocol import InboundMessage
 
 CONVERSATION = "c" * 24

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from supervisor.errors import InvalidReplyError
+from supervisor.core.errors import InvalidReplyError
 from supervisor.handler import Reply, Thinking, ToolCall, ToolResult, Usage
-from supervisor.parts import to_outbound
+from supervisor.handlers.parts import to_outbound
 from supervisor.protocol import OutboundMessage, check_outbound
 from supervisor.sandbox.validation import check_v1
 

@@ -9,8 +9,8 @@ import pytest
 
 from docs.build import FOLDER, pages
 from supervisor.cli.app import app
-from supervisor.metrics import Metrics
 from supervisor.settings import AgentSettings, Settings
+from supervisor.telemetry.metrics import Metrics
 from tests.support.command import InProcess
 
 PAGES = pages()

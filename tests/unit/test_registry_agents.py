@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from supervisor.errors import AgentExistsError, AgentNotFoundError, RegistryError
-from supervisor.records import AgentRecord
-from supervisor.registry import Registry
+from supervisor.core.errors import AgentExistsError, AgentNotFoundError, RegistryError
+from supervisor.core.records import AgentRecord
+from supervisor.store import Registry
 
 CLEAR = "hunter2-in-the-clear"
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.errors import RegistryError
+from supervisor.core.errors import RegistryError
+from supervisor.core.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, MessageState, ReplyState
 from supervisor.protocol import InboundMessage, OutboundMessage, Thinking, ToolResult, Usage
-from supervisor.registry import codec
-from supervisor.registry.schema import OPEN_MESSAGES, OPEN_REPLIES
-from supervisor.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, MessageState, ReplyState
+from supervisor.store import codec
+from supervisor.store.schema import OPEN_MESSAGES, OPEN_REPLIES
 
 HEX = st.text("0123456789abcdefABCDEF", min_size=23, max_size=25)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.errors import RegistryError
+from supervisor.core.errors import RegistryError
+from supervisor.core.records import JournaledMessage, NewReply
+from supervisor.core.states import MessageState, ReplyState
 from supervisor.protocol import InboundMessage, OutboundMessage, Thinking
-from supervisor.records import JournaledMessage, NewReply
-from supervisor.registry import Cipher, Journal, Registry, check, codec
-from supervisor.secrets import SecretBox, generate_key
-from supervisor.states import MessageState, ReplyState
+from supervisor.settings.secrets import SecretBox, generate_key
+from supervisor.store import Cipher, Journal, Registry, check, codec
 from tests.support.journaling import AGENT, add, answer, settle
 
 OLD, NEW = generate_key(), generate_key()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.registry import Journal, Registry
-from supervisor.states import IllegalTransitionError, MessageState, ReplyState
+from supervisor.core.states import IllegalTransitionError, MessageState, ReplyState
+from supervisor.store import Journal, Registry
 from tests.support.journaling import AGENT, add, answer, inbound, settle
 
 

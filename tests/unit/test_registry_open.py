@@ -20,10 +20,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine
 
-import supervisor.registry as package
-from supervisor.errors import RegistryError, RegistryLockedError
-from supervisor.records import AgentRecord
-from supervisor.registry import LockInfo, Registry, backup, check, lock_holder, migrate, schema, sqlite, upgrade
+import supervisor.store as package
+from supervisor.core.errors import RegistryError, RegistryLockedError
+from supervisor.core.records import AgentRecord
+from supervisor.store import LockInfo, Registry, backup, check, lock_holder, migrate, schema, sqlite, upgrade
 
 HEADER = b"SQLite format 3\x00"
 
@@ -306,7 +306,7 @@ async def test_closing_twice_is_harmless_and_a_closed_journal_refuses(tmp_path: 
 
 HOLDER = """
 import asyncio, sys
-from supervisor.registry import LockInfo, Registry
+from supervisor.store import LockInfo, Registry
 async def main():
     registry = await Registry.open(sys.argv[1], upgrade=True, lock=LockInfo("http://127.0.0.1:8640"))
     print("held", flush=True)

@@ -11,9 +11,9 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import Connection, bindparam, text
 
-from supervisor.records import AgentRecord, JournaledMessage
-from supervisor.registry import Journal, Registry, queries
-from supervisor.states import FINAL_REPLY_STATES, MessageState, ReplyState
+from supervisor.core.records import AgentRecord, JournaledMessage
+from supervisor.core.states import FINAL_REPLY_STATES, MessageState, ReplyState
+from supervisor.store import Journal, Registry, queries
 from tests.support.journaling import AGENT, add, answer, inbound, settle
 
 

@@ -14,15 +14,10 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from supervisor.core.records import CRASHED, JournaledMessage, NewReply
+from supervisor.core.states import FINAL_MESSAGE_STATES, MESSAGE_TRANSITIONS, IllegalTransitionError, MessageState
 from supervisor.protocol import InboundMessage, OutboundMessage
-from supervisor.records import CRASHED, JournaledMessage, NewReply
-from supervisor.registry import Registry
-from supervisor.states import (
-    FINAL_MESSAGE_STATES,
-    MESSAGE_TRANSITIONS,
-    IllegalTransitionError,
-    MessageState,
-)
+from supervisor.store import Registry
 
 T = TypeVar("T")
 

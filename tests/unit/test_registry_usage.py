@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from supervisor.ledger import days_before
-from supervisor.maintenance import Maintenance
-from supervisor.metrics import Metrics
-from supervisor.records import AgentRecord, UsageRecord
-from supervisor.registry import Registry
+from supervisor.core.records import AgentRecord, UsageRecord
+from supervisor.fleet.ledger import days_before
+from supervisor.service.housekeeping import Maintenance
+from supervisor.store import Registry
+from supervisor.telemetry.metrics import Metrics
 from tests.conftest import ManualClock
 from tests.support.journaling import AGENT, add, answer, settle
 
 if TYPE_CHECKING:
-    from supervisor.fleet import Fleet
+    from supervisor.fleet.fleet import Fleet
 
 DAY = "2027-01-15"
 

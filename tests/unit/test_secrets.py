@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.errors import ConfigurationError
-from supervisor.secrets import SecretBox, SecretResolver, generate_key
+from supervisor.core.errors import ConfigurationError
+from supervisor.settings.secrets import SecretBox, SecretResolver, generate_key
 
 SECRET = "correct-horse-battery-staple"
 

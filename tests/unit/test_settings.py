@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from supervisor.errors import ConfigurationError
+from supervisor.core.errors import ConfigurationError
 from supervisor.settings import AGENT_SETTING_NAMES, AgentSettings, Settings, load_settings, parse_agent_settings
 
 Env = pytest.MonkeyPatch

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.states import (
+from supervisor.core.states import (
     AGENT_TRANSITIONS,
     FINAL_MESSAGE_STATES,
     FINAL_REPLY_STATES,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.service import CLOSE_SECONDS
+from supervisor.service.service import CLOSE_SECONDS
+from supervisor.service.watchdogs import STALL_SECONDS
 from supervisor.settings import PREFIX, Settings
-from supervisor.watchdogs import STALL_SECONDS
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNIT = DEPLOY / "aiwm-supervisor.service"

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import structlog
 
-from supervisor.errors import RegistryError
-from supervisor.maintenance import LAG_SECONDS, Maintenance
-from supervisor.metrics import WATCHDOGS, Metrics
-from supervisor.watchdogs import DEATHS, DEATHS_SECONDS, SILENCE_LINE_SECONDS, SideTasks, SilenceWatch
+from supervisor.core.errors import RegistryError
+from supervisor.service.housekeeping import LAG_SECONDS, Maintenance
+from supervisor.service.watchdogs import DEATHS, DEATHS_SECONDS, SILENCE_LINE_SECONDS, SideTasks, SilenceWatch
+from supervisor.telemetry.metrics import WATCHDOGS, Metrics
 from tests.conftest import ManualClock
 
 
@@ -44,9 +44,9 @@ def test_all_watchdogs_are_shown_before_one_of_them_strikes(metrics: Metrics) ->
 
 BLOCKS = """
 import asyncio, sys
-from supervisor.logs import configure
-from supervisor.metrics import Metrics
-from supervisor.watchdogs import LoopWatch
+from supervisor.telemetry.logs import configure
+from supervisor.telemetry.metrics import Metrics
+from supervisor.service.watchdogs import LoopWatch
 
 def stand_still(token):
     sys.stdin.readline()

@@ -1,0 +1,168 @@
+"""What the registry keeps, as plain values: an agent's row, a journaled message, a reply in the outbox. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from supervisor.core.states import MessageState, ReplyState
+from supervisor.protocol import InboundMessage, OutboundMessage
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRecord:
+    """One row of the table ``agents``: what somebody wants to run (DESIGN §5).
+
+    Args:
+        id: the platform's agent id.
+        handler: ``echo``, ``echo:Handler`` or ``package.module:attribute``.
+        secret: a reference (``env:NAME``, ``file:/path``) or a Fernet ciphertext (``fernet:…``); never in the clear.
+        problem: why the row cannot be used as it stands (bad JSON, wrong types); such an agent is faulted, no other.
+    """
+
+    id: str
+    handler: str
+    secret: str = field(repr=False)
+    name: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    paused: bool = False
+    created_at: str = ""
+    updated_at: str = ""
+    problem: str | None = None
+
+    def same_content(self, other: AgentRecord) -> bool:
+        """Whether two rows ask for the same thing; times are not compared (raw SQL need not keep them)."""
+        return (self.handler, self.secret, self.name, self.settings, self.labels, self.paused, self.problem) == (
+            other.handler,
+            other.secret,
+            other.name,
+            other.settings,
+            other.labels,
+            other.paused,
+            other.problem,
+        )
+
+
+#: The error of a message that ran when the process died.
+CRASHED = "the process died while it ran"
+#: A message that has seen so many deaths in a row may be their cause.
+SUSPECT_CRASHES = 2
+
+
+@dataclass(slots=True)
+class JournaledMessage:
+    """A message in the inbox. The dispatcher owns ``state`` and ``attempts`` once the row is in memory.
+
+    Args:
+        id: the journal's own number; messages of a lane run in its order.
+        key: what de-duplication compares: the platform's ``_id``, or a random one where it sent none.
+        replay: how often a person has replayed it; part of each reply's ``_id``.
+        received_at, not_before: seconds since the epoch.
+        fresh: no attempt was made at it yet, so that it cannot have replies in the outbox.
+        settled_at: when it became done, dead or cancelled, in seconds since the epoch.
+        problem: why ``message`` could not be read from the journal; it is then a blank one of the same conversation.
+    """
+
+    id: int
+    agent_id: str
+    key: str
+    message: InboundMessage
+    state: MessageState
+    attempts: int
+    received_at: float
+    replay: int = 0
+    not_before: float = 0.0
+    error: str | None = None
+    fresh: bool = False
+    settled_at: float | None = None
+    problem: str | None = None
+
+    @property
+    def conversation_id(self) -> str:
+        """The conversation, and so the lane, that it belongs to."""
+        return self.message.conversation_id
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it may be what kills the process: its last attempts ended with that (RELIABILITY R24)."""
+        return self.attempts >= SUSPECT_CRASHES and self.error == CRASHED
+
+
+@dataclass(slots=True)
+class Reply:
+    """A message in the outbox, on its way to the platform. The outbox owns ``state`` and ``attempts``.
+
+    Args:
+        id: the journal's own number; replies of a conversation are sent in its order.
+        inbox_id: the message it answers, or None for one that a handler sends unasked.
+        part: which part of the answer; derived ids need it.
+        problem: why ``message`` could not be read from the journal; it is then a blank one of the same conversation.
+    """
+
+    id: int
+    agent_id: str
+    inbox_id: int | None
+    part: int
+    message: OutboundMessage
+    state: ReplyState
+    created_at: float
+    attempts: int = 0
+    not_before: float = 0.0
+    error: str | None = None
+    problem: str | None = None
+
+    @property
+    def conversation_id(self) -> str:
+        """The conversation that it is sent to."""
+        return self.message.conversation_id
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """What an agent has used of one model on one day, or a part of that.
+
+    Args:
+        day: the UTC day, ``2026-01-31``.
+        requests: how many times its handler reported usage.
+        input_tokens: ``cached_tokens`` are among them.
+        cost: in the currency of the configured prices, of the requests whose model has a price.
+        unpriced_requests: those whose model has none.
+    """
+
+    agent_id: str
+    model: str
+    day: str
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost: float = 0.0
+    unpriced_requests: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+    def plus(self, other: UsageRecord) -> UsageRecord:
+        """The sum of two; agent, model and day are this one's."""
+        return UsageRecord(
+            self.agent_id,
+            self.model,
+            self.day,
+            self.requests + other.requests,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.cost + other.cost,
+            self.unpriced_requests + other.unpriced_requests,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NewReply:
+    """A reply that has no number yet; the journal gives it one when it is committed."""
+
+    part: int
+    message: OutboundMessage

@@ -1,0 +1,1 @@
+"""The fleet, and the life of each of its agents."""

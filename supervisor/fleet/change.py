@@ -1,0 +1,63 @@
+"""The signal that something else is wanted of an agent, and the ways to wait for it beside other things."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from supervisor.core.clock import Clock
+
+_T = TypeVar("_T")
+
+
+class Changed(Exception):  # noqa: N818  a signal, not an error
+    """What the agent was doing no longer fits what is wanted of it; look again."""
+
+
+class Change:
+    """Set by whoever wants something else; cleared by the agent's task before it looks what that is."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """Something else is wanted."""
+        self._event.set()
+
+    def clear(self) -> None:
+        """It is being looked at."""
+        self._event.clear()
+
+    async def wait(self) -> None:
+        """Return once something else is wanted."""
+        await self._event.wait()
+
+    async def unless(self, work: Awaitable[_T]) -> _T:
+        """Do ``work``, but drop it when something else is wanted.
+
+        Raises:
+            Changed: it was.
+        """
+        task = asyncio.ensure_future(work)
+        try:
+            await self.or_first_of(task)
+            if task.done():
+                return task.result()
+            raise Changed
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def or_first_of(self, *events: asyncio.Future[Any], within: float | None = None) -> None:
+        """Wait for the change or the first of ``events``, for ``within`` seconds at most; none of them is cancelled."""
+        own = [asyncio.ensure_future(self._event.wait())]
+        if within is not None:
+            own.append(asyncio.ensure_future(self._clock.sleep(within)))  # type: ignore[arg-type]
+        try:
+            await asyncio.wait([*events, *own], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in own:
+                one.cancel()
+            await asyncio.gather(*own, return_exceptions=True)

@@ -1,0 +1,107 @@
+"""Runs an agent's hooks beside its messages: what other people and agents do, reloads, and the end of a handler."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from supervisor.handlers.loader import MountedHandler
+from supervisor.protocol import InvalidEventError, Membership, Presence, ReadReceipt, Typing, parse_event
+from supervisor.telemetry.failures import describe
+from supervisor.telemetry.metrics import Metrics
+
+#: How long a hook may take; it must not hold up the agent.
+HOOK_SECONDS = 30.0
+#: How long hooks may take once the agent stops.
+CLOSE_SECONDS = 5.0
+_EVENTS: Mapping[str, type[Presence] | type[Typing] | type[Membership] | type[ReadReceipt]] = {
+    "presence:update": Presence,
+    "user:joined": Membership,
+    "user:left": Membership,
+    "user:typing": Typing,
+    "agent:typing": Typing,
+    "message:read": ReadReceipt,
+}
+_HOOKS: Mapping[type, str] = {Typing: "on_typing", ReadReceipt: "on_read"}
+
+
+class Hooks:
+    """One agent's hooks under way; a hook that fails or hangs harms nothing but itself.
+
+    Args:
+        redact: takes the agent's secrets out of what a hook says when it fails.
+        log: the agent's logger.
+    """
+
+    def __init__(self, agent_id: str, metrics: Metrics, redact: Callable[[str], str], log: Any) -> None:
+        self._agent_id = agent_id
+        self._metrics = metrics
+        self._redact = redact
+        self._log = log
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], MountedHandler] = {}
+
+    def tell(self, handler: MountedHandler, event: str, payload: object, context: object) -> None:
+        """Tell a handler what somebody did, if it wants to know; what the agent did itself it knows."""
+        kind = _EVENTS.get(event)
+        if kind is None:
+            self._metrics.unknown("event")
+            return
+        hook = _HOOKS.get(kind, "on_presence")
+        if not handler.wants(hook):
+            return
+        try:
+            parsed: Presence | Typing | Membership | ReadReceipt = parse_event(kind, payload)  # type: ignore[type-var]
+        except InvalidEventError as error:
+            self._metrics.dropped(error.reason)
+            return
+        if parsed.agent_id == self._agent_id and parsed.type == "agent":
+            return
+        fields = {name: getattr(parsed, name) for name in parsed.__struct_fields__}
+        if kind is Membership:
+            fields["status"] = event.removeprefix("user:")
+        self.spawn(handler, handler.hook(hook, fields, context))
+
+    def spawn(
+        self, handler: MountedHandler, hook: Coroutine[Any, Any, None], *, timeout: float | None = HOOK_SECONDS
+    ) -> asyncio.Task[None]:
+        """Run a hook of ``handler`` for ``timeout`` seconds at most."""
+        task = asyncio.create_task(self._run(handler, hook, timeout), name=f"hook {self._agent_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def retire(self, handler: MountedHandler, context: object) -> None:
+        """Stop a handler once the messages it works on are done."""
+
+        async def stop_when_idle() -> None:
+            await handler.idle.wait()
+            await handler.hook("on_stop", context)
+
+        self._retiring[self.spawn(handler, stop_when_idle(), timeout=None)] = handler
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._retiring.pop(task, None)
+
+    async def _run(self, handler: MountedHandler, hook: Coroutine[Any, Any, None], timeout: float | None) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await hook
+        except Exception as error:  # noqa: BLE001  a hook may raise anything
+            reason = describe(error, self._redact)
+            self._log.warning("hook_failed", handler=handler.reference, reason=reason)
+
+    async def close(self) -> None:
+        """Give what runs a moment to end, then cancel it."""
+        for task, handler in list(self._retiring.items()):
+            if not handler.idle.is_set():
+                # It swallowed its cancellation and may never be idle again.
+                task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=CLOSE_SECONDS)
+        left = list(self._tasks)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)

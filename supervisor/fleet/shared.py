@@ -1,0 +1,46 @@
+"""What all agents of a process share."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from supervisor.core.clock import Clock
+from supervisor.fleet.ledger import Ledger
+from supervisor.handlers.loader import HandlerLoader
+from supervisor.handlers.threads import DaemonThreads
+from supervisor.messages.lanes import Dispatcher
+from supervisor.platform.gates import Gates
+from supervisor.platform.history import PlatformHistory
+from supervisor.platform.outages import Outages
+from supervisor.platform.tokens import TokenClient
+from supervisor.platform.transport import Transport
+from supervisor.settings import Settings
+from supervisor.settings.secrets import SecretResolver
+from supervisor.store import Journal
+from supervisor.telemetry.events import Events
+from supervisor.telemetry.metrics import Metrics
+from supervisor.telemetry.tracing import Tracing
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What every agent needs of the process; built by the service, shared by all."""
+
+    settings: Settings
+    clock: Clock
+    metrics: Metrics
+    journal: Journal
+    dispatcher: Dispatcher
+    loader: HandlerLoader
+    secrets: SecretResolver
+    transport: Transport
+    tokens: TokenClient
+    history: PlatformHistory
+    gates: Gates
+    outages: Outages
+    ledger: Ledger
+    tracing: Tracing
+    events: Events = field(default_factory=Events)
+    #: Where handlers are imported: a bounded number at once, and not where DNS is looked up.
+    imports: Executor = field(default_factory=lambda: DaemonThreads(2, "import"))

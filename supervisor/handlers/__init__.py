@@ -1,0 +1,1 @@
+"""Finds handlers and gives all their forms one shape."""

@@ -1,0 +1,367 @@
+"""Finds handlers by reference and gives all their forms one shape (DESIGN §2).
+
+The agents folder is mounted as the synthetic package ``supervisor_agents``: relative imports, dataclasses and pickling
+work, ``sys.path`` is untouched, and the PyPI packages whose import name is ``agents`` stay reachable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import difflib
+import functools
+import gc
+import importlib
+import importlib.machinery
+import importlib.util
+import inspect
+import sys
+import threading
+import traceback
+import types
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from supervisor.core.errors import ConfigurationError, HandlerError
+from supervisor.handler import Context, Handler, Message, Part
+from supervisor.handlers.threads import DaemonThreads, ThreadShare, TimeLimit
+
+PACKAGE = "supervisor_agents"
+#: An import that brings so many modules along is a library's, which stays for the life of the process.
+HEAVY_IMPORT_MODULES = 200
+#: How long a handler's code may take to load; a container may have little of the CPU that a large library wants.
+LOAD_SECONDS = 120.0
+_STOP = object()
+
+
+def find_agents_dir(configured: Path | None, *, cwd: Path | None = None) -> Path:
+    """The folder of handlers: the configured one, else ``./agents``, else the bundled ones.
+
+    Raises:
+        ConfigurationError: the configured folder does not exist, or there is none at all.
+    """
+    if configured is not None:
+        if not configured.is_dir():
+            raise ConfigurationError(f"There is no agents folder at {configured}; mend SUPERVISOR_AGENTS_DIR")
+        return configured.resolve()
+    package = Path(__file__).parent.parent
+    for candidate in ((cwd or Path.cwd()) / "agents", package / "_bundled_agents", package.parent / "agents"):
+        if candidate.is_dir():
+            return candidate.resolve()
+    raise ConfigurationError("There is no agents folder; make ./agents or set SUPERVISOR_AGENTS_DIR")
+
+
+def handler_names(agents_dir: Path) -> list[str]:
+    """The handlers that a folder holds; none of their code is run.
+
+    Raises:
+        HandlerError: the folder cannot be read.
+    """
+    try:
+        entries = list(agents_dir.iterdir())
+    except OSError as error:
+        raise HandlerError(f"The agents folder {agents_dir} cannot be read: {error.strerror}") from error
+    found = {entry.stem for entry in entries if entry.suffix == ".py" or (entry / "__init__.py").is_file()}
+    return sorted(name for name in found if name.isidentifier() and not name.startswith("_"))
+
+
+class HandlerLoader:
+    """Loads handlers from the agents folder and, where the deployment allows it, from installed packages.
+
+    Args:
+        agents_dir: the folder that holds one module or package per handler.
+        packages: top-level packages whose handlers a row may name (HANDLER_PACKAGES).
+        threads: how many handlers that are plain functions run at once, two at least.
+        threads_per_agent: how many of one agent do; half of ``threads`` unless given, and never all of them.
+    """
+
+    def __init__(
+        self,
+        agents_dir: Path,
+        *,
+        packages: Sequence[str] = (),
+        threads: int = 32,
+        threads_per_agent: int | None = None,
+    ) -> None:
+        self.agents_dir = agents_dir
+        self._packages = frozenset(packages)
+        threads = max(2, threads)
+        self._share = min(max(1, threads_per_agent or threads // 2), threads - 1)
+        # A pool of its own: handlers that block as many threads as there are must not stall DNS (RELIABILITY R13).
+        self._threads = DaemonThreads(threads, "handler")
+        # What is imported and what is forgotten concerns all: no two threads load at once.
+        self._loading = threading.Lock()
+        self._mount()
+
+    def _mount(self) -> None:
+        package = types.ModuleType(PACKAGE, "The handlers of the agents folder.")
+        package.__path__ = [str(self.agents_dir)]
+        spec = importlib.machinery.ModuleSpec(PACKAGE, None, is_package=True)
+        spec.submodule_search_locations = package.__path__
+        package.__spec__ = spec
+        self._forget(PACKAGE)
+        sys.modules[PACKAGE] = package
+
+    @staticmethod
+    def _forget(name: str) -> None:
+        for module in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
+            del sys.modules[module]
+
+    def names(self) -> list[str]:
+        """The handlers that the agents folder holds; raises as :func:`handler_names` does."""
+        return handler_names(self.agents_dir)
+
+    def load(self, reference: str, *, fresh: bool = False) -> MountedHandler:
+        """Load a handler. Runs the author's code, which may take its time: call it in a thread.
+
+        Args:
+            reference: ``echo``, ``echo:Handler``, or ``package.module:attribute`` for an installed package.
+            fresh: read the code of the agents folder from disk again (``agents reload``), what it shares between
+                handlers included; handlers that are loaded already keep theirs.
+
+        Raises:
+            HandlerError: there is no such handler, it is not allowed, or its code fails; the cause is chained.
+        """
+        module_name, _, attribute = reference.partition(":")
+        if not module_name or not all(part.isidentifier() for part in module_name.split(".")):
+            raise HandlerError(f"{reference!r} is no handler; write echo, echo:Handler or package.module:attribute")
+        with self._loading:
+            if "." in module_name:
+                target = self._import_installed(module_name, attribute)
+            else:
+                target = self._import_mounted(module_name, fresh=fresh)
+            return self._mounted(reference, _pick(target, attribute, reference))
+
+    def _import_mounted(self, name: str, *, fresh: bool) -> types.ModuleType:
+        if name not in self.names():
+            near = difflib.get_close_matches(name, self.names(), n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(self.names()) or 'none'}"
+            raise HandlerError(f"There is no handler {name!r} in {self.agents_dir}; {hint}")
+        full_name = f"{PACKAGE}.{name}"
+        if fresh:
+            self._forget_all()
+        return self._import(full_name, name)
+
+    def _forget_all(self) -> None:
+        """Make the next import read every module of the folder anew."""
+        for name in [name for name in sys.modules if name.startswith(f"{PACKAGE}.")]:
+            source = getattr(sys.modules.pop(name), "__file__", None)
+            if source and source.endswith(".py"):
+                # Bytecode is told stale by size and whole seconds: of two edits in one second the latter is missed.
+                with contextlib.suppress(OSError, NotImplementedError):
+                    Path(importlib.util.cache_from_source(source)).unlink()
+        importlib.invalidate_caches()
+
+    def _import_installed(self, name: str, attribute: str) -> types.ModuleType:
+        top = name.partition(".")[0]
+        if top not in self._packages:
+            raise HandlerError(f"Handlers of package {top!r} are not allowed; add it to SUPERVISOR_HANDLER_PACKAGES")
+        if not attribute:
+            raise HandlerError(f"Handler {name!r} of an installed package needs an attribute: {name}:Name")
+        return self._import(name, name)
+
+    def _import(self, full_name: str, shown: str) -> types.ModuleType:
+        modules = len(sys.modules)
+        try:
+            module = importlib.import_module(full_name)
+        except ModuleNotFoundError as error:
+            self._forget(full_name)
+            if error.name and f"{full_name}.".startswith(f"{error.name}."):
+                raise HandlerError(f"There is no module {error.name!r} for handler {shown!r}") from error
+            if error.name and error.name.startswith(f"{PACKAGE}."):
+                missing = error.name.removeprefix(f"{PACKAGE}.")
+                raise HandlerError(
+                    f"Handler {shown!r} needs the module {missing!r}, which is not in {self.agents_dir}"
+                ) from error
+            wanted = f"the package {error.name!r}, which is not installed" if error.name else str(error)
+            raise HandlerError(f"Handler {shown!r} needs {wanted}") from error
+        except (Exception, SystemExit) as error:
+            self._forget(full_name)
+            reason = f"{type(error).__name__}: {error}{self._place(error)}"
+            raise HandlerError(f"Handler {shown!r} fails to load: {reason}") from error
+        if len(sys.modules) - modules >= HEAVY_IMPORT_MODULES:
+            # Or each full collection looks through all of it while the event loop stands: 0.3 s for the assistant's.
+            # Without a collection before, which would take as long, cyclic garbage of this moment stays for good too:
+            # what came since the last full one, once for each library.
+            gc.freeze()
+        return module
+
+    def _place(self, error: BaseException) -> str:
+        """Where in the agents folder an import failed; nothing where the error says so itself."""
+        frames = () if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if Path(frame.filename).is_relative_to(self.agents_dir)]
+        return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+
+    def _mounted(self, reference: str, target: Any) -> MountedHandler:
+        if inspect.isclass(target):
+            try:
+                target = target()
+            except (Exception, SystemExit) as error:
+                raise HandlerError(f"Handler {reference!r} cannot be made: {type(error).__name__}: {error}") from error
+        on_message = getattr(target, "on_message", target)
+        if not callable(on_message):
+            raise HandlerError(f"Handler {reference!r} has no on_message")
+        return MountedHandler(reference, target, on_message, ThreadShare(self._threads, self._share))
+
+    def close(self) -> None:
+        """Let go of the threads; one that is still in a handler ends with it or with the process."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _pick(module: types.ModuleType, attribute: str, reference: str) -> Any:
+    """The handler of a module: the attribute named, else its Handler class, else its ``on_message``."""
+    if attribute:
+        try:
+            return functools.reduce(getattr, attribute.split("."), cast("Any", module))
+        except AttributeError:
+            raise HandlerError(f"Handler {reference!r}: its module has no {attribute!r}") from None
+    classes = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, Handler) and value.__module__ == module.__name__
+    ]
+    if len(classes) == 1:
+        return classes[0]
+    if classes:
+        names = ", ".join(value.__name__ for value in classes)
+        raise HandlerError(
+            f"Handler {reference!r} has several classes ({names}); name one: {reference}:{classes[0].__name__}"
+        )
+    if hasattr(module, "on_message"):
+        return module.on_message
+    raise HandlerError(f"Handler {reference!r} has neither a Handler class nor an on_message")
+
+
+def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function under decorators and partials, or the ``__call__`` of an object: it tells the form."""
+    unwrapped = inspect.unwrap(function)
+    while isinstance(unwrapped, functools.partial):
+        unwrapped = inspect.unwrap(unwrapped.func)
+    return unwrapped if inspect.isroutine(unwrapped) else inspect.unwrap(type(unwrapped).__call__)
+
+
+def _runs_in_loop(function: Callable[..., Any]) -> bool:
+    innermost = _innermost(function)
+    return inspect.iscoroutinefunction(innermost) or inspect.isasyncgenfunction(innermost)
+
+
+def _contained(function: Callable[..., Any], *args: Any) -> Any:
+    """Call ``function`` in a thread; what a future cannot carry, or what would end the process, becomes an error."""
+    try:
+        return function(*args)
+    except (StopIteration, SystemExit) as error:
+        raise RuntimeError(f"the handler raised {type(error).__name__}: {error}") from error
+
+
+class MountedHandler:
+    """One agent's handler, whatever its form: parts come out of :meth:`parts` as they are made.
+
+    ``idle`` is set while it works on no message: a handler that was replaced is stopped only then.
+    """
+
+    def __init__(self, reference: str, target: Any, on_message: Callable[..., Any], threads: ThreadShare) -> None:
+        self.reference = reference
+        self._target = target
+        self._on_message = on_message
+        self._in_loop = _runs_in_loop(on_message)
+        self._threads = threads
+        self._running = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def using(self, threads: ThreadShare) -> MountedHandler:
+        """The same handler with threads of somebody else's."""
+        return MountedHandler(self.reference, self._target, self._on_message, threads)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Held around each message it works on."""
+        self._running += 1
+        self.idle.clear()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if self._running == 0:
+                self.idle.set()
+
+    @property
+    def streams(self) -> bool:
+        """Whether it yields its parts: those are sent as they come, a single answer together with its settling."""
+        innermost = _innermost(self._on_message)
+        return inspect.isasyncgenfunction(innermost) or inspect.isgeneratorfunction(innermost)
+
+    async def parts(
+        self, message: Message, ctx: Context, time_limit: TimeLimit | None = None
+    ) -> AsyncGenerator[Part, None]:
+        """What the handler answers to ``message``, part by part; ``time_limit`` is held while it waits for a thread.
+
+        Raises:
+            whatever the handler raises; ``sys.exit()`` is an error like others, it must not end the fleet.
+        """
+        async with aclosing(self._parts(message, ctx, time_limit)) as parts:
+            try:
+                async for part in parts:
+                    yield part
+            except SystemExit as error:
+                raise RuntimeError(f"the handler raised SystemExit: {error}") from error
+
+    async def _parts(self, message: Message, ctx: Context, time_limit: TimeLimit | None) -> AsyncGenerator[Part, None]:
+        if self._in_loop:
+            result = self._on_message(message, ctx)
+        else:
+            result = await self._in_thread(time_limit, self._on_message, message, ctx)
+        if inspect.isawaitable(result):
+            result = await result
+        if inspect.isasyncgen(result):
+            async with aclosing(result):
+                async for part in result:
+                    yield cast("Part", part)
+        elif isinstance(result, AsyncIterator):
+            async for part in result:
+                yield part
+        elif isinstance(result, Iterator):
+            async with aclosing(self._iterate(time_limit, cast("Iterator[Part]", result))) as parts:
+                async for part in parts:
+                    yield part
+        elif result is not None:
+            yield cast("Part", result)
+
+    async def _in_thread(self, time_limit: TimeLimit | None, function: Callable[..., Any], *args: Any) -> Any:
+        return await self._threads.run(time_limit, _contained, function, *args)
+
+    async def _iterate(self, time_limit: TimeLimit | None, iterator: Iterator[Part]) -> AsyncGenerator[Part, None]:
+        # One context for all its parts: what a generator sets before a yield holds after it, as it does in the loop.
+        # StopIteration cannot cross a future, so a sentinel marks the end.
+        run = contextvars.copy_context().run
+        while (part := await self._in_thread(time_limit, run, next, iterator, _STOP)) is not _STOP:
+            yield part
+
+    async def hook(self, name: str, *args: Any) -> None:
+        """Call a hook of :class:`supervisor.handler.Handler` if the handler has it: ``on_start``, ``on_stop`` …
+
+        Raises:
+            whatever the hook raises; the caller knows what that means for the agent.
+        """
+        function = self._hook(name)
+        if function is None:
+            return
+        try:
+            result = function(*args) if _runs_in_loop(function) else await self._in_thread(None, function, *args)
+            if inspect.isawaitable(result):
+                await result
+        except SystemExit as error:
+            raise RuntimeError(f"{name} raised SystemExit: {error}") from error
+
+    def wants(self, name: str) -> bool:
+        """Whether the handler defines that hook itself."""
+        return self._hook(name) is not None
+
+    def _hook(self, name: str) -> Callable[..., Any] | None:
+        function = getattr(self._target, name, None)
+        if function is None or getattr(type(self._target), name, None) is getattr(Handler, name, None):
+            return None
+        return cast("Callable[..., Any]", function)

@@ -1,0 +1,103 @@
+"""What a handler gave, as messages for the platform (PROTOCOL §4). No I/O."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from supervisor import protocol
+from supervisor.core.errors import InvalidReplyError
+from supervisor.handler import Reply, Thinking, ToolCall, ToolResult, Usage
+
+
+def to_outbound(
+    part: object, *, conversation_id: str, agent_id: str, latency_ms: float | None = None, usage: Usage | None = None
+) -> protocol.OutboundMessage:
+    """Turn one part into the message that carries it.
+
+    Args:
+        part: text, a Reply, or a Thinking, ToolCall or ToolResult on its own.
+        latency_ms, usage: given to a Reply that has none of its own.
+
+    Raises:
+        InvalidReplyError: it is none of these, or its fields are of the wrong type; says which.
+    """
+    common: dict[str, Any] = {"conversation_id": conversation_id, "participant_id": agent_id}
+    try:
+        match part:
+            case str():
+                return _reply(Reply(part), common, latency_ms, usage)
+            case Reply():
+                return _reply(part, common, latency_ms, usage)
+            case Thinking():
+                return _message(common, content=part.content, type="thinking", thinking=_thinking(part))
+            case ToolCall():
+                return _tool_call(part, common)
+            case ToolResult():
+                return _tool_result(part, common)
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise InvalidReplyError(f"a {type(part).__name__} of the handler cannot be sent: {error}") from error
+    raise InvalidReplyError(
+        f"the handler gave a {type(part).__name__}; it may give text, Reply, Thinking, ToolCall, ToolResult or None"
+    )
+
+
+def _message(common: dict[str, Any], *, role: str = "assistant", **fields: Any) -> protocol.OutboundMessage:
+    return protocol.OutboundMessage(role=role, **common, **fields)
+
+
+def _thinking(thinking: Thinking) -> protocol.Thinking:
+    return protocol.Thinking(
+        content=thinking.content, visible=thinking.visible, duration=round(thinking.duration_ms, 3)
+    )
+
+
+def _reply(
+    reply: Reply, common: dict[str, Any], latency_ms: float | None, usage: Usage | None
+) -> protocol.OutboundMessage:
+    spent = reply.usage or usage
+    latency = reply.latency_ms if reply.latency_ms is not None else latency_ms
+    if not isinstance(reply.content, str):
+        raise TypeError(f"content is a {type(reply.content).__name__}, not text")
+    if isinstance(reply.attachments, str):
+        raise TypeError("attachments is text, not a list of texts")
+    return _message(
+        common,
+        content=reply.content,
+        type=reply.type,
+        thinking=_thinking(reply.thinking) if reply.thinking else None,
+        attachments=tuple(reply.attachments),
+        usage=protocol.Usage(spent.prompt_tokens, spent.completion_tokens, spent.total_tokens) if spent else None,
+        latency=None if latency is None else round(latency, 3),
+        error=reply.error,
+        metadata=dict(reply.metadata) if reply.metadata is not None else None,
+    )
+
+
+def _tool_call(call: ToolCall, common: dict[str, Any]) -> protocol.OutboundMessage:
+    function = protocol.FunctionCall(call.name, call.arguments_json)
+    return _message(
+        common,
+        content=call.content or f"Using {call.name} …",
+        type="tool_call",
+        tool_calls=(protocol.ToolCall(call.id, call.type, function),),
+    )
+
+
+def _tool_result(result: ToolResult, common: dict[str, Any]) -> protocol.OutboundMessage:
+    return _message(
+        common,
+        role="tool",
+        content=result.content or (f"{result.call.name} answered" if result.success else f"{result.call.name} failed"),
+        type="tool_result",
+        tool_results=(
+            protocol.ToolResult(
+                tool_call_id=result.call.id,
+                tool_name=result.call.name,
+                # The platform refuses a null result; a tool that answers nothing has still answered.
+                result="" if result.result is None else result.result,
+                success=result.success,
+                error=result.error,
+                execution_time=result.duration_ms,
+            ),
+        ),
+    )

@@ -1,0 +1,1 @@
+"""What people ask for: changes of agents, dead letters."""

@@ -1,0 +1,275 @@
+"""Changes of agents' rows that people ask for, by command or over the admin API: checked before anything is written."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from supervisor.core.errors import ConfigurationError, HandlerError, SupervisorError
+from supervisor.core.records import AgentRecord
+from supervisor.handlers.loader import find_agents_dir, handler_names
+from supervisor.protocol import is_object_id
+from supervisor.settings import AGENT_SETTING_NAMES, Settings, parse_agent_settings
+from supervisor.settings.secrets import SecretBox, SecretResolver
+from supervisor.store import Registry
+from supervisor.store.agents import check_id, checked_values, record_values
+from supervisor.telemetry.logs import REDACTED
+
+#: Deeper settings are somebody's mistake, and no reader has to follow them.
+MAX_DEPTH: Final = 64
+
+
+class Checker:
+    """What the deployment allows in an agent's row; made once for a whole fleet.
+
+    Args:
+        settings: the deployment's.
+        agents_dir: where handlers are; found as the supervisor finds it unless given.
+    """
+
+    def __init__(self, settings: Settings, agents_dir: Path | None = None) -> None:
+        self._settings = settings
+        self._agents_dir = agents_dir or find_agents_dir(settings.agents_dir)
+        self._handlers: list[str] | None = None
+        self._box = SecretBox.of(settings.secret_keys)
+        self._warnings: dict[str, None] = {}
+
+    def take_warnings(self) -> list[str]:
+        """What may be wrong, and only the running supervisor can know; each once."""
+        taken = list(self._warnings)
+        self._warnings.clear()
+        return taken
+
+    def check(self, record: AgentRecord, where: str = "", *, keep_going: bool = False) -> None:
+        """Check a whole row; what may be wrong goes to :meth:`take_warnings`.
+
+        Args:
+            where: what to put before an error, such as the file and the entry.
+            keep_going: what keeps this agent from running is left to :meth:`take_warnings` too, as it harms no other;
+                only a row that cannot be stored is an error.
+
+        Raises:
+            ConfigurationError: the row cannot work; says which part and why.
+        """
+        prefix = f"{where}: " if where else ""
+        try:
+            self.id(record.id)
+            self.given(record.settings)
+            try:
+                self.handler(record.handler)
+                self.secret(record.secret, record.id)
+                self.settings(record.settings)
+            except SupervisorError as error:
+                if not keep_going:
+                    raise
+                self._note(f"{prefix}{error}; until that is mended the agent is faulted")
+            record_values(record)
+        except SupervisorError as error:
+            raise ConfigurationError(f"{prefix}{error}") from None
+
+    def check_changes(self, agent_id: str, changes: Mapping[str, Any]) -> None:
+        """Check what changes and nothing else: the rest may be wrong since long before, and must not be in the way.
+
+        Raises:
+            ConfigurationError: it cannot work; says which part and why.
+        """
+        try:
+            if "handler" in changes:
+                self.handler(changes["handler"])
+            if "secret" in changes:
+                self.secret(changes["secret"], agent_id)
+            if "settings" in changes:
+                self.settings(changes["settings"])
+            checked_values(agent_id, changes)
+        except SupervisorError as error:
+            raise ConfigurationError(str(error)) from None
+
+    def id(self, agent_id: str) -> None:
+        """Refuse what cannot be an id; warn of one that the platform would not have made (PROTOCOL §1)."""
+        check_id(agent_id)
+        if not is_object_id(agent_id):
+            self._note(f"agent {agent_id}: ids of the platform are 24 hex digits; it will refuse this one")
+
+    def handler(self, reference: str) -> None:
+        """Refuse a handler that is not there, naming near ones; its code is not run here.
+
+        Raises:
+            HandlerError: there is none of that name.
+        """
+        module = reference.partition(":")[0]
+        if not module or not all(part.isidentifier() for part in module.split(".")):
+            raise HandlerError(f"{reference!r} is no handler; write echo, echo:Handler or package.module:attribute")
+        if "." in module:
+            self._check_package(module)
+            return
+        known = self._known_handlers()
+        if module not in known:
+            near = difflib.get_close_matches(module, known, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known) or 'none'}"
+            raise HandlerError(f"There is no handler {module!r} in {self._agents_dir}; {hint}")
+
+    def _known_handlers(self) -> list[str]:
+        if self._handlers is None:
+            self._handlers = handler_names(self._agents_dir)
+        return self._handlers
+
+    def _check_package(self, module: str) -> None:
+        top = module.partition(".")[0]
+        if top not in self._settings.handler_packages:
+            raise HandlerError(f"Handlers of package {top!r} are not allowed; add it to SUPERVISOR_HANDLER_PACKAGES")
+
+    def secret(self, reference: str, agent_id: str) -> None:
+        """Refuse a reference that the deployment does not allow or whose file cannot be read.
+
+        A variable need not be set here, only in the supervisor's environment: that is a warning.
+
+        Raises:
+            ConfigurationError: it is no reference, or outside what is allowed.
+        """
+        name = reference.removeprefix("env:")
+        # With the variable given, whatever still fails is the deployment's bounds.
+        environ = {name: "set"} if name != reference else {}
+        try:
+            SecretResolver(
+                environ=environ,
+                env_prefixes=self._settings.secret_env_prefixes,
+                dirs=self._settings.secret_dirs,
+                box=self._box,
+            ).resolve(reference)
+        except ConfigurationError as error:
+            if not reference.startswith("fernet:"):
+                raise
+            self._note(f"agent {agent_id}: {error}")
+        if environ and not os.environ.get(name):
+            self._note(f"{name} is not set here; the supervisor needs it in its environment")
+
+    def given(self, settings: Mapping[str, Any]) -> None:
+        """Refuse what stands for a secret where settings are shown: given back, it would be stored over the secret.
+
+        A key that is nearly one of the supervisor's own is the handler's all the same, and a warning.
+
+        Raises:
+            ConfigurationError: a value holds it.
+        """
+        for key, value in settings.items():
+            if near := _nearly_ours(key):
+                self._note(f"settings: {key} is left to the handler; did you mean {near}?")
+            if _holds(value, REDACTED):
+                raise ConfigurationError(
+                    f"settings: {REDACTED} stands for a secret that is not shown; leave that key out, or give its value"
+                    f" ({key!r})"
+                )
+
+    def settings(self, values: Mapping[str, Any]) -> None:
+        """Refuse settings of the wrong kind, beyond the deployment's bounds, or nested without end.
+
+        Raises:
+            ConfigurationError: they are.
+        """
+        if _deeper_than(values, MAX_DEPTH):
+            raise ConfigurationError(f"settings: nested more than {MAX_DEPTH} deep")
+        parse_agent_settings(values, self._settings)
+
+    def _note(self, text: str) -> None:
+        self._warnings[text] = None
+
+
+def _nearly_ours(key: str) -> str | None:
+    """The supervisor's own key that this one may be a slip for; ``command``, a handler's, is none."""
+    if key in AGENT_SETTING_NAMES or f"{key}s" in AGENT_SETTING_NAMES:
+        return None
+    return next(iter(difflib.get_close_matches(key, AGENT_SETTING_NAMES, n=1, cutoff=0.85)), None)
+
+
+def _deeper_than(value: object, depth: int) -> bool:
+    level: list[object] = [value]
+    for _ in range(depth):
+        inner = [one for one in level if isinstance(one, dict | list)]
+        if not inner:
+            return False
+        level = [below for one in inner for below in (one.values() if isinstance(one, dict) else one)]
+    return any(isinstance(one, dict | list) for one in level)
+
+
+def _holds(value: object, text: str) -> bool:
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str) and text in one:
+            return True
+        left.extend(one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
+    return False
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is to change of a row; the rest stays.
+
+    Args:
+        fields: handler, secret, name, paused.
+        settings, labels: these keys get these values, the others stay.
+        unset, unlabel: these keys go.
+    """
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    unset: Collection[str] = ()
+    unlabel: Collection[str] = ()
+
+    @property
+    def touched(self) -> list[str]:
+        """The names of the fields that change."""
+        merged = {"settings": self.settings or self.unset, "labels": self.labels or self.unlabel}
+        return sorted({*self.fields, *(name for name, some in merged.items() if some)})
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is to change."""
+        return not self.touched
+
+    def merged(self, old: AgentRecord) -> dict[str, Any]:
+        """The settings and labels as they are to be, where any of them changes."""
+        made: dict[str, Any] = {}
+        if self.settings or self.unset:
+            settings = {**old.settings, **self.settings}
+            made["settings"] = {key: value for key, value in settings.items() if key not in self.unset}
+        if self.labels or self.unlabel:
+            labels = {**old.labels, **self.labels}
+            made["labels"] = {key: value for key, value in labels.items() if key not in self.unlabel}
+        return made
+
+
+async def add_agent(registry: Registry, checker: Checker, record: AgentRecord) -> None:
+    """Add an agent.
+
+    Raises:
+        ConfigurationError: it cannot work.
+        AgentExistsError: there is one of that id.
+    """
+    checker.check(record)
+    await registry.add_agent(record)
+
+
+async def change_agent(registry: Registry, checker: Checker, agent_id: str, changes: Changes) -> list[str]:
+    """Change an agent; the names of the fields that were touched.
+
+    Raises:
+        AgentNotFoundError: there is none of that id.
+        ConfigurationError: it cannot work like that.
+    """
+    # Here, because it reads files: no transaction should wait for them.
+    checker.check_changes(agent_id, changes.fields)
+    checker.given(changes.settings)
+
+    def change(old: AgentRecord) -> dict[str, Any]:
+        merged = changes.merged(old)
+        checker.check_changes(agent_id, merged)
+        return {**changes.fields, **merged}
+
+    await registry.alter_agent(agent_id, change)
+    return changes.touched

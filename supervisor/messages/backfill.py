@@ -1,0 +1,233 @@
+"""Asks the platform for what was said to an agent while it was away (DESIGN §4: backfill)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from supervisor.core.backoff import Backoff
+from supervisor.core.clock import Clock
+from supervisor.core.errors import PlatformError, RegistryError, Verdict
+from supervisor.core.states import MessageState
+from supervisor.messages.inbox import RECENT_KEYS, Inbox
+from supervisor.messages.missed import NOTICES, SLACK_SECONDS, Seen, missed, since_known
+from supervisor.platform.history import Access, PlatformHistory
+from supervisor.protocol import HistoryRow, InboundMessage
+from supervisor.store import Journal
+
+#: Conversations asked about at once, for one agent.
+AT_ONCE = 4
+#: How long new messages of a conversation wait for the missed ones before them.
+HOLD_SECONDS = 10.0
+#: What was said just before the agent was put into a conversation may be what it was put there for.
+MEETING_SLACK_SECONDS = 5.0
+ATTEMPTS = 4
+#: Messages and replies read from the journal at once: they are decoded on the event loop.
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far back is asked: seconds, and messages of one conversation; none turns it off."""
+
+    seconds: float
+    messages: int
+
+
+class Backfill:
+    """One agent's way of catching up after a gap.
+
+    New messages of a conversation that is being asked about wait in the inbox for the missed ones, which come first.
+
+    Args:
+        access: where to ask and with what; asked each time, both change.
+    """
+
+    def __init__(
+        self,
+        agent_id: str,
+        history: PlatformHistory,
+        journal: Journal,
+        inbox: Inbox,
+        clock: Clock,
+        *,
+        reach: Reach,
+        access: Callable[[], Access],
+        log: Any,
+    ) -> None:
+        self._agent_id = agent_id
+        self._history = history
+        self._journal = journal
+        self._inbox = inbox
+        self._clock = clock
+        self._reach = reach
+        self._access = access
+        self._log = log
+        # Until when nothing of a conversation can be missing, seconds since the epoch; and those without a gap since.
+        self._whole_until: dict[str, float] = {}
+        self._whole: set[str] = set()
+
+    def begin(self) -> list[str]:
+        """Before a new connection brings anything: hold the messages of the conversations that have a gap.
+
+        Returns:
+            Those conversations, for :meth:`run` or :meth:`give_up`.
+        """
+        if not self._reach.messages or not self._history.may_have(self._access().api_url):
+            return []
+        conversations = list(reversed(self._inbox.conversations))
+        for conversation_id in conversations:
+            self._inbox.hold(conversation_id)
+        return conversations
+
+    def give_up(self, conversations: Sequence[str]) -> None:
+        """The connection did not come about."""
+        for conversation_id in conversations:
+            self._inbox.release(conversation_id)
+
+    def lost(self) -> None:
+        """The connection is gone: from now on messages may be missed."""
+        now = self._clock.now()
+        self._whole_until |= dict.fromkeys(self._whole, now)
+        self._whole.clear()
+        known = self._inbox.conversations
+        self._whole_until = {one: until for one, until in self._whole_until.items() if one in known}
+
+    async def run(self, conversations: Sequence[str], is_joined: Callable[[str], bool]) -> None:
+        """Catch up with each of the conversations, several at once.
+
+        Args:
+            is_joined: whether the connection is in a conversation: only then nothing more can be missed in it.
+        """
+        turns = iter(conversations)
+        found = 0
+
+        async def take_turns() -> None:
+            nonlocal found
+            for conversation_id in turns:
+                try:
+                    found += await self._catch_up(conversation_id, is_joined)
+                except Exception:  # noqa: BLE001  whatever it is, the other conversations must not suffer
+                    self._log.exception("backfill_failed", conversation=conversation_id)
+
+        release = asyncio.create_task(self._release_late(conversations), name=f"release {self._agent_id}")
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(AT_ONCE, len(conversations))):
+                    group.create_task(take_turns(), name=f"backfill {self._agent_id}")
+        finally:
+            release.cancel()
+            self.give_up(conversations)
+            await asyncio.gather(release, return_exceptions=True)
+        if found:
+            self._log.info("backfilled", messages=found)
+
+    async def _release_late(self, conversations: Sequence[str]) -> None:
+        await self._clock.sleep(HOLD_SECONDS)
+        self.give_up(conversations)
+
+    async def _catch_up(self, conversation_id: str, is_joined: Callable[[str], bool]) -> int:
+        """Bring one conversation's missed messages into the inbox; how many there were."""
+        started = self._clock.now()
+        messages = await self._patiently(conversation_id, lambda: self._missed(conversation_id))
+        if messages is None:
+            self._inbox.release(conversation_id)
+            return 0
+        taken = self._inbox.fill(conversation_id, messages)
+        if self._history.may_have(self._access().api_url):
+            self._whole_until[conversation_id] = started
+            if is_joined(conversation_id):
+                self._whole.add(conversation_id)
+        return taken
+
+    async def _patiently(
+        self, conversation_id: str, ask: Callable[[], Awaitable[list[InboundMessage]]]
+    ) -> list[InboundMessage] | None:
+        """Ask a few times; None when it cannot be had, and the next connection asks again."""
+        backoff = Backoff()
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await ask()
+            except PlatformError as error:
+                reason, again = error.reason, error.verdict is Verdict.RETRY
+                wait = max(backoff.next_delay(), error.retry_after_seconds or 0.0)
+            except RegistryError as error:
+                reason, again, wait = str(error), True, backoff.next_delay()
+            if not again or attempt == ATTEMPTS:
+                break
+            await self._clock.sleep(wait)
+        self._log.warning("backfill_failed", conversation=conversation_id, reason=reason)
+        return None
+
+    async def _missed(self, conversation_id: str) -> list[InboundMessage]:
+        oldest = max(
+            self._clock.now() - self._reach.seconds, self._whole_until.get(conversation_id, 0.0) - SLACK_SECONDS
+        )
+        rows = await self._rows(conversation_id, oldest)
+        if not rows:
+            return []
+        keys = await self._journal.known_keys(self._agent_id, [row.id for row in rows])
+        if not await self._met_before(conversation_id, oldest):
+            rows = since_known(rows, keys, await self._met_at(conversation_id) - MEETING_SLACK_SECONDS)
+        return missed(rows, await self._seen(conversation_id, keys, oldest), self._agent_id)
+
+    async def _met_before(self, conversation_id: str, oldest: float) -> bool:
+        """Whether the agent knew the conversation then already: one met for the first time starts now."""
+        older = await self._journal.messages(
+            agent_id=self._agent_id,
+            conversation_id=conversation_id,
+            states=list(MessageState),
+            older_than=oldest,
+            limit=1,
+        )
+        return bool(older)
+
+    async def _met_at(self, conversation_id: str) -> float:
+        """When a conversation of which no message is known was met, or what was said in it erased."""
+        known = await self._journal.conversations(self._agent_id, since=0.0, limit=RECENT_KEYS)
+        return dict(known).get(conversation_id, self._clock.now())
+
+    async def _rows(self, conversation_id: str, oldest: float) -> Sequence[HistoryRow]:
+        """The newest rows, oldest first: none stored before ``oldest``, and no more of others than are reached for."""
+        rows: list[HistoryRow] = []
+        others = 0
+        async with aclosing(self._history.backwards(self._access(), conversation_id)) as pages:
+            async for page in pages:
+                for row in reversed(page):
+                    if row.at is not None and row.at < oldest:
+                        return rows[::-1]
+                    others += row.message.sender_agent_id != self._agent_id
+                    if others > self._reach.messages:
+                        self._log.warning("backfill_cut", conversation=conversation_id, messages=self._reach.messages)
+                        return rows[::-1]
+                    rows.append(row)
+        return rows[::-1]
+
+    async def _seen(self, conversation_id: str, keys: set[str], since: float) -> Seen:
+        """What the journal knows, of a little more time than the rows are of."""
+        without_id: list[tuple[str, float]] = []
+        reply_ids: set[str] = set()
+        replies = set(NOTICES)
+        before: int | None = None
+        while taken := await self._journal.messages(
+            agent_id=self._agent_id,
+            conversation_id=conversation_id,
+            states=list(MessageState),
+            newer_than=since - SLACK_SECONDS,
+            before_id=before,
+            limit=PAGE,
+        ):
+            without_id += [(row.message.content, row.received_at) for row in taken if row.message.id is None]
+            before = taken[-1].id
+        before = None
+        # All that may be among the rows: one that is not known for ours would pass for an answer of an earlier life.
+        while own := await self._journal.own_replies(
+            self._agent_id, conversation_id, since=since - SLACK_SECONDS, before_id=before, limit=PAGE
+        ):
+            reply_ids |= {reply.message.id for reply in own if reply.message.id}
+            replies |= {reply.message.content for reply in own}
+            before = own[0].id
+        return Seen(keys, without_id, reply_ids, replies)

@@ -1,0 +1,177 @@
+"""What a person may tell an agent in its chat, whatever its handler is: ``/stop``, ``/reload``, ``/status``.
+
+A command bypasses the lane of its conversation (DESIGN §4) and is journaled like every message; its answer is committed
+together with the message's settling. A row's setting ``commands: false`` makes them ordinary messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Protocol
+
+from supervisor.core.clock import Clock
+from supervisor.core.command_words import RELOAD, STATUS, STOP, command_in
+from supervisor.core.errors import RegistryError
+from supervisor.core.records import JournaledMessage, NewReply
+from supervisor.core.states import MessageState
+from supervisor.core.status import AgentStatus
+from supervisor.handler import AgentInfo, Reply
+from supervisor.handlers.parts import to_outbound
+from supervisor.messages.attempt import with_id
+from supervisor.messages.executor import SETTLE_RETRY_SECONDS
+from supervisor.messages.outbox import Outbox
+from supervisor.protocol import clean_text
+from supervisor.store import Journal
+
+#: An agent is reloaded from its chats at most once in this time.
+RELOAD_SECONDS = 30.0
+#: How long the answer to ``/reload`` waits for what comes of it.
+RELOAD_ANSWER_SECONDS = 20.0
+#: How much of a name, a handler or a model is shown.
+SHOWN_CHARS = 100
+
+STOPPED = "Stopped."
+NOTHING_TO_STOP = "There is nothing to stop."
+RELOADED = "Reloaded: instruction and settings are up to date."
+RELOAD_FAILED = "Reloading did not work; I go on as I was. The supervisor's log says why."
+RELOAD_UNDER_WAY = "Reloading takes longer than usual; it goes on."
+
+
+class Control(Protocol):
+    """What commands ask of an agent's runner."""
+
+    def status(self) -> AgentStatus: ...
+    async def refresh(self) -> str:
+        """Reload the agent; empty once that is done, else why it did not work."""
+        ...
+
+
+class CommandView(Protocol):
+    """What commands need of an agent."""
+
+    @property
+    def info(self) -> AgentInfo: ...
+    @property
+    def log(self) -> Any: ...
+    @property
+    def outbox(self) -> Outbox: ...
+    @property
+    def control(self) -> Control | None: ...
+    @property
+    def merged_settings(self) -> Mapping[str, Any]: ...
+    def concern(self, row: JournaledMessage) -> None: ...
+    def redact(self, text: str) -> str: ...
+    async def stop_answer(self, conversation_id: str, before_id: int) -> bool: ...
+
+
+class Commands:
+    """One agent's commands.
+
+    Args:
+        on_settled: told of a command that has its answer.
+    """
+
+    def __init__(
+        self, agent: CommandView, journal: Journal, clock: Clock, on_settled: Callable[[JournaledMessage], None]
+    ) -> None:
+        self._agent = agent
+        self._journal = journal
+        self._clock = clock
+        self._on_settled = on_settled
+        self._reloaded_at: float | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, row: JournaledMessage) -> None:
+        """Obey a command that is journaled as running; returns at once."""
+        task = asyncio.create_task(self._obey(row), name=f"command {row.agent_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _obey(self, row: JournaledMessage) -> None:
+        self._agent.concern(row)
+        await self.work(row)
+        self._on_settled(row)
+
+    async def work(self, row: JournaledMessage) -> None:
+        """Obey one command and settle it. What the process left undone when it died comes through the lane."""
+        if row.state is not MessageState.RUNNING and not await self._journal.claim(row):
+            return
+        name = command_in(row.message) or ""
+        try:
+            text = await _COMMANDS[name](self, row)
+        except Exception:
+            self._agent.log.exception("command_failed", command=name)
+            text = "Sorry, that did not work."
+        await self._answer(row, text)
+        self._agent.log.info("command", command=name)
+
+    async def _answer(self, row: JournaledMessage, text: str) -> None:
+        """Settle a command together with its answer, however often the database refuses it."""
+        reply = Reply(self._agent.redact(text), type="system")
+        message = with_id(to_outbound(reply, conversation_id=row.conversation_id, agent_id=row.agent_id), row, 0)
+        while True:
+            try:
+                replies = await self._journal.settle(row, MessageState.DONE, replies=[NewReply(0, message)])
+                break
+            except RegistryError as error:
+                self._agent.log.warning("message_not_settled", reason=str(error))
+                await self._clock.sleep(SETTLE_RETRY_SECONDS)
+        for sent in replies or ():
+            self._agent.outbox.push(sent, row)
+
+    # ── what they do ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _stop(self, row: JournaledMessage) -> str:
+        # One that was missed is obeyed late: what was said after it is not meant by it.
+        return STOPPED if await self._agent.stop_answer(row.conversation_id, row.id) else NOTHING_TO_STOP
+
+    async def _reload(self, _row: JournaledMessage) -> str:
+        now = self._clock.monotonic()
+        if self._reloaded_at is not None and (passed := now - self._reloaded_at) < RELOAD_SECONDS:
+            wait = max(1, round(RELOAD_SECONDS - passed))
+            return f"I was reloaded a moment ago; please try again in {wait} s."
+        if self._agent.control is None:
+            return RELOAD_FAILED
+        self._reloaded_at = now
+        try:
+            async with asyncio.timeout(RELOAD_ANSWER_SECONDS):
+                reason = await self._agent.control.refresh()
+        except TimeoutError:
+            return RELOAD_UNDER_WAY
+        # The reason is the operator's: it may tell of files and hosts.
+        return RELOAD_FAILED if reason else RELOADED
+
+    async def _status(self, _row: JournaledMessage) -> str:
+        lines = {"Name": self._agent.info.name}
+        model = self._agent.merged_settings.get("model")
+        if isinstance(model, str) and model.strip():
+            lines["Model"] = model
+        if self._agent.control is not None:
+            status = self._agent.control.status()
+            lines["Handler"] = status.handler
+            lines["State"] = str(status.state)
+            if status.since is not None:
+                lines["Since"] = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(status.since))
+            # Commands are no messages that somebody waits for.
+            lines["Waiting messages"] = str(max(0, status.inbox.available - len(self._tasks)))
+        return "\n".join(f"{name}: {self._shown(value)}" for name, value in lines.items())
+
+    def _shown(self, value: str) -> str:
+        # Redacted before it is cut: half a secret no longer looks like one.
+        return " ".join(clean_text(self._agent.redact(value))[0].split())[:SHOWN_CHARS]
+
+    async def close(self) -> None:
+        """Stop at once; what has no answer yet is taken up at the next start."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+_COMMANDS: dict[str, Callable[[Commands, JournaledMessage], Coroutine[Any, Any, str]]] = {
+    STOP: Commands._stop,
+    RELOAD: Commands._reload,
+    STATUS: Commands._status,
+}

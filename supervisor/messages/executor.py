@@ -1,0 +1,262 @@
+"""Runs one message through its agent's handler and settles it (DESIGN §4: claim, run, settle)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from supervisor.core.backoff import Backoff
+from supervisor.core.clock import Clock
+from supervisor.core.errors import InvalidReplyError, RegistryError
+from supervisor.core.records import JournaledMessage, NewReply
+from supervisor.core.states import FINAL_MESSAGE_STATES, MessageState
+from supervisor.handler import Permanent, Reply
+from supervisor.handlers.loader import MountedHandler
+from supervisor.handlers.parts import to_outbound
+from supervisor.handlers.threads import tell
+from supervisor.messages.attempt import ExecutionView, Run, to_the_end, with_id
+from supervisor.store import Journal
+from supervisor.telemetry.failures import describe, describe_fully
+from supervisor.telemetry.metrics import Metrics
+from supervisor.telemetry.tracing import Traces
+
+#: How long a cancelled handler may take to end before its lane goes on without it (RELIABILITY R12).
+CANCEL_GRACE_SECONDS = 5.0
+#: When to try again to journal what came of an attempt, where the database refused it.
+SETTLE_RETRY_SECONDS = 5.0
+
+_T = TypeVar("_T")
+
+APOLOGY = "Sorry, I could not answer this message."
+#: Why a message that a person stopped is cancelled.
+STOP_REASON = "stopped by /stop"
+APOLOGY_TIMEOUT = "Sorry, this took too long and I had to stop."
+
+
+class HandlerTimeoutError(Exception):
+    """The handler did not answer within its time-out; final (DESIGN §4)."""
+
+
+class AnswerStoppedError(Exception):
+    """A person does not want the answer any more."""
+
+
+class HandlerCancelledError(Exception):
+    """The handler ended by a cancellation that was not ours."""
+
+
+def _future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """A wish that a message's answer be stopped, and whether it was once the message is out of our hands."""
+
+    message_id: int
+    asked: asyncio.Future[None] = field(default_factory=_future)
+    over: asyncio.Future[bool] = field(default_factory=_future)
+
+
+#: How an attempt ended, by what its message became.
+_OUTCOMES = {
+    MessageState.DONE: "done",
+    MessageState.DEAD: "dead",
+    MessageState.CANCELLED: "cancelled",
+    MessageState.RETRYABLE: "retried",
+}
+
+
+class Executor:
+    """Works on the messages of one agent; :meth:`work` is what its lanes call."""
+
+    def __init__(
+        self,
+        agent: ExecutionView,
+        journal: Journal,
+        metrics: Metrics,
+        clock: Clock,
+        traces: Traces,
+        *,
+        backoff: Callable[[int], float] | None = None,
+    ) -> None:
+        self._agent = agent
+        self._journal = journal
+        self._metrics = metrics
+        self._clock = clock
+        self._traces = traces
+        self._delay = backoff or _delay
+        self.abandoned = 0
+        # By conversation, of which one message runs at a time.
+        self._stops: dict[str, _Stop] = {}
+
+    async def stop(self, conversation_id: str, before_id: int) -> bool:
+        """Cancel the answer that is being made in a conversation, for good, if its message came before ``before_id``.
+
+        Returns:
+            False where none is, or where it was ready in that moment.
+        """
+        stop = self._stops.get(conversation_id)
+        if stop is None or stop.message_id > before_id:
+            return False
+        if not stop.asked.done():
+            stop.asked.set_result(None)
+        # Waited for, not awaited: whoever gives up waiting must not cancel it for the others.
+        await asyncio.wait([stop.over])
+        return stop.over.result()
+
+    async def work(self, row: JournaledMessage) -> float | None:
+        """Claim, run and settle one message.
+
+        Returns:
+            None when it is settled or no longer ours, else when it is to be tried again (seconds since the epoch).
+        """
+        if row.state in FINAL_MESSAGE_STATES:
+            # Stopped while it waited for its next attempt.
+            return None
+        stop = self._stops[row.conversation_id] = _Stop(row.id)
+        try:
+            if row.state is not MessageState.RUNNING and not await to_the_end(self._journal.claim(row)):
+                return None
+            if row.attempts > self._agent.limits.max_attempts:
+                reason = row.error or "the process died each time"
+                await self._bury(row, f"given up after {row.attempts - 1} attempts: {reason}")
+                return None
+            return await self._attempt(row, stop)
+        except asyncio.CancelledError:
+            if row.state is MessageState.RUNNING:
+                await to_the_end(self._journal.release(row))
+            raise
+        finally:
+            self._stops.pop(row.conversation_id, None)
+            stop.over.set_result(row.state is MessageState.CANCELLED)
+
+    async def _attempt(self, row: JournaledMessage, stop: _Stop) -> float | None:
+        """Run the handler once; the time of the next attempt, if there is to be one."""
+        handler = self._agent.handler
+        attempt = self._traces.attempt(row)
+        run = Run(self._agent, row, self._journal, self._metrics, self._clock, attempt=attempt)
+        started = self._clock.monotonic()
+        self._metrics.queued(handler.reference, self._clock.now() - row.received_at)
+        outcome, ended = "", started
+        try:
+            try:
+                await self._within_time(run, handler, stop)
+            finally:
+                # What the journal takes afterwards is no time of the handler's.
+                ended = self._clock.monotonic()
+        except AnswerStoppedError:
+            await self._owed(lambda: self._journal.settle(row, MessageState.CANCELLED, error=STOP_REASON))
+            outcome = "cancelled"
+            return None
+        except Exception as error:  # noqa: BLE001  a handler may raise anything; it is journaled with its traceback
+            attempt.fail(error)
+            outcome, again_at = await self._failed(row, run, error)
+            return again_at
+        else:
+            await self._owed(run.finish)
+            outcome = "done"
+            self._agent.handler_succeeded()
+            return None
+        finally:
+            # Cancelled: what was written in that moment is so all the same, the rest is given back.
+            outcome = outcome or _OUTCOMES.get(row.state, "released")
+            self._metrics.handled(handler.reference, outcome, ended - started)
+            attempt.end(outcome)
+
+    async def _within_time(self, run: Run, handler: MountedHandler, stop: _Stop) -> None:
+        limit = run.time_limit
+        task = asyncio.create_task(run.consume(handler), name=f"handler {run.row.agent_id}")
+        try:
+            await asyncio.wait([task, limit.reached, stop.asked], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                await self._stop(task, run, handler)
+                if stop.asked.done():
+                    raise AnswerStoppedError
+                raise HandlerTimeoutError(f"the handler took longer than {limit.seconds:g} s")
+        except asyncio.CancelledError:
+            await self._stop(task, run, handler)
+            raise
+        finally:
+            limit.close()
+        if task.cancelled():
+            # Not we: something it awaited was cancelled. As an error it is tried again like any other.
+            raise HandlerCancelledError("the handler was cancelled from within")
+        task.result()
+
+    async def _stop(self, task: asyncio.Task[None], run: Run, handler: MountedHandler) -> None:
+        """Cancel a handler; one that goes on all the same is left behind and what it still makes is discarded."""
+        run.give_up()
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_GRACE_SECONDS)
+        thread = run.time_limit.thread
+        if not task.done():
+            task.add_done_callback(self._note_return)
+        elif thread is not None and not thread.done():
+            # It cannot even be told, so there is nothing to wait for.
+            loop = asyncio.get_running_loop()
+            thread.add_done_callback(lambda _: tell(loop, self._note_return))
+        else:
+            return
+        self.abandoned += 1
+        self._metrics.watchdog("handler_abandoned")
+        self._agent.log.error("handler_abandoned", handler=handler.reference, abandoned=self.abandoned)
+
+    def _note_return(self, task: asyncio.Task[None] | None = None) -> None:
+        self.abandoned -= 1
+        if task is not None and not task.cancelled():
+            task.exception()
+
+    async def _failed(self, row: JournaledMessage, run: Run, error: Exception) -> tuple[str, float | None]:
+        """Retry or bury a message whose handler failed; the metric's outcome and the time of the next attempt."""
+        reason, report = describe(error, run.redact), describe_fully(error, run.redact)
+        self._agent.handler_failed(reason)
+        final = isinstance(error, (HandlerTimeoutError, Permanent, InvalidReplyError)) or run.visible
+        if not final and row.attempts < self._agent.limits.max_attempts:
+            again_at = self._clock.now() + self._delay(row.attempts)
+            self._agent.log.warning("handler_failed", reason=reason, attempt=row.attempts)
+            if await self._owed(lambda: self._journal.retry(row, report, again_at)):
+                row.not_before = again_at
+                return "retried", again_at
+            return "lost", None
+        timed_out = isinstance(error, HandlerTimeoutError)
+        apology = APOLOGY_TIMEOUT if timed_out else APOLOGY
+        await self._owed(lambda: self._bury(row, report, apology=apology, next_part=run.next_part))
+        return "timeout" if timed_out else "dead", None
+
+    async def _owed(self, write: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Journal what came of an attempt, however often the database refuses it: the handler must not run again.
+
+        The lane waits meanwhile, as it does while the disk takes nothing at all.
+        """
+        while True:
+            try:
+                return await to_the_end(write())
+            except RegistryError as error:
+                self._agent.log.warning("message_not_settled", reason=str(error))
+                await self._clock.sleep(SETTLE_RETRY_SECONDS)
+
+    async def _bury(self, row: JournaledMessage, error: str, *, apology: str = APOLOGY, next_part: int = 0) -> None:
+        """Make a dead letter and tell the person, once, in one commit.
+
+        Args:
+            next_part: the first number that no part of this attempt has: one may still be on its way into the journal.
+        """
+        self._agent.log.error("dead_letter", number=row.id, reason=error.strip().rpartition("\n")[2])
+        message = to_outbound(
+            Reply(apology, type="error", error=apology), conversation_id=row.conversation_id, agent_id=row.agent_id
+        )
+        part = max([next_part, *(reply.part + 1 for reply in await self._journal.replies(row.id))])
+        message = with_id(message, row, part)
+        replies = await self._journal.settle(row, MessageState.DEAD, error=error, replies=[NewReply(part, message)])
+        for reply in replies or ():
+            self._agent.outbox.push(reply, row)
+
+
+def _delay(attempt: int) -> float:
+    """Seconds before the next attempt at a message: full jitter, 1 s doubling to 60 s."""
+    backoff = Backoff()
+    backoff.failures = attempt - 1
+    return backoff.next_delay()

@@ -1,0 +1,377 @@
+"""Takes in one agent's messages: validate, drop echoes and duplicates, journal, hand to a lane (DESIGN §4)."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from supervisor.core.clock import Clock
+from supervisor.core.command_words import command_in
+from supervisor.core.errors import RegistryError
+from supervisor.core.records import JournaledMessage
+from supervisor.core.states import MessageState
+from supervisor.core.status import InboxCounts
+from supervisor.messages.lanes import Lanes
+from supervisor.messages.loop_guard import PAUSE_SECONDS, LoopGuard
+from supervisor.messages.memory import Memory, size_of
+from supervisor.messages.pairing import Pairing, Source
+from supervisor.protocol import ROLES, TYPES, InboundMessage, InvalidEventError, is_object_id, parse_message
+from supervisor.store import Journal
+from supervisor.telemetry.logs import get_logger
+from supervisor.telemetry.metrics import Metrics
+from supervisor.telemetry.tracing import Traces
+
+#: Recent message keys kept in memory to tell duplicates; the journal's unique index has the last word.
+RECENT_KEYS = 512
+#: Commands that are taken in beyond the limit.
+COMMAND_ROOM = 16
+#: One notice in this many seconds and conversation that the inbox is full.
+NOTICE_SECONDS = 60.0
+#: Why a message that the loop guard stopped is a dead letter; a person may replay it.
+LOOP_REASON = "loop guard: agents answered each other too often in this conversation; nobody was answered"
+#: How long closing waits for the journal to take what has arrived.
+CLOSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What one agent takes in.
+
+    Args:
+        roles: the roles whose messages run the handler.
+        limit: messages that may wait.
+        loop_limit: messages a minute and conversation that no person wrote; 0 is no limit.
+        commands: whether a person's ``/stop`` and its like are commands.
+    """
+
+    roles: Collection[str]
+    limit: int
+    loop_limit: int
+    commands: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A message on its way into the journal; ``received_at`` in seconds since the epoch."""
+
+    message: InboundMessage
+    key: str
+    received_at: float
+    size_bytes: int
+    blocked: bool = False
+    command: bool = False
+
+
+class Inbox:
+    """One agent's way from the socket to its lanes. Messages keep the order in which the socket brought them.
+
+    Args:
+        intake: asked for each message, since the agent's settings may change.
+        memory: the fleet's bound on messages in memory.
+        on_full: told the conversation of a message that was refused because too many wait.
+        on_command: given a command that is journaled as running; it goes into no lane.
+    """
+
+    def __init__(
+        self,
+        agent_id: str,
+        handler: Callable[[], str],
+        intake: Callable[[], Intake],
+        *,
+        journal: Journal,
+        lanes: Lanes,
+        memory: Memory,
+        metrics: Metrics,
+        clock: Clock,
+        on_full: Callable[[str], None],
+        on_command: Callable[[JournaledMessage], None],
+        traces: Traces,
+    ) -> None:
+        self._agent_id = agent_id
+        self._handler = handler
+        self._intake = intake
+        self._journal = journal
+        self._lanes = lanes
+        self._memory = memory
+        self._metrics = metrics
+        self._clock = clock
+        self._on_full = on_full
+        self._on_command = on_command
+        self._traces = traces
+        self._arrived: deque[_Arrival] = deque()
+        # Conversations whose missed messages are being asked for: what is new there comes after those.
+        self._held: dict[str, list[_Arrival]] = {}
+        self._pairing = Pairing()
+        self._guard = LoopGuard(clock, lambda: intake().loop_limit, self._tell_loop)
+        self._recent: OrderedDict[str, None] = OrderedDict()
+        self._noticed: dict[str, float] = {}
+        self._journaling = 0
+        self._task: asyncio.Task[None] | None = None
+        self._log = get_logger("supervisor.inbox").bind(agent=agent_id)
+        #: Journaled and not settled; corrected from the journal by maintenance, since others may settle too.
+        self.unsettled = 0
+        #: How often the counts changed; who corrects them sees whether they are still those that it asked about.
+        self.changes = 0
+        self.dead = 0
+        self.conversations: OrderedDict[str, float] = OrderedDict()
+
+    def receive(self, payload: object, source: Source) -> None:
+        """Take a ``message:new`` from a socket; returns at once, never raises for what the payload holds."""
+        if isinstance(payload, dict) and payload.get("participantId") == self._agent_id:
+            # Half of all messages are the echoes of our own: not worth reading.
+            self._metrics.dropped("own_echo")
+            return
+        try:
+            message, malformed = parse_message(payload)
+        except InvalidEventError as error:
+            self._metrics.dropped(error.reason)
+            return
+        for field in malformed:
+            self._metrics.dropped(f"malformed_{field}")
+        now = self._clock.monotonic()
+        source.note_member(message.conversation_id, now)
+        if (reason := self._unwanted(message)) is not None:
+            self._metrics.dropped(reason)
+        elif message.id is None and self._pairing.is_second(message, source, now):
+            self._metrics.dropped("duplicate")
+        else:
+            self._accept(message)
+
+    def _accept(self, message: InboundMessage, *, guarded: bool = True) -> bool:
+        """Send a message on its way into the journal, unless it is known or there is no room; whether it is.
+
+        Args:
+            guarded: whether it counts for the loop guard: what was missed came over hours and arrives at once.
+        """
+        key = message.id or uuid.uuid4().hex
+        if key in self._recent:
+            self._metrics.dropped("duplicate")
+            return False
+        size = size_of(message)
+        intake = self._intake()
+        command = intake.commands and command_in(message) is not None
+        # A full inbox is what somebody may want to stop.
+        limit = intake.limit + COMMAND_ROOM if command else intake.limit
+        # While the disk refuses, what has arrived piles up here.
+        if self.waiting >= limit or (self._journal.problem and self._memory.free_bytes < size):
+            self._refuse(message.conversation_id, key)
+            return False
+        self._memory.hold(size)
+        self._remember(key)
+        self._metrics.received(self._handler())
+        arrival = _Arrival(message, key, self._clock.now(), size, guarded and self._guard.blocks(message), command)
+        if (held := self._held.get(message.conversation_id)) is not None:
+            held.append(arrival)
+        else:
+            self._arrived.append(arrival)
+            self._journal_soon()
+        return True
+
+    def _journal_soon(self) -> None:
+        if self._task is None and self._arrived:
+            self._task = asyncio.create_task(self._journal_arrived(), name=f"inbox {self._agent_id}")
+
+    # ── catching up ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def hold(self, conversation_id: str) -> None:
+        """Keep a conversation's new messages back until :meth:`fill` or :meth:`release`: older ones may be missing."""
+        self._held.setdefault(conversation_id, [])
+
+    def release(self, conversation_id: str) -> None:
+        """Let the messages that were held back go on; nothing happens where none are."""
+        self._arrived.extend(self._held.pop(conversation_id, ()))
+        self._journal_soon()
+
+    def fill(self, conversation_id: str, messages: Iterable[InboundMessage]) -> int:
+        """Take in what was missed, in front of what is held back; how many of them were new."""
+        held = self._held.pop(conversation_id, [])
+        # Those that came without an id have one in the history, and are not in the journal yet.
+        nameless = Counter(one.message.content for one in (*held, *self._arrived) if one.message.id is None)
+        taken = 0
+        for message in messages:
+            if nameless[message.content]:
+                nameless[message.content] -= 1
+            elif self._unwanted(message) is None and message.id not in self._recent:
+                taken += self._accept(message, guarded=False)
+        self._arrived.extend(held)
+        self._journal_soon()
+        return taken
+
+    @property
+    def waiting(self) -> int:
+        """Messages that are not settled yet, those on their way into the journal included."""
+        held = sum(map(len, self._held.values())) if self._held else 0
+        return self.unsettled + self._journaling + len(self._arrived) + held
+
+    @property
+    def counts(self) -> InboxCounts:
+        """Messages by where they are."""
+        running = self._lanes.running
+        return InboxCounts(max(0, self.waiting - running), running, self.dead)
+
+    def settled(self, *, dead: bool) -> None:
+        """A message reached its end."""
+        self.changes += 1
+        self.unsettled = max(0, self.unsettled - 1)
+        self.dead += dead
+
+    def correct(self, *, unsettled: int, dead: int) -> None:
+        """Take over the journal's own counts, unless messages are on their way into it: those it may have or not."""
+        self.dead = dead
+        if not self._arrived and not self._journaling:
+            self.unsettled = unsettled
+
+    def _unwanted(self, message: InboundMessage) -> str | None:
+        """Why a message does not run the handler, or None when it does (PROTOCOL §5)."""
+        if self._agent_id in (message.participant_id, message.sender_agent_id):
+            return "own_echo"
+        if message.role not in self._intake().roles:
+            return "role" if message.role in ROLES else "unknown_role"
+        if message.type not in TYPES:
+            # Not a reason to leave a person without an answer, but worth counting.
+            self._metrics.unknown("message_type")
+        return None if message.content.strip() or message.attachments else "empty"
+
+    def _remember(self, key: str) -> None:
+        self._recent[key] = None
+        if len(self._recent) > RECENT_KEYS:
+            self._recent.popitem(last=False)
+
+    def remember_own(self, message_id: str) -> None:
+        """Note an id that one of our own sends was given: its echo is no message (PROTOCOL §5)."""
+        if is_object_id(message_id):
+            self._remember(message_id)
+
+    def _refuse(self, conversation_id: str, key: str) -> None:
+        self._metrics.dropped("inbox_full")
+        now = self._clock.monotonic()
+        if now - self._noticed.get(conversation_id, -NOTICE_SECONDS) >= NOTICE_SECONDS:
+            self._noticed = {c: at for c, at in self._noticed.items() if now - at < NOTICE_SECONDS}
+            self._noticed[conversation_id] = now
+            limit = self._intake().limit
+            self._log.warning("inbox_full", conversation=conversation_id, message_id=key, limit=limit)
+            self._on_full(conversation_id)
+
+    def _tell_loop(self, conversation_id: str) -> None:
+        limit = self._intake().loop_limit
+        self._log.warning("loop_guard", conversation=conversation_id, limit=limit, pause_seconds=PAUSE_SECONDS)
+
+    async def _journal_arrived(self) -> None:
+        """Journal what has arrived, a batch at a time: one commit holds all that came during the last one."""
+        while self._arrived:
+            batch = list(self._arrived)
+            self._arrived.clear()
+            self._journaling = len(batch)
+            if len(batch) == 1:
+                await self._journal_one(batch[0])
+            else:
+                await asyncio.gather(*map(self._journal_one, batch))
+        # No await since the last look: what arrives later starts a new task.
+        self._task = None
+
+    async def _journal_one(self, arrival: _Arrival) -> None:
+        """Journal a message and hand it to its lane; never raises, the messages behind it must not suffer."""
+        conversation_id = arrival.message.conversation_id
+        claimed = not (arrival.blocked or arrival.command) and self._lanes.reserve(conversation_id)
+        row = None
+        try:
+            row = await self._journal.add(
+                self._agent_id,
+                arrival.message,
+                key=arrival.key,
+                received_at=arrival.received_at,
+                claim=claimed or arrival.command,
+            )
+        except Exception as error:  # noqa: BLE001  refused aloud, never silently (DESIGN §4)
+            ids = {"conversation": conversation_id, "message_id": arrival.key}
+            self._log.error("message_not_journaled", **ids, reason=str(error))
+            self._recent.pop(arrival.key, None)
+            self._refuse(conversation_id, arrival.key)
+        else:
+            if row is None:
+                self._metrics.dropped("duplicate")
+        finally:
+            self._journaling -= 1
+            self._memory.let_go(arrival.size_bytes)
+            if row is None and claimed:
+                self._lanes.cancel_reserved(conversation_id)
+        if row is None:
+            return
+        self._note_conversation(row.conversation_id, arrival.received_at)
+        if arrival.blocked:
+            await self._bury(row)
+            return
+        row.fresh = True
+        self.changes += 1
+        self.unsettled += 1
+        if arrival.command:
+            self._on_command(row)
+        elif claimed:
+            self._lanes.run_reserved(row)
+        else:
+            self._lanes.put(row)
+
+    async def _bury(self, row: JournaledMessage) -> None:
+        """Make a message that the loop guard stopped a dead letter; nobody is told, that would go on with the loop."""
+        self._metrics.dropped("loop_guard")
+        try:
+            await self._journal.settle(row, MessageState.DEAD, error=LOOP_REASON)
+        except RegistryError as error:
+            # It waits in the journal then, and runs after the next start.
+            ids = {"conversation": row.conversation_id, "message_id": row.key}
+            self._log.error("message_not_settled", **ids, reason=str(error))
+        self.dead += 1
+        self._traces.settled(row)
+
+    # ── conversations ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def joined(self, conversation_id: str) -> None:
+        """The agent joined a conversation: after a reconnect it is to be in it again."""
+        now = self._clock.now()
+        self._note_conversation(conversation_id, now)
+        try:
+            await self._journal.note_conversation(self._agent_id, conversation_id, at=now)
+        except RegistryError as error:
+            self._log.warning("conversation_not_noted", conversation=conversation_id, reason=str(error))
+
+    async def left(self, conversation_id: str) -> None:
+        """The agent left a conversation, or is not let in: it is not joined again until somebody writes in it."""
+        self.conversations.pop(conversation_id, None)
+        try:
+            await self._journal.forget_conversation(self._agent_id, conversation_id)
+        except RegistryError as error:
+            self._log.warning("conversation_not_forgotten", conversation=conversation_id, reason=str(error))
+
+    def _note_conversation(self, conversation_id: str, at: float) -> None:
+        self.conversations[conversation_id] = at
+        self.conversations.move_to_end(conversation_id)
+        if len(self.conversations) > RECENT_KEYS:
+            self.conversations.popitem(last=False)
+
+    # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def close(self, timeout: float = CLOSE_SECONDS) -> None:
+        """Wait until what has arrived is journaled, for ``timeout`` seconds at most; what is not then is counted.
+
+        The journal goes on trying with what it has been given while it is open.
+        """
+        for conversation_id in list(self._held):
+            self.release(conversation_id)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._task is not None:
+                    await asyncio.wait([self._task])
+        if self._task is None:
+            return
+        left = self._journaling + len(self._arrived)
+        while self._arrived:
+            self._memory.let_go(self._arrived.popleft().size_bytes)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
+        self._metrics.dropped("not_journaled", left)
+        self._log.error("messages_not_journaled", count=left, reason=self._journal.problem or "the disk is too slow")

@@ -1,0 +1,1 @@
+"""The platform as one agent meets it."""

@@ -1,1 +1,0 @@
-"""The registry's schema, step by step (Alembic); run by ``supervisor.registry.migrate``."""

@@ -1,0 +1,1 @@
+"""Builds everything once, starts it, watches it, drains it."""

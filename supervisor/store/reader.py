@@ -1,0 +1,43 @@
+"""The small pool of connections that read, each query on one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from supervisor.core.errors import RegistryError
+from supervisor.store import sqlite
+
+T = TypeVar("T")
+
+
+class Reader:
+    """Owns the reading connections; they are opened when they are first needed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._engine = sqlite.reader_engine(path)
+        self._closed = False
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        """Run a query; what it sees is committed.
+
+        Raises:
+            RegistryError: the registry is closed, or SQLite cannot read it.
+        """
+        if self._closed:
+            raise RegistryError("The registry is closed")
+        try:
+            async with self._engine.connect() as connection:
+                return await connection.run_sync(query)
+        except DBAPIError as error:
+            raise sqlite.explain(self._path, error) from None
+
+    async def close(self) -> None:
+        """Close every connection."""
+        self._closed = True
+        await self._engine.dispose()

@@ -1,0 +1,40 @@
+"""What is said of an exception that others raised: nothing secret in it, and nothing that cannot be written."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+
+from supervisor.telemetry.logs import redact
+
+MAX_REASON_CHARS = 500
+MAX_TRACEBACK_CHARS = 8000
+#: What is farther from the end that is kept is not looked at: it could not survive the cut, and it costs time.
+_CLEANED_CHARS = 8 * MAX_TRACEBACK_CHARS
+
+Redact = Callable[[str], str]
+
+
+def describe(error: BaseException, redact: Redact = redact) -> str:
+    """An exception for people, shortly; one whose own text cannot be had is named all the same.
+
+    Args:
+        redact: takes secrets out of a text; the agent's own knows its token, which may look like nothing.
+    """
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  the author's __str__ may raise anything
+        text = "(its text cannot be had)"
+    name = type(error).__name__
+    return _writable(redact(f"{name}: {text}"[:_CLEANED_CHARS] if text else name))[:MAX_REASON_CHARS]
+
+
+def describe_fully(error: BaseException, redact: Redact = redact) -> str:
+    """An exception with traceback and causes, the end of it where it is long; ``redact`` as in :func:`describe`."""
+    text = "".join(traceback.format_exception(error))
+    return _writable(redact(text[-_CLEANED_CHARS:]))[-MAX_TRACEBACK_CHARS:]
+
+
+def _writable(text: str) -> str:
+    """``text`` with lone surrogates written out: they cannot be stored or sent."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,327 @@
+"""The series of agents: bounded in number, and none left of an agent that is gone (DESIGN §6)."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator, Mapping
+from operator import add
+from typing import Final
+
+from supervisor.core.clock import Clock, SystemClock
+from supervisor.core.states import AgentState, ReplyState
+from supervisor.core.status import Reading
+from supervisor.telemetry.metrics.exposition import Row, label, written
+from supervisor.telemetry.metrics.families import OTHER, Description
+
+#: An id that is longer has no series of its own: the platform's have 24 characters.
+MAX_AGENT_CHARS: Final = 128
+KINDS: Final = ("input", "output", "cached")
+#: On its way to be online, waiting for the next attempt included.
+_ON_ITS_WAY: Final = frozenset(
+    {AgentState.AUTHENTICATING, AgentState.CONNECTING, AgentState.REGISTERING, AgentState.BACKOFF}
+)
+
+AGENTS = Description("supervisor_agents", "gauge", "Agents in each state.", "agents", ("state",))
+FAILING = Description(
+    "supervisor_agents_failing", "gauge", "Agents whose health is failing, whatever their state.", "agents"
+)
+CONNECTING_OLDEST = Description(
+    "supervisor_agents_connecting_oldest_seconds",
+    "gauge",
+    "How long the agent that has been so longest is on its way (authenticating, connecting, registering or in backoff) "
+    "without being online in between, in seconds; 0 when none is.",
+    "seconds",
+)
+UP = Description(
+    "supervisor_agent_up",
+    "gauge",
+    f"1 while the agent is online, else 0 (a boolean); {OTHER}: how many others are.",
+    "boolean",
+    ("agent",),
+)
+EXPIRY = Description(
+    "supervisor_agent_auth_expiry_timestamp_seconds",
+    "gauge",
+    f"When the agent's token expires, in seconds since the epoch; {OTHER}: the soonest of the others.",
+    "seconds",
+    ("agent",),
+)
+AGENT_TOKENS = Description(
+    "supervisor_agent_llm_tokens_total",
+    "counter",
+    "LLM tokens of the agent, by type: input and output make the total; cached is a part of input.",
+    "tokens",
+    ("agent", "type"),
+)
+AGENT_COST = Description(
+    "supervisor_agent_llm_cost_total",
+    "counter",
+    "What the agent's LLM tokens cost, in the currency of the configured prices; nothing of models without a price.",
+    "currency",
+    ("agent",),
+)
+BUDGETS = Description(
+    "supervisor_budget_used_ratio",
+    "gauge",
+    "The part of today's budget that is used, as a ratio: the fleet's, and the highest of the agents' own.",
+    "ratio",
+    ("scope",),
+)
+AGENT_BUDGET = Description(
+    "supervisor_agent_budget_used_ratio",
+    "gauge",
+    f"The part of the agent's own budget of today that is used, as a ratio; {OTHER}: the highest of the others.",
+    "ratio",
+    ("agent",),
+)
+INBOX = Description(
+    "supervisor_inbox_messages",
+    "gauge",
+    "Messages in the journal, by state: those to be tried again are available, dead ones are dead letters.",
+    "messages",
+    ("state",),
+)
+AGENT_INBOX = Description(
+    "supervisor_agent_inbox_messages",
+    "gauge",
+    f"Messages of the agent that wait or run; {OTHER}: of the others.",
+    "messages",
+    ("agent",),
+)
+OLDEST = Description(
+    "supervisor_inbox_oldest_seconds",
+    "gauge",
+    "Age of the oldest message that waits for its handler, in seconds; 0 when none does.",
+    "seconds",
+)
+OUTBOX = Description(
+    "supervisor_outbox_messages",
+    "gauge",
+    "Messages on their way to the platform: sent and not acknowledged yet, or pending: waiting for their turn, time "
+    "or connection.",
+    "messages",
+    ("state",),
+)
+#: In the order in which they are written.
+DESCRIPTIONS: Final = (
+    *(AGENTS, UP, EXPIRY, AGENT_TOKENS, AGENT_COST, BUDGETS, AGENT_BUDGET, AGENT_INBOX, INBOX, OLDEST, OUTBOX, FAILING),
+    CONNECTING_OLDEST,
+)
+
+
+class _Spent:
+    """LLM tokens by kind, and cost; None until there is something to say."""
+
+    __slots__ = ("cost", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens: list[float] | None = None
+        self.cost: float | None = None
+
+    def add_tokens(self, kind: str, count: float) -> None:
+        if self.tokens is None:
+            self.tokens = [0.0] * len(KINDS)
+        self.tokens[KINDS.index(kind)] += count
+
+    def add_cost(self, amount: float) -> None:
+        self.cost = (self.cost or 0.0) + amount
+
+
+class _Agent(_Spent):
+    """What is known of one agent; ``own``: whether it has series of its own."""
+
+    __slots__ = ("expires_at", "id", "labels", "own", "state")
+
+    def __init__(self, agent_id: str, state: AgentState, *, own: bool) -> None:
+        super().__init__()
+        self.id = agent_id
+        self.state = state
+        self.own = own
+        self.labels = label("agent", agent_id) if own else ""
+        self.expires_at: float | None = None
+
+
+_OTHER_LABELS: Final = label("agent", OTHER)
+
+
+class AgentSeries:
+    """The series of agents, made when somebody asks: an agent that is gone leaves nothing behind.
+
+    The first ``limit`` agents have series of their own; a place that becomes free goes to the next new agent.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._own = 0
+        self._agents: dict[str, _Agent] = {}
+        # When each agent began that is on its way: in the order of time, so that the first is the oldest.
+        self._began_at: dict[str, float] = {}
+        self._others = _Spent()
+        self._counting = threading.Lock()  # guards tokens and cost: handlers report them from threads too
+        self.read: Callable[[str], Reading | None] = lambda _agent_id: None
+        self.clock: Clock = SystemClock()
+        self.budgets: Callable[[], tuple[float | None, Mapping[str, float]]] | None = None
+
+    def set_state(self, agent_id: str, state: AgentState | None) -> None:
+        """An agent is in ``state``; None: it is gone."""
+        agent = self._agents.get(agent_id)
+        if state in _ON_ITS_WAY:
+            self._began_at.setdefault(agent_id, self.clock.monotonic())
+        else:
+            self._arrived(agent_id)
+        if state is None:
+            self.remove(agent_id)
+        elif agent is not None:
+            agent.state = state
+        else:
+            own = self._own < self._limit and 0 < len(agent_id) <= MAX_AGENT_CHARS and agent_id != OTHER
+            self._own += own
+            self._agents[agent_id] = _Agent(agent_id, state, own=own)
+
+    def _arrived(self, agent_id: str) -> None:
+        self._began_at.pop(agent_id, None)
+        if not self._began_at:
+            # A dict keeps the room of what it once held, and looks through it for its first.
+            self._began_at = {}
+
+    def set_expiry(self, agent_id: str, timestamp: float) -> None:
+        """An agent's token expires then, seconds since the epoch."""
+        if (agent := self._agents.get(agent_id)) is not None and math.isfinite(timestamp):
+            agent.expires_at = timestamp
+
+    def add_tokens(self, agent_id: str, kind: str, count: float) -> None:
+        """An agent has used LLM tokens of one kind. May be called from any thread."""
+        with self._counting:
+            if (spent := self._spent(agent_id)) is not None:
+                spent.add_tokens(kind, count)
+
+    def add_cost(self, agent_id: str, amount: float) -> None:
+        """An agent has spent that much. May be called from any thread."""
+        with self._counting:
+            if (spent := self._spent(agent_id)) is not None:
+                spent.add_cost(amount)
+
+    def _spent(self, agent_id: str) -> _Spent | None:
+        """Where an agent's spending is counted; None of one that is gone: it would come back as somebody else's."""
+        agent = self._agents.get(agent_id)
+        return agent if agent is None or agent.own else self._others
+
+    def remove(self, agent_id: str) -> None:
+        """Nothing of an agent stays, nor of the others once the last of them is gone."""
+        self._arrived(agent_id)
+        with self._counting:
+            agent = self._agents.pop(agent_id, None)
+            if agent is not None:
+                self._own -= agent.own
+            if len(self._agents) == self._own:
+                self._others = _Spent()
+            if not self._agents:
+                # A dict keeps the room of what it once held.
+                self._agents = {}
+
+    # ── for whoever scrapes ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def slices(self, *, modern: bool) -> Iterator[bytes]:
+        """All families, read as they are written: agents may come and go in between."""
+        for description, rows in self._families():
+            yield from written(description, rows, modern=modern)
+
+    def _families(self) -> Iterator[tuple[Description, Iterator[Row | None]]]:
+        yield AGENTS, self._states()
+        yield UP, self._by_agent(lambda agent: agent.state is AgentState.ONLINE, add)
+        yield EXPIRY, self._by_agent(lambda agent: agent.expires_at, min)
+        yield AGENT_TOKENS, self._tokens()
+        yield AGENT_COST, self._costs()
+        fleet, ratios = self.budgets() if self.budgets else (None, {})
+        yield BUDGETS, _budgets(fleet, ratios)
+        yield AGENT_BUDGET, self._by_agent(lambda agent: ratios.get(agent.id), max)
+        sums = _Sums()
+        yield AGENT_INBOX, self._by_agent(lambda agent: sums.take(self.read(agent.id)), add)
+        yield INBOX, sums.inbox()
+        yield OLDEST, iter([("", 0.0 if sums.oldest_at is None else max(0.0, self.clock.now() - sums.oldest_at))])
+        yield OUTBOX, sums.outbox()
+        yield FAILING, iter([("", sums.failing)])
+        yield CONNECTING_OLDEST, iter([("", self._longest_way_seconds())])
+
+    def _longest_way_seconds(self) -> float:
+        began_at = next(iter(self._began_at.values()), None)
+        return 0.0 if began_at is None else max(0.0, self.clock.monotonic() - began_at)
+
+    def _by_agent(
+        self, value_of: Callable[[_Agent], float | None], merge: Callable[[float, float], float]
+    ) -> Iterator[Row | None]:
+        """A series for each agent of which there is something to say, and one for all others together."""
+        others: float | None = None
+        for agent in list(self._agents.values()):
+            value = value_of(agent)
+            if value is not None and agent.own:
+                yield agent.labels, value
+                continue
+            if value is not None:
+                others = value if others is None else merge(others, value)
+            yield None
+        if others is not None:
+            yield _OTHER_LABELS, others
+
+    def _states(self) -> Iterator[Row]:
+        tally = Tally(agent.state for agent in self._agents.values())
+        for state in AgentState:
+            yield label("state", state.value), tally[state]
+
+    def _tokens(self) -> Iterator[Row | None]:
+        others = self._others
+        for labels, spent in (*((a.labels, a) for a in list(self._agents.values())), (_OTHER_LABELS, others)):
+            if spent.tokens is not None:
+                for kind, total in zip(KINDS, spent.tokens, strict=True):
+                    yield f'{labels},type="{kind}"', total
+            else:
+                yield None
+
+    def _costs(self) -> Iterator[Row | None]:
+        yield from self._by_agent(lambda agent: agent.cost, add)
+        if (cost := self._others.cost) is not None:
+            yield _OTHER_LABELS, cost
+
+
+def _budgets(fleet: float | None, agents: Mapping[str, float]) -> Iterator[Row]:
+    if fleet is not None:
+        yield label("scope", "fleet"), fleet
+    if agents:
+        yield label("scope", "agent"), max(agents.values())
+
+
+class _Sums:
+    """All agents' readings together, gathered while those of each are written."""
+
+    def __init__(self) -> None:
+        self.oldest_at: float | None = None
+        self.failing = 0
+        self._available = self._running = self._dead = self._pending = self._sent = 0
+
+    def take(self, reading: Reading | None) -> float:
+        """Add one agent's; its messages that wait or run."""
+        if reading is None:
+            return 0.0
+        inbox, oldest_at, pending, sent, failing = reading
+        if oldest_at is not None and (self.oldest_at is None or oldest_at < self.oldest_at):
+            self.oldest_at = oldest_at
+        self.failing += failing
+        self._pending += pending
+        self._sent += sent
+        self._available += inbox.available
+        self._running += inbox.running
+        self._dead += inbox.dead
+        return inbox.available + inbox.running
+
+    def inbox(self) -> Iterator[Row]:
+        """The messages by state."""
+        yield label("state", "available"), self._available
+        yield label("state", "running"), self._running
+        yield label("state", "dead"), self._dead
+
+    def outbox(self) -> Iterator[Row]:
+        """The replies by state."""
+        yield label("state", ReplyState.PENDING), self._pending
+        yield label("state", ReplyState.SENT), self._sent

@@ -1,0 +1,58 @@
+"""How agents come and go: attempts, disconnects, token requests."""
+
+from __future__ import annotations
+
+from supervisor.core.errors import Verdict
+from supervisor.telemetry.metrics.families import Vocabulary, Workshop
+
+WORDS = 40
+ATTEMPTS = ("online", "kicked", *map(str, Verdict))
+#: Why a connection ends, as the transport has it; whatever else it may say comes beside these.
+DISCONNECTS = (
+    *("server disconnect", "transport close", "transport error", "ping timeout", "server error", "server restart"),
+    "closed by us",
+)
+REFRESHES = ("ok", "rejected", "retry", "fault")
+
+
+class ConnectionMetrics:
+    """The instruments of connections, and their verbs."""
+
+    def __init__(self, make: Workshop) -> None:
+        self._attempts = make.counters(
+            "supervisor_connection_attempts_total",
+            "Attempts to connect an agent, by how they ended: online, kicked, or what the failure asks for.",
+            "attempts",
+            outcome=Vocabulary(WORDS, *ATTEMPTS),
+        )
+        self._disconnects = make.counters(
+            "supervisor_disconnects_total",
+            "Registered connections that ended, by reason; those that we closed count too.",
+            "connections",
+            reason=Vocabulary(WORDS),
+        )
+        self._refreshes = make.counters(
+            "supervisor_auth_refreshes_total",
+            "Token requests, by how they ended; only ok is a token.",
+            "requests",
+            outcome=Vocabulary(WORDS, *REFRESHES),
+        )
+        # From the start, so that an alert on an increase sees the first one; so in all these modules.
+        for outcome in ATTEMPTS:
+            self._attempts.child(outcome)
+        for reason in DISCONNECTS:
+            self._disconnects.child(reason)
+        for outcome in REFRESHES:
+            self._refreshes.child(outcome)
+
+    def connection_attempt(self, outcome: str) -> None:
+        """An attempt to connect ended."""
+        self._attempts.child(outcome).inc()
+
+    def disconnected(self, reason: str) -> None:
+        """A registered connection ended."""
+        self._disconnects.child(reason).inc()
+
+    def auth_refreshed(self, outcome: str) -> None:
+        """A token request ended."""
+        self._refreshes.child(outcome).inc()

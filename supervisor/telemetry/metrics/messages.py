@@ -1,0 +1,121 @@
+"""The way of a message: received, queued, handled, sent, acknowledged."""
+
+from __future__ import annotations
+
+from prometheus_client import Histogram
+
+from supervisor.telemetry.metrics.connections import WORDS
+from supervisor.telemetry.metrics.families import WORK_SECONDS, Family, Vocabulary, Workshop
+
+OUTCOMES = ("done", "retried", "dead", "timeout", "cancelled", "released", "lost")
+DROPS = ("own_echo", "duplicate", "inbox_full", "loop_guard", "not_journaled")
+SENDS = ("acked", "refused", "timeout", "lost", "unknown")
+UNKNOWN = ("event", "message_type")
+
+
+class MessageMetrics:
+    """The instruments of messages, and their verbs. Wall clocks step back: a negative duration counts as none."""
+
+    def __init__(self, make: Workshop, handlers: Vocabulary) -> None:
+        outcomes = Vocabulary(0, *OUTCOMES)
+        self._received = make.counters(
+            "supervisor_messages_received_total", "Messages accepted for the journal.", "messages", handler=handlers
+        )
+        self._handled = make.counters(
+            "supervisor_messages_handled_total",
+            "Attempts of the handler at a message, by how they ended: done, retried (to be tried again), dead or "
+            "timeout (a dead letter), cancelled (by a person), released (a stop of ours), lost (erased meanwhile).",
+            "attempts",
+            handler=handlers,
+            outcome=outcomes,
+        )
+        self._handle = make.histograms(
+            "supervisor_message_handle_seconds",
+            "Time that the handler took for an attempt at a message, in seconds.",
+            "seconds",
+            WORK_SECONDS,
+            handler=handlers,
+            outcome=outcomes,
+        )
+        self._queue = self._timed(make, handlers, "queue", "Wait from received to the handler's start")
+        self._send = self._timed(make, handlers, "send", "Time from the last reply being ready to its acknowledgement")
+        self._latency = self._timed(
+            make, handlers, "latency", "Time from received to the last reply's acknowledgement: queue, handle and send"
+        )
+        self._passages(make)
+
+    def _passages(self, make: Workshop) -> None:
+        self._dropped = make.counters(
+            "supervisor_messages_dropped_total",
+            "Messages, or malformed fields of them, that were not accepted for the journal, by reason.",
+            "messages",
+            reason=Vocabulary(WORDS, *DROPS),
+        )
+        self._unknown = make.counters(
+            "supervisor_unknown_total",
+            "What the platform sent and this version does not know, in events, by kind; it did no harm.",
+            "events",
+            kind=Vocabulary(WORDS, *UNKNOWN),
+        )
+        self._sends = make.counters(
+            "supervisor_sends_total",
+            "Sends of a reply to the platform, by how they ended: acked, refused, timeout or lost (sent again), "
+            "unknown.",
+            "sends",
+            outcome=Vocabulary(WORDS, *SENDS),
+        )
+        self._acks = make.histogram(
+            "supervisor_send_ack_seconds",
+            "Time from a send of a reply to its acknowledgement, in seconds.",
+            "seconds",
+            WORK_SECONDS,
+        )
+        for family, words in ((self._dropped, DROPS), (self._unknown, UNKNOWN), (self._sends, SENDS)):
+            for word in words:
+                family.child(word)
+
+    @staticmethod
+    def _timed(make: Workshop, handlers: Vocabulary, what: str, text: str) -> Family[Histogram]:
+        name = f"supervisor_message_{what}_seconds"
+        return make.histograms(name, f"{text}, in seconds.", "seconds", WORK_SECONDS, handler=handlers)
+
+    def handler_known(self, handler: str) -> None:
+        """An agent has this handler: its series are there before its first message, and its first failure."""
+        self._received.child(handler)
+        for outcome in OUTCOMES:
+            self._handled.child(handler, outcome)
+        self._handle.child(handler, "done")
+        for family in (self._queue, self._send, self._latency):
+            family.child(handler)
+
+    def received(self, handler: str) -> None:
+        """A message was accepted into the journal."""
+        self._received.child(handler).inc()
+
+    def dropped(self, reason: str, count: int = 1) -> None:
+        """Messages were not accepted."""
+        self._dropped.child(reason).inc(count)
+
+    def unknown(self, kind: str) -> None:
+        """The platform sent something that this version does not know; it did no harm (PROTOCOL §4)."""
+        self._unknown.child(kind).inc()
+
+    def queued(self, handler: str, seconds: float) -> None:
+        """A message waited that long for its handler."""
+        self._queue.child(handler).observe(max(0.0, seconds))
+
+    def handled(self, handler: str, outcome: str, seconds: float) -> None:
+        """A handler ended after that long."""
+        self._handled.child(handler, outcome).inc()
+        self._handle.child(handler, outcome).observe(max(0.0, seconds))
+
+    def answered(self, handler: str, latency_seconds: float, send_seconds: float) -> None:
+        """The last reply to a message was acknowledged: so long after the message came, and after it was ready."""
+        self._latency.child(handler).observe(max(0.0, latency_seconds))
+        self._send.child(handler).observe(max(0.0, send_seconds))
+
+    def sent(self, outcome: str, ack_seconds: float | None = None) -> None:
+        """A send ended; ``ack_seconds`` where it was acknowledged."""
+        self._sends.child(outcome).inc()
+        if ack_seconds is not None:
+            self._acks.observe(max(0.0, ack_seconds))

@@ -1,0 +1,114 @@
+"""Language models: tokens, cost, calls, budgets; OpenTelemetry's GenAI names beside our own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from supervisor.core.clock import Clock
+from supervisor.handler import ModelCall, Usage
+from supervisor.telemetry.metrics.agents import AgentSeries
+from supervisor.telemetry.metrics.families import Vocabulary, Workshop
+
+#: OpenTelemetry's buckets for gen_ai.client.token.usage.
+TOKENS = tuple(float(4**power) for power in range(14))
+#: OpenTelemetry's for gen_ai.client.operation.duration: 0.01 doubling to 81.92.
+MODEL_SECONDS = tuple(0.01 * 2**power for power in range(14))
+MODELS, PROVIDERS, ERRORS = 50, 20, 40
+#: The label ``error_type`` of a model call that went well.
+NO_ERROR = ""
+#: The only operation that there is (OpenTelemetry's gen_ai.operation.name).
+CHAT = "chat"
+SCOPES, LEVELS = ("agent", "fleet"), ("warning", "exhausted")
+USAGE_HELP = "input and output make the total; cached is the part of input that came from a cache."
+
+
+class ModelMetrics:
+    """The instruments of language models, and their verbs. These may be called from any thread."""
+
+    def __init__(self, make: Workshop, handlers: Vocabulary, agents: AgentSeries) -> None:
+        self._by_agent = agents
+        models, providers, operations = Vocabulary(MODELS), Vocabulary(PROVIDERS), Vocabulary(0, CHAT)
+        self._llm_tokens = make.counters(
+            "supervisor_llm_tokens_total",
+            f"LLM tokens, by type: {USAGE_HELP}",
+            "tokens",
+            handler=handlers,
+            model=models,
+            type=Vocabulary(0, "input", "output", "cached"),
+        )
+        self._llm_cost = make.counters(
+            "supervisor_llm_cost_total",
+            "What LLM tokens cost, in the currency of the configured prices; nothing of a model without a price.",
+            "currency",
+            handler=handlers,
+            model=models,
+        )
+        self._gen_ai_tokens = make.histograms(
+            "gen_ai_client_token_usage",
+            "LLM tokens of one answer (OpenTelemetry's gen_ai.client.token.usage), in tokens.",
+            "tokens",
+            TOKENS,
+            gen_ai_request_model=models,
+            gen_ai_provider_name=providers,
+            gen_ai_operation_name=operations,
+            gen_ai_token_type=Vocabulary(0, "input", "output"),
+        )
+        self._model_calls = make.histograms(
+            "gen_ai_client_operation_duration_seconds",
+            "Time of one model call (OpenTelemetry's gen_ai.client.operation.duration), in seconds; error_type is "
+            "empty where it went well.",
+            "seconds",
+            MODEL_SECONDS,
+            gen_ai_request_model=models,
+            gen_ai_provider_name=providers,
+            gen_ai_operation_name=operations,
+            error_type=Vocabulary(ERRORS, NO_ERROR),
+        )
+        self._budget_alerts = make.counters(
+            "supervisor_budget_alerts_total",
+            "Budgets of a day that were nearly (warning) or wholly used (exhausted), in alerts.",
+            "alerts",
+            scope=Vocabulary(0, *SCOPES),
+            level=Vocabulary(0, *LEVELS),
+        )
+        for scope in SCOPES:
+            for level in LEVELS:
+                self._budget_alerts.child(scope, level)
+
+    def tokens(self, agent_id: str, handler: str, usage: Usage) -> None:
+        """An answer cost that many LLM tokens."""
+        kinds = (("input", usage.prompt_tokens), ("output", usage.completion_tokens), ("cached", usage.cached_tokens))
+        for kind, count in kinds:
+            # Handlers report what they like: a NaN or a minus would spoil a counter for good.
+            if not (isinstance(count, int | float) and 0 < count < math.inf):
+                continue
+            self._llm_tokens.child(handler, usage.model, kind).inc(count)
+            self._by_agent.add_tokens(agent_id, kind, count)
+            if kind != "cached":
+                self._gen_ai_tokens.child(usage.model, usage.provider, CHAT, kind).observe(count)
+
+    def cost(self, agent_id: str, handler: str, model: str, amount: float) -> None:
+        """An answer cost that much money; only of a model that has a price."""
+        if 0 <= amount < math.inf:
+            self._llm_cost.child(handler, model).inc(amount)
+            self._by_agent.add_cost(agent_id, amount)
+
+    @contextmanager
+    def model_call(self, model: str, provider: str, clock: Clock) -> Iterator[ModelCall]:
+        """Time a model call; whatever it raises is counted under the name of its class."""
+        call = ModelCall(model)
+        started, error_type = clock.monotonic(), NO_ERROR
+        try:
+            yield call
+        except BaseException as error:
+            error_type = type(error).__name__
+            raise
+        finally:
+            seconds = max(0.0, clock.monotonic() - started)
+            self._model_calls.child(str(call.model), str(provider), CHAT, error_type).observe(seconds)
+
+    def budget_alert(self, scope: str, level: str) -> None:
+        """A budget is nearly or wholly used."""
+        self._budget_alerts.child(scope, level).inc()

@@ -1,0 +1,85 @@
+"""The process and its journal: commits, memory, the event loop, watchdogs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from supervisor.telemetry.metrics.families import FAST_SECONDS, Vocabulary, Workshop
+
+#: What is watched; each has a line in the log under the same name (RELIABILITY).
+WATCHDOGS = ("loop_stalled", "connection_silent", "handler_abandoned", "handler_blocks", "side_task_died")
+
+
+class StorageMetrics:
+    """The instruments of the process and its journal, and their verbs."""
+
+    def __init__(self, make: Workshop) -> None:
+        self._commits = make.histogram(
+            "supervisor_journal_commit_seconds",
+            "Time of one commit of the journal, in seconds.",
+            "seconds",
+            FAST_SECONDS,
+        )
+        self._operations = make.counter(
+            "supervisor_journal_operations_total",
+            "Operations, each a change, that the journal's commits held.",
+            "operations",
+        )
+        self._journal_errors = make.counter(
+            "supervisor_journal_errors_total",
+            "Errors of the journal: writes that failed; most are tried again.",
+            "errors",
+        )
+        self._lag = make.histogram(
+            "supervisor_event_loop_lag_seconds",
+            "How late the event loop woke a sleeper, in seconds.",
+            "seconds",
+            FAST_SECONDS,
+        )
+        self._watchdogs = make.counters(
+            "supervisor_watchdog_total",
+            "How often a watchdog has struck, in events, by what it watches.",
+            "events",
+            watchdog=Vocabulary(0, *WATCHDOGS),
+        )
+        for name in WATCHDOGS:
+            self._watchdogs.child(name)
+        self._bind_memory = make.reading(
+            "supervisor_memory_bytes",
+            "Content and attachments of the messages held in memory until they are settled, in bytes.",
+            "bytes",
+        )
+        self._bind_memory_limit = make.reading(
+            "supervisor_memory_limit_bytes",
+            "What supervisor_memory_bytes is bounded by: MEMORY_LIMIT, in bytes.",
+            "bytes",
+        )
+        self._bind_ready = make.reading(
+            "supervisor_ready", "1 while the supervisor is ready, as /readyz says, else 0 (a boolean).", "boolean"
+        )
+
+    def committed(self, seconds: float, operations: int) -> None:
+        """The journal committed ``operations`` changes in one transaction."""
+        self._commits.observe(max(0.0, seconds))
+        self._operations.inc(operations)
+
+    def journal_failed(self) -> None:
+        """The journal could not write something."""
+        self._journal_errors.inc()
+
+    def loop_lag(self, seconds: float) -> None:
+        """The event loop woke its watcher that much too late."""
+        self._lag.observe(max(0.0, seconds))
+
+    def watchdog(self, name: str) -> None:
+        """One of :data:`WATCHDOGS` has struck. May be called from any thread."""
+        self._watchdogs.child(name).inc()
+
+    def bind_memory(self, held_bytes: Callable[[], float], limit_bytes: int) -> None:
+        """Read from here, whenever somebody scrapes, how many bytes of messages are held in memory, and of how many."""
+        self._bind_memory(held_bytes)
+        self._bind_memory_limit(lambda: limit_bytes)
+
+    def bind_ready(self, ready: Callable[[], bool]) -> None:
+        """Read from here, whenever somebody scrapes, whether the supervisor is ready."""
+        self._bind_ready(ready)
