@@ -8,7 +8,7 @@ from typing import Final
 SCOPE: Final = ('job=~"$job"', 'instance=~"$instance"')
 #: What a series is filtered by where it has a handler; the others would vanish under that filter.
 HANDLER: Final = 'handler=~"$handler"'
-#: The metrics that have a handler; held equal to what the supervisor shows by tests/unit/test_grafana_dashboards.py.
+#: The metrics that have a handler; held equal to what the supervisor shows by tests/unit/grafana/test_dashboards.py.
 WITH_HANDLER: Final = frozenset(
     {
         "supervisor_messages_received_total",

@@ -75,7 +75,7 @@ def our_objects() -> list[object]:
 
 def _is_ours(one: object) -> bool:
     # The sandbox is in this process too, and keeps all that ever happened. Events, for whoever follows them, are in a
-    # ring that fills once and never grows past its bounds (tests/unit/test_events.py).
+    # ring that fills once and never grows past its bounds (tests/unit/telemetry/test_events.py).
     module = str(type(one).__module__)
     return module.startswith("supervisor.") and not module.startswith("supervisor.sandbox") and type(one) is not Event
 

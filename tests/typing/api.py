@@ -1,4 +1,4 @@
-"""The public API as authors use it; ``mypy --strict`` reads it from outside (tests/integration/test_packages.py)."""
+"""The public API as authors use it; ``mypy --strict`` reads it: tests/integration/agents/test_packages.py."""
 
 from __future__ import annotations
 

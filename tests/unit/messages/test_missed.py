@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from supervisor.messages.missed import SLACK_SECONDS, Seen, missed, since_known, was_delivered
 from supervisor.protocol import HistoryPage, HistoryRow, InvalidEventError, parse_history, reply_id
+from tests.support.paths import RECORDINGS
 
 AGENT = "a" * 24
 CONVERSATION = "c" * 24
-RECORDINGS = Path(__file__).parents[1] / "recordings"
 
 
 def page(*rows: dict[str, Any]) -> tuple[HistoryRow, ...]:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-AGENTS = Path(__file__).parents[2] / "agents"
+from tests.support.paths import ROOT
+
+AGENTS = ROOT / "agents"
 
 
 def imported(source: str) -> Iterator[str]:

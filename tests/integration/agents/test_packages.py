@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fake_models import MODEL_KEY, Answer, fake_models
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -120,7 +121,7 @@ async def test_handlers_of_packages_and_of_the_folder_run_openai_agents(tmp_path
 
 
 def test_the_public_api_passes_a_strict_type_check_from_outside(tmp_path: Path) -> None:
-    shutil.copy(Path(__file__).parents[1] / "typing" / "api.py", tmp_path / "api.py")
+    shutil.copy(ROOT / "tests" / "typing" / "api.py", tmp_path / "api.py")
     assert "Success" in python(tmp_path, "-m", "mypy", "--strict", "--config-file=", "api.py")
 
 

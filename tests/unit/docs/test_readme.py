@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from supervisor.core.states import AGENT_TRANSITIONS, AgentState
 from supervisor.settings import Settings
+from tests.support.paths import ROOT
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 #: Any state may be left for these; a line for each of their arrows would hide the others.
 _ALWAYS = frozenset({AgentState.DRAINING, AgentState.PAUSED, AgentState.FAULTED, AgentState.STOPPED})
 

@@ -14,11 +14,12 @@ from PIL import Image
 from grafana.picture import draw
 from tests.support.busy_fleet import FAULTED, REJECTED, SHOWN, busy_fleet
 from tests.support.dashboards import NAMES, Moment, Results, empty, load, marks, now, panels, play, targets
+from tests.support.paths import ROOT
 from tests.support.prometheus import Prometheus, QueryError
 from tests.support.stack import agent_id
 
-ALERTS = Path(__file__).parents[2] / "prometheus" / "alerts.yaml"
-IMAGES = Path(__file__).parents[2] / "docs" / "images"
+ALERTS = ROOT / "prometheus" / "alerts.yaml"
+IMAGES = ROOT / "docs" / "images"
 SCRAPE_SECONDS = 1.0
 #: Everything that the fleet is made to suffer, as Prometheus sees it: two samples that differ make a rate.
 SUFFERED = (

@@ -27,6 +27,7 @@ from tests.support.collector import Collector, Span, collecting, tree
 from tests.support.fake_mcp import fake_mcp
 from tests.support.fake_models import MODEL_KEY, Answer
 from tests.support.observing import handlers_folder
+from tests.support.paths import ROOT
 from tests.support.stack import SECRET, Stack, handler_module, stack
 from tests.support.webhooks import says, scripted_webhook
 
@@ -489,7 +490,7 @@ print([name for name in sys.modules if name.startswith(ours)])
 
 
 def test_without_a_collector_nothing_of_it_is_imported() -> None:
-    agents = Path(__file__).parents[2] / "agents"
+    agents = ROOT / "agents"
     command = [sys.executable, "-c", OFF, str(agents)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.splitlines() == ["Echo: hello", "[]"], done.stderr

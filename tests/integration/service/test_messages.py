@@ -12,6 +12,7 @@ import pytest
 
 from supervisor.core.states import AgentState, MessageState
 from tests.support.observing import figures, handlers_folder
+from tests.support.paths import ROOT
 from tests.support.stack import Stack, handler_module, stack
 
 HANDLERS = {
@@ -100,7 +101,7 @@ def agents_dir(tmp_path: Path) -> Path:
     for name, code in HANDLERS.items():
         (folder / name).write_text(code)
     for bundled in ("echo.py", "tour.py"):
-        (folder / bundled).write_text((Path(__file__).parents[2] / "agents" / bundled).read_text())
+        (folder / bundled).write_text((ROOT / "agents" / bundled).read_text())
     return folder
 
 

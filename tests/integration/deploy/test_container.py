@@ -16,8 +16,7 @@ import pytest
 
 from deploy.container_check import image, room, static
 from deploy.container_check.dockerfile import read
-
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.timeout(300)
 

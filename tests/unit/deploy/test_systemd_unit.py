@@ -14,8 +14,9 @@ import pytest
 from supervisor.service.service import CLOSE_SECONDS
 from supervisor.service.watchdogs import STALL_SECONDS
 from supervisor.settings import PREFIX, Settings
+from tests.support.paths import ROOT
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "aiwm-supervisor.service"
 PROGRAM = "/opt/aiwm-supervisor/venv/bin/supervisor"
 

@@ -19,6 +19,7 @@ from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord, UsageRecord
 from supervisor.store import LockInfo, Registry, backup, check, migrate, schema
 from tests.support.journaling import add, answer, settle
+from tests.support.paths import ROOT
 
 PAGE = 4096
 
@@ -460,7 +461,7 @@ asyncio.run(main())
 
 async def test_copies_made_while_a_supervisor_writes_are_sound_and_of_one_moment(path: Path, tmp_path: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", WRITER, url_of(path)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", WRITER, url_of(path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as child:
         assert child.stdout is not None
         assert await asyncio.to_thread(child.stdout.readline) == "writing\n"

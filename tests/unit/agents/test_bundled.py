@@ -6,7 +6,6 @@ import ast
 import contextlib
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
@@ -18,8 +17,9 @@ from supervisor.handler import Context, HistoryItem, Message, Part, Permanent, R
 from supervisor.handlers.loader import HandlerLoader, MountedHandler
 from supervisor.handlers.parts import to_outbound
 from supervisor.protocol import check_outbound
+from tests.support.paths import ROOT
 
-AGENTS = Path(__file__).parents[2] / "agents"
+AGENTS = ROOT / "agents"
 
 
 class Conversation:

@@ -7,7 +7,6 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -34,8 +33,8 @@ from supervisor.protocol import (
     reply_id,
 )
 from supervisor.sandbox.validation import RefusedError, check_attachments, check_v1
+from tests.support.paths import RECORDINGS
 
-RECORDINGS = Path(__file__).parents[1] / "recordings"
 CONVERSATION = "c" * 24
 EVENTS: dict[str, type[Any]] = {
     "presence:update": Presence,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,9 @@ import pytest
 from supervisor.core.errors import HandlerError
 from supervisor.handler import HistoryItem, Message
 from supervisor.handlers.loader import HandlerLoader
+from tests.support.paths import ROOT
 
-AGENTS = Path(__file__).parents[2] / "agents"
+AGENTS = ROOT / "agents"
 
 
 @pytest.fixture(scope="module")
