@@ -21,6 +21,7 @@ from supervisor.fleet.ledger import Limits as Spendable
 from supervisor.fleet.shared import Kit
 from supervisor.handler import AgentInfo, Budget, HistoryItem, ModelCall, Permission, Usage
 from supervisor.handlers.loader import LOAD_SECONDS, MountedHandler
+from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.attempt import Limits
 from supervisor.messages.commands import Commands, Control
 from supervisor.messages.context import AgentContext
@@ -32,6 +33,7 @@ from supervisor.messages.lanes import Lanes
 from supervisor.messages.missed import FULL_NOTICE
 from supervisor.messages.outbox import Outbox
 from supervisor.messages.recall import Recall
+from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
 from supervisor.platform.history import Access
 from supervisor.platform.tokens import Grant
@@ -72,9 +74,12 @@ class Agent:
         self._started = False
         self._restored = False
         self._hooks = Hooks(record.id, kit.metrics, self.redact, self.log)
-        deployment, clock, journal, metrics = kit.settings, kit.clock, kit.journal, kit.metrics
-        self._traces = traces = kit.tracing.of(record.id, lambda: self.record.handler)
-        self._executor = MessageExecutor(self, journal, metrics, clock, traces)
+        deployment, clock = kit.settings, kit.clock
+        self._traces = kit.tracing.of(record.id, lambda: self.record.handler)
+        self.scope = Scope(record.id, self.log, kit.journal, kit.metrics, clock, self._traces)
+        #: The platform's history of this agent's conversations.
+        self.past = AgentHistory(self.scope, kit.history, self.access)
+        self._executor = MessageExecutor(self, self.scope)
         self.lanes = Lanes(
             kit.dispatcher,
             clock,
@@ -83,40 +88,23 @@ class Agent:
             refill=self._refill,
         )
         self.inbox = Inbox(
-            record.id,
-            lambda: self.record.handler,
-            self._intake,
-            journal=journal,
-            lanes=self.lanes,
-            memory=kit.dispatcher.memory,
-            metrics=metrics,
-            clock=clock,
+            self.scope,
+            self.lanes,
+            kit.dispatcher.memory,
+            handler=lambda: self.record.handler,
+            intake=self._intake,
             on_full=self._tell_full,
             on_command=self._obey,
-            traces=traces,
         )
         self.outbox = Outbox(
-            record.id,
-            journal,
-            metrics,
-            clock,
-            traces,
+            self.scope,
             ack_seconds=deployment.ack_seconds,
             at_most_once=lambda: (self.settings.delivery or deployment.delivery) == "at_most_once",
             on_sending=self.inbox.remember_own,
-            was_delivered=DeliveryCheck(record.id, kit.history, journal, access=self.access, log=self.log),
+            was_delivered=DeliveryCheck(self.past),
         )
-
-        self._commands = Commands(self, journal, clock, self._settled)
-        self._recall = Recall(
-            record.id,
-            journal,
-            kit.history,
-            clock,
-            access=self.access,
-            has_commands=lambda: self.settings.commands,
-            log=self.log,
-        )
+        self._commands = Commands(self, self.scope, self._settled)
+        self._recall = Recall(self.past, has_commands=lambda: self.settings.commands)
 
     def access(self) -> Access:
         """The platform's REST API as this agent sees it, and its current token."""

@@ -35,16 +35,8 @@ class Dialer:
         self._lost_at: float | None = None
         self._warned = False
         settings = kit.settings
-        self._backfill = Backfill(
-            agent.record.id,
-            kit.history,
-            kit.journal,
-            agent.inbox,
-            kit.clock,
-            reach=Reach(min(settings.backfill_age, settings.journal_retention), settings.backfill_messages),
-            access=agent.access,
-            log=agent.log,
-        )
+        reach = Reach(min(settings.backfill_age, settings.journal_retention), settings.backfill_messages)
+        self._backfill = Backfill(agent.past, agent.inbox, reach)
 
     @property
     def api_url(self) -> str:

@@ -25,9 +25,8 @@ from supervisor.handlers.threads import TimeLimit
 from supervisor.messages.answer_time import AnswerTime
 from supervisor.messages.context import AgentView, MessageContext
 from supervisor.messages.outbox import Outbox
-from supervisor.store import Journal
+from supervisor.messages.scope import Scope
 from supervisor.telemetry.logs import REDACTED
-from supervisor.telemetry.metrics import Metrics
 from supervisor.telemetry.tracing import Attempt
 
 #: Room for the frame around a message: packet type, namespace, ack id, event name.
@@ -112,31 +111,22 @@ class _RunContext(MessageContext):
 class Run:
     """One attempt at one message: collects the handler's parts and journals them."""
 
-    def __init__(
-        self,
-        agent: ExecutionView,
-        row: JournaledMessage,
-        journal: Journal,
-        metrics: Metrics,
-        clock: Clock,
-        *,
-        attempt: Attempt,
-    ) -> None:
+    def __init__(self, agent: ExecutionView, row: JournaledMessage, scope: Scope, attempt: Attempt) -> None:
         self.row = row
         self.visible = False
         self.over = False
         self.next_part = 0
         self._agent = agent
-        self._journal = journal
-        self._clock = clock
+        self._journal = scope.journal
+        self._clock = scope.clock
         self._held: NewReply | None = None
         reference = agent.handler.reference
-        self._answer_time = AnswerTime(clock, row.received_at, partial(metrics.answered, reference))
+        self._answer_time = AnswerTime(scope.clock, row.received_at, partial(scope.metrics.answered, reference))
         self._made: frozenset[int] = frozenset()
-        self._started = clock.monotonic()
+        self._started = scope.clock.monotonic()
         self._token = agent.grant.token if agent.grant else ""
         self.time_limit = TimeLimit(agent.limits.timeout_seconds)
-        self._context = _RunContext(agent, row, clock, self.time_limit, self._send_now, attempt=attempt)
+        self._context = _RunContext(agent, row, scope.clock, self.time_limit, self._send_now, attempt=attempt)
 
     def redact(self, text: str) -> str:
         """``text`` without secrets, the token included that the agent had when the handler began."""

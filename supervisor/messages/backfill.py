@@ -6,17 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
 
 from supervisor.core.backoff import Backoff
-from supervisor.core.clock import Clock
 from supervisor.core.errors import PlatformError, RegistryError, Verdict
 from supervisor.core.states import MessageState
+from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.inbox import RECENT_KEYS, Inbox
 from supervisor.messages.missed import NOTICES, SLACK_SECONDS, Seen, missed, since_known
-from supervisor.platform.history import Access, PlatformHistory
 from supervisor.protocol import HistoryRow, InboundMessage
-from supervisor.store import Journal
 
 #: Conversations asked about at once, for one agent.
 AT_ONCE = 4
@@ -41,31 +38,17 @@ class Backfill:
     """One agent's way of catching up after a gap.
 
     New messages of a conversation that is being asked about wait in the inbox for the missed ones, which come first.
-
-    Args:
-        access: where to ask and with what; asked each time, both change.
     """
 
-    def __init__(
-        self,
-        agent_id: str,
-        history: PlatformHistory,
-        journal: Journal,
-        inbox: Inbox,
-        clock: Clock,
-        *,
-        reach: Reach,
-        access: Callable[[], Access],
-        log: Any,
-    ) -> None:
-        self._agent_id = agent_id
+    def __init__(self, history: AgentHistory, inbox: Inbox, reach: Reach) -> None:
+        scope = history.scope
+        self._agent_id = scope.agent_id
+        self._journal = scope.journal
+        self._clock = scope.clock
+        self._log = scope.log
         self._history = history
-        self._journal = journal
         self._inbox = inbox
-        self._clock = clock
         self._reach = reach
-        self._access = access
-        self._log = log
         # Until when nothing of a conversation can be missing, seconds since the epoch; and those without a gap since.
         self._whole_until: dict[str, float] = {}
         self._whole: set[str] = set()
@@ -76,7 +59,7 @@ class Backfill:
         Returns:
             Those conversations, for :meth:`run` or :meth:`give_up`.
         """
-        if not self._reach.messages or not self._history.may_have(self._access().api_url):
+        if not self._reach.messages or not self._history.may_exist:
             return []
         conversations = list(reversed(self._inbox.conversations))
         for conversation_id in conversations:
@@ -137,7 +120,7 @@ class Backfill:
             self._inbox.release(conversation_id)
             return 0
         taken = self._inbox.fill(conversation_id, messages)
-        if self._history.may_have(self._access().api_url):
+        if self._history.may_exist:
             self._whole_until[conversation_id] = started
             if is_joined(conversation_id):
                 self._whole.add(conversation_id)
@@ -169,7 +152,7 @@ class Backfill:
         rows = await self._rows(conversation_id, oldest)
         if not rows:
             return []
-        keys = await self._journal.known_keys(self._agent_id, [row.id for row in rows])
+        keys = await self._history.journaled(rows)
         if not await self._met_before(conversation_id, oldest):
             rows = since_known(rows, keys, await self._met_at(conversation_id) - MEETING_SLACK_SECONDS)
         return missed(rows, await self._seen(conversation_id, keys, oldest), self._agent_id)
@@ -194,7 +177,7 @@ class Backfill:
         """The newest rows, oldest first: none stored before ``oldest``, and no more of others than are reached for."""
         rows: list[HistoryRow] = []
         others = 0
-        async with aclosing(self._history.backwards(self._access(), conversation_id)) as pages:
+        async with aclosing(self._history.backwards(conversation_id)) as pages:
             async for page in pages:
                 for row in reversed(page):
                     if row.at is not None and row.at < oldest:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
-from supervisor.core.clock import Clock
 from supervisor.core.command_words import RELOAD, STATUS, STOP, command_in
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage, NewReply
@@ -22,8 +21,8 @@ from supervisor.handlers.parts import to_outbound
 from supervisor.messages.attempt import with_id
 from supervisor.messages.executor import SETTLE_RETRY_SECONDS
 from supervisor.messages.outbox import Outbox
+from supervisor.messages.scope import Scope
 from supervisor.protocol import clean_text
-from supervisor.store import Journal
 
 #: An agent is reloaded from its chats at most once in this time.
 RELOAD_SECONDS = 30.0
@@ -73,12 +72,10 @@ class Commands:
         on_settled: told of a command that has its answer.
     """
 
-    def __init__(
-        self, agent: CommandView, journal: Journal, clock: Clock, on_settled: Callable[[JournaledMessage], None]
-    ) -> None:
+    def __init__(self, agent: CommandView, scope: Scope, on_settled: Callable[[JournaledMessage], None]) -> None:
         self._agent = agent
-        self._journal = journal
-        self._clock = clock
+        self._journal = scope.journal
+        self._clock = scope.clock
         self._on_settled = on_settled
         self._reloaded_at: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import aclosing
-from typing import Any
 
 from supervisor.core.errors import SupervisorError
 from supervisor.core.records import Reply
 from supervisor.core.states import ReplyState
+from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.missed import NOTICES, was_delivered
-from supervisor.platform.history import Access, PlatformHistory
 from supervisor.protocol import HistoryRow
-from supervisor.store import Journal
 
 #: Earlier replies of a conversation that are compared with its newest rows.
 REPLIES = 100
@@ -21,41 +18,27 @@ ROWS = 100
 
 
 class DeliveryCheck:
-    """Looks for one agent's replies in the history.
+    """Looks for one agent's replies in the history."""
 
-    Args:
-        access: where to ask and with what; asked each time, both change.
-    """
-
-    def __init__(
-        self,
-        agent_id: str,
-        history: PlatformHistory,
-        journal: Journal,
-        *,
-        access: Callable[[], Access],
-        log: Any,
-    ) -> None:
-        self._agent_id = agent_id
+    def __init__(self, history: AgentHistory) -> None:
+        self._agent_id = history.scope.agent_id
+        self._journal = history.scope.journal
+        self._log = history.scope.log
         self._history = history
-        self._journal = journal
-        self._access = access
-        self._log = log
 
     async def __call__(self, reply: Reply) -> bool:
         """Whether the platform has a reply whose send broke off. In doubt it has not: twice is better than never."""
-        access = self._access()
-        if not access.token or not self._history.may_have(access.api_url):
+        if not self._history.can_be_read:
             return False
         try:
-            return await self._is_there(reply, access)
+            return await self._is_there(reply)
         except SupervisorError as error:
             self._log.warning("delivery_not_checked", conversation=reply.conversation_id, reason=str(error))
             return False
 
-    async def _is_there(self, reply: Reply, access: Access) -> bool:
+    async def _is_there(self, reply: Reply) -> bool:
         rows: list[HistoryRow] = []
-        async with aclosing(self._history.backwards(access, reply.conversation_id)) as pages:
+        async with aclosing(self._history.backwards(reply.conversation_id)) as pages:
             async for page in pages:
                 rows = [*page, *rows]
                 # The newest page may hold a single row, and people may have gone on writing.

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from supervisor.core.backoff import Backoff
-from supervisor.core.clock import Clock
 from supervisor.core.errors import InvalidReplyError, RegistryError
 from supervisor.core.records import JournaledMessage, NewReply
 from supervisor.core.states import FINAL_MESSAGE_STATES, MessageState
@@ -17,10 +16,8 @@ from supervisor.handlers.loader import MountedHandler
 from supervisor.handlers.parts import to_outbound
 from supervisor.handlers.threads import tell
 from supervisor.messages.attempt import ExecutionView, Run, to_the_end, with_id
-from supervisor.store import Journal
+from supervisor.messages.scope import Scope
 from supervisor.telemetry.failures import describe, describe_fully
-from supervisor.telemetry.metrics import Metrics
-from supervisor.telemetry.tracing import Traces
 
 #: How long a cancelled handler may take to end before its lane goes on without it (RELIABILITY R12).
 CANCEL_GRACE_SECONDS = 5.0
@@ -72,21 +69,13 @@ _OUTCOMES = {
 class Executor:
     """Works on the messages of one agent; :meth:`work` is what its lanes call."""
 
-    def __init__(
-        self,
-        agent: ExecutionView,
-        journal: Journal,
-        metrics: Metrics,
-        clock: Clock,
-        traces: Traces,
-        *,
-        backoff: Callable[[int], float] | None = None,
-    ) -> None:
+    def __init__(self, agent: ExecutionView, scope: Scope, *, backoff: Callable[[int], float] | None = None) -> None:
         self._agent = agent
-        self._journal = journal
-        self._metrics = metrics
-        self._clock = clock
-        self._traces = traces
+        self._scope = scope
+        self._journal = scope.journal
+        self._metrics = scope.metrics
+        self._clock = scope.clock
+        self._traces = scope.traces
         self._delay = backoff or _delay
         self.abandoned = 0
         # By conversation, of which one message runs at a time.
@@ -137,7 +126,7 @@ class Executor:
         """Run the handler once; the time of the next attempt, if there is to be one."""
         handler = self._agent.handler
         attempt = self._traces.attempt(row)
-        run = Run(self._agent, row, self._journal, self._metrics, self._clock, attempt=attempt)
+        run = Run(self._agent, row, self._scope, attempt)
         started = self._clock.monotonic()
         self._metrics.queued(handler.reference, self._clock.now() - row.received_at)
         outcome, ended = "", started

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from supervisor.core.clock import Clock
 from supervisor.core.command_words import command_in
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage
@@ -19,11 +18,9 @@ from supervisor.messages.lanes import Lanes
 from supervisor.messages.loop_guard import PAUSE_SECONDS, LoopGuard
 from supervisor.messages.memory import Memory, size_of
 from supervisor.messages.pairing import Pairing, Source
+from supervisor.messages.scope import Scope
 from supervisor.protocol import ROLES, TYPES, InboundMessage, InvalidEventError, is_object_id, parse_message
-from supervisor.store import Journal
 from supervisor.telemetry.logs import get_logger
-from supervisor.telemetry.metrics import Metrics
-from supervisor.telemetry.tracing import Traces
 
 #: Recent message keys kept in memory to tell duplicates; the journal's unique index has the last word.
 RECENT_KEYS = 512
@@ -70,48 +67,45 @@ class Inbox:
     """One agent's way from the socket to its lanes. Messages keep the order in which the socket brought them.
 
     Args:
-        intake: asked for each message, since the agent's settings may change.
         memory: the fleet's bound on messages in memory.
+        handler: the reference of the agent's handler.
+        intake: asked for each message, since the agent's settings may change.
         on_full: told the conversation of a message that was refused because too many wait.
         on_command: given a command that is journaled as running; it goes into no lane.
     """
 
     def __init__(
         self,
-        agent_id: str,
-        handler: Callable[[], str],
-        intake: Callable[[], Intake],
-        *,
-        journal: Journal,
+        scope: Scope,
         lanes: Lanes,
         memory: Memory,
-        metrics: Metrics,
-        clock: Clock,
+        *,
+        handler: Callable[[], str],
+        intake: Callable[[], Intake],
         on_full: Callable[[str], None],
         on_command: Callable[[JournaledMessage], None],
-        traces: Traces,
     ) -> None:
-        self._agent_id = agent_id
-        self._handler = handler
-        self._intake = intake
-        self._journal = journal
+        self._agent_id = scope.agent_id
+        self._journal = scope.journal
+        self._metrics = scope.metrics
+        self._clock = scope.clock
+        self._traces = scope.traces
         self._lanes = lanes
         self._memory = memory
-        self._metrics = metrics
-        self._clock = clock
+        self._handler = handler
+        self._intake = intake
         self._on_full = on_full
         self._on_command = on_command
-        self._traces = traces
         self._arrived: deque[_Arrival] = deque()
         # Conversations whose missed messages are being asked for: what is new there comes after those.
         self._held: dict[str, list[_Arrival]] = {}
         self._pairing = Pairing()
-        self._guard = LoopGuard(clock, lambda: intake().loop_limit, self._tell_loop)
+        self._guard = LoopGuard(scope.clock, lambda: intake().loop_limit, self._tell_loop)
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._noticed: dict[str, float] = {}
         self._journaling = 0
         self._task: asyncio.Task[None] | None = None
-        self._log = get_logger("supervisor.inbox").bind(agent=agent_id)
+        self._log = get_logger("supervisor.inbox").bind(agent=scope.agent_id)
         #: Journaled and not settled; corrected from the journal by maintenance, since others may settle too.
         self.unsettled = 0
         #: How often the counts changed; who corrects them sees whether they are still those that it asked about.

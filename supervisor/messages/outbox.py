@@ -11,15 +11,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from supervisor.core.clock import Clock
 from supervisor.core.errors import AckTimeoutError, ConnectionLostError, SendRefusedError, Verdict
 from supervisor.core.records import JournaledMessage, Reply
 from supervisor.core.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, ReplyState
+from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
-from supervisor.store import Journal
 from supervisor.telemetry.logs import concern, get_logger
-from supervisor.telemetry.metrics import Metrics
-from supervisor.telemetry.tracing import Traces
 
 #: How long to wait before each further attempt at a delivery (RELIABILITY: 5/25/120/600 s); then a dead letter.
 RETRY_SECONDS = (5.0, 25.0, 120.0, 600.0)
@@ -72,22 +69,18 @@ class Outbox:
 
     def __init__(
         self,
-        agent_id: str,
-        journal: Journal,
-        metrics: Metrics,
-        clock: Clock,
-        traces: Traces,
+        scope: Scope,
         *,
         ack_seconds: float,
         at_most_once: Callable[[], bool],
         on_sending: Callable[[str], None],
         was_delivered: Callable[[Reply], Awaitable[bool]],
     ) -> None:
-        self._agent_id = agent_id
-        self._journal = journal
-        self._metrics = metrics
-        self._clock = clock
-        self._traces = traces
+        self._agent_id = scope.agent_id
+        self._journal = scope.journal
+        self._metrics = scope.metrics
+        self._clock = scope.clock
+        self._traces = scope.traces
         self._ack_seconds = ack_seconds
         self._at_most_once = at_most_once
         self._on_sending = on_sending
@@ -100,7 +93,7 @@ class Outbox:
         self._connection: Connection | None = None
         self._online = asyncio.Event()
         self._moved = asyncio.Event()  # set when a reply was settled or parked
-        self._log = get_logger("supervisor.outbox").bind(agent=agent_id)
+        self._log = get_logger("supervisor.outbox").bind(agent=scope.agent_id)
 
     @property
     def waiting(self) -> int:

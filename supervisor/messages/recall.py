@@ -6,15 +6,13 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
-from supervisor.core.clock import Clock
 from supervisor.core.command_words import without_commands
 from supervisor.core.errors import PlatformError
 from supervisor.handler import HistoryItem
-from supervisor.platform.history import Access, PlatformHistory
+from supervisor.messages.agent_history import AgentHistory
 from supervisor.protocol import HistoryRow
-from supervisor.store import Journal
 
 #: The newest page may hold a few rows only (PROTOCOL §1: pages are counted from the oldest); then one more is read.
 PAGES: Final = 2
@@ -32,29 +30,18 @@ class Recall:
     """One agent's memory of its conversations.
 
     Args:
-        access: where to ask the platform and with what; asked each time, both change.
         has_commands: whether a person's ``/stop`` and its like are commands; then nobody said them to the agent.
     """
 
-    def __init__(
-        self,
-        agent_id: str,
-        journal: Journal,
-        history: PlatformHistory,
-        clock: Clock,
-        *,
-        access: Callable[[], Access],
-        has_commands: Callable[[], bool],
-        log: Any,
-    ) -> None:
-        self._agent_id = agent_id
-        self._journal = journal
+    def __init__(self, history: AgentHistory, has_commands: Callable[[], bool]) -> None:
+        scope = history.scope
+        self._agent_id = scope.agent_id
+        self._journal = scope.journal
+        self._clock = scope.clock
+        self._log = scope.log
         self._history = history
-        self._clock = clock
-        self._ask_from = clock.monotonic()
-        self._access = access
         self._has_commands = has_commands
-        self._log = log
+        self._ask_from = scope.clock.monotonic()
         # The time of the journal's oldest message of a conversation, when nothing was found before it: that holds
         # until the journal forgets that message.
         self._whole: OrderedDict[str, float] = OrderedDict()
@@ -88,10 +75,7 @@ class Recall:
         return [*earlier[-missing:], *known]
 
     def _may_be_more(self, conversation_id: str, known: Sequence[HistoryItem]) -> bool:
-        access = self._access()
-        if self._clock.monotonic() < self._ask_from:
-            return False
-        if not access.token or not self._history.may_have(access.api_url):
+        if self._clock.monotonic() < self._ask_from or not self._history.can_be_read:
             return False
         return not known or self._whole.get(conversation_id) != known[0].at
 
@@ -99,7 +83,7 @@ class Recall:
         """What the platform's newest rows hold from before the journal's oldest message, oldest first."""
         rows: list[HistoryRow] = []
         read = 0
-        async with aclosing(self._history.backwards(self._access(), conversation_id)) as pages:
+        async with aclosing(self._history.backwards(conversation_id)) as pages:
             async for page in pages:
                 rows = [*page, *rows]
                 read += 1
@@ -111,7 +95,7 @@ class Recall:
     async def _before(self, rows: Sequence[HistoryRow], known: Sequence[HistoryItem]) -> list[HistoryItem]:
         """The rows before the first one that the journal has; where it has none of them, those that are older."""
         oldest = known[0].at if known else None
-        keys = await self._journal.known_keys(self._agent_id, [row.id for row in rows])
+        keys = await self._history.journaled(rows)
         end = next((number for number, row in enumerate(rows) if row.id in keys), None)
         if end is not None:
             rows = rows[:end]

@@ -17,8 +17,10 @@ from supervisor.core.errors import AckTimeoutError, SendRefusedError, Verdict
 from supervisor.core.records import AgentRecord, JournaledMessage, NewReply, Reply
 from supervisor.core.states import MessageState, ReplyState
 from supervisor.messages.outbox import RETRY_SECONDS, Outbox
+from supervisor.messages.scope import Scope
 from supervisor.protocol import InboundMessage, OutboundMessage
 from supervisor.store import Registry
+from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.metrics import Metrics
 from supervisor.telemetry.tracing import NO_TRACES
 from tests.conftest import ManualClock
@@ -64,11 +66,7 @@ class Desk:
         self.asked_about: list[Reply] = []
         self.platform_has: set[str] = set()
         self.outbox = Outbox(
-            AGENT,
-            registry.journal,
-            Metrics(),
-            clock,
-            NO_TRACES,
+            Scope(AGENT, get_logger("test"), registry.journal, Metrics(), clock, NO_TRACES),
             ack_seconds=5.0,
             at_most_once=lambda: self.at_most_once,
             on_sending=lambda _: None,

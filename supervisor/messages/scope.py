@@ -1,0 +1,28 @@
+"""What every part of one agent's messages works with: who the agent is, its log, its journal, its measurements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from supervisor.core.clock import Clock
+from supervisor.store import Journal
+from supervisor.telemetry.metrics import Metrics
+from supervisor.telemetry.tracing import Traces
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One agent, and the process's services as its parts use them.
+
+    Attributes:
+        log: the agent's own logger, bound to its id.
+        traces: the traces of this agent's messages.
+    """
+
+    agent_id: str
+    log: Any
+    journal: Journal
+    metrics: Metrics
+    clock: Clock
+    traces: Traces
