@@ -1,18 +1,18 @@
-"""A local AIWM platform for development and tests, which behaves as PROTOCOL.md says, quirks included."""
+"""A local AIWM platform for development and tests, which behaves as docs/protocol.md says, quirks included.
 
-from supervisor.sandbox.config import DEFAULT_NAMESPACES, DEFAULT_PORT, Profile, SandboxConfig
-from supervisor.sandbox.faults import Faults
-from supervisor.sandbox.sandbox import Sandbox, serve
-from supervisor.sandbox.state import Agent, ConnectAttempt, Event, StoredMessage, Subscription, TokenRequest
+It imports nothing of the supervisor: what plays the other side must not share its mistakes. What a supervisor
+does about the platform's quirks belongs to :mod:`supervisor.platform`; faults that no platform has belong to the tests.
+"""
+
+from supervisor.sandbox.config import Profile, SandboxConfig
+from supervisor.sandbox.log import TokenRequest
+from supervisor.sandbox.sandbox import Sandbox
+from supervisor.sandbox.state import StoredMessage
+from supervisor.sandbox.switchboard import Faults
 from supervisor.sandbox.user import SandboxUser
 from supervisor.sandbox.validation import RefusedError
 
 __all__ = [
-    "DEFAULT_NAMESPACES",
-    "DEFAULT_PORT",
-    "Agent",
-    "ConnectAttempt",
-    "Event",
     "Faults",
     "Profile",
     "RefusedError",
@@ -20,7 +20,5 @@ __all__ = [
     "SandboxConfig",
     "SandboxUser",
     "StoredMessage",
-    "Subscription",
     "TokenRequest",
-    "serve",
 ]

@@ -1,17 +1,15 @@
-"""From an event to its ack, with the switches that strike on the way (PROTOCOL.md §4)."""
+"""From an event to its ack, with the switches that strike on the way."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from supervisor.sandbox.events import MISSING, BrokenPayloadError, Chat
-from supervisor.sandbox.faults import CutSends, Delay, DropAcks, Fault, Faults, RefuseSends, ShuffleSends
+from supervisor.sandbox.faults import CutSends, Delay, DropAcks, Fault, RefuseEvents, RefuseSends, ShuffleSends
 from supervisor.sandbox.ids import timestamp
 from supervisor.sandbox.sessions import SocketSession
-from supervisor.sandbox.state import PlatformState, StoredMessage
+from supervisor.sandbox.shared import Shared
+from supervisor.sandbox.state import StoredMessage
 from supervisor.sandbox.validation import RefusedError
-
-Later = Callable[..., None]
 
 _F = TypeVar("_F", bound=Fault)
 
@@ -41,11 +39,11 @@ class Call:
 class Calls:
     """Answers events. The switches here concern agents only, so that people can go on using the sandbox."""
 
-    def __init__(self, *, state: PlatformState, faults: Faults, chat: Chat, later: Later) -> None:
-        self._state = state
-        self._faults = faults
+    def __init__(self, shared: Shared, chat: Chat) -> None:
+        self._state = shared.state
+        self._faults = shared.faults
+        self._timers = shared.timers
         self._chat = chat
-        self._later = later
         self._shuffled: dict[SocketSession, list[tuple[Call, Any]]] = {}
 
     def forget(self) -> None:
@@ -70,12 +68,17 @@ class Calls:
 
     def handle(self, call: Call, payload: Any) -> None:
         """Answer any event but ``message:send``."""
+        refusal = self._fault(RefuseEvents, call.session)
+        if refusal is not None and call.event in refusal.events:
+            self._strike(RefuseEvents, call.session)
+            self._timers.later(call.ack_delay_seconds, call.reply, {"success": False, "error": refusal.error})
+            return
         try:
             answer = self._chat.handle(call.session, call.event, None if payload is MISSING else payload)
         except BrokenPayloadError:
             call.session.emit("exception", {"status": "error", "message": "Internal server error"})
         else:
-            self._later(call.ack_delay_seconds, call.reply, answer)
+            self._timers.later(call.ack_delay_seconds, call.reply, answer)
 
     def send(self, call: Call, payload: Any) -> None:
         """Answer a ``message:send``, or let it wait for others that are in flight with it."""
@@ -86,7 +89,7 @@ class Calls:
         waiting = self._shuffled.setdefault(call.session, [])
         waiting.append((call, payload))
         if len(waiting) == 1:
-            self._later(shuffle.window_seconds, self._store_shuffled, call.session)
+            self._timers.later(shuffle.window_seconds, self._store_shuffled, call.session)
 
     def _store_shuffled(self, session: SocketSession) -> None:
         waiting = self._shuffled.pop(session, [])
@@ -113,7 +116,7 @@ class Calls:
         if cut is not None:
             session.engine.terminate("transport error", abort=True)
             return
-        self._later(call.ack_delay_seconds, self._settle, call, confirmation, answer)
+        self._timers.later(call.ack_delay_seconds, self._settle, call, confirmation, answer)
 
     def _accept(self, session: SocketSession, payload: Any) -> StoredMessage:
         refusal = self._strike(RefuseSends, session)

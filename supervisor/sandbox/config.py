@@ -5,7 +5,7 @@ from typing import Literal
 
 Profile = Literal["v1", "v2"]
 
-#: The namespaces each generation declares (PROTOCOL.md §2), the recorded one first. The path of the guide's URL,
+#: The namespaces each generation declares, the recorded one first. The path of the guide's URL,
 #: ``/dev/aiwm/chat``, is deliberately not one of them: the recordings show that the platform refuses it.
 DEFAULT_NAMESPACES: dict[Profile, tuple[str, ...]] = {"v1": ("/ws", "/chat"), "v2": ("/ws/chat", "/chat")}
 
@@ -18,18 +18,18 @@ class SandboxConfig:
     """Settings of one sandbox.
 
     Args:
-        profile: The platform generation to play: ``v1`` (Dec 2025) or ``v2`` (Mar 2026), PROTOCOL.md's preamble.
+        profile: The platform generation to play: ``v1`` (Dec 2025) or ``v2`` (Mar 2026); see docs/protocol.md.
         host: Address to listen on; anything but loopback opens the fault switches to the network.
         port: TCP port; 0 takes a free one and keeps it over restarts.
         namespaces: Declared Socket.IO namespaces; ``None`` takes :data:`DEFAULT_NAMESPACES`.
         rest_prefix: Path before every REST route, ``''`` or ``/something``; API_URL ends with it.
-        engine_path: HTTP path of Engine.IO, ``/socket.io`` unless a proxy wants another (PROTOCOL.md §2).
-        expires_in_seconds: Life of a token, ``expiresIn`` of the token endpoint (PROTOCOL.md §1).
+        engine_path: HTTP path of Engine.IO, ``/socket.io`` unless a proxy wants another.
+        expires_in_seconds: Life of a token, ``expiresIn`` of the token endpoint.
         ping_interval_seconds: Engine.IO heartbeat interval; the recordings have 25.
         ping_timeout_seconds: How long a pong may take; the recordings have 20.
-        max_payload_bytes: Largest frame; one above it closes the socket with code 1009 (PROTOCOL.md §2).
-        presence_delay_seconds: Time from the CONNECT ack to the own presence (PROTOCOL.md §3.1).
-        kick_delay_seconds: Time from the CONNECT ack to the DISCONNECT of a refused token (PROTOCOL.md §3.2).
+        max_payload_bytes: Largest frame; one above it closes the socket with code 1009.
+        presence_delay_seconds: Time from the CONNECT ack to the own presence.
+        kick_delay_seconds: Time from the CONNECT ack to the DISCONNECT of a refused token.
         organisation_id: The organisation all agents and users belong to, 24 hex digits.
         open_registration: Whether an unknown but well-formed agent id is registered with the secret it first sends.
     """

@@ -35,7 +35,7 @@ class ControlError(Exception):
 
 
 class NewAgent(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """Body of ``POST /sandbox/agents``; see :meth:`Sandbox.add_agent`."""
+    """Body of ``POST /sandbox/agents``; see :func:`supervisor.sandbox.state.make_agent`."""
 
     id: str
     secret: str | None = None
@@ -112,8 +112,6 @@ class Control:
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise ControlError(403, "control requests from another site are refused")
 
-    # Agents and people
-
     async def info(self) -> Response:
         """What the chat page needs to connect."""
         config = self._sandbox.config
@@ -172,7 +170,7 @@ class Control:
         user_id = (await _body(request, NewUser)).user_id or new_object_id()
         if not is_object_id(user_id) or user_id in self._sandbox.agents:
             raise ControlError(422, "userId must be 24 hex digits and not an agent's id")
-        return JSONResponse({"userId": user_id, "token": self._sandbox.user_token(user_id)}, status_code=201)
+        return JSONResponse({"userId": user_id, "token": self._sandbox.tokens.for_user(user_id)}, status_code=201)
 
     def _known(self, agent_id: str) -> Agent:
         agent = self._sandbox.agents.get(agent_id)
@@ -189,8 +187,6 @@ class Control:
             "online": self._sandbox.is_online(agent.id),
             "sockets": len(self._sandbox.sockets_of(agent.id)),
         }
-
-    # Faults
 
     async def list_faults(self) -> Response:
         """Which switches there are, which are on, and how often each has struck."""
@@ -226,7 +222,7 @@ class Control:
 
     async def expire_tokens(self, request: Request) -> Response:
         """Let the tokens issued so far count as expired."""
-        return JSONResponse({"expired": self._sandbox.expire_tokens(*await self._chosen(request))})
+        return JSONResponse({"expired": self._sandbox.tokens.expire(*await self._chosen(request))})
 
     async def restart(self, request: Request) -> Response:
         """Go down, dropping every socket, and come back on the same port."""

@@ -1,7 +1,7 @@
 """Engine.IO as the platform speaks it, over python-engineio's server, with a synchronous WebSocket path.
 
 python-engineio starts two tasks for each frame and one writer for each socket. A sandbox with 1,000 agents has
-1,000,000 presence frames to write (PROTOCOL.md §3.6), so WebSocket frames are written and read here without tasks:
+1,000,000 presence frames to write, so WebSocket frames are written and read here without tasks:
 uvicorn's protocol hands each inbound frame straight to the socket, and outbound frames are gathered and written
 once per loop turn. Long polling and the upgrade from it stay with the library.
 """
@@ -310,7 +310,7 @@ class EngineSocket(async_socket.AsyncSocket):
 
 
 class EngineServer(engineio.AsyncServer):
-    """python-engineio's server with the sockets above and the platform's OPEN packet (PROTOCOL.md §2)."""
+    """python-engineio's server with the sockets above and the platform's OPEN packet."""
 
     def __init__(
         self,

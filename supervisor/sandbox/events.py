@@ -1,4 +1,4 @@
-"""What the platform does on each client event (PROTOCOL.md §4), and on coming and going (§3).
+"""What the platform does on each client event, and on coming and going.
 
 One class for both generations: the few points where they differ are asked of ``self._profile`` where they occur.
 """
@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from supervisor.sandbox import shapes
-from supervisor.sandbox.config import Profile
 from supervisor.sandbox.ids import new_object_id, timestamp
-from supervisor.sandbox.sessions import Rooms, Session
-from supervisor.sandbox.state import PlatformState, StoredMessage
+from supervisor.sandbox.sessions import Session
+from supervisor.sandbox.shared import Shared
+from supervisor.sandbox.state import StoredMessage
 from supervisor.sandbox.validation import RefusedError, check_attachments, check_conversation_id, check_v1, check_v2
 
 Ack = dict[str, Any]
@@ -31,11 +31,11 @@ class BrokenPayloadError(Exception):
 class Chat:
     """The platform's chat logic: no I/O but through sessions."""
 
-    def __init__(self, *, profile: Profile, organisation_id: str, state: PlatformState, rooms: Rooms) -> None:
-        self._profile = profile
-        self._organisation_id = organisation_id
-        self._state = state
-        self._rooms = rooms
+    def __init__(self, shared: Shared) -> None:
+        self._profile = shared.config.profile
+        self._organisation_id = shared.config.organisation_id
+        self._state = shared.state
+        self._rooms = shared.rooms
         self._handlers: dict[str, Callable[[Session, Mapping[str, Any]], Ack]] = {
             "message:typing": self._typing,
             "message:read": self._read,
@@ -43,13 +43,11 @@ class Chat:
             "conversation:leave": self._leave,
             "conversation:online": self._online,
         }
-        if profile == "v2":
+        if self._profile == "v2":
             self._handlers["agent:connect"] = self._agent_connect
 
-    # Coming and going
-
     def register(self, session: Session) -> None:
-        """Make an accepted session known: v1 puts an agent into its conversation, and all hear of it (§3.1, §3.5)."""
+        """Make an accepted session known: v1 puts an agent into its conversation, and all hear of it."""
         conversation_id = None
         if session.agent_id is not None and self._profile == "v1":
             conversation_id = self._state.agent_conversation(session.agent_id).id
@@ -60,7 +58,7 @@ class Chat:
         self._state.log.add("online", session.agent_id, owner=session.identity.id, sid=session.sid)
 
     def depart(self, session: Session) -> None:
-        """Take a session away; all others hear ``offline``, even when the owner has another one (§3.6)."""
+        """Take a session away; all others hear ``offline``, even when the owner has another one."""
         if not self._rooms.remove(session) or not session.registered:
             return
         session.registered = False
@@ -74,10 +72,8 @@ class Chat:
         )
         self._rooms.broadcast("presence:update", update)
 
-    # Events
-
     def handles(self, event: str) -> bool:
-        """Whether the platform knows the event; unknown ones are never acked (§6)."""
+        """Whether the platform knows the event; unknown ones are never acked."""
         return event in self._handlers
 
     def handle(self, session: Session, event: str, payload: Any) -> Ack:
@@ -146,7 +142,7 @@ class Chat:
         return {"success": True, "onlineUsers": list(users)}
 
     def _agent_connect(self, session: Session, payload: Mapping[str, Any]) -> Ack:
-        """v2, a user's event: its conversation with the agent; the agent's sockets join silently (§3.5)."""
+        """v2, a user's event: its conversation with the agent; the agent's sockets join silently."""
         agent_id = payload.get("agentId")
         agent = self._state.agents.get(agent_id) if isinstance(agent_id, str) else None
         if agent is None or agent.status == "deleted":
@@ -166,16 +162,14 @@ class Chat:
             session.emit("presence:update", shapes.presence(self._profile, "agent", agent_id, online=online))
 
     def _check_access(self, session: Session, conversation_id: str) -> None:
-        """v2: only its agent and its user may use a conversation (§4)."""
+        """v2: only its agent and its user may use a conversation."""
         check_conversation_id(conversation_id)
         conversation = self._state.conversations.get(conversation_id)
         if conversation is None or session.identity.id not in (conversation.agent_id, conversation.user_id):
             raise RefusedError(f"Entity with ID {conversation_id} not found or access denied")
 
-    # Messages
-
     def send(self, session: Session, payload: Any) -> StoredMessage:
-        """Check, store and deliver a ``message:send``; the sender hears its own echo in its rooms (§4).
+        """Check, store and deliver a ``message:send``; the sender hears its own echo in its rooms.
 
         Raises:
             RefusedError: The platform refuses it, in its own words.
@@ -249,7 +243,7 @@ class Chat:
         )
 
     def bridge(self, conversation_id: str, content: str, *, username: str) -> None:
-        """v2: a message from Discord or Telegram, which has no ``_id`` (§5); it is delivered, not stored."""
+        """v2: a message from Discord or Telegram, which has no ``_id``; it is delivered, not stored."""
         self._rooms.emit(
             conversation_id,
             "message:new",

@@ -1,13 +1,10 @@
 """The fault switches: what may go wrong at the wire, for whom, and how often.
 
 A switch is a small struct. Setting one makes it active, ``times`` limits how often it strikes, ``agents`` whom it
-strikes. The gateway, the routes and the ASGI middleware ask :meth:`Faults.strike` at the places where a fault can
-happen; they hold no state of their own. RELIABILITY.md lists what the switches are for.
+strikes. The switches hold no state; :class:`~supervisor.sandbox.switchboard.Faults` keeps which are on.
 """
 
-from collections import Counter
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -35,7 +32,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Handshake(Fault):
-    """Before Engine.IO's OPEN (R1, R5); the agent is not known yet, so ``agents`` must be None.
+    """Before Engine.IO's OPEN; the agent is not known yet, so ``agents`` must be None.
 
     Modes: ``refuse`` answers the upgrade with ``status``; ``close`` accepts it and closes before OPEN; ``silent``
     accepts it and never sends OPEN; ``reset`` resets the TCP connection.
@@ -46,7 +43,7 @@ class Handshake(Fault):
 
 
 class Connect(Fault):
-    """The namespace CONNECT (PROTOCOL.md §3).
+    """The namespace CONNECT.
 
     Modes: ``kick`` acks it and disconnects without a reason ``after_seconds`` later, as a platform does whose database
     is down; ``error`` answers CONNECT_ERROR with ``message``, as the guide has it; ``silent`` never answers; ``reset``
@@ -59,10 +56,10 @@ class Connect(Fault):
 
 
 class SecondSocket(Fault):
-    """A platform that allows an agent one socket: what happens to a CONNECT of one that has another (R16).
+    """A platform that allows an agent one socket: what happens to a CONNECT of one that has another.
 
     Modes: ``refuse`` acks it and disconnects without a reason; ``error`` answers CONNECT_ERROR with ``message``;
-    ``replace`` accepts it and disconnects the older one. PROTOCOL.md §3.7 has the norm, which is to allow both.
+    ``replace`` accepts it and disconnects the older one. The norm is to allow both (docs/protocol.md#3-acceptance).
     """
 
     mode: Literal["refuse", "error", "replace"] = "refuse"
@@ -70,14 +67,14 @@ class SecondSocket(Fault):
 
 
 class Cookies(Fault):
-    """Every answer, of handshakes and REST, sets a cookie of its own, as a load balancer does (R7).
+    """Every answer, of handshakes and REST, sets a cookie of its own, as a load balancer does.
 
     Which cookies come back is in the log's ``open`` and ``token_request`` events. ``agents`` must be None.
     """
 
 
 class Delay(Fault):
-    """Things that come late (R3), each in seconds: CONNECT ack, own presence, event acks, REST answers."""
+    """Things that come late, each in seconds: CONNECT ack, own presence, event acks, REST answers."""
 
     connect_ack_seconds: Seconds = 0.0
     presence_seconds: Seconds = 0.0
@@ -86,7 +83,7 @@ class Delay(Fault):
 
 
 class NoPresence(Fault):
-    """The CONNECT is acked but the agent is never registered: it stays deaf (PROTOCOL.md §3.1)."""
+    """The CONNECT is acked but the agent is never registered: it stays deaf."""
 
 
 class DropAcks(Fault):
@@ -97,11 +94,11 @@ class DropAcks(Fault):
 
 
 class Hang(Fault):
-    """Packets vanish both ways without a close (R4); struck sockets stay hung until it is cleared."""
+    """Packets vanish both ways without a close; struck sockets stay hung until it is cleared."""
 
 
 class Rest(Fault):
-    """Answers of the REST side (R2).
+    """Answers of the REST side.
 
     Targets: ``token`` is the token endpoint, ``history``, ``presence`` is heartbeat and disconnect, ``all``. Modes:
     ``status`` answers ``status`` with the platform's error body (and Retry-After when ``retry_after`` is set, seconds
@@ -116,28 +113,39 @@ class Rest(Fault):
 
 
 class RefuseSends(Fault):
-    """Every ``message:send`` fails with ``error`` (R10)."""
+    """Every ``message:send`` fails with ``error``."""
 
     error: str = "You do not have permission to create."
 
 
 class CutSends(Fault):
-    """The connection is reset on a ``message:send``: before it is stored, or after and unacknowledged (R9)."""
+    """The connection is reset on a ``message:send``: before it is stored, or after and unacknowledged."""
 
     when: Literal["before_store", "after_store"] = "after_store"
 
 
 class ShuffleSends(Fault):
-    """Sends in flight together are stored in reverse order (PROTOCOL.md §4): each waits up to ``window_seconds``."""
+    """Sends in flight together are stored in reverse order: each waits up to ``window_seconds``."""
 
     window_seconds: Seconds = 0.02
 
 
+class RefuseEvents(Fault):
+    """These ``events`` are acked with ``error``, as by a platform whose database is down."""
+
+    events: list[str] = msgspec.field(default_factory=lambda: ["conversation:join"])
+    error: str = "Database is down"
+
+
 class KickAtExpiry(Fault):
-    """A socket is disconnected, without a reason, when its token expires (R16); see PROTOCOL.md §3.4 for the norm."""
+    """A socket is disconnected, without a reason, when its token expires.
+
+    The norm is that nothing happens (docs/protocol.md#3-acceptance).
+    """
 
 
-_SWITCHES: dict[str, type[Fault]] = {
+#: The switches by their names on the HTTP side.
+SWITCHES: dict[str, type[Fault]] = {
     "handshake": Handshake,
     "connect": Connect,
     "second_socket": SecondSocket,
@@ -150,179 +158,13 @@ _SWITCHES: dict[str, type[Fault]] = {
     "refuse_sends": RefuseSends,
     "cut_sends": CutSends,
     "shuffle_sends": ShuffleSends,
+    "refuse_events": RefuseEvents,
     "kick_at_expiry": KickAtExpiry,
 }
-
-_F = TypeVar("_F", bound=Fault)
 
 
 class UnknownFaultError(LookupError):
     """There is no such switch."""
-
-
-class Faults:
-    """The switchboard; all switches are off at first."""
-
-    def __init__(self, *, on_change: Callable[[], None] = lambda: None) -> None:
-        self._active: dict[type[Fault], Fault] = {}
-        self._on_change = on_change
-        #: How often each switch has struck since the sandbox was made.
-        self.struck: Counter[str] = Counter()
-
-    def set(self, fault: Fault) -> None:
-        """Switch one on, in place of an earlier setting of the same switch."""
-        if isinstance(fault, Handshake | Cookies) and fault.agents is not None:
-            raise ValueError(f"{name_of(type(fault))} cannot choose agents: nobody has said who they are yet")
-        self._active[type(fault)] = fault
-        self._on_change()
-
-    def clear(self, *switches: type[Fault]) -> None:
-        """Switch these off; without any, all."""
-        for switch in switches or tuple(self._active):
-            self._active.pop(switch, None)
-        self._on_change()
-
-    def get(self, switch: type[_F], agent_id: str | None = None) -> _F | None:
-        """The switch when it is on and concerns the agent; does not count as a strike."""
-        fault = self._active.get(switch)
-        if fault is None or not fault.concerns(agent_id):
-            return None
-        return cast("_F", fault)
-
-    def strike(self, switch: type[_F], agent_id: str | None = None) -> _F | None:
-        """As :meth:`get`, but counts: the last of ``times`` switches it off."""
-        fault = self.get(switch, agent_id)
-        if fault is None:
-            return None
-        self.struck[name_of(switch)] += 1
-        if fault.times is not None:
-            fault.times -= 1
-            if fault.times <= 0:
-                self._active.pop(switch, None)
-        return fault
-
-    def active(self) -> dict[str, dict[str, Any]]:
-        """The switches that are on, with their parameters."""
-        return {name_of(switch): msgspec.to_builtins(fault) for switch, fault in self._active.items()}
-
-    # One typed verb for each switch, so that tests read as sentences.
-
-    def handshake(
-        self,
-        mode: Literal["refuse", "close", "silent", "reset"] = "close",
-        *,
-        status: int = 503,
-        times: int | None = None,
-    ) -> None:
-        """See :class:`Handshake`."""
-        self.set(Handshake(mode=mode, status=status, times=times))
-
-    def connect(
-        self,
-        mode: Literal["kick", "error", "silent", "reset"] = "kick",
-        *,
-        message: str = "Invalid token",
-        after_seconds: float = 0.001,
-        agents: list[str] | None = None,
-        times: int | None = None,
-    ) -> None:
-        """See :class:`Connect`."""
-        self.set(Connect(mode=mode, message=message, after_seconds=after_seconds, agents=agents, times=times))
-
-    def second_socket(
-        self,
-        mode: Literal["refuse", "error", "replace"] = "refuse",
-        *,
-        message: str = "Agent is already connected",
-        agents: list[str] | None = None,
-        times: int | None = None,
-    ) -> None:
-        """See :class:`SecondSocket`."""
-        self.set(SecondSocket(mode=mode, message=message, agents=agents, times=times))
-
-    def cookies(self) -> None:
-        """See :class:`Cookies`."""
-        self.set(Cookies())
-
-    def delay(
-        self,
-        *,
-        connect_ack_seconds: float = 0.0,
-        presence_seconds: float = 0.0,
-        event_ack_seconds: float = 0.0,
-        rest_seconds: float = 0.0,
-        agents: list[str] | None = None,
-    ) -> None:
-        """See :class:`Delay`."""
-        self.set(
-            Delay(
-                connect_ack_seconds=connect_ack_seconds,
-                presence_seconds=presence_seconds,
-                event_ack_seconds=event_ack_seconds,
-                rest_seconds=rest_seconds,
-                agents=agents,
-            )
-        )
-
-    def no_presence(self, *, agents: list[str] | None = None, times: int | None = None) -> None:
-        """See :class:`NoPresence`."""
-        self.set(NoPresence(agents=agents, times=times))
-
-    def drop_acks(
-        self,
-        *,
-        events: list[str] | None = None,
-        confirmations: bool = False,
-        agents: list[str] | None = None,
-        times: int | None = None,
-    ) -> None:
-        """See :class:`DropAcks`."""
-        self.set(DropAcks(events=events or ["message:send"], confirmations=confirmations, agents=agents, times=times))
-
-    def hang(self, *, agents: list[str] | None = None) -> None:
-        """See :class:`Hang`."""
-        self.set(Hang(agents=agents))
-
-    def rest(
-        self,
-        target: Literal["token", "history", "presence", "all"] = "token",
-        mode: Literal["status", "html", "ok_html", "empty", "reset", "hang"] = "status",
-        *,
-        status: int = 503,
-        retry_after: str | None = None,
-        agents: list[str] | None = None,
-        times: int | None = None,
-    ) -> None:
-        """See :class:`Rest`."""
-        self.set(Rest(target=target, mode=mode, status=status, retry_after=retry_after, agents=agents, times=times))
-
-    def refuse_sends(
-        self,
-        error: str = "You do not have permission to create.",
-        *,
-        agents: list[str] | None = None,
-        times: int | None = None,
-    ) -> None:
-        """See :class:`RefuseSends`."""
-        self.set(RefuseSends(error=error, agents=agents, times=times))
-
-    def cut_sends(
-        self,
-        when: Literal["before_store", "after_store"] = "after_store",
-        *,
-        agents: list[str] | None = None,
-        times: int | None = None,
-    ) -> None:
-        """See :class:`CutSends`."""
-        self.set(CutSends(when=when, agents=agents, times=times))
-
-    def shuffle_sends(self, window_seconds: float = 0.02, *, agents: list[str] | None = None) -> None:
-        """See :class:`ShuffleSends`."""
-        self.set(ShuffleSends(window_seconds=window_seconds, agents=agents))
-
-    def kick_at_expiry(self, *, agents: list[str] | None = None) -> None:
-        """See :class:`KickAtExpiry`."""
-        self.set(KickAtExpiry(agents=agents))
 
 
 def switch_named(name: str) -> type[Fault]:
@@ -332,16 +174,16 @@ def switch_named(name: str) -> type[Fault]:
         UnknownFaultError: There is none.
     """
     try:
-        return _SWITCHES[name]
+        return SWITCHES[name]
     except KeyError:
-        raise UnknownFaultError(f"no fault switch {name!r}; there are: {', '.join(_SWITCHES)}") from None
+        raise UnknownFaultError(f"no fault switch {name!r}; there are: {', '.join(SWITCHES)}") from None
 
 
 def name_of(switch: type[Fault]) -> str:
     """The switch's name on the HTTP side."""
-    return next(name for name, candidate in _SWITCHES.items() if candidate is switch)
+    return next(name for name, candidate in SWITCHES.items() if candidate is switch)
 
 
 def switch_names() -> tuple[str, ...]:
     """All switches' names."""
-    return tuple(_SWITCHES)
+    return tuple(SWITCHES)

@@ -17,7 +17,7 @@ def new_object_id() -> str:
 
 
 def is_object_id(value: object) -> bool:
-    """Whether ``value`` is 24 hex digits; anything else the platform cannot even look up (PROTOCOL.md §1)."""
+    """Whether ``value`` is 24 hex digits; anything else the platform cannot even look up."""
     return isinstance(value, str) and _OBJECT_ID.fullmatch(value) is not None
 
 

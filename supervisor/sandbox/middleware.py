@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from starlette.requests import ClientDisconnect
 
-from supervisor.sandbox.config import SandboxConfig
-from supervisor.sandbox.faults import Cookies, Delay, Faults, Handshake, Hang, Rest
+from supervisor.sandbox.faults import Cookies, Delay, Handshake, Hang, Rest
+from supervisor.sandbox.log import TokenRequest
 from supervisor.sandbox.rest import error_answer
-from supervisor.sandbox.state import PlatformState, TokenRequest
-from supervisor.sandbox.tokens import InvalidTokenError, TokenMint
+from supervisor.sandbox.shared import Shared
+from supervisor.sandbox.tokens import InvalidTokenError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -33,23 +33,13 @@ _PROXY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 B
 class FaultLine:
     """Sends requests to Engine.IO or to the routes, unless a switch strikes first."""
 
-    def __init__(
-        self,
-        config: SandboxConfig,
-        *,
-        engine: AsgiApp,
-        routes: AsgiApp,
-        faults: Faults,
-        state: PlatformState,
-        tokens: TokenMint,
-        reset: Callable[[Scope], None],
-    ) -> None:
-        self._config = config
+    def __init__(self, shared: Shared, *, engine: AsgiApp, routes: AsgiApp, reset: Callable[[Scope], None]) -> None:
+        self._config = shared.config
         self._engine = engine
         self._routes = routes
-        self._faults = faults
-        self._state = state
-        self._tokens = tokens
+        self._faults = shared.faults
+        self._state = shared.state
+        self._tokens = shared.tokens
         self._reset = reset
         self._cookies = itertools.count(1)
 
@@ -81,8 +71,6 @@ class FaultLine:
             await send(message)
 
         return setting
-
-    # Engine.IO
 
     async def _to_engine(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_new = b"sid=" not in scope["query_string"]
@@ -125,8 +113,6 @@ class FaultLine:
         else:
             await send({"type": "websocket.close", "code": 1011})
 
-    # REST
-
     async def _to_routes(self, scope: Scope, receive: Receive, send: Send) -> None:
         target, agent_id = self._target(scope)
         if target == "other":
@@ -137,7 +123,7 @@ class FaultLine:
             self._state.token_requests.append(request)
             self._state.log.add("token_request", agent_id, cookie=cookie)
             try:
-                await self._to_rest(target, agent_id, scope, receive, self._noting_status(send, request))
+                await self._to_rest(target, agent_id, scope, receive, self._recording_status(send, request))
             finally:
                 request.over_at = time.time()
         else:
@@ -169,14 +155,14 @@ class FaultLine:
         except InvalidTokenError:
             return None
 
-    def _noting_status(self, send: Send, request: TokenRequest) -> Send:
-        async def noting(message: MutableMapping[str, Any]) -> None:
+    def _recording_status(self, send: Send, request: TokenRequest) -> Send:
+        async def recording(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 request.status = message["status"]
                 self._state.log.add("token_answer", request.agent_id, status=request.status)
             await send(message)
 
-        return noting
+        return recording
 
     async def _fail_rest(self, fault: Rest, scope: Scope, receive: Receive, send: Send) -> None:
         if fault.mode == "reset":

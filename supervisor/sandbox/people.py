@@ -30,20 +30,24 @@ PAUSE_SECONDS: Final = (0.5, 4.0)
 PATIENCE_SECONDS: Final = 30.0
 
 
-async def keep_talking(sandbox: Sandbox, people: int) -> None:
-    """Have so many people talk, each to one agent after the other, until cancelled."""
+async def keep_talking(sandbox: Sandbox, people: int, pause_seconds: tuple[float, float] = PAUSE_SECONDS) -> None:
+    """Have so many people talk, each to one agent after the other, until cancelled.
+
+    Args:
+        pause_seconds: How long a person thinks before the next message: from, to.
+    """
     async with asyncio.TaskGroup() as group:
         for _ in range(people):
-            group.create_task(_talk(sandbox))
+            group.create_task(_talk(sandbox, pause_seconds))
 
 
-async def _talk(sandbox: Sandbox) -> None:
+async def _talk(sandbox: Sandbox, pause_seconds: tuple[float, float]) -> None:
     user = await sandbox.user()
     chance = random.Random()  # noqa: S311  nothing to guess
     sayings, weights = list(SAYINGS), list(SAYINGS.values())
     while True:
-        await asyncio.sleep(chance.uniform(*PAUSE_SECONDS))
-        if not (online := sorted(sandbox.online_agents())):
+        await asyncio.sleep(chance.uniform(*pause_seconds))
+        if not (online := sorted(agent_id for agent_id in sandbox.agents if sandbox.is_online(agent_id))):
             continue
         # What came so far is of no interest, and this may go on for days.
         user.received.clear()

@@ -1,4 +1,4 @@
-"""The platform's REST side: tokens, heartbeats, history, with its exact failures (PROTOCOL.md §1)."""
+"""The platform's REST side: tokens, heartbeats, history, with its exact failures."""
 
 import hmac
 import json
@@ -10,11 +10,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from supervisor.sandbox.config import SandboxConfig
 from supervisor.sandbox.ids import is_object_id, timestamp
 from supervisor.sandbox.shapes import v1_history_row, v2_history_row
-from supervisor.sandbox.state import Agent, PlatformState
-from supervisor.sandbox.tokens import Identity, InvalidTokenError, TokenMint
+from supervisor.sandbox.shared import Shared
+from supervisor.sandbox.state import Agent, make_agent
+from supervisor.sandbox.tokens import Identity, InvalidTokenError
 
 DEFAULT_PROMPT = "No instruction configured for this agent."
 _DEFAULT_MCP_SERVERS: dict[str, dict[str, Any]] = {"Builtin": {"type": "http", "url": "http://localhost:3306"}}
@@ -55,10 +55,10 @@ def error_answer(
 class PlatformRest:
     """The routes of one profile."""
 
-    def __init__(self, config: SandboxConfig, *, state: PlatformState, tokens: TokenMint) -> None:
-        self._config = config
-        self._state = state
-        self._tokens = tokens
+    def __init__(self, shared: Shared) -> None:
+        self._config = shared.config
+        self._state = shared.state
+        self._tokens = shared.tokens
 
     def router(self) -> APIRouter:
         """The routes, under the configured prefix."""
@@ -97,8 +97,8 @@ class PlatformRest:
             raise PlatformError(500, "Internal server error")
         agent = self._state.agents.get(agent_id)
         if agent is None and self._config.open_registration:
-            agent = self._state.agents[agent_id] = Agent(id=agent_id, secret=secret, name=f"Agent {agent_id[-4:]}")
-            self._state.log.add("agent_added", agent_id)
+            agent = make_agent(agent_id, secret)
+            self._state.add_agent(agent)
         if agent is None or agent.status == "deleted":
             raise PlatformError(404, f"Agent with ID {agent_id} not found")
         if agent.status == "suspended":

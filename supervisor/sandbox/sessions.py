@@ -34,7 +34,7 @@ class Session(ABC):
         self.namespace = namespace
         self.identity = identity
         self.role = role
-        #: Whether the own presence was sent; before that nothing is delivered (PROTOCOL.md §3.1).
+        #: Whether the own presence was sent; before that nothing is delivered.
         self.registered = False
         #: Where a ``message:send`` without conversationId goes.
         self.default_conversation: str | None = None
@@ -75,7 +75,7 @@ class SocketSession(Session):
         self.engine.post(f"43{self.namespace},{ack_id}{encode_json([payload])}")
 
     def disconnect(self) -> None:
-        """Send a DISCONNECT, which never carries a reason (PROTOCOL.md §3.2); the engine stays open."""
+        """Send a DISCONNECT, which never carries a reason; the engine stays open."""
         self.engine.post(f"41{self.namespace},")
 
 
@@ -141,6 +141,14 @@ class Rooms:
         """The sessions of an agent or user."""
         return list(self._by_owner.get(owner_id, ()))
 
+    def sockets(self) -> list[SocketSession]:
+        """The sessions that are sockets, in the order they came."""
+        return [session for session in self._sessions if isinstance(session, SocketSession)]
+
+    def sockets_of(self, owner_id: str) -> list[SocketSession]:
+        """The sockets of an agent or user, registered or not."""
+        return [session for session in self.of_owner(owner_id) if isinstance(session, SocketSession)]
+
     def in_room(self, conversation_id: str) -> list[Session]:
         """The sessions in a conversation, in the order they came."""
         return list(self._rooms.get(conversation_id, ()))
@@ -166,7 +174,7 @@ class Rooms:
         _emit_to(self._rooms.get(conversation_id, {}), event, payload, but=but, lazily=False)
 
     def broadcast(self, event: str, payload: Any) -> None:
-        """Send an event to everyone (PROTOCOL.md §3.6)."""
+        """Send an event to everyone."""
         _emit_to(self._sessions, event, payload, but=None, lazily=len(self._sessions) >= _LAZY_FROM)
 
 

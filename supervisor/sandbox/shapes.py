@@ -1,4 +1,4 @@
-"""The shapes of what the platform sends and keeps, per profile, as the recordings have them (PROTOCOL.md §5)."""
+"""The shapes of what the platform sends and keeps, per profile, as the recordings have them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -68,7 +68,7 @@ def v1_document(
 
 
 def v2_document(payload: Mapping[str, Any], *, message_id: str, conversation_id: str) -> dict[str, Any]:
-    """v2: the payload itself, unknown fields and all, under the server's ``_id`` (PROTOCOL.md §4)."""
+    """v2: the payload itself, unknown fields and all, under the server's ``_id``."""
     document = {"conversationId": conversation_id, **payload}
     document.pop("_id", None)
     document["conversationId"] = conversation_id
@@ -77,12 +77,12 @@ def v2_document(payload: Mapping[str, Any], *, message_id: str, conversation_id:
 
 
 def v1_history_row(message: StoredMessage) -> dict[str, Any]:
-    """v1: a row of ``/messages/conversation/{id}``; live rows carry ``deletedAt`` too (PROTOCOL.md §1)."""
+    """v1: a row of ``/messages/conversation/{id}``; live rows carry ``deletedAt`` too."""
     return {"isDeleted": False, **message.document, "deletedAt": message.created_at}
 
 
 def v2_history_row(message: StoredMessage, *, agent_id: str | None, organisation_id: str) -> dict[str, Any]:
-    """v2: a row of ``/actions/conversation/{id}`` (PROTOCOL.md §1)."""
+    """v2: a row of ``/actions/conversation/{id}``."""
     kind, sender_id = message.sender_kind, message.sender_id
     return {
         "owner": {
@@ -111,7 +111,7 @@ def v2_history_row(message: StoredMessage, *, agent_id: str | None, organisation
 def presence(
     profile: Profile, kind: IdentityKind, owner_id: str, *, online: bool, conversation_id: str | None = None
 ) -> dict[str, Any]:
-    """A ``presence:update``; v2 and every ``offline`` leave out the id that does not apply (PROTOCOL.md §3.1)."""
+    """A ``presence:update``; v2 and every ``offline`` leave out the id that does not apply."""
     update: dict[str, Any] = {"type": kind}
     if profile == "v1" and online:
         update |= {"userId": None, "agentId": None}
@@ -127,7 +127,7 @@ def activity(
 ) -> dict[str, Any]:
     """What typing, joins, leaves and read receipts have in common.
 
-    v2 names the conversation's agent in what its users do, v1 does not (PROTOCOL.md §3.6).
+    v2 names the conversation's agent in what its users do, v1 does not.
     """
     named_agent = agent_id if profile == "v2" else None
     return {

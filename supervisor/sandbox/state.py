@@ -1,17 +1,14 @@
-"""What the sandbox knows: agents, conversations, stored messages, and a log of what happened.
+"""What the sandbox knows: agents, conversations, stored messages.
 
-Everything lives in memory and belongs to one event loop. Each change is appended to the log, which wakes those who
-wait for it: tests never have to sleep and hope.
+Everything lives in memory and belongs to one event loop.
 """
 
-import asyncio
 import time
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypedDict, Unpack
 
-from supervisor.sandbox.ids import new_object_id
+from supervisor.sandbox.ids import is_object_id, new_object_id
+from supervisor.sandbox.log import ConnectAttempt, EventLog, TokenRequest
 from supervisor.sandbox.tokens import IdentityKind
 
 AgentStatus = Literal["active", "inactive", "suspended", "deleted"]
@@ -19,14 +16,10 @@ AgentStatus = Literal["active", "inactive", "suspended", "deleted"]
 #: Roles that may create messages; below them the platform answers "You do not have permission to create."
 ROLES_THAT_CREATE = frozenset({"owner", "admin", "editor"})
 
-_LOG_LIMIT = 200_000
-
-T = TypeVar("T")
-
 
 @dataclass(slots=True)
 class Agent:
-    """An agent as the platform knows it (PROTOCOL.md §1)."""
+    """An agent as the platform knows it."""
 
     id: str
     secret: str | None = field(repr=False)
@@ -41,8 +34,56 @@ class Agent:
 
     @property
     def may_create(self) -> bool:
-        """Whether its role is high enough to send messages (PROTOCOL.md §4)."""
+        """Whether its role is high enough to send messages."""
         return self.role in ROLES_THAT_CREATE
+
+
+class AgentFields(TypedDict, total=False):
+    """What may be told of an agent that is added; see :func:`make_agent`."""
+
+    name: str | None
+    role: str
+    status: AgentStatus
+    instruction: str | dict[str, Any] | None
+    settings: dict[str, Any] | None
+    mcp_servers: dict[str, Any] | None
+    deployment: dict[str, Any] | None
+    allowed_functions: list[str] | None
+
+
+def make_agent(agent_id: str, secret: str | None, **fields: Unpack[AgentFields]) -> Agent:
+    """An agent as the platform would keep it.
+
+    Args:
+        agent_id: 24 hex digits.
+        secret: What the token endpoint wants; None for an agent without one.
+        fields: ``name`` is shown on the chat page. ``role`` is ``owner``, ``admin``, ``editor`` (the default) or lower;
+            lower ones may not send messages. ``status`` is ``active``, ``inactive`` (treated the same),
+            ``suspended`` or ``deleted``. ``instruction`` is the system prompt, or the whole object. ``settings``,
+            ``mcp_servers`` (``{name: {url, …}}``; the bearer header is added with each token), ``deployment`` (v2's LLM
+            proxy, left out of the answer when None) and ``allowed_functions`` (v2; empty allows all) are parts of the
+            token endpoint's answer.
+
+    Raises:
+        ValueError: The id is not 24 hex digits.
+    """
+    if not is_object_id(agent_id):
+        raise ValueError(f"an agent id is 24 hex digits, not {agent_id!r}")
+    instruction = fields.get("instruction")
+    if isinstance(instruction, str):
+        instruction = {"id": new_object_id(), "systemPrompt": instruction, "guidelines": []}
+    return Agent(
+        id=agent_id,
+        secret=secret,
+        name=fields.get("name") or f"Agent {agent_id[-4:]}",
+        role=fields.get("role", "editor"),
+        status=fields.get("status", "active"),
+        instruction=instruction,
+        settings=fields.get("settings") or {},
+        mcp_servers=fields.get("mcp_servers"),
+        deployment=fields.get("deployment"),
+        allowed_functions=fields.get("allowed_functions") or [],
+    )
 
 
 @dataclass(slots=True)
@@ -58,125 +99,17 @@ class StoredMessage:
     sender_id: str
     created_at: str
     document: dict[str, Any]
-    """The message as ``message:new`` carries it, in the profile's shape (PROTOCOL.md §5)."""
+    """The message as ``message:new`` carries it, in the profile's shape."""
 
 
 @dataclass(slots=True)
 class Conversation:
-    """A conversation; ``agent_id`` is None for one that came about by a send to an unknown id (v1, PROTOCOL.md §4)."""
+    """A conversation; ``agent_id`` is None for one that came about by a send to an unknown id (v1)."""
 
     id: str
     agent_id: str | None
     user_id: str | None = None
     messages: list[StoredMessage] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened on the sandbox, for assertions."""
-
-    kind: str
-    at: float
-    agent_id: str | None
-    fields: dict[str, Any]
-
-
-@dataclass(slots=True)
-class TokenRequest:
-    """One request to the token endpoint.
-
-    ``status`` stays None when it was never answered; ``over_at`` is when it was answered in full or its client had
-    gone, None while neither has happened.
-    """
-
-    agent_id: str
-    at: float
-    status: int | None = None
-    over_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectAttempt:
-    """One namespace CONNECT.
-
-    ``outcome`` is accepted, refused, invalid namespace, or the fault that struck it; ``token_via`` is where the token
-    was found: auth, header, query, or empty. ``token_id`` is the token's ``jti``, the same at each attempt with it,
-    good or expired; empty for a token that is not the sandbox's.
-    """
-
-    agent_id: str | None
-    namespace: str
-    at: float
-    outcome: str
-    token_via: str = ""
-    token_id: str = ""
-
-
-class Subscription:
-    """The events since the subscription was made, as an async iterator; close it when done."""
-
-    def __init__(self, close: Callable[["Subscription"], None]) -> None:
-        self._queue: asyncio.Queue[Event] = asyncio.Queue()
-        self._close = close
-
-    def put(self, event: Event) -> None:
-        """Called by the log."""
-        self._queue.put_nowait(event)
-
-    def close(self) -> None:
-        """Stop receiving."""
-        self._close(self)
-
-    def __enter__(self) -> Self:
-        """Use as a context manager to close it reliably."""
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Stop receiving."""
-        self.close()
-
-    def __aiter__(self) -> Self:
-        """Iterate for ever."""
-        return self
-
-    async def __anext__(self) -> Event:
-        """The next event, whenever it comes."""
-        return await self._queue.get()
-
-
-class EventLog:
-    """Keeps the last events and wakes those who wait for a condition."""
-
-    def __init__(self) -> None:
-        self.events: deque[Event] = deque(maxlen=_LOG_LIMIT)
-        self._changed = asyncio.Event()
-        self._subscriptions: set[Subscription] = set()
-
-    def add(self, kind: str, agent_id: str | None = None, **fields: Any) -> None:
-        """Record an event and wake every waiter."""
-        event = Event(kind=kind, at=time.time(), agent_id=agent_id, fields=fields)
-        self.events.append(event)
-        for subscription in self._subscriptions:
-            subscription.put(event)
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    def subscribe(self) -> Subscription:
-        """All events from now on."""
-        subscription = Subscription(self._subscriptions.discard)
-        self._subscriptions.add(subscription)
-        return subscription
-
-    async def wait_until(self, predicate: Callable[[], T], timeout: float) -> T:
-        """Return the first true value of ``predicate``, asked anew after each event.
-
-        Raises:
-            TimeoutError: It was still false after ``timeout`` seconds.
-        """
-        async with asyncio.timeout(timeout):
-            while not (value := predicate()):
-                await self._changed.wait()
-        return value
 
 
 class PlatformState:
@@ -192,15 +125,20 @@ class PlatformState:
         self._v1_conversation: dict[str, str] = {}
         self._v2_conversation: dict[tuple[str, str], str] = {}
 
+    def add_agent(self, agent: Agent) -> None:
+        """Register an agent, or put it in the place of an earlier one."""
+        self.agents[agent.id] = agent
+        self.log.add("agent_added", agent.id)
+
     def agent_conversation(self, agent_id: str) -> Conversation:
-        """v1: the agent's one conversation, found or made (PROTOCOL.md §3.5)."""
+        """v1: the agent's one conversation, found or made."""
         conversation_id = self._v1_conversation.get(agent_id)
         if conversation_id is None:
             conversation_id = self._v1_conversation[agent_id] = self._new_conversation(agent_id, None)
         return self.conversations[conversation_id]
 
     def pair_conversation(self, agent_id: str, user_id: str) -> Conversation:
-        """v2: the conversation of a user with an agent, found or made (PROTOCOL.md §3.5)."""
+        """v2: the conversation of a user with an agent, found or made."""
         conversation_id = self._v2_conversation.get((agent_id, user_id))
         if conversation_id is None:
             conversation_id = self._new_conversation(agent_id, user_id)
@@ -217,7 +155,7 @@ class PlatformState:
         return conversation.agent_id if conversation else None
 
     def store(self, message: StoredMessage) -> None:
-        """Keep a message; an unknown conversation comes about by it (v1, PROTOCOL.md §4)."""
+        """Keep a message; an unknown conversation comes about by it (v1)."""
         conversation = self.conversations.setdefault(
             message.conversation_id, Conversation(id=message.conversation_id, agent_id=None)
         )
@@ -229,7 +167,7 @@ class PlatformState:
             message=message,
         )
 
-    def note_connect(
+    def record_connect(
         self, agent_id: str | None, namespace: str, outcome: str, token_via: str = "", token_id: str = ""
     ) -> None:
         """Record a namespace CONNECT."""
@@ -237,7 +175,7 @@ class PlatformState:
         self.log.add("connect", agent_id, namespace=namespace, outcome=outcome)
 
     def has_message(self, message_id: str) -> bool:
-        """Whether the id is taken (PROTOCOL.md §4, ``E11000``)."""
+        """Whether the id is taken (``E11000``)."""
         return message_id in self._message_ids
 
     def _new_conversation(self, agent_id: str, user_id: str | None) -> str:

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 IdentityKind = Literal["agent", "user"]
 
+_USER_TOKEN_SECONDS = _AGENT_TOKEN_SECONDS = 86_400.0
+
 
 class InvalidTokenError(Exception):
     """The token is malformed, signed with another key, expired or revoked."""
@@ -37,7 +39,7 @@ def _decode(text: str) -> bytes:
 
 
 class TokenMint:
-    """Makes and judges tokens (PROTOCOL.md §1, §3.2)."""
+    """Makes and judges tokens."""
 
     def __init__(self, *, organisation_id: str, key: bytes | None = None) -> None:
         self._organisation_id = organisation_id
@@ -64,6 +66,17 @@ class TokenMint:
         signed = f"{head}.{_encode(json.dumps(claims).encode())}"
         return f"{signed}.{_encode(self._sign(signed))}"
 
+    def for_user(self, user_id: str, *, expires_in_seconds: float = _USER_TOKEN_SECONDS) -> str:
+        """A token with which a person can connect by socket."""
+        return self.issue("user", user_id, roles=["organization.owner"], expires_in_seconds=expires_in_seconds)
+
+    def for_agent(
+        self, agent_id: str, *, role: str = "editor", expires_in_seconds: float = _AGENT_TOKEN_SECONDS
+    ) -> str:
+        """A token for an agent without asking the token endpoint; negative seconds make an expired one."""
+        roles = [f"organization.{role}"]
+        return self.issue("agent", agent_id, roles=roles, expires_in_seconds=expires_in_seconds)
+
     def verify(self, token: object) -> Identity:
         """Whom ``token`` speaks for.
 
@@ -83,9 +96,12 @@ class TokenMint:
         except InvalidTokenError:
             return ""
 
-    def expire(self, owner_ids: Iterable[str] | None = None) -> int:
-        """Let every token issued so far (to ``owner_ids``, default: anyone) count as expired; returns how many."""
-        owners = list(self._issued) if owner_ids is None else list(owner_ids)
+    def expire(self, *owner_ids: str) -> int:
+        """Let every token issued so far (to ``owner_ids``, default: anyone) count as expired; returns how many.
+
+        Open sockets stay.
+        """
+        owners = owner_ids or tuple(self._issued)
         tokens = set().union(*(self._issued.pop(owner, set()) for owner in owners))
         self._revoked |= tokens
         return len(tokens)

@@ -3,10 +3,10 @@
 import secrets
 from typing import Any
 
-from supervisor.sandbox.config import Profile
 from supervisor.sandbox.events import Chat
-from supervisor.sandbox.sessions import Rooms, Session
-from supervisor.sandbox.state import PlatformState, StoredMessage
+from supervisor.sandbox.sessions import Session
+from supervisor.sandbox.shared import Shared
+from supervisor.sandbox.state import StoredMessage
 
 
 class LocalSession(Session):
@@ -28,14 +28,11 @@ class SandboxUser:
     Made by :meth:`supervisor.sandbox.Sandbox.user`.
     """
 
-    def __init__(
-        self, session: LocalSession, *, profile: Profile, state: PlatformState, chat: Chat, rooms: Rooms
-    ) -> None:
+    def __init__(self, session: LocalSession, shared: Shared, chat: Chat) -> None:
         self._session = session
-        self._profile = profile
-        self._state = state
+        self._profile = shared.config.profile
+        self._state = shared.state
         self._chat = chat
-        self._rooms = rooms
 
     @property
     def id(self) -> str:
@@ -50,7 +47,7 @@ class SandboxUser:
     async def open(self, agent_id: str, *, another: bool = False) -> str:
         """Enter the conversation with an agent and return its id.
 
-        v1 has one conversation an agent; v2 one for each pair, or with ``another`` one more (PROTOCOL.md §3.5).
+        v1 has one conversation an agent; v2 one for each pair, or with ``another`` one more.
 
         Raises:
             LookupError: There is no such agent.
@@ -67,7 +64,7 @@ class SandboxUser:
         return str(answer["conversationId"])
 
     async def say(self, conversation_id: str, content: str, **fields: Any) -> str:
-        """Send a message and return its id; ``fields`` are further fields of ``message:send`` (PROTOCOL.md §4).
+        """Send a message and return its id; ``fields`` are further fields of ``message:send``.
 
         Raises:
             RefusedError: The platform refused it.

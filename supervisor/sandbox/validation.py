@@ -1,4 +1,4 @@
-"""What the platform checks in a ``message:send``, in the wording of its own errors (PROTOCOL.md §4).
+"""What the platform checks in a ``message:send``, in the wording of its own errors.
 
 v1 validates against a schema, casts scalars and drops unknown fields; v2 requires ``content`` and nothing else. The
 wording of every error that occurs in the recordings is taken from there; the rest follows the same pattern.
@@ -211,7 +211,7 @@ def _put(document: dict[str, Any], path: str, item: Any) -> None:
 
 
 def check_attachments(payload: Mapping[str, Any]) -> list[str]:
-    """v1: ``attachments``, which must be http(s) URLs or ``document:<id>`` (PROTOCOL.md §4).
+    """v1: ``attachments``, which must be http(s) URLs or ``document:<id>``.
 
     Raises:
         RefusedError: One is not.
@@ -237,7 +237,7 @@ def check_conversation_id(conversation_id: Any) -> None:
 
 
 def check_v1(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """v1: the fields of ``payload`` that are kept, cast and completed with sub-document ids (PROTOCOL.md §4).
+    """v1: the fields of ``payload`` that are kept, cast and completed with sub-document ids.
 
     Raises:
         RefusedError: ``Message validation failed: …`` with everything that is wrong.
@@ -265,7 +265,7 @@ def check_v1(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_v2(payload: Mapping[str, Any]) -> None:
-    """v2: ``content`` must be there and not empty; nothing else is looked at (PROTOCOL.md §4).
+    """v2: ``content`` must be there and not empty; nothing else is looked at.
 
     Raises:
         RefusedError: It is not.

@@ -170,7 +170,7 @@ class Kills:
         await asyncio.sleep(self.chance.uniform(0.0, RANDOM_SECONDS))
 
     async def _next_reply(self) -> None:
-        with self.sandbox.subscribe() as events:
+        with self.sandbox.log.subscribe() as events:
             await self.say()
             async with asyncio.timeout(SECONDS):
                 async for event in events:

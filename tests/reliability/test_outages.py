@@ -153,7 +153,7 @@ async def killed(folder: Path, figures: Case, agents: int, down: float, *, rate:
         print(f"{len(knocks)} attempts while down; at most {busiest(attempts)} a second, {rate} allowed")
         # They pass evenly, and come to the platform not quite so.
         assert busiest(attempts) <= 1.1 * rate + 1
-        assert fleet.sandbox.online_agents() == set(identities)
+        assert all(fleet.sandbox.is_online(identity) for identity in identities)
         assert {len(fleet.sandbox.sockets_of(identity)) for identity in identities} == {1}
         assert len(fleet.sandbox.token_requests) == agents, "no token had come to its end"
         await before.again()

@@ -56,7 +56,7 @@ def reload(fleet: Stack, identities: list[str]) -> None:
 
 def revoke(fleet: Stack, identities: list[str]) -> None:
     """The platform ends all tokens and the connections that were made with them."""
-    assert fleet.sandbox.expire_tokens(*identities) >= len(identities)
+    assert fleet.sandbox.tokens.expire(*identities) >= len(identities)
     fleet.sandbox.kick(*identities)
 
 

@@ -113,6 +113,12 @@ class Client:
             await answer.read()
         return answer
 
+    @property
+    def socket_url(self) -> str:
+        """Where Engine.IO's WebSocket is."""
+        sandbox = self.sandbox
+        return f"ws://127.0.0.1:{sandbox.port}{sandbox.config.engine_path}/?EIO=4&transport=websocket"
+
     async def token(self, agent_id: str = AGENT) -> str:
         """A token from the token endpoint."""
         answer = await self.post(f"{self.sandbox.api_url}/agents/{agent_id}/connect", json={"secret": SECRET})
@@ -120,8 +126,7 @@ class Client:
 
     async def socket(self, namespace: str | None = None, *, query: str = "", headers: Any = None) -> RawSocket:
         """A WebSocket on which nothing was sent or read yet."""
-        url = f"{self.sandbox.base_url}{self.sandbox.config.engine_path}/?EIO=4&transport=websocket{query}"
-        ws = await self.http.ws_connect(url, headers=headers, autoclose=True)
+        ws = await self.http.ws_connect(f"{self.socket_url}{query}", headers=headers, autoclose=True)
         self._held.append(RawSocket(ws, namespace or self.sandbox.config.declared_namespaces[0]))
         return self._held[-1]
 

@@ -108,12 +108,12 @@ class Replay:
         self.same = Same()
         self._http = http
         self.tokens = {
-            "agent": sandbox.agent_token(AGENT),
-            "user": sandbox.user_token(USER),
+            "agent": sandbox.tokens.for_agent(AGENT),
+            "user": sandbox.tokens.for_user(USER),
             "signed with another secret": TokenMint(organisation_id=ORGANISATION).issue(
                 "agent", AGENT, roles=[], expires_in_seconds=3600
             ),
-            "expired": sandbox.agent_token(AGENT, expires_in_seconds=-1),
+            "expired": sandbox.tokens.for_agent(AGENT, expires_in_seconds=-1),
         }
         self.sockets: dict[str, RawSocket] = {}
         self.frames_compared = 0

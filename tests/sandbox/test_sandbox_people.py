@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import pytest
-
 from supervisor.sandbox.people import SAYINGS, keep_talking
 from tests.support.stack import stack
 
 
 async def test_people_talk_to_the_agents_that_are_online_and_get_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("supervisor.sandbox.people.PAUSE_SECONDS", (0.0, 0.02))
     async with stack(tmp_path) as fleet:
         spoken_to = [await fleet.add(number, "echo") for number in (1, 2)]
         fleet.sandbox.add_agent("c" * 24, "x", name="never online")
-        talking = asyncio.create_task(keep_talking(fleet.sandbox, 3))
+        talking = asyncio.create_task(keep_talking(fleet.sandbox, 3, pause_seconds=(0.0, 0.02)))
         try:
             await fleet.online(2)
             talks = [fleet.sandbox.conversation_of(agent) for agent in spoken_to]

@@ -1,4 +1,4 @@
-"""REST beyond the recordings: settings of the answer, history pages, records of requests (PROTOCOL.md §1)."""
+"""REST beyond the recordings: settings of the answer, history pages, records of requests."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the platform refuses in a ``message:send``, word for word (PROTOCOL.md §4)."""
+"""What the platform refuses in a ``message:send``, word for word."""
 
 from typing import Any
 

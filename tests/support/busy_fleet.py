@@ -177,7 +177,7 @@ class BusyFleet:
 
     def expire(self, number: int) -> None:
         """Let the platform put an agent out because its token has ended."""
-        self.sandbox.expire_tokens(agent_id(number))
+        self.sandbox.tokens.expire(agent_id(number))
         self.sandbox.kick(agent_id(number))
 
     def keep_down(self) -> str:

@@ -99,7 +99,7 @@ async def test_a_refused_agent_says_why_and_comes_back_on_resume(tmp_path: Path,
         await fleet.online()
         secret = (tmp_path / "agent-secret").read_text()
         fleet.sandbox.add_agent(identity, secret, status=status)
-        fleet.sandbox.expire_tokens(identity)
+        fleet.sandbox.tokens.expire(identity)
         fleet.sandbox.kick(identity)
         assert reason in await fleet.state(identity, AgentState.REJECTED)
         fleet.sandbox.add_agent(identity, secret, status="active")
@@ -138,7 +138,7 @@ async def test_expired_tokens_are_replaced_after_one_kick(tmp_path: Path) -> Non
     async with stack(tmp_path) as fleet:
         identity = await fleet.add()
         await fleet.online()
-        fleet.sandbox.expire_tokens(identity)
+        fleet.sandbox.tokens.expire(identity)
         fleet.sandbox.kick(identity)
         await fleet.state(identity, *OFFLINE)
         await fleet.online()

@@ -125,13 +125,11 @@ async def test_joins_refused_for_a_passing_reason_are_tried_again_and_final_ones
         inbox_of = fleet.service.fleet.runner(identity).agent.inbox
         gone = "f" * 24
         await inbox_of.joined(gone)
-        ill = fleet.sandbox._chat._handlers
-        join = ill["conversation:join"]
-        ill["conversation:join"] = lambda session, payload: {"success": False, "error": "Database is down"}
+        fleet.sandbox.faults.refuse_events(["conversation:join"], "Database is down")
         with captured_logs() as log:
             await reconnected(fleet, identity)
             await fleet.until(lambda: lines(log, "conversations_not_joined"))
-            ill["conversation:join"] = join
+            fleet.sandbox.faults.clear()
             await fleet.until(lambda: gone not in inbox_of.conversations)
             await fleet.until(lambda: lines(log, "conversations_joined"))
         assert len(lines(log, "conversations_not_joined")) == 1
