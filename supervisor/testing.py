@@ -50,7 +50,7 @@ from supervisor.handlers.parts import to_outbound
 from supervisor.handlers.threads import DaemonThreads, ThreadShare
 from supervisor.protocol import Deployment, Instruction, InvalidMessageError, check_outbound
 from supervisor.sandbox import Profile, Sandbox, SandboxUser, StoredMessage
-from supervisor.service.service import Service
+from supervisor.service import Service
 from supervisor.settings import Settings
 from supervisor.telemetry.logs import get_logger
 
@@ -406,9 +406,9 @@ def _settings(folder: Path, sandbox: Sandbox, values: Mapping[str, Any]) -> Sett
 
 
 async def _online(service: Service) -> None:
-    waiting = asyncio.ensure_future(service.wait_online(1, ANSWER_SECONDS))
+    waiting = asyncio.ensure_future(service.fleet.wait_online(1, ANSWER_SECONDS))
     while not waiting.done():
-        status = service.status(AGENT_ID)
+        status = service.control.status(AGENT_ID)
         if status.state in (AgentState.FAULTED, AgentState.REJECTED):
             waiting.cancel()
             raise HandlerError(status.reason)

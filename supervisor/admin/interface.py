@@ -1,4 +1,4 @@
-"""What the admin server needs of the supervisor; :class:`supervisor.service.service.Service` provides it."""
+"""What the admin server needs of the supervisor; :class:`supervisor.service.control.Control` provides it."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
     from supervisor.sandbox import Sandbox
-    from supervisor.service.service import Service
+    from supervisor.service import Service
     from supervisor.settings import Settings
 
 _ADMIN_PORT, _CHAT_PORT = 8640, 8641
@@ -125,7 +125,7 @@ async def _demo(wish: _Wish, folder: Path) -> int:
             steps.close()
             _print_addresses(sandbox, service, wish.seconds)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(service.wait_failed(), wish.seconds)
+                await asyncio.wait_for(asyncio.shield(service.side_tasks.failed), wish.seconds)
                 raise SupervisorError("The supervisor stopped by itself; its log says why")
     return 0
 
@@ -158,7 +158,7 @@ async def _sandbox(wish: _Wish, steps: _Steps) -> AsyncIterator[Sandbox]:
 @contextlib.asynccontextmanager
 async def _fleet(wish: _Wish, folder: Path, sandbox: Sandbox, steps: _Steps) -> AsyncIterator[Service]:
     from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
-    from supervisor.service.service import Service  # noqa: PLC0415
+    from supervisor.service import Service  # noqa: PLC0415
 
     steps.doing("filling the registry")
     settings = _settings(folder, sandbox)
@@ -234,15 +234,15 @@ async def _online(service: Service, count: int, steps: _Steps) -> None:
 
     async def tell() -> None:
         while True:
-            steps.doing(f"{service.overview().agents.get(AgentState.ONLINE, 0)}/{count} agents online")
+            steps.doing(f"{service.control.overview().agents.get(AgentState.ONLINE, 0)}/{count} agents online")
             await asyncio.sleep(0.1)
 
     telling = asyncio.create_task(tell())
     seconds = 20 + count / 20
     try:
-        await service.wait_online(count, seconds)
+        await service.fleet.wait_online(count, seconds)
     except TimeoutError:
-        away = [status for status in service.statuses() if status.state is not AgentState.ONLINE]
+        away = [status for status in service.fleet.statuses() if status.state is not AgentState.ONLINE]
         example = f"; {away[0].name} is {away[0].state}: {away[0].reason or 'no reason known'}" if away else ""
         raise SupervisorError(f"{len(away)} of {count} agents are not online after {seconds:.0f} s{example}") from None
     finally:

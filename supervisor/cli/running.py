@@ -46,7 +46,7 @@ def run(
 
     Example: `supervisor run --agents-dir ./agents`
     """
-    from supervisor.service.service import Service  # noqa: PLC0415
+    from supervisor.service import run_until_stopped  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
     from supervisor.telemetry import logs  # noqa: PLC0415  import what is slow only when it runs
 
@@ -54,7 +54,7 @@ def run(
     settings = load_settings(**given)
     stream = sys.stdout if settings.log_format == "json" else sys.stderr
     logs.configure(settings.log_level, settings.log_format, stream)
-    return run_loop(_leaving_nothing(Service.main(settings, reload=reload)))
+    return run_loop(_leaving_nothing(run_until_stopped(settings, reload=reload)))
 
 
 async def _leaving_nothing(main: Coroutine[Any, Any, int]) -> int:

@@ -1,13 +1,17 @@
-"""The parts that a service is made of, built from its settings: the composition root's other half (DESIGN §2)."""
+"""The parts that a service is made of, opened and built from its settings: the composition root's other half."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 from supervisor.core.clock import Clock
+from supervisor.core.errors import ConfigurationError
 from supervisor.fleet.ledger import Ledger, Limits
 from supervisor.fleet.shared import Kit
-from supervisor.handlers.loader import HandlerLoader
+from supervisor.handlers.loader import HandlerLoader, find_agents_dir
 from supervisor.messages.lanes import Dispatcher
 from supervisor.platform.gates import Gates
 from supervisor.platform.history import PlatformHistory
@@ -23,6 +27,57 @@ from supervisor.telemetry.events import Events
 from supervisor.telemetry.logs import OutageLog, get_logger
 from supervisor.telemetry.metrics import Metrics
 from supervisor.telemetry.tracing import NO_TRACING, Collector, Tracing, start_tracing
+
+DISTRIBUTION = "aiwm-supervisor"
+
+
+def check_import_name() -> None:
+    """Refuse to run when another distribution (supervisord) also claims the import name ``supervisor``.
+
+    Raises:
+        ConfigurationError: it does.
+    """
+    owners = set(importlib.metadata.packages_distributions().get("supervisor", ())) - {DISTRIBUTION}
+    if owners:
+        raise ConfigurationError(
+            f"The package {min(owners)!r} is installed too and has the same import name; "
+            f"install {DISTRIBUTION} into a virtual environment of its own"
+        )
+
+
+async def open_parts(
+    settings: Settings, clock: Clock, undo: AsyncExitStack, *, cwd: Path | None = None
+) -> tuple[Registry, Kit]:
+    """Open the registry, the transport and the traces, and build what all agents share.
+
+    Args:
+        undo: closes what is open already, should a later part fail.
+        cwd: where ``./agents`` is looked for.
+
+    Raises:
+        ConfigurationError, RegistryError: a part cannot be opened.
+    """
+    loader = HandlerLoader(
+        find_agents_dir(settings.agents_dir, cwd=cwd),
+        packages=settings.handler_packages,
+        threads=settings.handler_threads,
+    )
+    undo.callback(loader.close)
+    tracing = start_tracing_of(settings, clock)
+    undo.push_async_callback(tracing.close)
+    registry = await Registry.open(
+        settings.registry_url,
+        synchronous=settings.synchronous,
+        upgrade=True,
+        lock=lock_info(settings, f"http://{settings.admin_host}:{settings.admin_port}"),
+        clock=clock,
+        cipher=SecretBox.of(settings.secret_keys),
+        encrypt=settings.journal_encryption,
+    )
+    undo.push_async_callback(registry.close)
+    transport = await Transport.create(ca_file=settings.ca_file, clock=clock)
+    undo.push_async_callback(transport.close)
+    return registry, build_kit(settings, registry, transport, loader, clock, tracing=tracing)
 
 
 def build_kit(
@@ -43,7 +98,32 @@ def build_kit(
         auth_concurrency=settings.auth_concurrency,
         clock=clock,
     )
-    tokens = TokenClient(
+    tokens = _token_client(settings, transport, gates, metrics, clock)
+    _follow_journal(registry, metrics, clock)
+    transport.on_silent = SilenceWatch(metrics, clock).count
+    return Kit(
+        settings=settings,
+        clock=clock,
+        metrics=metrics,
+        journal=registry.journal,
+        dispatcher=_dispatcher(settings, metrics),
+        loader=loader,
+        secrets=_secrets(settings),
+        transport=transport,
+        tokens=tokens,
+        history=PlatformHistory(tokens, clock, proxy=settings.proxy),
+        gates=gates,
+        outages=Outages(clock),
+        ledger=_ledger(settings, registry, metrics, clock),
+        tracing=tracing,
+        events=Events(run=f"{clock.now():.3f}".replace(".", "")),
+    )
+
+
+def _token_client(
+    settings: Settings, transport: Transport, gates: Gates, metrics: Metrics, clock: Clock
+) -> TokenClient:
+    return TokenClient(
         transport.session,
         clock=clock,
         pool_for=lambda host: gates.of(host).token_pool,
@@ -52,16 +132,24 @@ def build_kit(
         refresh_margin_seconds=settings.refresh_margin,
         on_outcome=metrics.auth_refreshed,
     )
-    secrets = SecretResolver(
+
+
+def _secrets(settings: Settings) -> SecretResolver:
+    return SecretResolver(
         environ=os.environ,
         env_prefixes=settings.secret_env_prefixes,
         dirs=settings.secret_dirs,
         box=SecretBox.of(settings.secret_keys),
     )
-    _follow_journal(registry, metrics, clock)
-    transport.on_silent = SilenceWatch(metrics, clock).note
+
+
+def _dispatcher(settings: Settings, metrics: Metrics) -> Dispatcher:
     dispatcher = Dispatcher(settings.concurrency, memory_bytes=settings.memory_limit)
     metrics.bind_memory(lambda: dispatcher.memory.held_bytes, settings.memory_limit)
+    return dispatcher
+
+
+def _ledger(settings: Settings, registry: Registry, metrics: Metrics, clock: Clock) -> Ledger:
     ledger = Ledger(
         clock,
         prices=settings.prices,
@@ -70,23 +158,7 @@ def build_kit(
         on_alert=metrics.budget_alert,
     )
     metrics.bind_budgets(ledger.used_ratios)
-    return Kit(
-        settings=settings,
-        clock=clock,
-        metrics=metrics,
-        journal=registry.journal,
-        dispatcher=dispatcher,
-        loader=loader,
-        secrets=secrets,
-        transport=transport,
-        tokens=tokens,
-        history=PlatformHistory(tokens, clock, proxy=settings.proxy),
-        gates=gates,
-        outages=Outages(clock),
-        ledger=ledger,
-        tracing=tracing,
-        events=Events(run=f"{clock.now():.3f}".replace(".", "")),
-    )
+    return ledger
 
 
 def _follow_journal(registry: Registry, metrics: Metrics, clock: Clock) -> None:
@@ -129,6 +201,6 @@ def start_tracing_of(settings: Settings, clock: Clock) -> Tracing:
 
 
 def lock_info(settings: Settings, address: str) -> LockInfo:
-    """What the registry's lock tells of this process: where it answers, and a mark of the key that it encrypts with."""
+    """What the registry's lock says of this process: where it answers, and a mark of the key that it encrypts with."""
     box = SecretBox.of(settings.secret_keys)
     return LockInfo(address=address, first_key=box.first_key_id if box else "")

@@ -1,4 +1,4 @@
-"""What has to be done now and then: correct the counts, prune the journal, watch the event loop (DESIGN §2)."""
+"""What has to be done now and then: correct the counts, prune the journal, watch the event loop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAG_SECONDS = 0.5
 LAG_WARNING_INTERVAL_SECONDS = 60.0
 
 
-class Maintenance:
+class Housekeeping:
     """The fleet's housekeeping. Each method runs until it is cancelled.
 
     Args:

@@ -1,6 +1,7 @@
-"""What notices that something of ours has stopped working: the event loop, a side task, a connection (RELIABILITY).
+"""What notices that something has stopped working: the event loop, a connection.
 
 Each watchdog counts in ``supervisor_watchdog_total`` and has a line in the log under the same name.
+:mod:`supervisor.service.side_tasks` watches over the service's own loops.
 """
 
 from __future__ import annotations
@@ -11,17 +12,15 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Collection, Coroutine
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from supervisor.core.clock import Clock
 from supervisor.handlers.loader import PACKAGE
 from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.metrics import Metrics
 
-#: The stacks are dumped when the event loop has not had a turn for so long (RELIABILITY).
+#: The stacks are dumped when the event loop has not had a turn for so long.
 STALL_SECONDS = 10.0
 #: How often the loop leaves its beat, and how often the thread looks at it.
 BEAT_SECONDS = 0.1
@@ -31,12 +30,6 @@ BLOCK_SECONDS = 0.25
 BLOCK_LINE_SECONDS = 60.0
 #: The innermost frames of a stack; what matters is where it stands, and a line has an end.
 STACK_FRAMES = 40
-
-#: A side task that died is begun again after this long, twice as long each time it dies again, up to the cap.
-RESTART_SECONDS = 1.0
-RESTART_CAP_SECONDS = 30.0
-#: One that dies this often within this time ends the service: what it needs is a restart of everything.
-DEATHS, DEATHS_SECONDS = 5, 300.0
 
 #: At most one line in this time says that connections fell silent: a host that hangs takes all of its agents along.
 SILENCE_LINE_SECONDS = 60.0
@@ -156,85 +149,8 @@ def _stack_of(thread: int) -> str:
     return "".join(traceback.format_stack(frame, limit=STACK_FRAMES))
 
 
-@dataclass(slots=True)
-class _SideTask:
-    """A side task and when it died of late, in monotonic seconds."""
-
-    name: str
-    work: Callable[[], Coroutine[Any, Any, None]]
-    essential: bool
-    task: asyncio.Task[None] | None = None
-    deaths: deque[float] = field(default_factory=deque)
-    problem: str = ""
-
-
-class SideTasks:
-    """The service's own loops. One that dies is begun again; an essential one that keeps dying ends the service.
-
-    ``failed`` is done when the latter has happened: half a supervisor is worse than a restart.
-    """
-
-    def __init__(self, metrics: Metrics, clock: Clock) -> None:
-        self._metrics = metrics
-        self._clock = clock
-        self._tasks: list[_SideTask] = []
-        self._log = get_logger("supervisor.service")
-        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]], *, essential: bool = False) -> None:
-        """Run what ``work`` makes, again and again should it end, until :meth:`stop`.
-
-        Args:
-            essential: whether the supervisor is of no use without it.
-        """
-        side = _SideTask(name, work, essential)
-        side.task = asyncio.create_task(self._keep(side), name=name)
-        self._tasks.append(side)
-
-    async def _keep(self, side: _SideTask) -> None:
-        while True:
-            error: BaseException | None = None
-            try:
-                await side.work()
-            except Exception as died:  # noqa: BLE001  whatever it is, the others must not notice
-                error = died
-            delay = self._note_death(side, error)
-            if delay is None:
-                return
-            await self._clock.sleep(delay)
-            side.problem = ""
-
-    def _note_death(self, side: _SideTask, error: BaseException | None) -> float | None:
-        """Count and tell a death; the seconds until the next beginning, None where there is to be none."""
-        now = self._clock.monotonic()
-        side.deaths.append(now)
-        while now - side.deaths[0] > DEATHS_SECONDS:
-            side.deaths.popleft()
-        self._metrics.watchdog("side_task_died")
-        self._log.error("side_task_died", task=side.name, deaths=len(side.deaths), exc_info=error)
-        reason = type(error).__name__ if error else "it returned"
-        side.problem = f"the side task {side.name!r} died: {reason}; see the log"
-        if side.essential and len(side.deaths) >= DEATHS:
-            if not self.failed.done():
-                self.failed.set_result(None)
-            return None
-        return float(min(RESTART_CAP_SECONDS, RESTART_SECONDS * 2.0 ** (len(side.deaths) - 1)))
-
-    def problems(self) -> tuple[str, ...]:
-        """One line for each side task that is down."""
-        return tuple(side.problem for side in self._tasks if side.problem)
-
-    async def stop(self) -> None:
-        """Cancel all of them; idempotent."""
-        tasks = [side.task for side in self._tasks if side.task is not None]
-        self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 class SilenceWatch:
-    """Counts connections on which nothing came for pingInterval + pingTimeout (PROTOCOL §6)."""
+    """Counts connections on which nothing came for pingInterval + pingTimeout."""
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self._metrics = metrics
@@ -243,8 +159,8 @@ class SilenceWatch:
         self._untold = 0
         self._log = get_logger("supervisor.watchdogs")
 
-    def note(self, agent_id: str) -> None:
-        """An agent's connection was given up for that reason."""
+    def count(self, agent_id: str) -> None:
+        """An agent's connection was given up because nothing came on it."""
         self._metrics.watchdog("connection_silent")
         self._untold += 1
         now = self._clock.monotonic()

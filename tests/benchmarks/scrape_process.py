@@ -24,7 +24,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created
 
 from supervisor.fleet.ledger import Limits
 from supervisor.handler import Usage
-from supervisor.service.service import Service
+from supervisor.service import Service
 from supervisor.settings import Price, Settings
 
 MODEL: Final = "large"
@@ -65,7 +65,7 @@ async def supervisor(agents: int) -> AsyncIterator[str]:
                 agent = service.fleet.runner(agent_id(number)).agent
                 agent.count_usage(USED)
                 service.metrics.auth_expiry(agent_id(number), time.time() + number)
-                service._kit.ledger.limit(agent_id(number), Limits(tokens=10**6))
+                service.shared.ledger.limit(agent_id(number), Limits(tokens=10**6))
             await service.registry.journal.flush()
             yield f"{service.admin_url}/metrics"
         finally:

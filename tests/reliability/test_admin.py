@@ -49,7 +49,7 @@ async def test_r22_no_endpoint_answers_without_its_token(tmp_path: Path, case: C
         for operation in asked:
             if operation.method == "GET" and operation.path != "/metrics":
                 assert (await api.ask("GET", api.plain(operation), headers=RIGHT))[0] == 200, operation
-        assert not api.fleet.service.status(api.agent).paused
+        assert not api.fleet.service.control.status(api.agent).paused
 
 
 async def test_r22_other_sites_and_other_names_are_refused(tmp_path: Path, case: Callable[[str], Case]) -> None:

@@ -48,7 +48,7 @@ async def close_before_open(folder: Path, figures: Case, agents: int, down: floa
         await asyncio.sleep(down)
         assert fleet.service.fleet.states().get(AgentState.ONLINE, 0) == 0
         assert fleet.sandbox.faults.struck["handshake"] >= 1, "nobody tries any more"
-        assert all(status.reason for status in fleet.service.statuses() if status.state is AgentState.BACKOFF)
+        assert all(status.reason for status in fleet.service.control.statuses() if status.state is AgentState.BACKOFF)
         fleet.sandbox.faults.clear()
         healed = time.monotonic()
         limit = agents / bounds["connect_rate"] + bounds["backoff_cap_seconds"]
@@ -173,27 +173,27 @@ class Dropper:
         for _ in range(5):
             await self.pause()
             began = time.monotonic()
-            await self.fleet.service.resume(self.identity)
+            await self.fleet.service.control.resume(self.identity)
             await self.fleet.online()
             self.longest = max(self.longest, time.monotonic() - began)
 
     async def pause(self) -> None:
         """Take the agent offline; whatever it was at leaves no socket behind."""
-        await self.fleet.service.pause(self.identity)
+        await self.fleet.service.control.pause(self.identity)
         await self.fleet.state(self.identity, AgentState.PAUSED)
         await self.fleet.until(lambda: not open_sockets(self.fleet.sandbox), 2 + MARGIN_SECONDS)
 
     async def round(self) -> None:
         """Begin an attempt and drop it at a random moment; the next one is to succeed and to leave one socket."""
         await self.pause()
-        resuming = asyncio.create_task(self.fleet.service.resume(self.identity))
+        resuming = asyncio.create_task(self.fleet.service.control.resume(self.identity))
         await asyncio.sleep(self.random.uniform(0, self.longest))
-        self.dropped[self.fleet.service.status(self.identity).state] += 1
+        self.dropped[self.fleet.service.control.status(self.identity).state] += 1
         if self.random.random() < 0.5:
             # Dropped for good, and begun again later.
             await resuming
             await self.pause()
-            await self.fleet.service.resume(self.identity)
+            await self.fleet.service.control.resume(self.identity)
         else:
             # Dropped for another attempt, at once.
             self.fleet.service.fleet.runner(self.identity).poke()

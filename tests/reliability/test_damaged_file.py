@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.errors import RegistryError
-from supervisor.service.service import Service
+from supervisor.service import Service
 from supervisor.store import backup
 from tests.support.command import Command
 from tests.support.observing import Bystander, talking

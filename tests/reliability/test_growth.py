@@ -120,7 +120,7 @@ async def grow_and_shrink(folder: Path, counted: Case, agents: int) -> None:
             await come_and_go(fleet, number)
             counted.rounds = counted.messages = number - 99
         await settled(fleet, before, counted)
-        assert len(fleet.service.statuses()) == 1
+        assert len(fleet.service.control.statuses()) == 1
         assert not [name for name in figures(fleet.service.metrics) if f'"{agent_id(100)}"' in name]
 
 

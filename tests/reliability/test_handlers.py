@@ -122,7 +122,7 @@ async def test_r12_a_handler_that_nothing_stops_while_messages_keep_coming(
             reported = {entry["agent"] for entry in named(log, "handler_abandoned")}
         assert reported == set(agents)
         for agent, conversation, first in zip(agents, conversations, firsts, strict=True):
-            module = handler_module(fleet.service.status(agent).handler)
+            module = handler_module(fleet.service.control.status(agent).handler)
             [apology, *replies] = await user.wait_for_reply(conversation, after=first, count=len(sent) + 1)
             assert (apology.type, "took too long" in apology.content) == ("error", True)
             counted.answers([f"Echo: {text}" for text in sent], [reply.content for reply in replies])
@@ -226,7 +226,7 @@ async def connects_by_name(fleet: Stack, number: int) -> None:
     urls = {"api_url": fleet.sandbox.api_url, "ws_url": fleet.sandbox.ws_url}
     by_name = {name: url.replace(f"127.0.0.1:{port}", f"localhost:{port}") for name, url in urls.items()}
     await fleet.add(number, settings=by_name)
-    await fleet.until(lambda: any(status.id == agent_id(number) for status in fleet.service.statuses()))
+    await fleet.until(lambda: any(status.id == agent_id(number) for status in fleet.service.control.statuses()))
     await fleet.state(agent_id(number), AgentState.ONLINE)
 
 

@@ -50,7 +50,7 @@ async def test_r17_two_agents_that_answer_each_other_are_stopped(
         figures.messages = len(said)
         # Each answers the person once and the other as often as the limit allows.
         assert LIMIT < said.count("One answers") + said.count("Two answers") <= 2 * (LIMIT + 1)
-        assert {status.state for status in fleet.service.statuses()} == {AgentState.ONLINE}
+        assert {status.state for status in fleet.service.control.statuses()} == {AgentState.ONLINE}
         # A person is answered all the same, and at once.
         again = await user.say(conversation, "hello?")
         await user.wait_for_reply(conversation, after=again)

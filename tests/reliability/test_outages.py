@@ -94,7 +94,7 @@ async def test_r2_a_token_endpoint_that_fails(tmp_path: Path, case: Callable[[st
             # Meanwhile: one that was online, one of another platform, and one that is only added now.
             await bystander.answers(3)
             await add_healthy(11)
-            assert fleet.service.status(elsewhere).state is AgentState.ONLINE
+            assert fleet.service.control.status(elsewhere).state is AgentState.ONLINE
             figures.faults = fleet.sandbox.faults.struck["rest"]
             fleet.sandbox.faults.clear()
             healed = time.monotonic()
@@ -105,7 +105,7 @@ async def test_r2_a_token_endpoint_that_fails(tmp_path: Path, case: Callable[[st
             if failure.retry_after:
                 gaps = [after.at - before.at for before, after in pairwise(mine)]
                 assert min(gaps) >= float(failure.retry_after) - 0.05, gaps
-            assert fleet.service.status(identity).reason == ""
+            assert fleet.service.control.status(identity).reason == ""
             answers = [reply.content for reply in await fleet.ask(identity, "after")]
             figures.answers(["Echo: after"], answers)
             assert not [task for task in asyncio.all_tasks() if task.get_name() == f"token {identity}"]

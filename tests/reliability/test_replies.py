@@ -126,7 +126,7 @@ async def test_r20_replies_that_cannot_be_sent(tmp_path: Path, case: Callable[[s
             text = f"answer: {name}"
             assert await talk.ask(text) == [("error", APOLOGY)], name
             assert "InvalidReplyError" in await talk.error(text), name
-            status = fleet.service.status(identity)
+            status = fleet.service.control.status(identity)
             assert (status.state, "InvalidReplyError" in status.health) == (AgentState.ONLINE, True), name
             expected.append(APOLOGY)
             counted.faults += 1
@@ -143,7 +143,7 @@ async def test_r20_replies_that_cannot_be_sent(tmp_path: Path, case: Callable[[s
             expected += ["before", APOLOGY]
             counted.faults += 1
         assert await talk.ask("well?") == [("text", "Echo: well?")]
-        assert fleet.service.status(identity).health == "ok"
+        assert fleet.service.control.status(identity).health == "ok"
         said = fleet.sandbox.messages(fleet.sandbox.conversation_of(identity))
         answers = [message.content for message in said if message.sender_kind == "agent"]
         counted.messages = len(expected) + 1

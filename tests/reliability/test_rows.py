@@ -141,7 +141,7 @@ async def test_r21_every_column_made_nonsense_of(tmp_path: Path, case: Callable[
         await fleet.until(lambda: fleet.service.fleet.states().get(AgentState.FAULTED) == count, timeout=60)
         await bystander.answers()
         for number, (column, value, hint) in enumerate(NONSENSE, 1):
-            status = fleet.service.status(agent_id(number))
+            status = fleet.service.control.status(agent_id(number))
             assert hint in status.reason, (column, value, status.reason)
             assert "hunter2" not in repr(status)
             assert "root:" not in repr(status)
@@ -165,7 +165,7 @@ async def test_r21_what_only_looks_odd_disturbs_nobody(tmp_path: Path, case: Cal
         sql(fleet, *[spoil(fleet, number, *change) for number, change in enumerate(HARMLESS, 1)])
         # The last of the same transaction: once it is seen, all were.
         sql(fleet, ('UPDATE agents SET labels = \'{"seen":"yes"}\' WHERE id = ?', (bystander.id,)))
-        await fleet.until(lambda: fleet.service.status(bystander.id).labels == {"seen": "yes"})
+        await fleet.until(lambda: fleet.service.control.status(bystander.id).labels == {"seen": "yes"})
         for number, change in enumerate(HARMLESS, 1):
             [reply] = await fleet.ask(agent_id(number), "well?")
             assert reply.content == "Echo: well?", change
@@ -199,15 +199,15 @@ async def test_r21_rows_with_ids_that_are_none(tmp_path: Path, case: Callable[[s
         counted.faults = len(ids)
         stuck = (AgentState.FAULTED, AgentState.REJECTED)
         await fleet.until(
-            lambda: sum(one.state in stuck for one in fleet.service.statuses()) == counted.faults, timeout=60
+            lambda: sum(one.state in stuck for one in fleet.service.control.statuses()) == counted.faults, timeout=60
         )
         await bystander.answers(3)
-        for status in fleet.service.statuses():
+        for status in fleet.service.control.statuses():
             assert (status.state in stuck) == (status.id != bystander.id), status
             assert status.reason or status.id == bystander.id
         asked = {request.agent_id for request in fleet.sandbox.token_requests[before:]}
         assert asked <= {"7"}, "what cannot be an id is not made part of a URL"
         sql(fleet, ("DELETE FROM agents WHERE id IS NOT ?", (bystander.id,)))
-        await fleet.until(lambda: [one.id for one in fleet.service.statuses()] == [bystander.id])
+        await fleet.until(lambda: [one.id for one in fleet.service.control.statuses()] == [bystander.id])
         await bystander.answers()
         assert not dropped(fleet.service.metrics).get("inbox_full")

@@ -73,7 +73,9 @@ async def test_r14_fifty_writers_beside_a_running_supervisor(tmp_path: Path, cas
         assert (other.returncode, errors) == (0, "")
         last = [(one.settings, one.labels) for one in await fleet.service.registry.agents() if one.id in set(ids)]
         assert last == [({"turn": turns - 1}, {"turn": str(turns - 1)})] * WRITERS
-        await fleet.until(lambda: all(fleet.service.status(one).labels == {"turn": str(turns - 1)} for one in ids))
+        await fleet.until(
+            lambda: all(fleet.service.control.status(one).labels == {"turn": str(turns - 1)} for one in ids)
+        )
         await bystander.answers()
         counted.faults += 2 * WRITERS * turns
     assert (counted.lost, counted.doubled) == (0, 0)

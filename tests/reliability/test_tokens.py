@@ -149,7 +149,7 @@ async def test_r16_tokens_that_end_while_there_are_no_others(tmp_path: Path, cas
         struck = fleet.sandbox.faults.struck
         figures.faults = struck["rest"]
         await fleet.until(lambda: struck["rest"] > figures.faults, 30)
-        await fleet.until(lambda: any("503" in status.reason for status in fleet.service.statuses()))
+        await fleet.until(lambda: any("503" in status.reason for status in fleet.service.control.statuses()))
         assert len(fleet.sandbox.connects) == connects, "an attempt without a good token"
         figures.faults = struck["rest"]
         fleet.sandbox.faults.clear()

@@ -163,6 +163,6 @@ async def admin(folder: Path, **given: Any) -> AsyncIterator[Admin]:
             secrets = [SECRET, ADMIN_TOKEN, *tokens, *[token.rpartition(".")[2] for token in tokens]]
             made = Admin(fleet, session, described, identity, dead.id, secrets)
             yield made
-            assert fleet.service.status(bystander.id) is not None
+            assert fleet.service.control.status(bystander.id) is not None
             await bystander.answers()
     assert not [entry for entry in log if "exc_info" in entry]

@@ -92,7 +92,7 @@ class Assistants:
 
     def health(self, identity: str) -> str:
         """What the agent's status says of its health."""
-        return self.stack.service.status(identity).health
+        return self.stack.service.control.status(identity).health
 
 
 @asynccontextmanager

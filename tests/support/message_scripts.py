@@ -293,7 +293,7 @@ async def check_counts(play: Play) -> None:
     dead = sum(row.state is MessageState.DEAD for row in play.fleet.inbox())
     assert (inbox.waiting, inbox.dead) == (0, dead)
     agent = service.fleet.runner(AGENT).agent
-    assert (agent.lanes.running, service._kit.dispatcher.running, agent.outbox.waiting) == (0, 0, 0)
+    assert (agent.lanes.running, service.shared.dispatcher.running, agent.outbox.waiting) == (0, 0, 0)
     assert not agent.lanes._in_memory
 
 

@@ -56,7 +56,7 @@ class Line:
         """All answers, once each valid message has its own."""
         wanted = {f"Echo: {text}" for text in self.said}
         await self.fleet.sandbox.wait_until(lambda: wanted <= set(self.contents()), 60)
-        await self.fleet.until(lambda: self.fleet.service.status(self.id).inbox.available == 0)
+        await self.fleet.until(lambda: self.fleet.service.control.status(self.id).inbox.available == 0)
         return self.contents()
 
     def contents(self) -> list[str]:

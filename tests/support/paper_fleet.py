@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
-from unittest.mock import patch
 
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord
 from supervisor.core.states import MESSAGE_TRANSITIONS, REPLY_TRANSITIONS, MessageState, ReplyState, check_transition
 from supervisor.handlers.loader import HandlerLoader
 from supervisor.platform.transport import Transport
+from supervisor.service import Service
 from supervisor.service.assembly import build_kit
-from supervisor.service.service import Service
 from supervisor.settings import Settings
 from supervisor.store import Registry
 from supervisor.store.codec import MESSAGE_STATES, REPLY_STATES, decode_key
@@ -155,10 +154,8 @@ class PaperFleet:
         self.transport = PaperTransport(self.platform)
         loader = HandlerLoader(self.agents_dir)
         self.registry = await Registry.open(settings.registry_url, clock=self.clock)
-        # Nobody asks a paper fleet over HTTP, and to build the app for it takes longer than most scripts.
-        with patch("supervisor.service.build_app", lambda _: None):
-            kit = build_kit(settings, self.registry, cast("Transport", self.transport), loader, self.clock)
-            self.service = Service(settings, self.registry, kit)
+        shared = build_kit(settings, self.registry, cast("Transport", self.transport), loader, self.clock)
+        self.service = Service(self.registry, shared)
         await self.registry.journal.rescue()
         await self.service.fleet.reconcile()
 

@@ -13,7 +13,7 @@ from typing import Any
 from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState
 from supervisor.sandbox import Sandbox, SandboxUser, StoredMessage
-from supervisor.service.service import Service
+from supervisor.service import Service
 from supervisor.settings import Settings
 
 SECRET = "s3cret-of-the-test"
@@ -68,15 +68,15 @@ class Stack:
 
     async def online(self, count: int = 1, timeout: float = 10.0) -> None:
         """Wait until so many agents are online."""
-        await self.service.wait_online(count, timeout)
+        await self.service.fleet.wait_online(count, timeout)
 
     async def state(self, identity: str, *states: AgentState, timeout: float = 10.0) -> str:
         """Wait until an agent is in one of ``states``; returns the reason it gives."""
         # Looked at in every turn of the loop: a backoff may be over within a millisecond.
         async with asyncio.timeout(timeout):
-            while not any(s.id == identity and s.state in states for s in self.service.statuses()):
+            while not any(s.id == identity and s.state in states for s in self.service.control.statuses()):
                 await asyncio.sleep(0)
-        return self.service.status(identity).reason
+        return self.service.control.status(identity).reason
 
     async def until(self, condition: Callable[[], object], timeout: float = 10.0) -> None:
         """Wait until ``condition`` holds; it is looked at whenever the event loop has had a turn."""

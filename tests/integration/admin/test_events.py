@@ -70,7 +70,7 @@ async def test_states_and_lines_come_as_they_happen_and_go_on_after_a_break(tmp_
         ]
         assert {event["agent"] for _, _, event in came} == {identity}
         # Meanwhile the agent is paused: whoever comes back is told, and nothing twice.
-        await fleet.service.pause(identity)
+        await fleet.service.control.pause(identity)
         await fleet.state(identity, AgentState.PAUSED)
         async with stream(base, {"Last-Event-ID": came[2][0]}, kind="state") as content:
             again = await until_state(content, AgentState.PAUSED)

@@ -20,7 +20,7 @@ from yarl import URL
 
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import MessageState
-from supervisor.service.service import Service
+from supervisor.service import Service
 from supervisor.settings import Settings
 from tests.support.journaling import AGENT, add, answer
 

@@ -207,7 +207,7 @@ async def test_a_token_that_rotates_between_two_tool_calls_is_used_at_once(fleet
 
     async def rotate(_arguments: dict[str, Any]) -> str:
         before: str = agent().grant.token
-        await fleet.stack.service.reload(identity)
+        await fleet.stack.service.control.reload(identity)
         await fleet.stack.until(lambda: agent().grant.token != before)
         return before
 

@@ -67,7 +67,7 @@ async def test_a_webhook_answers_in_two_parts_and_refuses_what_others_sign(
             assert reply.content == f"{language.title()} heard: {text}"
         [apology] = await fleet.ask(wrong, "hello")
         assert apology.type == "error"
-        assert "answered 401" in fleet.service.status(wrong).health
+        assert "answered 401" in fleet.service.control.status(wrong).health
 
 
 @pytest.mark.parametrize("language", ["python", "node"])
@@ -82,7 +82,7 @@ async def test_a_program_answers_in_two_parts(tmp_path: Path, language: str) -> 
         assert reply.content == f"{language.title()} heard: hello ä"
         [apology] = await fleet.ask(identity, "x" * 10_001, timeout=60)
         assert apology.type == "error"
-        assert "ended with status 65: that is too long for me" in fleet.service.status(identity).health
+        assert "ended with status 65: that is too long for me" in fleet.service.control.status(identity).health
 
 
 async def test_the_handler_of_the_derived_image_answers(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ async def test_another_message_has_another_key_and_so_has_a_replay(fleet: Stack,
     identity = await agent(fleet, webhook, says(status=400), says("well"), says("well again"))
     [apology] = await fleet.ask(identity, "one")
     assert apology.type == "error"
-    await fleet.service.replay((await letter(fleet)).id)
+    await fleet.service.control.replay((await letter(fleet)).id)
     conversation = fleet.sandbox.conversation_of(identity)
     await fleet.until(lambda: fleet.sandbox.messages(conversation)[-1].content == "well")
     [reply] = await fleet.ask(identity, "two")
@@ -129,7 +129,7 @@ async def test_an_answer_may_be_nothing(fleet: Stack, webhook: ScriptedWebhook, 
     await user.say(conversation, "two")
     [reply] = await user.wait_for_reply(conversation, after=first)
     assert reply.content == "second"
-    assert fleet.service.status(identity).inbox.dead == 0
+    assert fleet.service.control.status(identity).inbox.dead == 0
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ async def test_what_cannot_be_mended_by_asking_again_is_final_and_named(
     assert len(webhook.asked) == 1
     row = await letter(fleet)
     assert reason in (row.error or "")
-    assert reason in fleet.service.status(identity).health
+    assert reason in fleet.service.control.status(identity).health
 
 
 # ── trouble ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -241,7 +241,7 @@ async def test_nobody_listens(fleet: Stack, webhook: ScriptedWebhook, unused_tcp
     webhook.url = f"http://127.0.0.1:{unused_tcp_port}/secret-path"
     identity = await agent(fleet, webhook)
     await fleet.ask(identity, "hello")
-    health = fleet.service.status(identity).health
+    health = fleet.service.control.status(identity).health
     assert "the connection to 127.0.0.1 failed" in health
     assert "secret-path" not in health
 
@@ -299,4 +299,4 @@ async def test_the_signing_secret_is_said_nowhere(
     identity = await agent(fleet, webhook, says(SIGNING_SECRET.encode(), kind=SIGNING_SECRET), says("ok"))
     await fleet.ask(identity, "hello")
     row = await letter(fleet)
-    assert SIGNING_SECRET not in str(row.error) + str(log()) + fleet.service.status(identity).health
+    assert SIGNING_SECRET not in str(row.error) + str(log()) + fleet.service.control.status(identity).health

@@ -14,7 +14,7 @@ import pytest
 from supervisor.core.states import AgentState, MessageState
 from supervisor.platform.history import Access
 from supervisor.sandbox import SandboxUser
-from supervisor.service.service import Service
+from supervisor.service import Service
 from tests.support.stack import Stack, stack
 
 PROFILES = pytest.mark.parametrize("profile", ["v1", "v2"])
@@ -30,7 +30,7 @@ async def talking(folder: Path, profile: str, **given: Any) -> AsyncIterator[tup
         conversation = await user.open(identity)
         first = await user.say(conversation, "0")
         await user.wait_for_reply(conversation, after=first)
-        await fleet.until(lambda: fleet.service.status(identity).inbox.available == 0)
+        await fleet.until(lambda: fleet.service.control.status(identity).inbox.available == 0)
         yield fleet, identity, user, conversation
 
 
@@ -42,7 +42,7 @@ def answers(fleet: Stack, conversation: str) -> list[str]:
 
 async def asleep(fleet: Stack, identity: str) -> None:
     """Take the agent off the platform."""
-    await fleet.service.pause(identity)
+    await fleet.service.control.pause(identity)
     await fleet.state(identity, AgentState.PAUSED)
 
 
@@ -57,7 +57,7 @@ async def test_what_was_said_while_the_agent_was_paused_is_answered_in_order(tmp
         await asleep(fleet, identity)
         for number in range(1, 6):
             await user.say(conversation, str(number))
-        await fleet.service.resume(identity)
+        await fleet.service.control.resume(identity)
         await fleet.online()
         await user.say(conversation, "6")
         await until_answered(fleet, conversation, [str(number) for number in range(7)])
@@ -108,7 +108,7 @@ async def test_the_very_first_message_is_not_lost_in_a_gap(tmp_path: Path) -> No
         user = await fleet.sandbox.user()
         conversation = await user.open(identity)
         await user.say(conversation, "first")
-        await fleet.service.resume(identity)
+        await fleet.service.control.resume(identity)
         await until_answered(fleet, conversation, ["first"])
 
 
@@ -137,7 +137,7 @@ async def test_the_number_is_bounded_and_said(tmp_path: Path, log: Callable[[], 
         await asleep(fleet, identity)
         for number in range(1, 8):
             await user.say(conversation, str(number))
-        await fleet.service.resume(identity)
+        await fleet.service.control.resume(identity)
         await until_answered(fleet, conversation, ["0", "5", "6", "7"])
     assert [line["event"] for line in log()].count("backfill_cut") == 1
 
@@ -149,7 +149,7 @@ async def test_the_age_is_bounded(tmp_path: Path) -> None:
             await user.say(conversation, str(number))
         for message in fleet.sandbox.messages(conversation)[:-2]:
             message.document["createdAt"] = "2020-01-01T00:00:00.000Z"
-        await fleet.service.resume(identity)
+        await fleet.service.control.resume(identity)
         await until_answered(fleet, conversation, ["0", "3", "4"])
 
 
@@ -157,7 +157,7 @@ async def test_it_can_be_turned_off(tmp_path: Path) -> None:
     async with talking(tmp_path, "v1", backfill_messages=0) as (fleet, identity, user, conversation):
         await asleep(fleet, identity)
         await user.say(conversation, "unheard")
-        await fleet.service.resume(identity)
+        await fleet.service.control.resume(identity)
         await fleet.online()
         await user.say(conversation, "heard")
         await until_answered(fleet, conversation, ["0", "heard"])
@@ -169,7 +169,7 @@ async def test_long_histories_are_read_from_their_end(tmp_path: Path) -> None:
         await asleep(fleet, identity)
         for number in range(1, 161):
             await user.say(conversation, str(number))
-        await fleet.service.resume(identity)
+        await fleet.service.control.resume(identity)
         await fleet.until(lambda: len(answers(fleet, conversation)) >= 161)
         assert answers(fleet, conversation) == [str(number) for number in range(161)]
 
@@ -195,7 +195,7 @@ async def test_trouble_with_the_history_delays_and_loses_nothing(
         await asleep(fleet, identity)
         await user.say(conversation, "1")
         fleet.sandbox.faults.rest("history", mode="status", status=503, times=1)
-        await fleet.service.resume(identity)
+        await fleet.service.control.resume(identity)
         await fleet.online()
         await user.say(conversation, "2")
         await until_answered(fleet, conversation, ["0", "1", "2"])
@@ -209,7 +209,7 @@ async def test_a_refused_history_is_said_once_and_new_messages_go_on(
         await asleep(fleet, identity)
         await user.say(conversation, "unheard")
         fleet.sandbox.faults.rest("history", mode="status", status=403)
-        await fleet.service.resume(identity)
+        await fleet.service.control.resume(identity)
         await fleet.online()
         await user.say(conversation, "heard")
         await until_answered(fleet, conversation, ["0", "heard"])
@@ -227,7 +227,7 @@ async def test_a_gap_in_which_nobody_could_be_asked_is_made_up_later(tmp_path: P
         await asleep(fleet, identity)
         await user.say(conversation, "1")
         fleet.sandbox.faults.delay(rest_seconds=30)
-        await fleet.service.resume(identity)
+        await fleet.service.control.resume(identity)
         await asyncio.sleep(0)
         fleet.sandbox.faults.clear()
         await fleet.online()
@@ -259,13 +259,13 @@ async def test_messages_that_an_earlier_life_has_answered_are_left_alone(tmp_pat
         other = await Service.start(fleet.settings.model_copy(update={"registry_url": url}))
         [record] = await fleet.service.registry.agents()
         await other.registry.add_agent(replace(record, paused=False))
-        await other.wait_online(1, 10)
+        await other.fleet.wait_online(1, 10)
         await user.open(identity)
         await user.say(conversation, "1")
         await fleet.until(lambda: "1" in answers(fleet, conversation))
         await other.stop()
         await user.say(conversation, "2")
-        await fleet.service.resume(identity)
+        await fleet.service.control.resume(identity)
         await until_answered(fleet, conversation, ["0", "1", "2"])
 
 

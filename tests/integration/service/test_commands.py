@@ -176,8 +176,8 @@ async def test_stop_ends_a_message_that_waits_for_its_next_attempt(fleet: Stack)
     await chat.until_said(STOPPED, "fine: next")
     assert (await chat.journaled("bad")).state is MessageState.CANCELLED
     # The place in the lane was given back: nothing is counted as waiting or running.
-    await fleet.until(lambda: fleet.service.status(chat.identity).inbox.running == 0)
-    assert fleet.service.status(chat.identity).inbox.available == 0
+    await fleet.until(lambda: fleet.service.control.status(chat.identity).inbox.running == 0)
+    assert fleet.service.control.status(chat.identity).inbox.available == 0
 
 
 async def test_reload_fetches_settings_anew_at_most_every_half_minute(fleet: Stack) -> None:
@@ -208,7 +208,7 @@ async def test_status_tells_what_the_agent_is_and_no_more(fleet: Stack) -> None:
     await chat.until_said("so far")
     await chat.say("one")
     await chat.say("two")
-    await fleet.until(lambda: fleet.service.status(chat.identity).inbox.available == 2)
+    await fleet.until(lambda: fleet.service.control.status(chat.identity).inbox.available == 2)
     lines = dict(line.split(": ", 1) for line in (await chat.tell("/status")).content.splitlines())
     assert lines.pop("Since").endswith(" UTC")
     assert lines.pop("Name")
@@ -257,7 +257,7 @@ async def away(chat: Chat) -> None:
     """Take the agent off the platform, its handlers going on, until the faults are cleared."""
     chat.fleet.sandbox.faults.connect("kick")
     chat.fleet.sandbox.cut(chat.identity)
-    await chat.fleet.until(lambda: chat.fleet.service.status(chat.identity).state is not AgentState.ONLINE)
+    await chat.fleet.until(lambda: chat.fleet.service.control.status(chat.identity).state is not AgentState.ONLINE)
 
 
 async def test_a_stop_that_was_missed_ends_the_answer_that_it_was_meant_for(fleet: Stack) -> None:

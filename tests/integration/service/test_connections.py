@@ -103,7 +103,7 @@ async def test_a_refused_agent_says_why_and_comes_back_on_resume(tmp_path: Path,
         fleet.sandbox.kick(identity)
         assert reason in await fleet.state(identity, AgentState.REJECTED)
         fleet.sandbox.add_agent(identity, secret, status="active")
-        await fleet.service.resume(identity)
+        await fleet.service.control.resume(identity)
         await fleet.online()
 
 
@@ -113,7 +113,7 @@ async def test_a_wrong_secret_is_rejected_and_heals_when_the_file_and_row_are_me
         identity = await fleet.add()
         assert "Invalid credentials" in await fleet.state(identity, AgentState.REJECTED)
         (tmp_path / "agent-secret").write_text("s3cret-of-the-test")
-        await fleet.service.resume(identity)
+        await fleet.service.control.resume(identity)
         await fleet.online()
 
 
@@ -159,11 +159,11 @@ async def test_a_token_is_renewed_before_it_expires_without_a_gap(tmp_path: Path
     async with stack(tmp_path, sandbox_settings={"expires_in_seconds": 3}, refresh_margin=1.0) as fleet:
         identity = await fleet.add()
         await fleet.online()
-        first = fleet.service.status(identity).auth_expires_at or 0
-        await fleet.until(lambda: (fleet.service.status(identity).auth_expires_at or 0) > first, timeout=15)
+        first = fleet.service.control.status(identity).auth_expires_at or 0
+        await fleet.until(lambda: (fleet.service.control.status(identity).auth_expires_at or 0) > first, timeout=15)
         await fleet.until(lambda: len(fleet.sandbox.connects) >= 2)
         await fleet.until(lambda: len(fleet.sandbox.sockets_of(identity)) == 1)
-        assert fleet.service.status(identity).state is AgentState.ONLINE
+        assert fleet.service.control.status(identity).state is AgentState.ONLINE
         await answers(fleet, identity)
 
 
@@ -172,12 +172,12 @@ async def test_the_platform_going_away_and_coming_back(tmp_path: Path) -> None:
         identities = [await fleet.add(number) for number in range(1, 13)]
         await fleet.online(12)
         await fleet.sandbox.stop()
-        await fleet.until(lambda: fleet.service.overview().notices)
-        assert "is down for" in fleet.service.overview().notices[0]
+        await fleet.until(lambda: fleet.service.control.overview().notices)
+        assert "is down for" in fleet.service.control.overview().notices[0]
         await fleet.sandbox.start()
         await fleet.online(12, timeout=20)
         await answers(fleet, identities[-1])
-        assert not fleet.service.overview().notices
+        assert not fleet.service.control.overview().notices
 
 
 async def test_a_hanging_platform_is_noticed_within_its_own_limits(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ async def test_one_agents_trouble_is_not_anothers(tmp_path: Path) -> None:
         await fleet.add(2)
         await fleet.online(1)
         await answers(fleet, good)
-        assert fleet.service.status(bad).state is AgentState.AUTHENTICATING
+        assert fleet.service.control.status(bad).state is AgentState.AUTHENTICATING
 
 
 async def test_a_server_that_never_acks_still_settles_sends(tmp_path: Path) -> None:
@@ -223,5 +223,5 @@ async def test_once_one_agent_is_back_the_others_do_not_wait_out_their_backoffs(
         await fleet.sandbox.stop()
         await fleet.until(lambda: fleet.service.fleet.states()[AgentState.BACKOFF] == 8)
         await fleet.sandbox.start()
-        await fleet.service.resume(agent_id(1))
+        await fleet.service.control.resume(agent_id(1))
         await fleet.online(8, timeout=10)

@@ -84,7 +84,7 @@ async def test_a_key_that_is_gone_is_said_and_the_agent_goes_on(
         waiting = InboundMessage(id=message, conversation_id=conversation, role="user", content="rambutan")
         assert await journal.add(identity, waiting, key=message, received_at=1.0, claim=False)
         await fleet.restart(secret_keys=keys(new))
-        await fleet.service.resume(identity)
+        await fleet.service.control.resume(identity)
         await fleet.online()
         await fleet.until(lambda: "journaled_text_unreadable" in [line["event"] for line in log()])
         [reply] = await fleet.ask(identity, "kumquat")

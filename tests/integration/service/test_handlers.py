@@ -126,7 +126,7 @@ async def test_plain_functions_that_hang_leave_other_agents_their_threads(
             await user.say(conversation, f"hang {number}")
         [apology] = await user.wait_for_reply(conversation, after=first)
         assert apology.type == "error"
-        await fleet.until(lambda: fleet.service.status(busy).inbox.running == 1)
+        await fleet.until(lambda: fleet.service.control.status(busy).inbox.running == 1)
         for number in range(5):
             [reply] = await fleet.ask(other, str(number))
             assert reply.content == f"plain: {number}"
@@ -143,7 +143,7 @@ async def test_conversations_that_hang_at_once_leave_other_agents_their_threads(
         for number in range(4):
             user = await fleet.sandbox.user()
             await user.say(await user.open(busy), f"hang {number}")
-        await fleet.until(lambda: fleet.service.status(busy).inbox.running == 4)
+        await fleet.until(lambda: fleet.service.control.status(busy).inbox.running == 4)
         [reply] = await fleet.ask(other, "hello")
         assert reply.content == "plain: hello"
         assert len(handler_module("blocking").started) == 2
@@ -157,7 +157,7 @@ async def test_waiting_for_a_thread_takes_no_time_from_the_handler(fleet: Stack)
     first = await user.say(conversation, "hang")
     await user.say(conversation, "next")
     await user.wait_for_reply(conversation, after=first)
-    await fleet.until(lambda: fleet.service.status(identity).inbox.running == 1)
+    await fleet.until(lambda: fleet.service.control.status(identity).inbox.running == 1)
     blocking = handler_module("blocking")
     # Well past the limit: the second message still has no thread, and all its time.
     await asyncio.sleep(0.7)
@@ -192,7 +192,7 @@ async def test_a_message_that_waits_for_a_thread_is_released_by_a_stop_and_keeps
     first = await user.say(conversation, "hang")
     await user.say(conversation, "next")
     await user.wait_for_reply(conversation, after=first)
-    await fleet.until(lambda: fleet.service.status(identity).inbox.running == 1)
+    await fleet.until(lambda: fleet.service.control.status(identity).inbox.running == 1)
     await fleet.restart(grace_seconds=0.1)
     [_, reply] = await user.wait_for_reply(conversation, after=first, count=2)
     assert reply.content == "next in time: True"
@@ -259,7 +259,7 @@ async def test_an_agents_token_in_an_exception_gets_nowhere(
     assert grant is not None
     user = await fleet.sandbox.user()
     await user.say(await user.open(identity), text)
-    await fleet.until(lambda: fleet.service.status(identity).health != "ok")
+    await fleet.until(lambda: fleet.service.control.status(identity).health != "ok")
     state = [MessageState.DEAD if text == "permanent" else MessageState.RETRYABLE]
     async with asyncio.timeout(10):
         while not (rows := await fleet.service.registry.journal.messages(agent_id=identity, states=state)):
@@ -284,7 +284,7 @@ async def test_an_opaque_token_is_found_though_it_looks_like_nothing(
     fleet: Stack, log: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No pattern tells it: neither "Bearer" nor "token" stands before it."""
-    (fleet.service._kit.loader.agents_dir / "opaque.py").write_text(
+    (fleet.service.shared.loader.agents_dir / "opaque.py").write_text(
         "async def on_message(message, ctx):\n    raise RuntimeError('key ' + ctx.token())\n"
     )
     identity = await fleet.add(1, "opaque", settings={"max_attempts": 1})
@@ -311,7 +311,7 @@ def _with_token(grant: Any, token: str) -> Any:
 
 async def test_text_that_cannot_be_stored_is_stored_readably(fleet: Stack) -> None:
     """A lone surrogate cannot be encoded: the message would never be settled."""
-    (fleet.service._kit.loader.agents_dir / "torn.py").write_text(
+    (fleet.service.shared.loader.agents_dir / "torn.py").write_text(
         "async def on_message(message, ctx):\n    raise RuntimeError('torn \\ud800 text')\n"
     )
     identity = await fleet.add(1, "torn", settings={"max_attempts": 1})
@@ -332,6 +332,6 @@ async def test_typing_is_taken_back_when_a_drain_runs_out_of_time(
         user = await fleet.sandbox.user()
         await user.say(await user.open(identity), text)
         await fleet.until(lambda: signs(user) == [True] and handler_module(handler).started)
-        await fleet.service.pause(identity)
+        await fleet.service.control.pause(identity)
         await fleet.state(identity, AgentState.PAUSED)
         assert signs(user) == [True, False]

@@ -190,8 +190,8 @@ async def test_a_permanent_failure_is_a_dead_letter_and_one_apology(v1: Stack) -
     assert reply.type == "error"
     [dead] = await v1.service.registry.journal.messages(agent_id=identity, states=[MessageState.DEAD])
     assert "no use" in (dead.error or "")
-    assert v1.service.status(identity).health.startswith("failing")
-    assert v1.service.status(identity).state is AgentState.ONLINE
+    assert v1.service.control.status(identity).health.startswith("failing")
+    assert v1.service.control.status(identity).state is AgentState.ONLINE
 
 
 async def test_attempts_end_in_a_dead_letter(v1: Stack) -> None:
@@ -237,7 +237,7 @@ async def test_a_reply_that_cannot_be_sent_is_refused_before_sending(v1: Stack, 
     assert reply.type == "error"
     [dead] = await v1.service.registry.journal.messages(agent_id=identity, states=[MessageState.DEAD])
     assert "InvalidReplyError" in (dead.error or "")
-    assert v1.service.status(identity).state is AgentState.ONLINE
+    assert v1.service.control.status(identity).state is AgentState.ONLINE
 
 
 async def test_the_context_does_what_it_promises(fleet: Stack) -> None:
@@ -311,7 +311,7 @@ async def test_a_restart_takes_up_what_was_left(v1: Stack) -> None:
     conversation = await user.open(identity)
     first = await user.say(conversation, "one")
     await user.say(conversation, "two")
-    await v1.until(lambda: v1.service.status(identity).inbox.available == 1)
+    await v1.until(lambda: v1.service.control.status(identity).inbox.available == 1)
     await v1.restart(grace_seconds=0.1)
     await v1.online()
     slow = handler_module("slow")
@@ -335,7 +335,7 @@ async def test_a_reply_made_offline_is_delivered_when_back(v1: Stack) -> None:
     await v1.sandbox.stop()
     await v1.state(identity, AgentState.BACKOFF, AgentState.AUTHENTICATING, AgentState.CONNECTING)
     slow.gate.set()
-    await v1.until(lambda: v1.service.status(identity).inbox.running == 0)
+    await v1.until(lambda: v1.service.control.status(identity).inbox.running == 0)
     await v1.sandbox.start()
     [reply] = await user.wait_for_reply(conversation, after=first)
     assert reply.content == "done: before the outage"
@@ -369,7 +369,7 @@ async def test_past_its_bound_an_inbox_refuses_aloud(v1: Stack) -> None:
     for number in range(6):
         await user.say(conversation, f"m{number}")
     await v1.until(lambda: [m for m in v1.sandbox.messages(conversation) if "too many messages" in m.content])
-    assert v1.service.status(identity).inbox.available == 2
+    assert v1.service.control.status(identity).inbox.available == 2
     body, _ = v1.service.metrics.render("text/plain")
     assert b'supervisor_messages_dropped_total{reason="inbox_full"} 3.0' in body
 
@@ -412,7 +412,7 @@ async def test_hooks_are_told(fleet: Stack, agents_dir: Path) -> None:
     message = await user.say(conversation, "hi")
     [reply] = await user.wait_for_reply(conversation, after=message)
     assert reply.content == "hello"
-    await fleet.service.pause(identity)
+    await fleet.service.control.pause(identity)
     await fleet.state(identity, AgentState.PAUSED)
     assert (module.told[0][0], module.told[-1][0]) == ("start", "stop")
 

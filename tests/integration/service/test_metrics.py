@@ -262,7 +262,7 @@ async def test_scrapes_go_on_while_agents_come_and_go(fleet: Stack) -> None:
         await fleet.add(number, "echo")
         await fleet.state(agent_id(number), AgentState.ONLINE)
         await fleet.service.registry.remove_agent(agent_id(number))
-    await fleet.until(lambda: not fleet.service.statuses())
+    await fleet.until(lambda: not fleet.service.control.statuses())
     over = True
     await scraping
     assert "supervisor_agent_up{" not in await scrape(fleet)

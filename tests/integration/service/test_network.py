@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.core.states import AgentState
 from supervisor.sandbox import Sandbox
-from supervisor.service.service import Service
+from supervisor.service import Service
 from tests.support.certificates import make_server_context
 from tests.support.stack import SECRET, SECRET_FILE, Stack, make_settings
 from tests.support.tunnels import Proxy, connect_proxy, tls_front
@@ -91,7 +91,7 @@ async def test_a_wrong_password_of_the_proxy_is_the_reason_and_is_shown_nowhere(
         reason = await net.fleet.state(identity, AgentState.BACKOFF)
         assert "the proxy answered 407" in reason
         assert "SUPERVISOR_PROXY" in reason
-        status = net.fleet.service.status(identity)
+        status = net.fleet.service.control.status(identity)
         assert net.proxy.asked == []
-        shown = repr((status, net.fleet.settings, net.fleet.service.overview()))
+        shown = repr((status, net.fleet.settings, net.fleet.service.control.overview()))
     assert "wr0ng" not in shown + caplog.text + "".join(capfd.readouterr())

@@ -11,7 +11,7 @@ import pytest
 
 from supervisor.core.errors import RegistryLockedError
 from supervisor.core.states import AgentState, MessageState
-from supervisor.service.service import Service
+from supervisor.service import Service
 from tests.support.stack import SECRET, SECRET_FILE, Stack, agent_id, stack
 
 
@@ -42,7 +42,7 @@ async def test_a_changed_handler_is_used_from_the_next_message_on(tmp_path: Path
         await fleet.online()
         await fleet.ask(identity, "one")
         sql(fleet, "UPDATE agents SET handler = 'tour' WHERE id = ?", identity)
-        await fleet.until(lambda: fleet.service.status(identity).handler == "tour")
+        await fleet.until(lambda: fleet.service.control.status(identity).handler == "tour")
         await fleet.until(lambda: fleet.service.fleet.runner(identity).agent.record.handler == "tour")
         [reply] = await fleet.ask(identity, "two")
         assert reply.content.startswith("You said: two")
@@ -78,7 +78,7 @@ async def test_a_removed_agent_leaves_nothing(tmp_path: Path) -> None:
         await fleet.online()
         await fleet.ask(identity, "one")
         sql(fleet, "DELETE FROM agents WHERE id = ?", identity)
-        await fleet.until(lambda: not fleet.service.statuses())
+        await fleet.until(lambda: not fleet.service.control.statuses())
         await fleet.until(lambda: not fleet.sandbox.is_online(identity))
         await fleet.until(lambda: not [t for t in asyncio.all_tasks() if identity in t.get_name()])
         body, _ = fleet.service.metrics.render("text/plain")
@@ -96,7 +96,7 @@ async def test_reload_reads_code_and_instruction_anew_without_going_offline(tmp_
         code = "async def on_message(message, ctx):\n    return ctx.instruction.system_prompt + ' and newer'\n"
         (folder / "changing.py").write_text(code)
         fleet.sandbox.add_agent(identity, SECRET, instruction="Be kind")
-        await fleet.service.reload(identity)
+        await fleet.service.control.reload(identity)
         await fleet.until(lambda: len(fleet.sandbox.connects) == 2)
         await fleet.until(lambda: len(fleet.sandbox.sockets_of(identity)) == 1)
         assert (await fleet.ask(identity, "x"))[0].content == "Be kind and newer"
@@ -124,7 +124,7 @@ async def test_nonsense_in_a_row_faults_that_agent_only_and_heals(tmp_path: Path
         reason = await fleet.state(identity, AgentState.FAULTED)
         assert hint in reason
         assert "hunter2" not in reason
-        assert fleet.service.status(other).state is AgentState.ONLINE
+        assert fleet.service.control.status(other).state is AgentState.ONLINE
         sql(
             fleet,
             "UPDATE agents SET handler = 'echo', settings = '{}', secret = ? WHERE id = ?",
@@ -176,10 +176,10 @@ async def test_removal_settles_what_waits(tmp_path: Path) -> None:
         conversation = await user.open(identity)
         await user.say(conversation, "one")
         await user.say(conversation, "two")
-        await fleet.until(lambda: fleet.service.status(identity).inbox.available == 1)
+        await fleet.until(lambda: fleet.service.control.status(identity).inbox.available == 1)
         journal = fleet.service.registry.journal
         await fleet.service.registry.remove_agent(identity)
-        await fleet.until(lambda: not fleet.service.statuses())
+        await fleet.until(lambda: not fleet.service.control.statuses())
         async with asyncio.timeout(10):
             while {row.state for row in await journal.messages(agent_id=identity)} != {MessageState.CANCELLED}:
                 await asyncio.sleep(0.01)
@@ -195,5 +195,5 @@ async def test_agents_come_and_go_without_leaving_tasks(tmp_path: Path) -> None:
         await fleet.online(11)
         for number in range(2, 12):
             await fleet.service.registry.remove_agent(agent_id(number))
-        await fleet.until(lambda: len(fleet.service.statuses()) == 1)
+        await fleet.until(lambda: len(fleet.service.control.statuses()) == 1)
         await fleet.until(lambda: gc.collect() >= 0 and len(asyncio.all_tasks()) <= before + 2)

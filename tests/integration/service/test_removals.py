@@ -45,9 +45,9 @@ async def waiting(folder: Path) -> AsyncIterator[tuple[Stack, str]]:
         conversation = await user.open(identity)
         for text in ("one", "two"):
             await user.say(conversation, text)
-        await fleet.until(lambda: fleet.service.status(identity).inbox.available == 1)
+        await fleet.until(lambda: fleet.service.control.status(identity).inbox.available == 1)
         # What is under way when the file is locked waits in memory and is not what is tried here.
-        await fleet.service.pause(identity)
+        await fleet.service.control.pause(identity)
         await fleet.state(identity, AgentState.PAUSED)
         await fleet.service.registry.journal.flush()
         assert await states(fleet.service.registry.journal, identity) == {MessageState.AVAILABLE}
@@ -108,7 +108,7 @@ async def test_an_agent_that_comes_back_meanwhile_keeps_its_messages(
                 (identity, f"file:{fleet.folder / 'agent-secret'}"),
             )
             other.execute("COMMIT")
-            await fleet.until(fleet.service.statuses, timeout=30)
+            await fleet.until(fleet.service.control.statuses, timeout=30)
             await fleet.online(timeout=30)
         conversation = fleet.sandbox.conversation_of(identity)
         await fleet.until(

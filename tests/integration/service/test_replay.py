@@ -14,7 +14,7 @@ from supervisor.core.records import JournaledMessage
 from supervisor.core.states import AgentState, MessageState
 from supervisor.core.status import InboxCounts
 from supervisor.sandbox import SandboxUser, StoredMessage
-from supervisor.service import housekeeping as maintenance
+from supervisor.service import housekeeping
 from tests.support.command import Command
 from tests.support.journaling import add
 from tests.support.stack import SECRET, Stack, handler_module, stack
@@ -99,7 +99,7 @@ async def converse(fleet: Stack, handler: str, number: int = 1, **fields: Any) -
 @pytest.fixture
 async def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stack]:
     """A stack whose counts follow other processes because it notices them, not because time has passed."""
-    monkeypatch.setattr(maintenance, "COUNT_SECONDS", 86_400.0)
+    monkeypatch.setattr(housekeeping, "COUNT_SECONDS", 86_400.0)
     folder = tmp_path / "handlers"
     folder.mkdir()
     for name, code in HANDLERS.items():
@@ -116,14 +116,14 @@ def command(fleet: Stack, *args: str) -> Any:
 async def test_a_replay_by_another_process_runs_and_its_answer_is_new(fleet: Stack) -> None:
     talk = await converse(fleet, "brittle")
     [number] = await talk.dead("order 7")
-    assert fleet.service.status(talk.identity).inbox == InboxCounts(0, 0, 1)
+    assert fleet.service.control.status(talk.identity).inbox == InboxCounts(0, 0, 1)
     handler_module("brittle").mended.set()
     await command(fleet, "replay", str(number))
     await fleet.until(lambda: "fine: order 7" in talk.texts())
     assert len({answer.id for answer in talk.answers()}) == 2, (
         "the apology keeps its _id, the answer has one of its own"
     )
-    await fleet.until(lambda: fleet.service.status(talk.identity).inbox == InboxCounts(0, 0, 0))
+    await fleet.until(lambda: fleet.service.control.status(talk.identity).inbox == InboxCounts(0, 0, 0))
     # What comes after has been answered after: nothing of the replay is still to come.
     await talk.say("next")
     await fleet.until(lambda: "fine: next" in talk.texts())
@@ -136,11 +136,11 @@ async def test_a_replay_by_another_process_runs_and_its_answer_is_new(fleet: Sta
 async def test_a_replayed_message_that_dies_again_can_be_replayed_again(fleet: Stack) -> None:
     talk = await converse(fleet, "brittle")
     [number] = await talk.dead("order 7")
-    await fleet.service.replay(number)
+    await fleet.service.control.replay(number)
     await fleet.until(lambda: len(talk.answers()) == 2)
     handler_module("brittle").mended.set()
-    await fleet.until(lambda: fleet.service.status(talk.identity).inbox.dead == 1)
-    await fleet.service.replay(number)
+    await fleet.until(lambda: fleet.service.control.status(talk.identity).inbox.dead == 1)
+    await fleet.service.control.replay(number)
     await fleet.until(lambda: "fine: order 7" in talk.texts())
     assert len({answer.id for answer in talk.answers()}) == 3
 
@@ -152,11 +152,11 @@ async def test_replays_keep_the_conversations_order(fleet: Stack) -> None:
     await talk.say("hold 3")
     await fleet.until(lambda: "hold 3" in brittle.started)
     await talk.say("5")
-    await fleet.until(lambda: fleet.service.status(talk.identity).inbox == InboxCounts(1, 1, 2))
+    await fleet.until(lambda: fleet.service.control.status(talk.identity).inbox == InboxCounts(1, 1, 2))
     brittle.mended.set()
     # The later one is named first, and both are noticed together.
     await command(fleet, "replay", str(second), str(first))
-    await fleet.until(lambda: fleet.service.status(talk.identity).inbox == InboxCounts(3, 1, 0))
+    await fleet.until(lambda: fleet.service.control.status(talk.identity).inbox == InboxCounts(3, 1, 0))
     brittle.gate.set()
     await fleet.until(lambda: "fine: 5" in talk.texts())
     assert talk.texts()[2:] == ["fine: hold 3", "fine: 1", "fine: 2", "fine: 5"]
@@ -166,13 +166,13 @@ async def test_a_discard_by_another_process_is_counted_at_once(fleet: Stack) -> 
     talk = await converse(fleet, "brittle")
     letters = await talk.dead("1", "2")
     await command(fleet, "discard", str(letters[0]))
-    await fleet.until(lambda: fleet.service.status(talk.identity).inbox.dead == 1)
+    await fleet.until(lambda: fleet.service.control.status(talk.identity).inbox.dead == 1)
 
 
 async def test_a_paused_agent_takes_replays_up_when_it_comes_back_in_their_order(fleet: Stack) -> None:
     talk = await converse(fleet, "brittle")
     letters = await talk.dead("1", "2")
-    await fleet.service.pause(talk.identity)
+    await fleet.service.control.pause(talk.identity)
     await fleet.state(talk.identity, AgentState.PAUSED)
     handler_module("brittle").mended.set()
     # One that has waited in the journal since before, and a dead letter with a higher number.
@@ -182,10 +182,10 @@ async def test_a_paused_agent_takes_replays_up_when_it_comes_back_in_their_order
     await journal.settle(last, MessageState.DEAD)
     await command(fleet, "replay", str(last.id))
     # What is noticed meanwhile must not hide the lower numbers.
-    await fleet.until(lambda: fleet.service.status(talk.identity).inbox == InboxCounts(2, 0, 2))
+    await fleet.until(lambda: fleet.service.control.status(talk.identity).inbox == InboxCounts(2, 0, 2))
     await command(fleet, "replay", *map(str, letters))
-    await fleet.until(lambda: fleet.service.status(talk.identity).inbox == InboxCounts(4, 0, 0))
-    await fleet.service.resume(talk.identity)
+    await fleet.until(lambda: fleet.service.control.status(talk.identity).inbox == InboxCounts(4, 0, 0))
+    await fleet.service.control.resume(talk.identity)
     await fleet.until(lambda: len(talk.answers()) == 6)
     assert talk.texts()[2:] == ["fine: 1", "fine: 2", "fine: 3", "fine: 4"]
 
@@ -209,12 +209,12 @@ async def test_erasing_under_a_running_supervisor_lets_go_of_what_was_on_its_way
     await talk.say("hold this")
     await fleet.until(lambda: "hold this" in brittle.started)
     await talk.say("waiting")
-    await fleet.until(lambda: fleet.service.status(talk.identity).inbox == InboxCounts(1, 1, 1))
+    await fleet.until(lambda: fleet.service.control.status(talk.identity).inbox == InboxCounts(1, 1, 1))
     said = await command(fleet, "purge", "--agent", talk.identity, "--yes")
     assert said == "Erased 4 messages and replies\n"
     left = b"".join(file.read_bytes() for file in fleet.folder.glob("supervisor.db*"))
     assert b"hold this" not in left, "not in the write-ahead log either, nor in free pages"
-    await fleet.until(lambda: fleet.service.status(talk.identity).inbox.dead == 0)
+    await fleet.until(lambda: fleet.service.control.status(talk.identity).inbox.dead == 0)
     brittle.mended.set()
     brittle.gate.set()
     await talk.say("afterwards")
@@ -222,7 +222,7 @@ async def test_erasing_under_a_running_supervisor_lets_go_of_what_was_on_its_way
     assert talk.texts()[1:] == ["fine: afterwards"], "what was erased is neither run nor answered"
     rows = await fleet.service.registry.journal.messages(states=list(MessageState))
     assert [row.message.content for row in rows] == ["afterwards"]
-    await fleet.until(lambda: fleet.service.status(talk.identity).inbox == InboxCounts(0, 0, 0))
+    await fleet.until(lambda: fleet.service.control.status(talk.identity).inbox == InboxCounts(0, 0, 0))
     assert brittle.started == ["dead", "hold this", "afterwards"]
 
 
@@ -275,7 +275,7 @@ async def test_a_refused_reply_is_sent_again_when_a_person_replays_it(fleet: Sta
         assert str(number) in await command(fleet, "list")
         await command(fleet, "replay", str(number))
     else:
-        await fleet.service.replay(number)
+        await fleet.service.control.replay(number)
         if by == "both at once":
             await asyncio.gather(*(fleet.service.fleet.take_up_replays() for _ in range(20)))
     await delivered_once(talk, number)
@@ -325,7 +325,7 @@ async def test_the_admin_api_lists_shows_replays_and_discards(fleet: Stack) -> N
         await fleet.until(lambda: "fine: 1" in talk.texts())
         status, shown = await ask("POST", f"/{second}/discard")
         assert (status, shown["state"]) == (200, "cancelled")
-        assert fleet.service.status(talk.identity).inbox == InboxCounts(0, 0, 0)
+        assert fleet.service.control.status(talk.identity).inbox == InboxCounts(0, 0, 0)
         for path in (f"/{second}/replay", f"/{first}/discard"):
             status, refused = await ask("POST", path)
             assert (status, list(refused)) == (409, ["error"])

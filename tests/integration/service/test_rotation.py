@@ -69,7 +69,7 @@ async def test_messages_without_an_id_are_neither_lost_nor_doubled_over_rotation
         await user.wait_for_reply(conversation, after=first)
         sent = 0
         for rotation in range(1, 6):
-            await fleet.service.reload(identity)
+            await fleet.service.control.reload(identity)
             while len(fleet.sandbox.connects) <= rotation or overlap(fleet.sandbox, identity) > 1:
                 fleet.sandbox.bridge(conversation, "ok")
                 sent += 1
@@ -95,7 +95,7 @@ async def test_a_platform_that_refuses_a_second_socket_gets_break_before_make(
         for rotation in range(1, 4):
             before = fleet.sandbox.sockets_of(identity)
             assert len(before) == 1
-            await fleet.service.reload(identity)
+            await fleet.service.control.reload(identity)
             await user.say(conversation, str(rotation))
             await fleet.until(partial(replaced, fleet.sandbox, identity, before))
             await fleet.state(identity, AgentState.ONLINE)
@@ -113,7 +113,7 @@ async def test_a_platform_that_puts_out_the_first_socket_loses_nothing(tmp_path:
         fleet.sandbox.faults.second_socket(mode="replace")
         sent = 1
         for rotation in range(1, 5):
-            await fleet.service.reload(identity)
+            await fleet.service.control.reload(identity)
             while len(fleet.sandbox.connects) <= rotation:
                 await user.say(conversation, str(sent))
                 sent += 1

@@ -68,7 +68,7 @@ async def reconnected(fleet: Stack, identity: str) -> None:
     fleet.sandbox.kick(identity)
     await fleet.until(
         lambda: (
-            fleet.service.status(identity).state is AgentState.ONLINE
+            fleet.service.control.status(identity).state is AgentState.ONLINE
             and fleet.service.fleet.runner(identity).agent.connection is not before
         )
     )
@@ -111,7 +111,7 @@ async def test_a_platform_that_acks_no_join_holds_nobody_up(tmp_path: Path, monk
             await hears(user, conversation, "after")
         # Joining goes on beside the connection, and ends with it.
         await fleet.until(lambda: [t for t in asyncio.all_tasks() if t.get_name() == f"joins {identity}"])
-        await fleet.service.pause(identity)
+        await fleet.service.control.pause(identity)
         await fleet.state(identity, AgentState.PAUSED)
         assert not [t for t in asyncio.all_tasks() if t.get_name().startswith("join")]
 
@@ -148,7 +148,7 @@ async def test_a_connection_lost_while_it_joins_is_a_failed_attempt(tmp_path: Pa
         before = len(joined(fleet))
         fleet.sandbox.kick(identity)
         await fleet.until(lambda: len(joined(fleet)) > before)
-        assert fleet.service.status(identity).state is not AgentState.ONLINE
+        assert fleet.service.control.status(identity).state is not AgentState.ONLINE
         fleet.sandbox.faults.clear()
         fleet.sandbox.kick(identity)
         await fleet.state(identity, AgentState.BACKOFF)
@@ -302,7 +302,7 @@ async def test_one_outage_of_a_host_with_ten_agents_is_two_lines(tmp_path: Path)
         await fleet.online(10)
         with captured_logs() as log:
             await fleet.sandbox.stop()
-            await fleet.until(lambda: "down for 10 agents" in "".join(fleet.service.overview().notices))
+            await fleet.until(lambda: "down for 10 agents" in "".join(fleet.service.control.overview().notices))
             # Past the moment for which the agents' own lines are held.
             await asyncio.sleep(1.2)
             await fleet.sandbox.start()
@@ -320,11 +320,11 @@ async def test_one_agent_that_stays_away_does_not_keep_its_host_down(tmp_path: P
         fleet.sandbox.faults.rest("token", "hang", agents=[agent_id(1)])
         fleet.sandbox.faults.connect("kick", agents=[agent_id(1)])
         await fleet.sandbox.stop()
-        await fleet.until(lambda: fleet.service.overview().notices)
+        await fleet.until(lambda: fleet.service.control.overview().notices)
         await fleet.sandbox.start()
         await fleet.online(9, timeout=20)
-        await fleet.until(lambda: not fleet.service.overview().notices)
-        assert fleet.service.status(agent_id(1)).state is not AgentState.ONLINE
+        await fleet.until(lambda: not fleet.service.control.overview().notices)
+        assert fleet.service.control.status(agent_id(1)).state is not AgentState.ONLINE
 
 
 # ── what the platform sends ──────────────────────────────────────────────────────────────────────────────────────────

@@ -67,10 +67,10 @@ async def test_reloads_and_changes_under_traffic_lose_nothing_and_keep_the_order
             if change % 2:
                 await fleet.service.registry.update_agent(identity, settings={"tag": f"g{change}"})
             else:
-                await fleet.service.reload(identity)
+                await fleet.service.control.reload(identity)
             await talking
         replies = await user.wait_for_reply(conversation, after=first, count=sent, timeout=30)
-        await fleet.until(lambda: fleet.service.status(identity).inbox.available == 0)
+        await fleet.until(lambda: fleet.service.control.status(identity).inbox.available == 0)
         numbers = [int(reply.content.split()[1]) for reply in replies]
         assert numbers == sorted(set(numbers)), "out of order or doubled"
         assert set(numbers) == set(range(sent)), "lost"
@@ -83,14 +83,14 @@ async def test_a_reload_whose_token_request_fails_leaves_the_agent_answering(tmp
         await fleet.online()
         fleet.sandbox.faults.rest("token", "status", status=503)
         (agents_dir / "counting.py").write_text("async def on_message(message, ctx):\n    return 'new code'\n")
-        await fleet.service.reload(identity)
-        await fleet.until(lambda: "503" in fleet.service.status(identity).reason)
+        await fleet.service.control.reload(identity)
+        await fleet.until(lambda: "503" in fleet.service.control.status(identity).reason)
         [reply] = await fleet.ask(identity, "hello?")
         assert reply.content == "new code"
-        assert fleet.service.status(identity).state is AgentState.ONLINE
+        assert fleet.service.control.status(identity).state is AgentState.ONLINE
         fleet.sandbox.faults.clear()
         await fleet.until(lambda: len(fleet.sandbox.connects) == 2)
-        await fleet.until(lambda: not fleet.service.status(identity).reason)
+        await fleet.until(lambda: not fleet.service.control.status(identity).reason)
 
 
 async def test_a_changed_address_is_tried_until_it_works(tmp_path: Path) -> None:
@@ -98,9 +98,9 @@ async def test_a_changed_address_is_tried_until_it_works(tmp_path: Path) -> None
         identity = await fleet.add()
         await fleet.online()
         await fleet.service.registry.update_agent(identity, settings={"ws_url": "ws://127.0.0.1:9/chat"})
-        await fleet.until(lambda: "cannot renew" in fleet.service.status(identity).reason)
+        await fleet.until(lambda: "cannot renew" in fleet.service.control.status(identity).reason)
         await fleet.service.registry.update_agent(identity, settings={})
-        await fleet.until(lambda: not fleet.service.status(identity).reason)
+        await fleet.until(lambda: not fleet.service.control.status(identity).reason)
         [reply] = await fleet.ask(identity, "hello")
         assert reply.content == "Echo: hello"
 
@@ -112,7 +112,7 @@ async def test_a_refresh_that_hangs_hides_nothing(tmp_path: Path, event: str) ->
         await fleet.online(2)
         fleet.sandbox.faults.rest("token", "hang")
         for number in (1, 2):
-            await fleet.service.reload(agent_id(number))
+            await fleet.service.control.reload(agent_id(number))
         await fleet.until(lambda: len(fleet.sandbox.token_requests) == 3)
         started = asyncio.get_running_loop().time()
         match event:
@@ -120,7 +120,7 @@ async def test_a_refresh_that_hangs_hides_nothing(tmp_path: Path, event: str) ->
                 fleet.sandbox.kick(identity)
                 await fleet.state(identity, AgentState.BACKOFF, AgentState.AUTHENTICATING, timeout=4)
             case "pause":
-                await fleet.service.pause(identity)
+                await fleet.service.control.pause(identity)
                 await fleet.state(identity, AgentState.PAUSED, timeout=4)
             case "remove":
                 await fleet.service.registry.remove_agent(identity)
@@ -138,9 +138,9 @@ async def test_a_pause_that_is_taken_back_does_not_wait_for_what_runs(tmp_path: 
         conversation = await user.open(identity)
         message = await user.say(conversation, "one")
         await fleet.until(lambda: "one" in handler_module("waiting").started)
-        await fleet.service.pause(identity)
+        await fleet.service.control.pause(identity)
         await fleet.state(identity, AgentState.DRAINING)
-        await fleet.service.resume(identity)
+        await fleet.service.control.resume(identity)
         await fleet.online(timeout=5)
         handler_module("waiting").gate.set()
         [reply] = await user.wait_for_reply(conversation, after=message)
@@ -157,9 +157,9 @@ async def test_an_agent_that_is_removed_and_added_again_starts_afresh_and_answer
         conversation = await user.open(identity)
         await user.say(conversation, "running")
         await user.say(conversation, "queued")
-        await fleet.until(lambda: fleet.service.status(identity).inbox.available == 1)
+        await fleet.until(lambda: fleet.service.control.status(identity).inbox.available == 1)
         await fleet.service.registry.remove_agent(identity)
-        await fleet.until(lambda: not fleet.service.statuses())
+        await fleet.until(lambda: not fleet.service.control.statuses())
         await fleet.add(1, "echo")
         await fleet.online(timeout=20)
         message = await user.say(conversation, "and now?")
@@ -189,7 +189,7 @@ async def test_a_slow_import_holds_up_nobody(tmp_path: Path, agents_dir: Path) -
             longest, before = max(longest, loop.time() - before), loop.time()
         assert longest < 1.5, "the event loop stood still during the import"
         assert (await fleet.ask(slow, "x"))[0].content == "at last"
-        assert fleet.service.status(quick).state is AgentState.ONLINE
+        assert fleet.service.control.status(quick).state is AgentState.ONLINE
 
 
 async def test_a_new_name_disturbs_nothing(tmp_path: Path) -> None:
@@ -197,8 +197,8 @@ async def test_a_new_name_disturbs_nothing(tmp_path: Path) -> None:
         identity = await fleet.add()
         await fleet.online()
         await fleet.service.registry.update_agent(identity, name="Ada", labels={"team": "x"})
-        await fleet.until(lambda: fleet.service.status(identity).name == "Ada")
-        assert fleet.service.status(identity).labels == {"team": "x"}
+        await fleet.until(lambda: fleet.service.control.status(identity).name == "Ada")
+        assert fleet.service.control.status(identity).labels == {"team": "x"}
         assert len(fleet.sandbox.connects) == 1
         assert len(fleet.sandbox.token_requests) == 1
 

@@ -178,21 +178,21 @@ async def test_an_agent_that_says_it_is_ill_stays_online_and_failing_until_it_sa
 
     async def health(text: str) -> str:
         await fleet.ask(identity, text)
-        await fleet.until(lambda: fleet.service.status(identity).inbox.running == 0)
-        return fleet.service.status(identity).health
+        await fleet.until(lambda: fleet.service.control.status(identity).inbox.running == 0)
+        return fleet.service.control.status(identity).health
 
     assert await health("hello") == "ok"
     assert await health("ill") == "failing: the model refuses [redacted] and all"
     assert await health("hello") == "failing: the model refuses [redacted] and all", (
         "it answers, and is ill all the same"
     )
-    assert fleet.service.status(identity).state == "online"
+    assert fleet.service.control.status(identity).state == "online"
     assert await health("well") == "ok"
     assert await health("fail") == "failing: RuntimeError: with [redacted] it failed"
     assert await health("hello") == "ok"
     await health("ill")
     await fleet.service.registry.update_agent(identity, settings=settings | {"other": 1})
-    await fleet.until(lambda: fleet.service.status(identity).health == "ok")
+    await fleet.until(lambda: fleet.service.control.status(identity).health == "ok")
 
 
 async def test_secrets_come_by_reference_within_the_deployments_bounds(

@@ -57,29 +57,31 @@ async def test_a_host_that_is_down_is_probed_and_its_fleet_comes_back_at_the_con
         await fleet.online(FLEET, timeout=60)
         await fleet.sandbox.stop()
         async with knocks(fleet.sandbox.port) as times:
-            await fleet.until(lambda: "down for 200 agents" in "".join(fleet.service.overview().notices), timeout=30)
+            await fleet.until(
+                lambda: "down for 200 agents" in "".join(fleet.service.control.overview().notices), timeout=30
+            )
             began = time.monotonic()
             # Two backoffs of each, which would be hundreds of attempts.
             await asyncio.sleep(6)
             seconds = time.monotonic() - began
             probed = [at for at in times if at >= began]
             assert 2 <= len(probed) <= seconds / PROBE_SECONDS + PROBES + 1
-            [notice] = fleet.service.overview().notices
+            [notice] = fleet.service.control.overview().notices
             assert "wait while few probe it" in notice
-            waiting = [s for s in fleet.service.statuses() if "waits for its turn" in s.reason]
+            waiting = [s for s in fleet.service.control.statuses() if "waits for its turn" in s.reason]
             assert len(waiting) > FLEET - 20
             assert {s.state for s in waiting} == {AgentState.BACKOFF}
             # A person's word is heard at once, and a pause too.
             poked, paused = waiting[-1].id, waiting[-2].id
-            await fleet.service.resume(poked)
+            await fleet.service.control.resume(poked)
             await fleet.state(poked, AgentState.AUTHENTICATING, AgentState.CONNECTING)
-            await fleet.service.pause(paused)
+            await fleet.service.control.pause(paused)
             await fleet.state(paused, AgentState.PAUSED)
-            await fleet.service.resume(paused)
+            await fleet.service.control.resume(paused)
         connects = len(fleet.sandbox.connects)
         await fleet.sandbox.start()
         await fleet.online(FLEET, timeout=60)
-        assert fleet.service.overview().notices == ()
+        assert fleet.service.control.overview().notices == ()
         back = [attempt.at for attempt in fleet.sandbox.connects[connects:]]
         assert len(back) <= FLEET + 5, "those who came back came once"
         # No window exactly: one loop runs both sides, and what waited for a turn of it is noted in a heap.
@@ -92,9 +94,9 @@ async def test_an_agent_that_waits_for_its_turn_can_be_stopped(tmp_path: Path) -
             await fleet.add(number)
         await fleet.online(20, timeout=20)
         await fleet.sandbox.stop()
-        await fleet.until(lambda: any("waits for its turn" in s.reason for s in fleet.service.statuses()))
+        await fleet.until(lambda: any("waits for its turn" in s.reason for s in fleet.service.control.statuses()))
         await fleet.service.registry.remove_agent(agent_id(20))
-        await fleet.until(lambda: "down for 19 agents" in "".join(fleet.service.overview().notices))
+        await fleet.until(lambda: "down for 19 agents" in "".join(fleet.service.control.overview().notices))
         async with asyncio.timeout(10):
             assert await fleet.service.stop(grace_seconds=5)
         assert not [task for task in asyncio.all_tasks() if task.get_name() == "probes"]
@@ -152,19 +154,19 @@ async def test_a_side_task_that_died_is_a_problem_until_it_runs_again(tmp_path: 
                 raise error
             await asyncio.Event().wait()
 
-        fleet.service._side_tasks.start("ill", ill)
+        fleet.service.side_tasks.start("ill", ill)
         await fleet.until(fleet.service.problems)
         async with http.get("/readyz") as answer:
             assert answer.status == 503
             assert "the side task 'ill' died: OSError" in await answer.text()
-        assert "'ill' died" in fleet.service.overview().problems[0]
+        assert "'ill' died" in fleet.service.control.overview().problems[0]
         await fleet.until(lambda: not fleet.service.problems())
         async with http.get("/readyz") as answer:
             assert answer.status == 200
         [line] = named(log, "side_task_died")
         assert "no such thing" in line["exception"]
         assert watchdog(fleet, "side_task_died") == 1
-        assert not fleet.service._side_tasks.failed.done()
+        assert not fleet.service.side_tasks.failed.done()
         await fleet.add()
         await fleet.online()
 

@@ -115,7 +115,7 @@ async def test_after_a_rotation_the_old_key_can_be_dropped_and_nobody_noticed(tm
         assert [row.message.content for row in told] == ["durian", "rambutan", "please fail", "kumquat"]
         [dead] = [row for row in told if row.state is MessageState.DEAD]
         assert "cannot stomach" in str(dead.error)
-        assert SecretBox([NEW]).open(fleet.service.status(identity).settings["key"]) == "model key"
+        assert SecretBox([NEW]).open(fleet.service.control.status(identity).settings["key"]) == "model key"
 
 
 async def filled(path: Path, messages: int = 0) -> None:

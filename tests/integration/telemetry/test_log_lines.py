@@ -90,13 +90,13 @@ async def test_every_line_about_a_message_names_it(fleet: Stack, log: Log) -> No
         expected.append((ids, list(events)))
         await fleet.until(lambda: events[-1] in about(log, ids["message_id"]))
         # What the test does next must not meet this one, nor its reply.
-        await fleet.until(lambda: not fleet.service.overview().inbox.running)
+        await fleet.until(lambda: not fleet.service.control.overview().inbox.running)
         await fleet.until(lambda: not fleet.service.fleet.runner(agent).agent.outbox.waiting)
 
     await tell(agents[0], "hello", *OWN)
     await tell(agents[0], "fail", *OWN, "handler_failed", *OWN)
     await fleet.until(lambda: about(log, expected[-1][0]["message_id"]).count("own_thread") == 2)
-    await fleet.until(lambda: not fleet.service.overview().inbox.available)
+    await fleet.until(lambda: not fleet.service.control.overview().inbox.available)
     await tell(agents[0], "bury", *OWN, "dead_letter")
     await tell(agents[0], "ill", *OWN, "health_failing")
     await tell(agents[1], "hang", *OWN, "dead_letter")

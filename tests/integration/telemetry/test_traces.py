@@ -18,7 +18,7 @@ from supervisor.core.records import JournaledMessage
 from supervisor.core.states import AgentState, MessageState
 from supervisor.handler import ModelCall, Usage
 from supervisor.protocol import InboundMessage
-from supervisor.service.service import Service
+from supervisor.service import Service
 from supervisor.telemetry.tracing import Collector as Destination
 from supervisor.telemetry.tracing import export, start_tracing
 from tests.support.assistants import assistants
@@ -241,7 +241,7 @@ async def test_a_dead_one_ends_with_its_apology_and_a_replay_is_a_trace_of_its_o
     assert (root.failed, root.attributes["aiwm.message.outcome"]) == (True, "dead")
     assert only(spans, "handle").attributes["error.type"] == "Permanent"
     [letter] = await fleet.service.registry.journal.messages()
-    await fleet.service.replay(letter.id)
+    await fleet.service.control.replay(letter.id)
     again = (await collector.ended(2))[1]
     # It was received when it was.
     assert only(again, "message").attributes["aiwm.message.replay"] == 1

@@ -13,7 +13,7 @@ import pytest
 
 from supervisor.core.records import AgentRecord, UsageRecord
 from supervisor.fleet.ledger import days_before
-from supervisor.service.housekeeping import Maintenance
+from supervisor.service.housekeeping import Housekeeping
 from supervisor.store import Registry
 from supervisor.telemetry.metrics import Metrics
 from tests.conftest import ManualClock
@@ -164,7 +164,7 @@ async def test_old_days_are_pruned(registry: Registry) -> None:
 
 async def test_maintenance_keeps_400_days_and_writes_every_second(registry: Registry, path: Path) -> None:
     clock = ManualClock()
-    upkeep = Maintenance(registry.journal, cast("Fleet", None), Metrics(), clock, retention_seconds=60.0)
+    upkeep = Housekeeping(registry.journal, cast("Fleet", None), Metrics(), clock, retention_seconds=60.0)
     kept, gone = days_before(clock.now(), 400), days_before(clock.now(), 401)
     for day in (kept, gone):
         registry.journal.usage.add(used(day=day))

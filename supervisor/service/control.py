@@ -1,0 +1,136 @@
+"""What the admin API asks of the supervisor: its state, and what people want done to agents and messages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from supervisor import __version__
+from supervisor.core.records import AgentRecord
+from supervisor.core.states import AgentState
+from supervisor.core.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
+from supervisor.fleet.fleet import Fleet
+from supervisor.fleet.shared import Kit
+from supervisor.management import agents as editing
+from supervisor.management import messages as dead_letters
+from supervisor.management.messages import MessageQuery, Outcome
+from supervisor.store import Registry
+
+
+class Control:
+    """The running supervisor as :class:`supervisor.admin.AdminService` sees it.
+
+    Every change goes to the registry first; the fleet then follows at once rather than at its next look.
+
+    Args:
+        problems: what keeps the supervisor from being ready, one line each.
+    """
+
+    def __init__(self, registry: Registry, fleet: Fleet, shared: Kit, problems: Callable[[], tuple[str, ...]]) -> None:
+        self.settings = shared.settings
+        self.metrics = shared.metrics
+        self.events = shared.events
+        self.problems = problems
+        self._registry = registry
+        self._fleet = fleet
+        self._shared = shared
+        self._started_at = shared.clock.now()
+
+    def overview(self) -> Overview:
+        """The whole supervisor in a few figures."""
+        states = self._fleet.states()
+        inboxes = list(self._fleet.inbox().values())
+        notices = list(self._shared.outages.notices())
+        notices += [
+            f"{_count(states[state])} {state}; see: supervisor agents list"
+            for state in (AgentState.REJECTED, AgentState.FAULTED)
+            if states.get(state)
+        ]
+        return Overview(
+            version=__version__,
+            pid=os.getpid(),
+            registry_uuid=self._registry.uuid,
+            started_at=self._started_at,
+            agents={str(state): count for state, count in sorted(states.items()) if count},
+            inbox=InboxCounts(
+                sum(counts.available for counts in inboxes),
+                sum(counts.running for counts in inboxes),
+                sum(counts.dead for counts in inboxes),
+            ),
+            problems=self.problems(),
+            notices=tuple(notices),
+        )
+
+    def statuses(self) -> list[AgentStatus]:
+        """Every agent."""
+        return self._fleet.statuses()
+
+    def status(self, agent_id: str) -> AgentStatus:
+        """One agent; raises AgentNotFoundError."""
+        return self._fleet.runner(agent_id).status()
+
+    async def add(self, record: AgentRecord) -> None:
+        """Add an agent; raises as :func:`supervisor.management.agents.add_agent` does."""
+        await editing.add_agent(self._registry, self._checker(), record)
+        await self._fleet.reconcile()
+
+    async def change(self, agent_id: str, changes: editing.Changes) -> None:
+        """Change an agent; raises as :func:`supervisor.management.agents.change_agent` does."""
+        await editing.change_agent(self._registry, self._checker(), agent_id, changes)
+        await self._fleet.reconcile()
+
+    async def remove(self, agent_id: str) -> None:
+        """Remove an agent; raises AgentNotFoundError."""
+        await self._registry.remove_agent(agent_id)
+        await self._fleet.reconcile()
+
+    def _checker(self) -> editing.Checker:
+        return editing.Checker(self.settings, self._shared.loader.agents_dir)
+
+    async def pause(self, agent_id: str) -> None:
+        """Take an agent offline until it is resumed; raises AgentNotFoundError."""
+        await self._registry.update_agent(agent_id, paused=True)
+        await self._fleet.reconcile()
+
+    async def resume(self, agent_id: str) -> None:
+        """End an agent's pause or its wait; raises AgentNotFoundError."""
+        await self._registry.update_agent(agent_id, paused=False)
+        await self._fleet.reconcile()
+        self._fleet.runner(agent_id).poke()
+
+    async def reload(self, agent_id: str) -> None:
+        """Read an agent's handler, instruction and settings anew; raises AgentNotFoundError."""
+        self._fleet.runner(agent_id).reload()
+
+    async def messages(self, query: MessageQuery, limit: int) -> list[MessageSummary]:
+        """The newest ``limit`` messages that match."""
+        conditions = query.conditions(self._shared.clock.now())
+        rows = await self._registry.journal.messages(**conditions, limit=limit)
+        return await dead_letters.summaries(self._registry, rows)
+
+    async def message(self, number: int) -> MessageDetails:
+        """One message; raises MessageNotFoundError."""
+        return await dead_letters.details(self._registry, number)
+
+    async def replay(self, number: int) -> None:
+        """Have a dead letter run again.
+
+        Raises:
+            MessageNotFoundError: there is none of that number.
+            MessageStateError: it is no dead letter, or its agent was removed.
+        """
+        await self._settled_by_hand(await dead_letters.replay(self._registry, [number]))
+
+    async def discard(self, number: int) -> None:
+        """Cancel a dead letter; raises as :meth:`replay` does."""
+        await self._settled_by_hand(await dead_letters.discard(self._registry, [number]))
+
+    async def _settled_by_hand(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            if outcome.refused is not None:
+                raise outcome.refused
+        await self._fleet.take_up_replays()
+
+
+def _count(agents: int) -> str:
+    return "1 agent is" if agents == 1 else f"{agents} agents are"

@@ -1,0 +1,57 @@
+"""What is done now and then: the event loop is watched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from supervisor.service.housekeeping import LAG_SECONDS, Housekeeping
+from supervisor.telemetry.metrics import Metrics
+from tests.conftest import ManualClock
+
+
+@pytest.fixture
+def log() -> Iterator[list[Any]]:
+    with structlog.testing.capture_logs() as captured:
+        yield captured
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+class LateClock(ManualClock):
+    """Wakes its sleepers late, as a loop does that is held up."""
+
+    late_seconds = 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds + self.late_seconds)
+
+
+async def test_a_loop_that_lags_is_told_once_a_minute_and_whoever_wants_to_know_at_each_look(
+    log: list[Any], metrics: Metrics
+) -> None:
+    clock = LateClock()
+    told: list[float] = []
+    upkeep = Housekeeping(_Unused(), _Unused(), metrics, clock, retention_seconds=1.0, on_lag=told.append)  # type: ignore[arg-type]
+    watch = asyncio.create_task(upkeep.watch_loop())
+    await clock.advance(LAG_SECONDS * 3)
+    assert told == [0.0, 0.0, 0.0]
+    clock.late_seconds = 0.5
+    await clock.advance(59)
+    assert set(told[4:]) == {0.5}
+    assert [entry["event"] for entry in log] == ["event_loop_lag"]
+    await clock.advance(10)
+    assert [entry["event"] for entry in log] == ["event_loop_lag"] * 2
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
+
+
+class _Unused:
+    """Neither journal nor fleet is asked."""
