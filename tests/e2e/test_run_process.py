@@ -1,4 +1,4 @@
-"""``supervisor run`` as a process: started, killed, told to stop; DESIGN §4, RELIABILITY R9, R15, R24."""
+"""``supervisor run`` as a process: started, killed, told to stop (docs/faults.md: R9, R15, R24)."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tests.support.registry_file import RegistryFile
 from tests.support.reliability import Case
 from tests.support.stack import SECRET, stack
 
-#: Refusals that no later attempt can change (PROTOCOL §4), in the platform's words.
+#: Refusals that no later attempt can change, in the platform's words (docs/protocol.md#4-sending).
 PERMANENT = {
     "permission": "You do not have permission to create.",
     "invalid": "Message validation failed: content: Path `content` is required.",

@@ -22,7 +22,7 @@ IDLE = 20
 #: Messages that come after the drain has begun.
 ARRIVING = 60
 PAUSE_SECONDS = 0.005
-#: The second signal ends the process within 5 s (RELIABILITY R15); more on a machine that others use too.
+#: The second signal ends the process within 5 s (docs/faults.md#r15); more on a machine that others use too.
 SECOND_SIGNAL_SECONDS = 15.0
 WAITING = '''
 import asyncio

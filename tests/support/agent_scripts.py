@@ -1,6 +1,6 @@
 """Scripts of what happens to agents, played on a whole supervisor over a paper platform in virtual time.
 
-After a script all faults are taken away, and every agent has to be online again within the cap (DESIGN §3).
+After a script all faults are taken away, and every agent has to be online again within the cap.
 """
 
 from __future__ import annotations

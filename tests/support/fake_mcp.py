@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 #: The revision of the protocol that it speaks.
-PROTOCOL = "2025-06-18"
+PROTOCOL_VERSION = "2025-06-18"
 _METHOD_NOT_FOUND = -32601
 
 
@@ -93,7 +93,7 @@ class FakeMcp:
         match method:
             case "initialize":
                 info = {"name": "fake", "version": "1"}
-                version = params.get("protocolVersion", PROTOCOL)
+                version = params.get("protocolVersion", PROTOCOL_VERSION)
                 return {"result": {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info}}
             case "ping":
                 return {"result": {}}

@@ -1,6 +1,6 @@
 """Scripts of what people say and what goes wrong, played on a whole supervisor over a paper platform in virtual time.
 
-After a script all faults are taken away, everything settles, and journal and platform are compared (DESIGN §4).
+After a script all faults are taken away, everything settles, and journal and platform are compared.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Play:
         full = inbox is not None and inbox.waiting >= INBOX_LIMIT
         if self.platform.say(AGENT, said.payload):
             said.times += 1
-            # Past the bound, or where the disk refuses it for good, it is refused aloud (DESIGN §4).
+            # Past the bound, or where the disk refuses it for good, it is refused aloud.
             said.certain |= not full and self.fleet.refused != "arrivals"
 
     def _inbox(self) -> Any:

@@ -1,4 +1,4 @@
-"""The metrics as the contract has them (DESIGN §6): what dashboards, alerts and charts rely on.
+"""The metrics that are promised: what dashboards, alerts and charts rely on.
 
 Written down by hand: what the code says of itself is held against it.
 """

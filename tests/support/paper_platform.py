@@ -1,7 +1,7 @@
 """A platform made of paper, at the seam of the transport: a token endpoint and sockets that misbehave on cue.
 
 It stands where :class:`supervisor.platform.transport.Transport` stands, above the wire. What it does is what
-PROTOCOL says of the two generations; ``keeps_ids`` tells them apart.
+docs/protocol.md says of the first two generations; ``keeps_ids`` tells them apart.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ ACTS = (
     *("answer", "silence", "slow", "fail", "permanent", "parts", "part_then_fail", "hang", "swallow", "cancelled"),
     *("blank", "late_part"),
 )
-#: Ends after which a message is not tried again (DESIGN §4): a dead letter.
+#: Ends after which a message is not tried again: a dead letter.
 FINAL_FAILURES = frozenset({"permanent", "part_then_fail", "hang", "swallow", "blank", "late_part"})
 FAILURES = FINAL_FAILURES | {"fail", "cancelled"}
 SLOW_SECONDS = 4.0

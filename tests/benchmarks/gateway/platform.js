@@ -1,6 +1,6 @@
 "use strict";
 /**
- * The platform's side of the conversation, in the spirit of its v1 (PROTOCOL.md): tokens, presence, messages.
+ * The platform's side of the conversation, in the spirit of its v1: tokens, presence, messages.
  *
  * Left out on purpose, because it is the same for every client: the database (about 15 ms a message), the bcrypt check
  * of a token request, and the `offline` presences of sockets that go away.
@@ -176,7 +176,7 @@ class Platform {
     });
   }
 
-  /** Echo, confirmation, ack: in the order the platform has them (PROTOCOL.md §4). */
+  /** Echo, confirmation, ack: in the order the platform has them: docs/protocol.md#4-sending */
   receive(socket, payload, ack) {
     if (typeof payload.content !== "string" || payload.content === "") {
       this.counts.refused += 1;
