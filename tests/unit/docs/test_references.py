@@ -1,4 +1,4 @@
-"""What code, tests and documents point at is there: files, headings, tests. Nothing points outside of the repository."""
+"""What code, tests and documents point at is there: files, headings, tests. Nothing points out of the repository."""
 
 from __future__ import annotations
 
