@@ -2,65 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import heapq
-import itertools
 import os
 
 import pytest
 
+from tests.support.clock import ManualClock
+
 pytest_plugins = ["tests.support.browser", "tests.support.logging", "tests.support.promtool"]
-
-
-class ManualClock:
-    """A clock that stands still until :meth:`advance`; sleepers wake in the order of their times."""
-
-    def __init__(self, start: float = 1_800_000_000.0) -> None:
-        self._start = start
-        self._elapsed = 0.0
-        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._order = itertools.count()
-
-    def now(self) -> float:
-        """Wall time, seconds since the epoch."""
-        return self._start + self._elapsed
-
-    def monotonic(self) -> float:
-        """Seconds since the clock was made."""
-        return self._elapsed
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep until the clock was advanced by so much; not at all for zero or less."""
-        if seconds <= 0:
-            await asyncio.sleep(0)
-            return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self._elapsed + seconds, next(self._order), future))
-        await future
-
-    @property
-    def sleepers(self) -> int:
-        """How many tasks sleep."""
-        return sum(not future.done() for _, _, future in self._sleepers)
-
-    async def advance(self, seconds: float) -> None:
-        """Let time pass, waking sleepers on the way and letting them run."""
-        until = self._elapsed + seconds
-        await self.settle()
-        while self._sleepers and self._sleepers[0][0] <= until:
-            at, _, future = heapq.heappop(self._sleepers)
-            self._elapsed = max(self._elapsed, at)
-            if not future.done():
-                future.set_result(None)
-            await self.settle()
-        self._elapsed = until
-        await self.settle()
-
-    @staticmethod
-    async def settle(rounds: int = 20) -> None:
-        """Let every task that can run do so."""
-        for _ in range(rounds):
-            await asyncio.sleep(0)
 
 
 @pytest.fixture

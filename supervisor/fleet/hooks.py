@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+from supervisor.core.tasks import TaskSet
 from supervisor.handlers.loader import MountedHandler
 from supervisor.protocol import InvalidEventError, Membership, Presence, ReadReceipt, Typing, parse_event
 from supervisor.telemetry.failures import describe
@@ -39,7 +40,7 @@ class Hooks:
         self._metrics = metrics
         self._redact = redact
         self._log = log
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet()
         self._retiring: dict[asyncio.Task[None], MountedHandler] = {}
 
     def tell(self, handler: MountedHandler, event: str, payload: object, context: object) -> None:
@@ -67,10 +68,7 @@ class Hooks:
         self, handler: MountedHandler, hook: Coroutine[Any, Any, None], *, timeout: float | None = HOOK_SECONDS
     ) -> asyncio.Task[None]:
         """Run a hook of ``handler`` for ``timeout`` seconds at most."""
-        task = asyncio.create_task(self._run(handler, hook, timeout), name=f"hook {self._agent_id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._forget)
-        return task
+        return self._tasks.spawn(self._run(handler, hook, timeout), f"hook {self._agent_id}")
 
     def retire(self, handler: MountedHandler, context: object) -> None:
         """Stop a handler once the messages it works on are done."""
@@ -79,11 +77,9 @@ class Hooks:
             await handler.idle.wait()
             await handler.hook("on_stop", context)
 
-        self._retiring[self.spawn(handler, stop_when_idle(), timeout=None)] = handler
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._retiring.pop(task, None)
+        task = self.spawn(handler, stop_when_idle(), timeout=None)
+        self._retiring[task] = handler
+        task.add_done_callback(self._retiring.pop)
 
     async def _run(self, handler: MountedHandler, hook: Coroutine[Any, Any, None], timeout: float | None) -> None:
         try:
@@ -99,9 +95,5 @@ class Hooks:
             if not handler.idle.is_set():
                 # It swallowed its cancellation and may never be idle again.
                 task.cancel()
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=CLOSE_SECONDS)
-        left = list(self._tasks)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await self._tasks.wait(CLOSE_SECONDS)
+        await self._tasks.cancel()

@@ -16,6 +16,7 @@ from supervisor.core.errors import (
     Verdict,
 )
 from supervisor.core.records import AgentRecord
+from supervisor.core.tasks import TaskSet
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.dialer import Dialer
 from supervisor.fleet.recovery import Recovery
@@ -66,7 +67,7 @@ class Upkeep:
         self._refused_rotations = 0
         self._one_socket_only = False
         self._refetch_at = 0.0
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring = TaskSet()
         self.configured: AgentRecord | None = None
         self.reload_due = False
         #: A second connection is being opened: it may outlive the first.
@@ -199,9 +200,7 @@ class Upkeep:
             self.rotating = False
         self._refused_rotations = 0
         self._agent.use(new)
-        task = asyncio.create_task(self._hand_over(old, new), name=f"retire {self._agent.record.id}")
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._retiring.spawn(self._hand_over(old, new), f"retire {self._agent.record.id}")
         return new
 
     async def _note_refusal(self, old: Connection, error: ConnectError) -> None:
@@ -260,10 +259,7 @@ class Upkeep:
 
     async def close(self) -> None:
         """Forget the configuration, the token and sockets that were on their way out."""
-        retiring = list(self._retiring)
-        for task in retiring:
-            task.cancel()
-        await asyncio.gather(*retiring, return_exceptions=True)
+        await self._retiring.cancel()
         if self._source is not None:
             await self._source.close()
             self._source = None

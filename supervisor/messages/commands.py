@@ -16,6 +16,7 @@ from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage, NewReply
 from supervisor.core.states import MessageState
 from supervisor.core.status import AgentStatus
+from supervisor.core.tasks import TaskSet
 from supervisor.handler import AgentInfo, Reply
 from supervisor.handlers.parts import to_outbound
 from supervisor.messages.attempt import with_id
@@ -78,13 +79,11 @@ class Commands:
         self._clock = scope.clock
         self._on_settled = on_settled
         self._reloaded_at: float | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet()
 
     def start(self, row: JournaledMessage) -> None:
         """Obey a command that is journaled as running; returns at once."""
-        task = asyncio.create_task(self._obey(row), name=f"command {row.agent_id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._obey(row), f"command {row.agent_id}")
 
     async def _obey(self, row: JournaledMessage) -> None:
         self._agent.concern(row)
@@ -161,10 +160,7 @@ class Commands:
 
     async def close(self) -> None:
         """Stop at once; what has no answer yet is taken up at the next start."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.cancel()
 
 
 _COMMANDS: dict[str, Callable[[Commands, JournaledMessage], Coroutine[Any, Any, str]]] = {

@@ -16,6 +16,7 @@ from supervisor.core.errors import (
     SendRefusedError,
     Verdict,
 )
+from supervisor.core.tasks import TaskSet
 from supervisor.platform.gates import HostGate
 from supervisor.platform.sends import Sends
 from supervisor.platform.tokens import Grant
@@ -95,7 +96,7 @@ class Connection:
         self._registered = asyncio.get_running_loop().create_future()
         self._socket: Socket | None = None
         self._sends = Sends(agent_id)
-        self._chores: set[asyncio.Task[None]] = set()
+        self._chores = TaskSet()
         self._member_since: dict[str, float] = {}
         #: Set once it is in all conversations that it is to be in.
         self.joined = asyncio.Event()
@@ -327,21 +328,15 @@ class Connection:
 
     def tend(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Do ``work`` beside the connection; it is cancelled when the connection is closed."""
-        task = asyncio.create_task(work, name=f"{name} {self.agent_id}")
-        self._chores.add(task)
-        task.add_done_callback(self._note_chore)
+        self._chores.spawn(work, f"{name} {self.agent_id}").add_done_callback(self._note_chore)
 
     def _note_chore(self, task: asyncio.Task[None]) -> None:
-        self._chores.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("chore_failed", chore=task.get_name(), exc_info=error)
 
     async def close(self) -> None:
         """Close the socket and end what is done beside it; idempotent."""
-        chores = list(self._chores)
-        for chore in chores:
-            chore.cancel()
-        await asyncio.gather(*chores, return_exceptions=True)
+        await self._chores.cancel()
         if self._socket is not None:
             await self._socket.close()
 

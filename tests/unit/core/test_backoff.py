@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from supervisor.core.backoff import Backoff, TokenBucket
 from supervisor.platform.gates import LAG_LIMIT_SECONDS, Gates
-from tests.conftest import ManualClock
+from tests.support.clock import ManualClock
 
 
 @given(st.integers(1, 200), st.floats(0.01, 100), st.floats(0.01, 1000))

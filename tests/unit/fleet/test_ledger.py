@@ -14,7 +14,7 @@ from supervisor.handler import Usage
 from supervisor.settings import Price
 from supervisor.telemetry.metrics import OTHER
 from supervisor.telemetry.usage import MAX_TOKENS, cleaned
-from tests.conftest import ManualClock
+from tests.support.clock import ManualClock
 from tests.support.observing import captured_logs, named
 
 #: The test clock starts at 2027-01-15 08:00 UTC.

@@ -9,7 +9,7 @@ import pytest
 from supervisor.core.errors import ConnectError, PlatformError, TokenError, Verdict
 from supervisor.core.states import AgentState
 from supervisor.fleet.recovery import FAULT_RECHECK_SECONDS, KICK_REFRESH_CAP_SECONDS, Bounds, Recovery, Step
-from tests.conftest import ManualClock
+from tests.support.clock import ManualClock
 
 BOUNDS = Bounds(backoff_initial=1, backoff_cap=60, reject_initial=300, reject_cap=3600, stable=60)
 LOST = PlatformError("lost")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor.messages.answer_time import AnswerTime
-from tests.conftest import ManualClock
+from tests.support.clock import ManualClock
 
 
 class Measured:

@@ -16,7 +16,7 @@ from supervisor.core.records import JournaledMessage
 from supervisor.core.states import MessageState
 from supervisor.messages.lanes import MEMORY_LIMIT, Dispatcher, Lanes
 from supervisor.protocol import InboundMessage
-from tests.conftest import ManualClock
+from tests.support.clock import ManualClock
 
 Finish = asyncio.Future[float | None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from supervisor.messages.loop_guard import PAUSE_SECONDS, WARNING_SECONDS, LoopGuard
 from supervisor.protocol import InboundMessage
-from tests.conftest import ManualClock
+from tests.support.clock import ManualClock
 
 
 def message(role: str = "assistant", conversation: str = "c", agent: str | None = None) -> InboundMessage:

@@ -23,7 +23,7 @@ from supervisor.store import Registry
 from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.metrics import Metrics
 from supervisor.telemetry.tracing import NO_TRACES
-from tests.conftest import ManualClock
+from tests.support.clock import ManualClock
 
 AGENT, CONVERSATION = "64b5f0c2a1d2e3f405060708", "c1"
 ASKED = JournaledMessage(

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from supervisor.platform.outages import HOLD_SECONDS, HOST_AGENTS, STRAGGLER_SECONDS, Outages
-from tests.conftest import ManualClock
+from tests.support.clock import ManualClock
 
 HOST = "platform.example"
 

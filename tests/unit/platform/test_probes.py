@@ -12,7 +12,7 @@ import structlog
 
 from supervisor.platform.outages import FOLLOW_SECONDS, HOST_AGENTS, Outages
 from supervisor.platform.probes import PROBE_SECONDS, PROBES
-from tests.conftest import ManualClock
+from tests.support.clock import ManualClock
 
 HOST = "platform.example"
 FLEET = 200

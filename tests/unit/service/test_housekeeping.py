@@ -11,7 +11,7 @@ import structlog
 
 from supervisor.service.housekeeping import LAG_SECONDS, Housekeeping
 from supervisor.telemetry.metrics import Metrics
-from tests.conftest import ManualClock
+from tests.support.clock import ManualClock
 
 
 @pytest.fixture

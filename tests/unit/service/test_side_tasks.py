@@ -12,7 +12,7 @@ import structlog
 from supervisor.core.errors import RegistryError
 from supervisor.service.side_tasks import DEATHS, DEATHS_SECONDS, SideTasks
 from supervisor.telemetry.metrics import Metrics
-from tests.conftest import ManualClock
+from tests.support.clock import ManualClock
 from tests.support.watchdogs import struck
 
 

@@ -14,7 +14,7 @@ import structlog
 
 from supervisor.service.watchdogs import SILENCE_LINE_SECONDS, SilenceWatch
 from supervisor.telemetry.metrics import WATCHDOGS, Metrics
-from tests.conftest import ManualClock
+from tests.support.clock import ManualClock
 from tests.support.watchdogs import struck
 
 

@@ -16,7 +16,7 @@ from supervisor.fleet.ledger import days_before
 from supervisor.service.housekeeping import Housekeeping
 from supervisor.store import Registry
 from supervisor.telemetry.metrics import Metrics
-from tests.conftest import ManualClock
+from tests.support.clock import ManualClock
 from tests.support.journaling import AGENT, add, answer, settle
 
 if TYPE_CHECKING:

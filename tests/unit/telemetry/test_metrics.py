@@ -22,7 +22,7 @@ from supervisor.core.states import AgentState
 from supervisor.core.status import InboxCounts, Reading
 from supervisor.handler import Usage
 from supervisor.telemetry.metrics import MAX_LABEL_CHARS, Metrics
-from tests.conftest import ManualClock
+from tests.support.clock import ManualClock
 from tests.support.metrics_contract import CONTRACT
 
 

@@ -1,0 +1,74 @@
+"""Tasks that run beside something: owned while they run, waited for, cancelled with their owner."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from contextvars import Context, ContextVar
+
+from supervisor.core.tasks import TaskSet
+from tests.support.clock import ManualClock
+
+_where: ContextVar[str] = ContextVar("where", default="nowhere")
+
+
+async def test_a_task_is_owned_until_it_ends(clock: ManualClock) -> None:
+    tasks, done = TaskSet(), asyncio.Event()
+
+    async def work() -> None:
+        await done.wait()
+
+    assert tasks.spawn(work(), "waits").get_name() == "waits"
+    gc.collect()
+    await clock.settle()
+    assert [task.get_name() for task in tasks] == ["waits"]
+    done.set()
+    await clock.settle()
+    assert len(tasks) == 0
+
+
+async def test_a_task_sees_what_its_owner_does_or_a_context_of_its_own(clock: ManualClock) -> None:
+    tasks, seen = TaskSet(), []
+    _where.set("here")
+
+    async def look() -> None:
+        seen.append(_where.get())
+
+    tasks.spawn(look(), "within")
+    tasks.spawn(look(), "apart", context=Context())
+    assert await tasks.wait()
+    assert seen == ["here", "nowhere"]
+
+
+async def test_waiting_ends_with_the_tasks_or_with_its_time(clock: ManualClock) -> None:
+    tasks = TaskSet()
+    assert await tasks.wait(0.01), "none runs"
+    sleeper = tasks.spawn(clock.sleep(5), "sleeps")
+    assert not await tasks.wait(0.01)
+    assert not sleeper.done(), "giving up the wait does not end the task"
+    await clock.advance(5)
+    assert await tasks.wait()
+
+
+async def test_cancelling_waits_for_what_a_task_does_at_its_end(clock: ManualClock) -> None:
+    tasks, ends = TaskSet(), []
+
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ends.append("slow")
+
+    async def failing() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ValueError("at its end") from None
+
+    tasks.spawn(slow(), "slow")
+    tasks.spawn(failing(), "failing")
+    await clock.settle()
+    await tasks.cancel()
+    assert ends == ["slow"]
+    assert len(tasks) == 0
