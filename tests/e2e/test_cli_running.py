@@ -186,7 +186,7 @@ def test_json_lines_for_machines_on_standard_output_and_nothing_secret_in_them(c
     add(command, A1)
     with command.log("run").open("w") as log, command.log("errors").open("w") as errors:
         settings = {"SUPERVISOR_LOG_FORMAT": "json", "SUPERVISOR_LOG_LEVEL": "DEBUG"}
-        process = command._process(("run",), settings, stdin=subprocess.DEVNULL, stdout=log, stderr=errors)
+        process = command.process(("run",), settings, stdin=subprocess.DEVNULL, stdout=log, stderr=errors)
     command.running.append(process)
     command.wait_for_log("run", '"event": "started"')
     until(lambda: command.json("status")["agents"] == {"online": 1}, "the agent to be online")
@@ -200,7 +200,7 @@ def test_json_lines_for_machines_on_standard_output_and_nothing_secret_in_them(c
 
 def test_lines_for_people_are_on_standard_error(command: Command) -> None:
     with command.log("run").open("w") as log, command.log("said").open("w") as said:
-        process = command._process(("run",), {}, stdin=subprocess.DEVNULL, stdout=said, stderr=log)
+        process = command.process(("run",), {}, stdin=subprocess.DEVNULL, stdout=said, stderr=log)
     command.running.append(process)
     command.wait_for_log("run", "started")
     process.send_signal(signal.SIGTERM)
@@ -224,7 +224,7 @@ class Terminal:
         master, slave = pty.openpty()
         self._master = master
         self.text = ""
-        self.process = command._process(
+        self.process = command.process(
             args, {"TERM": "xterm", "COLUMNS": "110", "LINES": "20"}, stdin=slave, stdout=slave, stderr=slave
         )
         os.close(slave)

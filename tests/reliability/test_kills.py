@@ -115,7 +115,7 @@ class Kills:
         await self.start()
         # What is not answered by then is lost: judged with the rest.
         with suppress(TimeoutError):
-            await self.sandbox.wait_until(self._all_answered, SECONDS)
+            await self.sandbox.wait_until(self.all_answered, SECONDS)
         await self.supervisor.stop()
 
     async def kill_once(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -185,7 +185,8 @@ class Kills:
     def answers(self, chat: Chat) -> list[str]:
         return [message.content for message in self.sandbox.messages(chat.id) if message.sender_kind == "agent"]
 
-    def _all_answered(self) -> bool:
+    def all_answered(self) -> bool:
+        """Whether each chat has the answers to all that was said in it."""
         return all(self._answered(chat) for chat in self.chats)
 
     def _answered(self, chat: Chat) -> bool:
@@ -248,7 +249,7 @@ async def kills(folder: Path, figures: Case, profile: Profile, messages_a_round:
         for chat in chats:
             await chat.user.open(chat.agent)
             await chat.say(f"hello {chat.id}")
-        await sandbox.wait_until(play._all_answered, SECONDS)
+        await sandbox.wait_until(play.all_answered, SECONDS)
         await supervisor.kill()
         yield play
 

@@ -37,7 +37,8 @@ class Command:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SUPERVISOR_", "AGENT_"))}
         return inherited | {"COLUMNS": "100", "TERM": "dumb"} | self.env | dict(env)
 
-    def _process(self, args: tuple[str, ...], env: Mapping[str, str], **kwargs: Any) -> subprocess.Popen[str]:
+    def process(self, args: tuple[str, ...], env: Mapping[str, str], **kwargs: Any) -> subprocess.Popen[str]:
+        """Start it with the caller's own pipes or files; the caller ends it."""
         return subprocess.Popen(
             [sys.executable, "-m", "supervisor", *args],
             cwd=self.folder,
@@ -49,7 +50,7 @@ class Command:
     def __call__(self, *args: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         pipe = subprocess.PIPE
-        with self._process(args, env, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        with self.process(args, env, stdin=pipe, stdout=pipe, stderr=pipe) as process:
             try:
                 out, err = process.communicate(stdin, timeout=SECONDS)
             except subprocess.TimeoutExpired:
@@ -70,7 +71,7 @@ class Command:
     def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
         """Start a command that goes on; its output is one stream in ``<folder>/<command>.log``."""
         with self.log(args[0]).open("a") as log:
-            process = self._process(args, env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            process = self.process(args, env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         self.running.append(process)
         return process
 

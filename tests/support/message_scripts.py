@@ -84,14 +84,14 @@ class Play:
             self._deliver(known[which % len(known)])
 
     def _deliver(self, said: Said) -> None:
-        inbox = self._inbox()
+        inbox = self.inbox()
         full = inbox is not None and inbox.waiting >= INBOX_LIMIT
         if self.platform.say(AGENT, said.payload):
             said.times += 1
             # Past the bound, or where the disk refuses it for good, it is refused aloud.
             said.certain |= not full and self.fleet.refused != "arrivals"
 
-    def _inbox(self) -> Any:
+    def inbox(self) -> Any:
         return self.fleet.service.fleet.runner(AGENT).agent.inbox
 
     async def do_turns(self, number: int) -> None:
@@ -289,7 +289,7 @@ async def check_counts(play: Play) -> None:
     """What is shown agrees with the journal once it was corrected from it."""
     service = play.fleet.service
     await play.loop.complete(service.fleet.correct_counts())
-    inbox = play._inbox()
+    inbox = play.inbox()
     dead = sum(row.state is MessageState.DEAD for row in play.fleet.inbox())
     assert (inbox.waiting, inbox.dead) == (0, dead)
     agent = service.fleet.runner(AGENT).agent
