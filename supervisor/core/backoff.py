@@ -49,7 +49,7 @@ class Backoff:
 _ROUNDING = 1e-6
 
 
-class TokenBucket:
+class RateLimit:
     """At most ``rate`` passes a second after a burst of ``burst``; waiters pass in order of arrival.
 
     One bucket serves all agents of a host (DESIGN §3), so that a fleet reconnects at a pace that the platform bears.

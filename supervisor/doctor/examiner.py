@@ -16,7 +16,9 @@ from supervisor.doctor.findings import Finding, Level, Tell, Trouble, failed, mi
 from supervisor.doctor.path import Attempt, Prober, other_namespaces, other_paths
 from supervisor.handlers.loader import LOAD_SECONDS, HandlerLoader, MountedHandler
 from supervisor.handlers.threads import DaemonThreads
-from supervisor.platform.connection import Endpoint, namespace_candidates
+from supervisor.net.session import Session
+from supervisor.platform.api import PlatformApi
+from supervisor.platform.endpoint import Endpoint, namespace_candidates
 from supervisor.platform.gates import Gates
 from supervisor.platform.tokens import Grant, TokenClient
 from supervisor.platform.transport import Transport
@@ -43,14 +45,14 @@ class Examiner:
         *,
         loader: HandlerLoader,
         secrets: SecretResolver,
-        transport: Transport,
+        session: Session,
         gates: Gates,
         clock: Clock,
     ) -> None:
         self._settings = settings
         self._loader = loader
         self._secrets = secrets
-        self._transport = transport
+        self._transport = Transport(session, clock=clock)
         self._gates = gates
         self._clock = clock
         self._imports = DaemonThreads(1, "doctor")
@@ -59,11 +61,9 @@ class Examiner:
         # The load that took too long: a thread cannot be stopped, and no two load at once.
         self._slow: tuple[str, Future[MountedHandler]] | None = None
         self._tokens = TokenClient(
-            transport.session,
+            PlatformApi(session.http, clock, timeout_seconds=settings.handshake_seconds),
+            gates,
             clock=clock,
-            pool_for=lambda host: gates.of(host).token_pool,
-            bucket_for=lambda host: gates.of(host).tokens,
-            timeout_seconds=settings.handshake_seconds,
             refresh_margin_seconds=settings.refresh_margin,
         )
 
@@ -78,7 +78,7 @@ class Examiner:
             ConfigurationError: CA_FILE cannot be used.
         """
         clock = clock or SystemClock()
-        transport = await Transport.create(ca_file=settings.ca_file, clock=clock)
+        session = await Session.open(ca_file=settings.ca_file)
         gates = Gates(
             connect_rate=settings.connect_rate,
             auth_rate=settings.auth_rate,
@@ -86,12 +86,13 @@ class Examiner:
             auth_concurrency=settings.auth_concurrency,
             clock=clock,
         )
-        examiner = cls(settings, loader=loader, secrets=secrets, transport=transport, gates=gates, clock=clock)
+        examiner = cls(settings, loader=loader, secrets=secrets, session=session, gates=gates, clock=clock)
         try:
             yield examiner
         finally:
             await gates.close()
-            await transport.close()
+            await examiner._transport.close()
+            await session.close()
             examiner._imports.shutdown(wait=False, cancel_futures=True)
 
     # ── what can be seen from here ───────────────────────────────────────────────────────────────────────────────────

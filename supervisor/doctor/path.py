@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import AckTimeoutError, ConnectError, ConnectionLostError
-from supervisor.platform.connection import PROOF_SECONDS, Connection, Endpoint, namespace_candidates
+from supervisor.platform.connection import PROOF_SECONDS, Connection
+from supervisor.platform.connector import Connector
+from supervisor.platform.endpoint import Endpoint, namespace_candidates
 from supervisor.platform.gates import Gates
 from supervisor.platform.tokens import Grant
 from supervisor.platform.transport import Transport
 
 ENGINE_PATH: Final = "/socket.io"
-_NO_CONVERSATION: Final = "0" * 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,14 @@ class Prober:
     def __init__(
         self, transport: Transport, gates: Gates, clock: Clock, *, agent_id: str, grant: Grant, timeout_seconds: float
     ) -> None:
-        self._transport = transport
-        self._gates = gates
+        self._connector = Connector(
+            transport,
+            gates,
+            agent_id=agent_id,
+            on_event=lambda _connection, _event, _payload: None,
+            timeout_seconds=timeout_seconds,
+        )
         self._clock = clock
-        self._agent_id = agent_id
         self._grant = grant
         self._timeout = timeout_seconds
 
@@ -77,16 +82,8 @@ class Prober:
         started = self._clock.monotonic()
         at = [started]
         try:
-            connection = await Connection.open(
-                self._transport,
-                endpoint,
-                self._granted,
-                agent_id=self._agent_id,
-                gate=self._gates.of(endpoint.host),
-                on_event=lambda _connection, _event, _payload: None,
-                timeout=self._timeout,
-                prove=False,
-                on_connected=lambda: at.append(self._clock.monotonic()),
+            connection = await self._connector.open(
+                endpoint, self._granted, on_connected=lambda: at.append(self._clock.monotonic())
             )
         except ConnectError as error:
             # Of the candidates there is but one: that it is not there is what it said itself.
@@ -116,11 +113,8 @@ class Prober:
     async def _ask(self, connection: Connection) -> float | None:
         """How long the answer to a question took that nobody else sees; None when there was none."""
         asked = self._clock.monotonic()
-        conversation = connection.conversation_id or _NO_CONVERSATION
         try:
-            await connection.socket.call(
-                "conversation:online", {"conversationId": conversation}, min(self._timeout, PROOF_SECONDS)
-            )
+            await connection.round_trip(min(self._timeout, PROOF_SECONDS))
         except AckTimeoutError:
             return None
         return self._clock.monotonic() - asked

@@ -357,7 +357,7 @@ class Agent:
     async def join(self, conversation_id: str) -> None:
         connection = self._online_connection()
         await connection.join(conversation_id, self.ack_seconds)
-        connection.note_member(conversation_id, self._kit.clock.monotonic())
+        connection.record_member(conversation_id, self._kit.clock.monotonic())
         await self.inbox.joined(conversation_id)
 
     async def leave(self, conversation_id: str) -> None:

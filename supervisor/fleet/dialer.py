@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 
 from supervisor.core.errors import ConnectError, PlatformError
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.shared import Kit
 from supervisor.messages.backfill import Backfill, Reach
-from supervisor.platform.connection import Connection, Endpoint, namespace_candidates
-from supervisor.platform.joins import Joins
-from supervisor.platform.tokens import Grant
-
-Grants = Callable[[], Awaitable[Grant]]
+from supervisor.platform.connection import Connection
+from supervisor.platform.connector import Connector, Grants
+from supervisor.platform.endpoint import Endpoint, namespace_candidates
+from supervisor.platform.joins import Joins, JoinTimes
 
 #: So many conversations, the most recently active ones, are joined again on platforms that forget them.
 REJOIN_LIMIT = 512
@@ -35,6 +34,13 @@ class Dialer:
         self._lost_at: float | None = None
         self._warned = False
         settings = kit.settings
+        self._connector = Connector(
+            kit.transport,
+            kit.gates,
+            agent_id=agent.record.id,
+            on_event=agent.receive,
+            timeout_seconds=settings.handshake_seconds,
+        )
         reach = Reach(min(settings.backfill_age, settings.journal_retention), settings.backfill_messages)
         self._backfill = Backfill(agent.past, agent.inbox, reach)
 
@@ -59,7 +65,7 @@ class Dialer:
         return Endpoint(url, namespaces, engine_path, own.token_via or deployment.token_via, deployment.proxy)
 
     async def open(self, grants: Grants, on_connected: Callable[[], None]) -> Connection:
-        """Connect, register and join again; see :meth:`Connection.open`.
+        """Connect, register and join again; see :meth:`Connector.open`.
 
         Raises:
             ConnectError, ConnectionLostError: the attempt failed; nothing is left open.
@@ -93,14 +99,14 @@ class Dialer:
             self._backfill.give_up(held)
             raise
         if held:
-            connection.tend(self._backfill.run(held, partial(_is_joined, connection)), "backfill")
+            connection.start_task(self._backfill.run(held, partial(_is_joined, connection)), "backfill")
         return connection
 
     def catch_up(self, connection: Connection) -> None:
         """Ask what was missed: the other connection was thought to be there, and had died silently."""
         self._backfill.lost()
         if held := self._backfill.begin():
-            connection.tend(self._backfill.run(held, partial(_is_joined, connection)), "backfill")
+            connection.start_task(self._backfill.run(held, partial(_is_joined, connection)), "backfill")
 
     def _has_another(self) -> bool:
         """Whether another connection of the agent is open: while one is, nothing can be missed."""
@@ -117,17 +123,8 @@ class Dialer:
         return self._backfill.begin()
 
     async def _register(self, grants: Grants, on_connected: Callable[[], None]) -> Connection:
-        endpoint = self._endpoint()
-        connection = await Connection.open(
-            self._kit.transport,
-            endpoint,
-            grants,
-            agent_id=self._agent.record.id,
-            gate=self._kit.gates.of(endpoint.host),
-            on_event=self._agent.receive,
-            timeout=self._kit.settings.handshake_seconds,
-            prove=self._presence_may_be_anothers(),
-            on_connected=on_connected,
+        connection = await self._connector.open(
+            self._endpoint(), grants, prove=self._presence_may_be_anothers(), on_connected=on_connected
         )
         if connection.namespace != self._namespace:
             self._namespace = connection.namespace
@@ -138,7 +135,7 @@ class Dialer:
         """Note the conversation that the platform put us into (PROTOCOL §3): after a gap it is asked about."""
         conversation_id = connection.conversation_id
         if conversation_id is not None:
-            connection.note_member(conversation_id, self._kit.clock.monotonic())
+            connection.record_member(conversation_id, self._kit.clock.monotonic())
             if conversation_id not in self._agent.inbox.conversations:
                 await self._agent.inbox.joined(conversation_id)
 
@@ -167,12 +164,11 @@ class Dialer:
         self._warned = len(known) > REJOIN_LIMIT
         joins = Joins(
             connection,
-            known[:REJOIN_LIMIT],
             clock=self._kit.clock,
-            ack_seconds=self._kit.settings.ack_seconds,
+            times=JoinTimes(self._kit.settings.ack_seconds),
             is_known=inbox.conversations.__contains__,
             forget=inbox.left,
             on_late=partial(self._backfill.run, is_joined=partial(_is_joined, connection)),
             log=self._agent.log,
         )
-        await joins.run()
+        await joins.run(known[:REJOIN_LIMIT])

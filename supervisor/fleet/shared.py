@@ -10,6 +10,7 @@ from supervisor.fleet.ledger import Ledger
 from supervisor.handlers.loader import HandlerLoader
 from supervisor.handlers.threads import DaemonThreads
 from supervisor.messages.lanes import Dispatcher
+from supervisor.net.session import Session
 from supervisor.platform.gates import Gates
 from supervisor.platform.history import PlatformHistory
 from supervisor.platform.outages import Outages
@@ -34,6 +35,7 @@ class Kit:
     dispatcher: Dispatcher
     loader: HandlerLoader
     secrets: SecretResolver
+    session: Session
     transport: Transport
     tokens: TokenClient
     history: PlatformHistory

@@ -242,7 +242,7 @@ class Upkeep:
         try:
             # What is in flight on the old one is settled there: sent again it could be doubled. And what the platform
             # sent before the new one was in a conversation is on the old one only.
-            return await old.wind_down(self._kit.settings.ack_seconds)
+            return await old.drain(self._kit.settings.ack_seconds)
         finally:
             await old.close()
 

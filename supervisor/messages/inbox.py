@@ -127,7 +127,7 @@ class Inbox:
         for field in malformed:
             self._metrics.dropped(f"malformed_{field}")
         now = self._clock.monotonic()
-        source.note_member(message.conversation_id, now)
+        source.record_member(message.conversation_id, now)
         if (reason := self._unwanted(message)) is not None:
             self._metrics.dropped(reason)
         elif message.id is None and self._pairing.is_second(message, source, now):

@@ -21,7 +21,7 @@ class Source(Protocol):
         """From when on it has certainly been in a conversation (monotonic seconds); None where that is not known."""
         ...
 
-    def note_member(self, conversation_id: str, at: float) -> None:
+    def record_member(self, conversation_id: str, at: float) -> None:
         """It has been in a conversation since ``at`` at the latest."""
         ...
 

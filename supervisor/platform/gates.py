@@ -1,6 +1,6 @@
-"""What bounds the bursts: per platform host one rate for connects, one for token requests, and places for both.
+"""What bounds the bursts: for each platform host a rate and a number of places, for connects and for token requests.
 
-One gate for each host, so that the trouble of one platform is never the trouble of agents on another (DESIGN §3).
+One gate for each host: the trouble of one platform is never the trouble of agents on another.
 """
 
 from __future__ import annotations
@@ -8,28 +8,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from supervisor.core.backoff import TokenBucket
+from supervisor.core.backoff import RateLimit
 from supervisor.core.clock import Clock
 from supervisor.platform.pool import BoundedPool
 
-_T = TypeVar("_T")
+T = TypeVar("T")
 #: The pool's own bound only catches what the attempt's misses.
-_SLACK_SECONDS = 5.0
+_SLACK_SECONDS: Final = 5.0
+#: How long a token request may wait for its pass before it counts as failed; a rate is that slow only by its setting.
+LONGEST_PASS_SECONDS: Final = 120.0
 #: While the event loop wakes its sleepers later than this, connects slow down: N of them cost N² presence events.
-LAG_LIMIT_SECONDS = 0.25
+LAG_LIMIT_SECONDS: Final = 0.25
 #: What a look at a lagging loop leaves of the connect rate, what a look at a well one gives back, and the least of it.
 SLOWER, FASTER, LEAST = 0.5, 1.2, 0.1
 
 
 def _burst(rate: float) -> float:
-    """The passes that an idle bucket saves: a tenth of a second's, so that a short lag costs none."""
+    """The passes that an idle limit saves: a tenth of a second's, so that a short lag costs none."""
     return max(1.0, rate / 10)
 
 
 def _steady(rate: float) -> float:
-    """What refills a bucket: with its burst no second has more passes than ``rate`` (RELIABILITY R8)."""
+    """What refills a limit: with its burst no second has more passes than ``rate``."""
     return rate - _burst(rate) + 1
 
 
@@ -37,30 +39,44 @@ def _steady(rate: float) -> float:
 class HostGate:
     """The bounds of one host."""
 
-    connects: TokenBucket
-    tokens: TokenBucket
-    pool: BoundedPool
+    connect_rate: RateLimit
+    token_rate: RateLimit
+    connect_pool: BoundedPool
     token_pool: BoundedPool
 
-    async def connect(self, attempt: Callable[[], Awaitable[_T]], *, timeout: float) -> _T:
+    async def connect(self, attempt: Callable[[], Awaitable[T]], *, timeout: float) -> T:
         """Make one connection attempt when the host's places and rate allow it.
 
-        The place comes first: attempts that held a pass while they waited for a place would start all at once when a
-        platform that hung lets go of the places (RELIABILITY R8).
+        The place comes before the pass. Attempts that held a pass while they waited for a place would start all at
+        once when a platform that hung lets go of the places.
 
         Raises:
             TimeoutError: the attempt itself took longer than ``timeout`` seconds.
         """
 
-        async def paced() -> _T:
-            await self.connects.acquire()
+        async def paced() -> T:
+            await self.connect_rate.acquire()
             async with asyncio.timeout(timeout):
                 return await attempt()
 
-        # All places may wait for a pass, and no one else does: that long, at most, is this one's wait. The rate may
-        # fall meanwhile.
-        longest_wait = (self.pool.size + 1) / (self.connects.rate * LEAST)
-        return await self.pool.run(paced, timeout=timeout + longest_wait + _SLACK_SECONDS)
+        # An attempt that has its place waits at most for one pass for each place, at the slowest that the rate becomes.
+        longest_wait = (self.connect_pool.size + 1) / (self.connect_rate.rate * LEAST)
+        return await self.connect_pool.run(paced, timeout=timeout + longest_wait + _SLACK_SECONDS)
+
+    async def request_token(self, request: Callable[[], Awaitable[T]], *, timeout: float) -> T:
+        """Make one token request, which bounds itself to ``timeout`` seconds, when places and rate allow it.
+
+        Raises:
+            TimeoutError: no pass came within :data:`LONGEST_PASS_SECONDS`.
+            PoolClosedError: the supervisor stops.
+        """
+
+        async def paced() -> T:
+            # The pass comes last: what waits for a place must not save up passes for a burst.
+            await self.token_rate.acquire()
+            return await request()
+
+        return await self.token_pool.run(paced, timeout=timeout + LONGEST_PASS_SECONDS)
 
 
 class Gates:
@@ -69,6 +85,7 @@ class Gates:
     Args:
         connect_rate, auth_rate: passes per second and host.
         connect_concurrency, auth_concurrency: attempts and token requests at once and host.
+        clock: the time by which passes are given.
     """
 
     def __init__(
@@ -87,27 +104,28 @@ class Gates:
         gate = self._by_host.get(host)
         if gate is None:
             gate = self._by_host[host] = HostGate(
-                TokenBucket(_steady(self._connect_rate) * self._share, _burst(self._connect_rate), self._clock),
-                TokenBucket(_steady(self._auth_rate), _burst(self._auth_rate), self._clock),
+                RateLimit(_steady(self._connect_rate) * self._share, _burst(self._connect_rate), self._clock),
+                RateLimit(_steady(self._auth_rate), _burst(self._auth_rate), self._clock),
                 BoundedPool(self._places, f"connects to {host}"),
                 BoundedPool(self._token_places, f"token requests to {host}"),
             )
         return gate
 
-    def note_lag(self, seconds: float) -> None:
-        """Slow every host's connects down while the event loop lags, and let them recover when it is well (DESIGN §3).
+    def adapt(self, lag_seconds: float) -> None:
+        """Slow every host's connects down while the event loop lags, and let them recover when it is well.
 
         Args:
-            seconds: how late the loop woke a sleeper; told at every look, twice a second.
+            lag_seconds: how late the loop woke a sleeper; given at every look, twice a second.
         """
-        share = max(LEAST, self._share * SLOWER) if seconds > LAG_LIMIT_SECONDS else min(1.0, self._share * FASTER)
+        lags = lag_seconds > LAG_LIMIT_SECONDS
+        share = max(LEAST, self._share * SLOWER) if lags else min(1.0, self._share * FASTER)
         if share != self._share:
             self._share = share
             for gate in self._by_host.values():
-                gate.connects.rate = _steady(self._connect_rate) * share
+                gate.connect_rate.rate = _steady(self._connect_rate) * share
 
     async def close(self) -> None:
         """Cancel what is under way."""
         for gate in self._by_host.values():
             await gate.token_pool.close(timeout=2)
-            await gate.pool.close(timeout=5)
+            await gate.connect_pool.close(timeout=5)

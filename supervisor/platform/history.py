@@ -1,14 +1,17 @@
-"""The platform's own record of conversations, where it keeps one (PROTOCOL §1): found out by asking, and remembered."""
+"""The platform's own record of conversations, where it keeps one: found out by asking, and remembered."""
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from supervisor.core.clock import Clock
-from supervisor.core.errors import PlatformError
-from supervisor.platform.tokens import TokenClient
+from supervisor.core.errors import PlatformError, Verdict
+from supervisor.net.trouble import without
+from supervisor.platform.api import Answer, PlatformApi, endpoint_url
 from supervisor.protocol import HistoryPage, HistoryRow, InvalidEventError, parse_history
 from supervisor.telemetry.logs import get_logger
 
@@ -16,8 +19,12 @@ from supervisor.telemetry.logs import get_logger
 PAGE_ROWS: Final = 100
 #: A platform that had no such endpoint is asked again after so long: it may be updated.
 ABSENT_SECONDS: Final = 600.0
-#: v1 keeps conversations in the first; in v2 that one is empty and the other has them.
+#: v1 keeps conversations in the first; in v2 the first is empty and the second has them.
 COLLECTIONS: Final = ("messages", "actions")
+#: A page holds up to a hundred messages of up to 1 MB; more than this is not worth its memory.
+_PAGE_BYTES: Final = 16 * 1024 * 1024
+#: Pages asked for at once and host.
+_AT_ONCE: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +44,21 @@ class _Known:
 
 
 class PlatformHistory:
-    """Reads conversations back from the platform, for all agents; remembers for each API what it has."""
+    """Reads conversations back from the platform, for all agents; remembers for each API what it has.
 
-    def __init__(self, tokens: TokenClient, clock: Clock, *, proxy: str | None = None) -> None:
-        self._tokens = tokens
+    Args:
+        api: makes the requests.
+        clock: the time after which an API that had no history is asked again.
+        proxy: an HTTP proxy's URL; it may hold a user and a password.
+    """
+
+    def __init__(self, api: PlatformApi, clock: Clock, *, proxy: str | None = None) -> None:
+        self._api = api
         self._clock = clock
         self._proxy = proxy
         self._apis: dict[str, _Known] = {}
+        # For each host its own, so that one that hangs holds up no other.
+        self._places: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_AT_ONCE))
         self._log = get_logger("supervisor.history")
 
     def may_have(self, api_url: str) -> bool:
@@ -60,9 +75,9 @@ class PlatformHistory:
         if found is None:
             return
         collection, first = found
-        # Page 1 is the oldest and the total is not known before it is asked for.
+        # Page 1 is the oldest, and the total is not known before it is asked for.
         for number in range(-(-first.total // first.limit), 1, -1):
-            page = await self._page(access, conversation_id, collection, number, first.limit)
+            page = await self.page(access, conversation_id, collection, number=number, limit=first.limit)
             if page is None:
                 break
             yield page.rows
@@ -76,29 +91,42 @@ class PlatformHistory:
 
     async def _first_page(self, access: Access, conversation_id: str) -> tuple[str, HistoryPage] | None:
         for collection in self._candidates(access.api_url):
-            page = await self._page(access, conversation_id, collection, 1, PAGE_ROWS)
+            page = await self.page(access, conversation_id, collection)
             if page is None and self._apis[access.api_url].proven == collection:
-                # It was there: somebody before the platform answers, as while that restarts.
+                # The collection was there: somebody before the platform answers, as while the platform restarts.
                 raise PlatformError("the history endpoint that was there answered 404")
             if page is None:
-                self._note_absent(access.api_url, collection)
+                self._mark_absent(access.api_url, collection)
             elif page.total:
                 self._apis[access.api_url].proven = collection
                 return collection, page
         return None
 
-    async def _page(
-        self, access: Access, conversation_id: str, collection: str, number: int, limit: int
+    async def page(
+        self, access: Access, conversation_id: str, collection: str, *, number: int = 1, limit: int = PAGE_ROWS
     ) -> HistoryPage | None:
-        answer = await self._tokens.history(
-            access.api_url,
-            access.token,
-            conversation_id,
-            page=number,
-            limit=limit,
-            collection=collection,
-            proxy=self._proxy,
-        )
+        """One page of a conversation; None where the platform has no such endpoint (404).
+
+        Args:
+            access: where to ask, and the agent's token.
+            conversation_id: whose history.
+            collection: one of :data:`COLLECTIONS`.
+            number: the page, from 1, which is the oldest.
+            limit: rows on a page.
+
+        Raises:
+            PlatformError: anything else came; the token never occurs in its reason.
+        """
+        answer: Any = None
+        failure: PlatformError | None = None
+        try:
+            answer = await self._ask(access, conversation_id, collection, number, limit)
+        except PlatformError as error:
+            failure = PlatformError(
+                without(error.reason, access.token), error.verdict, retry_after_seconds=error.retry_after_seconds
+            )
+        if failure is not None:
+            raise failure
         if answer is None:
             return None
         try:
@@ -106,9 +134,38 @@ class PlatformHistory:
         except InvalidEventError as error:
             raise PlatformError(f"the history endpoint answered with something else: {error}") from None
 
-    def _note_absent(self, api_url: str, collection: str) -> None:
-        found_before = collection not in self._candidates(api_url)
+    async def _ask(self, access: Access, conversation_id: str, collection: str, number: int, limit: int) -> Any:
+        url = endpoint_url(access.api_url, collection, "conversation", conversation_id)
+        url = url.with_query(page=number, limit=limit)
+        async with self._places[url.host or ""]:
+            headers = {"Authorization": f"Bearer {access.token}"}
+            answer = await self._api.request("GET", url, limit_bytes=_PAGE_BYTES, proxy=self._proxy, headers=headers)
+        return None if answer.status == 404 else _read(answer)
+
+    def _mark_absent(self, api_url: str, collection: str) -> None:
+        absent_before = collection not in self._candidates(api_url)
         self._apis[api_url].absent[collection] = self._clock.monotonic() + ABSENT_SECONDS
-        # Others that asked at the same time have said so already.
-        if not found_before and not self._candidates(api_url):
+        # Others that asked at the same time have logged the warning already.
+        if not absent_before and not self._candidates(api_url):
             self._log.warning("no_history", api=api_url, reason="what is said while an agent is away is lost")
+
+
+def _read(answer: Answer) -> Any:
+    """The JSON of an answer.
+
+    Raises:
+        PlatformError: it is no history.
+    """
+    if answer.status == 401:
+        raise PlatformError(f"{answer.host} refused the token for the history", Verdict.REAUTHENTICATE)
+    if not 200 <= answer.status < 300:
+        lasting = 400 <= answer.status < 500 and answer.status not in (408, 425, 429)
+        raise PlatformError(
+            f"{answer.host} answered {answer.status} for the history",
+            Verdict.REJECT if lasting else Verdict.RETRY,
+            retry_after_seconds=answer.retry_after(),
+        )
+    payload = answer.json()
+    if payload is None:
+        raise PlatformError(f"{answer.host} answered the history with something that is not JSON, or too large")
+    return payload

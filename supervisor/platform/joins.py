@@ -1,11 +1,12 @@
-"""Puts a new connection back into the conversations that its agent knows (PROTOCOL §3)."""
+"""Puts a new connection back into the conversations that its agent knows (docs/protocol.md#3-acceptance)."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from supervisor.core.backoff import Backoff
 from supervisor.core.clock import Clock
@@ -13,31 +14,45 @@ from supervisor.core.errors import ConnectionLostError, PlatformError, SendRefus
 from supervisor.platform.connection import Connection
 
 #: Joins on their way at once: their order does not matter, their number should not flood the platform.
-AT_ONCE = 8
-#: A join that is not acknowledged by then has most likely been heard: the next ones get their turn, this one another.
-FIRST_ACK_SECONDS = 2.0
-RETRY_INITIAL_SECONDS, RETRY_CAP_SECONDS = 1.0, 60.0
+AT_ONCE: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class JoinTimes:
+    """How long joins may take, in seconds.
+
+    Args:
+        ack: for an acknowledgement, and for the whole first round.
+        first_ack: for an acknowledgement in the first round. A join that is not acknowledged by then has most likely
+            been heard: the next ones get their turn, and this one is tried again later.
+        retry_initial, retry_cap: the bounds of the backoff between two rounds.
+    """
+
+    ack: float
+    first_ack: float = 2.0
+    retry_initial: float = 1.0
+    retry_cap: float = 60.0
 
 
 class Joins:
     """The conversations that one connection is to join.
 
     Args:
-        conversations: their ids, the most important first.
-        ack_seconds: how long an acknowledgement may take, and the whole first round.
-        is_known: whether a conversation is still the agent's: it may have left it meanwhile.
-        forget: told each conversation that the platform refuses for good.
-        on_late: told the conversations that were joined only now, after others were in use already.
+        connection: the connection; its ``joined`` is set once it is in all of them.
+        clock: the time between two rounds.
+        times: how long joins may take.
+        is_known: whether a conversation is still the agent's: the agent may have left it meanwhile.
+        forget: called with each conversation that the platform refuses for good.
+        on_late: called with the conversations that were joined only now, after others were in use already.
         log: the agent's logger.
     """
 
     def __init__(
         self,
         connection: Connection,
-        conversations: Iterable[str],
         *,
         clock: Clock,
-        ack_seconds: float,
+        times: JoinTimes,
         is_known: Callable[[str], bool],
         forget: Callable[[str], Awaitable[None]],
         on_late: Callable[[list[str]], Awaitable[None]],
@@ -45,38 +60,43 @@ class Joins:
     ) -> None:
         self._connection = connection
         self._clock = clock
-        self._ack_seconds = ack_seconds
+        self._times = times
         self._is_known = is_known
         self._forget = forget
         self._on_late = on_late
         self._log = log
-        self._missing = dict.fromkeys(conversations)
+        self._missing: dict[str, None] = {}
         self._refused: list[str] = []
         self._lost: ConnectionLostError | None = None
         self._reason = ""
 
-    async def run(self) -> None:
+    async def run(self, conversations: Iterable[str]) -> None:
         """Join them all; those that fail for a passing reason go on being tried while the connection lives.
+
+        Args:
+            conversations: their ids, the most important first.
 
         Raises:
             ConnectionLostError: the connection was lost meanwhile.
         """
+        self._missing = dict.fromkeys(conversations)
+        times = self._times
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._ack_seconds):
-                await self._round(min(FIRST_ACK_SECONDS, self._ack_seconds))
+            async with asyncio.timeout(times.ack):
+                await self._round(min(times.first_ack, times.ack))
         if self._lost is not None:
             raise self._lost
         if self._missing:
             reason = self._reason or "the platform is slow"
             self._log.warning("conversations_not_joined", count=len(self._missing), reason=reason)
         if self._missing or self._refused:
-            self._connection.tend(self._go_on(), "joins")
+            self._connection.start_task(self._go_on(), "joins")
         else:
             self._connection.joined.set()
 
     async def _go_on(self) -> None:
         late = len(self._missing)
-        backoff = Backoff(RETRY_INITIAL_SECONDS, RETRY_CAP_SECONDS)
+        backoff = Backoff(self._times.retry_initial, self._times.retry_cap)
         while True:
             while self._refused:
                 await self._forget(self._refused.pop())
@@ -85,9 +105,9 @@ class Joins:
                 break
             await self._clock.sleep(backoff.next_delay())
             missing = list(self._missing)
-            await self._round(self._ack_seconds)
+            await self._round(self._times.ack)
             if self._lost is not None:
-                # Its owner notices too, and the next connection starts over.
+                # The owner of the connection notices too, and the next connection starts over.
                 return
             await self._on_late([one for one in missing if one not in self._missing and one not in self._refused])
         self._connection.joined.set()
@@ -121,4 +141,4 @@ class Joins:
             self._reason = error.reason
         else:
             del self._missing[conversation_id]
-            self._connection.note_member(conversation_id, self._clock.monotonic())
+            self._connection.record_member(conversation_id, self._clock.monotonic())

@@ -1,4 +1,4 @@
-"""The sends in flight on one socket, and what the platform says of them (PROTOCOL §4)."""
+"""The sends in flight on one socket, and what the platform says of each (docs/protocol.md#4-sending)."""
 
 from __future__ import annotations
 
@@ -6,18 +6,41 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from supervisor.core.errors import AckTimeoutError
+from supervisor.core.errors import AckTimeoutError, SendRefusedError, Verdict
 from supervisor.platform.transport import Socket
 from supervisor.protocol import InvalidEventError, SendOutcome, parse_event
 
 #: How long after message:sent or message:error the ack may still come before the event itself settles the send.
-ACKLESS_GRACE_SECONDS = 1.0
+ACKLESS_GRACE_SECONDS: Final = 1.0
 #: After so many sends in a row without an ack the server counts as one that never acks.
-ACKLESS_SENDS = 3
+ACKLESS_SENDS: Final = 3
+
+_NO_CONVERSATION: Final = "No conversation found"
+#: How refusals begin after which trying again is pointless; others may be the platform's own trouble.
+_FINAL_REFUSALS: Final = (
+    "Message validation failed",
+    "Action validation failed",
+    "Invalid attachments",
+    "You do not have permission",
+    "Cast to ",
+    "Entity with ID",
+    "Cannot read properties",
+    "E11000",
+)
+
+
+def refusal(error: str) -> SendRefusedError:
+    """The error for a refused send or question, with what the platform's text asks for."""
+    return SendRefusedError(error, Verdict.REJECT if error.startswith(_FINAL_REFUSALS) else Verdict.RETRY)
+
+
+def wants_join(outcome: SendOutcome) -> bool:
+    """Whether a send was refused because the socket is in no conversation."""
+    return not outcome.success and (outcome.error or "").startswith(_NO_CONVERSATION)
 
 
 class _Content(msgspec.Struct):
@@ -29,34 +52,47 @@ class _Send:
     """One ``message:send`` that waits for its outcome.
 
     Attributes:
-        told: what ``message:sent`` or ``message:error`` said.
-        known_as: the id that its echo had, where the platform gave it another than ours.
-        doubtful: an outcome came that may be this send's, and nothing ties it to it.
+        reported: what ``message:sent`` or ``message:error`` said of it.
+        platform_id: the id that its echo had, where the platform gave it another than ours.
+        doubtful: an outcome came that may be this send's, and nothing ties the two together.
     """
 
     conversation_id: str
     body: bytes
-    told: asyncio.Future[SendOutcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    known_as: str | None = None
+    reported: asyncio.Future[SendOutcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    platform_id: str | None = None
     doubtful: bool = False
 
     def is_echoed_by(self, message: Mapping[str, Any]) -> bool:
-        """Whether a message of our own is this one: there is one send of a conversation in flight, and notices."""
-        if self.known_as is not None or message.get("conversationId") != self.conversation_id:
+        """Whether a message of the agent's own is this one, by conversation and text.
+
+        A conversation has one send in flight; beside it only notices go out, whose text is another.
+        """
+        if self.platform_id is not None or message.get("conversationId") != self.conversation_id:
             return False
         return msgspec.json.decode(self.body, type=_Content).content == message.get("content")
 
 
 class Sends:
-    """Sends messages over one socket and ties outcomes to them.
+    """Sends messages over one socket and ties each outcome to its send.
 
-    The ack says it best. A server that never acks still tells ``message:sent`` with an id: ours on v1; on v2 the one
-    that our echo had a moment before. An outcome that neither id ties to a send may be that of a notice which nobody
-    waits for, so it settles the only send in flight just where it carries no id at all, or no acks ever come.
+    An ack belongs to its send beyond doubt. A server that never acks reports the outcome in ``message:sent`` or
+    ``message:error`` only. There the message's id ties the outcome to a send:
+
+    - v1 keeps the id that we chose;
+    - v2 gives an id of its own, which the echo of the message had a moment before.
+
+    An outcome whose id fits no send may be that of a notice, for which nobody waits. So such an outcome settles the
+    only send in flight in two cases alone: the outcome has no id at all, or the server is known never to ack.
+
+    Args:
+        agent_id: the agent's id, which marks its own messages.
+        ackless_grace_seconds: how long an ack may come after the event that says the same.
     """
 
-    def __init__(self, agent_id: str) -> None:
+    def __init__(self, agent_id: str, ackless_grace_seconds: float = ACKLESS_GRACE_SECONDS) -> None:
         self._agent_id = agent_id
+        self._grace = ackless_grace_seconds
         self._in_flight: dict[str, _Send] = {}
         self._unacked = 0
         self._alone = asyncio.Lock()
@@ -86,19 +122,19 @@ class Sends:
         self._in_flight[message_id] = send
         self._idle.clear()
         ack = asyncio.ensure_future(socket.call("message:send", send.body, timeout))
-        either: list[asyncio.Future[Any]] = [ack, send.told]
+        either: list[asyncio.Future[Any]] = [ack, send.reported]
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not ack.done() and not self._ackless:
-                await asyncio.wait([ack], timeout=ACKLESS_GRACE_SECONDS)
-            if send.told.done() and (not ack.done() or ack.exception()):
+                await asyncio.wait([ack], timeout=self._grace)
+            if send.reported.done() and (not ack.done() or ack.exception()):
                 self._unacked += 1
-                return send.told.result()
+                return send.reported.result()
             answer = ack.result()
             self._unacked = 0
             return _outcome(answer)
         except AckTimeoutError:
-            # Something was said of a send all the same: three times in a row, and it is this server's way.
+            # An outcome came that may be this send's: three times in a row, and it is this server's way.
             self._unacked += send.doubtful
             raise
         finally:
@@ -114,42 +150,42 @@ class Sends:
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
 
-    def note_message(self, payload: object) -> None:
-        """A ``message:new``: the echo of a send tells the id that the platform gave it."""
+    def match_echo(self, payload: object) -> None:
+        """Look at a ``message:new``: the echo of a send shows the id that the platform gave it."""
         if not self._in_flight or not isinstance(payload, Mapping):
             return
-        known_as = payload.get("_id")
-        if payload.get("participantId") != self._agent_id or not isinstance(known_as, str):
+        message_id = payload.get("_id")
+        if payload.get("participantId") != self._agent_id or not isinstance(message_id, str):
             return
-        if known_as not in self._in_flight:
+        if message_id not in self._in_flight:
             for send in self._in_flight.values():
                 if send.is_echoed_by(payload):
-                    send.known_as = known_as
+                    send.platform_id = message_id
                     return
 
-    def note_outcome(self, payload: object) -> None:
-        """A ``message:sent`` or ``message:error``."""
+    def match_outcome(self, payload: object) -> None:
+        """Look at a ``message:sent`` or ``message:error``: settle the send that it belongs to."""
         try:
             outcome = parse_event(SendOutcome, payload)
         except InvalidEventError:
             return
         send = self._send_of(outcome)
-        if send is not None and not send.told.done():
-            send.told.set_result(outcome)
+        if send is not None and not send.reported.done():
+            send.reported.set_result(outcome)
 
     def _send_of(self, outcome: SendOutcome) -> _Send | None:
         """The send whose outcome this is, where that is certain enough."""
-        known_as = outcome.message_id
-        if known_as is not None:
-            if known_as in self._in_flight:
-                return self._in_flight[known_as]
+        message_id = outcome.message_id
+        if message_id is not None:
+            if message_id in self._in_flight:
+                return self._in_flight[message_id]
             for send in self._in_flight.values():
-                if send.known_as == known_as:
+                if send.platform_id == message_id:
                     return send
         if len(self._in_flight) != 1:
             return None
         [only] = self._in_flight.values()
-        if known_as is None or self._ackless:
+        if message_id is None or self._ackless:
             return only
         only.doubtful = True
         return None

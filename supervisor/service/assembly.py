@@ -13,6 +13,8 @@ from supervisor.fleet.ledger import Ledger, Limits
 from supervisor.fleet.shared import Kit
 from supervisor.handlers.loader import HandlerLoader, find_agents_dir
 from supervisor.messages.lanes import Dispatcher
+from supervisor.net.session import Session
+from supervisor.platform.api import PlatformApi
 from supervisor.platform.gates import Gates
 from supervisor.platform.history import PlatformHistory
 from supervisor.platform.outages import Outages
@@ -75,18 +77,21 @@ async def open_parts(
         encrypt=settings.journal_encryption,
     )
     undo.push_async_callback(registry.close)
-    transport = await Transport.create(ca_file=settings.ca_file, clock=clock)
+    session = await Session.open(ca_file=settings.ca_file)
+    undo.push_async_callback(session.close)
+    transport = Transport(session, clock=clock)
     undo.push_async_callback(transport.close)
-    return registry, build_kit(settings, registry, transport, loader, clock, tracing=tracing)
+    return registry, build_kit(settings, registry, session, transport, loader, clock=clock, tracing=tracing)
 
 
 def build_kit(
     settings: Settings,
     registry: Registry,
+    session: Session,
     transport: Transport,
     loader: HandlerLoader,
-    clock: Clock,
     *,
+    clock: Clock,
     tracing: Tracing = NO_TRACING,
 ) -> Kit:
     """What the agents of a service share, its figures bound to what they count."""
@@ -98,7 +103,10 @@ def build_kit(
         auth_concurrency=settings.auth_concurrency,
         clock=clock,
     )
-    tokens = _token_client(settings, transport, gates, metrics, clock)
+    api = PlatformApi(session.http, clock, timeout_seconds=settings.handshake_seconds)
+    tokens = TokenClient(
+        api, gates, clock=clock, refresh_margin_seconds=settings.refresh_margin, on_outcome=metrics.auth_refreshed
+    )
     _follow_journal(registry, metrics, clock)
     transport.on_silent = SilenceWatch(metrics, clock).count
     return Kit(
@@ -109,28 +117,15 @@ def build_kit(
         dispatcher=_dispatcher(settings, metrics),
         loader=loader,
         secrets=_secrets(settings),
+        session=session,
         transport=transport,
         tokens=tokens,
-        history=PlatformHistory(tokens, clock, proxy=settings.proxy),
+        history=PlatformHistory(api, clock, proxy=settings.proxy),
         gates=gates,
         outages=Outages(clock),
         ledger=_ledger(settings, registry, metrics, clock),
         tracing=tracing,
         events=Events(run=f"{clock.now():.3f}".replace(".", "")),
-    )
-
-
-def _token_client(
-    settings: Settings, transport: Transport, gates: Gates, metrics: Metrics, clock: Clock
-) -> TokenClient:
-    return TokenClient(
-        transport.session,
-        clock=clock,
-        pool_for=lambda host: gates.of(host).token_pool,
-        bucket_for=lambda host: gates.of(host).tokens,
-        timeout_seconds=settings.handshake_seconds,
-        refresh_margin_seconds=settings.refresh_margin,
-        on_outcome=metrics.auth_refreshed,
     )
 
 

@@ -107,7 +107,7 @@ class Service:
             self.metrics,
             self.shared.clock,
             retention_seconds=self.settings.journal_retention,
-            on_lag=self.shared.gates.note_lag,
+            on_lag=self.shared.gates.adapt,
         )
         self.side_tasks.start("registry watch", self.fleet.watch, essential=True)
         self.side_tasks.start("counts", upkeep.count)
@@ -137,6 +137,7 @@ class Service:
         await self.shared.gates.close()
         await self._stop_answering()
         await self.shared.transport.close()
+        await self.shared.session.close()
         await self.shared.outages.close()
         await self.shared.tracing.close()
         left = until - self.shared.clock.monotonic() - TRANSACTION_SECONDS

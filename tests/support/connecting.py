@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 from engineio import base_client
 
+from supervisor.net.session import Session
 from supervisor.platform.transport import Socket, Target, Transport
 from tests.support.gateway import Gateway, Peer, Script, eventually, gateway
 
@@ -37,11 +38,13 @@ async def transport(ca_file: Path | None = None) -> AsyncIterator[Transport]:
     complaints: list[dict[str, Any]] = []
     # Such as "exception was never retrieved", which asyncio only logs.
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
-    made = await Transport.create(ca_file=ca_file, connect_timeout=5.0)
+    session = await Session.open(ca_file=ca_file, connect_timeout=5.0)
+    made = Transport(session)
     try:
         yield made
     finally:
         await made.close()
+        await session.close()
         await eventually(lambda: not _library_tasks(before))
         assert base_client.connected_clients == []
         gc.collect()

@@ -20,13 +20,14 @@ from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord
 from supervisor.core.states import MESSAGE_TRANSITIONS, REPLY_TRANSITIONS, MessageState, ReplyState, check_transition
 from supervisor.handlers.loader import HandlerLoader
+from supervisor.net.session import Session
 from supervisor.platform.transport import Transport
 from supervisor.service import Service
 from supervisor.service.assembly import build_kit
 from supervisor.settings import Settings
 from supervisor.store import Registry
 from supervisor.store.codec import MESSAGE_STATES, REPLY_STATES, decode_key
-from tests.support.paper_platform import PaperPlatform, PaperTransport
+from tests.support.paper_platform import PaperPlatform, PaperSession, PaperTransport
 from tests.support.virtual import VirtualClock, VirtualLoop
 
 _Step = tuple[Any, ...]
@@ -151,10 +152,11 @@ class PaperFleet:
             secret_dirs=(self.folder,),
             **self._given,
         )
-        self.transport = PaperTransport(self.platform)
+        self.session = PaperSession(self.platform)
         loader = HandlerLoader(self.agents_dir)
         self.registry = await Registry.open(settings.registry_url, clock=self.clock)
-        shared = build_kit(settings, self.registry, cast("Transport", self.transport), loader, self.clock)
+        session, transport = cast("Session", self.session), cast("Transport", PaperTransport(self.session))
+        shared = build_kit(settings, self.registry, session, transport, loader, clock=self.clock)
         self.service = Service(self.registry, shared)
         await self.registry.journal.rescue()
         await self.service.fleet.reconcile()
@@ -189,7 +191,7 @@ class PaperFleet:
         died_at = self.folder / f"life{next(self._numbers)}.db"
         with closing(sqlite3.connect(self.path)) as old, closing(sqlite3.connect(died_at)) as new:
             old.backup(new)
-        self.transport.alive = False
+        self.session.alive = False
         self.platform.cut()
         # Only to free what it holds: the file that it still writes to is no longer the registry.
         await self.service.stop(0)

@@ -269,25 +269,38 @@ class PaperPlatform:
             ack.set_result(answer)
 
 
-class PaperTransport:
-    """One supervisor's way to the platform; a process that died has none."""
+class PaperSession:
+    """One supervisor's way to the platform, as its ``Session``; a process that died has none."""
 
     def __init__(self, platform: PaperPlatform) -> None:
-        self.session = self
+        self.platform = platform
         self.alive = True
-        self._platform = platform
+
+    @property
+    def http(self) -> PaperSession:
+        return self
 
     @asynccontextmanager
     async def request(self, method: str, url: Any, **options: Any) -> AsyncIterator[Any]:
         if not self.alive:
             raise ConnectionResetError
-        async with self._platform.request(method, url, **options) as answer:
+        async with self.platform.request(method, url, **options) as answer:
             yield answer
 
+    async def close(self) -> None:
+        """Nothing is behind it."""
+
+
+class PaperTransport:
+    """What :class:`supervisor.platform.transport.Transport` is to a supervisor."""
+
+    def __init__(self, session: PaperSession) -> None:
+        self._session = session
+
     async def open(self, target: Target, token: str, **options: Any) -> PaperSocket:
-        if not self.alive:
+        if not self._session.alive:
             raise ConnectError("connection refused")
-        return await self._platform.open(target, token, **options)
+        return await self._session.platform.open(target, token, **options)
 
     async def close(self) -> None:
         """Every connection has been closed by its runner."""

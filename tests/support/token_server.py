@@ -15,9 +15,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from supervisor.core.backoff import TokenBucket
 from supervisor.core.clock import SystemClock
 from supervisor.core.errors import PlatformError, TokenError
+from supervisor.platform.api import PlatformApi
+from supervisor.platform.gates import Gates
+from supervisor.platform.history import PlatformHistory
 from supervisor.platform.pool import BoundedPool
 from supervisor.platform.tokens import TokenClient, TokenSource
 
@@ -89,27 +91,30 @@ async def token_server() -> AsyncIterator[TokenServer]:
 
 
 class Client:
-    """A token client and what it was told and asked."""
+    """A token client and a history over one session, and how the token requests ended."""
 
-    def __init__(self, session: aiohttp.ClientSession, **options: Any) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        at_once: int = 10,
+        rate: float = 1000.0,
+        timeout_seconds: float = 5.0,
+        **options: Any,
+    ) -> None:
         self.outcomes: list[str] = []
-        self.hosts: list[str] = []
         self.clock = SystemClock()
-        self.pool = BoundedPool(options.pop("at_once", 10), "tokens")
-        bucket = TokenBucket(options.pop("rate", 1000.0), options.pop("burst", 100.0), self.clock)
-
-        def bucket_for(host: str) -> TokenBucket:
-            self.hosts.append(host)
-            return bucket
-
-        self.tokens = TokenClient(
-            session,
-            clock=self.clock,
-            pool_for=lambda _host: self.pool,
-            bucket_for=bucket_for,
-            on_outcome=self.outcomes.append,
-            **{"timeout_seconds": 5.0, **options},
+        self.gates = Gates(
+            connect_rate=1, auth_rate=rate, connect_concurrency=1, auth_concurrency=at_once, clock=self.clock
         )
+        self.api = PlatformApi(session, self.clock, timeout_seconds=timeout_seconds)
+        self.tokens = TokenClient(self.api, self.gates, clock=self.clock, on_outcome=self.outcomes.append, **options)
+        self.history = PlatformHistory(self.api, self.clock)
+
+    @property
+    def pool(self) -> BoundedPool:
+        """What bounds the token requests to a server of this machine."""
+        return self.gates.of("127.0.0.1").token_pool
 
     def source(self, url: str, secret: Callable[[], str] = lambda: SECRET) -> TokenSource:
         return TokenSource(self.tokens, AGENT, url, secret, self.clock)
@@ -117,12 +122,12 @@ class Client:
 
 @asynccontextmanager
 async def client(**options: Any) -> AsyncIterator[Client]:
-    """A token client with a session and a pool of its own; nothing of it is left afterwards."""
+    """A token client with a session and gates of its own; nothing of it is left afterwards."""
     before = asyncio.all_tasks()
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
         made = Client(session, **options)
         yield made
-        await made.pool.close(1)
+        await made.gates.close()
     leftover = {task for task in asyncio.all_tasks() - before if "token" in task.get_name()}
     assert not leftover
 

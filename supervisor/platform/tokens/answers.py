@@ -1,51 +1,18 @@
-"""What the platform's answers to HTTP requests mean: the one classifier of PROTOCOL §1. No I/O."""
+"""What an answer to a token request means (docs/protocol.md#1-tokens). No I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
-import aiohttp
-import msgspec
-
-from supervisor.core.errors import PlatformError, TokenError, Verdict
+from supervisor.core.errors import TokenError, Verdict
 from supervisor.net import trouble as network
+from supervisor.platform.api import Answer
 from supervisor.protocol import ConnectAnswer, InvalidEventError, is_object_id, parse_connect_answer
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer, read; the body is None when it was too large."""
-
-    host: str
-    status: int
-    headers: Mapping[str, str]
-    body: bytes | None = field(repr=False)
-    now: float
-
-    def json(self) -> Any:
-        """The body as JSON; None for anything else, which no endpoint of the platform answers."""
-        body = self.body or b""
-        try:
-            return msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            pass
-        try:
-            return msgspec.json.decode(network.mend_surrogates(body))
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            return None
-
-    def retry_after(self) -> float | None:
-        """Seconds that ``Retry-After`` asks for; None without one."""
-        return network.retry_after(self.headers, self.now)
 
 
 def read_connect(answer: Answer, agent_id: str) -> ConnectAnswer:
     """Read the answer to a token request.
 
     Raises:
-        TokenError: it is no token, with the verdict that PROTOCOL §1 gives it.
+        TokenError: it is no token, with the verdict that the answer asks for.
     """
     if not 200 <= answer.status < 300:
         raise _refusal(answer, agent_id)
@@ -62,27 +29,6 @@ def read_connect(answer: Answer, agent_id: str) -> ConnectAnswer:
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise TokenError(f"{answer.host} gave an accessToken that is none")
     return parsed
-
-
-def read_history(answer: Answer) -> Any:
-    """Read the answer to a history request.
-
-    Raises:
-        PlatformError: it is no history.
-    """
-    if answer.status == 401:
-        raise PlatformError(f"{answer.host} refused the token for the history", Verdict.REAUTHENTICATE)
-    if not 200 <= answer.status < 300:
-        lasting = 400 <= answer.status < 500 and answer.status not in (408, 425, 429)
-        raise PlatformError(
-            f"{answer.host} answered {answer.status} for the history",
-            Verdict.REJECT if lasting else Verdict.RETRY,
-            retry_after_seconds=answer.retry_after(),
-        )
-    payload = answer.json()
-    if payload is None:
-        raise PlatformError(f"{answer.host} answered the history with something that is not JSON, or too large")
-    return payload
 
 
 def _refusal(answer: Answer, agent_id: str) -> TokenError:
@@ -114,19 +60,10 @@ def _redirected(answer: Answer) -> TokenError:
 
 
 def _platform_message(answer: Answer) -> str:
-    """The ``message`` of the platform's error body, and its ``errors``; empty for anything else (PROTOCOL §1)."""
+    """The ``message`` of the platform's error body, and its ``errors``; empty for anything else."""
     payload = answer.json()
     if not isinstance(payload, dict) or not isinstance(payload.get("message"), str):
         return ""
     errors = payload.get("errors")
     details = [error for error in errors if isinstance(error, str)] if isinstance(errors, list) else []
     return network.one_line(": ".join([payload["message"], *([", ".join(details)] if details else [])]))
-
-
-def unreachable(error: Exception, host: str, *, proxy: str | None, timeout: float) -> TokenError:
-    """Why a request got no answer."""
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return TokenError(network.proxy_answered(error.status, host))
-    return TokenError(
-        network.trouble(error, host, otherwise="broke off the answer", proxy=proxy, timeout_seconds=timeout)
-    )

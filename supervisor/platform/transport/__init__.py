@@ -6,7 +6,7 @@ sees every frame first. :mod:`~supervisor.platform.transport.sockets` deals with
 order and without a task for each.
 """
 
-from supervisor.platform.transport.opening import Target, Transport
+from supervisor.platform.transport.opening import Target, TokenVia, Transport
 from supervisor.platform.transport.sockets import MALFORMED, Socket
 
-__all__ = ["MALFORMED", "Socket", "Target", "Transport"]
+__all__ = ["MALFORMED", "Socket", "Target", "TokenVia", "Transport"]

@@ -12,6 +12,7 @@ import aiohttp
 
 from supervisor.core.errors import ConnectError, Verdict
 from supervisor.net import trouble as network
+from supervisor.net.session import RedirectedError
 
 #: The close codes of a WebSocket (RFC 6455 §7.4) that say more than "transport close".
 _CLOSE_REASONS: Final[Mapping[int, str]] = {
@@ -24,10 +25,6 @@ _CLOSE_REASONS: Final[Mapping[int, str]] = {
     1012: "server restart",
     1013: "try again later",
 }
-
-
-class RedirectedError(aiohttp.ClientError):
-    """The upgrade was answered with a redirect; following it would hand the token to whoever is there."""
 
 
 def closed_reason(message: aiohttp.WSMessage) -> str:

@@ -1,34 +1,28 @@
-"""Opening connections over one shared HTTP session."""
+"""Opens sockets over one shared session."""
 
 from __future__ import annotations
 
 import asyncio
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Literal
 from urllib.parse import quote
 
-import aiohttp
 from yarl import URL
 
 from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.errors import ConnectError, Verdict
-from supervisor.net.tls import tls_context
-from supervisor.net.trouble import redirect_host
-from supervisor.platform.transport.failures import RedirectedError
+from supervisor.net.session import Session
 from supervisor.platform.transport.sockets import Socket
 from supervisor.platform.transport.wire import SILENT
 
-_CLOSE_SECONDS = 5.0
+TokenVia = Literal["auth", "header", "query"]
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where and how to connect (PROTOCOL §2: URL, namespace and engine path are three things).
+    """Where and how to connect: URL, namespace and engine path are three things (docs/protocol.md#2-addresses).
 
     Args:
         url: scheme and host, ``ws``, ``wss``, ``http`` or ``https``; a path is ignored.
@@ -41,51 +35,27 @@ class Target:
     url: str
     namespace: str
     engine_path: str = "/socket.io"
-    token_via: Literal["auth", "header", "query"] = "auth"  # noqa: S105 - not a token
+    token_via: TokenVia = "auth"  # noqa: S105 - not a token
     proxy: str | None = field(default=None, repr=False)
 
 
 class Transport:
-    """Opens connections that share a session, a TLS context and no cookie (DESIGN §8: 62 KiB a connection).
+    """Opens the sockets of all agents and closes them.
 
-    Make it with :meth:`create`. ``session`` serves the token client too.
+    Args:
+        session: what they share.
+        clock: wall time, for a ``Retry-After`` that is a date.
+
+    Attributes:
+        on_silent: told the agent whose connection was silent for longer than the server's pings allow; set by the
+            service.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, clock: Clock) -> None:
-        self.session = session
-        self._clock = clock
+    def __init__(self, session: Session, *, clock: Clock | None = None) -> None:
+        self._session = session
+        self._clock = clock or SystemClock()
         self._sockets: weakref.WeakSet[Socket] = weakref.WeakSet()
-        #: Told the agent whose connection was silent for longer than the server's pings allow; set by the service.
         self.on_silent: Callable[[str], None] = lambda _agent_id: None
-
-    @classmethod
-    async def create(
-        cls, *, ca_file: Path | None = None, connect_timeout: float = 10.0, clock: Clock | None = None
-    ) -> Transport:
-        """Make the shared session.
-
-        Args:
-            ca_file: a PEM file of authorities to trust beside the system's.
-            connect_timeout: seconds for TCP and TLS to one address of a host.
-            clock: wall time.
-
-        Raises:
-            ConfigurationError: the file cannot be read or holds no certificate.
-        """
-        context = await asyncio.to_thread(tls_context, ca_file)
-        tracing = aiohttp.TraceConfig()
-        tracing.on_request_redirect.append(_refuse_redirect)
-        session = aiohttp.ClientSession(
-            # No limit: with one, a fleet larger than it waits for ever, for these connections do not come back.
-            connector=aiohttp.TCPConnector(limit=0, ssl=context, ttl_dns_cache=30),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
-            trace_configs=[tracing],
-        )
-        # aiohttp sends a GET once more when its connection breaks: of an upgrade that would be a second attempt, which
-        # nobody counts and no rate bounds.
-        session._retry_connection = False
-        return cls(session, clock or SystemClock())
 
     async def open(
         self,
@@ -123,7 +93,7 @@ class Transport:
 
     def _socket(self, target: Target, host: str, agent_id: str, on_event: Callable[[str, object], None]) -> Socket:
         socket = Socket(
-            self.session,
+            self._session.http,
             host=host,
             namespace=target.namespace,
             proxy=target.proxy,
@@ -140,13 +110,9 @@ class Transport:
         return socket
 
     async def close(self) -> None:
-        """Close every connection and the session; bounded in time."""
+        """Close every socket; bounded in time, idempotent."""
         sockets = [socket for socket in self._sockets if not socket.closed.done()]
         await asyncio.gather(*(socket.close() for socket in sockets))
-        # aiohttp waits until every connection has flushed, for as long as it takes.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await self.session.close()
 
 
 async def _attempt(socket: Socket, target: Target, origin: str, token: str, timeout: float) -> ConnectError | None:
@@ -186,11 +152,3 @@ def _origin(target: Target) -> URL:
     if not name.startswith("/") or any(not c.isprintable() or c in ",? " for c in name):
         raise ConnectError("the namespace must begin with / and hold no comma, question mark or space", Verdict.FAULT)
     return url.origin()
-
-
-async def _refuse_redirect(
-    _session: aiohttp.ClientSession, _context: SimpleNamespace, redirect: aiohttp.TraceRequestRedirectParams
-) -> None:
-    """Refuse to follow a redirect: ``ws_connect`` has no switch for it, and CONNECT would carry the token there."""
-    redirect.response.close()
-    raise RedirectedError(redirect_host(redirect.response.headers))

@@ -1,4 +1,4 @@
-"""What ties an outcome to a send, frame by frame: PROTOCOL §4."""
+"""What ties an outcome to a send, frame by frame (docs/protocol.md#4-sending)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 from supervisor.core.clock import SystemClock
 from supervisor.core.errors import AckTimeoutError, SendRefusedError
 from supervisor.platform import sends
-from supervisor.platform.connection import Connection, Endpoint
-from supervisor.platform.gates import Gates
+from supervisor.platform.connection import Connection
 from supervisor.platform.tokens import Grant
 from supervisor.platform.tokens.grants import make_grant
+from supervisor.platform.transport import Target
 from supervisor.protocol import parse_connect_answer
 from tests.support.connecting import AGENT, TOKEN, transport
 from tests.support.gateway import Peer, gateway
@@ -55,34 +55,15 @@ async def connected(grant: Grant, answer: Answer) -> AsyncIterator[Connection]:
             if "message:send" in frame:
                 await answer(peer, frame.removeprefix("42/ws,").partition("[")[0])
 
-    async def grants() -> Grant:
-        return grant
-
-    clock = SystemClock()
-    gates = Gates(connect_rate=100, auth_rate=100, connect_concurrency=1, auth_concurrency=10, clock=clock)
     async with gateway(script) as server, transport() as made:
-        endpoint = Endpoint(server.url, ("/ws",), "/socket.io", "auth", None)
-        connection = await Connection.open(
-            made,
-            endpoint,
-            grants,
-            agent_id=AGENT,
-            gate=gates.of(endpoint.host),
-            on_event=lambda *_: None,
-            timeout=5,
-            prove=False,
-            on_connected=lambda: None,
-        )
+        connection = Connection(AGENT, on_event=lambda *_: None, ackless_grace_seconds=0.2)
+        target = Target(server.url, "/ws")
+        socket = await made.open(target, TOKEN, agent_id=AGENT, on_event=connection.receive, timeout=5)
+        connection.bind(socket, grant, "/ws")
         try:
             yield connection
         finally:
             await connection.close()
-            await gates.close()
-
-
-@pytest.fixture(autouse=True)
-def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sends, "ACKLESS_GRACE_SECONDS", 0.2)
 
 
 @pytest.fixture

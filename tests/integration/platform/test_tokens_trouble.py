@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from supervisor.core.errors import PlatformError, TokenError, Verdict
+from supervisor.core.errors import TokenError, Verdict
+from supervisor.platform.history import Access
 from tests.support.certificates import make_server_context
 from tests.support.gateway import eventually, raw_server
 from tests.support.token_server import (
@@ -22,7 +23,6 @@ from tests.support.token_server import (
     answering_json,
     assert_secret_is_nowhere,
     client,
-    recorded_answers,
     token_server,
 )
 from tests.support.tunnels import connect_proxy
@@ -167,7 +167,7 @@ async def test_an_id_that_would_lead_elsewhere_is_not_sent(agent_id: str) -> Non
 
 
 async def test_at_most_so_many_at_once_and_a_second() -> None:
-    async with token_server() as server, client(at_once=3, rate=50.0, burst=1.0) as made:
+    async with token_server() as server, client(at_once=3, rate=50.0) as made:
 
         async def slowly(request: web.Request) -> web.StreamResponse:
             await asyncio.sleep(0.05)
@@ -176,7 +176,8 @@ async def test_at_most_so_many_at_once_and_a_second() -> None:
         server.answer = slowly
         begun = time.monotonic()
         await asyncio.gather(*(made.tokens.fetch(AGENT, server.url, SECRET) for _ in range(20)))
-        assert time.monotonic() - begun >= 19 / 50
+        # Five passes are saved up; the others come at the rate that fills a second of fifty with them.
+        assert time.monotonic() - begun >= 15 / 46
         assert 2 <= server.most <= 3
 
 
@@ -211,63 +212,11 @@ async def test_neither_secret_nor_token_is_logged(caplog: pytest.LogCaptureFixtu
     asyncio.get_running_loop().set_debug(True)
     async with token_server() as server, client() as made:
         grant = await made.tokens.fetch(AGENT, server.url, SECRET)
-        await made.tokens.history(server.url, grant.token, "c1", page=1, limit=3)
+        server.answer = answering_json(200, {"data": []})
+        assert await made.history.page(Access(server.url, grant.token), "c1", "messages") is not None
         server.answer = answering(500)
         with pytest.raises(TokenError):
             await made.tokens.fetch(AGENT, server.url, SECRET)
     asyncio.get_running_loop().set_debug(False)
     assert SECRET not in caplog.text
     assert grant.token not in caplog.text
-
-
-# ── history ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("version", ["v1", "v2"])
-async def test_history_as_recorded(version: str) -> None:
-    answers = {note: (status, body) for note, _, status, body in recorded_answers(f"{version}-rest.jsonl")}
-    async with token_server() as server, client() as made:
-        server.answer = answering_json(*answers["history"])
-        page = await made.tokens.history(f"{server.url}/base", "tok", "c1", page=2, limit=3)
-        assert page == answers["history"][1]
-        assert server.requests == [("/base/messages/conversation/c1?page=2&limit=3", None)]
-        assert server.headers[0]["Authorization"] == "Bearer tok"
-        server.answer = answering_json(*answers["history without token"])
-        with pytest.raises(PlatformError) as failure:
-            await made.tokens.history(server.url, "tok", "c1", page=1, limit=3)
-        assert failure.value.verdict is Verdict.REAUTHENTICATE
-        assert_secret_is_nowhere(failure.value)
-
-
-async def test_history_that_does_not_exist_and_other_answers() -> None:
-    async with token_server() as server, client() as made:
-
-        async def ask() -> Any:
-            return await made.tokens.history(server.url, "tok", "c1", page=1, limit=3, collection="actions")
-
-        server.answer = answering(404, "<html>")
-        assert await ask() is None
-        assert server.requests[0][0] == "/actions/conversation/c1?page=1&limit=3"
-        for answer, verdict in (
-            (answering(403), Verdict.REJECT),
-            (answering(429, "", Retry_After="7"), Verdict.RETRY),
-            (answering(502), Verdict.RETRY),
-            (answering(200, "<html>"), Verdict.RETRY),
-        ):
-            server.answer = answer
-            with pytest.raises(PlatformError) as failure:
-                await ask()
-            assert failure.value.verdict is verdict
-            assert failure.value.__context__ is None
-
-
-async def test_history_asks_for_a_few_pages_at_once() -> None:
-    async with token_server() as server, client() as made:
-
-        async def slowly(request: web.Request) -> web.StreamResponse:
-            await asyncio.sleep(0.02)
-            return web.json_response({"data": []})
-
-        server.answer = slowly
-        await asyncio.gather(*(made.tokens.history(server.url, "t", "c", page=n, limit=1) for n in range(50)))
-        assert server.most <= 10

@@ -12,6 +12,7 @@ import pytest
 from engineio import base_client
 
 from supervisor.core.errors import ConnectError, ConnectionLostError
+from supervisor.net.session import Session
 from supervisor.platform.transport import Socket, Transport
 from tests.support.certificates import make_server_context
 from tests.support.connecting import Received, connect, open_files, transport
@@ -247,12 +248,14 @@ async def test_a_cancelled_close_closes_all_the_same() -> None:
 
 async def test_closing_the_transport_closes_every_connection() -> None:
     async with gateway(join) as server:
-        made = await Transport.create(ca_file=None, connect_timeout=5)
+        session = await Session.open()
+        made = Transport(session)
         sockets = [await connect(made, server) for _ in range(20)]
         await made.close()
         assert all(socket.closed.result() == "closed by us" for socket in sockets)
         await eventually(lambda: server.open_sockets == 0)
         await made.close()
+        await session.close()
 
 
 async def test_a_thousand_connections_leave_no_task_no_file_and_no_client() -> None:

@@ -16,6 +16,7 @@ import uvicorn
 import uvloop
 from aiohttp import WSMsgType
 
+from supervisor.net.session import Session
 from tests.support.connecting import AGENT, TOKEN, Received, connect, transport
 from tests.support.gateway import Peer, eventually, gateway
 
@@ -207,8 +208,9 @@ async def test_aiohttp_lets_us_at_the_transport_of_a_websocket() -> None:
 
 
 async def test_tls_is_always_verified_and_nothing_limits_or_remembers() -> None:
-    async with transport() as made:
-        connector = made.session.connector
+    made = await Session.open()
+    try:
+        connector = made.http.connector
         assert isinstance(connector, aiohttp.TCPConnector)
         assert connector.limit == 0
         assert connector.limit_per_host == 0
@@ -216,4 +218,6 @@ async def test_tls_is_always_verified_and_nothing_limits_or_remembers() -> None:
         assert isinstance(context, ssl.SSLContext)
         assert context.check_hostname
         assert context.verify_mode is ssl.CERT_REQUIRED
-        assert isinstance(made.session.cookie_jar, aiohttp.DummyCookieJar)
+        assert isinstance(made.http.cookie_jar, aiohttp.DummyCookieJar)
+    finally:
+        await made.close()

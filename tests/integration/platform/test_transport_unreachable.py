@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 
 from supervisor.core.errors import ConfigurationError, ConnectError, Verdict
-from supervisor.platform.transport import Target, Transport
+from supervisor.net.session import Session
+from supervisor.platform.transport import Target
 from tests.support.certificates import make_server_context
 from tests.support.connecting import connect, transport
 from tests.support.gateway import Peer, gateway, raw_server
@@ -147,10 +148,10 @@ async def test_tls_with_the_authority_given_and_without_it(tmp_path: Path) -> No
 
 async def test_a_ca_file_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"SUPERVISOR_CA_FILE .*No such file"):
-        await Transport.create(ca_file=tmp_path / "missing.pem", connect_timeout=1)
+        await Session.open(ca_file=tmp_path / "missing.pem", connect_timeout=1)
     (tmp_path / "empty.pem").write_text("nothing")
     with pytest.raises(ConfigurationError, match="SUPERVISOR_CA_FILE"):
-        await Transport.create(ca_file=tmp_path / "empty.pem", connect_timeout=1)
+        await Session.open(ca_file=tmp_path / "empty.pem", connect_timeout=1)
 
 
 @pytest.mark.parametrize("secure", [False, True])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.core.backoff import Backoff, TokenBucket
+from supervisor.core.backoff import Backoff, RateLimit
 from supervisor.platform.gates import LAG_LIMIT_SECONDS, Gates
 from tests.support.clock import ManualClock
 
@@ -57,7 +57,7 @@ def test_no_window_holds_more_than_the_burst_and_the_rate(
 
 async def _crowd(rate: float, burst: float, arrivals: list[tuple[float, int]], cancelled: set[int]) -> None:
     clock = ManualClock()
-    bucket = TokenBucket(rate, burst, clock)
+    bucket = RateLimit(rate, burst, clock)
     passed: list[tuple[int, float]] = []
     waiting: list[asyncio.Task[None]] = []
 
@@ -83,12 +83,12 @@ async def _crowd(rate: float, burst: float, arrivals: list[tuple[float, int]], c
 
 
 @pytest.fixture
-def bucket(clock: ManualClock) -> TokenBucket:
+def bucket(clock: ManualClock) -> RateLimit:
     """One pass a second."""
-    return TokenBucket(1.0, 1.0, clock)
+    return RateLimit(1.0, 1.0, clock)
 
 
-async def test_waiters_pass_in_order_of_arrival(bucket: TokenBucket, clock: ManualClock) -> None:
+async def test_waiters_pass_in_order_of_arrival(bucket: RateLimit, clock: ManualClock) -> None:
     passed: list[tuple[int, float]] = []
 
     async def wait(number: int) -> None:
@@ -103,7 +103,7 @@ async def test_waiters_pass_in_order_of_arrival(bucket: TokenBucket, clock: Manu
 
 @pytest.mark.parametrize("leaver", [0, 1], ids=["the one whose turn it is", "one behind it"])
 async def test_a_waiter_that_is_cancelled_costs_the_others_nothing(
-    bucket: TokenBucket, clock: ManualClock, leaver: int
+    bucket: RateLimit, clock: ManualClock, leaver: int
 ) -> None:
     await bucket.acquire()
     waiting = [asyncio.create_task(bucket.acquire()) for _ in range(3)]
@@ -118,7 +118,7 @@ async def test_a_waiter_that_is_cancelled_costs_the_others_nothing(
 
 
 async def test_a_waiter_that_is_cancelled_as_it_gets_its_turn_leaves_the_pass(
-    bucket: TokenBucket, clock: ManualClock
+    bucket: RateLimit, clock: ManualClock
 ) -> None:
     await bucket.acquire()
     first, second = (asyncio.create_task(bucket.acquire()) for _ in range(2))
@@ -135,7 +135,7 @@ async def test_a_waiter_that_is_cancelled_as_it_gets_its_turn_leaves_the_pass(
 
 
 async def test_an_idle_bucket_saves_no_more_than_its_burst(clock: ManualClock) -> None:
-    bucket = TokenBucket(10.0, 3.0, clock)
+    bucket = RateLimit(10.0, 3.0, clock)
     await clock.advance(1000)
     tasks = [asyncio.create_task(bucket.acquire()) for _ in range(10)]
     await clock.settle()
@@ -144,7 +144,7 @@ async def test_an_idle_bucket_saves_no_more_than_its_burst(clock: ManualClock) -
     await asyncio.gather(*tasks)
 
 
-async def test_a_rate_that_changes_counts_at_once(bucket: TokenBucket, clock: ManualClock) -> None:
+async def test_a_rate_that_changes_counts_at_once(bucket: RateLimit, clock: ManualClock) -> None:
     await bucket.acquire()
     bucket.rate = 10.0
     task = asyncio.create_task(bucket.acquire())
@@ -156,7 +156,7 @@ async def test_a_rate_that_changes_counts_at_once(bucket: TokenBucket, clock: Ma
 async def test_a_rounding_error_is_no_reason_to_wait(clock: ManualClock) -> None:
     """Time that is added up in thirds does not come out even."""
     await clock.advance(1e5 / 3)
-    bucket = TokenBucket(3.0, 1.0, clock)
+    bucket = RateLimit(3.0, 1.0, clock)
     for _ in range(50):
         task = asyncio.create_task(bucket.acquire())
         await clock.advance(1 / 3 + 1e-9)
@@ -216,7 +216,7 @@ async def test_an_attempt_that_takes_too_long_ends_and_frees_its_place(clock: Ma
 
     with pytest.raises(TimeoutError):
         await gate.connect(hang, timeout=0.01)
-    assert gate.pool.active == 0
+    assert gate.connect_pool.active == 0
 
 
 # ── a loop that lags ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -228,23 +228,23 @@ def lagging_gates(clock: ManualClock) -> Gates:
 
 def test_connects_slow_down_while_the_loop_lags_and_recover_when_it_is_well(clock: ManualClock) -> None:
     gates = lagging_gates(clock)
-    known = gates.of("one.example").connects
-    full, full_of_tokens = known.rate, gates.of("one.example").tokens.rate
-    gates.note_lag(LAG_LIMIT_SECONDS)
+    known = gates.of("one.example").connect_rate
+    full, full_of_tokens = known.rate, gates.of("one.example").token_rate.rate
+    gates.adapt(LAG_LIMIT_SECONDS)
     assert known.rate == full, "so much is still well"
     for share in (1 / 2, 1 / 4, 1 / 8, 1 / 10, 1 / 10):
-        gates.note_lag(LAG_LIMIT_SECONDS + 0.01)
+        gates.adapt(LAG_LIMIT_SECONDS + 0.01)
         assert known.rate == pytest.approx(full * share)
-    assert gates.of("met.later").connects.rate == pytest.approx(full / 10)
-    assert gates.of("one.example").tokens.rate == full_of_tokens, "token requests cost the loop little"
+    assert gates.of("met.later").connect_rate.rate == pytest.approx(full / 10)
+    assert gates.of("one.example").token_rate.rate == full_of_tokens, "token requests cost the loop little"
     looks = 0
     while known.rate < full:
         before = known.rate
-        gates.note_lag(0.0)
+        gates.adapt(0.0)
         looks += 1
         assert before < known.rate <= 1.25 * before
     assert looks < 20
-    assert (known.rate, gates.of("met.later").connects.rate) == (full, full)
+    assert (known.rate, gates.of("met.later").connect_rate.rate) == (full, full)
 
 
 async def test_a_fleet_that_connects_slows_down_with_the_loop(clock: ManualClock) -> None:
@@ -260,12 +260,12 @@ async def test_a_fleet_that_connects_slows_down_with_the_loop(clock: ManualClock
     before = len(started)
     assert before > 40
     for _ in range(4):
-        gates.note_lag(1.0)
+        gates.adapt(1.0)
     await clock.advance(10)
-    assert len(started) - before == pytest.approx(10 * gate.connects.rate, abs=2)
-    assert gate.connects.rate <= 5
+    assert len(started) - before == pytest.approx(10 * gate.connect_rate.rate, abs=2)
+    assert gate.connect_rate.rate <= 5
     for _ in range(20):
-        gates.note_lag(0.0)
+        gates.adapt(0.0)
     await clock.advance(6)
     await asyncio.gather(*waiting)
     assert len(started) == 300, "nobody gave up for a rate that fell while it waited"

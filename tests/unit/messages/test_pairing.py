@@ -17,7 +17,7 @@ class Wire:
     def member_since(self, conversation_id: str) -> float | None:
         return self._since.get(conversation_id)
 
-    def note_member(self, conversation_id: str, at: float) -> None:
+    def record_member(self, conversation_id: str, at: float) -> None:
         self._since.setdefault(conversation_id, at)
 
 

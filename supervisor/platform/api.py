@@ -1,0 +1,129 @@
+"""Requests to the platform's HTTP API: each bounded in time and size, its trouble in words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from supervisor.core.clock import Clock
+from supervisor.core.errors import PlatformError, Verdict
+from supervisor.net import trouble as network
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer, read; the body is None when it was too large."""
+
+    host: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | None = field(repr=False)
+    now: float
+
+    def json(self) -> Any:
+        """The body as JSON; None for anything else, which no endpoint of the platform answers."""
+        body = self.body or b""
+        try:
+            return msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            pass
+        try:
+            return msgspec.json.decode(network.mend_surrogates(body))
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return None
+
+    def retry_after(self) -> float | None:
+        """Seconds that ``Retry-After`` asks for; None without one."""
+        return network.retry_after(self.headers, self.now)
+
+
+class PlatformApi:
+    """Makes requests to the platform, for all agents.
+
+    Args:
+        session: the shared HTTP session.
+        clock: wall time, for a ``Retry-After`` that is a date.
+        timeout_seconds: how long one request may take, its answer included.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, clock: Clock, *, timeout_seconds: float = 15.0) -> None:
+        self.timeout_seconds = timeout_seconds
+        self._session = session
+        self._clock = clock
+
+    async def request(self, method: str, url: URL, *, limit_bytes: int, proxy: str | None, **options: Any) -> Answer:
+        """Make one request and read its answer.
+
+        Args:
+            method: the HTTP method.
+            url: from :func:`endpoint_url`.
+            limit_bytes: how much of an answer is read; the body of a larger one is None.
+            proxy: an HTTP proxy's URL; it may hold a user and a password.
+            options: what else aiohttp's ``request`` is to get, such as ``headers``.
+
+        Raises:
+            PlatformError: there was no answer.
+        """
+        host = url.host or ""
+        failure: PlatformError | None = None
+        try:
+            async with (
+                asyncio.timeout(self.timeout_seconds),
+                self._session.request(method, url, allow_redirects=False, proxy=proxy, **options) as response,
+            ):
+                body = await _read_body(response, limit_bytes)
+                # The headers of the response hold cookies and more: only what is read later is kept.
+                kept = {
+                    name: response.headers[name] for name in ("Retry-After", "Location") if name in response.headers
+                }
+                return Answer(host, response.status, kept, body, self._clock.now())
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            failure = _unreachable(error, host, proxy=proxy, timeout=self.timeout_seconds)
+        # Outside the except block: aiohttp's errors hold the request with its headers.
+        raise failure
+
+
+async def _read_body(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > limit:
+            response.close()
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _unreachable(error: Exception, host: str, *, proxy: str | None, timeout: float) -> PlatformError:
+    """Why a request got no answer."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return PlatformError(network.proxy_answered(error.status, host))
+    return PlatformError(
+        network.trouble(error, host, otherwise="broke off the answer", proxy=proxy, timeout_seconds=timeout)
+    )
+
+
+def endpoint_url(api_url: str, *parts: str) -> URL:
+    """The URL of an endpoint; each part is one path segment, whatever is in it.
+
+    Raises:
+        PlatformError: API_URL is no http(s) URL, or a part would lead elsewhere.
+    """
+    if any(part in ("", ".", "..") for part in parts):
+        raise PlatformError("the id is malformed", Verdict.REJECT)
+    try:
+        base = URL(api_url)
+        if base.scheme in ("http", "https") and base.host:
+            path = "/".join(quote(part.encode("utf-8", "replace"), safe="") for part in parts)
+            return URL(f"{str(base.with_query(None).with_fragment(None)).rstrip('/')}/{path}", encoded=True)
+    except ValueError:
+        pass
+    raise PlatformError("API_URL must be an http:// or https:// URL", Verdict.FAULT)
