@@ -12,8 +12,12 @@ from typing import Any
 import psutil
 from engineio import base_client
 
+from supervisor.core.clock import SystemClock
 from supervisor.net.session import Session
+from supervisor.platform.connection import Connection
+from supervisor.platform.tokens.grants import make_grant
 from supervisor.platform.transport import Socket, Target, Transport
+from supervisor.protocol import parse_connect_answer
 from tests.support.gateway import Gateway, Peer, Script, eventually, gateway
 
 AGENT = "aaaaaaaaaaaaaaaaaaaa0001"
@@ -70,6 +74,14 @@ async def connect(
     return await made.open(
         Target(url=url, namespace=namespace, **target), TOKEN, agent_id=AGENT, on_event=events.received, timeout=timeout
     )
+
+
+async def bound(connection: Connection, made: Transport, server: Gateway) -> None:
+    """Open a socket for ``connection`` in the namespace ``/ws``, with a token that is good for a day."""
+    answer = parse_connect_answer({"accessToken": TOKEN, "expiresIn": 86400})
+    grant = make_grant(answer, SystemClock().now(), 300, lambda low, high: (low + high) / 2)
+    socket = await made.open(Target(server.url, "/ws"), TOKEN, agent_id=AGENT, on_event=connection.receive, timeout=5)
+    connection.bind(socket, grant, "/ws")
 
 
 def open_files() -> int:

@@ -10,15 +10,10 @@ from typing import Any
 
 import pytest
 
-from supervisor.core.clock import SystemClock
 from supervisor.core.errors import AckTimeoutError, SendRefusedError
 from supervisor.platform import sends
 from supervisor.platform.connection import Connection
-from supervisor.platform.tokens import Grant
-from supervisor.platform.tokens.grants import make_grant
-from supervisor.platform.transport import Target
-from supervisor.protocol import parse_connect_answer
-from tests.support.connecting import AGENT, TOKEN, transport
+from tests.support.connecting import AGENT, bound, transport
 from tests.support.gateway import Peer, gateway
 
 CONVERSATION = "c" * 24
@@ -44,7 +39,7 @@ async def echo(peer: Peer, content: str, known_as: str) -> None:
 
 
 @asynccontextmanager
-async def connected(grant: Grant, answer: Answer) -> AsyncIterator[Connection]:
+async def connected(answer: Answer) -> AsyncIterator[Connection]:
     """A connection to a platform that answers each ``message:send`` as told."""
 
     async def script(peer: Peer) -> None:
@@ -57,22 +52,14 @@ async def connected(grant: Grant, answer: Answer) -> AsyncIterator[Connection]:
 
     async with gateway(script) as server, transport() as made:
         connection = Connection(AGENT, on_event=lambda *_: None, ackless_grace_seconds=0.2)
-        target = Target(server.url, "/ws")
-        socket = await made.open(target, TOKEN, agent_id=AGENT, on_event=connection.receive, timeout=5)
-        connection.bind(socket, grant, "/ws")
+        await bound(connection, made, server)
         try:
             yield connection
         finally:
             await connection.close()
 
 
-@pytest.fixture
-def grant() -> Grant:
-    answer = parse_connect_answer({"accessToken": TOKEN, "expiresIn": 86400})
-    return make_grant(answer, SystemClock().now(), 300, lambda low, high: (low + high) / 2)
-
-
-async def test_an_outcome_with_a_foreign_id_is_not_the_sends_while_its_ack_is_late(grant: Grant) -> None:
+async def test_an_outcome_with_a_foreign_id_is_not_the_sends_while_its_ack_is_late() -> None:
     async def answer(peer: Peer, ack_id: str) -> None:
         # A notice of ours that nobody waits for, in the same conversation, is stored at this moment.
         await echo(peer, NOTICE, FOREIGN)
@@ -80,37 +67,37 @@ async def test_an_outcome_with_a_foreign_id_is_not_the_sends_while_its_ack_is_la
         await asyncio.sleep(0.6)
         await ack(peer, ack_id, success=False, error="You do not have permission to create.")
 
-    async with connected(grant, answer) as connection:
+    async with connected(answer) as connection:
         with pytest.raises(SendRefusedError, match="permission"):
             await connection.send(OURS, CONVERSATION, BODY, 5)
 
 
 @pytest.mark.parametrize("known_as", [OURS, THEIRS], ids=["v1 keeps our id", "v2 gives its own"])
-async def test_without_an_ack_the_id_of_our_echo_ties_the_outcome(grant: Grant, known_as: str) -> None:
+async def test_without_an_ack_the_id_of_our_echo_ties_the_outcome(known_as: str) -> None:
     async def answer(peer: Peer, ack_id: str) -> None:
         await echo(peer, "hi", known_as)
         await event(peer, "message:sent", success=True, messageId=FOREIGN)
         await event(peer, "message:sent", success=True, messageId=known_as)
 
-    async with connected(grant, answer) as connection:
+    async with connected(answer) as connection:
         for _ in range(sends.ACKLESS_SENDS):
             assert await connection.send(OURS, CONVERSATION, BODY, 5) == known_as
 
 
-async def test_an_outcome_without_an_id_settles_the_only_send(grant: Grant) -> None:
+async def test_an_outcome_without_an_id_settles_the_only_send() -> None:
     async def answer(peer: Peer, ack_id: str) -> None:
         await event(peer, "message:error", success=False, error="You do not have permission to create.")
 
-    async with connected(grant, answer) as connection:
+    async with connected(answer) as connection:
         with pytest.raises(SendRefusedError, match="permission"):
             await connection.send(OURS, CONVERSATION, BODY, 5)
 
 
-async def test_a_server_that_neither_acks_nor_echoes_is_known_as_such_in_the_end(grant: Grant) -> None:
+async def test_a_server_that_neither_acks_nor_echoes_is_known_as_such_in_the_end() -> None:
     async def answer(peer: Peer, ack_id: str) -> None:
         await event(peer, "message:sent", success=True, messageId=THEIRS)
 
-    async with connected(grant, answer) as connection:
+    async with connected(answer) as connection:
         for _ in range(sends.ACKLESS_SENDS):
             with pytest.raises(AckTimeoutError):
                 await connection.send(OURS, CONVERSATION, BODY, 0.3)

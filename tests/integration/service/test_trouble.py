@@ -15,20 +15,11 @@ import structlog
 from supervisor.core.states import AgentState
 from supervisor.fleet import dialer
 from supervisor.messages import inbox
-from supervisor.platform import joins
 from supervisor.sandbox import SandboxUser
 from supervisor.store import sqlite
 from tests.support.stack import SECRET, Stack, agent_id, stack
 
 V2 = {"profile": "v2"}
-
-
-@pytest.fixture
-def quick_joins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits that suit a test."""
-    monkeypatch.setattr(joins, "FIRST_ACK_SECONDS", 0.3)
-    monkeypatch.setattr(joins, "RETRY_INITIAL_SECONDS", 0.05)
-    monkeypatch.setattr(joins, "RETRY_CAP_SECONDS", 0.1)
 
 
 @contextmanager
@@ -77,46 +68,6 @@ async def reconnected(fleet: Stack, identity: str) -> None:
 # ── joins ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.usefixtures("quick_joins")
-async def test_a_join_whose_ack_is_lost_costs_no_other_conversation(tmp_path: Path) -> None:
-    async with stack(tmp_path, sandbox_settings=V2, ack_seconds=2) as fleet:
-        identity = await fleet.add()
-        await fleet.online()
-        people = await conversations(fleet, identity, 3)
-        fleet.sandbox.faults.drop_acks(events=["conversation:join"], times=1)
-        with captured_logs() as log:
-            await reconnected(fleet, identity)
-            for user, conversation in people:
-                await hears(user, conversation, "after")
-            await fleet.until(lambda: lines(log, "conversations_joined"))
-        [warning] = lines(log, "conversations_not_joined")
-        assert warning["count"] == 1
-        assert "not acknowledged" in warning["reason"]
-        await fleet.until(lambda: not [t for t in asyncio.all_tasks() if t.get_name().startswith("join")])
-
-
-@pytest.mark.usefixtures("quick_joins")
-async def test_a_platform_that_acks_no_join_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Longer than this test: what is right in the end is right because joins are on their way at once.
-    monkeypatch.setattr(joins, "FIRST_ACK_SECONDS", 20.0)
-    async with stack(tmp_path, sandbox_settings=V2, ack_seconds=2) as fleet:
-        identity = await fleet.add()
-        await fleet.online()
-        people = await conversations(fleet, identity, 8)
-        fleet.sandbox.faults.drop_acks(events=["conversation:join"])
-        started = asyncio.get_running_loop().time()
-        await reconnected(fleet, identity)
-        assert asyncio.get_running_loop().time() - started < 6, "not one ack_seconds for each"
-        for user, conversation in people:
-            await hears(user, conversation, "after")
-        # Joining goes on beside the connection, and ends with it.
-        await fleet.until(lambda: [t for t in asyncio.all_tasks() if t.get_name() == f"joins {identity}"])
-        await fleet.service.control.pause(identity)
-        await fleet.state(identity, AgentState.PAUSED)
-        assert not [t for t in asyncio.all_tasks() if t.get_name().startswith("join")]
-
-
-@pytest.mark.usefixtures("quick_joins")
 async def test_joins_refused_for_a_passing_reason_are_tried_again_and_final_ones_forgotten(tmp_path: Path) -> None:
     async with stack(tmp_path, sandbox_settings=V2) as fleet:
         identity = await fleet.add()
