@@ -16,7 +16,7 @@ from supervisor.admin.interface import AdminService
 from supervisor.core.records import AgentRecord
 from supervisor.core.status import AgentStatus
 from supervisor.management.agents import Changes
-from supervisor.telemetry.logs import mask
+from supervisor.telemetry.redaction import mask
 
 
 class AgentAction(StrEnum):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from supervisor.telemetry.redaction import redact
+
 if TYPE_CHECKING:
     from supervisor.settings import Settings
 
@@ -24,7 +26,6 @@ def upgrade(as_json: AsJson = False) -> None:
     """
     from supervisor import store as registry  # noqa: PLC0415  SQLAlchemy is slow to import
     from supervisor.settings import load_settings  # noqa: PLC0415
-    from supervisor.telemetry.logs import redact  # noqa: PLC0415
 
     url = load_settings().registry_url
     schema = asyncio.run(registry.upgrade(url))
@@ -39,7 +40,6 @@ def check(as_json: AsJson = False) -> None:
     """
     from supervisor import store as registry  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
-    from supervisor.telemetry.logs import redact  # noqa: PLC0415
 
     url = load_settings().registry_url
     said = asyncio.run(registry.check(url))
@@ -57,7 +57,6 @@ def backup(
     """
     from supervisor import store as registry  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
-    from supervisor.telemetry.logs import redact  # noqa: PLC0415
 
     url = load_settings().registry_url
     asyncio.run(registry.backup(url, file))
@@ -110,8 +109,6 @@ def config(as_json: AsJson = False) -> None:
 
 def _shown(settings: Settings) -> dict[str, Any]:
     """Values as they may be shown: pydantic masks secrets, and a URL may hold a password."""
-    from supervisor.telemetry.logs import redact  # noqa: PLC0415
-
     raw = settings.model_dump(mode="json")
     return {name: redact(value) if isinstance(value, str) else value for name, value in raw.items()}
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from supervisor.telemetry.redaction import redact
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -120,7 +122,6 @@ def _print(console: Any, finding: Finding, asked: str | None) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     from supervisor.cli.output import plain  # noqa: PLC0415
-    from supervisor.telemetry.logs import redact  # noqa: PLC0415
 
     who = f"{finding.agent}: " if finding.agent and finding.agent != asked else ""
     style = _STYLES[finding.level]
@@ -132,8 +133,6 @@ def _print(console: Any, finding: Finding, asked: str | None) -> None:
 
 def _as_json(finding: Finding) -> dict[str, Any]:
     import dataclasses  # noqa: PLC0415
-
-    from supervisor.telemetry.logs import redact  # noqa: PLC0415
 
     shown = dataclasses.asdict(finding)
     return {name: redact(value) if isinstance(value, str) else value for name, value in shown.items()}

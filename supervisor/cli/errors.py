@@ -9,6 +9,7 @@ from typing import Final
 import typer
 
 from supervisor.core.errors import SupervisorError
+from supervisor.telemetry.redaction import redact
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -69,7 +70,5 @@ def _explain(error: BaseException) -> tuple[str, int]:
 
 
 def _defect(error: BaseException) -> str:
-    from supervisor.telemetry.logs import redact  # noqa: PLC0415  slow to import, and needed only here
-
     detail = redact(f"{type(error).__name__}: {error}")[:300]
     return f"internal error, please report it: {detail}; supervisor --debug … shows the traceback"

@@ -89,7 +89,7 @@ class _Shown:
 
     def show(self, event: LiveEvent) -> None:
         """Write one event."""
-        from supervisor.telemetry.logs import console_line  # noqa: PLC0415
+        from supervisor.telemetry.console import console_line  # noqa: PLC0415
 
         self.last_id = event.id or self.last_id
         if self._as_json:

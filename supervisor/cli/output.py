@@ -15,6 +15,7 @@ from rich.text import Text
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus
 from supervisor.protocol import clean_text
+from supervisor.telemetry.redaction import mask
 
 #: A symbol beside each colour: not everyone sees colours, and logs have none.
 STATE_STYLES: Final[dict[AgentState, tuple[str, str]]] = {
@@ -56,8 +57,6 @@ def print_json(value: object) -> None:
 
 def as_json(status: AgentStatus) -> dict[str, Any]:
     """An agent with the contract's fields (DESIGN §6), values that look secret masked."""
-    from supervisor.telemetry.logs import mask  # noqa: PLC0415  only where something is shown
-
     return dataclasses.asdict(status) | {"settings": mask(status.settings)}
 
 

@@ -40,7 +40,8 @@ from supervisor.platform.tokens import Grant
 from supervisor.protocol import clean_text
 from supervisor.settings import AGENT_SETTING_NAMES, AgentSettings, parse_agent_settings
 from supervisor.telemetry.failures import describe
-from supervisor.telemetry.logs import REDACTED, concern, get_logger, redact
+from supervisor.telemetry.logs import bind_message, get_logger
+from supervisor.telemetry.redaction import REDACTED, redact
 from supervisor.telemetry.usage import cleaned
 
 MIN_SECRET_CHARS = 5
@@ -267,7 +268,7 @@ class Agent:
     def concern(self, row: JournaledMessage) -> None:
         """What this task logs from here on is about a message."""
         ids = {"message_id": row.key, **self._traces.log_fields(row)}
-        concern(agent=row.agent_id, conversation=row.conversation_id, **ids)
+        bind_message(agent=row.agent_id, conversation=row.conversation_id, **ids)
 
     def _settled(self, row: JournaledMessage) -> None:
         self.inbox.settled(dead=row.state is MessageState.DEAD)

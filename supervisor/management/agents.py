@@ -17,7 +17,7 @@ from supervisor.settings import AGENT_SETTING_NAMES, Settings, parse_agent_setti
 from supervisor.settings.secrets import SecretBox, SecretResolver
 from supervisor.store import Registry
 from supervisor.store.agents import check_id, checked_values, record_values
-from supervisor.telemetry.logs import REDACTED
+from supervisor.telemetry.redaction import REDACTED
 
 #: Deeper settings are somebody's mistake, and no reader has to follow them.
 MAX_DEPTH: Final = 64

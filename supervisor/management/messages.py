@@ -12,7 +12,7 @@ from supervisor.core.states import MessageState, ReplyState
 from supervisor.core.status import MessageDetails, MessageSummary, ReplySummary
 from supervisor.protocol import clean_text
 from supervisor.store import Registry
-from supervisor.telemetry.logs import redact
+from supervisor.telemetry.redaction import redact
 
 #: What lists show of a message's content.
 SUMMARY_CHARS: Final = 1_000

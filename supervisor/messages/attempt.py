@@ -26,7 +26,7 @@ from supervisor.messages.answer_time import AnswerTime
 from supervisor.messages.context import AgentView, MessageContext
 from supervisor.messages.outbox import Outbox
 from supervisor.messages.scope import Scope
-from supervisor.telemetry.logs import REDACTED
+from supervisor.telemetry.redaction import REDACTED
 from supervisor.telemetry.tracing import Attempt
 
 #: Room for the frame around a message: packet type, namespace, ack id, event name.

@@ -16,7 +16,7 @@ from supervisor.core.records import JournaledMessage, Reply
 from supervisor.core.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, ReplyState
 from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
-from supervisor.telemetry.logs import concern, get_logger
+from supervisor.telemetry.logs import bind_message, get_logger
 
 #: How long to wait before each further attempt at a delivery (RELIABILITY: 5/25/120/600 s); then a dead letter.
 RETRY_SECONDS = (5.0, 25.0, 120.0, 600.0)
@@ -203,7 +203,7 @@ class Outbox:
                 self._log.warning("message_of_reply_unreadable", number=entry.reply.id, reason=type(error).__name__)
         message = entry.answers
         fields = {} if message is None else {"message_id": message.key, **self._traces.log_fields(message)}
-        concern(agent=self._agent_id, conversation=entry.reply.conversation_id, **fields)
+        bind_message(agent=self._agent_id, conversation=entry.reply.conversation_id, **fields)
 
     def _note_end(self, entry: _Entry) -> None:
         if entry.answers is not None:

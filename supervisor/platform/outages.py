@@ -17,7 +17,8 @@ from enum import Enum
 
 from supervisor.core.clock import Clock
 from supervisor.platform.probes import Probes
-from supervisor.telemetry.logs import OutageLog, get_logger
+from supervisor.telemetry.logs import get_logger
+from supervisor.telemetry.outage_log import OutageLog
 
 #: So many agents of one host down at once make it the host's outage.
 HOST_AGENTS = 5

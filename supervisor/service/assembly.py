@@ -26,8 +26,9 @@ from supervisor.settings.otlp import request_headers, traces_url
 from supervisor.settings.secrets import SecretBox, SecretResolver
 from supervisor.store import LockInfo, Registry
 from supervisor.telemetry.events import Events
-from supervisor.telemetry.logs import OutageLog, get_logger
+from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.metrics import Metrics
+from supervisor.telemetry.outage_log import OutageLog
 from supervisor.telemetry.tracing import NO_TRACING, Collector, Tracing, start_tracing
 
 DISTRIBUTION = "aiwm-supervisor"

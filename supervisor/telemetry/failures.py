@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 
-from supervisor.telemetry.logs import redact
+from supervisor.telemetry.redaction import redact
 
 MAX_REASON_CHARS = 500
 MAX_TRACEBACK_CHARS = 8000

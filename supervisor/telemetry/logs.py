@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
-import math
-import os
-import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO
@@ -22,16 +18,11 @@ from typing import Any, Final, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor
 
-from supervisor.core.clock import Clock
+from supervisor.telemetry.console import Console, wants_colour
+from supervisor.telemetry.redaction import redact_event
 
-REDACTED: Final = "[redacted]"
-#: Enough for a reason, too little for a conversation.
-MAX_TEXT_CHARS: Final = 500
-MAX_TRACEBACK_CHARS: Final = 10_000
-_MAX_DEPTH, _MAX_ITEMS = 4, 50
-_TRACEBACKS = frozenset({"exception", "traceback", "stack"})
-#: engineio's INFO prints the CONNECT packet with its token (DESIGN §8), the models' clients print requests in their
-#: DEBUG; the others say nothing that we do not.
+#: Libraries that are kept to warnings. engineio's INFO prints the CONNECT packet with its token, the models' clients
+#: print requests in their DEBUG; the others say nothing that our own lines do not.
 _NOISY = (
     "aiosqlite",
     "alembic",
@@ -55,126 +46,29 @@ _NOISY = (
 )
 _FIRST = ("timestamp", "level", "event", "agent", "conversation", "message_id", "trace_id")
 
-_SECRET_KEY = re.compile(
-    r"(?:^|[_-]|(?<=[a-z])(?=[A-Z]))(?i:secret|token|password|passwd|authorization|api_?key|cookie|jwt)$"
-)
-_SENSITIVE = r"(?:secret|token|password|passwd|api_?key)"
-_PATTERNS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
-    # JWTs; the signature may be missing where the text was cut.
-    (re.compile(r"eyJ[\w-]{4,1000}\.[\w-]+(?:\.[\w-]*)?"), REDACTED),
-    # Fernet ciphertexts, and keys (32 bytes in base64).
-    (re.compile(r"gAAAA[\w-]{16,}={0,2}"), REDACTED),
-    (re.compile(r"(?<![\w-])[\w-]{43}=(?![\w=-])"), REDACTED),
-    (re.compile(r"(?i)\b(bearer)\s+(?!\[redacted|tokens?\b)[^\s\"',;]+"), rf"\1 {REDACTED}"),
-    (re.compile(r"(?i)\b(basic)\s+[A-Za-z0-9+/]{12,}={0,2}"), rf"\1 {REDACTED}"),
-    # secret=…, ?token=…, but not a reference (env:NAME), which says what to mend.
-    (
-        re.compile(rf"(?i)({_SENSITIVE})=(?!\[redacted|['\"]?(?:env|file):)(?:\"[^\"]*\"|'[^']*'|[^\s&,;)]+)"),
-        rf"\1={REDACTED}",
-    ),
-    # "secret": "…" in JSON and in what Python prints of dicts.
-    (
-        re.compile(
-            rf"(?i)([\"'][\w-]{{0,40}}{_SENSITIVE}[\"'])\s*:\s*(?:\"(?!env:|file:)[^\"]*\"|'(?!env:|file:)[^']*')"
-        ),
-        rf"\1: {REDACTED}",
-    ),
-    (re.compile(r"(?<=://)[^\s/@:]+:[^\s/@]*(?=@)"), REDACTED),
-    (re.compile(r"\bsk-[\w-]{12,}"), REDACTED),
-)
+#: What the lines of the running task are about; see :func:`bind_message`.
+_bound: ContextVar[Mapping[str, str]] = ContextVar("bound")
 
 
-#: What the lines of the running task concern; see :func:`concern`.
-_concerned: ContextVar[Mapping[str, str]] = ContextVar("concerned")
+def bind_message(*, agent: str, conversation: str, **more: str) -> None:
+    """Have every line that this task logs from now on name one message: our lines, the handler's, a library's.
 
-
-def concern(*, agent: str, conversation: str, **more: str) -> None:
-    """From here on all that this task logs concerns one message, and names it: our lines, the handler's, a library's.
-
-    It holds for what the task starts, threads included, and is for the body of a task that has nothing else to do:
-    there is no taking it back. What lives longer than the message is started in a context of its own.
+    The binding passes to whatever the task starts, threads included, and cannot be undone: it is for a task that ends
+    with the message. What lives longer than the message is started in a context of its own.
 
     Args:
         more: ``message_id``, and ``trace_id`` where it has a trace.
     """
-    _concerned.set({"agent": agent, "conversation": conversation, **more})
+    _bound.set({"agent": agent, "conversation": conversation, **more})
 
 
 def _name_message(_logger: object, _method: str, event: MutableMapping[str, Any]) -> EventDict:
-    concerned = _concerned.get({})
-    # A line about another agent is none about this message, though it was its doing.
-    if event.get("agent", concerned.get("agent")) == concerned.get("agent"):
-        for name, value in concerned.items():
+    bound = _bound.get({})
+    # A line about another agent is not about this message, even where the message caused the line.
+    if event.get("agent", bound.get("agent")) == bound.get("agent"):
+        for name, value in bound.items():
             event.setdefault(name, value)
     return event
-
-
-def redact(text: str) -> str:
-    """Replace whatever looks like a token, a secret, a ciphertext or a key in ``text``."""
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
-    return text
-
-
-def _safe_text(text: str, limit: int = MAX_TEXT_CHARS) -> str:
-    # What is far past the limit cannot survive the cut: do not search it. A secret cut in two still looks like one.
-    text = redact(text[: limit * 2])
-    if len(text) > limit:
-        text = f"{text[:limit]}… ({len(text) - limit}+ characters more)"
-    return text
-
-
-def _safe(value: object, depth: int = 0) -> Any:
-    """A copy of ``value`` that may be written: no secrets, no payloads, nothing endless."""
-    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    if isinstance(value, bytes | bytearray):
-        return f"<{len(value)} bytes>"
-    if depth < _MAX_DEPTH and not isinstance(value, str):
-        if isinstance(value, Mapping):
-            return _safe_mapping(value, depth)
-        if isinstance(value, Sequence | AbstractSet):
-            return [_safe(item, depth + 1) for _, item in zip(range(_MAX_ITEMS), value, strict=False)]
-    return _safe_text(f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value))
-
-
-def _safe_mapping(mapping: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-    pairs = zip(range(_MAX_ITEMS), mapping.items(), strict=False)
-    return {_safe_text(str(key)): _safe_item(str(key), value, depth + 1) for _, (key, value) in pairs}
-
-
-def _safe_item(key: str, value: object, depth: int) -> Any:
-    if _SECRET_KEY.search(key) and value and not isinstance(value, bool | int | float):
-        is_reference = isinstance(value, str) and value.startswith(("env:", "file:"))
-        return value if is_reference else REDACTED
-    return _safe(value, depth)
-
-
-def mask(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """``settings`` as they may be shown: whole, but for values that look secret by their name or by themselves."""
-    return {key: _masked(key, value) for key, value in settings.items()}
-
-
-def _masked(key: str, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return mask(value)
-    if isinstance(value, list | tuple):
-        return [_masked(key, item) for item in value]
-    if not isinstance(value, str):
-        return value
-    is_reference = value.startswith(("env:", "file:"))
-    return REDACTED if value and _SECRET_KEY.search(key) and not is_reference else redact(value)
-
-
-def redact_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> EventDict:
-    """The processor that every event passes last: nothing secret and no payload gets to the renderer."""
-    safe: EventDict = {}
-    for key, value in event.items():
-        if key in _TRACEBACKS and isinstance(value, str):
-            safe[key] = _safe_text(value, MAX_TRACEBACK_CHARS)
-        else:
-            safe[key] = _safe_item(key, value, 0)
-    return safe
 
 
 _listeners: Final[list[Callable[[Mapping[str, Any]], None]]] = []
@@ -195,15 +89,10 @@ def listen(hear: Callable[[Mapping[str, Any]], None]) -> Callable[[], None]:
     return end
 
 
-def _tell(_logger: object, _method: str, event: MutableMapping[str, Any]) -> EventDict:
+def _publish(_logger: object, _method: str, event: MutableMapping[str, Any]) -> EventDict:
     for hear in tuple(_listeners):
         hear(event)
     return dict(event)
-
-
-def console_line(event: Mapping[str, Any], *, colours: bool) -> str:
-    """A line as it is written for people, from what a listener was given."""
-    return _Console(colours=colours)(None, "", dict(event))
 
 
 def _timestamp(_logger: object, _method: str, event: MutableMapping[str, Any]) -> EventDict:
@@ -236,48 +125,6 @@ def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -
     return json.dumps(event, ensure_ascii=False, default=str)
 
 
-class _Console:
-    """Lines for people: time, level, event, then ``key=value``; tracebacks below."""
-
-    _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
-    _WIDTH: Final = 28
-
-    def __init__(self, *, colours: bool) -> None:
-        self._colours = colours
-
-    def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
-        when = datetime.fromisoformat(event.pop("timestamp")).astimezone()
-        level = str(event.pop("level", "info"))
-        text = _one_line(str(event.pop("event", "")))
-        event.pop("logger", None)
-        tracebacks = ["\n".join(map(_one_line, str(event.pop(key)).split("\n"))) for key in _TRACEBACKS & event.keys()]
-        pairs = " ".join(f"{self._paint('36', key)}={_shown(value)}" for key, value in event.items())
-        head = (
-            f"{self._paint('2', when.strftime('%H:%M:%S'))} {self._paint(self._COLOURS.get(level, ''), f'{level:8}')}"
-        )
-        line = f"{head} {self._paint('1', f'{text:{self._WIDTH}}' if pairs else text)} {pairs}".rstrip()
-        return "\n".join([line, *tracebacks])
-
-    def _paint(self, code: str, text: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self._colours and code else text
-
-
-def _one_line(text: str) -> str:
-    """``text`` without what could forge another line or move the cursor."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    text = _one_line(value if isinstance(value, str) else str(value))
-    return json.dumps(text, ensure_ascii=False) if not text or re.search(r"[\s\"=]", text) else text
-
-
-def _wants_colour(stream: TextIO) -> bool:
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and stream.isatty()
-
-
 class _Handler(logging.StreamHandler[TextIO]):
     """Our one handler; a class of its own, so that configuring again finds it."""
 
@@ -305,7 +152,7 @@ def configure(
             reads it, as in a container, the log is what the process writes.
     """
     target = stream if stream is not None else sys.stderr
-    renderer: Processor = _json_line if fmt == "json" else _Console(colours=_wants_colour(target))
+    renderer: Processor = _json_line if fmt == "json" else Console(colours=wants_colour(target))
     handler = _Handler(target)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -315,7 +162,7 @@ def configure(
                 _exception,
                 redact_event,
                 _ordered,
-                _tell,
+                _publish,
                 renderer,
             ],
         )
@@ -350,55 +197,3 @@ def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
         )
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(name)
     return logger
-
-
-class OutageLog:
-    """One line when an outage begins and one when it ends, however often things fail in between.
-
-    Args:
-        log: where the lines go.
-        clock: what durations are measured with.
-        subject: what a key is, the field it is logged under: ``agent``, ``host``.
-        began, ended: the two events.
-    """
-
-    def __init__(
-        self,
-        log: structlog.typing.FilteringBoundLogger,
-        clock: Clock,
-        *,
-        subject: str = "agent",
-        began: str = "outage began",
-        ended: str = "outage ended",
-    ) -> None:
-        self._log = log
-        self._clock = clock
-        self._subject = subject
-        self._began = began
-        self._ended = ended
-        self._outages: dict[str, tuple[float, int]] = {}
-
-    def failed(self, key: str, reason: str, **fields: object) -> bool:
-        """``key`` failed: logged when it is the outage's first failure, else counted; tells which."""
-        begun, failures = self._outages.get(key, (self._clock.monotonic(), 0))
-        self._outages[key] = (begun, failures + 1)
-        if failures:
-            return False
-        self._log.warning(self._began, **{self._subject: key}, reason=reason, **fields)
-        return True
-
-    def recovered(self, key: str, **fields: object) -> bool:
-        """``key`` works: logged with duration and failures when it was out, else nothing; tells which."""
-        if (outage := self._outages.pop(key, None)) is None:
-            return False
-        begun, failures = outage
-        seconds = round(self._clock.monotonic() - begun, 3)
-        self._log.info(self._ended, **{self._subject: key}, seconds=seconds, failures=failures, **fields)
-        return True
-
-    def forget(self, key: str) -> None:
-        """``key`` is gone for good: its outage ends without a line."""
-        self._outages.pop(key, None)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._outages

@@ -26,7 +26,8 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from supervisor.net.tls import tls_context
 from supervisor.net.trouble import one_line
-from supervisor.telemetry.logs import OutageLog, get_logger
+from supervisor.telemetry.logs import get_logger
+from supervisor.telemetry.outage_log import OutageLog
 from supervisor.telemetry.tracing.interface import Collector
 
 #: Spans that wait; further ones are dropped.

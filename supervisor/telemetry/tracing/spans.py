@@ -45,7 +45,7 @@ from supervisor.core.records import JournaledMessage, Reply
 from supervisor.core.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, MessageState, ReplyState
 from supervisor.handler import ModelCall
 from supervisor.protocol import clean_text
-from supervisor.telemetry.logs import redact
+from supervisor.telemetry.redaction import redact
 from supervisor.telemetry.tracing.export import Exporter
 from supervisor.telemetry.tracing.interface import Attempt, Collector, Traces
 from supervisor.telemetry.usage import cleaned

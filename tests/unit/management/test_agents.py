@@ -13,7 +13,7 @@ from supervisor.core.records import AgentRecord
 from supervisor.management.agents import Changes, Checker, change_agent
 from supervisor.settings import Settings
 from supervisor.store import Registry
-from supervisor.telemetry.logs import REDACTED, mask
+from supervisor.telemetry.redaction import REDACTED, mask
 
 
 @pytest.fixture

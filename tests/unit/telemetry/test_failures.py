@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.telemetry import logs
+from supervisor.telemetry import redaction
 from supervisor.telemetry.failures import MAX_REASON_CHARS, MAX_TRACEBACK_CHARS, describe, describe_fully
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
@@ -15,7 +15,7 @@ OPAQUE = "abc/123+def=456"
 
 def redact(text: str) -> str:
     """As an agent does it, by value and by pattern."""
-    return logs.redact(text.replace(OPAQUE, logs.REDACTED))
+    return redaction.redact(text.replace(OPAQUE, redaction.REDACTED))
 
 
 def raised(error: BaseException) -> BaseException:
