@@ -1,4 +1,4 @@
-"""The routes about the inbox and its dead letters (DESIGN §6)."""
+"""The routes about the inbox and its dead letters."""
 
 from __future__ import annotations
 
@@ -43,7 +43,11 @@ _ACT: Final = (
 
 def add_messages(app: FastAPI, service: AdminService) -> None:
     """Add the routes."""
+    _reading(app, service)
+    _acting(app, service)
 
+
+def _reading(app: FastAPI, service: AdminService) -> None:
     @app.get(
         "/api/v1/messages",
         tags=["messages"],
@@ -81,6 +85,8 @@ def add_messages(app: FastAPI, service: AdminService) -> None:
     async def message(number: Number) -> Response:
         return json_answer(await service.message(number))
 
+
+def _acting(app: FastAPI, service: AdminService) -> None:
     @app.post(
         "/api/v1/messages/{number}/replay",
         tags=["messages"],

@@ -29,7 +29,12 @@ class ModelMetrics:
 
     def __init__(self, make: Workshop, handlers: Vocabulary, agents: AgentSeries) -> None:
         self._by_agent = agents
-        models, providers, operations = Vocabulary(MODELS), Vocabulary(PROVIDERS), Vocabulary(0, CHAT)
+        models = Vocabulary(MODELS)
+        self._make_own(make, handlers, models)
+        self._make_gen_ai(make, models)
+        self._make_alerts(make)
+
+    def _make_own(self, make: Workshop, handlers: Vocabulary, models: Vocabulary) -> None:
         self._llm_tokens = make.counters(
             "supervisor_llm_tokens_total",
             f"LLM tokens, by type: {USAGE_HELP}",
@@ -45,6 +50,10 @@ class ModelMetrics:
             handler=handlers,
             model=models,
         )
+
+    def _make_gen_ai(self, make: Workshop, models: Vocabulary) -> None:
+        """Under OpenTelemetry's names."""
+        providers, operations = Vocabulary(PROVIDERS), Vocabulary(0, CHAT)
         self._gen_ai_tokens = make.histograms(
             "gen_ai_client_token_usage",
             "LLM tokens of one answer (OpenTelemetry's gen_ai.client.token.usage), in tokens.",
@@ -66,6 +75,8 @@ class ModelMetrics:
             gen_ai_operation_name=operations,
             error_type=Vocabulary(ERRORS, NO_ERROR),
         )
+
+    def _make_alerts(self, make: Workshop) -> None:
         self._budget_alerts = make.counters(
             "supervisor_budget_alerts_total",
             "Budgets of a day that were nearly (warning) or wholly used (exhausted), in alerts.",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from supervisor.telemetry.metrics.families import FAST_SECONDS, Vocabulary, Workshop
 
-#: What is watched; each has a line in the log under the same name (RELIABILITY).
+#: What is watched; each has a line in the log under the same name.
 WATCHDOGS = ("loop_stalled", "connection_silent", "handler_abandoned", "handler_blocks", "side_task_died")
 
 
@@ -30,6 +30,9 @@ class StorageMetrics:
             "Errors of the journal: writes that failed; most are tried again.",
             "errors",
         )
+        self._make_process(make)
+
+    def _make_process(self, make: Workshop) -> None:
         self._lag = make.histogram(
             "supervisor_event_loop_lag_seconds",
             "How late the event loop woke a sleeper, in seconds.",

@@ -1,0 +1,88 @@
+"""Runs a handler alone: one message in, its reply out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from supervisor.core.errors import HandlerError
+from supervisor.handler import Handler, Message, Reply
+from supervisor.handlers.loader import HandlerLoader, MountedHandler
+from supervisor.handlers.threads import DaemonThreads, ThreadShare
+from supervisor.testing.context import ANSWER_SECONDS, FakeContext
+from supervisor.testing.folder import agents_folder, packages_of
+
+
+async def ask(
+    handler: str | Callable[..., Any] | Handler,
+    text: str | Message,
+    context: FakeContext | None = None,
+    *,
+    agents_dir: str | Path | None = None,
+    timeout: float = ANSWER_SECONDS,
+) -> Reply:
+    """What a handler answers to one message, run from ``on_start`` to ``on_stop`` as the supervisor does.
+
+    Args:
+        handler: its name in the agents folder, ``package.module:attribute``, a function, a class or an object.
+        text: what a person says, or a whole message.
+        context: what it sees; all that it gives is in its ``parts`` afterwards.
+        agents_dir: the folder of handlers; without one it is looked for as ``supervisor run`` does.
+        timeout: seconds.
+
+    Returns:
+        The last part as a reply; text becomes one.
+
+    Raises:
+        HandlerError: there is no such handler. InvalidReplyError: the platform would refuse what it gives.
+        LookupError: it said nothing, or nothing that is text. TimeoutError: it took too long. Or what it raises.
+    """
+    ctx = context or FakeContext()
+    message = (
+        text if isinstance(text, Message) else Message(conversation_id=ctx.conversation, role="user", content=text)
+    )
+    ctx.note_message(message)
+    threads = DaemonThreads(2, "handler")
+    try:
+        async with asyncio.timeout(timeout):
+            await _run(await _mounted(handler, agents_dir, threads), message, ctx)
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+    return _last_reply(ctx)
+
+
+async def _run(mounted: MountedHandler, message: Message, ctx: FakeContext) -> None:
+    await mounted.hook("on_start", ctx)
+    try:
+        async for part in mounted.parts(message, ctx):
+            ctx.take(part)
+    finally:
+        await mounted.hook("on_stop", ctx)
+
+
+def _last_reply(ctx: FakeContext) -> Reply:
+    last = ctx.parts[-1] if ctx.parts else None
+    if isinstance(last, str):
+        return Reply(last)
+    if isinstance(last, Reply):
+        return last
+    raise LookupError(f"the handler gave no reply; it gave {ctx.parts!r}")
+
+
+async def _mounted(
+    handler: str | Callable[..., Any] | Handler, agents_dir: str | Path | None, threads: DaemonThreads
+) -> MountedHandler:
+    if isinstance(handler, str):
+        loader = HandlerLoader(agents_folder(agents_dir), packages=packages_of(handler))
+        # Its threads are never used: they begin with the first call, and this handler's are the caller's.
+        loaded = await asyncio.to_thread(loader.load, handler)
+        loader.close()
+        return loaded.using(ThreadShare(threads, 1))
+    target = await asyncio.to_thread(handler) if isinstance(handler, type) else handler
+    name = getattr(handler, "__name__", type(handler).__name__)
+    on_message = getattr(target, "on_message", target)
+    if not callable(on_message):
+        raise HandlerError(f"Handler {name!r} has no on_message")
+    return MountedHandler(name, target, on_message, ThreadShare(threads, 1))

@@ -1,0 +1,110 @@
+"""Runs a handler in a chat: a real supervisor, the sandbox, and a person who talks to it."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from supervisor.core.errors import HandlerError
+from supervisor.core.records import AgentRecord
+from supervisor.core.states import AgentState
+from supervisor.sandbox import Profile, Sandbox, SandboxUser, StoredMessage
+from supervisor.service import Service
+from supervisor.settings import Settings
+from supervisor.testing.context import AGENT_ID, ANSWER_SECONDS
+from supervisor.testing.folder import agents_folder, packages_of
+
+
+class Chat:
+    """A person's conversation with the tested handler. ``sandbox`` and ``service`` are there for what is special."""
+
+    def __init__(self, sandbox: Sandbox, service: Service, user: SandboxUser, conversation: str) -> None:
+        self.sandbox = sandbox
+        self.service = service
+        self.user = user
+        self.conversation = conversation
+
+    async def ask(self, text: str, *, timeout: float = ANSWER_SECONDS) -> StoredMessage:
+        """Say something; the first answer, a text or an error, as the platform keeps it.
+
+        Raises:
+            TimeoutError: none came within ``timeout`` seconds.
+        """
+        message = await self.user.say(self.conversation, text)
+        replies = await self.user.wait_for_reply(self.conversation, after=message, timeout=timeout)
+        return next(reply for reply in reversed(replies) if reply.type in (None, "text", "error"))
+
+    @property
+    def messages(self) -> list[StoredMessage]:
+        """All that was said so far, thinking and tool calls among it."""
+        return self.sandbox.messages(self.conversation)
+
+
+@asynccontextmanager
+async def sandboxed(
+    handler: str,
+    *,
+    agents_dir: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    profile: Profile = "v1",
+    **deployment: Any,
+) -> AsyncIterator[Chat]:
+    """A local platform, a supervisor with one agent of that handler, and a person who talks to it.
+
+    Args:
+        handler: its name in the agents folder, or ``package.module:attribute``.
+        agents_dir: the folder of handlers; without one it is looked for as ``supervisor run`` does.
+        settings: the settings of the agent's row.
+        profile: the generation of the platform, v1 or v2.
+        deployment: further deployment settings, as ``timeout_seconds=5``.
+
+    Raises:
+        HandlerError: the handler cannot be loaded or started; says why.
+    """
+    with tempfile.TemporaryDirectory(prefix="supervisor-test-") as name:
+        folder = Path(name)
+        (folder / "secret").write_text("secret-of-the-test")
+        async with Sandbox(profile=profile) as sandbox:
+            sandbox.add_agent(AGENT_ID, "secret-of-the-test", name="Agent")
+            values = {"agents_dir": agents_folder(agents_dir), "handler_packages": packages_of(handler), **deployment}
+            service = await Service.start(_settings(folder, sandbox, values))
+            try:
+                record = AgentRecord(
+                    id=AGENT_ID, handler=handler, secret=f"file:{folder / 'secret'}", settings=dict(settings or {})
+                )
+                await service.registry.add_agent(record)
+                await service.fleet.reconcile()
+                await _online(service)
+                user = await sandbox.user()
+                yield Chat(sandbox, service, user, await user.open(AGENT_ID))
+            finally:
+                await service.stop(grace_seconds=1)
+
+
+def _settings(folder: Path, sandbox: Sandbox, values: Mapping[str, Any]) -> Settings:
+    return Settings(
+        _env_file=None,
+        **{
+            "registry_url": f"sqlite+aiosqlite:///{folder / 'supervisor.db'}",
+            "api_url": sandbox.api_url,
+            "ws_url": sandbox.ws_url,
+            "admin_port": 0,
+            "secret_dirs": (folder,),
+            **values,
+        },
+    )
+
+
+async def _online(service: Service) -> None:
+    waiting = asyncio.ensure_future(service.fleet.wait_online(1, ANSWER_SECONDS))
+    while not waiting.done():
+        status = service.control.status(AGENT_ID)
+        if status.state in (AgentState.FAULTED, AgentState.REJECTED):
+            waiting.cancel()
+            raise HandlerError(status.reason)
+        await asyncio.wait([waiting], timeout=0.02)
+    waiting.result()

@@ -1,0 +1,200 @@
+"""What a tested handler sees of the supervisor, and what it did."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from supervisor.core.errors import ConfigurationError, InvalidReplyError
+from supervisor.handler import AgentInfo, Budget, Context, HistoryItem, Message, ModelCall, Part, Permission, Usage
+from supervisor.handlers.parts import to_outbound
+from supervisor.protocol import Deployment, Instruction, InvalidMessageError, check_outbound
+from supervisor.telemetry.logs import get_logger
+
+#: Whom the tested handler works for, and where it is spoken to.
+AGENT_ID = "a" * 24
+CONVERSATION_ID = "c" * 24
+
+#: How long an answer may take before a test fails rather than hangs.
+ANSWER_SECONDS = 30.0
+#: What a message may hold, less the frame around it: the platform drops a socket that sends more than 1 MB.
+_MAX_BYTES = 1_000_000 - 1024
+_UNLIMITED = Budget(exhausted=False, notice="", spent_tokens=0, limit_tokens=None, spent_cost=0.0, limit_cost=None)
+
+
+class FakeContext:
+    """A :class:`supervisor.handler.Context` without a platform: it gives what it is given and records what is done.
+
+    Args:
+        settings: as ``ctx.settings``.
+        instruction: the platform's system prompt, or all of the instruction.
+        history: what was said before, the message being answered aside: texts of a person, or items.
+        secrets: what each reference, as ``env:KEY``, resolves to.
+        permissions: what the deployment allows.
+        budget: what may still be spent; nothing limits it unless given.
+        online_users: the ids of who is in the conversation.
+
+    Attributes:
+        parts: what was sent or answered, in order.
+        typed: each ``typing()``: shown or hidden.
+        read: whether the message was marked as read.
+        used: the tokens of all ``usage()`` together, under the last model's name.
+        models: the models of ``model_call()``, those that answered.
+        tools: the names of ``tool_call()``, in the order in which they ended.
+        spans: the names of ``span()``, likewise.
+        health: the reason of the last ``note_health()``.
+        conversations: others that were joined and not left.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        instruction: str | Instruction = "",
+        history: Iterable[str | HistoryItem] = (),
+        agent: AgentInfo | None = None,
+        mcp_servers: Mapping[str, Any] | None = None,
+        deployment: Deployment | None = None,
+        allowed_functions: Sequence[str] = (),
+        secrets: Mapping[str, str] | None = None,
+        permissions: Iterable[Permission] = (),
+        budget: Budget = _UNLIMITED,
+        online_users: Iterable[str] = (),
+    ) -> None:
+        self.agent = agent or AgentInfo(AGENT_ID, "Agent", {})
+        self.settings: Mapping[str, Any] = dict(settings or {})
+        self.instruction = Instruction(system_prompt=instruction) if isinstance(instruction, str) else instruction
+        self.mcp_servers: Mapping[str, Any] = dict(mcp_servers or {})
+        self.deployment = deployment
+        self.allowed_functions = tuple(allowed_functions)
+        self.conversation = CONVERSATION_ID
+        self.idempotency_key = "0" * 64
+        self.deadline = time.time() + ANSWER_SECONDS
+        self.log: Any = get_logger("supervisor.testing")
+        self.parts: list[Part] = []
+        self.typed: list[bool] = []
+        self.read = False
+        self.used = Usage(0, 0)
+        self.models: list[str] = []
+        self.tools: list[str] = []
+        self.spans: list[str] = []
+        self.health: str | None = None
+        self.conversations: set[str] = set()
+        self._history = [HistoryItem("user", item, 0.0) if isinstance(item, str) else item for item in history]
+        self._secrets = dict(secrets or {})
+        self._permissions = frozenset(permissions)
+        self._budget = budget
+        self._online_users = list(online_users)
+
+    def token(self) -> str:
+        return "token-of-the-test"
+
+    def secret(self, reference: str) -> str:
+        try:
+            return self._secrets[reference]
+        except KeyError:
+            raise ConfigurationError(f"FakeContext has no secret {reference}; give secrets={{…}}") from None
+
+    @property
+    def own_settings(self) -> Mapping[str, Any]:
+        return self.settings
+
+    def reaches(self, url: str) -> bool:  # noqa: ARG002 - promised
+        return True
+
+    def permits(self, permission: Permission) -> bool:
+        return permission in self._permissions
+
+    def budget(self) -> Budget:
+        return self._budget
+
+    @contextmanager
+    def model_call(self, model: str, *, provider: str = "unknown") -> Iterator[ModelCall]:  # noqa: ARG002 - promised
+        call = ModelCall(model)
+        try:
+            yield call
+        finally:
+            self.models.append(call.model)
+
+    @contextmanager
+    def tool_call(self, name: str, *, call_id: str | None = None) -> Iterator[None]:  # noqa: ARG002 - promised
+        try:
+            yield
+        finally:
+            self.tools.append(name)
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self.spans.append(name)
+
+    def trace_headers(self) -> dict[str, str]:
+        return {}
+
+    def note_health(self, reason: str | None) -> None:
+        self.health = reason
+
+    async def send(self, part: Part) -> None:
+        self.take(part)
+
+    def take(self, part: Part) -> None:
+        """Record a part.
+
+        Raises:
+            InvalidReplyError: the platform would refuse it.
+        """
+        message = to_outbound(part, conversation_id=CONVERSATION_ID, agent_id=AGENT_ID)
+        try:
+            check_outbound(message, _MAX_BYTES)
+        except InvalidMessageError as error:
+            raise InvalidReplyError(f"the handler's reply cannot be sent: {error}") from error
+        self.parts.append(part)
+
+    async def history(self, limit: int = 20) -> list[HistoryItem]:
+        return self._history[-limit:] if limit > 0 else []
+
+    def note_message(self, message: Message) -> None:
+        """What is being answered is part of the history."""
+        self._history.append(HistoryItem(message.role, message.content, time.time()))
+
+    def typing(self, on: bool = True) -> None:
+        self.typed.append(on)
+
+    def mark_read(self) -> None:
+        self.read = True
+
+    def usage(
+        self,
+        prompt_tokens: int,
+        completion_tokens: int,
+        *,
+        model: str = "unknown",
+        cached_tokens: int = 0,
+        provider: str = "unknown",
+    ) -> None:
+        before = self.used
+        self.used = Usage(
+            before.prompt_tokens + prompt_tokens,
+            before.completion_tokens + completion_tokens,
+            model,
+            before.cached_tokens + cached_tokens,
+            provider,
+        )
+
+    async def online_users(self) -> list[str]:
+        return list(self._online_users)
+
+    async def join(self, conversation_id: str) -> None:
+        self.conversations.add(conversation_id)
+
+    async def leave(self, conversation_id: str) -> None:
+        self.conversations.discard(conversation_id)
+
+
+def _conforms(context: FakeContext) -> Context:
+    """For the type checker: it is what handler authors are promised."""
+    return context
