@@ -1,7 +1,15 @@
 """Runs a fleet of AIWM chat agents from one process.
 
-Handler authors import :mod:`supervisor.handler` and nothing else. Everything else here is the supervisor itself,
-layered as README's picture shows: edges, engine, adapters, core; imports go downward only.
+Authors of handlers import :mod:`supervisor.handler`, for their tests :mod:`supervisor.testing`, and nothing else. The
+rest is the supervisor itself. Each word below is a package or a module of this one. Imports go downward: from the left
+to the right of a line, and from each line to those below it::
+
+    edges     cli | testing | health > service > admin | doctor | sandbox > management
+    engine    fleet > messages
+    adapters  platform | store | handlers > telemetry > settings | net
+    core      handler > core > protocol
+
+What each is for, and where something new would go: docs/architecture.md#rooms, docs/architecture.md#seams.
 """
 
 __version__ = "0.1.0"

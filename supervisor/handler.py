@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 from supervisor.core.errors import ConfigurationError
-from supervisor.protocol import Deployment, Instruction
 from supervisor.protocol import InboundMessage as Message
+from supervisor.protocol.answers import Deployment, Instruction
 
 __all__ = [
     "AgentContext",

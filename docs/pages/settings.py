@@ -12,8 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from docs.pages.markdown import HEAD, code, paragraphs, table, without_none
-from supervisor import settings
-from supervisor.settings import OVERRIDES, PREFIX, AgentSettings, Settings
+from supervisor.settings import OVERRIDES, PREFIX, AgentSettings, Settings, kinds
 
 _SETTINGS: Final = """
 Each setting is an environment variable, a line of `.env` in the working directory, or a file of that name in
@@ -32,23 +31,23 @@ hosts of `SUPERVISOR_API_URL`, `SUPERVISOR_WS_URL` and `SUPERVISOR_ALLOWED_HOSTS
 _KINDS: Final[Sequence[tuple[Any, str]]] = (
     (bool, "true or false"),
     (str, "text"),
-    (settings.Seconds, "duration"),
-    (settings.Bytes, "size"),
-    (settings.TextList, "list"),
-    (settings.RoleList, "list"),
-    (settings.HttpUrl, "http(s) URL"),
-    (settings.HttpProxy, "http(s) URL"),
-    (settings.SocketUrl, "ws(s) or http(s) URL"),
-    (settings.NamespaceName, "auto, or a namespace"),
-    (settings.EnginePath, "path"),
-    (settings.TokenBudget, "tokens"),
-    (settings.CostBudget, "amount"),
+    (kinds.Seconds, "duration"),
+    (kinds.Bytes, "size"),
+    (kinds.TextList, "list"),
+    (kinds.RoleList, "list"),
+    (kinds.HttpUrl, "http(s) URL"),
+    (kinds.HttpProxy, "http(s) URL"),
+    (kinds.SocketUrl, "ws(s) or http(s) URL"),
+    (kinds.NamespaceName, "auto, or a namespace"),
+    (kinds.EnginePath, "path"),
+    (kinds.TokenBudget, "tokens"),
+    (kinds.CostBudget, "amount"),
     (Path, "path"),
     (SecretStr, "secret"),
     (SecretStr | None, "secret"),
     (tuple[SecretStr, ...], "list of secrets"),
     (tuple[Path, ...], "list of paths"),
-    (dict[str, settings.Price], "JSON object"),
+    (dict[str, kinds.Price], "JSON object"),
 )
 
 
@@ -118,9 +117,9 @@ def _default(field: FieldInfo, hint: Any) -> str:
     value = field.default
     if value is None or value is PydanticUndefined or value in ((), {}):
         return ""
-    if hint == settings.Seconds:
+    if hint == kinds.Seconds:
         return code(_scaled(value, ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))))
-    if hint == settings.Bytes:
+    if hint == kinds.Bytes:
         return code(_scaled(value, ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, ""))))
     if isinstance(value, bool):
         return code(str(value).lower())

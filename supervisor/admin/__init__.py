@@ -1,4 +1,8 @@
-"""The admin HTTP server: health, metrics, the API and the console page, on one port (DESIGN §6)."""
+"""The admin HTTP server on one port: health, metrics, the API, events and the console page.
+
+May import management and what is below; what it asks of the running supervisor is :class:`AdminService`, which it is
+given. What a request does belongs to :mod:`supervisor.service.control` and :mod:`supervisor.management`.
+"""
 
 from supervisor.admin.api import build_app
 from supervisor.admin.interface import AdminService

@@ -1,4 +1,8 @@
-"""The ``supervisor`` command (DESIGN §6). Commands are thin and import what they need when they run."""
+"""The ``supervisor`` command: arguments in, lines and an exit code out.
+
+May import everything; a command imports what is slow to import only when it runs. What a command does belongs to
+:mod:`supervisor.management`, :mod:`supervisor.doctor` or :mod:`supervisor.service`, where the admin API finds it too.
+"""
 
 from supervisor.cli.app import main
 

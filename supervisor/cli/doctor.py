@@ -34,8 +34,8 @@ def doctor(
 
     Example: `supervisor doctor 650000000000000000000001`
     """
-    from supervisor import doctor as checks  # noqa: PLC0415  import what is slow only when it runs
-    from supervisor.cli import output  # noqa: PLC0415
+    from supervisor.cli import output  # noqa: PLC0415  import what is slow only when it runs
+    from supervisor.doctor.findings import exit_code  # noqa: PLC0415
 
     findings: list[Finding] = []
     console = output.stdout_console()
@@ -46,7 +46,7 @@ def doctor(
             _print(console, finding, agent_id)
 
     asyncio.run(_check(agent_id, limit, tell))
-    code = checks.exit_code(findings)
+    code = exit_code(findings)
     if as_json:
         output.print_json({"exit_code": code, "checks": [_as_json(finding) for finding in findings]})
     return code
@@ -55,6 +55,7 @@ def doctor(
 async def _check(agent_id: str | None, limit: int, tell: Tell) -> None:
     from supervisor import doctor as checks  # noqa: PLC0415
     from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
+    from supervisor.doctor.findings import Trouble, failed, misconfigured  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
     from supervisor.settings.secrets import SecretBox, SecretResolver  # noqa: PLC0415
 
@@ -67,7 +68,7 @@ async def _check(agent_id: str | None, limit: int, tell: Tell) -> None:
             box=SecretBox.of(settings.secret_keys),
         )
     except ConfigurationError as error:
-        tell(checks.misconfigured("settings", error, "see: supervisor config --help"))
+        tell(misconfigured("settings", error, "see: supervisor config --help"))
         return
     given = sorted(settings.model_fields_set)
     text = f"{len(given)} given, the rest by default; API {settings.api_url}, gateway {settings.ws_url}"
@@ -86,9 +87,9 @@ async def _check(agent_id: str | None, limit: int, tell: Tell) -> None:
                 await checks.check_agent(examiner, record, running, tell)
             else:
                 advice = "see: supervisor agents list; or add it: supervisor agents add"
-                tell(checks.failed("agent", f"No agent {agent_id} is registered", advice, checks.Trouble.CONFIGURATION))
+                tell(failed("agent", f"No agent {agent_id} is registered", advice, Trouble.CONFIGURATION))
     except ConfigurationError as error:
-        tell(checks.misconfigured("settings", error, "see: supervisor config --help"))
+        tell(misconfigured("settings", error, "see: supervisor config --help"))
     finally:
         if loader is not None:
             loader.close()

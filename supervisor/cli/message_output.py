@@ -11,7 +11,7 @@ from rich.text import Text
 from supervisor.cli.output import NOTHING, duration, plain, stdout_console
 from supervisor.core.states import MessageState
 from supervisor.core.status import MessageDetails, MessageSummary, ReplySummary
-from supervisor.protocol import clean_text
+from supervisor.protocol.text import clean_text
 
 #: What ``show`` prints of a content unless all of it is asked for.
 _SHOWN_CHARS: Final = 2_000

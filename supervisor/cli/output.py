@@ -14,7 +14,7 @@ from rich.text import Text
 
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus
-from supervisor.protocol import clean_text
+from supervisor.protocol.text import clean_text
 from supervisor.telemetry.redaction import mask
 
 #: A symbol beside each colour: not everyone sees colours, and logs have none.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from supervisor.protocol import HistoryRow, InboundMessage
+from supervisor.protocol import InboundMessage
+from supervisor.protocol.history import HistoryRow
 
 STOP: Final = "/stop"
 RELOAD: Final = "/reload"

@@ -1,8 +1,12 @@
-"""``supervisor doctor``: tries what a supervisor would do, step by step, and says what to change (DESIGN §6)."""
+"""``supervisor doctor``: tries what a supervisor would do, step by step, and says what to change.
+
+May import management and what is below. Keeping an agent online belongs to :mod:`supervisor.fleet`; how findings are
+printed, and which exit code they make, to :mod:`supervisor.cli`.
+"""
 
 from supervisor.doctor.deployment import check_handlers, check_registry, check_supervisor
 from supervisor.doctor.examiner import Examiner
-from supervisor.doctor.findings import Finding, Level, Tell, Trouble, exit_code, failed, misconfigured
+from supervisor.doctor.findings import Finding, Level, Tell
 from supervisor.doctor.fleet import Running, check_agent, check_fleet
 
 __all__ = [
@@ -11,13 +15,9 @@ __all__ = [
     "Level",
     "Running",
     "Tell",
-    "Trouble",
     "check_agent",
     "check_fleet",
     "check_handlers",
     "check_registry",
     "check_supervisor",
-    "exit_code",
-    "failed",
-    "misconfigured",
 ]

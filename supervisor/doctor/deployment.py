@@ -8,7 +8,7 @@ from supervisor.core.errors import ConfigurationError, HandlerError, RegistryErr
 from supervisor.core.records import AgentRecord
 from supervisor.core.status import Overview
 from supervisor.doctor.findings import Finding, Level, Tell, Trouble, failed
-from supervisor.handlers.loader import HandlerLoader, find_agents_dir
+from supervisor.handlers import HandlerLoader, find_agents_dir
 from supervisor.settings import Settings
 from supervisor.store import Registry
 

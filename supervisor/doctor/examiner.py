@@ -14,8 +14,8 @@ from supervisor.core.errors import ConfigurationError, ConnectError, HandlerErro
 from supervisor.core.records import AgentRecord
 from supervisor.doctor.findings import Finding, Level, Tell, Trouble, failed, misconfigured, trouble_of
 from supervisor.doctor.path import Attempt, Prober, other_namespaces, other_paths
-from supervisor.handlers.loader import LOAD_SECONDS, HandlerLoader, MountedHandler
-from supervisor.handlers.threads import DaemonThreads
+from supervisor.handlers import DaemonThreads, HandlerLoader, MountedHandler
+from supervisor.handlers.loader import LOAD_SECONDS
 from supervisor.net.session import Session
 from supervisor.platform.api import PlatformApi
 from supervisor.platform.endpoint import Endpoint, namespace_candidates

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from supervisor.core.errors import ConfigurationError, ConnectError, PlatformError, Verdict
-from supervisor.settings import ROOT_IS_DEAF
+from supervisor.settings.kinds import ROOT_IS_DEAF
 
 
 class Level(StrEnum):

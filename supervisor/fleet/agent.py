@@ -20,7 +20,8 @@ from supervisor.fleet.hooks import HOOK_SECONDS, Hooks
 from supervisor.fleet.ledger import Limits as Spendable
 from supervisor.fleet.shared import Kit
 from supervisor.handler import AgentInfo, Budget, HistoryItem, ModelCall, Permission, Usage
-from supervisor.handlers.loader import LOAD_SECONDS, MountedHandler
+from supervisor.handlers import MountedHandler
+from supervisor.handlers.loader import LOAD_SECONDS
 from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.attempt import Limits
 from supervisor.messages.commands import Commands, Control
@@ -37,7 +38,7 @@ from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
 from supervisor.platform.history import Access
 from supervisor.platform.tokens import Grant
-from supervisor.protocol import clean_text
+from supervisor.protocol.text import clean_text
 from supervisor.settings import AGENT_SETTING_NAMES, AgentSettings, parse_agent_settings
 from supervisor.telemetry.failures import describe
 from supervisor.telemetry.logs import bind_message, get_logger

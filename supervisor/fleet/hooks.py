@@ -7,8 +7,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from supervisor.core.tasks import TaskSet
-from supervisor.handlers.loader import MountedHandler
-from supervisor.protocol import InvalidEventError, Membership, Presence, ReadReceipt, Typing, parse_event
+from supervisor.handlers import MountedHandler
+from supervisor.protocol import InvalidEventError, parse_event
+from supervisor.protocol.events import Membership, Presence, ReadReceipt, Typing
 from supervisor.telemetry.failures import describe
 from supervisor.telemetry.metrics import Metrics
 

@@ -1,1 +1,22 @@
-"""Finds handlers and gives all their forms one shape."""
+"""Finds handlers, loads them, and gives all their forms one shape.
+
+May import telemetry and what is below. What authors are promised belongs to :mod:`supervisor.handler`, what their
+``ctx`` does to :mod:`supervisor.messages`, and the bundled handlers themselves to the folder ``agents``.
+"""
+
+from supervisor.handlers.loader import PACKAGE, HandlerLoader, find_agents_dir, handler_names
+from supervisor.handlers.mounted import MountedHandler
+from supervisor.handlers.parts import to_outbound
+from supervisor.handlers.threads import DaemonThreads, ThreadShare, TimeLimit
+
+__all__ = [
+    "PACKAGE",
+    "DaemonThreads",
+    "HandlerLoader",
+    "MountedHandler",
+    "ThreadShare",
+    "TimeLimit",
+    "find_agents_dir",
+    "handler_names",
+    "to_outbound",
+]

@@ -1,4 +1,4 @@
-"""Finds handlers by reference and gives all their forms one shape (DESIGN §2).
+"""Finds handlers by reference and gives all their forms one shape.
 
 The agents folder is mounted as the synthetic package ``supervisor_agents``: relative imports, dataclasses and pickling
 work, ``sys.path`` is untouched, and the PyPI packages whose import name is ``agents`` stay reachable.
@@ -6,9 +6,7 @@ work, ``sys.path`` is untouched, and the PyPI packages whose import name is ``ag
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import contextvars
 import difflib
 import functools
 import gc
@@ -20,21 +18,20 @@ import sys
 import threading
 import traceback
 import types
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from supervisor.core.errors import ConfigurationError, HandlerError
-from supervisor.handler import Context, Handler, Message, Part
-from supervisor.handlers.threads import DaemonThreads, ThreadShare, TimeLimit
+from supervisor.handler import Handler
+from supervisor.handlers.mounted import MountedHandler
+from supervisor.handlers.threads import DaemonThreads, ThreadShare
 
 PACKAGE = "supervisor_agents"
 #: An import that brings so many modules along is a library's, which stays for the life of the process.
 HEAVY_IMPORT_MODULES = 200
 #: How long a handler's code may take to load; a container may have little of the CPU that a large library wants.
 LOAD_SECONDS = 120.0
-_STOP = object()
 
 
 def find_agents_dir(configured: Path | None, *, cwd: Path | None = None) -> Path:
@@ -90,7 +87,7 @@ class HandlerLoader:
         self._packages = frozenset(packages)
         threads = max(2, threads)
         self._share = min(max(1, threads_per_agent or threads // 2), threads - 1)
-        # A pool of its own: handlers that block as many threads as there are must not stall DNS (RELIABILITY R13).
+        # A pool of its own: handlers that block as many threads as there are must not stall DNS.
         self._threads = DaemonThreads(threads, "handler")
         # What is imported and what is forgotten concerns all: no two threads load at once.
         self._loading = threading.Lock()
@@ -233,135 +230,3 @@ def _pick(module: types.ModuleType, attribute: str, reference: str) -> Any:
     if hasattr(module, "on_message"):
         return module.on_message
     raise HandlerError(f"Handler {reference!r} has neither a Handler class nor an on_message")
-
-
-def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function under decorators and partials, or the ``__call__`` of an object: it tells the form."""
-    unwrapped = inspect.unwrap(function)
-    while isinstance(unwrapped, functools.partial):
-        unwrapped = inspect.unwrap(unwrapped.func)
-    return unwrapped if inspect.isroutine(unwrapped) else inspect.unwrap(type(unwrapped).__call__)
-
-
-def _runs_in_loop(function: Callable[..., Any]) -> bool:
-    innermost = _innermost(function)
-    return inspect.iscoroutinefunction(innermost) or inspect.isasyncgenfunction(innermost)
-
-
-def _contained(function: Callable[..., Any], *args: Any) -> Any:
-    """Call ``function`` in a thread; what a future cannot carry, or what would end the process, becomes an error."""
-    try:
-        return function(*args)
-    except (StopIteration, SystemExit) as error:
-        raise RuntimeError(f"the handler raised {type(error).__name__}: {error}") from error
-
-
-class MountedHandler:
-    """One agent's handler, whatever its form: parts come out of :meth:`parts` as they are made.
-
-    ``idle`` is set while it works on no message: a handler that was replaced is stopped only then.
-    """
-
-    def __init__(self, reference: str, target: Any, on_message: Callable[..., Any], threads: ThreadShare) -> None:
-        self.reference = reference
-        self._target = target
-        self._on_message = on_message
-        self._in_loop = _runs_in_loop(on_message)
-        self._threads = threads
-        self._running = 0
-        self.idle = asyncio.Event()
-        self.idle.set()
-
-    def using(self, threads: ThreadShare) -> MountedHandler:
-        """The same handler with threads of somebody else's."""
-        return MountedHandler(self.reference, self._target, self._on_message, threads)
-
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Held around each message it works on."""
-        self._running += 1
-        self.idle.clear()
-        try:
-            yield
-        finally:
-            self._running -= 1
-            if self._running == 0:
-                self.idle.set()
-
-    @property
-    def streams(self) -> bool:
-        """Whether it yields its parts: those are sent as they come, a single answer together with its settling."""
-        innermost = _innermost(self._on_message)
-        return inspect.isasyncgenfunction(innermost) or inspect.isgeneratorfunction(innermost)
-
-    async def parts(
-        self, message: Message, ctx: Context, time_limit: TimeLimit | None = None
-    ) -> AsyncGenerator[Part, None]:
-        """What the handler answers to ``message``, part by part; ``time_limit`` is held while it waits for a thread.
-
-        Raises:
-            whatever the handler raises; ``sys.exit()`` is an error like others, it must not end the fleet.
-        """
-        async with aclosing(self._parts(message, ctx, time_limit)) as parts:
-            try:
-                async for part in parts:
-                    yield part
-            except SystemExit as error:
-                raise RuntimeError(f"the handler raised SystemExit: {error}") from error
-
-    async def _parts(self, message: Message, ctx: Context, time_limit: TimeLimit | None) -> AsyncGenerator[Part, None]:
-        if self._in_loop:
-            result = self._on_message(message, ctx)
-        else:
-            result = await self._in_thread(time_limit, self._on_message, message, ctx)
-        if inspect.isawaitable(result):
-            result = await result
-        if inspect.isasyncgen(result):
-            async with aclosing(result):
-                async for part in result:
-                    yield cast("Part", part)
-        elif isinstance(result, AsyncIterator):
-            async for part in result:
-                yield part
-        elif isinstance(result, Iterator):
-            async with aclosing(self._iterate(time_limit, cast("Iterator[Part]", result))) as parts:
-                async for part in parts:
-                    yield part
-        elif result is not None:
-            yield cast("Part", result)
-
-    async def _in_thread(self, time_limit: TimeLimit | None, function: Callable[..., Any], *args: Any) -> Any:
-        return await self._threads.run(time_limit, _contained, function, *args)
-
-    async def _iterate(self, time_limit: TimeLimit | None, iterator: Iterator[Part]) -> AsyncGenerator[Part, None]:
-        # One context for all its parts: what a generator sets before a yield holds after it, as it does in the loop.
-        # StopIteration cannot cross a future, so a sentinel marks the end.
-        run = contextvars.copy_context().run
-        while (part := await self._in_thread(time_limit, run, next, iterator, _STOP)) is not _STOP:
-            yield part
-
-    async def hook(self, name: str, *args: Any) -> None:
-        """Call a hook of :class:`supervisor.handler.Handler` if the handler has it: ``on_start``, ``on_stop`` …
-
-        Raises:
-            whatever the hook raises; the caller knows what that means for the agent.
-        """
-        function = self._hook(name)
-        if function is None:
-            return
-        try:
-            result = function(*args) if _runs_in_loop(function) else await self._in_thread(None, function, *args)
-            if inspect.isawaitable(result):
-                await result
-        except SystemExit as error:
-            raise RuntimeError(f"{name} raised SystemExit: {error}") from error
-
-    def wants(self, name: str) -> bool:
-        """Whether the handler defines that hook itself."""
-        return self._hook(name) is not None
-
-    def _hook(self, name: str) -> Callable[..., Any] | None:
-        function = getattr(self._target, name, None)
-        if function is None or getattr(type(self._target), name, None) is getattr(Handler, name, None):
-            return None
-        return cast("Callable[..., Any]", function)

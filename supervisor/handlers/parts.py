@@ -1,17 +1,17 @@
-"""What a handler gave, as messages for the platform (PROTOCOL §4). No I/O."""
+"""What a handler gave, as messages for the platform. No I/O."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from supervisor import protocol
 from supervisor.core.errors import InvalidReplyError
 from supervisor.handler import Reply, Thinking, ToolCall, ToolResult, Usage
+from supervisor.protocol import OutboundMessage, fields
 
 
 def to_outbound(
     part: object, *, conversation_id: str, agent_id: str, latency_ms: float | None = None, usage: Usage | None = None
-) -> protocol.OutboundMessage:
+) -> OutboundMessage:
     """Turn one part into the message that carries it.
 
     Args:
@@ -41,19 +41,15 @@ def to_outbound(
     )
 
 
-def _message(common: dict[str, Any], *, role: str = "assistant", **fields: Any) -> protocol.OutboundMessage:
-    return protocol.OutboundMessage(role=role, **common, **fields)
+def _message(common: dict[str, Any], *, role: str = "assistant", **given: Any) -> OutboundMessage:
+    return OutboundMessage(role=role, **common, **given)
 
 
-def _thinking(thinking: Thinking) -> protocol.Thinking:
-    return protocol.Thinking(
-        content=thinking.content, visible=thinking.visible, duration=round(thinking.duration_ms, 3)
-    )
+def _thinking(thinking: Thinking) -> fields.Thinking:
+    return fields.Thinking(content=thinking.content, visible=thinking.visible, duration=round(thinking.duration_ms, 3))
 
 
-def _reply(
-    reply: Reply, common: dict[str, Any], latency_ms: float | None, usage: Usage | None
-) -> protocol.OutboundMessage:
+def _reply(reply: Reply, common: dict[str, Any], latency_ms: float | None, usage: Usage | None) -> OutboundMessage:
     spent = reply.usage or usage
     latency = reply.latency_ms if reply.latency_ms is not None else latency_ms
     if not isinstance(reply.content, str):
@@ -66,31 +62,31 @@ def _reply(
         type=reply.type,
         thinking=_thinking(reply.thinking) if reply.thinking else None,
         attachments=tuple(reply.attachments),
-        usage=protocol.Usage(spent.prompt_tokens, spent.completion_tokens, spent.total_tokens) if spent else None,
+        usage=fields.Usage(spent.prompt_tokens, spent.completion_tokens, spent.total_tokens) if spent else None,
         latency=None if latency is None else round(latency, 3),
         error=reply.error,
         metadata=dict(reply.metadata) if reply.metadata is not None else None,
     )
 
 
-def _tool_call(call: ToolCall, common: dict[str, Any]) -> protocol.OutboundMessage:
-    function = protocol.FunctionCall(call.name, call.arguments_json)
+def _tool_call(call: ToolCall, common: dict[str, Any]) -> OutboundMessage:
+    function = fields.FunctionCall(call.name, call.arguments_json)
     return _message(
         common,
         content=call.content or f"Using {call.name} …",
         type="tool_call",
-        tool_calls=(protocol.ToolCall(call.id, call.type, function),),
+        tool_calls=(fields.ToolCall(call.id, call.type, function),),
     )
 
 
-def _tool_result(result: ToolResult, common: dict[str, Any]) -> protocol.OutboundMessage:
+def _tool_result(result: ToolResult, common: dict[str, Any]) -> OutboundMessage:
     return _message(
         common,
         role="tool",
         content=result.content or (f"{result.call.name} answered" if result.success else f"{result.call.name} failed"),
         type="tool_result",
         tool_results=(
-            protocol.ToolResult(
+            fields.ToolResult(
                 tool_call_id=result.call.id,
                 tool_name=result.call.name,
                 # The platform refuses a null result; a tool that answers nothing has still answered.

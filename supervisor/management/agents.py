@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from supervisor.core.errors import ConfigurationError, HandlerError, SupervisorError
 from supervisor.core.records import AgentRecord
-from supervisor.handlers.loader import find_agents_dir, handler_names
-from supervisor.protocol import is_object_id
+from supervisor.handlers import find_agents_dir, handler_names
+from supervisor.protocol.text import is_object_id
 from supervisor.settings import AGENT_SETTING_NAMES, Settings, parse_agent_settings
 from supervisor.settings.secrets import SecretBox, SecretResolver
 from supervisor.store import Registry

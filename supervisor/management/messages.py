@@ -10,7 +10,7 @@ from supervisor.core.errors import MessageNotFoundError, MessageStateError, Regi
 from supervisor.core.records import JournaledMessage, Reply
 from supervisor.core.states import MessageState, ReplyState
 from supervisor.core.status import MessageDetails, MessageSummary, ReplySummary
-from supervisor.protocol import clean_text
+from supervisor.protocol.text import clean_text
 from supervisor.store import Registry
 from supervisor.telemetry.redaction import redact
 

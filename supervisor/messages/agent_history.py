@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from supervisor.messages.scope import Scope
 from supervisor.platform.history import Access, PlatformHistory
-from supervisor.protocol import HistoryRow
+from supervisor.protocol.history import HistoryRow
 
 
 class AgentHistory:

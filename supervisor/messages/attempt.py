@@ -19,15 +19,13 @@ from supervisor.core.records import JournaledMessage, NewReply
 from supervisor.core.records import Reply as SentReply
 from supervisor.core.states import MessageState
 from supervisor.handler import Part, Reply
-from supervisor.handlers.loader import MountedHandler
-from supervisor.handlers.parts import to_outbound
-from supervisor.handlers.threads import TimeLimit
+from supervisor.handlers import MountedHandler, TimeLimit, to_outbound
 from supervisor.messages.answer_time import AnswerTime
 from supervisor.messages.context import AgentView, MessageContext
 from supervisor.messages.outbox import Outbox
 from supervisor.messages.scope import Scope
 from supervisor.telemetry.redaction import REDACTED
-from supervisor.telemetry.tracing import Attempt
+from supervisor.telemetry.tracing import AttemptTrace
 
 #: Room for the frame around a message: packet type, namespace, ack id, event name.
 FRAME_ROOM_BYTES = 1024
@@ -75,7 +73,7 @@ class _RunContext(MessageContext):
         time_limit: TimeLimit,
         send: Callable[[Part], Awaitable[None]],
         *,
-        attempt: Attempt,
+        attempt: AttemptTrace,
     ) -> None:
         super().__init__(agent, row, 0.0, send, attempt)
         self._clock = clock
@@ -111,7 +109,7 @@ class _RunContext(MessageContext):
 class Run:
     """One attempt at one message: collects the handler's parts and journals them."""
 
-    def __init__(self, agent: ExecutionView, row: JournaledMessage, scope: Scope, attempt: Attempt) -> None:
+    def __init__(self, agent: ExecutionView, row: JournaledMessage, scope: Scope, attempt: AttemptTrace) -> None:
         self.row = row
         self.visible = False
         self.over = False

@@ -13,7 +13,8 @@ from supervisor.core.states import MessageState
 from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.inbox import RECENT_KEYS, Inbox
 from supervisor.messages.missed import NOTICES, SLACK_SECONDS, Seen, missed, since_known
-from supervisor.protocol import HistoryRow, InboundMessage
+from supervisor.protocol import InboundMessage
+from supervisor.protocol.history import HistoryRow
 
 #: Conversations asked about at once, for one agent.
 AT_ONCE = 4

@@ -18,12 +18,12 @@ from supervisor.core.states import MessageState
 from supervisor.core.status import AgentStatus
 from supervisor.core.tasks import TaskSet
 from supervisor.handler import AgentInfo, Reply
-from supervisor.handlers.parts import to_outbound
+from supervisor.handlers import to_outbound
 from supervisor.messages.attempt import with_id
 from supervisor.messages.executor import SETTLE_RETRY_SECONDS
 from supervisor.messages.outbox import Outbox
 from supervisor.messages.scope import Scope
-from supervisor.protocol import clean_text
+from supervisor.protocol.text import clean_text
 
 #: An agent is reloaded from its chats at most once in this time.
 RELOAD_SECONDS = 30.0

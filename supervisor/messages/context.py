@@ -14,8 +14,8 @@ from supervisor.core.records import JournaledMessage
 from supervisor.handler import AgentInfo, Budget, HistoryItem, ModelCall, Part, Permission, Usage
 from supervisor.platform.connection import Connection
 from supervisor.platform.tokens import Grant
-from supervisor.protocol import Deployment, Instruction
-from supervisor.telemetry.tracing import Attempt
+from supervisor.protocol.answers import Deployment, Instruction
+from supervisor.telemetry.tracing import AttemptTrace
 
 
 class AgentView(Protocol):
@@ -124,7 +124,7 @@ class MessageContext(AgentContext):
         row: JournaledMessage,
         deadline: float,
         send: Callable[[Part], Awaitable[None]],
-        attempt: Attempt,
+        attempt: AttemptTrace,
     ) -> None:
         super().__init__(agent)
         self._row = row

@@ -9,7 +9,7 @@ from supervisor.core.records import Reply
 from supervisor.core.states import ReplyState
 from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.missed import NOTICES, was_delivered
-from supervisor.protocol import HistoryRow
+from supervisor.protocol.history import HistoryRow
 
 #: Earlier replies of a conversation that are compared with its newest rows.
 REPLIES = 100

@@ -12,8 +12,7 @@ from supervisor.core.errors import InvalidReplyError, RegistryError
 from supervisor.core.records import JournaledMessage, NewReply
 from supervisor.core.states import FINAL_MESSAGE_STATES, MessageState
 from supervisor.handler import Permanent, Reply
-from supervisor.handlers.loader import MountedHandler
-from supervisor.handlers.parts import to_outbound
+from supervisor.handlers import MountedHandler, to_outbound
 from supervisor.handlers.threads import tell
 from supervisor.messages.attempt import ExecutionView, Run, to_the_end, with_id
 from supervisor.messages.scope import Scope

@@ -19,7 +19,9 @@ from supervisor.messages.loop_guard import PAUSE_SECONDS, LoopGuard
 from supervisor.messages.memory import Memory, size_of
 from supervisor.messages.pairing import Pairing, Source
 from supervisor.messages.scope import Scope
-from supervisor.protocol import ROLES, TYPES, InboundMessage, InvalidEventError, is_object_id, parse_message
+from supervisor.protocol import InboundMessage, InvalidEventError, parse_message
+from supervisor.protocol.fields import ROLES, TYPES
+from supervisor.protocol.text import is_object_id
 from supervisor.telemetry.logs import get_logger
 
 #: Recent message keys kept in memory to tell duplicates; the journal's unique index has the last word.

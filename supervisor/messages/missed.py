@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from supervisor.protocol import HistoryRow, InboundMessage, reply_id
+from supervisor.protocol import InboundMessage, reply_id
+from supervisor.protocol.history import HistoryRow
 
 FULL_NOTICE = "Sorry, I have too many messages waiting. Please try again in a little while."
 #: What is said without the outbox: in a history it is no answer.

@@ -12,7 +12,7 @@ from supervisor.core.command_words import without_commands
 from supervisor.core.errors import PlatformError
 from supervisor.handler import HistoryItem
 from supervisor.messages.agent_history import AgentHistory
-from supervisor.protocol import HistoryRow
+from supervisor.protocol.history import HistoryRow
 
 #: The newest page may hold a few rows only (PROTOCOL §1: pages are counted from the oldest); then one more is read.
 PAGES: Final = 2

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from supervisor.protocol import clean_text
+from supervisor.protocol.text import clean_text
 
 #: The longest wait that a ``Retry-After`` can ask for.
 LONGEST_RETRY_AFTER_SECONDS: Final = 3600.0

@@ -11,7 +11,8 @@ from supervisor.core.tasks import TaskSet
 from supervisor.platform.sends import ACKLESS_GRACE_SECONDS, Sends, refusal, wants_join
 from supervisor.platform.tokens import Grant
 from supervisor.platform.transport import Socket
-from supervisor.protocol import InvalidEventError, Presence, parse_event
+from supervisor.protocol import InvalidEventError, parse_event
+from supervisor.protocol.events import Presence
 from supervisor.telemetry.logs import get_logger
 
 #: How long an acknowledged event may take that proves something about the socket.

@@ -12,7 +12,8 @@ from supervisor.core.clock import Clock
 from supervisor.core.errors import PlatformError, Verdict
 from supervisor.net.trouble import without
 from supervisor.platform.api import Answer, PlatformApi, endpoint_url
-from supervisor.protocol import HistoryPage, HistoryRow, InvalidEventError, parse_history
+from supervisor.protocol import InvalidEventError, parse_history
+from supervisor.protocol.history import HistoryPage, HistoryRow
 from supervisor.telemetry.logs import get_logger
 
 #: Rows asked for at once; a platform may give fewer and says so.

@@ -12,7 +12,8 @@ import msgspec
 
 from supervisor.core.errors import AckTimeoutError, SendRefusedError, Verdict
 from supervisor.platform.transport import Socket
-from supervisor.protocol import InvalidEventError, SendOutcome, parse_event
+from supervisor.protocol import InvalidEventError, parse_event
+from supervisor.protocol.events import SendOutcome
 
 #: How long after message:sent or message:error the ack may still come before the event itself settles the send.
 ACKLESS_GRACE_SECONDS: Final = 1.0

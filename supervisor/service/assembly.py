@@ -11,7 +11,7 @@ from supervisor.core.clock import Clock
 from supervisor.core.errors import ConfigurationError
 from supervisor.fleet.ledger import Ledger, Limits
 from supervisor.fleet.shared import Kit
-from supervisor.handlers.loader import HandlerLoader, find_agents_dir
+from supervisor.handlers import HandlerLoader, find_agents_dir
 from supervisor.messages.lanes import Dispatcher
 from supervisor.net.session import Session
 from supervisor.platform.api import PlatformApi

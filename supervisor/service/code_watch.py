@@ -9,7 +9,7 @@ from pathlib import Path
 
 from supervisor.core.clock import Clock
 from supervisor.fleet.fleet import Fleet
-from supervisor.handlers.loader import PACKAGE
+from supervisor.handlers import PACKAGE
 from supervisor.telemetry.logs import get_logger
 
 #: How often the folder is looked at.

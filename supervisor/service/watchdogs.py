@@ -16,7 +16,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from supervisor.core.clock import Clock
-from supervisor.handlers.loader import PACKAGE
+from supervisor.handlers import PACKAGE
 from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.metrics import Metrics
 

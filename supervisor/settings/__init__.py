@@ -1,35 +1,17 @@
-"""The deployment's settings (``SUPERVISOR_*``) and each agent's own (its row's ``settings``); DESIGN §6.
+"""The deployment's settings (``SUPERVISOR_*``) and each agent's own (its row's ``settings``).
 
-With :mod:`supervisor.settings.secrets`, which resolves the references that rows hold, the only reader of the
-environment.
+The only reader of the environment, with :mod:`supervisor.settings.secrets`, which resolves the references of rows.
+May import handler and core. What follows from a setting belongs to whoever is given it. The kinds of values are in
+:mod:`supervisor.settings.kinds`.
 """
 
 from supervisor.settings.environment import load_settings
-from supervisor.settings.kinds import (
-    ROOT_IS_DEAF,
-    Amount,
-    Bytes,
-    CostBudget,
-    Delivery,
-    EnginePath,
-    HttpProxy,
-    HttpUrl,
-    NamespaceName,
-    Price,
-    ProxyUrl,
-    RoleList,
-    Seconds,
-    SocketUrl,
-    TextList,
-    TokenBudget,
-    TokenVia,
-)
+from supervisor.settings.kinds import Price
 from supervisor.settings.models import (
     AGENT_SETTING_NAMES,
     LOOPBACK,
     OVERRIDES,
     PREFIX,
-    RUN_SECRETS,
     AgentSettings,
     Settings,
     parse_agent_settings,
@@ -40,26 +22,9 @@ __all__ = [
     "LOOPBACK",
     "OVERRIDES",
     "PREFIX",
-    "ROOT_IS_DEAF",
-    "RUN_SECRETS",
     "AgentSettings",
-    "Amount",
-    "Bytes",
-    "CostBudget",
-    "Delivery",
-    "EnginePath",
-    "HttpProxy",
-    "HttpUrl",
-    "NamespaceName",
     "Price",
-    "ProxyUrl",
-    "RoleList",
-    "Seconds",
     "Settings",
-    "SocketUrl",
-    "TextList",
-    "TokenBudget",
-    "TokenVia",
     "load_settings",
     "parse_agent_settings",
 ]

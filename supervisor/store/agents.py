@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from supervisor.core.errors import AgentExistsError, AgentNotFoundError, RegistryError
 from supervisor.core.records import AgentRecord
-from supervisor.protocol import is_object_id
+from supervisor.protocol.text import is_object_id
 from supervisor.store.schema import agents
 
 MAX_ID_CHARS: Final = 128

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from supervisor.protocol import clean_text
+from supervisor.protocol.text import clean_text
 
 Kind = Literal["state", "log"]
 

@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from supervisor.handler import Usage
-from supervisor.protocol import clean_text
+from supervisor.protocol.text import clean_text
 
 MAX_MODEL_CHARS: Final = 128
 #: More in one report is no figure of a provider's; the sums stay far below what the database can hold.

@@ -9,8 +9,7 @@ from typing import Any
 
 from supervisor.core.errors import HandlerError
 from supervisor.handler import Handler, Message, Reply
-from supervisor.handlers.loader import HandlerLoader, MountedHandler
-from supervisor.handlers.threads import DaemonThreads, ThreadShare
+from supervisor.handlers import DaemonThreads, HandlerLoader, MountedHandler, ThreadShare
 from supervisor.testing.context import ANSWER_SECONDS, FakeContext
 from supervisor.testing.folder import agents_folder, packages_of
 

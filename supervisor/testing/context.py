@@ -9,8 +9,9 @@ from typing import Any
 
 from supervisor.core.errors import ConfigurationError, InvalidReplyError
 from supervisor.handler import AgentInfo, Budget, Context, HistoryItem, Message, ModelCall, Part, Permission, Usage
-from supervisor.handlers.parts import to_outbound
-from supervisor.protocol import Deployment, Instruction, InvalidMessageError, check_outbound
+from supervisor.handlers import to_outbound
+from supervisor.protocol import InvalidMessageError, check_outbound
+from supervisor.protocol.answers import Deployment, Instruction
 from supervisor.telemetry.logs import get_logger
 
 #: Whom the tested handler works for, and where it is spoken to.

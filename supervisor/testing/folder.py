@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from supervisor.handlers.loader import find_agents_dir
+from supervisor.handlers import find_agents_dir
 
 
 def agents_folder(agents_dir: str | Path | None) -> Path:

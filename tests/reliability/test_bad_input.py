@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from supervisor.protocol import MAX_CONTENT_CHARS
+from supervisor.protocol.text import MAX_CONTENT_CHARS
 from supervisor.sandbox.sessions import encode_json
 from tests.support.nonsense import line
 from tests.support.reliability import Case

@@ -19,7 +19,7 @@ from typing import Any, cast
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord
 from supervisor.core.states import MESSAGE_TRANSITIONS, REPLY_TRANSITIONS, MessageState, ReplyState, check_transition
-from supervisor.handlers.loader import HandlerLoader
+from supervisor.handlers import HandlerLoader
 from supervisor.net.session import Session
 from supervisor.platform.transport import Transport
 from supervisor.service import Service

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from supervisor.core.errors import TokenError
-from supervisor.protocol import ConnectAnswer
+from supervisor.protocol.answers import ConnectAnswer
 
 #: How long a token lives of which nobody says it: what the platform gives today (PROTOCOL §1).
 FALLBACK_LIFE_SECONDS: Final = 86_400.0

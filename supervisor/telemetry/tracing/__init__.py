@@ -2,14 +2,17 @@
 
 The only importer of OpenTelemetry, and that only once :func:`start_tracing` is given a collector. Without one there is
 :data:`NO_TRACING`, whose verbs do nothing.
+
+May import what telemetry may. When a span begins and ends belongs to whoever does the work; what a span says of it
+belongs here.
 """
 
 from __future__ import annotations
 
 from supervisor.core.errors import ConfigurationError
-from supervisor.telemetry.tracing.interface import NO_TRACES, NO_TRACING, Attempt, Collector, Traces, Tracing
+from supervisor.telemetry.tracing.interface import NO_TRACES, NO_TRACING, AttemptTrace, Collector, Traces, Tracing
 
-__all__ = ["NO_TRACES", "NO_TRACING", "Attempt", "Collector", "Traces", "Tracing", "start_tracing"]
+__all__ = ["NO_TRACES", "NO_TRACING", "AttemptTrace", "Collector", "Traces", "Tracing", "start_tracing"]
 
 
 def start_tracing(collector: Collector, *, sample_ratio: float = 1.0) -> Tracing:

@@ -29,7 +29,7 @@ class Collector:
     ca_file: Path | None = None
 
 
-class Attempt(Protocol):
+class AttemptTrace(Protocol):
     """One attempt at a message; its ``with`` blocks may be used in any task and thread of the handler."""
 
     @property
@@ -69,7 +69,7 @@ class Traces(Protocol):
         """What the lines of a message's log carry: ``trace_id``, where it has a trace."""
         ...
 
-    def attempt(self, row: JournaledMessage) -> Attempt:
+    def attempt(self, row: JournaledMessage) -> AttemptTrace:
         """An attempt at a message begins, in this task."""
         ...
 
@@ -127,7 +127,7 @@ class _NoTraces:
     def log_fields(self, row: JournaledMessage) -> Mapping[str, str]:  # noqa: ARG002 - promised
         return _NO_ATTEMPT.log_fields
 
-    def attempt(self, row: JournaledMessage) -> Attempt:  # noqa: ARG002 - promised
+    def attempt(self, row: JournaledMessage) -> AttemptTrace:  # noqa: ARG002 - promised
         return _NO_ATTEMPT
 
     def replied(self, row: JournaledMessage, reply: Reply) -> None: ...

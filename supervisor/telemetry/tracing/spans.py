@@ -44,10 +44,10 @@ from supervisor.core.clock import Clock
 from supervisor.core.records import JournaledMessage, Reply
 from supervisor.core.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, MessageState, ReplyState
 from supervisor.handler import ModelCall
-from supervisor.protocol import clean_text
+from supervisor.protocol.text import clean_text
 from supervisor.telemetry.redaction import redact
 from supervisor.telemetry.tracing.export import Exporter
-from supervisor.telemetry.tracing.interface import Attempt, Collector, Traces
+from supervisor.telemetry.tracing.interface import AttemptTrace, Collector, Traces
 from supervisor.telemetry.usage import cleaned
 
 SERVICE: Final = "aiwm-supervisor"
@@ -144,7 +144,7 @@ class _AgentTraces:
         trace_id, _ = trace_ids(row)
         return {"trace_id": format_trace_id(trace_id)} if self._tracing.samples(trace_id) else {}
 
-    def attempt(self, row: JournaledMessage) -> Attempt:
+    def attempt(self, row: JournaledMessage) -> AttemptTrace:
         parent = self._root(row)
         if row.attempts <= 1:
             self._write("queue", row, row.received_at, parent=parent)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from supervisor.core.states import AgentState
-from supervisor.handlers.loader import HandlerLoader
+from supervisor.handlers import HandlerLoader
 from supervisor.sandbox import Sandbox
 from tests.support.command import InProcess
 from tests.support.stack import SECRET, agent_id, stack

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from supervisor.core.errors import PlatformError, Verdict
 from supervisor.platform.history import ABSENT_SECONDS, Access, PlatformHistory
-from supervisor.protocol import HistoryPage
+from supervisor.protocol.history import HistoryPage
 from tests.support.clock import ManualClock
 from tests.support.token_server import (
     TokenServer,

@@ -10,7 +10,7 @@ import pytest
 
 from supervisor.core.errors import HandlerError
 from supervisor.handler import HistoryItem, Message
-from supervisor.handlers.loader import HandlerLoader
+from supervisor.handlers import HandlerLoader
 from tests.support.paths import ROOT
 
 AGENTS = ROOT / "agents"

@@ -14,8 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from supervisor.handler import Context, HistoryItem, Message, Part, Permanent, Reply, Thinking, ToolCall, ToolResult
-from supervisor.handlers.loader import HandlerLoader, MountedHandler
-from supervisor.handlers.parts import to_outbound
+from supervisor.handlers import HandlerLoader, MountedHandler, to_outbound
 from supervisor.protocol import check_outbound
 from tests.support.paths import ROOT
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.handlers.loader import HEAVY_IMPORT_MODULES, HandlerLoader
+from supervisor.handlers import HandlerLoader
+from supervisor.handlers.loader import HEAVY_IMPORT_MODULES
 
 HEAVY = f"""
 import sys, types

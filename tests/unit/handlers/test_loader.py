@@ -20,8 +20,7 @@ import pytest
 
 from supervisor.core.errors import ConfigurationError, HandlerError
 from supervisor.handler import Context, Message, Part
-from supervisor.handlers.loader import HandlerLoader, MountedHandler, find_agents_dir
-from supervisor.handlers.threads import DaemonThreads, ThreadShare, TimeLimit
+from supervisor.handlers import DaemonThreads, HandlerLoader, MountedHandler, ThreadShare, TimeLimit, find_agents_dir
 
 MESSAGE = Message(conversation_id="c" * 24, role="user", content="hi")
 NO_CONTEXT = cast("Context", None)
@@ -774,7 +773,7 @@ def wait_until(condition: Callable[[], bool]) -> bool:
 def test_a_handler_that_blocks_does_not_keep_the_process_from_ending() -> None:
     code = """
     import threading
-    from supervisor.handlers.threads import DaemonThreads
+    from supervisor.handlers import DaemonThreads
     threads, running = DaemonThreads(2, "handler"), threading.Event()
     def block():
         running.set()

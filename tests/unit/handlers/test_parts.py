@@ -10,7 +10,7 @@ import pytest
 
 from supervisor.core.errors import InvalidReplyError
 from supervisor.handler import Reply, Thinking, ToolCall, ToolResult, Usage
-from supervisor.handlers.parts import to_outbound
+from supervisor.handlers import to_outbound
 from supervisor.protocol import OutboundMessage, check_outbound
 from supervisor.sandbox.validation import check_v1
 

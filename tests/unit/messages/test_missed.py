@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from supervisor.messages.missed import SLACK_SECONDS, Seen, missed, since_known, was_delivered
-from supervisor.protocol import HistoryPage, HistoryRow, InvalidEventError, parse_history, reply_id
+from supervisor.protocol import InvalidEventError, parse_history, reply_id
+from supervisor.protocol.history import HistoryPage, HistoryRow
 from tests.support.paths import RECORDINGS
 
 AGENT = "a" * 24

@@ -14,24 +14,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor import protocol
 from supervisor.protocol import (
     InboundMessage,
     InvalidEventError,
     InvalidMessageError,
-    Membership,
     OutboundMessage,
-    Presence,
-    ReadReceipt,
-    SendOutcome,
-    Typing,
+    answers,
     check_outbound,
-    clean_text,
+    fields,
+    inbound,
     parse_connect_answer,
     parse_event,
     parse_message,
     reply_id,
 )
+from supervisor.protocol.events import Membership, Presence, ReadReceipt, SendOutcome, Typing
+from supervisor.protocol.text import MAX_CONTENT_CHARS, clean_text, is_object_id
 from supervisor.sandbox.validation import RefusedError, check_attachments, check_v1
 from tests.support.paths import RECORDINGS
 
@@ -257,19 +255,19 @@ def test_good_attachments_stay_beside_bad_ones() -> None:
 
 
 def test_a_list_that_is_too_long_is_cut_and_named() -> None:
-    attachments = [f"document:{n}" for n in range(protocol.MAX_LIST_ITEMS + 5)]
+    attachments = [f"document:{n}" for n in range(inbound.MAX_LIST_ITEMS + 5)]
     message, malformed = parse_message(
         {"conversationId": CONVERSATION, "role": "user", "content": "", "attachments": attachments}
     )
-    assert (len(message.attachments), malformed) == (protocol.MAX_LIST_ITEMS, ["attachments"])
+    assert (len(message.attachments), malformed) == (inbound.MAX_LIST_ITEMS, ["attachments"])
 
 
 def test_content_that_is_too_long_is_cut_and_says_so() -> None:
     message, _ = parse_message(
-        {"conversationId": CONVERSATION, "role": "user", "content": "x" * (protocol.MAX_CONTENT_CHARS + 1)}
+        {"conversationId": CONVERSATION, "role": "user", "content": "x" * (MAX_CONTENT_CHARS + 1)}
     )
     assert message.truncated
-    assert len(message.content) == protocol.MAX_CONTENT_CHARS
+    assert len(message.content) == MAX_CONTENT_CHARS
 
 
 def test_unknown_roles_and_types_are_read() -> None:
@@ -318,22 +316,22 @@ def outbound(**fields: Any) -> OutboundMessage:
     return OutboundMessage(**{"role": "assistant", "content": "hi", "conversation_id": CONVERSATION, **fields})
 
 
-CALL = protocol.ToolCall("1", "function", protocol.FunctionCall("f", "{}"))
-RESULT = protocol.ToolResult(tool_call_id="1", tool_name="f", result={"a": 1}, success=True)
+CALL = fields.ToolCall("1", "function", fields.FunctionCall("f", "{}"))
+RESULT = fields.ToolResult(tool_call_id="1", tool_name="f", result={"a": 1}, success=True)
 
 
-@pytest.mark.parametrize("role", sorted(protocol.ROLES))
-@pytest.mark.parametrize("kind", [None, *sorted(protocol.TYPES)])
+@pytest.mark.parametrize("role", sorted(fields.ROLES))
+@pytest.mark.parametrize("kind", [None, *sorted(fields.TYPES)])
 def test_what_v1_takes_is_passed_on_as_it_takes_it(role: str, kind: str | None) -> None:
     message = outbound(
         role=role,
         type=kind,
         id="d" * 24,
-        thinking=protocol.Thinking(content="hm", duration=3),
+        thinking=fields.Thinking(content="hm", duration=3),
         tool_calls=(CALL,),
         tool_results=(RESULT,),
         attachments=("https://x.example/a?b=1", "http://X.example/", "document:7"),
-        usage=protocol.Usage(1, 2, 3),
+        usage=fields.Usage(1, 2, 3),
         latency=1.5,
         error="e",
         metadata={"k": [1]},
@@ -360,11 +358,11 @@ def test_what_v1_takes_is_passed_on_as_it_takes_it(role: str, kind: str | None) 
         ({"attachments": ("see https://x.example/",)}, "attachment"),
         ({"tool_results": (msgspec.structs.replace(RESULT, result=None),)}, "null"),
         ({"tool_results": (msgspec.structs.replace(RESULT, result=float("nan")),)}, "null"),
-        ({"tool_calls": (protocol.ToolCall("1", "function", protocol.FunctionCall("f", "{a: 1}")),)}, "not JSON"),
-        ({"tool_calls": (protocol.ToolCall("1", "function", protocol.FunctionCall("f", "[" * 9999)),)}, "not JSON"),
-        ({"tool_calls": (protocol.ToolCall("1", "function", protocol.FunctionCall("f", {})),)}, "arguments"),  # type: ignore[arg-type]
-        ({"usage": protocol.Usage(1, 2, None)}, "totalTokens"),  # type: ignore[arg-type]
-        ({"thinking": protocol.Thinking(content=5)}, "thinking.content"),  # type: ignore[arg-type]
+        ({"tool_calls": (fields.ToolCall("1", "function", fields.FunctionCall("f", "{a: 1}")),)}, "not JSON"),
+        ({"tool_calls": (fields.ToolCall("1", "function", fields.FunctionCall("f", "[" * 9999)),)}, "not JSON"),
+        ({"tool_calls": (fields.ToolCall("1", "function", fields.FunctionCall("f", {})),)}, "arguments"),  # type: ignore[arg-type]
+        ({"usage": fields.Usage(1, 2, None)}, "totalTokens"),  # type: ignore[arg-type]
+        ({"thinking": fields.Thinking(content=5)}, "thinking.content"),  # type: ignore[arg-type]
         ({"type": []}, "type"),
         ({"attachments": (5,)}, "attachments"),
         ({"latency": "fast"}, "latency"),
@@ -433,13 +431,13 @@ def test_nothing_that_passes_would_be_refused_by_v1(fields: dict[str, Any]) -> N
 def test_a_reply_id_is_an_object_id_of_its_own_for_each_part_and_replay() -> None:
     made = {reply_id("a" * 24, key, part, replay) for key in ("k1", "k2") for part in range(3) for replay in range(3)}
     assert len(made) == 18
-    assert all(protocol.is_object_id(one) for one in made)
+    assert all(is_object_id(one) for one in made)
     assert reply_id("a" * 24, "k1", 0, 0) == reply_id("a" * 24, "k1", 0, 0)
 
 
 @pytest.mark.parametrize("text", ["a" * 23, "a" * 25, "g" * 24, "a" * 24 + "\n", ""])
 def test_what_is_no_object_id(text: str) -> None:
-    assert not protocol.is_object_id(text)
+    assert not is_object_id(text)
 
 
 # ── answers of the token endpoint ────────────────────────────────────────────────────────────────────────────────────
@@ -474,17 +472,17 @@ def test_a_malformed_field_of_an_answer_costs_only_itself() -> None:
         }
     )
     assert read.expires_in is None
-    assert read.instruction == protocol.Instruction(id="i", system_prompt="Be kind.")
+    assert read.instruction == answers.Instruction(id="i", system_prompt="Be kind.")
     assert read.settings == {}
     assert read.allowed_functions == ("mcp__a__b",)
     assert read.deployment is not None
     assert read.deployment.base_api_endpoint == "https://p.example"
 
 
-@pytest.mark.parametrize("prompt", [*sorted(protocol.PLACEHOLDER_PROMPTS), "", "  "])
+@pytest.mark.parametrize("prompt", [*sorted(answers.PLACEHOLDER_PROMPTS), "", "  "])
 def test_a_placeholder_is_no_instruction(prompt: str) -> None:
-    assert not protocol.Instruction(system_prompt=prompt).configured
-    assert protocol.Instruction(system_prompt=f"{prompt} Be kind.").configured
+    assert not answers.Instruction(system_prompt=prompt).configured
+    assert answers.Instruction(system_prompt=f"{prompt} Be kind.").configured
 
 
 def test_the_token_is_not_in_the_answers_repr() -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from supervisor.core.errors import RegistryError
 from supervisor.core.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, MessageState, ReplyState
-from supervisor.protocol import InboundMessage, OutboundMessage, Thinking, ToolResult, Usage
+from supervisor.protocol import InboundMessage, OutboundMessage
+from supervisor.protocol.fields import Thinking, ToolResult, Usage
 from supervisor.store import codec
 from supervisor.store.schema import OPEN_MESSAGES, OPEN_REPLIES
 

@@ -12,7 +12,8 @@ import pytest
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage, NewReply
 from supervisor.core.states import MessageState, ReplyState
-from supervisor.protocol import InboundMessage, OutboundMessage, Thinking
+from supervisor.protocol import InboundMessage, OutboundMessage
+from supervisor.protocol.fields import Thinking
 from supervisor.settings.secrets import SecretBox, generate_key
 from supervisor.store import Cipher, Journal, Registry, check, codec
 from tests.support.journaling import AGENT, add, answer, settle

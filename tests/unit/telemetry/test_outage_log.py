@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from supervisor.telemetry import logs
 from supervisor.telemetry.outage_log import OutageLog
-from tests.conftest import ManualClock
+from tests.support.clock import ManualClock
 from tests.support.logging import configured, lines
 
 

@@ -1,0 +1,149 @@
+"""A loaded handler, whatever its form: function or method, coroutine or generator, in the event loop or in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any, cast
+
+from supervisor.handler import Context, Handler, Message, Part
+from supervisor.handlers.threads import ThreadShare, TimeLimit
+
+#: Stands for the end of an iterator that is read in a thread.
+_STOP = object()
+
+
+def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function under decorators and partials, or the ``__call__`` of an object: it tells the form."""
+    unwrapped = inspect.unwrap(function)
+    while isinstance(unwrapped, functools.partial):
+        unwrapped = inspect.unwrap(unwrapped.func)
+    return unwrapped if inspect.isroutine(unwrapped) else inspect.unwrap(type(unwrapped).__call__)
+
+
+def _runs_in_loop(function: Callable[..., Any]) -> bool:
+    innermost = _innermost(function)
+    return inspect.iscoroutinefunction(innermost) or inspect.isasyncgenfunction(innermost)
+
+
+def _contained(function: Callable[..., Any], *args: Any) -> Any:
+    """Call ``function`` in a thread; what a future cannot carry, or what would end the process, becomes an error."""
+    try:
+        return function(*args)
+    except (StopIteration, SystemExit) as error:
+        raise RuntimeError(f"the handler raised {type(error).__name__}: {error}") from error
+
+
+class MountedHandler:
+    """One agent's handler, whatever its form: parts come out of :meth:`parts` as they are made.
+
+    ``idle`` is set while it works on no message: a handler that was replaced is stopped only then.
+    """
+
+    def __init__(self, reference: str, target: Any, on_message: Callable[..., Any], threads: ThreadShare) -> None:
+        self.reference = reference
+        self._target = target
+        self._on_message = on_message
+        self._in_loop = _runs_in_loop(on_message)
+        self._threads = threads
+        self._running = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def using(self, threads: ThreadShare) -> MountedHandler:
+        """The same handler with threads of somebody else's."""
+        return MountedHandler(self.reference, self._target, self._on_message, threads)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Held around each message it works on."""
+        self._running += 1
+        self.idle.clear()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if self._running == 0:
+                self.idle.set()
+
+    @property
+    def streams(self) -> bool:
+        """Whether it yields its parts: those are sent as they come, a single answer together with its settling."""
+        innermost = _innermost(self._on_message)
+        return inspect.isasyncgenfunction(innermost) or inspect.isgeneratorfunction(innermost)
+
+    async def parts(
+        self, message: Message, ctx: Context, time_limit: TimeLimit | None = None
+    ) -> AsyncGenerator[Part, None]:
+        """What the handler answers to ``message``, part by part; ``time_limit`` is held while it waits for a thread.
+
+        Raises:
+            whatever the handler raises; ``sys.exit()`` is an error like others, it must not end the fleet.
+        """
+        async with aclosing(self._parts(message, ctx, time_limit)) as parts:
+            try:
+                async for part in parts:
+                    yield part
+            except SystemExit as error:
+                raise RuntimeError(f"the handler raised SystemExit: {error}") from error
+
+    async def _parts(self, message: Message, ctx: Context, time_limit: TimeLimit | None) -> AsyncGenerator[Part, None]:
+        if self._in_loop:
+            result = self._on_message(message, ctx)
+        else:
+            result = await self._in_thread(time_limit, self._on_message, message, ctx)
+        if inspect.isawaitable(result):
+            result = await result
+        if inspect.isasyncgen(result):
+            async with aclosing(result):
+                async for part in result:
+                    yield cast("Part", part)
+        elif isinstance(result, AsyncIterator):
+            async for part in result:
+                yield part
+        elif isinstance(result, Iterator):
+            async with aclosing(self._iterate(time_limit, cast("Iterator[Part]", result))) as parts:
+                async for part in parts:
+                    yield part
+        elif result is not None:
+            yield cast("Part", result)
+
+    async def _in_thread(self, time_limit: TimeLimit | None, function: Callable[..., Any], *args: Any) -> Any:
+        return await self._threads.run(time_limit, _contained, function, *args)
+
+    async def _iterate(self, time_limit: TimeLimit | None, iterator: Iterator[Part]) -> AsyncGenerator[Part, None]:
+        # One context for all its parts: what a generator sets before a yield holds after it, as it does in the loop.
+        # StopIteration cannot cross a future, so a sentinel marks the end.
+        run = contextvars.copy_context().run
+        while (part := await self._in_thread(time_limit, run, next, iterator, _STOP)) is not _STOP:
+            yield part
+
+    async def hook(self, name: str, *args: Any) -> None:
+        """Call a hook of :class:`supervisor.handler.Handler` if the handler has it: ``on_start``, ``on_stop`` …
+
+        Raises:
+            whatever the hook raises; the caller knows what that means for the agent.
+        """
+        function = self._hook(name)
+        if function is None:
+            return
+        try:
+            result = function(*args) if _runs_in_loop(function) else await self._in_thread(None, function, *args)
+            if inspect.isawaitable(result):
+                await result
+        except SystemExit as error:
+            raise RuntimeError(f"{name} raised SystemExit: {error}") from error
+
+    def wants(self, name: str) -> bool:
+        """Whether the handler defines that hook itself."""
+        return self._hook(name) is not None
+
+    def _hook(self, name: str) -> Callable[..., Any] | None:
+        function = getattr(self._target, name, None)
+        if function is None or getattr(type(self._target), name, None) is getattr(Handler, name, None):
+            return None
+        return cast("Callable[..., Any]", function)
