@@ -9,7 +9,8 @@ to the right of a line, and from each line to those below it::
     adapters  platform | store | handlers > telemetry > settings | net
     core      handler > core > protocol
 
-What each is for, and where something new would go: docs/architecture.md#rooms, docs/architecture.md#seams.
+What each is for, and where something new would go: docs/architecture.md#rooms, docs/architecture.md#seams. A handler
+belongs to none of them, but to the folder ``agents`` or to a package of its own.
 """
 
 __version__ = "0.1.0"

@@ -3,8 +3,8 @@
 May import every room below: admin, management, the engine, the adapters, the core. Only the command and
 ``supervisor.testing`` import it.
 
-Elsewhere: what an agent does is in :mod:`supervisor.fleet`, what a message goes through in :mod:`supervisor.messages`,
-HTTP in :mod:`supervisor.admin`, and options of the command in :mod:`supervisor.cli`.
+What an agent does belongs to :mod:`supervisor.fleet`, what a message goes through to :mod:`supervisor.messages`, HTTP to
+:mod:`supervisor.admin`, and options of the command to :mod:`supervisor.cli`.
 """
 
 from supervisor.service.main import run_until_stopped

@@ -1,9 +1,8 @@
-"""The architecture as documented is that of the code: its state diagrams, its layers, its rooms."""
+"""The architecture as documented is that of the code: its state diagrams, its rooms."""
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 
 import pytest
@@ -75,16 +74,3 @@ def test_every_room_is_in_the_table_and_none_that_is_not_there() -> None:
     told = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
     rooms = {path.parent.name for path in (ROOT / "supervisor").glob("*/__init__.py")} - {"_bundled_agents"}
     assert told == rooms | {"handler", "testing", "health"}
-
-
-@pytest.mark.parametrize("name", ["docs/architecture.md", "README.md"])
-def test_the_layers_are_those_of_the_contract(name: str) -> None:
-    [block] = re.findall(r"^```text\n(edges .*?)\n```", (ROOT / name).read_text(), re.MULTILINE | re.DOTALL)
-    told = [
-        {room.strip() for room in floor.split("|")}
-        for line in block.splitlines()
-        for floor in line.split(None, 1)[1].split(">")
-    ]
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    [layers] = [contract["layers"] for contract in contracts if contract["name"] == "Imports go downward"]
-    assert told == [{room.strip().removeprefix("supervisor.") for room in floor.split("|")} for floor in layers]

@@ -1,0 +1,173 @@
+"""The house stays one that can be seen: what each package says of itself, and how large things may grow.
+
+The bounds are those of CONTRIBUTING. A test of each shows first that its check finds what it is for.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from tests.support.paths import ROOT
+
+SUPERVISOR = ROOT / "supervisor"
+MAX_LOOSE_FILES = 6
+MAX_NAMES = 10
+MAX_LINES = 400
+MAX_FUNCTION_LINES = 50
+MAX_METHODS = 25
+MAX_PARAMETERS = 7
+#: Rooms whose signatures are public, or made of a command's options.
+_FREE_SIGNATURES = ("supervisor/cli/", "supervisor/admin/", "supervisor/testing/")
+#: What is still over a bound. The list only shrinks, and is empty in the end.
+_STILL_OVER = frozenset({})
+
+
+def sources() -> Iterator[tuple[str, str]]:
+    """Each module of the supervisor by its path, and its text; generated ones and copies aside."""
+    for path in sorted(SUPERVISOR.rglob("*.py")):
+        if "_bundled_agents" not in path.parts:
+            yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+
+
+def packages() -> list[str]:
+    """Each package of the supervisor by its path, but for folders of scripts that Alembic finds by itself."""
+    found = [name.removesuffix("/__init__.py") for name, _ in sources() if name.endswith("/__init__.py")]
+    return [name for name in found if "/migrations" not in name]
+
+
+def package_faults(source: str) -> Iterator[str]:
+    """What a package leaves unsaid: what it is for, what it may import, what belongs elsewhere, what it offers."""
+    tree = ast.parse(source)
+    text = ast.get_docstring(tree) or ""
+    purpose, _, rest = text.partition("\n\n")
+    if not purpose:
+        yield "does not say what it is for"
+    if "import" not in rest:
+        yield "does not say what it may import"
+    if "belong" not in rest:
+        yield "does not say what belongs elsewhere"
+    names = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)
+    ]
+    if not names:
+        yield "has no __all__"
+    elif len(ast.literal_eval(names[0])) > MAX_NAMES:
+        yield f"offers more than {MAX_NAMES} names"
+
+
+def long_files(source: str) -> Iterator[str]:
+    """A module of more lines than one idea takes."""
+    if (lines := len(source.splitlines())) > MAX_LINES:
+        yield f"{lines} lines"
+
+
+def long_functions(source: str) -> Iterator[str]:
+    """Functions of too many lines."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > MAX_FUNCTION_LINES:
+                yield f"{node.name} has {lines} lines"
+
+
+def large_classes(source: str) -> Iterator[str]:
+    """Classes that are several things."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef):
+            methods = sum(isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) for child in node.body)
+            if methods > MAX_METHODS:
+                yield f"{node.name} has {methods} methods"
+
+
+def wide_constructors(source: str) -> Iterator[str]:
+    """Classes whose constructor takes too much; exceptions aside."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.ClassDef) or node.name.endswith("Error"):
+            continue
+        for child in node.body:
+            if isinstance(child, ast.FunctionDef) and child.name == "__init__":
+                given = child.args
+                taken = len([*given.posonlyargs, *given.args, *given.kwonlyargs]) - 1
+                if taken > MAX_PARAMETERS:
+                    yield f"{node.name} takes {taken}"
+
+
+Check = Callable[[str], Iterator[str]]
+CHECKS: tuple[Check, ...] = (long_files, long_functions, large_classes, wide_constructors)
+
+
+def over(check: Check) -> set[str]:
+    """What of the supervisor a check complains of, as ``path: complaint``."""
+    return {
+        f"{name}: {fault}"
+        for name, source in sources()
+        if check is not wide_constructors or not name.startswith(_FREE_SIGNATURES)
+        for fault in check(source)
+    }
+
+
+def without_figures(complaint: str) -> str:
+    """A complaint that stays the same while the thing shrinks."""
+    return "".join(c for c in complaint if not c.isdigit())
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_nothing_is_over_its_bound(check: Check) -> None:
+    assert {without_figures(found) for found in over(check)} <= _STILL_OVER
+
+
+def test_what_is_still_over_its_bound_is_listed_no_longer_than_it_is() -> None:
+    found = {without_figures(one) for check in CHECKS for one in over(check)}
+    assert found >= _STILL_OVER
+
+
+@pytest.mark.parametrize("package", packages())
+def test_a_package_says_what_it_is_for_and_offers_few_names(package: str) -> None:
+    source = (ROOT / package / "__init__.py").read_text(encoding="utf-8")
+    found = list(package_faults(source))
+    if package == "supervisor":
+        found.remove("has no __all__")
+    assert found == []
+
+
+def test_few_files_stand_loose() -> None:
+    loose = [path.name for path in SUPERVISOR.iterdir() if path.is_file() and path.name != "py.typed"]
+    assert len(loose) <= MAX_LOOSE_FILES, loose
+
+
+@pytest.mark.parametrize(
+    ("check", "source"),
+    [
+        (long_files, "x = 1\n" * (MAX_LINES + 1)),
+        (long_functions, "async def work():\n" + "    x = 1\n" * MAX_FUNCTION_LINES),
+        (large_classes, "class A:\n" + "".join(f"    def m{n}(self): ...\n" for n in range(MAX_METHODS + 1))),
+        (wide_constructors, "class A:\n    def __init__(self, a, b, c, d, *, e, f, g, h): ..."),
+        (package_faults, '"""Only what it is for."""\n__all__ = []'),
+        (package_faults, '"""For this.\n\nMay import all. That belongs there.\n"""'),
+        (package_faults, '"""For this.\n\nMay import all. That belongs there.\n"""\n__all__ = [*"abcdefghijk"]'),
+    ],
+)
+def test_a_check_finds_what_it_is_for(check: Check, source: str) -> None:
+    assert list(check(dedent(source)))
+
+
+@pytest.mark.parametrize(
+    ("check", "source"),
+    [
+        (long_files, "x = 1\n" * MAX_LINES),
+        (long_functions, "def work():\n" + "    x = 1\n" * (MAX_FUNCTION_LINES - 1)),
+        (large_classes, "class A:\n" + "".join(f"    def m{n}(self): ...\n" for n in range(MAX_METHODS))),
+        (wide_constructors, "class A:\n    def __init__(self, a, b, c, d, *, e, f, g): ..."),
+        (wide_constructors, "class AnError(Exception):\n    def __init__(self, a, b, c, d, *, e, f, g, h): ..."),
+        (package_faults, '"""For this.\n\nMay import all. That belongs there.\n"""\n__all__ = ["a"]'),
+    ],
+)
+def test_a_check_finds_nothing_else(check: Check, source: str) -> None:
+    assert not list(check(dedent(source)))
