@@ -3,7 +3,7 @@
 May import every room below: admin, management, the engine, the adapters, the core. Only the command and
 ``supervisor.testing`` import it.
 
-What an agent does belongs to :mod:`supervisor.fleet`, what a message goes through to :mod:`supervisor.messages`, HTTP to
+What an agent does belongs to :mod:`supervisor.fleet`, what happens to a message to :mod:`supervisor.messages`, HTTP to
 :mod:`supervisor.admin`, and options of the command to :mod:`supervisor.cli`.
 """
 

@@ -15,7 +15,7 @@ _LINES = re.compile(r"^ *edges .*\n *engine .*\n *adapters .*\n *core .*$", re.M
 
 
 def told(text: str) -> Floors:
-    """The floors that the four lines of a text tell, the uppermost first; the rooms of one floor are separated by ``|``."""
+    """The floors that the four lines of a text tell, the uppermost first."""
     [block] = _LINES.findall(text)
     floors = [floor for line in block.splitlines() for floor in line.split(None, 1)[1].split(">")]
     return [{room.strip() for room in floor.split("|")} for floor in floors]
