@@ -18,13 +18,13 @@ from supervisor.core.records import AgentRecord, JournaledMessage
 from supervisor.core.states import FINAL_MESSAGE_STATES, MessageState
 from supervisor.fleet.hooks import HOOK_SECONDS, Hooks
 from supervisor.fleet.ledger import Limits as Spendable
-from supervisor.fleet.shared import Kit
+from supervisor.fleet.shared import Shared
 from supervisor.handler import AgentInfo, Budget, HistoryItem, ModelCall, Permission, Usage
 from supervisor.handlers import MountedHandler
 from supervisor.handlers.loader import LOAD_SECONDS
 from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.attempt import Limits
-from supervisor.messages.commands import Commands, Control
+from supervisor.messages.commands import Commands, Controls
 from supervisor.messages.context import AgentContext
 from supervisor.messages.delivery_check import DeliveryCheck
 from supervisor.messages.executor import STOP_REASON
@@ -41,7 +41,7 @@ from supervisor.platform.tokens import Grant
 from supervisor.protocol.text import clean_text
 from supervisor.settings import AGENT_SETTING_NAMES, AgentSettings, parse_agent_settings
 from supervisor.telemetry.failures import describe
-from supervisor.telemetry.logs import bind_message, get_logger
+from supervisor.telemetry.logs import bind_message
 from supervisor.telemetry.redaction import REDACTED, redact
 from supervisor.telemetry.usage import cleaned
 
@@ -57,15 +57,15 @@ UNSETTLED_RETRY_SECONDS = 5.0
 class Agent:
     """One agent's parts; an :class:`supervisor.messages.attempt.ExecutionView` for its executor and contexts."""
 
-    def __init__(self, record: AgentRecord, kit: Kit) -> None:
-        self.record = record
+    def __init__(self, record: AgentRecord, shared: Shared, log: Any, controls: Controls) -> None:
+        self._record = record
         self.settings = AgentSettings()
         self.grant: Grant | None = None
         self.connection: Connection | None = None
-        #: Whoever runs the agent, for commands of its chats.
-        self.control: Control | None = None
-        self.log = get_logger("supervisor.agent").bind(agent=record.id)
-        self._kit = kit
+        #: What the commands of its chats may ask for.
+        self.controls = controls
+        self.log = log
+        self._shared = shared
         self._handler: MountedHandler | None = None
         self._secret = ""
         # What references of the handler's resolved to, for redaction; a rotated secret stays one.
@@ -75,15 +75,15 @@ class Agent:
         self._noted: str | None = None
         self._started = False
         self._restored = False
-        self._hooks = Hooks(record.id, kit.metrics, self.redact, self.log)
-        deployment, clock = kit.settings, kit.clock
-        self._traces = kit.tracing.of(record.id, lambda: self.record.handler)
-        self.scope = Scope(record.id, self.log, kit.journal, kit.metrics, clock, self._traces)
+        self._hooks = Hooks(record.id, shared.metrics, self.redact, self.log)
+        deployment, clock = shared.settings, shared.clock
+        self._traces = shared.tracing.of(record.id, lambda: self.record.handler)
+        self.scope = Scope(record.id, self.log, shared.journal, shared.metrics, clock, self._traces)
         #: The platform's history of this agent's conversations.
-        self.past = AgentHistory(self.scope, kit.history, self.access)
+        self.past = AgentHistory(self.scope, shared.history, self.access)
         self._executor = MessageExecutor(self, self.scope)
         self.lanes = Lanes(
-            kit.dispatcher,
+            shared.dispatcher,
             clock,
             concurrency=lambda: self.settings.concurrency or deployment.agent_concurrency,
             work=self._work,
@@ -92,7 +92,7 @@ class Agent:
         self.inbox = Inbox(
             self.scope,
             self.lanes,
-            kit.dispatcher.memory,
+            shared.dispatcher.memory,
             handler=lambda: self.record.handler,
             intake=self._intake,
             on_full=self._tell_full,
@@ -110,7 +110,7 @@ class Agent:
 
     def access(self) -> Access:
         """The platform's REST API as this agent sees it, and its current token."""
-        return Access(self.settings.api_url or self._kit.settings.api_url, self.grant.token if self.grant else "")
+        return Access(self.settings.api_url or self._shared.settings.api_url, self.grant.token if self.grant else "")
 
     # ── configuration ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -126,9 +126,9 @@ class Agent:
         """
         if record.problem:
             raise ConfigurationError(record.problem)
-        settings = parse_agent_settings(record.settings, self._kit.settings)
+        settings = parse_agent_settings(record.settings, self._shared.settings)
         handler = self._handler
-        self._secret = self._kit.secrets.resolve(record.secret)
+        self._secret = self._shared.secrets.resolve(record.secret)
         if handler is None or fresh or self._must_reload(record):
             handler = await self._load(record.handler, fresh=fresh)
             self._retire()
@@ -136,19 +136,28 @@ class Agent:
             self.lanes.hold()
             self._handler = handler
             self._failure = self._noted = None
-        self._kit.metrics.handler_known(record.handler)
-        self.record = record
+        self._shared.metrics.handler_known(record.handler)
+        self._record = record
         self.settings = settings
-        self._kit.ledger.limit(record.id, Spendable(settings.budget_tokens, settings.budget_cost))
+        self._shared.ledger.limit(record.id, Spendable(settings.budget_tokens, settings.budget_cost))
 
     async def _load(self, reference: str, *, fresh: bool) -> MountedHandler:
         """Import a handler's code in a thread: a slow import must not hold up the fleet."""
-        load = functools.partial(self._kit.loader.load, reference, fresh=fresh)
+        load = functools.partial(self._shared.loader.load, reference, fresh=fresh)
         try:
             async with asyncio.timeout(LOAD_SECONDS):
-                return await asyncio.get_running_loop().run_in_executor(self._kit.imports, load)
+                return await asyncio.get_running_loop().run_in_executor(self._shared.imports, load)
         except TimeoutError:
             raise HandlerError(f"Handler {reference!r} takes longer than {LOAD_SECONDS:g} s to load") from None
+
+    @property
+    def record(self) -> AgentRecord:
+        """The row that the agent runs with."""
+        return self._record
+
+    def describe(self, record: AgentRecord) -> None:
+        """Take a row over of which nothing that runs depends on what differs."""
+        self._record = record
 
     def _must_reload(self, record: AgentRecord) -> bool:
         """A handler that reads its settings when it starts must be started anew when they change."""
@@ -169,7 +178,7 @@ class Agent:
         """
         new = self.grant is not grant
         self.grant = grant
-        self._kit.metrics.auth_expiry(self.record.id, grant.expires_at)
+        self._shared.metrics.auth_expiry(self.record.id, grant.expires_at)
         if not self._started:
             await self._start_handler()
         elif new:
@@ -191,10 +200,10 @@ class Agent:
         """Take up what an earlier run left in the journal: replies are sent, messages run again."""
         if self._restored:
             # What was claimed in the last moment before a pause and not given back; nothing of it runs any more.
-            await self._kit.journal.rescue(self.record.id)
+            await self._shared.journal.rescue(self.record.id)
         self._restored = True
-        since = self._kit.clock.now() - self._kit.settings.journal_retention
-        known = await self._kit.journal.conversations(self.record.id, since=since, limit=512)
+        since = self._shared.clock.now() - self._shared.settings.journal_retention
+        known = await self._shared.journal.conversations(self.record.id, since=since, limit=512)
         self.inbox.conversations.update(reversed(known))
         await self.outbox.restore()
         # Last: what is journaled from here on, and not by us, is put into the lanes by whoever notices it.
@@ -235,7 +244,7 @@ class Agent:
         if event == "message:new":
             self.inbox.receive(payload, connection)
         elif event == "__malformed__":
-            self._kit.metrics.dropped(str(payload))
+            self._shared.metrics.dropped(str(payload))
         elif event == "exception":
             said = payload.get("message") if isinstance(payload, dict) else None
             # Redacted before it is cut: half a token no longer looks like one.
@@ -258,10 +267,10 @@ class Agent:
             raise
         except RegistryError as error:
             self.log.warning("message_not_settled", reason=str(error))
-            return self._kit.clock.now() + UNSETTLED_RETRY_SECONDS
+            return self._shared.clock.now() + UNSETTLED_RETRY_SECONDS
         except Exception:
             self.log.exception("message_not_settled")
-            return self._kit.clock.now() + UNSETTLED_RETRY_SECONDS
+            return self._shared.clock.now() + UNSETTLED_RETRY_SECONDS
         if again_at is None:
             self._settled(row)
         return again_at
@@ -276,10 +285,10 @@ class Agent:
         self._traces.settled(row)
 
     async def _refill(self, after_id: int, limit: int) -> list[JournaledMessage]:
-        return await self._kit.journal.unsettled(self.record.id, after_id=after_id, limit=limit)
+        return await self._shared.journal.unsettled(self.record.id, after_id=after_id, limit=limit)
 
     def _intake(self) -> Intake:
-        own, deployment = self.settings, self._kit.settings
+        own, deployment = self.settings, self._shared.settings
         return Intake(
             own.roles,
             own.inbox_limit or deployment.inbox_limit,
@@ -308,7 +317,7 @@ class Agent:
         row = self.lanes.between_attempts(conversation_id)
         if row is None or row.id > before_id:
             return False
-        stopped = await self._kit.journal.settle(row, MessageState.CANCELLED, error=STOP_REASON)
+        stopped = await self._shared.journal.settle(row, MessageState.CANCELLED, error=STOP_REASON)
         self.lanes.hurry(conversation_id)
         # Where its next attempt was faster, it is that which is stopped.
         return stopped is not None or await self._executor.stop(conversation_id, before_id)
@@ -338,11 +347,11 @@ class Agent:
     @property
     def ack_seconds(self) -> float:
         """How long the platform's acknowledgements may take."""
-        return self._kit.settings.ack_seconds
+        return self._shared.settings.ack_seconds
 
     @property
     def limits(self) -> Limits:
-        deployment = self._kit.settings
+        deployment = self._shared.settings
         return Limits(
             self.settings.timeout_seconds or deployment.timeout_seconds,
             self.settings.max_attempts or deployment.max_attempts,
@@ -359,7 +368,7 @@ class Agent:
     async def join(self, conversation_id: str) -> None:
         connection = self._online_connection()
         await connection.join(conversation_id, self.ack_seconds)
-        connection.record_member(conversation_id, self._kit.clock.monotonic())
+        connection.record_member(conversation_id, self._shared.clock.monotonic())
         await self.inbox.joined(conversation_id)
 
     async def leave(self, conversation_id: str) -> None:
@@ -379,30 +388,30 @@ class Agent:
 
     def count_usage(self, usage: Usage) -> None:
         usage = cleaned(usage)
-        self._kit.metrics.tokens(self.record.id, self.record.handler, usage)
-        cost = self._kit.ledger.record(self.record.id, usage)
+        self._shared.metrics.tokens(self.record.id, self.record.handler, usage)
+        cost = self._shared.ledger.record(self.record.id, usage)
         if cost is not None:
-            self._kit.metrics.cost(self.record.id, self.record.handler, usage.model, cost)
+            self._shared.metrics.cost(self.record.id, self.record.handler, usage.model, cost)
 
     def budget(self) -> Budget:
-        return self._kit.ledger.budget(self.record.id)
+        return self._shared.ledger.budget(self.record.id)
 
     def model_call(self, model: str, provider: str) -> AbstractContextManager[ModelCall]:
-        return self._kit.metrics.model_call(model, provider, self._kit.clock)
+        return self._shared.metrics.model_call(model, provider, self._shared.clock)
 
     def secret(self, reference: str) -> str:
         # It comes from a row's settings, where it may be anything.
-        secret = self._kit.secrets.resolve(str(reference))
+        secret = self._shared.secrets.resolve(str(reference))
         self._resolved[secret] = None
         if len(self._resolved) > MAX_RESOLVED:
             del self._resolved[next(iter(self._resolved))]
         return secret
 
     def reaches(self, url: str) -> bool:
-        return urlsplit(url).hostname in self._kit.settings.hosts
+        return urlsplit(url).hostname in self._shared.settings.hosts
 
     def permits(self, permission: Permission) -> bool:
-        deployment = self._kit.settings
+        deployment = self._shared.settings
         allowed = {"commands": deployment.allow_commands, "private_webhooks": deployment.allow_private_webhooks}
         return allowed.get(permission, False)
 

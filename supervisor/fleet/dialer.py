@@ -7,7 +7,7 @@ from functools import partial
 
 from supervisor.core.errors import ConnectError, PlatformError
 from supervisor.fleet.agent import Agent
-from supervisor.fleet.shared import Kit
+from supervisor.fleet.shared import Shared
 from supervisor.messages.backfill import Backfill, Reach
 from supervisor.platform.connection import Connection
 from supervisor.platform.connector import Connector, Grants
@@ -27,16 +27,16 @@ def _is_joined(connection: Connection, conversation_id: str) -> bool:
 class Dialer:
     """Opens an agent's connections; remembers the namespace that registered last."""
 
-    def __init__(self, agent: Agent, kit: Kit) -> None:
+    def __init__(self, agent: Agent, shared: Shared) -> None:
         self._agent = agent
-        self._kit = kit
+        self._shared = shared
         self._namespace: str | None = None
         self._lost_at: float | None = None
         self._warned = False
-        settings = kit.settings
+        settings = shared.settings
         self._connector = Connector(
-            kit.transport,
-            kit.gates,
+            shared.transport,
+            shared.gates,
             agent_id=agent.record.id,
             on_event=agent.receive,
             timeout_seconds=settings.handshake_seconds,
@@ -45,17 +45,12 @@ class Dialer:
         self._backfill = Backfill(agent.past, agent.inbox, reach)
 
     @property
-    def api_url(self) -> str:
-        """The platform's REST API as this agent sees it."""
-        return self._agent.access().api_url
-
-    @property
     def host(self) -> str:
         """The platform host that the agent connects to."""
         return self._endpoint().host
 
     def _endpoint(self) -> Endpoint:
-        own, deployment = self._agent.settings, self._kit.settings
+        own, deployment = self._agent.settings, self._shared.settings
         url = own.ws_url or deployment.ws_url
         namespaces = namespace_candidates(url, own.ws_namespace or deployment.ws_namespace)
         if self._namespace in namespaces:
@@ -74,9 +69,9 @@ class Dialer:
             connection = await self._open(grants, on_connected)
         except PlatformError as error:
             kicked = isinstance(error, ConnectError) and error.kicked
-            self._kit.metrics.connection_attempt("kicked" if kicked else str(error.verdict))
+            self._shared.metrics.connection_attempt("kicked" if kicked else str(error.verdict))
             raise
-        self._kit.metrics.connection_attempt("online")
+        self._shared.metrics.connection_attempt("online")
         return connection
 
     async def _open(self, grants: Grants, on_connected: Callable[[], None]) -> Connection:
@@ -135,18 +130,18 @@ class Dialer:
         """Note the conversation that the platform put us into (PROTOCOL §3): after a gap it is asked about."""
         conversation_id = connection.conversation_id
         if conversation_id is not None:
-            connection.record_member(conversation_id, self._kit.clock.monotonic())
+            connection.record_member(conversation_id, self._shared.clock.monotonic())
             if conversation_id not in self._agent.inbox.conversations:
                 await self._agent.inbox.joined(conversation_id)
 
-    def note_loss(self) -> None:
+    def lost(self) -> None:
         """The agent's connection went away just now."""
-        self._lost_at = self._kit.clock.monotonic()
+        self._lost_at = self._shared.clock.monotonic()
         self._backfill.lost()
 
     def _presence_may_be_anothers(self) -> bool:
         """Whether another socket of ours is open or was a moment ago: a presence does not say whose it is."""
-        recent = self._lost_at is not None and self._kit.clock.monotonic() - self._lost_at < DOUBT_SECONDS
+        recent = self._lost_at is not None and self._shared.clock.monotonic() - self._lost_at < DOUBT_SECONDS
         return self._agent.connection is not None or recent
 
     async def _rejoin(self, connection: Connection) -> None:
@@ -164,8 +159,8 @@ class Dialer:
         self._warned = len(known) > REJOIN_LIMIT
         joins = Joins(
             connection,
-            clock=self._kit.clock,
-            times=JoinTimes(self._kit.settings.ack_seconds),
+            clock=self._shared.clock,
+            times=JoinTimes(self._shared.settings.ack_seconds),
             is_known=inbox.conversations.__contains__,
             forget=inbox.left,
             on_late=partial(self._backfill.run, is_joined=partial(_is_joined, connection)),

@@ -1,4 +1,4 @@
-"""Makes the running agents match the registry: reconcile (DESIGN §2)."""
+"""Makes the running agents match the registry: reconcile."""
 
 from __future__ import annotations
 
@@ -9,43 +9,37 @@ from collections.abc import Mapping
 from supervisor.core.errors import AgentNotFoundError, RegistryError
 from supervisor.core.states import AgentState, MessageState
 from supervisor.core.status import AgentStatus, InboxCounts, Reading
+from supervisor.fleet.ownership import owned
+from supervisor.fleet.removals import Removals
 from supervisor.fleet.runner import Runner
-from supervisor.fleet.shared import Kit
+from supervisor.fleet.shared import Shared
 from supervisor.store import Registry
 from supervisor.telemetry.logs import get_logger
 
-#: How often the registry is asked whether anyone changed it (DESIGN §5: noticed within 250 ms).
+#: How often the registry is asked whether anyone changed it: a change is to be noticed within 250 ms.
 POLL_SECONDS = 0.2
 #: How often the counts of an agent that is busy are asked for before they are left to the next time.
 CORRECTIONS = 5
-#: An agent that was removed has no work worth waiting long for.
-REMOVE_GRACE_SECONDS = 2.0
 #: What an inbox counts as waiting or running.
 UNSETTLED = (MessageState.AVAILABLE, MessageState.RETRYABLE, MessageState.RUNNING)
 #: How long to wait before an agent whose task broke down is begun again.
 CRASH_SECONDS = 5.0
-#: How long to wait before a removed agent's messages are cancelled again, where the journal could not.
-CANCEL_RETRY_SECONDS = 5.0
 
 
 class Fleet:
     """All agents of one registry. Owns the runners; nobody else starts or stops one."""
 
-    def __init__(self, registry: Registry, kit: Kit) -> None:
+    def __init__(self, registry: Registry, shared: Shared) -> None:
         self._registry = registry
-        self._kit = kit
+        self._shared = shared
         self._runners: dict[str, Runner] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._departing: dict[str, asyncio.Task[None]] = {}
-        # Those of them, and of agents added again since, whose messages could not be cancelled yet.
-        self._overdue: set[asyncio.Task[None]] = set()
+        self._removals = Removals(shared, self._runners.__contains__)
         self._changed = asyncio.Event()
         self._reconciling = asyncio.Lock()
         self._taking_up = asyncio.Lock()
         self._log = get_logger("supervisor.fleet")
-        kit.outages.on_back = self._follow
-
-    # ── reconcile ────────────────────────────────────────────────────────────────────────────────────────────────────
+        shared.outages.on_back = self._host_is_back
 
     async def watch(self) -> None:
         """Follow the registry until cancelled; trouble reading it leaves the fleet as it is."""
@@ -65,19 +59,19 @@ class Fleet:
                 if not failing:
                     self._log.error("registry_unreadable", reason=str(error))
                 failing = True
-            await self._kit.clock.sleep(POLL_SECONDS)
+            await self._shared.clock.sleep(POLL_SECONDS)
 
     async def reconcile(self) -> None:
         """Read all rows once and start, change or stop agents accordingly; compares content, trusts no counter."""
         # One at a time: what was read first must not be applied last.
         async with self._reconciling:
-            wanted = {record.id: record for record in await self._registry.agents()}
+            wanted = await owned(self._registry)
             for agent_id in self._runners.keys() - wanted.keys():
-                self._remove(agent_id)
+                self._removals.begin(self._runners.pop(agent_id), self._tasks.pop(agent_id))
             for agent_id, record in wanted.items():
                 runner = self._runners.get(agent_id)
                 if runner is None:
-                    self._add(Runner(record, self._kit, self._note_state))
+                    self._add(Runner(record, self._shared, self._publish_state))
                 elif not runner.wanted.same_content(record):
                     runner.want(record)
 
@@ -89,7 +83,7 @@ class Fleet:
         """
         # First: a message that is handed over should not be done before the counts are read.
         await self._take_up_replies()
-        for row in await self._kit.journal.replayed():
+        for row in await self._shared.journal.replayed():
             runner = self._runners.get(row.agent_id)
             if runner is not None and runner.restored:
                 runner.agent.lanes.put(row)
@@ -99,7 +93,7 @@ class Fleet:
         # One at a time, and none that was held when the journal was asked: it may have been settled since.
         async with self._taking_up:
             held = {name: runner.agent.outbox.held for name, runner in self._runners.items() if runner.restored}
-            for reply in await self._kit.journal.replayed_replies():
+            for reply in await self._shared.journal.replayed_replies():
                 runner = self._runners.get(reply.agent_id)
                 if runner is not None and runner.restored and reply.id not in held.get(reply.agent_id, {reply.id}):
                     runner.agent.outbox.take_up(reply)
@@ -113,7 +107,7 @@ class Fleet:
         left = {agent_id: runner.agent.inbox for agent_id, runner in self._runners.items()}
         for _ in range(CORRECTIONS):
             before = {agent_id: inbox.changes for agent_id, inbox in left.items()}
-            counts = await self._kit.journal.counts()
+            counts = await self._shared.journal.counts()
             for agent_id, inbox in list(left.items()):
                 # What changed while the journal was read, the figures may have or not.
                 if inbox.changes == before[agent_id]:
@@ -127,8 +121,8 @@ class Fleet:
     def _add(self, runner: Runner) -> None:
         agent_id = runner.wanted.id
         self._runners[agent_id] = runner
-        self._kit.metrics.agent_state(agent_id, None, runner.state)
-        task = asyncio.create_task(self._run(runner, self._departing.get(agent_id)), name=f"agent {agent_id}")
+        self._shared.metrics.agent_state(agent_id, None, runner.condition.state)
+        task = asyncio.create_task(self._run(runner, self._removals.of(agent_id)), name=f"agent {agent_id}")
         self._tasks[agent_id] = task
 
     async def _run(self, runner: Runner, predecessor: asyncio.Task[None] | None) -> None:
@@ -145,65 +139,28 @@ class Fleet:
                 return await runner.run()
             except Exception:  # noqa: BLE001  whatever it is, the other agents must not notice
                 self._log.exception("agent_crashed", agent=runner.wanted.id)
-                await self._kit.clock.sleep(CRASH_SECONDS)
+                await self._shared.clock.sleep(CRASH_SECONDS)
 
-    def _remove(self, agent_id: str) -> None:
-        runner, task = self._runners.pop(agent_id), self._tasks.pop(agent_id)
-        runner.stop(REMOVE_GRACE_SECONDS)
-        departure = asyncio.create_task(self._see_off(runner, task), name=f"remove {agent_id}")
-        self._departing[agent_id] = departure
-        departure.add_done_callback(lambda done: self._departed(agent_id, done))
-
-    def _departed(self, agent_id: str, departure: asyncio.Task[None]) -> None:
-        self._overdue.discard(departure)
-        if self._departing.get(agent_id) is departure:
-            del self._departing[agent_id]
-
-    async def _see_off(self, runner: Runner, task: asyncio.Task[None]) -> None:
-        """Nothing of a removed agent stays: its task, its series, its messages that wait."""
-        await asyncio.wait([task])
-        agent_id = runner.wanted.id
-        self._kit.outages.forget(agent_id)
-        if agent_id not in self._runners:
-            self._kit.metrics.agent_state(agent_id, runner.state, None)
-            self._kit.metrics.agent_removed(agent_id)
-            self._kit.ledger.forget(agent_id)
-        while not await self._cancel_messages(agent_id):
-            await self._kit.clock.sleep(CANCEL_RETRY_SECONDS)
-            if agent_id in self._runners:
-                # It was added again meanwhile: what waits is its work.
-                return
-
-    async def _cancel_messages(self, agent_id: str) -> bool:
-        """Cancel what waits for a removed agent; False when the journal cannot, which is said once."""
-        departure = asyncio.current_task()
-        try:
-            cancelled = await self._kit.journal.cancel_agent(agent_id)
-        except RegistryError as error:
-            if departure is not None and departure not in self._overdue:
-                self._overdue.add(departure)
-                self._log.error("messages_not_cancelled", agent=agent_id, reason=str(error))
-            return False
-        if departure in self._overdue:
-            self._log.info("messages_cancelled", agent=agent_id, messages=cancelled)
-        return True
-
-    def _note_state(self, runner: Runner, old: AgentState, new: AgentState) -> None:
+    def _publish_state(self, runner: Runner, old: AgentState, new: AgentState) -> None:
         if self._runners.get(runner.wanted.id) is runner:
-            self._kit.metrics.agent_state(runner.wanted.id, old, new)
-        shown = {"agent": runner.wanted.id, "state": new, "was": old, "since": runner.since, "reason": runner.reason}
-        self._kit.events.publish("state", runner.wanted.id, shown)
+            self._shared.metrics.agent_state(runner.wanted.id, old, new)
+        shown = {
+            "agent": runner.wanted.id,
+            "state": new,
+            "was": old,
+            "since": runner.condition.since,
+            "reason": runner.condition.reason,
+        }
+        self._shared.events.publish("state", runner.wanted.id, shown)
         # Whoever waits holds the event that was; the next one waits for the next change.
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _follow(self, host: str) -> None:
+    def _host_is_back(self, host: str) -> None:
         """A host that was down is back: its agents follow at the rate of its bucket."""
         for runner in self._runners.values():
             if runner.host == host:
-                runner.follow()
-
-    # ── what people say ──────────────────────────────────────────────────────────────────────────────────────────────
+                runner.host_is_back()
 
     def runner(self, agent_id: str) -> Runner:
         """The runner of an agent.
@@ -222,7 +179,7 @@ class Fleet:
 
     def states(self) -> Mapping[AgentState, int]:
         """How many agents are in each state."""
-        return Counter(runner.state for runner in self._runners.values())
+        return Counter(runner.condition.state for runner in self._runners.values())
 
     def inbox(self) -> Mapping[str, InboxCounts]:
         """Messages of each agent."""
@@ -246,16 +203,11 @@ class Fleet:
             while self.states().get(AgentState.ONLINE, 0) < count:
                 await self._changed.wait()
 
-    # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def stop(self, grace_seconds: float) -> bool:
         """Drain all agents at once and end them; whether all ended within the grace period and a little more."""
         for runner in self._runners.values():
             runner.stop(grace_seconds)
-        for departure in self._overdue:
-            # The next start cancels them.
-            departure.cancel()
-        tasks = {*self._tasks.values(), *self._departing.values(), *self._overdue}
+        tasks = {*self._tasks.values(), *self._removals.stop()}
         if not tasks:
             return True
         try:

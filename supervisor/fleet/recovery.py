@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 from supervisor.core.backoff import Backoff
 from supervisor.core.clock import Clock
 from supervisor.core.errors import PlatformError, Verdict
 from supervisor.core.states import AgentState
+from supervisor.settings import Settings
 
 #: A faulted agent is looked at again this often: a missing file may be there by then.
 FAULT_RECHECK_SECONDS = 30.0
@@ -29,6 +31,17 @@ class Bounds:
     reject_initial: float
     reject_cap: float
     stable: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Those that a deployment's settings ask for."""
+        return cls(
+            settings.backoff_initial_seconds,
+            settings.backoff_cap_seconds,
+            settings.reject_initial_seconds,
+            settings.reject_cap_seconds,
+            settings.stable_seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +85,7 @@ class Recovery:
             self._backoff.reset()
         self._online_since = None
 
-    def forgive(self) -> None:
+    def reset(self) -> None:
         """Someone mended something: wait as after a first failure."""
         self._backoff.reset()
         self._rejected = 0

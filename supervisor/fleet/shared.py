@@ -24,7 +24,7 @@ from supervisor.telemetry.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
-class Kit:
+class Shared:
     """What every agent needs of the process; built by the service, shared by all."""
 
     settings: Settings

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from supervisor.core.command_words import RELOAD, STATUS, STOP, command_in
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage, NewReply
-from supervisor.core.states import MessageState
-from supervisor.core.status import AgentStatus
+from supervisor.core.states import AgentState, MessageState
 from supervisor.core.tasks import TaskSet
 from supervisor.handler import AgentInfo, Reply
 from supervisor.handlers import to_outbound
 from supervisor.messages.attempt import with_id
 from supervisor.messages.executor import SETTLE_RETRY_SECONDS
+from supervisor.messages.inbox import Inbox
 from supervisor.messages.outbox import Outbox
 from supervisor.messages.scope import Scope
 from supervisor.protocol.text import clean_text
@@ -39,13 +40,25 @@ RELOAD_FAILED = "Reloading did not work; I go on as I was. The supervisor's log 
 RELOAD_UNDER_WAY = "Reloading takes longer than usual; it goes on."
 
 
-class Control(Protocol):
-    """What commands ask of an agent's runner."""
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """How the agent is, as ``/status`` tells it; ``since`` in seconds since the epoch."""
 
-    def status(self) -> AgentStatus: ...
-    async def refresh(self) -> str:
-        """Reload the agent; empty once that is done, else why it did not work."""
-        ...
+    handler: str
+    state: AgentState
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What commands ask of whoever runs the agent.
+
+    Args:
+        reload: reads handler, instruction and settings anew; empty once that is done, else why it did not work.
+    """
+
+    situation: Callable[[], Situation]
+    reload: Callable[[], Awaitable[str]]
 
 
 class CommandView(Protocol):
@@ -58,7 +71,9 @@ class CommandView(Protocol):
     @property
     def outbox(self) -> Outbox: ...
     @property
-    def control(self) -> Control | None: ...
+    def controls(self) -> Controls: ...
+    @property
+    def inbox(self) -> Inbox: ...
     @property
     def merged_settings(self) -> Mapping[str, Any]: ...
     def concern(self, row: JournaledMessage) -> None: ...
@@ -128,12 +143,10 @@ class Commands:
         if self._reloaded_at is not None and (passed := now - self._reloaded_at) < RELOAD_SECONDS:
             wait = max(1, round(RELOAD_SECONDS - passed))
             return f"I was reloaded a moment ago; please try again in {wait} s."
-        if self._agent.control is None:
-            return RELOAD_FAILED
         self._reloaded_at = now
         try:
             async with asyncio.timeout(RELOAD_ANSWER_SECONDS):
-                reason = await self._agent.control.refresh()
+                reason = await self._agent.controls.reload()
         except TimeoutError:
             return RELOAD_UNDER_WAY
         # The reason is the operator's: it may tell of files and hosts.
@@ -144,14 +157,12 @@ class Commands:
         model = self._agent.merged_settings.get("model")
         if isinstance(model, str) and model.strip():
             lines["Model"] = model
-        if self._agent.control is not None:
-            status = self._agent.control.status()
-            lines["Handler"] = status.handler
-            lines["State"] = str(status.state)
-            if status.since is not None:
-                lines["Since"] = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(status.since))
-            # Commands are no messages that somebody waits for.
-            lines["Waiting messages"] = str(max(0, status.inbox.available - len(self._tasks)))
+        situation = self._agent.controls.situation()
+        lines["Handler"] = situation.handler
+        lines["State"] = str(situation.state)
+        lines["Since"] = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(situation.since))
+        # Commands are no messages that somebody waits for.
+        lines["Waiting messages"] = str(max(0, self._agent.inbox.counts.available - len(self._tasks)))
         return "\n".join(f"{name}: {self._shown(value)}" for name, value in lines.items())
 
     def _shown(self, value: str) -> str:

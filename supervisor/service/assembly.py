@@ -10,7 +10,7 @@ from pathlib import Path
 from supervisor.core.clock import Clock
 from supervisor.core.errors import ConfigurationError
 from supervisor.fleet.ledger import Ledger, Limits
-from supervisor.fleet.shared import Kit
+from supervisor.fleet.shared import Shared
 from supervisor.handlers import HandlerLoader, find_agents_dir
 from supervisor.messages.lanes import Dispatcher
 from supervisor.net.session import Session
@@ -50,7 +50,7 @@ def check_import_name() -> None:
 
 async def open_parts(
     settings: Settings, clock: Clock, undo: AsyncExitStack, *, cwd: Path | None = None
-) -> tuple[Registry, Kit]:
+) -> tuple[Registry, Shared]:
     """Open the registry, the transport and the traces, and build what all agents share.
 
     Args:
@@ -82,10 +82,10 @@ async def open_parts(
     undo.push_async_callback(session.close)
     transport = Transport(session, clock=clock)
     undo.push_async_callback(transport.close)
-    return registry, build_kit(settings, registry, session, transport, loader, clock=clock, tracing=tracing)
+    return registry, build_shared(settings, registry, session, transport, loader, clock=clock, tracing=tracing)
 
 
-def build_kit(
+def build_shared(
     settings: Settings,
     registry: Registry,
     session: Session,
@@ -94,7 +94,7 @@ def build_kit(
     *,
     clock: Clock,
     tracing: Tracing = NO_TRACING,
-) -> Kit:
+) -> Shared:
     """What the agents of a service share, its figures bound to what they count."""
     metrics = Metrics(agent_limit=settings.metrics_agent_limit)
     gates = Gates(
@@ -110,7 +110,7 @@ def build_kit(
     )
     _follow_journal(registry, metrics, clock)
     transport.on_silent = SilenceWatch(metrics, clock).count
-    return Kit(
+    return Shared(
         settings=settings,
         clock=clock,
         metrics=metrics,

@@ -10,7 +10,7 @@ from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
 from supervisor.fleet.fleet import Fleet
-from supervisor.fleet.shared import Kit
+from supervisor.fleet.shared import Shared
 from supervisor.management import agents as editing
 from supervisor.management import messages as dead_letters
 from supervisor.management.messages import MessageQuery, Outcome
@@ -26,7 +26,9 @@ class Control:
         problems: what keeps the supervisor from being ready, one line each.
     """
 
-    def __init__(self, registry: Registry, fleet: Fleet, shared: Kit, problems: Callable[[], tuple[str, ...]]) -> None:
+    def __init__(
+        self, registry: Registry, fleet: Fleet, shared: Shared, problems: Callable[[], tuple[str, ...]]
+    ) -> None:
         self.settings = shared.settings
         self.metrics = shared.metrics
         self.events = shared.events
@@ -96,7 +98,7 @@ class Control:
         """End an agent's pause or its wait; raises AgentNotFoundError."""
         await self._registry.update_agent(agent_id, paused=False)
         await self._fleet.reconcile()
-        self._fleet.runner(agent_id).poke()
+        self._fleet.runner(agent_id).retry_now()
 
     async def reload(self, agent_id: str) -> None:
         """Read an agent's handler, instruction and settings anew; raises AgentNotFoundError."""

@@ -12,7 +12,7 @@ from supervisor.admin import AdminServer, build_app
 from supervisor.core.clock import Clock, SystemClock
 from supervisor.fleet.fleet import Fleet
 from supervisor.fleet.ledger import day_of
-from supervisor.fleet.shared import Kit
+from supervisor.fleet.shared import Shared
 from supervisor.service.assembly import check_import_name, lock_info, open_parts
 from supervisor.service.code_watch import CodeWatch
 from supervisor.service.control import Control
@@ -40,7 +40,7 @@ class Service:
         side_tasks: its own loops; ``side_tasks.failed`` is done when it cannot go on by itself.
     """
 
-    def __init__(self, registry: Registry, shared: Kit) -> None:
+    def __init__(self, registry: Registry, shared: Shared) -> None:
         self.registry = registry
         self.shared = shared
         self.settings = shared.settings

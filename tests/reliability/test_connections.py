@@ -196,7 +196,7 @@ class Dropper:
             await self.fleet.service.control.resume(self.identity)
         else:
             # Dropped for another attempt, at once.
-            self.fleet.service.fleet.runner(self.identity).poke()
+            self.fleet.service.fleet.runner(self.identity).retry_now()
             await resuming
         await self.fleet.online()
         await self.fleet.until(lambda: open_sockets(self.fleet.sandbox) == 1, 2 + MARGIN_SECONDS)

@@ -99,12 +99,12 @@ class Life:
 
     async def do_poke(self, which: int) -> None:
         if AGENTS[which] in self.rows:
-            self.fleet.service.fleet.runner(AGENTS[which]).poke()
+            self.fleet.service.fleet.runner(AGENTS[which]).retry_now()
 
     # ── what must hold ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def state(self, agent_id: str) -> AgentState:
-        return self.fleet.service.fleet.runner(agent_id).state
+        return self.fleet.service.fleet.runner(agent_id).condition.state
 
     def sockets(self, agent_id: str) -> int:
         return sum(socket.agent_id == agent_id for socket in self.platform.sockets)
@@ -116,7 +116,7 @@ class Life:
             state, sockets = self.state(agent_id), self.sockets(agent_id)
             assert state not in OFFLINE or sockets == 0, (agent_id, state, sockets)
             # A second socket that is on its way may yet outlive the first (upkeep: rotation).
-            rotating = service.fleet.runner(agent_id)._upkeep.rotating
+            rotating = service.fleet.runner(agent_id).rotation.opening
             assert state is not AgentState.ONLINE or sockets >= 1 or rotating, (agent_id, state)
         text = service.metrics.render("text/plain")[0].decode()
         shown = dict(re.findall(r'^supervisor_agents\{state="(\w+)"\} (\d+)', text, re.MULTILINE))

@@ -182,7 +182,7 @@ class Play:
         self.platform.heal()
         self.fleet.mend()
         await self.do_resume()
-        self.fleet.service.fleet.runner(AGENT).poke()
+        self.fleet.service.fleet.runner(AGENT).retry_now()
         longest = sum(RETRY_SECONDS) + 60 + (TIMEOUT_SECONDS + 70) * MAX_ATTEMPTS * (1 + len(self.said))
         for _ in range(20):
             await self.loop.advance(longest / 20)

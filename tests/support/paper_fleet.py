@@ -23,7 +23,7 @@ from supervisor.handlers import HandlerLoader
 from supervisor.net.session import Session
 from supervisor.platform.transport import Transport
 from supervisor.service import Service
-from supervisor.service.assembly import build_kit
+from supervisor.service.assembly import build_shared
 from supervisor.settings import Settings
 from supervisor.store import Registry
 from supervisor.store.codec import MESSAGE_STATES, REPLY_STATES, decode_key
@@ -156,7 +156,7 @@ class PaperFleet:
         loader = HandlerLoader(self.agents_dir)
         self.registry = await Registry.open(settings.registry_url, clock=self.clock)
         session, transport = cast("Session", self.session), cast("Transport", PaperTransport(self.session))
-        shared = build_kit(settings, self.registry, session, transport, loader, clock=self.clock)
+        shared = build_shared(settings, self.registry, session, transport, loader, clock=self.clock)
         self.service = Service(self.registry, shared)
         await self.registry.journal.rescue()
         await self.service.fleet.reconcile()

@@ -81,7 +81,7 @@ def test_whoever_mends_something_is_not_made_to_wait_for_old_failures(recovery: 
     for _ in range(6):
         recovery.after(LOST)
         recovery.after(REFUSED)
-    recovery.forgive()
+    recovery.reset()
     assert recovery.after(LOST).seconds == 1
     assert recovery.after(REFUSED).seconds == 300
 
