@@ -22,7 +22,7 @@ from supervisor.platform.endpoint import Endpoint, namespace_candidates
 from supervisor.platform.gates import Gates
 from supervisor.platform.tokens import Grant, TokenClient
 from supervisor.platform.transport import Transport
-from supervisor.settings import AgentSettings, Settings, parse_agent_settings
+from supervisor.settings import EffectiveSettings, Settings
 from supervisor.settings.secrets import SecretResolver
 
 #: No agent of the platform has it.
@@ -97,7 +97,7 @@ class Examiner:
 
     # ── what can be seen from here ───────────────────────────────────────────────────────────────────────────────────
 
-    async def row(self, record: AgentRecord, tell: Tell, *, running: bool) -> tuple[AgentSettings, str] | None:
+    async def row(self, record: AgentRecord, tell: Tell, *, running: bool) -> tuple[EffectiveSettings, str] | None:
         """Check a row, its settings, handler and secret; the settings and the secret, None when one fails.
 
         Args:
@@ -113,9 +113,9 @@ class Examiner:
         secret = self._secret(record, mend, tell, running=running)
         return (own, secret) if own is not None and well and secret is not None else None
 
-    def _own_settings(self, record: AgentRecord, mend: str, tell: Tell) -> AgentSettings | None:
+    def _own_settings(self, record: AgentRecord, mend: str, tell: Tell) -> EffectiveSettings | None:
         try:
-            own = parse_agent_settings(record.settings, self._settings)
+            own = self._settings.effective(record.settings)
         except ConfigurationError as error:
             tell(misconfigured("settings", error, f"{mend} --set KEY=VALUE", record.id))
             return None
@@ -164,9 +164,9 @@ class Examiner:
 
     # ── the platform ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def token(self, record: AgentRecord, own: AgentSettings, secret: str, tell: Tell) -> Grant | None:
+    async def token(self, record: AgentRecord, own: EffectiveSettings, secret: str, tell: Tell) -> Grant | None:
         """Ask for a token; None when there is none."""
-        api_url = own.api_url or self._settings.api_url
+        api_url = own.api_url
         host = urlsplit(api_url).netloc
         started = self._clock.monotonic()
         try:
@@ -207,7 +207,7 @@ class Examiner:
         else:
             tell(Finding("token endpoint", Level.OK, f"{host} gives tokens"))
 
-    async def path(self, record: AgentRecord, own: AgentSettings, grant: Grant, tell: Tell) -> bool:
+    async def path(self, record: AgentRecord, own: EffectiveSettings, grant: Grant, tell: Tell) -> bool:
         """Connect, be registered, and get an answer; whether all of it succeeded."""
         endpoint = self._endpoint(own)
         prober = Prober(
@@ -226,16 +226,9 @@ class Examiner:
         tell(await self._trouble(record, endpoint, prober, tried=attempts, error=last.error))
         return False
 
-    def _endpoint(self, own: AgentSettings) -> Endpoint:
-        deployment = self._settings
-        url = own.ws_url or deployment.ws_url
-        return Endpoint(
-            url,
-            namespace_candidates(url, own.ws_namespace or deployment.ws_namespace),
-            own.ws_path or deployment.ws_path,
-            own.token_via or deployment.token_via,
-            deployment.proxy,
-        )
+    def _endpoint(self, own: EffectiveSettings) -> Endpoint:
+        namespaces = namespace_candidates(own.ws_url, own.ws_namespace)
+        return Endpoint(own.ws_url, namespaces, own.ws_path, own.token_via, self._settings.proxy)
 
     @staticmethod
     def _tell_path(record: AgentRecord, endpoint: Endpoint, attempts: list[Attempt], tell: Tell) -> None:

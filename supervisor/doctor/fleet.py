@@ -13,7 +13,7 @@ from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus
 from supervisor.doctor.examiner import Examiner
 from supervisor.doctor.findings import Finding, Level, Tell, Trouble, failed
-from supervisor.settings import AgentSettings
+from supervisor.settings import EffectiveSettings
 
 #: Agents tried at once: a doctor is no storm.
 _AT_ONCE: Final = 4
@@ -104,7 +104,7 @@ async def check_fleet(
     _tell_together(found, tell)
     places = asyncio.Semaphore(_AT_ONCE)
 
-    async def try_one(record: AgentRecord, own: AgentSettings, secret: str) -> tuple[list[Finding], bool]:
+    async def try_one(record: AgentRecord, own: EffectiveSettings, secret: str) -> tuple[list[Finding], bool]:
         made: list[Finding] = []
         async with places:
             grant = await examiner.token(record, own, secret, made.append)

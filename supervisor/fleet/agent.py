@@ -39,7 +39,7 @@ from supervisor.platform.connection import Connection
 from supervisor.platform.history import Access
 from supervisor.platform.tokens import Grant
 from supervisor.protocol.text import clean_text
-from supervisor.settings import AGENT_SETTING_NAMES, AgentSettings, parse_agent_settings
+from supervisor.settings import AGENT_SETTING_NAMES
 from supervisor.telemetry.failures import describe
 from supervisor.telemetry.logs import bind_message
 from supervisor.telemetry.redaction import REDACTED, redact
@@ -59,7 +59,7 @@ class Agent:
 
     def __init__(self, record: AgentRecord, shared: Shared, log: Any, controls: Controls) -> None:
         self._record = record
-        self.settings = AgentSettings()
+        self.settings = shared.settings.effective({})
         self.grant: Grant | None = None
         self.connection: Connection | None = None
         #: What the commands of its chats may ask for.
@@ -85,7 +85,7 @@ class Agent:
         self.lanes = Lanes(
             shared.dispatcher,
             clock,
-            concurrency=lambda: self.settings.concurrency or deployment.agent_concurrency,
+            concurrency=lambda: self.settings.concurrency,
             work=self._work,
             refill=self._refill,
         )
@@ -101,7 +101,7 @@ class Agent:
         self.outbox = Outbox(
             self.scope,
             ack_seconds=deployment.ack_seconds,
-            at_most_once=lambda: (self.settings.delivery or deployment.delivery) == "at_most_once",
+            at_most_once=lambda: self.settings.delivery == "at_most_once",
             on_sending=self.inbox.remember_own,
             was_delivered=DeliveryCheck(self.past),
         )
@@ -110,7 +110,7 @@ class Agent:
 
     def access(self) -> Access:
         """The platform's REST API as this agent sees it, and its current token."""
-        return Access(self.settings.api_url or self._shared.settings.api_url, self.grant.token if self.grant else "")
+        return Access(self.settings.api_url, self.grant.token if self.grant else "")
 
     # ── configuration ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -126,7 +126,7 @@ class Agent:
         """
         if record.problem:
             raise ConfigurationError(record.problem)
-        settings = parse_agent_settings(record.settings, self._shared.settings)
+        settings = self._shared.settings.effective(record.settings)
         handler = self._handler
         self._secret = self._shared.secrets.resolve(record.secret)
         if handler is None or fresh or self._must_reload(record):
@@ -288,13 +288,8 @@ class Agent:
         return await self._shared.journal.unsettled(self.record.id, after_id=after_id, limit=limit)
 
     def _intake(self) -> Intake:
-        own, deployment = self.settings, self._shared.settings
-        return Intake(
-            own.roles,
-            own.inbox_limit or deployment.inbox_limit,
-            deployment.loop_limit if own.loop_limit is None else own.loop_limit,
-            own.commands,
-        )
+        own = self.settings
+        return Intake(own.roles, own.inbox_limit, own.loop_limit, own.commands)
 
     def _tell_full(self, conversation_id: str) -> None:
         """Refuse aloud: a short notice, sent without the journal that has no room."""
@@ -351,11 +346,7 @@ class Agent:
 
     @property
     def limits(self) -> Limits:
-        deployment = self._shared.settings
-        return Limits(
-            self.settings.timeout_seconds or deployment.timeout_seconds,
-            self.settings.max_attempts or deployment.max_attempts,
-        )
+        return Limits(self.settings.timeout_seconds, self.settings.max_attempts)
 
     @property
     def shows_typing(self) -> bool:

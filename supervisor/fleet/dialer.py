@@ -50,14 +50,12 @@ class Dialer:
         return self._endpoint().host
 
     def _endpoint(self) -> Endpoint:
-        own, deployment = self._agent.settings, self._shared.settings
-        url = own.ws_url or deployment.ws_url
-        namespaces = namespace_candidates(url, own.ws_namespace or deployment.ws_namespace)
+        own = self._agent.settings
+        namespaces = namespace_candidates(own.ws_url, own.ws_namespace)
         if self._namespace in namespaces:
             # The one that registered last time first; the others stay candidates, a platform may be rebuilt.
             namespaces = tuple(dict.fromkeys([self._namespace, *namespaces]))
-        engine_path = own.ws_path or deployment.ws_path
-        return Endpoint(url, namespaces, engine_path, own.token_via or deployment.token_via, deployment.proxy)
+        return Endpoint(own.ws_url, namespaces, own.ws_path, own.token_via, self._shared.settings.proxy)
 
     async def open(self, grants: Grants, on_connected: Callable[[], None]) -> Connection:
         """Connect, register and join again; see :meth:`Connector.open`.

@@ -13,6 +13,7 @@ from supervisor.settings.models import (
     OVERRIDES,
     PREFIX,
     AgentSettings,
+    EffectiveSettings,
     Settings,
     parse_agent_settings,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "OVERRIDES",
     "PREFIX",
     "AgentSettings",
+    "EffectiveSettings",
     "Price",
     "Settings",
     "load_settings",

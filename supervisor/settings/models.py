@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -183,6 +184,17 @@ class Settings(BaseSettings):
         own = {urlsplit(self.api_url).hostname or "", urlsplit(self.ws_url).hostname or ""}
         return frozenset(own | {host.lower() for host in self.allowed_hosts})
 
+    def effective(self, row: Mapping[str, Any]) -> EffectiveSettings:
+        """What an agent runs with: the ``settings`` of its row, and the deployment's where the row gives none.
+
+        Raises:
+            ConfigurationError: as :func:`parse_agent_settings`.
+        """
+        own = parse_agent_settings(row, self)
+        values = {field.name: getattr(own, field.name) for field in fields(EffectiveSettings)}
+        defaults = {key: getattr(self, name) for key, name in OVERRIDES.items() if values[key] is None}
+        return EffectiveSettings(**(values | defaults))
+
 
 class AgentSettings(BaseModel):
     """What a row's ``settings`` may override; other keys are the handler's own and reach it as ``ctx.settings``."""
@@ -206,6 +218,33 @@ class AgentSettings(BaseModel):
     commands: bool = Field(True, description="Whether /stop, /reload and /status in a chat are obeyed.")
     budget_tokens: TokenBudget | None = Field(None, description="LLM tokens that this agent may use in a UTC day.")
     budget_cost: CostBudget | None = Field(None, description="What this agent may spend in a UTC day, by PRICES.")
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveSettings:
+    """What one agent runs with; made by :meth:`Settings.effective`.
+
+    The names and units are those of :class:`AgentSettings`. A budget of None is no limit: the deployment's budgets are
+    the fleet's and no default of an agent's.
+    """
+
+    concurrency: int
+    inbox_limit: int
+    loop_limit: int
+    timeout_seconds: float
+    max_attempts: int
+    api_url: str
+    ws_url: str
+    ws_namespace: str
+    ws_path: str
+    token_via: TokenVia
+    delivery: Delivery
+    roles: tuple[str, ...]
+    typing: bool
+    mark_read: bool
+    commands: bool
+    budget_tokens: int | None
+    budget_cost: float | None
 
 
 #: The deployment's settings that a row may override, by the row's key.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,14 @@ import pytest
 from pydantic import SecretStr
 
 from supervisor.core.errors import ConfigurationError
-from supervisor.settings import AGENT_SETTING_NAMES, AgentSettings, Settings, load_settings, parse_agent_settings
+from supervisor.settings import (
+    AGENT_SETTING_NAMES,
+    OVERRIDES,
+    AgentSettings,
+    Settings,
+    load_settings,
+    parse_agent_settings,
+)
 
 Env = pytest.MonkeyPatch
 
@@ -428,6 +436,48 @@ def test_an_agents_settings(deployment: Settings) -> None:
     assert (settings.concurrency, settings.timeout_seconds, settings.roles) == (2, 120, ("user", "system"))
     assert settings.model_extra == {"model": "the handler's own"}
     assert "model" not in AGENT_SETTING_NAMES
+
+
+def test_an_agent_without_settings_runs_with_the_deployments(deployment: Settings) -> None:
+    effective = deployment.effective({})
+    for key, name in OVERRIDES.items():
+        assert getattr(effective, key) == getattr(deployment, name), key
+    assert (effective.budget_tokens, effective.budget_cost) == (None, None), "those of the deployment are the fleet's"
+    assert (effective.roles, effective.typing, effective.mark_read, effective.commands) == (
+        ("user",),
+        True,
+        False,
+        True,
+    )
+
+
+def test_what_a_row_gives_goes_before_the_deployments(deployment: Settings) -> None:
+    given: dict[str, Any] = {
+        "concurrency": 2,
+        "inbox_limit": 10,
+        "loop_limit": 0,
+        "timeout_seconds": 0.5,
+        "max_attempts": 1,
+        "api_url": "https://more.example/api",
+        "ws_url": "wss://more.example/ws",
+        "ws_namespace": "/ws",
+        "ws_path": "/engine",
+        "token_via": "query",
+        "delivery": "at_most_once",
+        "roles": ("user", "system"),
+        "typing": False,
+        "mark_read": True,
+        "commands": False,
+        "budget_tokens": 5,
+        "budget_cost": 0.5,
+    }
+    assert given.keys() == AGENT_SETTING_NAMES
+    assert asdict(deployment.effective(given | {"model": "the handler's own"})) == given
+
+
+def test_a_rows_settings_that_are_not_right_have_no_effect(deployment: Settings) -> None:
+    with pytest.raises(ConfigurationError, match="concurrency"):
+        deployment.effective({"concurrency": 0})
 
 
 @pytest.mark.parametrize(
