@@ -10,7 +10,6 @@ Without ``model`` it uses the deployment that the platform gives the agent (PROT
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Final
 
 try:
@@ -22,9 +21,8 @@ except ModuleNotFoundError as error:
 
 from supervisor.handler import AgentContext, Context, Handler, Message, Reply
 
-from .answering import answer
-from .settings import AssistantSettings, MisconfiguredError, endpoints
-from .tools import ServerNotes
+from .answering import Standing, answer, usable
+from .settings import AssistantSettings, MisconfiguredError
 
 NOT_CONFIGURED: Final = (
     "I have no instruction yet, so I cannot answer. Whoever looks after me has to write one on the platform."
@@ -36,22 +34,36 @@ class Assistant(Handler):
 
     def __init__(self) -> None:
         self._shared: Shared | None = None
-        self._servers = ServerNotes()
+        self._standing = Standing()
 
     async def on_start(self, ctx: AgentContext) -> None:
         """Take a share of what all assistants of the process use, and have ready what the first answer needs."""
         shared = Shared.take()
+        self._standing.servers.agent = ctx
         try:
-            # What is wrong with its settings is told with the first answer.
-            with suppress(MisconfiguredError):
-                await shared.prepare(endpoints(AssistantSettings.read(ctx), ctx))
+            await self._check(ctx, shared)
         except BaseException:
             await shared.give_back()
             raise
         self._shared = shared
 
+    async def on_reload(self, ctx: AgentContext) -> None:
+        """The platform's settings may be others now."""
+        if self._shared is not None:
+            await self._check(ctx, self._shared)
+
+    async def _check(self, ctx: AgentContext, shared: Shared) -> None:
+        """Say before anybody asks that it cannot answer; it is online all the same."""
+        try:
+            await usable(AssistantSettings.read(ctx), ctx, shared)
+        except MisconfiguredError as error:
+            self._standing.health.set_up(ctx, str(error))
+        else:
+            self._standing.health.set_up(ctx, None)
+
     async def on_stop(self, ctx: AgentContext) -> None:
         """Give it back; the last one closes the connections."""
+        await self._standing.servers.stop()
         shared, self._shared = self._shared, None
         if shared is not None:
             await shared.give_back()
@@ -62,4 +74,4 @@ class Assistant(Handler):
             return Reply(NOT_CONFIGURED, type="system")
         if self._shared is None:
             self._shared = Shared.take()
-        return await answer(message, ctx, self._shared, self._servers)
+        return await answer(message, ctx, self._shared, self._standing)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final
 
+import pydantic_ai
 from pydantic_ai import Agent
-from pydantic_ai.exceptions import AgentRunError, UsageLimitExceeded
+from pydantic_ai.exceptions import AgentRunError
 from pydantic_ai.usage import UsageLimits
 
-from supervisor.handler import Context, Message, Reply
+from supervisor.handler import AgentContext, Context, Message, Permanent, Reply
 
-from .memory import earlier, prompt
-from .settings import AssistantSettings, Endpoint, MisconfiguredError, endpoints
+from .calling import Caller
+from .endpoints import Endpoint, endpoints
+from .health import Health
+from .memory import earlier
+from .patience import Patience
+from .people import TOO_FAST, People
+from .prompt import instructions, prompt
+from .servers import Servers, connected
+from .settings import AssistantSettings, MisconfiguredError
 from .shared import Shared
-from .show import Show
+from .show import Show, in_parts
 from .steady import SteadyModel, request_settings
-from .tools import ServerNotes, connected
+from .tally import Tally, TooManyStepsError
 from .trouble import (
-    HARMLESS,
+    LASTING,
     TOO_MANY_STEPS,
     TOO_SLOW,
     WORDS,
@@ -30,7 +36,6 @@ from .trouble import (
     Kind,
     TroubleError,
     classify,
-    health,
 )
 
 #: What is kept of the handler's time to say that it was not enough, in seconds, and its greatest share.
@@ -38,115 +43,166 @@ MARGIN_SECONDS: Final = 5.0
 MARGIN_SHARE: Final = 0.1
 #: How often a model may get a tool's arguments or its own answer wrong in one run.
 RETRIES: Final = 3
+#: How an answer ends that is not all of what the model wanted to say.
+_CUT: Final = {
+    "length": "[This answer was cut off here: it reached the length that I may write at once.]",
+    "content_filter": "[This answer was cut off here by the content filter of the model's provider.]",
+}
 
+# It would greet in the log.
+pydantic_ai.BANNER_ENABLED = False
 # It holds nothing of any agent: model, instruction and tools come with each run.
 _AGENT: Final[Agent[None, str]] = Agent(deps_type=type(None), retries=RETRIES, defer_model_check=True, name="assistant")
 
 
-async def answer(message: Message, ctx: Context, shared: Shared, servers: ServerNotes) -> Reply:
-    """The last part of the answer; those before it are sent on the way."""
-    try:
-        settings = AssistantSettings.read(ctx)
-        models = endpoints(settings, ctx)
-        await shared.prepare(models)
-    except MisconfiguredError as error:
-        return _failed(ctx, TroubleError(Kind.SETUP, str(error)))
-    budget = ctx.budget()
-    if budget.exhausted:
-        return _notice(budget.notice)
-    return await _within_time(message, ctx, _Means(settings, models, shared, servers))
+class SetupError(Permanent):
+    """An answer that somebody has to mend the agent for: a dead letter, which can be replayed then."""
+
+
+@dataclass(slots=True)
+class Standing:
+    """What one agent keeps between its messages."""
+
+    servers: Servers = field(default_factory=Servers)
+    health: Health = field(default_factory=Health)
+    people: People = field(default_factory=People)
 
 
 @dataclass(frozen=True, slots=True)
 class _Means:
-    """With what a message is answered."""
+    """With what a message is answered.
+
+    Args:
+        wrong: what is wrong with models that are not among them.
+    """
 
     settings: AssistantSettings
     models: list[Endpoint]
+    wrong: list[str]
     shared: Shared
-    servers: ServerNotes
+    standing: Standing
+
+
+async def answer(message: Message, ctx: Context, shared: Shared, standing: Standing) -> Reply:
+    """The last part of the answer; those before it are sent on the way.
+
+    Raises:
+        SetupError: somebody has to mend the agent first.
+    """
+    try:
+        settings = AssistantSettings.read(ctx)
+        models, wrong = await usable(settings, ctx, shared)
+    except MisconfiguredError as error:
+        raise _lasting(ctx, standing, TroubleError(Kind.SETUP, str(error))) from error
+    budget = ctx.budget()
+    if budget.exhausted:
+        return _notice(budget.notice)
+    if not standing.people.may_ask(message, settings.person_limit):
+        return _notice(TOO_FAST)
+    return await _within_time(message, ctx, _Means(settings, models, wrong, shared, standing))
+
+
+async def usable(settings: AssistantSettings, ctx: AgentContext, shared: Shared) -> tuple[list[Endpoint], list[str]]:
+    """The models that can be asked, ready, and what is wrong with the others.
+
+    Raises:
+        MisconfiguredError: there is none.
+    """
+    models, wrong = endpoints(settings, ctx)
+    ready: list[Endpoint] = []
+    for endpoint in models:
+        try:
+            await shared.prepare([endpoint])
+        except MisconfiguredError as error:
+            wrong.append(str(error))
+        else:
+            ready.append(endpoint)
+    if not ready:
+        raise MisconfiguredError(wrong[0])
+    return ready, wrong
 
 
 async def _within_time(message: Message, ctx: Context, means: _Means) -> Reply:
     left = ctx.deadline - time.time()
     left -= min(MARGIN_SECONDS, left * MARGIN_SHARE)
+    health, most = means.standing.health, means.settings.failing_after
     try:
         async with asyncio.timeout(left):
             return await _run(message, ctx, means, asyncio.get_running_loop().time() + left)
     except BudgetExhaustedError as error:
         return _notice(str(error))
-    except UsageLimitExceeded:
+    except TooManyStepsError:
         ctx.log.warning("too_many_steps", steps=means.settings.max_steps)
+        health.apologised(ctx, f"no answer within {means.settings.max_steps} steps", most=most)
         return _apology(TOO_MANY_STEPS)
     except TroubleError as trouble:
-        return _failed(ctx, trouble)
+        return _failed(ctx, means, trouble)
     except AgentRunError as error:
-        return _failed(ctx, classify(error, means.models[0]))
+        return _failed(ctx, means, classify(error, means.models[0]))
     except TimeoutError:
         ctx.log.warning("answer_too_slow", seconds=round(left, 1))
+        health.apologised(ctx, f"no answer within {left:.0f} s", most=most)
         return _apology(TOO_SLOW)
 
 
 async def _run(message: Message, ctx: Context, means: _Means, ends_at: float) -> Reply:
     settings = means.settings
-    said = await ctx.history(settings.history_messages)
-    async with connected(ctx, settings, means.shared, means.servers) as tools:
-        model = SteadyModel(means.models, means.shared, ctx, settings, ends_at)
-        show = Show(ctx)
-        async with _AGENT.iter(
-            prompt(message),
-            model=model,
-            message_history=earlier(said, message, settings.history_tokens),
-            instructions=instructions(ctx, tools.missing),
-            toolsets=tools.toolsets,
-            model_settings=request_settings(settings),
-            usage_limits=UsageLimits(request_limit=settings.max_steps),
-        ) as run:
-            async for node in run:
-                if Agent.is_call_tools_node(node):
-                    await show.thinking(node.model_response, model.thinking_ms)
-                    async with node.stream(run.ctx) as events:
-                        async for event in events:
-                            await show.event(event)
-        text = run.result.output.strip() if run.result else ""
-    if not text:
-        return _failed(ctx, TroubleError(Kind.STRANGE, f"{means.models[0]}: an empty answer"))
-    return Reply(text)
-
-
-def instructions(ctx: Context, missing: Sequence[str]) -> str:
-    """The platform's instruction as the model gets it, and what it should know of its tools."""
-    parts = [ctx.instruction.system_prompt.strip()]
-    if rules := [text for rule in ctx.instruction.guidelines if (text := _rule(rule))]:
-        parts.append("\n".join(["Guidelines:", *(f"- {text}" for text in rules)]))
-    if missing:
-        parts.append(
-            f"The tools of these servers cannot be used at the moment: {', '.join(missing)}. "
-            "If an answer needs them, say that they are not available now."
-        )
-    return "\n\n".join(parts)
-
-
-def _rule(rule: Any) -> str:
-    """One guideline; the platform promises no shape."""
-    if isinstance(rule, dict):
-        named = (rule.get(name) for name in ("content", "text", "description", "guideline", "rule"))
-        rule = next((text for text in named if isinstance(text, str)), rule)
-    return rule.strip() if isinstance(rule, str) else json.dumps(rule, ensure_ascii=False)
+    tally = Tally(settings)
+    patience = Patience(ctx, settings.notice_seconds)
+    async with patience.watched():
+        said = await ctx.history(settings.history_messages)
+        async with connected(ctx, settings, means.shared, means.standing.servers) as tools:
+            caller = Caller(means.shared, ctx, settings, tally, ends_at)
+            model = SteadyModel(means.models, means.shared, ctx, caller, tally)
+            show = Show(patience.send)
+            async with _AGENT.iter(
+                prompt(message),
+                model=model,
+                message_history=earlier(said, message, settings.history_tokens),
+                instructions=instructions(ctx, settings, tools.missing),
+                toolsets=tools.toolsets,
+                model_settings=request_settings(settings),
+                usage_limits=UsageLimits(request_limit=None),
+            ) as run:
+                async for node in run:
+                    if Agent.is_call_tools_node(node):
+                        await show.thinking(node.model_response, model.thinking_ms)
+                        async with node.stream(run.ctx) as events:
+                            async for event in events:
+                                await show.event(event)
+            text = run.result.output.strip() if run.result else ""
+            finish = run.result.response.finish_reason if run.result else None
+        if not text:
+            raise TroubleError(Kind.STRANGE, f"{means.models[0]}: an empty answer")
+        means.standing.health.answered(ctx, [*model.remarks, *means.wrong, *tools.remarks])
+        *before, last = in_parts(f"{text}\n\n{_CUT[finish]}" if finish in _CUT else text)
+        for part in before:
+            await patience.send(Reply(part))
+    return Reply(last, metadata={"usage": remarks} if (remarks := tally.remarks) else None)
 
 
 def _notice(text: str) -> Reply:
     return Reply(text or "I have used up what I may spend today.", type="system")
 
 
-def _failed(ctx: Context, trouble: TroubleError) -> Reply:
-    """Tell the person, the log and, where it concerns more than this message, the agent's health."""
+def _failed(ctx: Context, means: _Means, trouble: TroubleError) -> Reply:
+    """Tell the person, the log and, where it concerns more than this message, the agent's health.
+
+    Raises:
+        SetupError: somebody has to mend the agent first.
+    """
+    if trouble.kind in LASTING:
+        raise _lasting(ctx, means.standing, trouble) from trouble
     ctx.log.warning("answer_failed", kind=str(trouble.kind), reason=trouble.reason)
     if trouble.kind is Kind.REFUSED:
         return Reply(WORDS[Kind.REFUSED])
-    if trouble.kind not in HARMLESS:
-        ctx.note_health(health(trouble))
+    means.standing.health.failed(ctx, trouble, most=means.settings.failing_after)
     return _apology(trouble.words)
+
+
+def _lasting(ctx: Context, standing: Standing, trouble: TroubleError) -> SetupError:
+    standing.health.failed(ctx, trouble, most=1)
+    return SetupError(trouble.reason)
 
 
 def _apology(words: str) -> Reply:

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, UserPromptPart
 
 from supervisor.handler import HistoryItem, Message
 
-#: An estimate that is good enough to cut by: no provider's own count is known before the request.
-CHARS_PER_TOKEN: Final = 4
-#: What a message costs besides its text, in tokens.
-MESSAGE_TOKENS: Final = 4
-
-
-def tokens(text: str) -> int:
-    """About how many tokens a message of this text is."""
-    return len(text) // CHARS_PER_TOKEN + MESSAGE_TOKENS
+from .tokens import said_tokens
 
 
 def earlier(items: Sequence[HistoryItem], message: Message, limit_tokens: int) -> list[ModelMessage]:
@@ -35,12 +26,12 @@ def earlier(items: Sequence[HistoryItem], message: Message, limit_tokens: int) -
         ),
         len(items),
     )
-    left = limit_tokens - tokens(message.content)
+    left = limit_tokens - said_tokens(message.content)
     kept: list[HistoryItem] = []
     for item in reversed(items[:end]):
         if item.role not in ("user", "assistant") or not item.content.strip():
             continue
-        left -= tokens(item.content)
+        left -= said_tokens(item.content)
         if left < 0:
             break
         kept.append(item)
@@ -63,16 +54,30 @@ def prompt(message: Message) -> str:
     return f"{message.content}\n\n[Attachments: {', '.join(message.attachments)}]"
 
 
+def asked_at(messages: Sequence[ModelMessage]) -> int:
+    """Where the message to answer is: what follows is of this run."""
+    # A tool's images come as a prompt too, later in the run.
+    ours = (n for n, message in enumerate(messages) if message.run_id is not None and _is_prompt(message))
+    prompts = [n for n, message in enumerate(messages) if _is_prompt(message)]
+    return next(ours, prompts[-1] if prompts else 0)
+
+
 def half(messages: Sequence[ModelMessage]) -> int:
     """How many messages to leave out so that about half of what came before the one to answer remains.
 
     What comes after that one stays: a tool's result belongs to its call. 0: there is nothing to leave out.
     """
-    asked = max((n for n, message in enumerate(messages) if _is_prompt(message)), default=0)
+    asked = asked_at(messages)
     begin = (asked + 1) // 2
     while begin < asked and not _is_prompt(messages[begin]):
         begin += 1
     return begin
+
+
+def starts(messages: Sequence[ModelMessage]) -> list[int]:
+    """Where the conversation may begin for the model: at each message of a person, the one to answer last."""
+    asked = asked_at(messages)
+    return [n for n in range(asked + 1) if n in (0, asked) or _is_prompt(messages[n])]
 
 
 def _is_prompt(message: ModelMessage) -> bool:

@@ -1,7 +1,7 @@
 """What all assistants of the process share: HTTP connections, models, and what is known of each provider's key.
 
 A model object holds no key: the key is set on each request as it goes out, so that one object serves every agent and a
-key or token that changes is used at once.
+key or token that changes is used at once. What an endpoint taught one agent all know.
 """
 
 from __future__ import annotations
@@ -10,66 +10,43 @@ import asyncio
 import gc
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, ClassVar, Final, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 import httpx2
 from pydantic_ai.models import Model
+from pydantic_ai.profiles import ModelProfile
 
+from .cleaning import NO_TAGS
+from .endpoints import Endpoint
 from .gates import KeyGate, Slots, digest
-from .settings import Endpoint, MisconfiguredError, Provider
+from .learned import Learned
+from .listing import ToolsClient
+from .settings import MisconfiguredError
+from .wire import AnswersClient, Provider
 
 #: Rows and the platform name models and addresses: what is kept of them is bounded.
 MAX_MODELS: Final = 256
 MAX_GATES: Final = 4096
 CONNECT_SECONDS: Final = 10.0
-#: Stands where the clients want a key; what goes out is that of :func:`asking_with`.
+#: Stands where the clients want a key; what goes out is that of the exchange under way (see `wire`).
 _PLACEHOLDER: Final = "set-on-each-request"
 
 #: With a provider's first model its client is imported, long after the supervisor has loaded (and frozen) this handler:
 #: hundreds to thousands of modules, which the garbage collector need not look through for ever.
 _HEAVY_IMPORT_MODULES: Final = 200
 
-#: The header that proves who asks in the request under way, of this task only.
-_key_header: ContextVar[tuple[str, str]] = ContextVar("key_header")
-
 _V = TypeVar("_V")
 
 
-@contextmanager
-def asking_with(provider: Provider, key: str) -> Iterator[None]:
-    """Requests of this task carry ``key``, where the provider looks for it."""
-    header = {"openai": ("Authorization", f"Bearer {key}"), "anthropic": ("x-api-key", key)}.get(
-        provider, ("x-goog-api-key", key)
-    )
-    token = _key_header.set(header)
-    try:
-        yield
-    finally:
-        _key_header.reset(token)
+_Client = TypeVar("_Client", bound=httpx2.AsyncClient)
 
 
-class _CurrentKey(httpx2.Auth):
-    """Puts the key of the moment on a request, and takes off what the clients found elsewhere."""
-
-    _OTHERS: ClassVar = ("authorization", "x-api-key", "x-goog-api-key", "openai-organization", "openai-project")
-
-    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        for name in self._OTHERS:
-            request.headers.pop(name, None)
-        name, value = _key_header.get()
-        request.headers[name] = value
-        yield request
-
-
-def http_client(auth: httpx2.Auth | None, *, read_seconds: float, follow_redirects: bool) -> httpx2.AsyncClient:
+def http_client(kind: type[_Client], *, read_seconds: float, follow_redirects: bool) -> _Client:
     """A client that keeps no cookies: they would pass from one agent to the other."""
-    return httpx2.AsyncClient(
-        auth=auth,
+    return kind(
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         follow_redirects=follow_redirects,
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
@@ -85,13 +62,14 @@ class Shared:
     def __init__(self) -> None:
         self._users = 0
         # No redirects: the key would go along. The time of a whole call is bounded by whoever makes it.
-        self._model_http = http_client(_CurrentKey(), read_seconds=3600, follow_redirects=False)
+        self._model_http = http_client(AnswersClient, read_seconds=3600, follow_redirects=False)
         #: For tool servers. Their headers are set on each request, see `tools`.
-        self.tool_http = http_client(None, read_seconds=300, follow_redirects=True)
+        self.tool_http = http_client(ToolsClient, read_seconds=300, follow_redirects=True)
         self._models: OrderedDict[tuple[Provider, str, str], Model] = OrderedDict()
         self._clients: OrderedDict[tuple[Provider, str], Any] = OrderedDict()
         self._key_gates: OrderedDict[str, KeyGate] = OrderedDict()
         self._slots: OrderedDict[str, Slots] = OrderedDict()
+        self._learned: OrderedDict[tuple[Provider, str, str], Learned] = OrderedDict()
         self._preparing = asyncio.Lock()
         self._prepared: set[Provider] = set()
 
@@ -157,6 +135,10 @@ class Shared:
         """The calls to this address."""
         return _kept(self._slots, f"{endpoint.provider} {endpoint.base_url}", Slots, MAX_GATES)
 
+    def learned(self, endpoint: Endpoint) -> Learned:
+        """What is known of this model at this address."""
+        return _kept(self._learned, (endpoint.provider, endpoint.base_url, endpoint.model), Learned, MAX_GATES)
+
     def model(self, endpoint: Endpoint) -> Model:
         """The model as pydantic-ai knows it, once it is prepared.
 
@@ -178,7 +160,8 @@ class Shared:
                 from pydantic_ai.models.openai import OpenAIChatModel  # noqa: PLC0415
                 from pydantic_ai.providers.openai import OpenAIProvider  # noqa: PLC0415
 
-                return OpenAIChatModel(endpoint.model, provider=OpenAIProvider(openai_client=client))
+                profile = ModelProfile(thinking_tags=NO_TAGS)
+                return OpenAIChatModel(endpoint.model, provider=OpenAIProvider(openai_client=client), profile=profile)
             case "anthropic":
                 from pydantic_ai.models.anthropic import AnthropicModel  # noqa: PLC0415
                 from pydantic_ai.providers.anthropic import AnthropicProvider  # noqa: PLC0415

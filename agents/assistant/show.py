@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from pydantic_ai.messages import (
@@ -18,17 +18,23 @@ from pydantic_ai.messages import (
 )
 from pydantic_core import to_jsonable_python
 
-from supervisor.handler import Context, Reply, Thinking, ToolCall, ToolResult
+from supervisor.handler import Part, Reply, Thinking, ToolCall, ToolResult
 
 #: What a person is shown of a tool's arguments or result; the model has all of it.
 MAX_SHOWN_CHARS: Final = 20_000
+#: What one message holds at most: the platform takes a megabyte, and a character may be six bytes of JSON.
+MAX_PART_CHARS: Final = 150_000
 
 
 class Show:
-    """Sends the parts of one run."""
+    """Shows the parts of one run.
 
-    def __init__(self, ctx: Context) -> None:
-        self._ctx = ctx
+    Args:
+        send: sends one.
+    """
+
+    def __init__(self, send: Callable[[Part], Awaitable[None]]) -> None:
+        self._send = send
         self._calls: dict[str, tuple[ToolCall, float]] = {}
 
     async def thinking(self, response: ModelResponse, took_ms: Sequence[float]) -> None:
@@ -37,18 +43,20 @@ class Show:
         number = 0
         for part in response.parts:
             if isinstance(part, ThinkingPart):
-                duration_ms = took_ms[number] if number < len(took_ms) else 0.0
-                number += 1
+                # What was found in the text was not timed.
+                timed = part.provider_name is not None and number < len(took_ms)
+                duration_ms = took_ms[number] if timed else 0.0
+                number += timed
                 if part.content.strip():
-                    await self._ctx.send(Thinking(part.content, duration_ms=round(duration_ms, 3)))
+                    await self._send(Thinking(part.content[:MAX_PART_CHARS], duration_ms=round(duration_ms, 3)))
             elif isinstance(part, TextPart) and works_on and part.content.strip():
-                await self._ctx.send(Reply(part.content.strip()))
+                await self._send(Reply(part.content.strip()))
 
     async def event(self, event: object) -> None:
         """A tool call or its result; other events are not for people."""
         if isinstance(event, FunctionToolCallEvent):
             call = ToolCall(event.part.tool_name, _arguments(event.part), id=event.part.tool_call_id)
-            await self._ctx.send(call)
+            await self._send(call)
             self._calls[call.id] = (call, time.perf_counter())
         elif isinstance(event, FunctionToolResultEvent):
             await self._result(event.part)
@@ -60,10 +68,10 @@ class Show:
         call, started = called
         duration_ms = round((time.perf_counter() - started) * 1000, 3)
         if part.outcome == "success":
-            await self._ctx.send(ToolResult(call, _shown(part.content), duration_ms=duration_ms))
+            await self._send(ToolResult(call, _shown(part.content), duration_ms=duration_ms))
         else:
             error = part.model_response_str(wrap_if_error=False)[:MAX_SHOWN_CHARS] or "The tool failed."
-            await self._ctx.send(ToolResult(call, error, success=False, error=error, duration_ms=duration_ms))
+            await self._send(ToolResult(call, error, success=False, error=error, duration_ms=duration_ms))
 
 
 def _arguments(part: ToolCallPart) -> str:
@@ -83,3 +91,17 @@ def _shown(content: Any) -> Any:
     value = to_jsonable_python(content, fallback=str)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return value if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…"
+
+
+def in_parts(text: str) -> list[str]:
+    """An answer in parts that the platform takes, cut where a paragraph, a line or a word ends, if that is near."""
+    if len(text) <= MAX_PART_CHARS:
+        return [text]
+    head, tail = text[:MAX_PART_CHARS], ""
+    for end in ("\n\n", "\n", " "):
+        kept, found, rest = head.rpartition(end)
+        if found and len(kept) > MAX_PART_CHARS // 2:
+            head, tail = kept, rest
+            break
+    following = (tail + text[MAX_PART_CHARS:]).strip()
+    return [head.rstrip(), *(in_parts(following) if following else ())]

@@ -23,7 +23,11 @@ from pydantic_ai.exceptions import (
     UnexpectedModelBehavior,
 )
 
+from .refusals import is_too_long
+
 MAX_REASON_CHARS: Final = 300
+#: What is looked through of a refusal for what it is about.
+MAX_SAID_CHARS: Final = 4000
 
 
 class Kind(StrEnum):
@@ -32,7 +36,7 @@ class Kind(StrEnum):
     RATE_LIMITED: wait, all agents with that key. BUSY: the provider's or the network's trouble; try again.
     TOO_LONG: shorten and try again. REFUSED: the provider's content filter; an answer like any other.
     KEY, MODEL, QUOTA, SETUP: nothing helps but a person who mends it. REJECTED: this request, for ever.
-    STRANGE: the model answered what makes no sense.
+    STRANGE: the model answered what makes no sense. LENGTH: it may not write as much as it would have to.
     """
 
     RATE_LIMITED = "rate_limited"
@@ -45,6 +49,7 @@ class Kind(StrEnum):
     SETUP = "setup"
     REJECTED = "rejected"
     STRANGE = "strange"
+    LENGTH = "length"
 
 
 _SETUP_WORDS: Final = (
@@ -53,7 +58,7 @@ _SETUP_WORDS: Final = (
 WORDS: Final = {
     Kind.RATE_LIMITED: "Sorry, I am asked more than I can answer at the moment. Please try again in a few minutes.",
     Kind.BUSY: "Sorry, the language model that I use does not answer at the moment. Please try again in a few minutes.",
-    Kind.TOO_LONG: "Sorry, this is more than I can take in at once. Please send less, or begin a new conversation.",
+    Kind.TOO_LONG: "Sorry, this message is more than I can take in at once. Please send it in smaller parts.",
     Kind.REFUSED: "I am sorry, I cannot help with that.",
     Kind.KEY: _SETUP_WORDS,
     Kind.MODEL: _SETUP_WORDS,
@@ -61,6 +66,7 @@ WORDS: Final = {
     Kind.SETUP: _SETUP_WORDS,
     Kind.REJECTED: "Sorry, the language model that I use does not take this message.",
     Kind.STRANGE: "Sorry, I did not find an answer that makes sense. Please try to ask in another way.",
+    Kind.LENGTH: "Sorry, my answer would become longer than I may write. Please ask for a smaller part of it.",
 }
 TOO_MANY_STEPS: Final = (
     "Sorry, this took more steps than I may make, so I stopped. Please ask for a smaller part of it."
@@ -72,7 +78,7 @@ PASSING: Final = frozenset({Kind.RATE_LIMITED, Kind.BUSY})
 #: Trouble that lasts until a person mends it.
 LASTING: Final = frozenset({Kind.KEY, Kind.MODEL, Kind.QUOTA, Kind.SETUP})
 #: Trouble that says nothing about how well the agent is.
-HARMLESS: Final = frozenset({Kind.REFUSED, Kind.TOO_LONG, Kind.REJECTED, Kind.STRANGE})
+HARMLESS: Final = frozenset({Kind.REFUSED, Kind.TOO_LONG, Kind.REJECTED, Kind.STRANGE, Kind.LENGTH})
 
 
 _HEALTH: Final = {
@@ -91,13 +97,27 @@ class TroubleError(Exception):
     Args:
         reason: for the log and the agent's health; names no key.
         retry_after_seconds: how long the provider asked us to wait.
+        status: of HTTP, where there was one.
+        said: the provider's own words, all of them; for our eyes only.
     """
 
-    def __init__(self, kind: Kind, reason: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        reason: str,
+        *,
+        retry_after_seconds: float | None = None,
+        status: int | None = None,
+        said: str = "",
+    ) -> None:
         super().__init__(reason)
         self.kind = kind
         self.reason = reason
         self.retry_after_seconds = retry_after_seconds
+        self.status = status
+        self.said = said
+        #: Whether a request was made: one that waits for its key was not. Written by whoever makes them.
+        self.asked = False
 
     @property
     def words(self) -> str:
@@ -129,14 +149,15 @@ _KINDS: Final[tuple[tuple[type[Exception], Kind], ...]] = (
     (ContentFilterError, Kind.REFUSED),
     (UnexpectedModelBehavior, Kind.STRANGE),
 )
-#: What pydantic-ai does not take for it: Anthropic counts the answer's room in; proxies bound the bytes.
-_TOO_LONG_WORDS: Final = "exceed context limit"
-_TOO_LARGE_STATUS: Final = 413
 _REFUSED_CODES: Final = ("content_filter", "content_policy_violation")
 #: Google says so of a key with 400, where others say 401.
 _KEY_WORDS: Final = ("API_KEY_INVALID", "API key not valid", "API key expired")
 #: Statuses of proxies that no category has.
 _PASSING_STATUSES: Final = frozenset({408, 409, 425})
+#: Proxies bound the bytes of a request.
+_TOO_LARGE_STATUS: Final = 413
+#: Kinds that servers give to what their words say is something else: a request above a minute's tokens is "limited".
+_TOLD_BY_WORDS: Final = (Kind.REJECTED, Kind.RATE_LIMITED, Kind.BUSY)
 
 
 def classify(error: Exception, where: object, key: str = "") -> TroubleError:
@@ -149,22 +170,34 @@ def classify(error: Exception, where: object, key: str = "") -> TroubleError:
     kind = next((kind for type_, kind in _KINDS if isinstance(error, type_)), None)
     body = _text(getattr(error, "body", None))
     status = error.status_code if isinstance(error, ModelHTTPError) else None
-    if kind in (Kind.REJECTED, None) and isinstance(error, ModelAPIError):
-        if error.provider_error_code in _REFUSED_CODES:
-            kind = Kind.REFUSED
-        elif any(words in body for words in _KEY_WORDS):
-            kind = Kind.KEY
-        elif status == _TOO_LARGE_STATUS or _TOO_LONG_WORDS in body:
-            kind = Kind.TOO_LONG
-        elif status is None or status in _PASSING_STATUSES or status >= 500:
-            kind = Kind.BUSY
-        else:
-            kind = Kind.REJECTED
+    if kind in (*_TOLD_BY_WORDS, None) and isinstance(error, ModelAPIError):
+        kind = _by_words(error, status, body, kind)
     elif kind is None:
         kind = Kind.BUSY if isinstance(error, (TimeoutError, OSError)) else Kind.STRANGE
     said = f"HTTP {status}: {body}" if status is not None else f"{type(error).__name__}: {error}"
     retry_after = error.retry_after if isinstance(error, ModelAPIError) else None
-    return TroubleError(kind, f"{where}: {clean(said, key)}", retry_after_seconds=retry_after)
+    return TroubleError(
+        kind,
+        f"{where}: {clean(said, key)}",
+        retry_after_seconds=retry_after,
+        status=status,
+        said=(body or str(error))[:MAX_SAID_CHARS],
+    )
+
+
+def _by_words(error: ModelAPIError, status: int | None, body: str, kind: Kind | None) -> Kind:
+    """What a refusal is that its status alone does not tell."""
+    if error.provider_error_code in _REFUSED_CODES:
+        return Kind.REFUSED
+    if any(words in body for words in _KEY_WORDS):
+        return Kind.KEY
+    if status == _TOO_LARGE_STATUS or is_too_long(body or str(error)):
+        return Kind.TOO_LONG
+    if kind is Kind.RATE_LIMITED:
+        return kind
+    if status is None or status in _PASSING_STATUSES or status >= 500:
+        return Kind.BUSY
+    return Kind.REJECTED
 
 
 def clean(text: str, key: str = "") -> str:

@@ -25,7 +25,7 @@ def part() -> Any:
         return sys.modules[f"supervisor_agents.assistant.{name}"]
 
     # Kept: another test may mount the folder anew.
-    return {name: module(name) for name in ("memory", "tools", "gates", "trouble", "settings", "shared")}
+    return {name: module(name) for name in ("memory", "tokens", "tools", "servers", "gates", "trouble", "settings", "endpoints", "shared")}
 
 
 def message(text: str) -> Message:
@@ -52,7 +52,7 @@ def test_memory_ends_before_the_message_that_is_answered(part: Any) -> None:
 
 
 def test_memory_is_cut_at_whole_messages_and_begins_with_the_person(part: Any) -> None:
-    earlier, tokens = part["memory"].earlier, part["memory"].tokens
+    earlier, tokens = part["memory"].earlier, part["tokens"].said_tokens
     items = said("a" * 40, "b" * 40, "c" * 40, "d" * 40, "now")
     room = tokens("now") + 3 * tokens("d" * 40)
     # Three fit, and the oldest of these is the model's.
@@ -94,7 +94,7 @@ def test_names_of_tools_are_such_that_every_provider_takes_them(part: Any, name:
     ],
 )
 def test_local_addresses_are_known(part: Any, url: str, local: bool) -> None:
-    assert part["tools"].is_local(url) is local
+    assert part["servers"].is_local(url) is local
 
 
 async def test_slots_are_given_in_order_and_come_back_from_those_who_give_up(part: Any) -> None:
@@ -153,7 +153,7 @@ async def test_a_client_that_is_not_installed_is_asked_for_by_name_once_it_is_ne
     shared = part["shared"].Shared.take()
 
     def endpoint(provider: str) -> Any:
-        return part["settings"].Endpoint(provider, "m", "https://models.example.com", lambda: "key")
+        return part["endpoints"].Endpoint(provider, "m", "https://models.example.com", lambda: "key")
 
     try:
         await shared.prepare([endpoint("openai")])

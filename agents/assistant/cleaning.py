@@ -1,0 +1,121 @@
+"""What a model wrote, made fit to be read and sent on: whole characters, no control codes, thinking apart from text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCallPart
+
+#: What the client takes for thinking by itself; nothing, for it knows only tags that come alone in a chunk.
+NO_TAGS: Final = ("\0", "\0")
+
+_HALVES: Final = re.compile("[\ud800-\udfff]")
+_CONTROLS: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_NAMES: Final = r"think(?:ing)?|thoughts?|reasoning"
+#: How models mark what they think: <think>, [THINK], ◁think▷, <|begin_of_thought|>, and the channels of gpt-oss.
+_OPEN: Final = re.compile(
+    rf"<\s*(?:{_NAMES})(?:\s[^<>]*)?>|\[(?:THINK|THINKING)\]|◁\s*think\s*▷|<\|begin_of_(?:thought|thinking)\|>"
+    r"|<\|channel\|>\s*(?:analysis|commentary)[^<]*<\|message\|>",
+    re.IGNORECASE,
+)
+_CLOSE: Final = re.compile(
+    rf"<\s*/\s*(?:{_NAMES})\s*>|\[/(?:THINK|THINKING)\]|◁\s*/\s*think\s*▷|<\|end_of_(?:thought|thinking)\|>"
+    r"|<\|end\|>(?:\s*<\|start\|>\s*assistant)?(?:\s*<\|channel\|>\s*final[^<]*<\|message\|>)?",
+    re.IGNORECASE,
+)
+#: Where tags are only spoken of: code.
+_CODE: Final = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
+
+
+def whole_characters(text: str) -> str:
+    """Text with the halves of characters joined that came apart; one whose other half never came is marked."""
+    if _HALVES.search(text) is None:
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def readable(text: str) -> str:
+    """Text without control characters but for newline and tab."""
+    return _CONTROLS.sub("", whole_characters(text).replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def cleaned(response: ModelResponse) -> ModelResponse:
+    """An answer with all its parts clean, and what it thinks in parts of its own."""
+    parts = [clean for part in _joined(response.parts) for clean in _parts(part)]
+    return replace(response, parts=parts)
+
+
+def _joined(parts: Any) -> Iterator[Any]:
+    """Parts, with text that follows on text as one: a tag may begin in one and end in the other."""
+    held: TextPart | None = None
+    for part in parts:
+        if type(part) is TextPart and held is not None:
+            held = replace(held, content=held.content + part.content)
+            continue
+        if held is not None:
+            yield held
+        held = part if type(part) is TextPart else None
+        if held is None:
+            yield part
+    if held is not None:
+        yield held
+
+
+def _parts(part: Any) -> Iterator[Any]:
+    match part:
+        case TextPart():
+            pieces = list(apart(readable(part.content)))
+            if len(pieces) == 1 and not pieces[0][0]:
+                yield replace(part, content=pieces[0][1])
+                return
+            for thought, text in pieces:
+                # Without the provider's name: it did not give it as thinking, and is not given it back.
+                yield ThinkingPart(content=text) if thought else TextPart(content=text)
+        case ThinkingPart():
+            # With a signature it has to go back as it came.
+            yield part if part.signature else replace(part, content=readable(part.content))
+        case ToolCallPart() if isinstance(part.args, str):
+            yield replace(part, args=whole_characters(part.args))
+        case _:
+            yield part
+
+
+def apart(text: str) -> Iterator[tuple[bool, str]]:
+    """Text in pieces, each with whether it is thinking; blank ones are left out, unless there is nothing else."""
+    code = [match.span() for match in _CODE.finditer(text)]
+    pieces = [piece for piece in _pieces(text, code) if piece[1].strip()]
+    yield from pieces or [(False, text)]
+
+
+def _pieces(text: str, code: list[tuple[int, int]]) -> Iterator[tuple[bool, str]]:
+    position = 0
+    opened, closed = _next(_OPEN, text, 0, code), _next(_CLOSE, text, 0, code)
+    if closed is not None and (opened is None or closed.start() < opened.start()) and _may_be_open(closed):
+        # The template of some models has opened it already.
+        yield True, text[: closed.start()]
+        position = closed.end()
+    while (opened := _next(_OPEN, text, position, code)) is not None:
+        yield False, text[position : opened.start()]
+        # What is thought may hold code of its own, or begin some and never end it.
+        closed = _CLOSE.search(text, opened.end())
+        if closed is None:
+            yield True, text[opened.end() :]
+            return
+        yield True, text[opened.end() : closed.start()]
+        position = closed.end()
+    yield False, text[position:]
+
+
+def _may_be_open(closed: re.Match[str]) -> bool:
+    """Whether a tag closes what the model's template opens; others' names are words of other languages too."""
+    return "think" in closed[0].lower()
+
+
+def _next(pattern: re.Pattern[str], text: str, start: int, code: list[tuple[int, int]]) -> re.Match[str] | None:
+    for match in pattern.finditer(text, start):
+        if not any(begin <= match.start() < end for begin, end in code):
+            return match
+    return None
