@@ -7,7 +7,9 @@ key or token that changes is used at once. What an endpoint taught one agent all
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
+import ssl
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -44,6 +46,12 @@ _V = TypeVar("_V")
 _Client = TypeVar("_Client", bound=httpx2.AsyncClient)
 
 
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """The authorities that are trusted; to read them takes long enough to be done once."""
+    return httpx2.create_ssl_context()
+
+
 def http_client(kind: type[_Client], *, read_seconds: float, follow_redirects: bool) -> _Client:
     """A client that keeps no cookies: they would pass from one agent to the other."""
     return kind(
@@ -51,6 +59,7 @@ def http_client(kind: type[_Client], *, read_seconds: float, follow_redirects: b
         follow_redirects=follow_redirects,
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
         timeout=httpx2.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=None),
+        verify=_certificates(),
     )
 
 

@@ -107,7 +107,8 @@ def _refusal(value: Any) -> NoAnswer | None:
         error = {name: value[name] for name in ("message", "code", "type") if name in value}
     status = next((found for place in (error, value) if (found := _status(place)) is not None), None)
     if error:
-        return NoAnswer(status or BAD_GATEWAY, {"error": error} if isinstance(error, dict | str) else dict(value))
+        said = error if isinstance(error, dict | str) else {"message": _shown(json.dumps(error))}
+        return NoAnswer(status or BAD_GATEWAY, {"error": said})
     if status is not None and not _answers_something(value):
         message = value.get("message") or value.get("detail") or _shown(json.dumps(value))
         return NoAnswer(status, {"error": {"message": message, "code": status}})
@@ -146,7 +147,8 @@ def _unwrapped(provider: Provider, value: Any, depth: int = _DEPTH) -> Json | No
 _IS_ANSWER: Final[Mapping[Provider, Callable[[Json], bool]]] = {
     # A chunk that only counts has no choices.
     "openai": lambda value: isinstance(value.get("choices"), list) and bool(value["choices"] or value.get("usage")),
-    "anthropic": lambda value: isinstance(value.get("content"), list),
+    # An event of its own stream may come on a line of its own.
+    "anthropic": lambda value: isinstance(value.get("content"), list) or _is_event(value),
     "google": lambda value: isinstance(value.get("candidates"), list) or "promptFeedback" in value,
 }
 
@@ -180,7 +182,14 @@ def _delta(message: Any) -> Json:
     return delta
 
 
+def _is_event(value: Json) -> bool:
+    return str(value.get("type")).startswith(("message_", "content_block_"))
+
+
 def _anthropic_events(answer: Json) -> Iterable[bytes]:
+    if _is_event(answer):
+        yield _event(answer, str(answer["type"]))
+        return
     usage = answer.get("usage") if isinstance(answer.get("usage"), dict) else {}
     usage = {"input_tokens": 0, "output_tokens": 0, **(usage or {})}
     begin = {**_ANTHROPIC_MESSAGE, **answer, "content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}

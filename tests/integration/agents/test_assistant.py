@@ -108,9 +108,9 @@ async def test_without_an_instruction_it_says_so_and_asks_no_model(fleet: Assist
 
 async def test_without_a_model_it_apologises_and_its_health_says_what_to_do(fleet: Assistants) -> None:
     identity = await fleet.add(settings={})
+    assert "there is no model" in fleet.health(identity), "before anybody asks"
     [apology] = await fleet.ask(identity, "hello")
     assert apology.type == "error"
-    assert "not set up" in apology.content
     assert fleet.health(identity).startswith("failing: the assistant is not set up: there is no model")
 
 
@@ -134,18 +134,23 @@ async def test_settings_that_make_no_sense_are_named_in_its_health(
     assert "0123456789" not in fleet.health(identity)
 
 
-@pytest.mark.parametrize(("provider", "path"), [("openai", ""), ("google", "/v1beta"), ("openai", "/v1")])
+@pytest.mark.parametrize(
+    ("provider", "path"),
+    [("openai", ""), ("openai", "/v1"), ("anthropic", ""), ("anthropic", "/v1/messages"), ("google", "/v1beta")],
+)
 async def test_the_platforms_deployment_is_asked_with_the_agents_own_token(
     tmp_path: Path, provider: str, path: str
 ) -> None:
     async with assistants(tmp_path, sandbox={"profile": "v2"}) as fleet:
-        deployment = {"id": "d", "provider": provider, "model": "m-1", "baseAPIEndpoint": f"{fleet.models.url}{path}"}
+        address = f"{fleet.models.proxy_url}{path}"
+        deployment = {"id": "d", "provider": provider, "model": "m-1", "baseAPIEndpoint": address}
         identity = await fleet.add(deployment=deployment, settings={})
         [reply] = await fleet.ask(identity, "hello")
         assert reply.content == "Hello."
         [request] = fleet.models.requests
-        assert (request.provider, request.model) == (provider, "m-1")
+        assert request.provider == provider
         assert request.key == fleet.stack.service.fleet.runner(identity).agent.grant.token  # type: ignore[union-attr]
+        assert fleet.health(identity) == "ok"
 
 
 async def test_it_remembers_the_conversation_as_far_as_it_fits(fleet: Assistants) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.core.states import AgentState
+from supervisor.core.states import AgentState, MessageState
 from tests.support.assistants import Assistants, assistants
 from tests.support.fake_mcp import Tool, fake_mcp
 from tests.support.fake_models import MODEL_KEY, Answer, refusal
@@ -220,15 +220,19 @@ async def test_what_only_a_person_can_mend_leaves_the_agent_online_and_its_healt
 ) -> None:
     fleet.models.otherwise = refused
     identity = await fleet.add(settings=fleet.settings(provider, model))
-    [apology] = await fleet.ask(identity, "hello")
+    conversation, message = await fleet.say(identity, "hello")
+    [apology] = await fleet.answer(conversation, message)
     assert apology.type == "error"
-    assert "not set up correctly" in apology.content
     assert len(fleet.models.requests) == 1
     assert fleet.stack.service.control.status(identity).state is AgentState.ONLINE
     assert fleet.health(identity).startswith(f"failing: {reason}: {provider}:{model} at ")
     assert MODEL_KEY not in fleet.health(identity)
     fleet.models.otherwise = Answer("Mended.")
-    await fleet.ask(identity, "hello")
+    # What nobody could answer waits for whoever mends the agent.
+    [letter] = await fleet.stack.service.registry.journal.messages(states=[MessageState.DEAD])
+    await fleet.stack.service.replay(letter.id)
+    *_, answer = await fleet.answer(conversation, message, count=2)
+    assert answer.content == "Mended."
     assert fleet.health(identity) == "ok"
 
 
@@ -247,7 +251,9 @@ async def test_fallbacks_are_asked_in_their_order(fleet: Assistants) -> None:
 
 async def test_a_fallback_without_a_key_of_its_own_needs_one_at_another_provider(fleet: Assistants) -> None:
     identity = await fleet.add(fallback_models="anthropic:claude-opus-5")
-    await fleet.ask(identity, "hello")
+    [reply] = await fleet.ask(identity, "hello")
+    # The first does not need it.
+    assert reply.content == "Hello."
     assert "anthropic:claude-opus-5 needs an api_key" in fleet.health(identity)
 
 

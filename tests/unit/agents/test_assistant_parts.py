@@ -25,7 +25,10 @@ def part() -> Any:
         return sys.modules[f"supervisor_agents.assistant.{name}"]
 
     # Kept: another test may mount the folder anew.
-    return {name: module(name) for name in ("memory", "tokens", "tools", "servers", "gates", "trouble", "settings", "endpoints", "shared")}
+    return {
+        name: module(name)
+        for name in ("memory", "tokens", "tools", "servers", "gates", "trouble", "settings", "endpoints", "shared")
+    }
 
 
 def message(text: str) -> Message:
