@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from supervisor.handler import Budget, HistoryItem, Message, Part, Reply, Usage
-from supervisor.handlers.loader import PACKAGE, HandlerLoader, MountedHandler
-from supervisor.protocol import Deployment
+from supervisor.handlers.loader import PACKAGE, HandlerLoader
+from supervisor.handlers.mounted import MountedHandler
+from supervisor.protocol.answers import Deployment
 from supervisor.testing import CONVERSATION_ID, FakeContext
 from tests.support.fake_mcp import FakeMcp
 from tests.support.fake_models import MODEL_KEY, FakeModels, fake_models

@@ -230,7 +230,7 @@ async def test_what_only_a_person_can_mend_leaves_the_agent_online_and_its_healt
     fleet.models.otherwise = Answer("Mended.")
     # What nobody could answer waits for whoever mends the agent.
     [letter] = await fleet.stack.service.registry.journal.messages(states=[MessageState.DEAD])
-    await fleet.stack.service.replay(letter.id)
+    await fleet.stack.service.control.replay(letter.id)
     *_, answer = await fleet.answer(conversation, message, count=2)
     assert answer.content == "Mended."
     assert fleet.health(identity) == "ok"
