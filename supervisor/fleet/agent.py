@@ -133,7 +133,7 @@ class Agent:
             handler = await self._load(record.handler, fresh=fresh)
             self._retire()
             # Until its on_start is through the new one gets no message.
-            self.lanes.hold()
+            self.lanes.pause()
             self._handler = handler
             self._failure = self._noted = None
         self._shared.metrics.handler_known(record.handler)
@@ -184,7 +184,7 @@ class Agent:
         elif new:
             self._hooks.spawn(self.handler, self.handler.hook("on_reload", AgentContext(self)))
         self._watch_presences()
-        self.lanes.go()
+        self.lanes.resume()
 
     async def _start_handler(self) -> None:
         try:
@@ -313,7 +313,7 @@ class Agent:
         if row is None or row.id > before_id:
             return False
         stopped = await self._shared.journal.settle(row, MessageState.CANCELLED, error=STOP_REASON)
-        self.lanes.hurry(conversation_id)
+        self.lanes.retry_now(conversation_id)
         # Where its next attempt was faster, it is that which is stopped.
         return stopped is not None or await self._executor.stop(conversation_id, before_id)
 

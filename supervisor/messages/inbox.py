@@ -156,7 +156,7 @@ class Inbox:
         if self.waiting >= limit or (self._journal.problem and self._memory.free_bytes < size):
             self._refuse(message.conversation_id, key)
             return False
-        self._memory.hold(size)
+        self._memory.add(size)
         self._remember(key)
         self._metrics.received(self._handler())
         arrival = _Arrival(message, key, self._clock.now(), size, guarded and self._guard.blocks(message), command)
@@ -292,7 +292,7 @@ class Inbox:
                 self._metrics.dropped("duplicate")
         finally:
             self._journaling -= 1
-            self._memory.let_go(arrival.size_bytes)
+            self._memory.remove(arrival.size_bytes)
             if row is None and claimed:
                 self._lanes.cancel_reserved(conversation_id)
         if row is None:
@@ -365,7 +365,7 @@ class Inbox:
             return
         left = self._journaling + len(self._arrived)
         while self._arrived:
-            self._memory.let_go(self._arrived.popleft().size_bytes)
+            self._memory.remove(self._arrived.popleft().size_bytes)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None

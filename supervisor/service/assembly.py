@@ -12,7 +12,7 @@ from supervisor.core.errors import ConfigurationError
 from supervisor.fleet.ledger import Ledger, Limits
 from supervisor.fleet.shared import Shared
 from supervisor.handlers import HandlerLoader, find_agents_dir
-from supervisor.messages.lanes import Dispatcher
+from supervisor.messages.dispatcher import Dispatcher
 from supervisor.net.session import Session
 from supervisor.platform.api import PlatformApi
 from supervisor.platform.gates import Gates
@@ -141,7 +141,7 @@ def _secrets(settings: Settings) -> SecretResolver:
 
 def _dispatcher(settings: Settings, metrics: Metrics) -> Dispatcher:
     dispatcher = Dispatcher(settings.concurrency, memory_bytes=settings.memory_limit)
-    metrics.bind_memory(lambda: dispatcher.memory.held_bytes, settings.memory_limit)
+    metrics.bind_memory(lambda: dispatcher.memory.used_bytes, settings.memory_limit)
     return dispatcher
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.messages.lanes import MEMORY_LIMIT
+from supervisor.messages.backlog import MEMORY_LIMIT
 from supervisor.sandbox import SandboxUser
 from tests.support.observing import handlers_folder
 from tests.support.reliability import Case
@@ -113,7 +113,7 @@ class Crowd:
                     message: Any = event.fields.get("message")
                     if message is not None and message.sender_kind == "agent":
                         burst.note(message.sender_id, message.conversation_id, message.content)
-                        most = max(most, len(lanes._in_memory))
+                        most = max(most, lanes.in_memory)
                         left -= 1
             await saying
         return most

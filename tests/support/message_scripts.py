@@ -294,7 +294,7 @@ async def check_counts(play: Play) -> None:
     assert (inbox.waiting, inbox.dead) == (0, dead)
     agent = service.fleet.runner(AGENT).agent
     assert (agent.lanes.running, service.shared.dispatcher.running, agent.outbox.waiting) == (0, 0, 0)
-    assert not agent.lanes._in_memory
+    assert agent.lanes.in_memory == 0
 
 
 # ── playing ──────────────────────────────────────────────────────────────────────────────────────────────────────────

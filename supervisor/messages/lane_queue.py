@@ -1,0 +1,121 @@
+"""The order of one agent's waiting messages. Pure, no I/O.
+
+A lane is one conversation: strictly in order, one message at a time. Lanes take turns, so that a long one never starves
+another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from supervisor.core.records import JournaledMessage
+
+
+@dataclass(slots=True)
+class Lane:
+    """One conversation's messages in memory.
+
+    Attributes:
+        waiting: in the order of their ids.
+        again: the message whose next attempt is due; it comes before all of ``waiting``.
+        later: the message whose next attempt is not due yet; ``timer`` waits for it.
+        busy: a message of the lane runs or waits for its next attempt.
+    """
+
+    waiting: deque[JournaledMessage] = field(default_factory=deque)
+    again: JournaledMessage | None = None
+    later: JournaledMessage | None = None
+    busy: bool = False
+    timer: asyncio.Task[None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of the lane runs or waits."""
+        return not (self.busy or self.waiting or self.again)
+
+    @property
+    def head(self) -> JournaledMessage | None:
+        """The message that may start next."""
+        return self.again or (self.waiting[0] if self.waiting else None)
+
+    def add(self, row: JournaledMessage) -> None:
+        """Put a message where its id belongs: a dead letter that is replayed comes before what came after it."""
+        place = len(self.waiting)
+        while place and self.waiting[place - 1].id > row.id:
+            place -= 1
+        self.waiting.insert(place, row)
+
+    def take(self) -> JournaledMessage:
+        """Remove the next message to start."""
+        row, self.again = self.again, None
+        return row or self.waiting.popleft()
+
+
+class LaneQueue:
+    """One agent's lanes, and which of them is next."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[str, Lane] = {}
+        self._ready: deque[Lane] = deque()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a message could start as far as its lane is concerned."""
+        return bool(self._ready)
+
+    @property
+    def oldest_at(self) -> float | None:
+        """When the longest-waiting message was received, seconds since the epoch; None when none waits."""
+        heads = [lane.head for lane in self._lanes.values()]
+        return min((row.received_at for row in heads if row is not None), default=None)
+
+    def add(self, row: JournaledMessage) -> None:
+        """Take a message that waits."""
+        lane = self._lanes.setdefault(row.conversation_id, Lane())
+        if lane.idle:
+            self._ready.append(lane)
+        lane.add(row)
+
+    def take(self) -> tuple[Lane, JournaledMessage]:
+        """The next message to start, and its lane, which is busy from now on; there must be one."""
+        lane = self._ready.popleft()
+        lane.busy = True
+        return lane, lane.take()
+
+    def is_idle(self, conversation_id: str) -> bool:
+        """Whether nothing of a conversation runs or waits."""
+        lane = self._lanes.get(conversation_id)
+        return lane is None or lane.idle
+
+    def occupy(self, conversation_id: str) -> None:
+        """Make a lane busy for a message that comes later."""
+        self._lanes.setdefault(conversation_id, Lane()).busy = True
+
+    def occupied(self, conversation_id: str) -> Lane:
+        """The lane that :meth:`occupy` made busy."""
+        return self._lanes.setdefault(conversation_id, Lane(busy=True))
+
+    def end(self, conversation_id: str, lane: Lane) -> None:
+        """A lane's message is over: the next one may start."""
+        lane.busy = False
+        if lane.waiting:
+            self._ready.append(lane)
+        elif self._lanes.get(conversation_id) is lane:
+            del self._lanes[conversation_id]
+
+    def retry(self, lane: Lane) -> None:
+        """The next attempt at a lane's message is due: it comes before all others of the lane."""
+        lane.timer, lane.busy = None, False
+        lane.again, lane.later = lane.later, None
+        self._ready.append(lane)
+
+    def find(self, conversation_id: str) -> Lane | None:
+        """A conversation's lane, where something of it runs or waits."""
+        return self._lanes.get(conversation_id)
+
+    def clear(self) -> None:
+        """Forget all lanes."""
+        self._lanes.clear()
+        self._ready.clear()
