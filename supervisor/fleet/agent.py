@@ -203,8 +203,7 @@ class Agent:
             await self._shared.journal.rescue(self.record.id)
         self._restored = True
         since = self._shared.clock.now() - self._shared.settings.journal_retention
-        known = await self._shared.journal.conversations(self.record.id, since=since, limit=512)
-        self.inbox.conversations.update(reversed(known))
+        await self.inbox.conversations.restore(since)
         await self.outbox.restore()
         # Last: what is journaled from here on, and not by us, is put into the lanes by whoever notices it.
         self.lanes.restore()
@@ -360,11 +359,11 @@ class Agent:
         connection = self._online_connection()
         await connection.join(conversation_id, self.ack_seconds)
         connection.record_member(conversation_id, self._shared.clock.monotonic())
-        await self.inbox.joined(conversation_id)
+        await self.inbox.conversations.joined(conversation_id)
 
     async def leave(self, conversation_id: str) -> None:
         await self._online_connection().leave(conversation_id, self.ack_seconds)
-        await self.inbox.left(conversation_id)
+        await self.inbox.conversations.left(conversation_id)
 
     async def online_users(self, conversation_id: str) -> list[str]:
         return await self._online_connection().online_users(conversation_id, self.ack_seconds)

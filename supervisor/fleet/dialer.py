@@ -130,7 +130,7 @@ class Dialer:
         if conversation_id is not None:
             connection.record_member(conversation_id, self._shared.clock.monotonic())
             if conversation_id not in self._agent.inbox.conversations:
-                await self._agent.inbox.joined(conversation_id)
+                await self._agent.inbox.conversations.joined(conversation_id)
 
     def lost(self) -> None:
         """The agent's connection went away just now."""
@@ -160,7 +160,7 @@ class Dialer:
             clock=self._shared.clock,
             times=JoinTimes(self._shared.settings.ack_seconds),
             is_known=inbox.conversations.__contains__,
-            forget=inbox.left,
+            forget=inbox.conversations.left,
             on_late=partial(self._backfill.run, is_joined=partial(_is_joined, connection)),
             log=self._agent.log,
         )

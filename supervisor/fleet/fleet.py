@@ -92,11 +92,11 @@ class Fleet:
     async def _take_up_replies(self) -> None:
         # One at a time, and none that was held when the journal was asked: it may have been settled since.
         async with self._taking_up:
-            held = {name: runner.agent.outbox.held for name, runner in self._runners.items() if runner.restored}
+            held = {name: runner.agent.outbox.unsettled for name, runner in self._runners.items() if runner.restored}
             for reply in await self._shared.journal.replayed_replies():
                 runner = self._runners.get(reply.agent_id)
                 if runner is not None and runner.restored and reply.id not in held.get(reply.agent_id, {reply.id}):
-                    runner.agent.outbox.take_up(reply)
+                    runner.agent.outbox.resend(reply)
 
     async def correct_counts(self) -> None:
         """Correct the inbox counts kept in memory from the journal: other processes settle messages too.

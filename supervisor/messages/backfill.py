@@ -11,7 +11,8 @@ from supervisor.core.backoff import Backoff
 from supervisor.core.errors import PlatformError, RegistryError, Verdict
 from supervisor.core.states import MessageState
 from supervisor.messages.agent_history import AgentHistory
-from supervisor.messages.inbox import RECENT_KEYS, Inbox
+from supervisor.messages.conversations import LIMIT
+from supervisor.messages.inbox import Inbox
 from supervisor.messages.missed import NOTICES, SLACK_SECONDS, Seen, missed, since_known
 from supervisor.protocol import InboundMessage
 from supervisor.protocol.history import HistoryRow
@@ -171,7 +172,7 @@ class Backfill:
 
     async def _met_at(self, conversation_id: str) -> float:
         """When a conversation of which no message is known was met, or what was said in it erased."""
-        known = await self._journal.conversations(self._agent_id, since=0.0, limit=RECENT_KEYS)
+        known = await self._journal.conversations(self._agent_id, since=0.0, limit=LIMIT)
         return dict(known).get(conversation_id, self._clock.now())
 
     async def _rows(self, conversation_id: str, oldest: float) -> Sequence[HistoryRow]:

@@ -1,12 +1,10 @@
-"""Takes in one agent's messages: validate, drop echoes and duplicates, journal, hand to a lane (DESIGN §4)."""
+"""Takes in one agent's messages: validate, drop echoes and duplicates, journal, hand to a lane."""
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from supervisor.core.command_words import command_in
@@ -14,6 +12,8 @@ from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import MessageState
 from supervisor.core.status import InboxCounts
+from supervisor.messages.arrivals import Arrival, Arrivals
+from supervisor.messages.conversations import Conversations
 from supervisor.messages.lanes import Lanes
 from supervisor.messages.loop_guard import PAUSE_SECONDS, LoopGuard
 from supervisor.messages.memory import Memory, size_of
@@ -53,18 +53,6 @@ class Intake:
     commands: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrival:
-    """A message on its way into the journal; ``received_at`` in seconds since the epoch."""
-
-    message: InboundMessage
-    key: str
-    received_at: float
-    size_bytes: int
-    blocked: bool = False
-    command: bool = False
-
-
 class Inbox:
     """One agent's way from the socket to its lanes. Messages keep the order in which the socket brought them.
 
@@ -98,22 +86,18 @@ class Inbox:
         self._intake = intake
         self._on_full = on_full
         self._on_command = on_command
-        self._arrived: deque[_Arrival] = deque()
-        # Conversations whose missed messages are being asked for: what is new there comes after those.
-        self._held: dict[str, list[_Arrival]] = {}
+        self._arrivals = Arrivals(scope.agent_id, memory, write=self._write, deliver=self._deliver)
         self._pairing = Pairing()
-        self._guard = LoopGuard(scope.clock, lambda: intake().loop_limit, self._tell_loop)
+        self._guard = LoopGuard(scope.clock, lambda: intake().loop_limit, self._warn_of_loop)
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._noticed: dict[str, float] = {}
-        self._journaling = 0
-        self._task: asyncio.Task[None] | None = None
         self._log = get_logger("supervisor.inbox").bind(agent=scope.agent_id)
         #: Journaled and not settled; corrected from the journal by maintenance, since others may settle too.
         self.unsettled = 0
         #: How often the counts changed; who corrects them sees whether they are still those that it asked about.
         self.changes = 0
         self.dead = 0
-        self.conversations: OrderedDict[str, float] = OrderedDict()
+        self.conversations = Conversations(scope)
 
     def receive(self, payload: object, source: Source) -> None:
         """Take a ``message:new`` from a socket; returns at once, never raises for what the payload holds."""
@@ -156,52 +140,38 @@ class Inbox:
         if self.waiting >= limit or (self._journal.problem and self._memory.free_bytes < size):
             self._refuse(message.conversation_id, key)
             return False
-        self._memory.add(size)
         self._remember(key)
         self._metrics.received(self._handler())
-        arrival = _Arrival(message, key, self._clock.now(), size, guarded and self._guard.blocks(message), command)
-        if (held := self._held.get(message.conversation_id)) is not None:
-            held.append(arrival)
-        else:
-            self._arrived.append(arrival)
-            self._journal_soon()
+        blocked = guarded and self._guard.blocks(message)
+        self._arrivals.put(Arrival(message, key, self._clock.now(), size, blocked, command))
         return True
 
-    def _journal_soon(self) -> None:
-        if self._task is None and self._arrived:
-            self._task = asyncio.create_task(self._journal_arrived(), name=f"inbox {self._agent_id}")
-
-    # ── catching up ──────────────────────────────────────────────────────────────────────────────────────────────────
-
     def hold(self, conversation_id: str) -> None:
-        """Keep a conversation's new messages back until :meth:`fill` or :meth:`release`: older ones may be missing."""
-        self._held.setdefault(conversation_id, [])
+        """Hold a conversation's new messages back until :meth:`fill` or :meth:`release`: older ones may be missing."""
+        self._arrivals.hold(conversation_id)
 
     def release(self, conversation_id: str) -> None:
         """Let the messages that were held back go on; nothing happens where none are."""
-        self._arrived.extend(self._held.pop(conversation_id, ()))
-        self._journal_soon()
+        self._arrivals.resume(self._arrivals.take_held_back(conversation_id))
 
     def fill(self, conversation_id: str, messages: Iterable[InboundMessage]) -> int:
-        """Take in what was missed, in front of what is held back; how many of them were new."""
-        held = self._held.pop(conversation_id, [])
-        # Those that came without an id have one in the history, and are not in the journal yet.
-        nameless = Counter(one.message.content for one in (*held, *self._arrived) if one.message.id is None)
+        """Take in what was missed, in front of what is held back; how many of the messages were new."""
+        held_back = self._arrivals.take_held_back(conversation_id)
+        # Messages that came without an id have one in the history, and the journal does not have them yet.
+        nameless = Counter(one.message.content for one in (*held_back, *self._arrivals) if one.message.id is None)
         taken = 0
         for message in messages:
             if nameless[message.content]:
                 nameless[message.content] -= 1
             elif self._unwanted(message) is None and message.id not in self._recent:
                 taken += self._accept(message, guarded=False)
-        self._arrived.extend(held)
-        self._journal_soon()
+        self._arrivals.resume(held_back)
         return taken
 
     @property
     def waiting(self) -> int:
         """Messages that are not settled yet, those on their way into the journal included."""
-        held = sum(map(len, self._held.values())) if self._held else 0
-        return self.unsettled + self._journaling + len(self._arrived) + held
+        return self.unsettled + len(self._arrivals)
 
     @property
     def counts(self) -> InboxCounts:
@@ -216,13 +186,13 @@ class Inbox:
         self.dead += dead
 
     def correct(self, *, unsettled: int, dead: int) -> None:
-        """Take over the journal's own counts, unless messages are on their way into it: those it may have or not."""
+        """Take over the journal's own counts, unless messages are on their way: the journal may have them or not."""
         self.dead = dead
-        if not self._arrived and not self._journaling:
+        if not self._arrivals.journaling:
             self.unsettled = unsettled
 
     def _unwanted(self, message: InboundMessage) -> str | None:
-        """Why a message does not run the handler, or None when it does (PROTOCOL §5)."""
+        """Why a message does not run the handler, or None when it does (docs/protocol.md#5-receiving)."""
         if self._agent_id in (message.participant_id, message.sender_agent_id):
             return "own_echo"
         if message.role not in self._intake().roles:
@@ -238,7 +208,7 @@ class Inbox:
             self._recent.popitem(last=False)
 
     def remember_own(self, message_id: str) -> None:
-        """Note an id that one of our own sends was given: its echo is no message (PROTOCOL §5)."""
+        """Remember an id by which the platform may know a reply of ours: its echo is no message."""
         if is_object_id(message_id):
             self._remember(message_id)
 
@@ -252,27 +222,16 @@ class Inbox:
             self._log.warning("inbox_full", conversation=conversation_id, message_id=key, limit=limit)
             self._on_full(conversation_id)
 
-    def _tell_loop(self, conversation_id: str) -> None:
+    def _warn_of_loop(self, conversation_id: str) -> None:
         limit = self._intake().loop_limit
         self._log.warning("loop_guard", conversation=conversation_id, limit=limit, pause_seconds=PAUSE_SECONDS)
 
-    async def _journal_arrived(self) -> None:
-        """Journal what has arrived, a batch at a time: one commit holds all that came during the last one."""
-        while self._arrived:
-            batch = list(self._arrived)
-            self._arrived.clear()
-            self._journaling = len(batch)
-            if len(batch) == 1:
-                await self._journal_one(batch[0])
-            else:
-                await asyncio.gather(*map(self._journal_one, batch))
-        # No await since the last look: what arrives later starts a new task.
-        self._task = None
+    async def _write(self, arrival: Arrival) -> JournaledMessage | None:
+        """Journal a message, claimed where it may run at once; None where it is known or refused.
 
-    async def _journal_one(self, arrival: _Arrival) -> None:
-        """Journal a message and hand it to its lane; never raises, the messages behind it must not suffer."""
-        conversation_id = arrival.message.conversation_id
-        claimed = not (arrival.blocked or arrival.command) and self._lanes.reserve(conversation_id)
+        Never raises: the messages behind it must not suffer.
+        """
+        arrival.claimed = not (arrival.blocked or arrival.command) and self._lanes.reserve(arrival.conversation_id)
         row = None
         try:
             row = await self._journal.add(
@@ -280,24 +239,24 @@ class Inbox:
                 arrival.message,
                 key=arrival.key,
                 received_at=arrival.received_at,
-                claim=claimed or arrival.command,
+                claim=arrival.claimed or arrival.command,
             )
-        except Exception as error:  # noqa: BLE001  refused aloud, never silently (DESIGN §4)
-            ids = {"conversation": conversation_id, "message_id": arrival.key}
+        except Exception as error:  # noqa: BLE001  refused aloud, never silently
+            ids = {"conversation": arrival.conversation_id, "message_id": arrival.key}
             self._log.error("message_not_journaled", **ids, reason=str(error))
             self._recent.pop(arrival.key, None)
-            self._refuse(conversation_id, arrival.key)
+            self._refuse(arrival.conversation_id, arrival.key)
         else:
             if row is None:
                 self._metrics.dropped("duplicate")
         finally:
-            self._journaling -= 1
-            self._memory.remove(arrival.size_bytes)
-            if row is None and claimed:
-                self._lanes.cancel_reserved(conversation_id)
-        if row is None:
-            return
-        self._note_conversation(row.conversation_id, arrival.received_at)
+            if row is None and arrival.claimed:
+                self._lanes.cancel_reserved(arrival.conversation_id)
+        return row
+
+    async def _deliver(self, arrival: Arrival, row: JournaledMessage) -> None:
+        """Hand a journaled message on to where it is worked on."""
+        self.conversations.touch(row.conversation_id)
         if arrival.blocked:
             await self._bury(row)
             return
@@ -306,7 +265,7 @@ class Inbox:
         self.unsettled += 1
         if arrival.command:
             self._on_command(row)
-        elif claimed:
+        elif arrival.claimed:
             self._lanes.run_reserved(row)
         else:
             self._lanes.put(row)
@@ -323,51 +282,9 @@ class Inbox:
         self.dead += 1
         self._traces.settled(row)
 
-    # ── conversations ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def joined(self, conversation_id: str) -> None:
-        """The agent joined a conversation: after a reconnect it is to be in it again."""
-        now = self._clock.now()
-        self._note_conversation(conversation_id, now)
-        try:
-            await self._journal.note_conversation(self._agent_id, conversation_id, at=now)
-        except RegistryError as error:
-            self._log.warning("conversation_not_noted", conversation=conversation_id, reason=str(error))
-
-    async def left(self, conversation_id: str) -> None:
-        """The agent left a conversation, or is not let in: it is not joined again until somebody writes in it."""
-        self.conversations.pop(conversation_id, None)
-        try:
-            await self._journal.forget_conversation(self._agent_id, conversation_id)
-        except RegistryError as error:
-            self._log.warning("conversation_not_forgotten", conversation=conversation_id, reason=str(error))
-
-    def _note_conversation(self, conversation_id: str, at: float) -> None:
-        self.conversations[conversation_id] = at
-        self.conversations.move_to_end(conversation_id)
-        if len(self.conversations) > RECENT_KEYS:
-            self.conversations.popitem(last=False)
-
-    # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def close(self, timeout: float = CLOSE_SECONDS) -> None:
-        """Wait until what has arrived is journaled, for ``timeout`` seconds at most; what is not then is counted.
-
-        The journal goes on trying with what it has been given while it is open.
-        """
-        for conversation_id in list(self._held):
-            self.release(conversation_id)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while self._task is not None:
-                    await asyncio.wait([self._task])
-        if self._task is None:
-            return
-        left = self._journaling + len(self._arrived)
-        while self._arrived:
-            self._memory.remove(self._arrived.popleft().size_bytes)
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        self._task = None
-        self._metrics.dropped("not_journaled", left)
-        self._log.error("messages_not_journaled", count=left, reason=self._journal.problem or "the disk is too slow")
+        """Wait until what has arrived is journaled, for ``timeout`` seconds at most; what is not then is counted."""
+        if left := await self._arrivals.close(timeout):
+            self._metrics.dropped("not_journaled", left)
+            reason = self._journal.problem or "the disk is too slow"
+            self._log.error("messages_not_journaled", count=left, reason=reason)

@@ -73,15 +73,15 @@ async def test_joins_refused_for_a_passing_reason_are_tried_again_and_final_ones
         identity = await fleet.add()
         await fleet.online()
         [(user, conversation)] = await conversations(fleet, identity, 1)
-        inbox_of = fleet.service.fleet.runner(identity).agent.inbox
+        known = fleet.service.fleet.runner(identity).agent.inbox.conversations
         gone = "f" * 24
-        await inbox_of.joined(gone)
+        await known.joined(gone)
         fleet.sandbox.faults.refuse_events(["conversation:join"], "Database is down")
         with captured_logs() as log:
             await reconnected(fleet, identity)
             await fleet.until(lambda: lines(log, "conversations_not_joined"))
             fleet.sandbox.faults.clear()
-            await fleet.until(lambda: gone not in inbox_of.conversations)
+            await fleet.until(lambda: gone not in known)
             await fleet.until(lambda: lines(log, "conversations_joined"))
         assert len(lines(log, "conversations_not_joined")) == 1
         await hears(user, conversation, "after")
@@ -127,7 +127,7 @@ async def test_v1_joins_what_the_platform_does_not_put_it_back_into(tmp_path: Pa
         await fleet.online()
         await conversations(fleet, identity, 1)
         other = "e" * 24
-        await fleet.service.fleet.runner(identity).agent.inbox.joined(other)
+        await fleet.service.fleet.runner(identity).agent.inbox.conversations.joined(other)
         await reconnected(fleet, identity)
         # A join that takes long is no longer waited for.
         await fleet.until(lambda: joined(fleet))
@@ -139,7 +139,7 @@ async def test_what_was_joined_and_left_is_remembered_over_reconnects_and_restar
         identity = await fleet.add()
         await fleet.online()
         (_, kept), (_, left) = await conversations(fleet, identity, 2)
-        known = fleet.service.fleet.runner(identity).agent.inbox
+        known = fleet.service.fleet.runner(identity).agent.inbox.conversations
         await known.left(left)
         await known.left(kept)
         await known.joined(kept)

@@ -16,7 +16,8 @@ from supervisor.core.clock import SystemClock
 from supervisor.core.errors import AckTimeoutError, SendRefusedError, Verdict
 from supervisor.core.records import AgentRecord, JournaledMessage, NewReply, Reply
 from supervisor.core.states import MessageState, ReplyState
-from supervisor.messages.outbox import RETRY_SECONDS, Outbox
+from supervisor.messages.outbox import Outbox
+from supervisor.messages.reply_sender import RETRY_SECONDS
 from supervisor.messages.scope import Scope
 from supervisor.protocol import InboundMessage, OutboundMessage
 from supervisor.store import Registry
@@ -198,13 +199,13 @@ async def test_a_final_refusal_is_a_dead_letter_sent_once(desk: Desk) -> None:
 async def test_a_replayed_reply_is_taken_once_and_not_while_it_is_held(desk: Desk) -> None:
     desk.line.answers = [SendRefusedError("You do not have permission to create.", Verdict.REJECT)]
     reply = await desk.push()
-    assert desk.outbox.held == {reply.id}
-    desk.outbox.take_up(reply)
+    assert desk.outbox.unsettled == {reply.id}
+    desk.outbox.resend(reply)
     await desk.until(lambda: not desk.outbox.waiting)
     assert len(desk.line.sent) == 1
     again = replace(reply, state=ReplyState.PENDING)
-    desk.outbox.take_up(again)
-    desk.outbox.take_up(replace(again))
+    desk.outbox.resend(again)
+    desk.outbox.resend(replace(again))
     assert desk.outbox.waiting == 1
     await desk.outbox.close()
 
@@ -219,7 +220,7 @@ async def test_a_message_that_cannot_be_read_stops_no_reply(desk: Desk, registry
     answer = OutboundMessage(role="assistant", content="hi", conversation_id=CONVERSATION, id="c" * 24)
     reply = await desk.journal.add_reply(AGENT, row.id, NewReply(0, answer))
     desk.sql("UPDATE inbox SET message_key = x'ff'")
-    desk.outbox.take_up(reply)
+    desk.outbox.resend(reply)
     await desk.push(1)
     await desk.until(lambda: not desk.outbox.waiting)
     assert desk.line.sent == ["c" * 24, f"{1:024x}"]

@@ -1,0 +1,148 @@
+"""Messages on their way from the socket into the journal, in the order in which they came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from supervisor.core.records import JournaledMessage
+from supervisor.messages.memory import Memory
+from supervisor.protocol import InboundMessage
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A message that is not journaled yet.
+
+    Attributes:
+        key: names the message in the journal.
+        received_at: seconds since the epoch.
+        blocked: the loop guard stopped the message: it is journaled as a dead letter.
+        command: the message is a command and goes into no lane.
+        claimed: a place in its lane is reserved; written by whoever journals the message.
+    """
+
+    message: InboundMessage
+    key: str
+    received_at: float
+    size_bytes: int
+    blocked: bool = False
+    command: bool = False
+    claimed: bool = False
+
+    @property
+    def conversation_id(self) -> str:
+        return self.message.conversation_id
+
+
+class Arrivals:
+    """Journals one agent's messages, a batch at a time: one commit holds all that came during the last one.
+
+    Args:
+        memory: the fleet's bound on messages in memory.
+        write: journals a message; returns None where the journal did not take it. Must not raise.
+        deliver: given what was journaled. Must not raise.
+    """
+
+    def __init__(
+        self,
+        agent_id: str,
+        memory: Memory,
+        *,
+        write: Callable[[Arrival], Awaitable[JournaledMessage | None]],
+        deliver: Callable[[Arrival, JournaledMessage], Awaitable[None]],
+    ) -> None:
+        self._agent_id = agent_id
+        self._memory = memory
+        self._write = write
+        self._deliver = deliver
+        self._waiting: deque[Arrival] = deque()
+        # By conversation: messages that come after those that are being looked for in the platform's history.
+        self._held_back: dict[str, list[Arrival]] = {}
+        self._journaling = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        """How many are not journaled yet, with those that are held back."""
+        held_back = sum(map(len, self._held_back.values())) if self._held_back else 0
+        return self._journaling + len(self._waiting) + held_back
+
+    @property
+    def journaling(self) -> bool:
+        """Whether messages are on their way into the journal, which may have them or not."""
+        return bool(self._waiting or self._journaling)
+
+    def put(self, arrival: Arrival) -> None:
+        """Take a message; returns at once."""
+        self._memory.add(arrival.size_bytes)
+        if (held_back := self._held_back.get(arrival.conversation_id)) is not None:
+            held_back.append(arrival)
+        else:
+            self._waiting.append(arrival)
+            self._journal_soon()
+
+    def hold(self, conversation_id: str) -> None:
+        """Hold a conversation's new messages back from now on."""
+        self._held_back.setdefault(conversation_id, [])
+
+    def take_held_back(self, conversation_id: str) -> list[Arrival]:
+        """Hold a conversation back no longer; what was held back is to be given to :meth:`resume`."""
+        return self._held_back.pop(conversation_id, [])
+
+    def resume(self, arrivals: Iterable[Arrival]) -> None:
+        """Let messages that were held back go on."""
+        self._waiting.extend(arrivals)
+        self._journal_soon()
+
+    def __iter__(self) -> Iterator[Arrival]:
+        """Those that wait for the next batch."""
+        return iter(self._waiting)
+
+    def _journal_soon(self) -> None:
+        if self._task is None and self._waiting:
+            self._task = asyncio.create_task(self._journal_waiting(), name=f"inbox {self._agent_id}")
+
+    async def _journal_waiting(self) -> None:
+        while self._waiting:
+            batch = list(self._waiting)
+            self._waiting.clear()
+            self._journaling = len(batch)
+            if len(batch) == 1:
+                await self._journal_one(batch[0])
+            else:
+                await asyncio.gather(*map(self._journal_one, batch))
+        # No await since the last look: what arrives later starts a new task.
+        self._task = None
+
+    async def _journal_one(self, arrival: Arrival) -> None:
+        try:
+            row = await self._write(arrival)
+        finally:
+            self._journaling -= 1
+            self._memory.remove(arrival.size_bytes)
+        if row is not None:
+            await self._deliver(arrival, row)
+
+    async def close(self, timeout: float) -> int:
+        """Wait until all is journaled, for ``timeout`` seconds at most; how many were not then.
+
+        The journal goes on trying with what it has been given while it is open.
+        """
+        for conversation_id in list(self._held_back):
+            self.resume(self.take_held_back(conversation_id))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._task is not None:
+                    await asyncio.wait([self._task])
+        if self._task is None:
+            return 0
+        left = self._journaling + len(self._waiting)
+        while self._waiting:
+            self._memory.remove(self._waiting.popleft().size_bytes)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
+        return left

@@ -1,0 +1,215 @@
+"""Sends one reply until its fate is known and in the journal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from supervisor.core.errors import AckTimeoutError, ConnectionLostError, SendRefusedError, Verdict
+from supervisor.core.records import JournaledMessage, Reply
+from supervisor.core.states import ReplyState
+from supervisor.messages.scope import Scope
+from supervisor.platform.connection import Connection
+from supervisor.telemetry.logs import get_logger
+
+#: How long to wait before each further attempt at a delivery; after the last one the reply is a dead letter.
+RETRY_SECONDS = (5.0, 25.0, 120.0, 600.0)
+
+#: A reply that was in flight when so many connections broke may be what breaks them: it waits like any failed one.
+SUSPECT_LOSSES = 3
+
+OnAcked = Callable[[Reply], None]
+
+
+class Outcome(NamedTuple):
+    """What became of a send; ``not_before`` is when to send again, in seconds since the epoch."""
+
+    state: ReplyState
+    reason: str | None = None
+    not_before: float = 0.0
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """A reply on its way.
+
+    Attributes:
+        answers: the message that the reply answers, where it is known.
+        sends: how often the reply was sent.
+        outcome: what the journal does not have yet. A reply whose fate is known is never sent again because the
+            journal could not take it.
+        doubtful: an earlier send may have arrived.
+        parked: nothing can be done now: the reply waits for its next attempt, or for a connection.
+    """
+
+    reply: Reply
+    answers: JournaledMessage | None = None
+    on_acked: OnAcked | None = None
+    sends: int = 0
+    doubtful: bool = False
+    parked: bool = False
+    outcome: Outcome | None = None
+
+    def acked(self) -> None:
+        """The platform has the reply."""
+        self.outcome = Outcome(ReplyState.ACKED)
+        if self.on_acked:
+            self.on_acked(self.reply)
+
+
+class ReplySender:
+    """Sends one agent's replies, one after the other within a conversation.
+
+    Args:
+        ack_seconds: how long an acknowledgement may take.
+        at_most_once: asked for each send, since the agent's settings may change: mark a send whose fate is unknown
+            instead of repeating it.
+        on_sending: told each id that the platform may know a reply by, so that its echo is known.
+        was_delivered: asked before a doubtful reply is sent again to a platform that does not keep ``_id``.
+        on_parked: told that there is nothing to do now for some reply.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        *,
+        ack_seconds: float,
+        at_most_once: Callable[[], bool],
+        on_sending: Callable[[str], None],
+        was_delivered: Callable[[Reply], Awaitable[bool]],
+        on_parked: Callable[[], None],
+    ) -> None:
+        self._journal = scope.journal
+        self._metrics = scope.metrics
+        self._clock = scope.clock
+        self._ack_seconds = ack_seconds
+        self._at_most_once = at_most_once
+        self._on_sending = on_sending
+        self._was_delivered = was_delivered
+        self._on_parked = on_parked
+        # Whether the platform keeps our ids, so that a second send of one does no harm; None until it has shown it.
+        self._keeps_ids: bool | None = None
+        #: Replies that were sent and are not acknowledged yet.
+        self.in_flight = 0
+        self._connection: Connection | None = None
+        self._online = asyncio.Event()
+        self._log = get_logger("supervisor.outbox").bind(agent=scope.agent_id)
+
+    def use(self, connection: Connection | None) -> None:
+        """Send over ``connection`` from now on; None: wait for one. What is in flight on another one stays there."""
+        self._connection = connection
+        if connection is None:
+            self._online.clear()
+        else:
+            self._online.set()
+
+    async def send(self, outgoing: Outgoing) -> None:
+        """Send a reply until its fate is known and journaled."""
+        reply = outgoing.reply
+        body = msgspec.json.encode(reply.message)
+        losses = 0
+        self._on_sending(reply.message.id or "")
+        while not await self._journal_outcome(outgoing):
+            connection = await self._wait_for_turn(outgoing)
+            if self._at_most_once():
+                if reply.state is ReplyState.SENT:
+                    outgoing.outcome = Outcome(ReplyState.UNKNOWN, "an earlier attempt broke off")
+                    continue
+                if not await self._journal.mark_sent(reply):
+                    # Erased while it waited: there is nothing left to send.
+                    return
+            elif outgoing.doubtful and not self._keeps_ids and await self._was_delivered(reply):
+                outgoing.acked()
+                continue
+            try:
+                known_as = await self._send_once(outgoing, connection, body)
+            except SendRefusedError as error:
+                self._refused(outgoing, error)
+            except (ConnectionLostError, AckTimeoutError) as error:
+                losses += isinstance(error, ConnectionLostError)
+                self._ambiguous(outgoing, error, losses)
+            else:
+                if known_as is not None:
+                    self._keeps_ids = known_as == reply.message.id
+                    self._on_sending(known_as)
+                outgoing.acked()
+
+    async def _send_once(self, outgoing: Outgoing, connection: Connection, body: bytes) -> str | None:
+        """The id under which the platform keeps a reply, where it tells: ours, or one that it made."""
+        reply = outgoing.reply
+        started = self._clock.monotonic()
+        self.in_flight += 1
+        outgoing.sends += 1
+        try:
+            known_as = await connection.send(reply.message.id or "", reply.conversation_id, body, self._ack_seconds)
+        finally:
+            self.in_flight -= 1
+        self._metrics.sent("acked", self._clock.monotonic() - started)
+        return known_as
+
+    async def _journal_outcome(self, outgoing: Outgoing) -> bool:
+        """Write what became of a reply, where that is not written yet; whether that was the end of the reply."""
+        if outgoing.outcome is None:
+            return False
+        state, reason, not_before = outgoing.outcome
+        deferred = False
+        if state is ReplyState.PENDING:
+            # False where the reply was erased meanwhile: then this was its end.
+            deferred = await self._journal.defer_reply(outgoing.reply, reason or "", not_before)
+        else:
+            await self._journal.settle_reply(outgoing.reply, state, reason)
+        outgoing.outcome = None
+        return not deferred
+
+    async def _wait_for_turn(self, outgoing: Outgoing) -> Connection:
+        """Wait until a reply is due and there is a connection for it."""
+        wait = outgoing.reply.not_before - self._clock.now()
+        outgoing.parked = wait > 0 or self._connection is None or not self._connection.connected
+        if outgoing.parked:
+            self._on_parked()
+        if wait > 0:
+            await self._clock.sleep(wait)
+        connection = await self._wait_for_connection()
+        outgoing.parked = False
+        return connection
+
+    async def _wait_for_connection(self) -> Connection:
+        while self._connection is None or not self._connection.connected:
+            # A connection that broke is taken away by its runner a moment later.
+            self._online.clear()
+            await self._online.wait()
+        return self._connection
+
+    def _refused(self, outgoing: Outgoing, error: SendRefusedError) -> None:
+        """Give a refused reply up, or try again later where that may help."""
+        self._metrics.sent("refused")
+        if error.verdict is Verdict.RETRY and outgoing.reply.attempts < len(RETRY_SECONDS):
+            self._defer(outgoing, error.reason)
+        else:
+            self._log.error("reply_refused", reason=error.reason)
+            outgoing.outcome = Outcome(ReplyState.DEAD, error.reason)
+
+    def _ambiguous(self, outgoing: Outgoing, error: ConnectionLostError | AckTimeoutError, losses: int) -> None:
+        """Deal with a send that may or may not have arrived."""
+        outgoing.doubtful = True
+        lost = isinstance(error, ConnectionLostError)
+        if self._at_most_once():
+            self._metrics.sent("unknown")
+            outgoing.outcome = Outcome(ReplyState.UNKNOWN, error.reason)
+            return
+        self._metrics.sent("lost" if lost else "timeout")
+        if lost and losses < SUSPECT_LOSSES:
+            # Sent again, with the same _id, as soon as there is a connection: no fault of the reply's.
+            return
+        if outgoing.reply.attempts >= len(RETRY_SECONDS):
+            outgoing.outcome = Outcome(ReplyState.DEAD, error.reason)
+        else:
+            self._defer(outgoing, error.reason)
+
+    def _defer(self, outgoing: Outgoing, reason: str) -> None:
+        wait = RETRY_SECONDS[min(outgoing.reply.attempts, len(RETRY_SECONDS) - 1)]
+        outgoing.outcome = Outcome(ReplyState.PENDING, reason, self._clock.now() + wait)
