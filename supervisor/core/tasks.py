@@ -1,11 +1,13 @@
-"""Owns tasks that run beside something else, until they end or their owner does."""
+"""Tasks that run beside something else, and work that a cancellation must not cut in two."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator
 from contextvars import Context
-from typing import Any
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 
 class TaskSet:
@@ -47,3 +49,16 @@ class TaskSet:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def to_the_end(work: Coroutine[Any, Any, _T]) -> _T:
+    """Await ``work`` to its end, also when the caller is cancelled meanwhile; then the cancellation goes on."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            # Nobody is left to hear of a failure: asyncio complains of one that is not retrieved.
+            task.exception()
+        raise

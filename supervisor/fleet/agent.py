@@ -23,12 +23,11 @@ from supervisor.handler import AgentInfo, Budget, HistoryItem, ModelCall, Permis
 from supervisor.handlers import MountedHandler
 from supervisor.handlers.loader import LOAD_SECONDS
 from supervisor.messages.agent_history import AgentHistory
-from supervisor.messages.attempt import Limits
+from supervisor.messages.attempt import AttemptLimits
 from supervisor.messages.commands import Commands, Controls
 from supervisor.messages.context import AgentContext
 from supervisor.messages.delivery_check import DeliveryCheck
-from supervisor.messages.executor import STOP_REASON
-from supervisor.messages.executor import Executor as MessageExecutor
+from supervisor.messages.executor import STOP_REASON, MessageExecutor
 from supervisor.messages.inbox import Inbox, Intake
 from supervisor.messages.lanes import Lanes
 from supervisor.messages.missed import FULL_NOTICE
@@ -344,8 +343,8 @@ class Agent:
         return self._shared.settings.ack_seconds
 
     @property
-    def limits(self) -> Limits:
-        return Limits(self.settings.timeout_seconds, self.settings.max_attempts)
+    def limits(self) -> AttemptLimits:
+        return AttemptLimits(self.settings.timeout_seconds, self.settings.max_attempts)
 
     @property
     def shows_typing(self) -> bool:

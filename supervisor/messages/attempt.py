@@ -1,28 +1,26 @@
-"""One attempt at one message: what its handler is given, and how the parts it makes reach the outbox (DESIGN §4)."""
+"""One attempt at one message: what its handler is given, and how the parts it makes reach the outbox."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 from urllib.parse import quote
 
-import msgspec
-
 from supervisor import protocol
-from supervisor.core.clock import Clock
+from supervisor.core import records
 from supervisor.core.errors import InvalidReplyError
 from supervisor.core.records import JournaledMessage, NewReply
-from supervisor.core.records import Reply as SentReply
 from supervisor.core.states import MessageState
+from supervisor.core.tasks import to_the_end
 from supervisor.handler import Part, Reply
 from supervisor.handlers import MountedHandler, TimeLimit, to_outbound
 from supervisor.messages.answer_time import AnswerTime
 from supervisor.messages.context import AgentView, MessageContext
 from supervisor.messages.outbox import Outbox
+from supervisor.messages.reply_ids import reply_id, with_reply_id
 from supervisor.messages.scope import Scope
 from supervisor.telemetry.redaction import REDACTED
 from supervisor.telemetry.tracing import AttemptTrace
@@ -33,12 +31,10 @@ DEFAULT_MAX_PAYLOAD = 1_000_000
 #: The types of a reply that are an answer, and no step on the way to one.
 _ANSWERS = (None, "text", "error")
 
-_T = TypeVar("_T")
-
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """One agent's bounds on a message: seconds and attempts."""
+class AttemptLimits:
+    """One agent's bounds on a message: seconds for each attempt, and attempts."""
 
     timeout_seconds: float
     max_attempts: int
@@ -52,7 +48,7 @@ class ExecutionView(AgentView, Protocol):
     @property
     def outbox(self) -> Outbox: ...
     @property
-    def limits(self) -> Limits: ...
+    def limits(self) -> AttemptLimits: ...
     @property
     def shows_typing(self) -> bool: ...
     @property
@@ -62,69 +58,31 @@ class ExecutionView(AgentView, Protocol):
     def handler_succeeded(self) -> None: ...
 
 
-class _RunContext(MessageContext):
-    """A message's context that knows how long the handler has still, and whether the person sees "typing …"."""
+class Attempt:
+    """Runs a handler for one message once: collects the parts of its answer and journals them."""
 
-    def __init__(
-        self,
-        agent: AgentView,
-        row: JournaledMessage,
-        clock: Clock,
-        time_limit: TimeLimit,
-        send: Callable[[Part], Awaitable[None]],
-        *,
-        attempt: AttemptTrace,
-    ) -> None:
-        super().__init__(agent, row, 0.0, send, attempt)
-        self._clock = clock
-        self._time_limit = time_limit
-        self._ending = False
-        # Both in the order of the calls, which come from threads too: written by callbacks of the loop only.
-        self._shown = False
-        self._ended = False
-
-    @property
-    def deadline(self) -> float:
-        return self._clock.now() + self._time_limit.left
-
-    def typing(self, on: bool = True) -> None:
-        self._loop.call_soon_threadsafe(self._show_typing, on)
-
-    def _show_typing(self, on: bool) -> None:
-        if (on and not self._ended) or (not on and self._shown):
-            self._shown = on
-            super().typing(on)
-
-    def end(self) -> None:
-        """The handler is over: whatever shows "typing …" is taken back, and nothing shows it again."""
-        if not self._ending:
-            self._ending = True
-            self._loop.call_soon_threadsafe(self._end_typing)
-
-    def _end_typing(self) -> None:
-        self._ended = True
-        self._show_typing(False)
-
-
-class Run:
-    """One attempt at one message: collects the handler's parts and journals them."""
-
-    def __init__(self, agent: ExecutionView, row: JournaledMessage, scope: Scope, attempt: AttemptTrace) -> None:
+    def __init__(self, agent: ExecutionView, row: JournaledMessage, scope: Scope, trace: AttemptTrace) -> None:
         self.row = row
+        #: Whether a part was journaled: the person sees it, or will.
         self.visible = False
-        self.over = False
+        #: The first number that no part has.
         self.next_part = 0
+        self._abandoned = False
         self._agent = agent
         self._journal = scope.journal
         self._clock = scope.clock
-        self._held: NewReply | None = None
+        # The last part of a handler that does not stream: it is committed when the message is settled.
+        self._last: NewReply | None = None
         reference = agent.handler.reference
         self._answer_time = AnswerTime(scope.clock, row.received_at, partial(scope.metrics.answered, reference))
-        self._made: frozenset[int] = frozenset()
+        # Parts that an earlier attempt made.
+        self._already_made: frozenset[int] = frozenset()
         self._started = scope.clock.monotonic()
         self._token = agent.grant.token if agent.grant else ""
         self.time_limit = TimeLimit(agent.limits.timeout_seconds)
-        self._context = _RunContext(agent, row, scope.clock, self.time_limit, self._send_now, attempt=attempt)
+        self._context = MessageContext(
+            agent, row, scope.clock, time_limit=self.time_limit, send=self._send_now, trace=trace
+        )
 
     def redact(self, text: str) -> str:
         """``text`` without secrets, the token included that the agent had when the handler began."""
@@ -134,17 +92,23 @@ class Run:
         return self._agent.redact(text)
 
     def give_up(self) -> None:
-        """Nobody waits for the handler any more: what it still makes is discarded, what it shows is not true."""
-        self.over = True
+        """Nobody waits for the handler any more: what it still makes is discarded, what it shows is taken back."""
+        self._abandoned = True
         self._context.end()
 
     async def consume(self, handler: MountedHandler) -> None:
-        """Run the handler to its end. A single answer is held back for :meth:`finish`, parts are sent as they come."""
+        """Run the handler to its end. A single answer is kept for :meth:`finish`, parts are sent as they come.
+
+        Raises:
+            InvalidReplyError: the platform would refuse a part.
+        """
         if not self.row.fresh:
-            # A reply that an earlier attempt put into the outbox is sent from there, not made again (DESIGN §4). Not
-            # so one of before a replay, or of an erased message of the same number: those have other ids.
+            # A part that an earlier attempt put into the outbox is sent from there, not made again. Parts of before a
+            # replay, or of an erased message of the same number, have other ids.
             found = await self._journal.replies(self.row.id)
-            self._made = frozenset(reply.part for reply in found if reply.message.id == _id(self.row, reply.part))
+            self._already_made = frozenset(
+                reply.part for reply in found if reply.message.id == reply_id(self.row, reply.part)
+            )
         self.row.fresh = False
         with handler.working():
             if self._agent.marks_read:
@@ -164,10 +128,11 @@ class Run:
             await self._send_now(part)
             return
         # More than one after all, from a function that returned something that yields: all but the last go now.
-        held, self._held = self._held, None
-        if held is not None:
-            await self._commit(held)
-        self._held = self._new(part)
+        before = self._last
+        self._last = None
+        if before is not None:
+            await self._commit(before)
+        self._last = self._new(part)
 
     def _new(self, part: Part) -> NewReply:
         """Check a part and give it its number and ``_id``.
@@ -185,7 +150,7 @@ class Run:
             latency_ms=latency_ms,
             usage=usage,
         )
-        message = with_id(message, self.row, self.next_part)
+        message = with_reply_id(message, self.row, self.next_part)
         connection = self._agent.connection
         limit = connection.max_payload if connection and connection.connected else DEFAULT_MAX_PAYLOAD
         try:
@@ -205,44 +170,26 @@ class Run:
 
     async def _commit(self, new: NewReply) -> None:
         """Journal a part and send it, unless an earlier attempt did or nobody waits for this one any more."""
-        if not self.over and new.part not in self._made:
-            # Committed and not pushed, it would lie in the outbox until the next start.
+        if not self._abandoned and new.part not in self._already_made:
+            # A part that is committed and not pushed would lie in the outbox until the next start.
             await to_the_end(self._commit_and_push(new))
 
     async def _commit_and_push(self, new: NewReply) -> None:
         reply = await self._journal.add_reply(self.row.agent_id, self.row.id, new)
         self.visible = True
-        self._agent.outbox.push(reply, self.row, self._note_ack)
+        self._agent.outbox.push(reply, self.row, self._acked)
 
     async def finish(self) -> None:
-        """Settle the message as done, its held answer in the same commit."""
-        replies = [self._held] if self._held and self._held.part not in self._made else []
+        """Settle the message as done, its last part in the same commit.
+
+        Raises:
+            RegistryError: the database refused it.
+        """
+        replies = [self._last] if self._last and self._last.part not in self._already_made else []
         committed = await self._journal.settle(self.row, MessageState.DONE, replies=replies)
         for reply in committed or ():
-            self._agent.outbox.push(reply, self.row, self._note_ack)
+            self._agent.outbox.push(reply, self.row, self._acked)
         self._answer_time.finished()
 
-    def _note_ack(self, reply: SentReply) -> None:
+    def _acked(self, reply: records.Reply) -> None:
         self._answer_time.acked(reply.part)
-
-
-def with_id(message: protocol.OutboundMessage, row: JournaledMessage, part: int) -> protocol.OutboundMessage:
-    """The message with the ``_id`` that the reply's n-th part has."""
-    return msgspec.structs.replace(message, id=_id(row, part), parent_id=None)
-
-
-def _id(row: JournaledMessage, part: int) -> str:
-    return protocol.reply_id(row.agent_id, row.key, part, row.replay)
-
-
-async def to_the_end(work: Coroutine[Any, Any, _T]) -> _T:
-    """Await ``work`` to its end, also when cancelled meanwhile; then the cancellation goes on."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        if not task.cancelled():
-            # Nobody is left to hear of its failure: retrieved, or asyncio complains of it.
-            task.exception()
-        raise

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from supervisor.core.command_words import RELOAD, STATUS, STOP, command_in
-from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage, NewReply
 from supervisor.core.states import AgentState, MessageState
 from supervisor.core.tasks import TaskSet
 from supervisor.handler import AgentInfo, Reply
 from supervisor.handlers import to_outbound
-from supervisor.messages.attempt import with_id
-from supervisor.messages.executor import SETTLE_RETRY_SECONDS
 from supervisor.messages.inbox import Inbox
 from supervisor.messages.outbox import Outbox
+from supervisor.messages.reply_ids import with_reply_id
 from supervisor.messages.scope import Scope
+from supervisor.messages.settling import until_journaled
 from supervisor.protocol.text import clean_text
 
 #: An agent is reloaded from its chats at most once in this time.
@@ -91,6 +90,7 @@ class Commands:
     def __init__(self, agent: CommandView, scope: Scope, on_settled: Callable[[JournaledMessage], None]) -> None:
         self._agent = agent
         self._journal = scope.journal
+        self._scope = scope
         self._clock = scope.clock
         self._on_settled = on_settled
         self._reloaded_at: float | None = None
@@ -121,14 +121,11 @@ class Commands:
     async def _answer(self, row: JournaledMessage, text: str) -> None:
         """Settle a command together with its answer, however often the database refuses it."""
         reply = Reply(self._agent.redact(text), type="system")
-        message = with_id(to_outbound(reply, conversation_id=row.conversation_id, agent_id=row.agent_id), row, 0)
-        while True:
-            try:
-                replies = await self._journal.settle(row, MessageState.DONE, replies=[NewReply(0, message)])
-                break
-            except RegistryError as error:
-                self._agent.log.warning("message_not_settled", reason=str(error))
-                await self._clock.sleep(SETTLE_RETRY_SECONDS)
+        message = with_reply_id(to_outbound(reply, conversation_id=row.conversation_id, agent_id=row.agent_id), row, 0)
+        replies = await until_journaled(
+            self._scope,
+            lambda: self._journal.settle(row, MessageState.DONE, replies=[NewReply(0, message)]),
+        )
         for sent in replies or ():
             self._agent.outbox.push(sent, row)
 

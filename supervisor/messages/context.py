@@ -9,9 +9,12 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from supervisor import handler
+from supervisor.core.clock import Clock
 from supervisor.core.errors import SupervisorError
 from supervisor.core.records import JournaledMessage
 from supervisor.handler import AgentInfo, Budget, HistoryItem, ModelCall, Part, Permission, Usage
+from supervisor.handlers import TimeLimit
+from supervisor.messages.typing_indicator import TypingIndicator
 from supervisor.platform.connection import Connection
 from supervisor.platform.tokens import Grant
 from supervisor.protocol.answers import Deployment, Instruction
@@ -122,16 +125,20 @@ class MessageContext(AgentContext):
         self,
         agent: AgentView,
         row: JournaledMessage,
-        deadline: float,
+        clock: Clock,
+        *,
+        time_limit: TimeLimit,
         send: Callable[[Part], Awaitable[None]],
-        attempt: AttemptTrace,
+        trace: AttemptTrace,
     ) -> None:
         super().__init__(agent)
         self._row = row
-        self._attempt = attempt
-        self._deadline = deadline
+        self._clock = clock
+        self._time_limit = time_limit
         self._send = send
+        self._trace = trace
         self._loop = asyncio.get_running_loop()
+        self._typing = TypingIndicator(self._emit_typing)
         self._usage: Usage | None = None
         self._log: Any = None
 
@@ -147,13 +154,13 @@ class MessageContext(AgentContext):
 
     @property
     def deadline(self) -> float:
-        return self._deadline
+        return self._clock.now() + self._time_limit.left
 
     @property
     def log(self) -> Any:
         if self._log is None:
             # Bound here too: a handler may log from a thread of its own, which knows of no message.
-            ids = {"conversation": self.conversation, "message_id": self._row.key, **self._attempt.log_fields}
+            ids = {"conversation": self.conversation, "message_id": self._row.key, **self._trace.log_fields}
             self._log = self._agent.log.bind(**ids)
         return self._log
 
@@ -164,7 +171,11 @@ class MessageContext(AgentContext):
         return await self._agent.history(self.conversation, limit)
 
     def typing(self, on: bool = True) -> None:
-        self._emit("message:typing", {"conversationId": self.conversation, "isTyping": on})
+        self._typing.show(on)
+
+    def end(self) -> None:
+        """The handler is over: "typing …" is taken back, and nothing shows it again."""
+        self._typing.end()
 
     def mark_read(self) -> None:
         if self._row.message.id:
@@ -181,35 +192,21 @@ class MessageContext(AgentContext):
     ) -> None:
         spent = Usage(prompt_tokens, completion_tokens, model, cached_tokens, provider)
         self._agent.count_usage(spent)
-        before = self._usage
-        self._usage = (
-            spent
-            if before is None
-            else Usage(
-                before.prompt_tokens + prompt_tokens,
-                before.completion_tokens + completion_tokens,
-                model,
-                before.cached_tokens + cached_tokens,
-                provider,
-            )
-        )
+        self._usage = spent if self._usage is None else _sum(self._usage, spent)
 
     @contextmanager
-    def _model_call(self, model: str, provider: str) -> Iterator[ModelCall]:
-        with self._agent.model_call(model, provider) as call, self._attempt.model_call(call, provider):
+    def model_call(self, model: str, *, provider: str = "unknown") -> Iterator[ModelCall]:
+        with self._agent.model_call(model, provider) as call, self._trace.model_call(call, provider):
             yield call
 
-    def model_call(self, model: str, *, provider: str = "unknown") -> AbstractContextManager[ModelCall]:
-        return self._model_call(model, provider)
-
     def tool_call(self, name: str, *, call_id: str | None = None) -> AbstractContextManager[None]:
-        return self._attempt.tool_call(name, call_id)
+        return self._trace.tool_call(name, call_id)
 
     def span(self, name: str) -> AbstractContextManager[None]:
-        return self._attempt.span(name)
+        return self._trace.span(name)
 
     def trace_headers(self) -> dict[str, str]:
-        return self._attempt.headers()
+        return self._trace.headers()
 
     def take_usage(self) -> Usage | None:
         """The sum of :meth:`usage` since the last reply that carried one."""
@@ -225,12 +222,26 @@ class MessageContext(AgentContext):
     async def leave(self, conversation_id: str) -> None:
         await self._agent.leave(conversation_id)
 
+    def _emit_typing(self, on: bool) -> None:
+        self._emit("message:typing", {"conversationId": self.conversation, "isTyping": on})
+
     def _emit(self, event: str, payload: Mapping[str, Any]) -> None:
         self._loop.call_soon_threadsafe(self._emit_now, event, payload)
 
     def _emit_now(self, event: str, payload: Mapping[str, Any]) -> None:
         if (connection := self._agent.connection) is not None:
             connection.emit(event, payload)
+
+
+def _sum(before: Usage, spent: Usage) -> Usage:
+    """Both together, under the model that worked last."""
+    return Usage(
+        before.prompt_tokens + spent.prompt_tokens,
+        before.completion_tokens + spent.completion_tokens,
+        spent.model,
+        before.cached_tokens + spent.cached_tokens,
+        spent.provider,
+    )
 
 
 def _conforms(agent: AgentContext, message: MessageContext) -> tuple[handler.AgentContext, handler.Context]:

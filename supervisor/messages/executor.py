@@ -1,4 +1,4 @@
-"""Runs one message through its agent's handler and settles it (DESIGN §4: claim, run, settle)."""
+"""Runs one message through its agent's handler and settles it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from supervisor.core.backoff import Backoff
-from supervisor.core.errors import InvalidReplyError, RegistryError
+from supervisor.core.errors import InvalidReplyError
 from supervisor.core.records import JournaledMessage, NewReply
 from supervisor.core.states import FINAL_MESSAGE_STATES, MessageState
+from supervisor.core.tasks import to_the_end
 from supervisor.handler import Permanent, Reply
 from supervisor.handlers import MountedHandler, to_outbound
 from supervisor.handlers.threads import tell
-from supervisor.messages.attempt import ExecutionView, Run, to_the_end, with_id
+from supervisor.messages.attempt import Attempt, ExecutionView
+from supervisor.messages.reply_ids import with_reply_id
 from supervisor.messages.scope import Scope
+from supervisor.messages.settling import until_journaled
 from supervisor.telemetry.failures import describe, describe_fully
 
-#: How long a cancelled handler may take to end before its lane goes on without it (RELIABILITY R12).
+#: How long a cancelled handler may take to end before its lane goes on without it.
 CANCEL_GRACE_SECONDS = 5.0
-#: When to try again to journal what came of an attempt, where the database refused it.
-SETTLE_RETRY_SECONDS = 5.0
 
 _T = TypeVar("_T")
 
@@ -32,7 +33,7 @@ APOLOGY_TIMEOUT = "Sorry, this took too long and I had to stop."
 
 
 class HandlerTimeoutError(Exception):
-    """The handler did not answer within its time-out; final (DESIGN §4)."""
+    """The handler did not answer within its time-out; it is not tried again."""
 
 
 class AnswerStoppedError(Exception):
@@ -65,7 +66,7 @@ _OUTCOMES = {
 }
 
 
-class Executor:
+class MessageExecutor:
     """Works on the messages of one agent; :meth:`work` is what its lanes call."""
 
     def __init__(self, agent: ExecutionView, scope: Scope, *, backoff: Callable[[int], float] | None = None) -> None:
@@ -112,7 +113,7 @@ class Executor:
                 reason = row.error or "the process died each time"
                 await self._bury(row, f"given up after {row.attempts - 1} attempts: {reason}")
                 return None
-            return await self._attempt(row, stop)
+            return await self._try_once(row, stop)
         except asyncio.CancelledError:
             if row.state is MessageState.RUNNING:
                 await to_the_end(self._journal.release(row))
@@ -121,110 +122,102 @@ class Executor:
             self._stops.pop(row.conversation_id, None)
             stop.over.set_result(row.state is MessageState.CANCELLED)
 
-    async def _attempt(self, row: JournaledMessage, stop: _Stop) -> float | None:
+    async def _try_once(self, row: JournaledMessage, stop: _Stop) -> float | None:
         """Run the handler once; the time of the next attempt, if there is to be one."""
         handler = self._agent.handler
-        attempt = self._traces.attempt(row)
-        run = Run(self._agent, row, self._scope, attempt)
+        trace = self._traces.attempt(row)
+        attempt = Attempt(self._agent, row, self._scope, trace)
         started = self._clock.monotonic()
         self._metrics.queued(handler.reference, self._clock.now() - row.received_at)
         outcome, ended = "", started
         try:
             try:
-                await self._within_time(run, handler, stop)
+                await self._within_time(attempt, handler, stop)
             finally:
                 # What the journal takes afterwards is no time of the handler's.
                 ended = self._clock.monotonic()
         except AnswerStoppedError:
-            await self._owed(lambda: self._journal.settle(row, MessageState.CANCELLED, error=STOP_REASON))
+            await self._settle(lambda: self._journal.settle(row, MessageState.CANCELLED, error=STOP_REASON))
             outcome = "cancelled"
             return None
         except Exception as error:  # noqa: BLE001  a handler may raise anything; it is journaled with its traceback
-            attempt.fail(error)
-            outcome, again_at = await self._failed(row, run, error)
+            trace.fail(error)
+            outcome, again_at = await self._failed(row, attempt, error)
             return again_at
         else:
-            await self._owed(run.finish)
+            await self._settle(attempt.finish)
             outcome = "done"
             self._agent.handler_succeeded()
             return None
         finally:
-            # Cancelled: what was written in that moment is so all the same, the rest is given back.
+            # Where the attempt was cancelled, the row's state says what was written in that moment.
             outcome = outcome or _OUTCOMES.get(row.state, "released")
             self._metrics.handled(handler.reference, outcome, ended - started)
-            attempt.end(outcome)
+            trace.end(outcome)
 
-    async def _within_time(self, run: Run, handler: MountedHandler, stop: _Stop) -> None:
-        limit = run.time_limit
-        task = asyncio.create_task(run.consume(handler), name=f"handler {run.row.agent_id}")
+    async def _within_time(self, attempt: Attempt, handler: MountedHandler, stop: _Stop) -> None:
+        limit = attempt.time_limit
+        task = asyncio.create_task(attempt.consume(handler), name=f"handler {attempt.row.agent_id}")
         try:
             await asyncio.wait([task, limit.reached, stop.asked], return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                await self._stop(task, run, handler)
+                await self._stop(task, attempt, handler)
                 if stop.asked.done():
                     raise AnswerStoppedError
                 raise HandlerTimeoutError(f"the handler took longer than {limit.seconds:g} s")
         except asyncio.CancelledError:
-            await self._stop(task, run, handler)
+            await self._stop(task, attempt, handler)
             raise
         finally:
             limit.close()
         if task.cancelled():
-            # Not we: something it awaited was cancelled. As an error it is tried again like any other.
+            # Something that the handler awaited was cancelled, and not by us: an error like any other.
             raise HandlerCancelledError("the handler was cancelled from within")
         task.result()
 
-    async def _stop(self, task: asyncio.Task[None], run: Run, handler: MountedHandler) -> None:
+    async def _stop(self, task: asyncio.Task[None], attempt: Attempt, handler: MountedHandler) -> None:
         """Cancel a handler; one that goes on all the same is left behind and what it still makes is discarded."""
-        run.give_up()
+        attempt.give_up()
         task.cancel()
         await asyncio.wait({task}, timeout=CANCEL_GRACE_SECONDS)
-        thread = run.time_limit.thread
+        thread = attempt.time_limit.thread
         if not task.done():
-            task.add_done_callback(self._note_return)
+            task.add_done_callback(self._returned)
         elif thread is not None and not thread.done():
-            # It cannot even be told, so there is nothing to wait for.
+            # A thread cannot be cancelled, so there is nothing to wait for.
             loop = asyncio.get_running_loop()
-            thread.add_done_callback(lambda _: tell(loop, self._note_return))
+            thread.add_done_callback(lambda _: tell(loop, self._returned))
         else:
             return
         self.abandoned += 1
         self._metrics.watchdog("handler_abandoned")
         self._agent.log.error("handler_abandoned", handler=handler.reference, abandoned=self.abandoned)
 
-    def _note_return(self, task: asyncio.Task[None] | None = None) -> None:
+    def _returned(self, task: asyncio.Task[None] | None = None) -> None:
         self.abandoned -= 1
         if task is not None and not task.cancelled():
             task.exception()
 
-    async def _failed(self, row: JournaledMessage, run: Run, error: Exception) -> tuple[str, float | None]:
+    async def _failed(self, row: JournaledMessage, attempt: Attempt, error: Exception) -> tuple[str, float | None]:
         """Retry or bury a message whose handler failed; the metric's outcome and the time of the next attempt."""
-        reason, report = describe(error, run.redact), describe_fully(error, run.redact)
+        reason, report = describe(error, attempt.redact), describe_fully(error, attempt.redact)
         self._agent.handler_failed(reason)
-        final = isinstance(error, (HandlerTimeoutError, Permanent, InvalidReplyError)) or run.visible
+        final = isinstance(error, (HandlerTimeoutError, Permanent, InvalidReplyError)) or attempt.visible
         if not final and row.attempts < self._agent.limits.max_attempts:
             again_at = self._clock.now() + self._delay(row.attempts)
             self._agent.log.warning("handler_failed", reason=reason, attempt=row.attempts)
-            if await self._owed(lambda: self._journal.retry(row, report, again_at)):
+            if await self._settle(lambda: self._journal.retry(row, report, again_at)):
                 row.not_before = again_at
                 return "retried", again_at
             return "lost", None
         timed_out = isinstance(error, HandlerTimeoutError)
         apology = APOLOGY_TIMEOUT if timed_out else APOLOGY
-        await self._owed(lambda: self._bury(row, report, apology=apology, next_part=run.next_part))
+        await self._settle(lambda: self._bury(row, report, apology=apology, next_part=attempt.next_part))
         return "timeout" if timed_out else "dead", None
 
-    async def _owed(self, write: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """Journal what came of an attempt, however often the database refuses it: the handler must not run again.
-
-        The lane waits meanwhile, as it does while the disk takes nothing at all.
-        """
-        while True:
-            try:
-                return await to_the_end(write())
-            except RegistryError as error:
-                self._agent.log.warning("message_not_settled", reason=str(error))
-                await self._clock.sleep(SETTLE_RETRY_SECONDS)
+    async def _settle(self, write: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Journal what came of an attempt, whatever happens meanwhile: the handler must not run again."""
+        return await until_journaled(self._scope, lambda: to_the_end(write()))
 
     async def _bury(self, row: JournaledMessage, error: str, *, apology: str = APOLOGY, next_part: int = 0) -> None:
         """Make a dead letter and tell the person, once, in one commit.
@@ -237,7 +230,7 @@ class Executor:
             Reply(apology, type="error", error=apology), conversation_id=row.conversation_id, agent_id=row.agent_id
         )
         part = max([next_part, *(reply.part + 1 for reply in await self._journal.replies(row.id))])
-        message = with_id(message, row, part)
+        message = with_reply_id(message, row, part)
         replies = await self._journal.settle(row, MessageState.DEAD, error=error, replies=[NewReply(part, message)])
         for reply in replies or ():
             self._agent.outbox.push(reply, row)
