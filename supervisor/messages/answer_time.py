@@ -8,17 +8,17 @@ from supervisor.core.clock import Clock
 
 
 class AnswerTime:
-    """Follows the parts of an answer; the last one counts, once it is acknowledged and no other can come.
+    """Follows the parts of an answer; the last one counts once it is acknowledged and no other can come.
 
     Args:
         received_at: when the message came, by the wall clock, in seconds since the epoch.
-        tell: told once, in seconds: received → acknowledged, and last part ready → acknowledged.
+        report: called once, with seconds: received → acknowledged, and last part ready → acknowledged.
     """
 
-    def __init__(self, clock: Clock, received_at: float, tell: Callable[[float, float], None]) -> None:
+    def __init__(self, clock: Clock, received_at: float, report: Callable[[float, float], None]) -> None:
         self._clock = clock
         self._received_at = received_at
-        self._tell = tell
+        self._report = report
         self._part: int | None = None
         self._ready_at = 0.0
         self._acked: tuple[float, float] | None = None
@@ -33,13 +33,13 @@ class AnswerTime:
         if part == self._part and self._acked is None:
             now, monotonic = self._clock.now(), self._clock.monotonic()
             self._acked = (now - self._received_at, monotonic - self._ready_at)
-            self._tell_once()
+            self._report_once()
 
     def finished(self) -> None:
         """The handler has ended well: no further part can come."""
         self._finished = True
-        self._tell_once()
+        self._report_once()
 
-    def _tell_once(self) -> None:
+    def _report_once(self) -> None:
         if self._finished and self._acked is not None:
-            self._tell(*self._acked)
+            self._report(*self._acked)

@@ -1,4 +1,4 @@
-"""Asks the platform for what was said to an agent while it was away (DESIGN §4: backfill)."""
+"""Asks the platform for what was said to an agent while it was away."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from supervisor.protocol.history import HistoryRow
 AT_ONCE = 4
 #: How long new messages of a conversation wait for the missed ones before them.
 HOLD_SECONDS = 10.0
-#: What was said just before the agent was put into a conversation may be what it was put there for.
-MEETING_SLACK_SECONDS = 5.0
+#: How long before the agent was put into a conversation a message may be the reason for that.
+JOIN_SLACK_SECONDS = 5.0
 ATTEMPTS = 4
-#: Messages and replies read from the journal at once: they are decoded on the event loop.
+#: Messages and replies read from the journal at once; they are decoded on the event loop.
 PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far back is asked: seconds, and messages of one conversation; none turns it off."""
+    """How far back is asked: seconds, and messages of one conversation; 0 messages turn backfill off."""
 
     seconds: float
     messages: int
 
 
 class Backfill:
-    """One agent's way of catching up after a gap.
+    """Brings one agent's missed messages into its inbox.
 
-    New messages of a conversation that is being asked about wait in the inbox for the missed ones, which come first.
+    New messages of a conversation that is being asked about wait in the inbox: the missed ones come first.
     """
 
     def __init__(self, history: AgentHistory, inbox: Inbox, reach: Reach) -> None:
@@ -51,9 +51,10 @@ class Backfill:
         self._history = history
         self._inbox = inbox
         self._reach = reach
-        # Until when nothing of a conversation can be missing, seconds since the epoch; and those without a gap since.
-        self._whole_until: dict[str, float] = {}
-        self._whole: set[str] = set()
+        # Conversations that were complete once: until when, in seconds since the epoch.
+        self._complete_until: dict[str, float] = {}
+        # Conversations that are complete and stay so while the connection lasts.
+        self._complete: set[str] = set()
 
     def begin(self) -> list[str]:
         """Before a new connection brings anything: hold the messages of the conversations that have a gap.
@@ -76,10 +77,10 @@ class Backfill:
     def lost(self) -> None:
         """The connection is gone: from now on messages may be missed."""
         now = self._clock.now()
-        self._whole_until |= dict.fromkeys(self._whole, now)
-        self._whole.clear()
+        self._complete_until |= dict.fromkeys(self._complete, now)
+        self._complete.clear()
         known = self._inbox.conversations
-        self._whole_until = {one: until for one, until in self._whole_until.items() if one in known}
+        self._complete_until = {one: until for one, until in self._complete_until.items() if one in known}
 
     async def run(self, conversations: Sequence[str], is_joined: Callable[[str], bool]) -> None:
         """Catch up with each of the conversations, several at once.
@@ -123,15 +124,15 @@ class Backfill:
             return 0
         taken = self._inbox.fill(conversation_id, messages)
         if self._history.may_exist:
-            self._whole_until[conversation_id] = started
+            self._complete_until[conversation_id] = started
             if is_joined(conversation_id):
-                self._whole.add(conversation_id)
+                self._complete.add(conversation_id)
         return taken
 
     async def _patiently(
         self, conversation_id: str, ask: Callable[[], Awaitable[list[InboundMessage]]]
     ) -> list[InboundMessage] | None:
-        """Ask a few times; None when it cannot be had, and the next connection asks again."""
+        """Ask a few times; None when there is no answer: the next connection asks again."""
         backoff = Backoff()
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -149,18 +150,18 @@ class Backfill:
 
     async def _missed(self, conversation_id: str) -> list[InboundMessage]:
         oldest = max(
-            self._clock.now() - self._reach.seconds, self._whole_until.get(conversation_id, 0.0) - SLACK_SECONDS
+            self._clock.now() - self._reach.seconds, self._complete_until.get(conversation_id, 0.0) - SLACK_SECONDS
         )
         rows = await self._rows(conversation_id, oldest)
         if not rows:
             return []
         keys = await self._history.journaled(rows)
-        if not await self._met_before(conversation_id, oldest):
-            rows = since_known(rows, keys, await self._met_at(conversation_id) - MEETING_SLACK_SECONDS)
+        if not await self._knew_before(conversation_id, oldest):
+            rows = since_known(rows, keys, await self._joined_at(conversation_id) - JOIN_SLACK_SECONDS)
         return missed(rows, await self._seen(conversation_id, keys, oldest), self._agent_id)
 
-    async def _met_before(self, conversation_id: str, oldest: float) -> bool:
-        """Whether the agent knew the conversation then already: one met for the first time starts now."""
+    async def _knew_before(self, conversation_id: str, oldest: float) -> bool:
+        """Whether the agent had messages of the conversation before ``oldest``."""
         older = await self._journal.messages(
             agent_id=self._agent_id,
             conversation_id=conversation_id,
@@ -170,13 +171,13 @@ class Backfill:
         )
         return bool(older)
 
-    async def _met_at(self, conversation_id: str) -> float:
-        """When a conversation of which no message is known was met, or what was said in it erased."""
+    async def _joined_at(self, conversation_id: str) -> float:
+        """When the agent joined a conversation of which the journal has no message, or its messages were erased."""
         known = await self._journal.conversations(self._agent_id, since=0.0, limit=LIMIT)
         return dict(known).get(conversation_id, self._clock.now())
 
     async def _rows(self, conversation_id: str, oldest: float) -> Sequence[HistoryRow]:
-        """The newest rows, oldest first: none stored before ``oldest``, and no more of others than are reached for."""
+        """The newest rows, oldest first: none from before ``oldest``, and of others no more than the reach allows."""
         rows: list[HistoryRow] = []
         others = 0
         async with aclosing(self._history.backwards(conversation_id)) as pages:
@@ -192,7 +193,7 @@ class Backfill:
         return rows[::-1]
 
     async def _seen(self, conversation_id: str, keys: set[str], since: float) -> Seen:
-        """What the journal knows, of a little more time than the rows are of."""
+        """What the journal knows of the time of the rows, and of a little more."""
         without_id: list[tuple[str, float]] = []
         reply_ids: set[str] = set()
         replies = set(NOTICES)
@@ -208,7 +209,7 @@ class Backfill:
             without_id += [(row.message.content, row.received_at) for row in taken if row.message.id is None]
             before = taken[-1].id
         before = None
-        # All that may be among the rows: one that is not known for ours would pass for an answer of an earlier life.
+        # All replies that may be among the rows: one that is missing here would pass for an earlier life's answer.
         while own := await self._journal.own_replies(
             self._agent_id, conversation_id, since=since - SLACK_SECONDS, before_id=before, limit=PAGE
         ):

@@ -1,7 +1,7 @@
 """What a person may tell an agent in its chat, whatever its handler is: ``/stop``, ``/reload``, ``/status``.
 
-A command bypasses the lane of its conversation (DESIGN §4) and is journaled like every message; its answer is committed
-together with the message's settling. A row's setting ``commands: false`` makes them ordinary messages.
+A command goes past the lane of its conversation. It is journaled like every message, and its answer is committed
+together with the settling of the message. A row's setting ``commands: false`` makes commands ordinary messages.
 """
 
 from __future__ import annotations
@@ -97,16 +97,16 @@ class Commands:
         self._tasks = TaskSet()
 
     def start(self, row: JournaledMessage) -> None:
-        """Obey a command that is journaled as running; returns at once."""
-        self._tasks.spawn(self._obey(row), f"command {row.agent_id}")
+        """Carry out a command that is journaled as running; returns at once."""
+        self._tasks.spawn(self._run(row), f"command {row.agent_id}")
 
-    async def _obey(self, row: JournaledMessage) -> None:
+    async def _run(self, row: JournaledMessage) -> None:
         self._agent.concern(row)
         await self.work(row)
         self._on_settled(row)
 
     async def work(self, row: JournaledMessage) -> None:
-        """Obey one command and settle it. What the process left undone when it died comes through the lane."""
+        """Carry out one command and settle it. A command that an earlier process left undone comes through the lane."""
         if row.state is not MessageState.RUNNING and not await self._journal.claim(row):
             return
         name = command_in(row.message) or ""
@@ -132,7 +132,7 @@ class Commands:
     # ── what they do ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _stop(self, row: JournaledMessage) -> str:
-        # One that was missed is obeyed late: what was said after it is not meant by it.
+        # A command that was missed comes late and does not mean what was said after it.
         return STOPPED if await self._agent.stop_answer(row.conversation_id, row.id) else NOTHING_TO_STOP
 
     async def _reload(self, _row: JournaledMessage) -> str:
@@ -146,7 +146,7 @@ class Commands:
                 reason = await self._agent.controls.reload()
         except TimeoutError:
             return RELOAD_UNDER_WAY
-        # The reason is the operator's: it may tell of files and hosts.
+        # The reason is for operators: it may tell of files and hosts.
         return RELOAD_FAILED if reason else RELOADED
 
     async def _status(self, _row: JournaledMessage) -> str:
@@ -158,7 +158,7 @@ class Commands:
         lines["Handler"] = situation.handler
         lines["State"] = str(situation.state)
         lines["Since"] = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(situation.since))
-        # Commands are no messages that somebody waits for.
+        # Commands count as messages and nobody waits for them.
         lines["Waiting messages"] = str(max(0, self._agent.inbox.counts.available - len(self._tasks)))
         return "\n".join(f"{name}: {self._shown(value)}" for name, value in lines.items())
 

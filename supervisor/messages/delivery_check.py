@@ -1,4 +1,4 @@
-"""Asks the platform's history whether a doubtful reply arrived, where its ``_id`` cannot tell (DESIGN §4)."""
+"""Asks the platform's history whether a doubtful reply arrived, where its ``_id`` cannot tell."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.missed import NOTICES, was_delivered
 from supervisor.protocol.history import HistoryRow
 
-#: Earlier replies of a conversation that are compared with its newest rows.
+#: How many earlier replies of a conversation are compared with its newest rows.
 REPLIES = 100
-#: Newest rows that are looked at, at least.
+#: How many of the newest rows are looked at, at least.
 ROWS = 100
 
 
@@ -27,7 +27,7 @@ class DeliveryCheck:
         self._history = history
 
     async def __call__(self, reply: Reply) -> bool:
-        """Whether the platform has a reply whose send broke off. In doubt it has not: twice is better than never."""
+        """Whether the platform has a reply whose send broke off; False in doubt, since twice is better than never."""
         if not self._history.can_be_read:
             return False
         try:

@@ -1,4 +1,4 @@
-"""Stops agents that answer each other for ever (RELIABILITY R17)."""
+"""Stops agents that answer each other for ever (docs/faults.md#r17)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from supervisor.core.clock import Clock
 from supervisor.protocol import InboundMessage
 
+#: The time in which messages are counted.
 WINDOW_SECONDS = 60.0
+#: How long a conversation is blocked once it is over the limit.
 PAUSE_SECONDS = 60.0
-#: A conversation that goes on looping is warned of this often.
+#: How often the log tells of a conversation that goes on looping.
 WARNING_SECONDS = 600.0
 
 
@@ -41,7 +43,7 @@ class LoopGuard:
         self._conversations: dict[str, _Conversation] = {}
 
     def blocks(self, message: InboundMessage) -> bool:
-        """Count a message; whether it is one too many, or falls into the pause after such a one."""
+        """Count a message; whether it is over the limit, or falls into the pause after one that was."""
         if message.role == "user" and message.sender_agent_id is None:
             return False
         limit = self._limit()

@@ -1,4 +1,4 @@
-"""Which rows of a platform's history are messages that an agent missed (DESIGN §4). Pure, no I/O."""
+"""Which rows of a platform's history are messages that an agent missed. Pure, no I/O."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from supervisor.protocol import InboundMessage, reply_id
 from supervisor.protocol.history import HistoryRow
 
+#: Said when the inbox is full.
 FULL_NOTICE = "Sorry, I have too many messages waiting. Please try again in a little while."
-#: What is said without the outbox: in a history it is no answer.
+#: Messages of ours that are sent without the outbox; in a history they answer nothing.
 NOTICES = frozenset({FULL_NOTICE})
-#: Our clock and the platform's may differ, and a broken connection is noticed late.
+#: How far times of ours and of the platform may be apart: clocks differ, and a broken connection is noticed late.
 SLACK_SECONDS = 120.0
-#: Parts of a reply that are looked for under the ids that they would have.
+#: How many parts of a reply are looked for under the ids that they would have.
 _PARTS = 16
-#: A handler's answer is one of these; thinking and tool calls come before it.
+#: The types of an answer; thinking and tool calls come before it.
 _ANSWERS = frozenset({"text", "error"})
 
 
@@ -25,10 +26,11 @@ class Seen:
 
     Args:
         keys: which ids of the rows are in the inbox.
-        without_id: content and time (seconds since the epoch) of the messages that came without an id: their rows in
-            the history do have one.
-        reply_ids: the ids of our replies, for platforms that keep them.
-        replies: the contents of our replies, for platforms that do not, and of what else we say that answers nothing.
+        without_id: content and time (seconds since the epoch) of the messages that came without an id; their rows in
+            the history have one.
+        reply_ids: the ids of our replies, for platforms that keep our ids.
+        replies: the contents of our replies, for platforms that make ids of their own; also what we say that answers
+            nothing.
     """
 
     keys: Collection[str]
@@ -40,9 +42,9 @@ class Seen:
 def missed(rows: Sequence[HistoryRow], seen: Seen, agent_id: str) -> list[InboundMessage]:
     """The messages among ``rows`` (oldest first) that never reached the inbox and that nobody has answered.
 
-    What was answered is told by the agent's own rows: one whose id is that of a reply to a missed message answers it;
-    one that our outbox does not know was written by an earlier life of the agent and answers the oldest message that
-    is still open. When in doubt a message counts as missed: a duplicate is better than a loss.
+    The agent's own rows tell what was answered. A row with the id of a reply to a missed message answers that message.
+    A row that the outbox does not know was written by an earlier life of the agent, and answers the oldest message that
+    is still open. In doubt a message counts as missed: a duplicate is better than a loss.
     """
     open_messages: dict[str, InboundMessage] = {}
     nameless, replies = list(seen.without_id), frozenset(seen.replies)
@@ -52,7 +54,7 @@ def missed(rows: Sequence[HistoryRow], seen: Seen, agent_id: str) -> list[Inboun
             if row.id in seen.reply_ids:
                 continue
             answered = _answered_by(row, open_messages, agent_id)
-            # Not counted: a reply of ours may have arrived twice.
+            # A row with the content of a reply of ours answers nothing: the reply may have arrived twice.
             if answered is None and message.content not in replies and message.type in _ANSWERS:
                 answered = next(iter(open_messages), None)
             if answered is not None:
@@ -63,10 +65,10 @@ def missed(rows: Sequence[HistoryRow], seen: Seen, agent_id: str) -> list[Inboun
 
 
 def since_known(rows: Sequence[HistoryRow], keys: Collection[str], otherwise_since: float) -> Sequence[HistoryRow]:
-    """The rows that came after the agent met the conversation: what is older is none of its business.
+    """The rows that came after the agent joined the conversation.
 
     Args:
-        otherwise_since: where none of the rows is known, those stored from this time on (seconds since the epoch).
+        otherwise_since: where none of the rows is known, the rows from this time on (seconds since the epoch).
     """
     for number, row in enumerate(rows):
         if row.id in keys:
@@ -75,7 +77,7 @@ def since_known(rows: Sequence[HistoryRow], keys: Collection[str], otherwise_sin
 
 
 def _answered_by(row: HistoryRow, open_messages: Iterable[str], agent_id: str) -> str | None:
-    """The open message whose reply has the row's id; a restored backup of the journal forgets such replies."""
+    """The open message whose reply has the row's id: a restored backup of the journal has forgotten the reply."""
     for message_id in open_messages:
         if row.id in (reply_id(agent_id, message_id, part, 0) for part in range(_PARTS)):
             return message_id
@@ -83,7 +85,7 @@ def _answered_by(row: HistoryRow, open_messages: Iterable[str], agent_id: str) -
 
 
 def _take(nameless: list[tuple[str, float]], row: HistoryRow) -> bool:
-    """Whether a row is one of the messages that came without an id, which is then used up."""
+    """Whether a row is one of the messages that came without an id; that message is then used up."""
     for number, (content, at) in enumerate(nameless):
         if content == row.message.content and (row.at is None or abs(row.at - at) <= SLACK_SECONDS):
             del nameless[number]
@@ -97,12 +99,12 @@ def was_delivered(
     """Whether an agent's doubtful reply is in the history.
 
     Replies of a conversation are sent one after the other, each acknowledged before the next. So a reply that arrived
-    is the agent's last row there; where earlier replies said the same, there is one such row more than such replies.
+    is the agent's last row. Where earlier replies said the same, the rows that end the history are one more than them.
 
     Args:
         rows: the newest rows, oldest first.
         content: what the doubtful reply says.
-        created_at: when it was made, seconds since the epoch: a row that is older is another one.
+        created_at: when the reply was made, seconds since the epoch; a row that is older is another one.
         delivered_before: what the agent's earlier replies there said, oldest first.
     """
     oldest = created_at - SLACK_SECONDS
@@ -112,7 +114,7 @@ def was_delivered(
         if row.message.sender_agent_id == agent_id and (row.at is None or row.at >= oldest)
     ]
     found = _trailing(own, content)
-    # Where the run fills all that was read, its beginning is not known.
+    # Where all rows that were read say the same, there may be more before them, and nothing is known.
     return found < len(rows) and found > _trailing(delivered_before, content)
 
 

@@ -1,4 +1,4 @@
-"""Tells the second delivery of a message without an id from a second message that says the same (DESIGN §4)."""
+"""Tells the second delivery of a message without an id from a second message that says the same."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Protocol
 
 from supervisor.protocol import InboundMessage
 
-#: Deliveries that are remembered: more than come in without an id while two sockets are open.
+#: How many deliveries are remembered: more than come in without an id while two sockets are open.
 REMEMBERED = 512
-#: A delivery whose twin has not come by then has none.
+#: How long the second delivery of a message may come after the first.
 PAIR_SECONDS = 10.0
 
 
@@ -36,18 +36,18 @@ class _Delivery:
 
 
 class Pairing:
-    """Pairs deliveries by occurrence: each message comes once over each socket that is in its conversation.
+    """Pairs the deliveries of two sockets: each socket brings a message once if it is in the conversation.
 
-    A delivery belongs to one that another socket brought after this one had joined the conversation: then both must
-    bring it. What came before that may have been another message; it counts as one, for a duplicate is better than
-    a loss.
+    A delivery is the second of a pair if another socket brought the same content while this socket was in the
+    conversation already. If this socket joined later, the other socket's delivery may be an earlier message that says
+    the same. Then both count, for a duplicate is better than a loss.
     """
 
     def __init__(self) -> None:
         self._deliveries: deque[_Delivery] = deque(maxlen=REMEMBERED)
 
     def is_second(self, message: InboundMessage, source: Source, now: float) -> bool:
-        """Whether another socket has brought this very message already.
+        """Whether another socket has brought this message already.
 
         Args:
             now: monotonic seconds.
