@@ -1,1 +1,14 @@
-"""A message's way: inbox, lanes, handler, outbox."""
+"""One message's way: taken in, journaled, answered in its turn, and the answer delivered; what was missed is asked for.
+
+May import platform, store, handlers and what is below. When an agent is connected belongs to :mod:`supervisor.fleet`,
+frames and rates to :mod:`supervisor.platform`, SQL to :mod:`supervisor.store`, how a handler is called to
+:mod:`supervisor.handlers`.
+"""
+
+from supervisor.messages.agent_history import AgentHistory
+from supervisor.messages.backfill import Backfill, Reach
+from supervisor.messages.context import AgentContext
+from supervisor.messages.dispatcher import Dispatcher
+from supervisor.messages.scope import Scope
+
+__all__ = ["AgentContext", "AgentHistory", "Backfill", "Dispatcher", "Reach", "Scope"]

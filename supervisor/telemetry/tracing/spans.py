@@ -148,7 +148,7 @@ class _AgentTraces:
         parent = self._root(row)
         if row.attempts <= 1:
             self._write("queue", row, row.received_at, parent=parent)
-        return _SpanAttemptTrace(self._tracing, parent, {"aiwm.attempt": row.attempts}, self.log_fields(row))
+        return _SpanAttempt(self._tracing, parent, {"aiwm.attempt": row.attempts}, self.log_fields(row))
 
     def replied(self, row: JournaledMessage, reply: Reply) -> None:
         self._open.setdefault(row.id, _Open()).replies.add(reply.id)
@@ -239,7 +239,7 @@ class _AgentTraces:
         return set_span_in_context(NonRecordingSpan(root), current.Context())
 
 
-class _SpanAttemptTrace:
+class _SpanAttempt:
     """One attempt: the span ``handle``, the current one of the task that began it, and those below it."""
 
     def __init__(
