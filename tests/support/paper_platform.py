@@ -175,7 +175,7 @@ class PaperPlatform:
     async def open(
         self, target: Target, token: str, *, agent_id: str, on_event: Callable[[str, Any], None], timeout: float
     ) -> PaperSocket:
-        """As :meth:`supervisor.transport.Transport.open`."""
+        """As :meth:`supervisor.platform.transport.Transport.open`."""
         loop = asyncio.get_running_loop()
         await asyncio.sleep(0)
         if self.expires[token] <= loop.time():

@@ -74,3 +74,10 @@ def test_every_room_is_in_the_table_and_none_that_is_not_there() -> None:
     told = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
     rooms = {path.parent.name for path in (ROOT / "supervisor").glob("*/__init__.py")} - {"_bundled_agents"}
     assert told == rooms | {"handler", "testing", "health"}
+
+
+def test_files_that_the_page_names_exist() -> None:
+    """Those of a room are named from ``supervisor/``."""
+    named = re.findall(r"`((?:\w+/)+(?:\w+\.py)?)`", PAGE)
+    assert len(named) > 40
+    assert not [path for path in named if not any((folder / path).exists() for folder in (ROOT, ROOT / "supervisor"))]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +82,8 @@ _HEADING = re.compile(r"^#{1,6} +(.+?)(?: +#+)?$", re.MULTILINE)
 _ID = re.compile(r"""<a\s+(?:id|name)=["']([^"']+)["']""")
 _LINK = re.compile(r"\]\(([^()\s]+)\)")
 _DOCUMENT = re.compile(r"(?<![\w/.-])docs/[\w/-]+\.md(?:#[\w-]+)?")
+_ROLE = re.compile(r":(?:mod|class|func|meth|data|attr|exc):`~?([\w.]+)`")
+_DEFINED = r"^\s*(?:(?:async )?def|class) {0}\b|^\s*(?:self\.)?{0}\s*[:=]"
 _TEST = re.compile(r"\btests/[\w/]+\.py::(\w+)")
 _PATH = re.compile(r"`((?:agents|deploy|docs|examples|grafana|helm|prometheus|supervisor|tests)/[\w./-]*)(?:::\w+)?`")
 
@@ -166,6 +170,41 @@ def test_tests_that_are_named_exist() -> None:
             if not re.search(rf"^(?:async )?def {test}\(", TEXTS.get(file, ""), re.MULTILINE):
                 wrong.append(f"{name}: {found.group()}")
     assert not wrong, "\n".join(wrong)
+
+
+def _is_there(path: str) -> bool:
+    """Whether a dotted path from the top is a module, or something in one."""
+    parts = path.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:count]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[count:]:
+            found = getattr(found, part, None)
+        return found is not None
+    return False
+
+
+def _is_known(name: str, file: str) -> bool:
+    """Whether a module knows a name that its docstrings link to: it has the name, or something of its own has."""
+    module = importlib.import_module(file.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+    first, _, _ = name.partition(".")
+    return hasattr(module, first) or bool(re.search(_DEFINED.format(first), TEXTS[file], re.MULTILINE))
+
+
+def test_names_that_docstrings_link_to_exist() -> None:
+    wrong, seen = [], 0
+    for file, text in TEXTS.items():
+        if not file.endswith(".py"):
+            continue
+        for name in _ROLE.findall(text):
+            seen += 1
+            from_the_top = name.startswith(("supervisor.", "tests."))
+            if not (_is_there(name) if from_the_top else not file.startswith("supervisor/") or _is_known(name, file)):
+                wrong.append(f"{file}: {name}")
+    assert not wrong, "\n".join(wrong)
+    assert seen > 100
 
 
 def test_nothing_refers_to_documents_outside_of_the_repository() -> None:
