@@ -17,8 +17,9 @@ from supervisor.messages.conversations import Conversations
 from supervisor.messages.lanes import Lanes
 from supervisor.messages.loop_guard import PAUSE_SECONDS, LoopGuard
 from supervisor.messages.memory import Memory, size_of
-from supervisor.messages.pairing import Pairing, Source
+from supervisor.messages.pairing import Pairing
 from supervisor.messages.scope import Scope
+from supervisor.platform.connection import Connection
 from supervisor.protocol import InboundMessage, InvalidEventError, parse_message
 from supervisor.protocol.fields import ROLES, TYPES
 from supervisor.protocol.text import is_object_id
@@ -99,7 +100,7 @@ class Inbox:
         self.dead = 0
         self.conversations = Conversations(scope)
 
-    def receive(self, payload: object, source: Source) -> None:
+    def receive(self, payload: object, source: Connection) -> None:
         """Take a ``message:new`` from a socket; returns at once, never raises for what the payload holds."""
         if isinstance(payload, dict) and payload.get("participantId") == self._agent_id:
             # Half of all messages are the echoes of our own: not worth reading.

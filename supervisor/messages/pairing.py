@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
 
+from supervisor.platform.connection import Connection
 from supervisor.protocol import InboundMessage
 
 #: How many deliveries are remembered: more than come in without an id while two sockets are open.
@@ -14,25 +14,13 @@ REMEMBERED = 512
 PAIR_SECONDS = 10.0
 
 
-class Source(Protocol):
-    """A socket: what brings messages."""
-
-    def member_since(self, conversation_id: str) -> float | None:
-        """From when on it has certainly been in a conversation (monotonic seconds); None where that is not known."""
-        ...
-
-    def record_member(self, conversation_id: str, at: float) -> None:
-        """It has been in a conversation since ``at`` at the latest."""
-        ...
-
-
 @dataclass(slots=True)
 class _Delivery:
     """One message without an id, and the sockets that brought it."""
 
     essence: tuple[object, ...]
     at: float
-    sources: list[Source]
+    sources: list[Connection]
 
 
 class Pairing:
@@ -46,7 +34,7 @@ class Pairing:
     def __init__(self) -> None:
         self._deliveries: deque[_Delivery] = deque(maxlen=REMEMBERED)
 
-    def is_second(self, message: InboundMessage, source: Source, now: float) -> bool:
+    def is_second(self, message: InboundMessage, source: Connection, now: float) -> bool:
         """Whether another socket has brought this message already.
 
         Args:

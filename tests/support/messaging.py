@@ -1,0 +1,113 @@
+"""Parts of one agent's messages over a real journal, for tests of single modules."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from prometheus_client.parser import text_string_to_metric_families as parse_metrics
+
+from supervisor.core.clock import Clock, SystemClock
+from supervisor.messages.agent_history import AgentHistory
+from supervisor.messages.scope import Scope
+from supervisor.platform.history import Access
+from supervisor.store import Registry
+from supervisor.telemetry.logs import get_logger
+from supervisor.telemetry.metrics import Metrics
+from supervisor.telemetry.tracing import NO_TRACES
+from tests.support.journaling import AGENT
+from tests.support.token_server import TokenServer, client, token_server
+
+CONVERSATION = "c" * 24
+
+
+@asynccontextmanager
+async def journal_in(folder: Path) -> AsyncIterator[Registry]:
+    """A registry with its journal in a folder."""
+    registry = await Registry.open(f"sqlite+aiosqlite:///{folder}/supervisor.db", upgrade=True, clock=SystemClock())
+    yield registry
+    await registry.close()
+
+
+def scope_of(registry: Registry, clock: Clock) -> Scope:
+    """The scope of the test's one agent."""
+    log = get_logger("supervisor.agent").bind(agent=AGENT)
+    return Scope(AGENT, log, registry.journal, Metrics(), clock, NO_TRACES)
+
+
+def counted(metrics: Metrics, name: str) -> dict[str, float]:
+    """The figures of a metric with one label, by the label's value."""
+    families = parse_metrics(metrics.render("")[0].decode())
+    samples = [sample for family in families for sample in family.samples if sample.name == name]
+    return {next(iter(sample.labels.values())): sample.value for sample in samples if sample.value}
+
+
+def dropped(metrics: Metrics) -> dict[str, float]:
+    """How many messages were not taken in, by reason."""
+    return counted(metrics, "supervisor_messages_dropped_total")
+
+
+async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait for what the journal's thread does, or a server."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def row_id(number: int) -> str:
+    """The platform's id of the n-th row."""
+    return f"{number:024x}"
+
+
+class HistoryServer:
+    """The platform's history of one conversation, over HTTP, in the shape of v1."""
+
+    def __init__(self, server: TokenServer) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.failures: list[int] = []  # statuses of the next answers
+        self.slow = False  # answers when the test is over
+        self.url = server.url
+        self._server = server
+        server.answer = self._answer
+
+    @property
+    def asked(self) -> int:
+        """How many pages were asked for."""
+        return len(self._server.requests)
+
+    def add(self, content: str, *, at: float, by: str | None = None, number: int | None = None, **more: Any) -> str:
+        """A row, written by an agent or by a person; its id."""
+        identity = row_id(len(self.rows) + 1 if number is None else number)
+        self.rows.append(
+            {
+                "_id": identity,
+                "role": "user" if by is None else "assistant",
+                "content": content,
+                "createdAt": datetime.fromtimestamp(at, UTC).isoformat(),
+                "createdBy": {"agentId": by},
+                **more,
+            }
+        )
+        return identity
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if self.slow:
+            await asyncio.Event().wait()
+        if self.failures:
+            return web.Response(status=self.failures.pop(0))
+        page, limit = int(request.query["page"]), int(request.query["limit"])
+        shown = self.rows[(page - 1) * limit : page * limit]
+        return web.json_response({"data": shown, "total": len(self.rows), "page": page, "limit": limit})
+
+
+@asynccontextmanager
+async def history_for(scope: Scope, token: str = "tok") -> AsyncIterator[tuple[AgentHistory, HistoryServer]]:
+    """An agent's view of a history, and the server that has it."""
+    async with token_server() as server, client() as made:
+        platform = HistoryServer(server)
+        yield AgentHistory(scope, made.history, lambda: Access(platform.url, token)), platform
