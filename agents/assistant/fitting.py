@@ -22,7 +22,7 @@ from pydantic_ai.tools import ToolDefinition
 
 from .endpoints import BASE_URLS, Endpoint
 from .learned import Learned
-from .memory import half, starts
+from .memory import half, one_by_one, starts
 from .refusals import (
     is_about_media,
     is_about_streaming,
@@ -81,7 +81,9 @@ class Fit:
     def apply(self, call: Call) -> Call:
         """The request as this endpoint takes it."""
         parameters = self._parameters(call.parameters)
-        messages = call.messages if not self._learned.blind else [_unseen(message) for message in call.messages]
+        messages = one_by_one(call.messages)
+        if self._learned.blind:
+            messages = [_unseen(message) for message in messages]
         messages = [said for message in messages if (said := _without_own_thinking(message)) is not None]
         self._make_room(messages, parameters)
         messages = [self._shortened(message) for message in messages[self._left_out :]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, UserPromptPart
 
@@ -47,11 +48,17 @@ def _as_message(item: HistoryItem) -> ModelMessage:
     return ModelResponse(parts=[TextPart(content=item.content)])
 
 
-def prompt(message: Message) -> str:
-    """The message as the model is given it."""
-    if not message.attachments:
-        return message.content
-    return f"{message.content}\n\n[Attachments: {', '.join(message.attachments)}]"
+def one_by_one(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
+    """Messages with those apart that were put into one because nobody answered in between: each can be left out."""
+    found: list[ModelMessage] = []
+    for message in messages:
+        if isinstance(message, ModelRequest) and all(isinstance(part, UserPromptPart) for part in message.parts):
+            *before, last = message.parts
+            found += [ModelRequest(parts=[part]) for part in before]
+            found.append(replace(message, parts=[last]) if before else message)
+        else:
+            found.append(message)
+    return found
 
 
 def asked_at(messages: Sequence[ModelMessage]) -> int:

@@ -40,12 +40,22 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, Mapping) else value
 
 
+def _object(value: object) -> object:
+    """Read JSON as an object."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise ValueError("must be an object") from None
+
+
 def _named(value: object) -> object:
     return {"model": value} if isinstance(value, str) else value
 
 
 #: Settings that say which secret goes to whom, and what opens a way to this machine.
-_ROWS_ALONE: Final = ("base_url", "api_key", "fallback_models", "allow_local_tools")
+_ROWS_ALONE: Final = ("base_url", "api_key", "fallback_models", "allow_local_tools", "model_settings")
 Url = Annotated[str, AfterValidator(url)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
@@ -72,6 +82,8 @@ class AssistantSettings(_Settings):
         fallback_models: models to use in this order when the first does not answer: names, or objects with ``model``,
             ``base_url`` and ``api_key``.
         temperature, max_output_tokens, thinking: passed to the model where it takes them.
+        model_settings: more of the model's settings by pydantic-ai's names: ``top_p``, ``seed``, ``stop_sequences``,
+            ``extra_body`` with what only this server knows …
         max_steps: model answers for one message, tools used in between; the last one has to do without tools.
         retries: how many requests for one message may come to nothing.
         budget_message_tokens: about how many tokens one message may cost; the step that would cost more is the last.
@@ -96,6 +108,7 @@ class AssistantSettings(_Settings):
     temperature: float | None = Field(None, ge=0, le=2)
     max_output_tokens: int | None = Field(None, ge=1)
     thinking: bool | Literal["minimal", "low", "medium", "high"] | None = None
+    model_settings: Annotated[dict[str, Any], BeforeValidator(_object)] = {}
     max_steps: int = Field(20, ge=1, le=200)
     retries: int = Field(10, ge=0, le=100)
     budget_message_tokens: int | None = Field(None, ge=1)

@@ -163,6 +163,7 @@ def request_settings(settings: AssistantSettings) -> ModelSettings:
         "max_tokens": settings.max_output_tokens,
         "thinking": settings.thinking,
         # Where the provider has to be asked for it; others cache by themselves, or not at all.
-        "cache": True,
+        "cache": settings.model_settings.get("cache", True),
     }
-    return cast("ModelSettings", {name: value for name, value in chosen.items() if value is not None})
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return cast("ModelSettings", settings.model_settings | given)

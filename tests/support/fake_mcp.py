@@ -18,11 +18,23 @@ _METHOD_NOT_FOUND = -32601
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool; ``run`` gives its text, or raises for a result that is an error."""
+    """A tool; ``run`` gives its text, or raises for a result that is an error.
+
+    Args:
+        listed: what the server lists of it, in place of name, description and ``schema``.
+    """
 
     name: str
     run: Callable[[dict[str, Any]], str | Awaitable[str]]
     schema: Any = None
+    listed: Any = None
+
+    @property
+    def as_listed(self) -> Any:
+        """What the server lists of it."""
+        empty = {"type": "object", "properties": {}}
+        plain = {"name": self.name, "description": self.name, "inputSchema": self.schema or empty}
+        return plain if self.listed is None else self.listed
 
 
 def _weather(arguments: dict[str, Any]) -> str:
@@ -44,6 +56,8 @@ class FakeMcp:
         self.tools = {tool.name: tool for tool in tools or (WEATHER, BROKEN)}
         self.port = 0
         self.hangs = False
+        #: Whether it answers with event streams.
+        self.streams = False
         #: Method and Authorization header of each request.
         self.requests: list[tuple[str, str]] = []
         #: Method and traceparent header of each request that has one.
@@ -87,7 +101,11 @@ class FakeMcp:
         if "id" not in body:
             return web.Response(status=202)
         answer = {"jsonrpc": "2.0", "id": body["id"], **await self._answer(method, body.get("params") or {})}
-        return web.json_response(answer, headers={"Mcp-Session-Id": "session-1"})
+        headers = {"Mcp-Session-Id": "session-1"}
+        if self.streams:
+            text = f"event: message\ndata: {json.dumps(answer)}\n\n"
+            return web.Response(text=text, content_type="text/event-stream", headers=headers)
+        return web.json_response(answer, headers=headers)
 
     async def _answer(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         match method:
@@ -98,12 +116,7 @@ class FakeMcp:
             case "ping":
                 return {"result": {}}
             case "tools/list":
-                empty = {"type": "object", "properties": {}}
-                listed = [
-                    {"name": tool.name, "description": tool.name, "inputSchema": tool.schema or empty}
-                    for tool in self.tools.values()
-                ]
-                return {"result": {"tools": listed}}
+                return {"result": {"tools": [tool.as_listed for tool in self.tools.values()]}}
             case "tools/call":
                 return {"result": await self._call(params["name"], params.get("arguments") or {})}
         return {"error": {"code": _METHOD_NOT_FOUND, "message": f"no method {method}"}}
