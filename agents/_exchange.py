@@ -137,7 +137,7 @@ async def question(message: Message, ctx: Context, history: int) -> bytes:
 
 
 def _as_received(message: Message) -> dict[str, Any]:
-    """The message in the platform's own shape (PROTOCOL §5), without what it does not have."""
+    """The message in the platform's own shape, without what it does not have."""
     fields = {name: value for name, value in msgspec.to_builtins(message).items() if value not in (None, (), [], False)}
     author = {"agentId": fields.pop("senderAgentId", None), "userId": fields.pop("senderUserId", None)}
     if any(author.values()):

@@ -4,7 +4,7 @@ It needs the extra ``llm``: ``pip install 'aiwm-supervisor[llm]'``. A registry r
 
     supervisor agents add ID --handler assistant --set model=openai:gpt-4o --set api_key=env:AGENT_OPENAI_KEY
 
-Without ``model`` it uses the deployment that the platform gives the agent (PROTOCOL §1), with the agent's own token.
+Without ``model`` it uses the deployment that the platform gives the agent, with the agent's own token.
 :class:`~.settings.AssistantSettings` has all that a row may set.
 """
 

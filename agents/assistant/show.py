@@ -75,7 +75,7 @@ class Show:
 
 
 def _arguments(part: ToolCallPart) -> str:
-    """The arguments as a JSON string (PROTOCOL §4), also where the model wrote something else."""
+    """The arguments as a JSON string, also where the model wrote something else."""
     text = part.args_as_json_str()
     try:
         json.loads(text)

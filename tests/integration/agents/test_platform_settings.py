@@ -1,4 +1,4 @@
-"""A platform's settings choose no secret, no program and no webhook: only the agent's row does (DESIGN §5)."""
+"""A platform's settings choose no secret, no program and no webhook: only the agent's row does."""
 
 from __future__ import annotations
 
