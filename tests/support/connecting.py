@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 from engineio import base_client
@@ -19,6 +20,7 @@ from supervisor.platform.tokens.grants import make_grant
 from supervisor.platform.transport import Socket, Target, Transport
 from supervisor.protocol import parse_connect_answer
 from tests.support.gateway import Gateway, Peer, Script, eventually, gateway
+from tests.support.wires import WIRES
 
 AGENT = "aaaaaaaaaaaaaaaaaaaa0001"
 TOKEN = "eyJhbGciOiJub25l.c2VjcmV0LXRva2Vu.c2lnbmF0dXJl"
@@ -35,24 +37,47 @@ class Received(list[tuple[str, Any]]):
         return [event for event, _ in self]
 
 
-@asynccontextmanager
-async def transport(ca_file: Path | None = None) -> AsyncIterator[Transport]:
-    """A transport; after it neither task, complaint of the event loop nor entry in the library's lists is left."""
-    before = asyncio.all_tasks()
-    complaints: list[dict[str, Any]] = []
-    # Such as "exception was never retrieved", which asyncio only logs.
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
-    session = await Session.open(ca_file=ca_file, connect_timeout=5.0)
-    made = Transport(session)
-    try:
-        yield made
-    finally:
-        await made.close()
-        await session.close()
-        await eventually(lambda: not _library_tasks(before))
-        assert base_client.connected_clients == []
-        gc.collect()
-        assert complaints == []
+class OpenTransport(Protocol):
+    """Opens a transport over one of the wires; the fixture ``transport`` gives one for each in turn."""
+
+    wire: str
+
+    def __call__(self, ca_file: Path | None = None, **options: Any) -> AbstractAsyncContextManager[Transport]:
+        """A transport.
+
+        Args:
+            options: what the wire is to be made with, such as ``goodbye_seconds``.
+        """
+        ...
+
+
+class _OpenTransport:
+    def __init__(self, wire: str) -> None:
+        self.wire = wire
+
+    @asynccontextmanager
+    async def __call__(self, ca_file: Path | None = None, **options: Any) -> AsyncIterator[Transport]:
+        """A transport; after it neither task, complaint of the event loop nor entry in a library's lists is left."""
+        before = asyncio.all_tasks()
+        complaints: list[dict[str, Any]] = []
+        # Such as "exception was never retrieved", which asyncio only logs.
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+        session = await Session.open(ca_file=ca_file, connect_timeout=5.0)
+        made = Transport(session, make_wire=partial(WIRES[self.wire], **options))
+        try:
+            yield made
+        finally:
+            await made.close()
+            await session.close()
+            await eventually(lambda: not _library_tasks(before))
+            assert base_client.connected_clients == []
+            gc.collect()
+            assert complaints == []
+
+
+def transport_over(wire: str) -> OpenTransport:
+    """Opens transports over the wire of that name."""
+    return _OpenTransport(wire)
 
 
 def _library_tasks(before: set[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
@@ -99,7 +124,7 @@ def sending(*frames: str) -> Script:
     return script
 
 
-async def received_from(*frames: str) -> tuple[Received, Socket]:
+async def received_from(transport: OpenTransport, *frames: str) -> tuple[Received, Socket]:
     """What comes of ``frames`` up to the event ``end``, which proves that the connection lives on."""
     events = Received()
     async with gateway(sending(*frames)) as server, transport() as made:

@@ -1,4 +1,4 @@
-"""What a failed attempt to connect means: one classifier (PROTOCOL §2, §3; STYLE: one classifier for failures).
+"""What a failed attempt to connect means: one classifier, the same for all wires.
 
 Reasons name the host and never a URL, because a URL can hold the token.
 """
@@ -8,11 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-import aiohttp
-
 from supervisor.core.errors import ConnectError, Verdict
 from supervisor.net import trouble as network
-from supervisor.net.session import RedirectedError
+from supervisor.platform.transport.handshake import BROKEN, CLOSED, KICKED, Handshake, Phase
+from supervisor.platform.transport.wires import (
+    AnsweredError,
+    InvalidUrlError,
+    ProxyAnsweredError,
+    RedirectedError,
+    UnreachableError,
+    UpgradeError,
+)
 
 #: The close codes of a WebSocket (RFC 6455 §7.4) that say more than "transport close".
 _CLOSE_REASONS: Final[Mapping[int, str]] = {
@@ -25,19 +31,56 @@ _CLOSE_REASONS: Final[Mapping[int, str]] = {
     1012: "server restart",
     1013: "try again later",
 }
+#: What an attempt waits for in each phase.
+_AWAITED: Final[Mapping[Phase, str]] = {
+    Phase.CONNECTING: "TCP or TLS connection or WebSocket upgrade",
+    Phase.OPENING: "Engine.IO OPEN packet",
+    Phase.JOINING: "ack of CONNECT to the namespace",
+}
 
 
-def closed_reason(message: aiohttp.WSMessage) -> str:
-    """Why the WebSocket ended, as a word for the metric, from the message with which it did."""
-    if message.type is aiohttp.WSMsgType.CLOSE:
-        return _CLOSE_REASONS.get(message.data, "transport close")
-    if message.type is aiohttp.WSMsgType.ERROR and isinstance(message.data, aiohttp.WebSocketError):
-        return "frame too large" if message.data.code == 1009 else "protocol error"
-    return "transport error"
+def closed_reason(code: int | None) -> str:
+    """Why the peer closed the WebSocket, as a word for the metric."""
+    return CLOSED if code is None else _CLOSE_REASONS.get(code, CLOSED)
 
 
-def refused(message: str, namespace: str, token: str) -> ConnectError:
-    """A CONNECT_ERROR: an undeclared namespace, or one of the refusals that the guide describes (PROTOCOL §3)."""
+def broken_reason(code: int | None) -> str:
+    """Why the WebSocket broke, as a word for the metric, from the code with which we had to close it."""
+    if code is None:
+        return BROKEN
+    return "frame too large" if code == 1009 else "protocol error"
+
+
+def too_slow(state: Handshake, host: str, timeout: float) -> ConnectError:
+    """An attempt that took longer than it may."""
+    awaited = _AWAITED.get(state.reached, _AWAITED[Phase.JOINING])
+    return ConnectError(f"no {awaited} from {host} within {timeout:g} s")
+
+
+def not_joined(state: Handshake, host: str, *, namespace: str, token: str) -> ConnectError:
+    """An attempt that got its WebSocket and not into the namespace.
+
+    Args:
+        token: is taken out of what the platform says.
+    """
+    if state.refusal is not None:
+        return _refused(state.refusal, namespace, token)
+    if state.reached is Phase.OPENING and state.phase is Phase.ENDED:
+        said = "sent something else" if state.answered else "closed the WebSocket"
+        return ConnectError(f"{host} {said} instead of Engine.IO's OPEN packet; is WS_PATH right?")
+    if state.end == KICKED:
+        return ConnectError(
+            f"{host} disconnected the agent right after it connected (a bad token, or an ill platform)",
+            Verdict.REAUTHENTICATE,
+            kicked=True,
+        )
+    if state.end:
+        return ConnectError(f"{host} ended the connection before the namespace was joined: {state.end}")
+    return ConnectError(f"the connection to {host} failed")
+
+
+def _refused(message: str, namespace: str, token: str) -> ConnectError:
+    """A CONNECT_ERROR: an undeclared namespace, or one of the refusals that the platform's guide describes."""
     text = network.one_line(network.without(message, token))
     lowered = text.lower()
     if lowered == "invalid namespace":
@@ -50,31 +93,33 @@ def refused(message: str, namespace: str, token: str) -> ConnectError:
     return ConnectError(reason, refused=True)
 
 
-def upgrade_failed(error: Exception, host: str, *, proxy: str | None, now: float) -> ConnectError:
-    """Why no WebSocket came of the attempt: TCP, TLS, DNS, a proxy, or an HTTP answer instead of the upgrade.
+def upgrade_failed(error: UpgradeError, host: str, *, proxy: str | None, now: float) -> ConnectError:
+    """Why no WebSocket came of an attempt: TCP, TLS, DNS, a proxy, or an HTTP answer instead of the upgrade.
 
     Args:
         proxy: the proxy's URL, where there is one.
         now: wall time, for a ``Retry-After`` that is a date.
     """
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return ConnectError(network.proxy_answered(error.status, host))
-    if isinstance(error, aiohttp.WSServerHandshakeError):
-        return _answered(error, host, now)
-    if isinstance(error, RedirectedError):
-        return ConnectError(f"{host} redirects to {error}; redirects are not followed, so set WS_URL to where it is")
-    if isinstance(error, aiohttp.InvalidURL):
-        return ConnectError("WS_URL is not a URL", Verdict.FAULT)
-    return ConnectError(
-        network.trouble(error, host, otherwise="closed the connection during the WebSocket upgrade", proxy=proxy)
-    )
+    match error:
+        case ProxyAnsweredError(status=status):
+            return ConnectError(network.proxy_answered(status, host))
+        case AnsweredError():
+            return _answered(error, host, now)
+        case RedirectedError(to=to):
+            return ConnectError(f"{host} redirects to {to}; redirects are not followed, so set WS_URL to where it is")
+        case InvalidUrlError():
+            return ConnectError("WS_URL is not a URL", Verdict.FAULT)
+        case UnreachableError(error=cause):
+            broke_off = "closed the connection during the WebSocket upgrade"
+            return ConnectError(network.trouble(cause, host, otherwise=broke_off, proxy=proxy))
+    return ConnectError(f"the connection to {host} failed")
 
 
-def _answered(error: aiohttp.WSServerHandshakeError, host: str, now: float) -> ConnectError:
+def _answered(error: AnsweredError, host: str, now: float) -> ConnectError:
     status = error.status
-    wait = network.retry_after(error.headers or {}, now)
+    wait = network.retry_after(error.headers, now)
     if status == 101:
-        return ConnectError(f"{host} answered the WebSocket upgrade wrongly: {network.one_line(error.message)}")
+        return ConnectError(f"{host} answered the WebSocket upgrade wrongly: {network.one_line(error.detail)}")
     if status == 401:
         return ConnectError(f"{host} answered 401 to the upgrade", Verdict.REAUTHENTICATE, retry_after_seconds=wait)
     if status == 403:

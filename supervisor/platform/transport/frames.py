@@ -1,4 +1,4 @@
-"""Socket.IO frames of one namespace as text, in and out (PROTOCOL §2). No I/O."""
+"""Socket.IO frames of one namespace as text, in and out (docs/protocol.md#2-addresses). No I/O."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Open(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def silence_seconds(self) -> float:
-        """How long the server may say nothing before the connection counts as dead (PROTOCOL §6)."""
+        """How long the server may send no ping before the connection counts as dead."""
         return (self.ping_interval + self.ping_timeout) / 1000.0
 
 
@@ -59,18 +59,6 @@ def read_open(text: str) -> Open:
     if not all(0 < time <= _LONGEST_HEARTBEAT_MS for time in times) or opened.max_payload < 1:
         raise MalformedFrameError("bad_open")
     return opened
-
-
-def open_for_library(opened: Open) -> str:
-    """Write the OPEN that python-engineio is shown.
-
-    Its write loop gives up after ``max(pingInterval, pingTimeout) + 5`` seconds without a packet to write: with the
-    platform's figures a ping that is 5 s late kills a connection that has 15 s more to live. Told the whole silence
-    as interval, both its loops wait exactly as long as the protocol says.
-    """
-    silence = opened.ping_interval + opened.ping_timeout
-    shown = {"sid": opened.sid, "upgrades": [], "pingInterval": silence, "pingTimeout": 0}
-    return "0" + _encode(shown).decode()
 
 
 def decode(text: str) -> Any:
@@ -119,6 +107,10 @@ class Namespace:
         if self.name == "/":
             return text.startswith(prefix) and not text.startswith("/", len(prefix))
         return text.startswith(prefix) or text == prefix[:-1]
+
+    def encode_connect(self, auth: Mapping[str, str]) -> bytes:
+        """Write the CONNECT to the namespace."""
+        return self.connect.encode() + _encode(auth)
 
     def encode_event(self, event: str, payload: Mapping[str, Any] | bytes, ack_id: int | None = None) -> bytes:
         """Write an event; a payload of bytes is JSON already."""

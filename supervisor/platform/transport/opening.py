@@ -1,4 +1,4 @@
-"""Opens sockets over one shared session."""
+"""Opens sockets over one shared session, each over a wire of its own."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import asyncio
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
-from urllib.parse import quote
 
 from yarl import URL
 
 from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.errors import ConnectError, Verdict
 from supervisor.net.session import Session
+from supervisor.platform.transport.handshake import SILENT
 from supervisor.platform.transport.sockets import Socket
-from supervisor.platform.transport.wire import SILENT
+from supervisor.platform.transport.wires import Dial, MakeWire
+from supervisor.platform.transport.wires.socketio import SocketIOWire
 
 TokenVia = Literal["auth", "header", "query"]
 
@@ -44,6 +46,7 @@ class Transport:
 
     Args:
         session: what they share.
+        make_wire: makes the wire of each socket.
         clock: wall time, for a ``Retry-After`` that is a date.
 
     Attributes:
@@ -51,8 +54,8 @@ class Transport:
             service.
     """
 
-    def __init__(self, session: Session, *, clock: Clock | None = None) -> None:
-        self._session = session
+    def __init__(self, session: Session, *, make_wire: MakeWire = SocketIOWire, clock: Clock | None = None) -> None:
+        self._make_wire = partial(make_wire, session)
         self._clock = clock or SystemClock()
         self._sockets: weakref.WeakSet[Socket] = weakref.WeakSet()
         self.on_silent: Callable[[str], None] = lambda _agent_id: None
@@ -80,34 +83,25 @@ class Transport:
             ConnectError: refused, kicked, or not made in time; nothing of the attempt is left. The same is true when
                 this is cancelled.
         """
-        origin = _origin(target)
-        socket = self._socket(target, origin.host or "", agent_id, on_event)
+        dial = _dial(target, token)
+        socket = Socket(self._make_wire, dial, agent_id=agent_id, on_event=on_event, clock=self._clock)
+        socket.closed.add_done_callback(partial(self._report_silence, agent_id))
         self._sockets.add(socket)
-        failure = await _attempt(socket, target, str(origin), token, timeout)
+        try:
+            failure = await socket.join(token, timeout)
+        except BaseException:
+            socket.abort()
+            raise
         if failure is None:
             return socket
         socket.abort()
         await socket.settle(1.0)
-        # Outside every except block, and without its past: what the library raised knows the URL and the token.
+        # Outside every except block, and without its past: what a library raised knows the URL and the token.
         raise failure.with_traceback(None)
 
-    def _socket(self, target: Target, host: str, agent_id: str, on_event: Callable[[str, object], None]) -> Socket:
-        socket = Socket(
-            self._session.http,
-            host=host,
-            namespace=target.namespace,
-            proxy=target.proxy,
-            clock=self._clock,
-            agent_id=agent_id,
-            on_event=on_event,
-        )
-
-        def ended(closed: asyncio.Future[str]) -> None:
-            if not closed.cancelled() and closed.result() == SILENT:
-                self.on_silent(agent_id)
-
-        socket.closed.add_done_callback(ended)
-        return socket
+    def _report_silence(self, agent_id: str, closed: asyncio.Future[str]) -> None:
+        if not closed.cancelled() and closed.result() == SILENT:
+            self.on_silent(agent_id)
 
     async def close(self) -> None:
         """Close every socket; bounded in time, idempotent."""
@@ -115,24 +109,22 @@ class Transport:
         await asyncio.gather(*(socket.close() for socket in sockets))
 
 
-async def _attempt(socket: Socket, target: Target, origin: str, token: str, timeout: float) -> ConnectError | None:
-    """Try once; what came of it, None when the socket is open."""
+def _dial(target: Target, token: str) -> Dial:
+    """What a wire gets to know of a target.
+
+    Raises:
+        ConnectError: the target cannot be right, whatever the platform does.
+    """
     via = target.token_via
-    url = f"{origin}?token={quote(token, safe='')}" if via == "query" else origin
-    headers = {"Authorization": f"Bearer {token}"} if via == "header" else {}
-    try:
-        async with asyncio.timeout(timeout):
-            await socket.join(url, target.engine_path, headers, token, in_auth=via == "auth")
-    except TimeoutError:
-        return socket.failure(timeout)
-    except ConnectError as error:
-        return error
-    except Exception:  # noqa: BLE001 - the library raises many kinds; the wire knows what happened
-        return socket.failure()
-    except BaseException:
-        socket.abort()
-        raise
-    return None
+    return Dial(
+        origin=str(_origin(target)),
+        engine_path=target.engine_path,
+        query={"token": token} if via == "query" else {},
+        headers={"Authorization": f"Bearer {token}"} if via == "header" else {},
+        proxy=target.proxy,
+        namespace=target.namespace,
+        auth={"token": token} if via == "auth" else {},
+    )
 
 
 def _origin(target: Target) -> URL:

@@ -9,12 +9,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import aiohttp
-import socketio
-
 from supervisor.core.clock import Clock
 from supervisor.core.errors import AckTimeoutError, ConnectError, ConnectionLostError, SendRefusedError, Verdict
-from supervisor.platform.transport import failures, frames, wire
+from supervisor.platform.transport import failures, frames
+from supervisor.platform.transport.handshake import BY_US, SILENT, Handshake, Phase
+from supervisor.platform.transport.wires import Dial, Listener, UpgradeError, Wire
 
 #: The event under which malformed frames are reported to ``on_event``, with a short word as payload.
 MALFORMED: Final = "__malformed__"
@@ -23,58 +22,55 @@ _EMIT_BUFFER_BYTES: Final = 256 * 1024
 _CLOSE_SECONDS: Final = 4.0
 
 _log = logging.getLogger("supervisor.transport")
-# Belongs to no hierarchy, so no configuration can make it speak: at INFO engineio prints CONNECT with its token.
-_SILENT = logging.Logger("supervisor.transport.silent")
-_SILENT.disabled = True
 
 _LOST: Final = object()
 _UNREADABLE: Final = object()
 
 
 class Socket:
-    """An agent's connection to the platform. Made by :meth:`Transport.open`.
+    """An agent's connection to the platform, whatever its wire. Made by :meth:`Transport.open`.
+
+    Args:
+        make_wire: makes the wire below it.
+        dial: where to connect.
+        agent_id: whose presence events are of interest.
+        on_event: called with each event's name and payload, in order; must only enqueue.
+        clock: wall time, for a ``Retry-After`` that is a date.
 
     Attributes:
         closed: ends with a short reason when the connection is no more, whoever ended it.
-        sid: the socket's id in its namespace.
+        sid: the socket's id in its namespace; empty where the server gives none.
         max_payload: the largest frame in bytes that the server takes.
         opened_at: when the namespace was joined, in seconds of :func:`time.monotonic`.
-        foreign_presences: how many presence events of others were dropped unread (PROTOCOL §3.6).
+        foreign_presences: how many presence events of others were dropped unread.
         keeps_presences: whether those are delivered all the same, because somebody wants them.
         dropped_emits: how many events were not sent because too much waited for the network.
     """
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        make_wire: Callable[[Dial, Listener], Wire],
+        dial: Dial,
         *,
-        host: str,
-        namespace: str,
-        proxy: str | None,
-        clock: Clock,
         agent_id: str,
         on_event: Callable[[str, object], None],
+        clock: Clock,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._host = host
         self._agent_id = agent_id
         self._on_event = on_event
-        self._frames = frames.Namespace(namespace)
-        self._wire = wire.Wire(
-            session, host, proxy, clock, on_text=self._text, on_malformed=self._malformed, on_lost=self._lost
-        )
-        self._client = socketio.AsyncClient(
-            reconnection=False,
-            handle_sigint=False,
-            logger=_SILENT,
-            engineio_logger=_SILENT,
-            http_session=self._wire,
-            timestamp_requests=False,
-        )
+        self._clock = clock
+        self._dial = dial
+        self._frames = frames.Namespace(dial.namespace)
+        self._handshake = Handshake(self._frames, dial.auth)
+        self._wire = make_wire(dial, self)
         self._ack_ids = itertools.count(1)
         self._acks: dict[int, asyncio.Future[object]] = {}
         self._joined: asyncio.Future[None] = self._loop.create_future()
-        self._refusal: str | None = None
+        # Whether OPEN was read: only then is a frame an event or an ack.
+        self._live = False
+        self._heard_at = 0.0
+        self._watch: asyncio.TimerHandle | None = None
         self.closed: asyncio.Future[str] = self._loop.create_future()
         self.sid = ""
         self.max_payload = frames.DEFAULT_MAX_PAYLOAD
@@ -84,71 +80,80 @@ class Socket:
         self.dropped_emits = 0
 
     def __repr__(self) -> str:
-        return f"Socket({self._host}, {self._frames.name}, agent {self._agent_id}, connected={self.connected})"
+        return f"Socket({self._dial.host}, {self._frames.name}, agent {self._agent_id}, connected={self.connected})"
 
     @property
     def connected(self) -> bool:
         """Whether the namespace is joined and the connection is not known to be gone."""
         return self.opened_at > 0.0 and not self.closed.done()
 
-    # ── opening ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def join(self, url: str, engine_path: str, headers: dict[str, str], token: str, *, in_auth: bool) -> None:
+    async def join(self, token: str, timeout: float) -> ConnectError | None:
         """Connect and wait for the ack of the namespace's CONNECT. Called once, by :class:`Transport`.
 
-        Raises:
-            ConnectError: the connection was not made, or was refused.
-            socketio.exceptions.ConnectionError: the same, with nothing more to say about it.
+        Args:
+            token: the agent's token, which no reason may hold.
+            timeout: seconds for all of it.
+
+        Returns:
+            Why the connection was not made; None for one that is open.
         """
-        await self._client.connect(
-            url,
-            headers=headers,
-            auth={"token": token} if in_auth else None,
-            transports=["websocket"],
-            namespaces=[self._frames.name],
-            socketio_path=engine_path,
-            # Its own wait ignores a connection that is lost meanwhile.
-            wait=False,
-        )
-        await self._joined
-        if self._refusal is not None:
-            raise failures.refused(self._refusal, self._frames.name, token)
-        if self.closed.done():
-            raise self._ended_early(self.closed.result())
-        if self._wire.opened is not None:
-            self.max_payload = self._wire.opened.max_payload
+        host, trouble = self._dial.host, None
+        try:
+            async with asyncio.timeout(timeout):
+                await self._wire.open()
+                await self._joined
+        except TimeoutError:
+            return failures.too_slow(self._handshake, host, timeout)
+        except UpgradeError as error:
+            trouble = error
+        except Exception:  # noqa: BLE001 - a wire's library raises many kinds; the handshake knows what happened
+            return self._not_joined(token)
+        if trouble is not None:
+            return failures.upgrade_failed(trouble, host, proxy=self._dial.proxy, now=self._clock.now())
+        if self.closed.done() or self._handshake.opened is None:
+            return self._not_joined(token)
+        self.max_payload = self._handshake.opened.max_payload
+        self.sid = self._handshake.sid
         self.opened_at = time.monotonic()
+        return None
 
-    def _ended_early(self, reason: str) -> ConnectError:
-        if reason == "server disconnect":
-            return ConnectError(
-                f"{self._host} disconnected the agent right after it connected (a bad token, or an ill platform)",
-                Verdict.REAUTHENTICATE,
-                kicked=True,
-            )
-        return ConnectError(f"{self._host} ended the connection before the namespace was joined: {reason}")
+    def _not_joined(self, token: str) -> ConnectError:
+        return failures.not_joined(self._handshake, self._dial.host, namespace=self._frames.name, token=token)
 
-    def failure(self, timeout: float | None = None) -> ConnectError:
-        """What to say of an attempt that failed: timed out, or with an error that does not speak for itself."""
-        if timeout is not None:
-            return ConnectError(f"no {self._wire.stage} from {self._host} within {timeout:g} s")
-        return self._wire.failure or ConnectError(f"the connection to {self._host} failed")
+    def upgraded(self) -> None:
+        """The wire has its WebSocket."""
+        self._handshake.upgraded()
 
-    # ── receiving; all of this runs inside Wire.receive, one frame after the other ──────────────────────────────────
+    def receive(self, text: str) -> bytes | None:
+        """Take a text frame of the wire; the frame that answers it, for the wire to write."""
+        if self._live:
+            known = self._frames
+            if text.startswith(known.event):
+                if text.startswith(known.presence) and self._agent_id not in text and not self.keeps_presences:
+                    self.foreign_presences += 1
+                else:
+                    self._receive_event(text)
+                return None
+            if text.startswith(known.ack):
+                self._receive_ack(text)
+                return None
+        return self._receive_control(text)
 
-    def _text(self, text: str) -> bool:
-        """Deal with a frame; whether the library is to have it too."""
-        known = self._frames
-        if text.startswith(known.event):
-            if text.startswith(known.presence) and self._agent_id not in text and not self.keeps_presences:
-                self.foreign_presences += 1
-            else:
-                self._receive_event(text)
-            return False
-        if text.startswith(known.ack):
-            self._receive_ack(text)
-            return False
-        return self._receive_other(text)
+    def receive_binary(self) -> None:
+        """Take a binary frame of the wire: there are none in this protocol."""
+        try:
+            self._handshake.receive_binary()
+        except frames.MalformedFrameError as error:
+            self._malformed(error.reason)
+        self._follow()
+
+    def closed_by_peer(self, code: int | None) -> None:
+        """The wire's peer closed the WebSocket."""
+        self._end(failures.closed_reason(code))
+
+    def broken(self, code: int | None = None) -> None:
+        """The wire's WebSocket is no more."""
+        self._end(failures.broken_reason(code))
 
     def _receive_event(self, text: str) -> None:
         try:
@@ -176,34 +181,40 @@ class Socket:
             answer = _UNREADABLE if arguments is None else arguments[0] if arguments else None
             waiting.set_result(answer)
 
-    def _receive_other(self, text: str) -> bool:
-        known = self._frames
-        if text.startswith("2") and len(text) < 64:
-            return True
-        if text in known.disconnects:
-            self._wire.lose("server disconnect")
-        elif known.begins(text, known.connect):
-            self._receive_connect(text)
-        elif known.begins(text, known.connect_error):
-            self._refusal = known.read_refusal(text)
-            self._wire.lose("refused")
-        elif text == "1":
-            self._wire.lose("transport close")
-        elif text != "6":
-            self._malformed("unknown_packet")
-        return False
-
-    def _receive_connect(self, text: str) -> None:
-        """The namespace is joined. The library is not told: a frame read with this one, such as a kick, comes first."""
-        if self._joined.done():
-            self._malformed("second_connect")
-            return
+    def _receive_control(self, text: str) -> bytes | None:
         try:
-            self.sid = self._frames.read_connect(text)
+            answer = self._handshake.receive(text)
         except frames.MalformedFrameError as error:
             self._malformed(error.reason)
+            return None
+        if answer is not None:
+            # What is answered proves that the server lives: OPEN and PING.
+            self._heard_at = self._loop.time()
+        self._follow()
+        return answer
+
+    def _follow(self) -> None:
+        """Do what the handshake's phase asks for."""
+        match self._handshake.phase:
+            case Phase.JOINING if not self._live:
+                self._live = True
+                self._watch_silence()
+            case Phase.JOINED if not self._joined.done():
+                # The library is not told: a frame read with this one, such as a kick, comes first.
+                self._joined.set_result(None)
+            case Phase.ENDED if not self.closed.done():
+                self._wind_up()
+
+    def _watch_silence(self) -> None:
+        """End the connection once the server has sent no ping for longer than it promised."""
+        opened = self._handshake.opened
+        if opened is None or self.closed.done():
             return
-        self._joined.set_result(None)
+        left = self._heard_at + opened.silence_seconds - self._loop.time()
+        if left > 0:
+            self._watch = self._loop.call_later(left, self._watch_silence)
+        else:
+            self._end(SILENT)
 
     def _malformed(self, reason: str) -> None:
         self._deliver(MALFORMED, reason)
@@ -214,8 +225,17 @@ class Socket:
         except Exception:  # noqa: BLE001 - a defect of ours, which must not cost the connection
             _log.exception("agent %s: the receiver of %s failed", self._agent_id, event)
 
-    def _lost(self, reason: str) -> None:
-        self.closed.set_result(reason)
+    def _end(self, reason: str) -> None:
+        """The connection is no more; the first reason counts."""
+        if self._handshake.lose(reason):
+            self._wind_up()
+
+    def _wind_up(self) -> None:
+        """Hang up, and tell those who wait."""
+        self._wire.hang_up()
+        if self._watch is not None:
+            self._watch.cancel()
+        self.closed.set_result(self._handshake.end)
         # Results rather than exceptions: a caller cancelled at this very moment would leave one unretrieved.
         for waiting in self._acks.values():
             if not waiting.done():
@@ -223,8 +243,6 @@ class Socket:
         self._acks.clear()
         if not self._joined.done():
             self._joined.set_result(None)
-
-    # ── sending ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def call(self, event: str, payload: Mapping[str, Any] | bytes, timeout: float) -> object:
         """Send an event and wait for its ack.
@@ -258,13 +276,11 @@ class Socket:
         finally:
             self._acks.pop(ack_id, None)
         if answer is _LOST:
-            raise ConnectionLostError(f"the connection was lost before {event} was acknowledged: {self._end()}")
+            reason = self._handshake.end or "not connected"
+            raise ConnectionLostError(f"the connection was lost before {event} was acknowledged: {reason}")
         if answer is _UNREADABLE:
             raise AckTimeoutError(f"the ack of {event} cannot be read")
         return answer
-
-    def _end(self) -> str:
-        return self.closed.result() if self.closed.done() else "not connected"
 
     def emit(self, event: str, payload: Mapping[str, Any] | bytes) -> None:
         """Send an event that nobody waits for, where the connection and its buffer allow it; never waits."""
@@ -274,14 +290,12 @@ class Socket:
             return
         self._wire.write(frame)
 
-    # ── ending ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def close(self) -> None:
         """Leave the namespace and close the connection; returns within 5 s, with neither socket nor task left."""
         if self.connected:
-            self._wire.write(self._frames.disconnect.encode())
-            self._wire.write(b"1")
-        self._wire.lose("closed by us")
+            for frame in self._handshake.leave():
+                self._wire.write(frame)
+        self._end(BY_US)
         try:
             await self.settle(_CLOSE_SECONDS - 1)
         finally:
@@ -289,12 +303,10 @@ class Socket:
         await self.settle(1)
 
     def abort(self) -> None:
-        """Cut the connection off at once; its tasks end by themselves in the next turns of the event loop."""
+        """Cut the connection off at once; what runs for it ends by itself in the next turns of the event loop."""
+        self._end(BY_US)
         self._wire.abort()
 
     async def settle(self, timeout: float) -> None:
-        """Wait until the library's loops have noticed the end."""
-        engine = self._client.eio
-        tasks = [task for task in (engine.read_loop_task, engine.write_loop_task) if task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout)
+        """Wait, for ``timeout`` seconds at most, until nothing runs for it any more."""
+        await self._wire.settle(timeout)

@@ -16,7 +16,7 @@ from supervisor.core.clock import SystemClock
 from supervisor.core.errors import ConnectionLostError
 from supervisor.platform.connection import Connection
 from supervisor.platform.joins import AT_ONCE, Joins, JoinTimes
-from tests.support.connecting import AGENT, bound, transport
+from tests.support.connecting import AGENT, OpenTransport, bound
 from tests.support.gateway import Peer, eventually, gateway
 
 WELL = {"success": True}
@@ -63,7 +63,7 @@ class Room:
 
 
 @asynccontextmanager
-async def room(**answers: list[dict[str, Any] | None]) -> AsyncIterator[Room]:
+async def room(transport: OpenTransport, **answers: list[dict[str, Any] | None]) -> AsyncIterator[Room]:
     """A connection to a platform that acks each join, but for the next ones of a conversation as given; None: never."""
 
     async def script(peer: Peer) -> None:
@@ -97,9 +97,9 @@ def events(entries: list[Any]) -> list[str]:
     return [entry["event"] for entry in entries]
 
 
-async def test_all_are_joined_at_once_and_are_members_from_then_on() -> None:
+async def test_all_are_joined_at_once_and_are_members_from_then_on(transport: OpenTransport) -> None:
     conversations = [f"c{n}" for n in range(3 * AT_ONCE)]
-    async with room() as made:
+    async with room(transport) as made:
         assert await made.join(*conversations) == []
         assert made.connection.joined.is_set()
         assert made.asked == conversations
@@ -107,14 +107,14 @@ async def test_all_are_joined_at_once_and_are_members_from_then_on() -> None:
         assert made.late == []
 
 
-async def test_no_conversation_is_no_wait() -> None:
-    async with room() as made:
+async def test_no_conversation_is_no_wait(transport: OpenTransport) -> None:
+    async with room(transport) as made:
         assert await made.join() == []
         assert made.connection.joined.is_set()
 
 
-async def test_a_join_whose_ack_is_lost_costs_no_other_conversation() -> None:
-    async with room(lost=[None]) as made:
+async def test_a_join_whose_ack_is_lost_costs_no_other_conversation(transport: OpenTransport) -> None:
+    async with room(transport, lost=[None]) as made:
         log = await made.join("one", "lost", "two")
         assert made.connection.member_since("two") is not None
         assert made.connection.member_since("lost") is None
@@ -128,9 +128,9 @@ async def test_a_join_whose_ack_is_lost_costs_no_other_conversation() -> None:
         assert made.connection.member_since("lost") is not None
 
 
-async def test_a_platform_that_acks_no_join_holds_nobody_up() -> None:
+async def test_a_platform_that_acks_no_join_holds_nobody_up(transport: OpenTransport) -> None:
     never: dict[str, list[dict[str, Any] | None]] = {f"c{n}": [None] * 100 for n in range(AT_ONCE)}
-    async with room(**never) as made:
+    async with room(transport, **never) as made:
         started = asyncio.get_running_loop().time()
         # Longer than this test may take: what is right in the end is right because joins are on their way at once.
         await made.join(*never, times=JoinTimes(ack=0.5, first_ack=60.0, retry_initial=0.02, retry_cap=0.05))
@@ -141,10 +141,10 @@ async def test_a_platform_that_acks_no_join_holds_nobody_up() -> None:
         assert [task for task in asyncio.all_tasks() if task.get_name() == f"joins {AGENT}"]
 
 
-async def test_passing_refusals_are_tried_again_and_final_ones_forgotten() -> None:
+async def test_passing_refusals_are_tried_again_and_final_ones_forgotten(transport: OpenTransport) -> None:
     ill: list[dict[str, Any] | None] = [{"success": False, "error": "Database is down"}] * 2
     gone: list[dict[str, Any] | None] = [{"success": False, "error": "Entity with ID gone not found"}]
-    async with room(ill=ill, gone=gone) as made:
+    async with room(transport, ill=ill, gone=gone) as made:
         log = await made.join("ill", "gone")
         assert "Database is down" in log[0]["reason"] or "Entity" in log[0]["reason"]
         await asyncio.wait_for(made.connection.joined.wait(), 5)
@@ -153,24 +153,24 @@ async def test_passing_refusals_are_tried_again_and_final_ones_forgotten() -> No
         assert events(log) == ["conversations_not_joined", "conversations_joined"]
 
 
-async def test_only_final_refusals_are_no_reason_to_warn() -> None:
+async def test_only_final_refusals_are_no_reason_to_warn(transport: OpenTransport) -> None:
     gone: list[dict[str, Any] | None] = [{"success": False, "error": "Cast to ObjectId failed"}]
-    async with room(gone=gone) as made:
+    async with room(transport, gone=gone) as made:
         assert await made.join("gone") == []
         await asyncio.wait_for(made.connection.joined.wait(), 5)
         assert made.forgotten == ["gone"]
 
 
-async def test_what_the_agent_has_left_meanwhile_is_not_joined_again() -> None:
-    async with room(left=[{"success": False, "error": "Database is down"}]) as made:
+async def test_what_the_agent_has_left_meanwhile_is_not_joined_again(transport: OpenTransport) -> None:
+    async with room(transport, left=[{"success": False, "error": "Database is down"}]) as made:
         await made.join("left")
         made.known.clear()
         await asyncio.wait_for(made.connection.joined.wait(), 5)
         assert made.asked == ["left"]
 
 
-async def test_a_connection_lost_meanwhile_is_a_failure() -> None:
-    async with room(lost=[None]) as made:
+async def test_a_connection_lost_meanwhile_is_a_failure(transport: OpenTransport) -> None:
+    async with room(transport, lost=[None]) as made:
 
         async def cut() -> None:
             await eventually(lambda: "lost" in made.asked)

@@ -13,7 +13,7 @@ import pytest
 from supervisor.core.errors import AckTimeoutError, SendRefusedError
 from supervisor.platform import sends
 from supervisor.platform.connection import Connection
-from tests.support.connecting import AGENT, bound, transport
+from tests.support.connecting import AGENT, OpenTransport, bound
 from tests.support.gateway import Peer, gateway
 
 CONVERSATION = "c" * 24
@@ -39,7 +39,7 @@ async def echo(peer: Peer, content: str, known_as: str) -> None:
 
 
 @asynccontextmanager
-async def connected(answer: Answer) -> AsyncIterator[Connection]:
+async def connected(transport: OpenTransport, answer: Answer) -> AsyncIterator[Connection]:
     """A connection to a platform that answers each ``message:send`` as told."""
 
     async def script(peer: Peer) -> None:
@@ -59,7 +59,7 @@ async def connected(answer: Answer) -> AsyncIterator[Connection]:
             await connection.close()
 
 
-async def test_an_outcome_with_a_foreign_id_is_not_the_sends_while_its_ack_is_late() -> None:
+async def test_an_outcome_with_a_foreign_id_is_not_the_sends_while_its_ack_is_late(transport: OpenTransport) -> None:
     async def answer(peer: Peer, ack_id: str) -> None:
         # A notice of ours that nobody waits for, in the same conversation, is stored at this moment.
         await echo(peer, NOTICE, FOREIGN)
@@ -67,37 +67,37 @@ async def test_an_outcome_with_a_foreign_id_is_not_the_sends_while_its_ack_is_la
         await asyncio.sleep(0.6)
         await ack(peer, ack_id, success=False, error="You do not have permission to create.")
 
-    async with connected(answer) as connection:
+    async with connected(transport, answer) as connection:
         with pytest.raises(SendRefusedError, match="permission"):
             await connection.send(OURS, CONVERSATION, BODY, 5)
 
 
 @pytest.mark.parametrize("known_as", [OURS, THEIRS], ids=["v1 keeps our id", "v2 gives its own"])
-async def test_without_an_ack_the_id_of_our_echo_ties_the_outcome(known_as: str) -> None:
+async def test_without_an_ack_the_id_of_our_echo_ties_the_outcome(transport: OpenTransport, known_as: str) -> None:
     async def answer(peer: Peer, ack_id: str) -> None:
         await echo(peer, "hi", known_as)
         await event(peer, "message:sent", success=True, messageId=FOREIGN)
         await event(peer, "message:sent", success=True, messageId=known_as)
 
-    async with connected(answer) as connection:
+    async with connected(transport, answer) as connection:
         for _ in range(sends.ACKLESS_SENDS):
             assert await connection.send(OURS, CONVERSATION, BODY, 5) == known_as
 
 
-async def test_an_outcome_without_an_id_settles_the_only_send() -> None:
+async def test_an_outcome_without_an_id_settles_the_only_send(transport: OpenTransport) -> None:
     async def answer(peer: Peer, ack_id: str) -> None:
         await event(peer, "message:error", success=False, error="You do not have permission to create.")
 
-    async with connected(answer) as connection:
+    async with connected(transport, answer) as connection:
         with pytest.raises(SendRefusedError, match="permission"):
             await connection.send(OURS, CONVERSATION, BODY, 5)
 
 
-async def test_a_server_that_neither_acks_nor_echoes_is_known_as_such_in_the_end() -> None:
+async def test_a_server_that_neither_acks_nor_echoes_is_known_as_such_in_the_end(transport: OpenTransport) -> None:
     async def answer(peer: Peer, ack_id: str) -> None:
         await event(peer, "message:sent", success=True, messageId=THEIRS)
 
-    async with connected(answer) as connection:
+    async with connected(transport, answer) as connection:
         for _ in range(sends.ACKLESS_SENDS):
             with pytest.raises(AckTimeoutError):
                 await connection.send(OURS, CONVERSATION, BODY, 0.3)

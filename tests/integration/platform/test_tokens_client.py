@@ -23,8 +23,6 @@ from tests.support.token_server import (
     token_server,
 )
 
-# ── a token ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 async def test_a_token_as_recorded(version: str) -> None:
@@ -147,9 +145,6 @@ async def test_half_a_surrogate_pair_in_a_prompt_does_not_cost_the_token() -> No
         server.answer = answering(201, r'{"accessToken":"t","instruction":{"id":"1","systemPrompt":"cut \ud83d"}}')
         grant = await made.tokens.fetch(AGENT, server.url, SECRET)
         assert grant.answer.instruction.system_prompt == "cut \ufffd"
-
-
-# ── refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])

@@ -27,8 +27,6 @@ from tests.support.token_server import (
 )
 from tests.support.tunnels import connect_proxy
 
-# ── below HTTP ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
 
 async def raw_failure(url: str, **options: Any) -> TokenError:
     proxy = options.pop("proxy", None)
@@ -124,9 +122,6 @@ async def test_a_proxy_that_wants_a_password_gets_it_or_is_named(tmp_path: Path)
             assert "wr0ng" not in "".join(traceback.format_exception(error))
 
 
-# ── what cannot be right ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize("url", ["", "api", "ftp://host", "http://", "http://[", "//host"])
 async def test_an_api_url_that_cannot_be_right(url: str) -> None:
     async with client() as made:
@@ -161,9 +156,6 @@ async def test_an_id_that_would_lead_elsewhere_is_not_sent(agent_id: str) -> Non
         with pytest.raises(TokenError, match="malformed"):
             await made.tokens.fetch(agent_id, server.url, SECRET)
         assert server.requests == []
-
-
-# ── how many, how fast ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_at_most_so_many_at_once_and_a_second() -> None:

@@ -11,13 +11,17 @@ from typing import Any
 
 import aiohttp
 import engineio
+import pytest
 import socketio
 import uvicorn
 import uvloop
 from aiohttp import WSMsgType
 
 from supervisor.net.session import Session
-from tests.support.connecting import AGENT, TOKEN, Received, connect, transport
+from supervisor.platform.transport.frames import Open
+from supervisor.platform.transport.wires.socketio import library_open
+from tests.support import virtual
+from tests.support.connecting import AGENT, TOKEN, OpenTransport, Received, connect
 from tests.support.gateway import Peer, eventually, gateway
 
 NAMESPACE = "/dev/aiwm/chat"
@@ -69,7 +73,7 @@ async def platform() -> AsyncIterator[Platform]:
         await serving
 
 
-async def live_a_life() -> None:
+async def live_a_life(transport: OpenTransport, *, idle_seconds: float = 0.0) -> None:
     async with platform() as server, transport() as made:
         events = Received()
         socket = await connect(made, server.url, events, namespace=NAMESPACE)
@@ -79,8 +83,7 @@ async def live_a_life() -> None:
         assert answers == [{"success": True, "echo": {"n": n}} for n in range(100)]
         socket.emit("message:typing", {"isTyping": True})
         await eventually(lambda: server.got[-1] == ("message:typing", {"isTyping": True}))
-        # Longer than interval and time-out: without heartbeats both sides would have given up.
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(idle_seconds)
         assert socket.connected
         await socket.close()
         await eventually(lambda: server.gone == ["client disconnect"])
@@ -90,20 +93,18 @@ async def live_a_life() -> None:
             assert await again.closed == "server disconnect"
 
 
-async def test_a_life_against_python_socketios_own_server() -> None:
-    await live_a_life()
+async def test_a_life_against_python_socketios_own_server(transport: OpenTransport) -> None:
+    # Longer than interval and time-out, which the server has in whole seconds: without heartbeats both would give up.
+    await live_a_life(transport, idle_seconds=2.2)
 
 
-def test_a_life_under_uvloop() -> None:
+def test_a_life_under_uvloop(transport: OpenTransport) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(live_a_life())
-
-
-# ── what a new version of a library must still do ────────────────────────────────────────────────────────────────────
+        runner.run(live_a_life(transport))
 
 
 class StrictWebSocket:
-    """Has exactly what :class:`~supervisor.platform.transport.wire.Wire` shows the library; all else fails."""
+    """Has exactly what the reference wire shows the library; all else fails."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -132,12 +133,15 @@ class StrictWebSocket:
     async def close(self) -> None:
         self.inbox.put_nowait(aiohttp.WSMessage(WSMsgType.CLOSED, None, None))
 
+    def frame(self, text: str) -> None:
+        """A frame of the server."""
+        self.inbox.put_nowait(aiohttp.WSMessage(WSMsgType.TEXT, text, None))
 
-async def test_python_socketio_asks_of_its_session_and_websocket_what_the_wire_gives() -> None:
-    ws = StrictWebSocket()
+
+async def library(ws: StrictWebSocket, opened: str) -> socketio.AsyncClient:
+    """python-socketio's client over ``ws``, connected as the reference wire does it."""
     client = socketio.AsyncClient(reconnection=False, handle_sigint=False, http_session=ws, timestamp_requests=False)
-    opened = {"sid": "s", "upgrades": [], "pingInterval": 60_000, "pingTimeout": 0}
-    ws.inbox.put_nowait(aiohttp.WSMessage(WSMsgType.TEXT, "0" + json.dumps(opened), None))
+    ws.frame(opened)
     await client.connect(
         "ws://host:1?token=t",
         headers={"Authorization": "x"},
@@ -147,7 +151,13 @@ async def test_python_socketio_asks_of_its_session_and_websocket_what_the_wire_g
         socketio_path="/engine",
         wait=False,
     )
-    ws.inbox.put_nowait(aiohttp.WSMessage(WSMsgType.TEXT, "2probe", None))
+    return client
+
+
+async def test_python_socketio_asks_of_its_session_and_websocket_what_the_wire_gives() -> None:
+    ws = StrictWebSocket()
+    client = await library(ws, library_open(Open("s", 60_000, 1)))
+    ws.frame("2probe")
     await eventually(lambda: ws.sent == ['40/ws,{"token":"t"}', "3probe"])
     assert ws.url == "ws://host:1/engine/?token=t&transport=websocket&EIO=4"
     assert ws.options["headers"] == {"Authorization": "x"}
@@ -158,7 +168,27 @@ async def test_python_socketio_asks_of_its_session_and_websocket_what_the_wire_g
     await asyncio.wait_for(asyncio.gather(*loops), 2)
     assert client.eio not in engineio.base_client.connected_clients
     used = {"ws_connect", "receive", "send_str", "close", "closed"}
-    assert set(ws.asked) - {"inbox", "sent", "options", "url", "asked"} <= used
+    assert set(ws.asked) - {"inbox", "sent", "options", "url", "asked", "frame"} <= used
+
+
+@pytest.mark.parametrize("shown", [True, False], ids=["as it is shown OPEN", "as the server says it"])
+def test_the_library_waits_for_a_ping_as_long_as_the_server_promised(shown: bool) -> None:
+    """Its write loop would give up 5 s after the larger of interval and time-out."""
+    opened = Open("s", 25_000, 20_000)
+    plain = {"sid": "s", "upgrades": [], "pingInterval": 25_000, "pingTimeout": 20_000}
+
+    async def wait(loop: virtual.VirtualLoop) -> None:
+        ws = StrictWebSocket()
+        client = await loop.complete(library(ws, library_open(opened) if shown else "0" + json.dumps(plain)))
+        for _ in range(3):
+            await loop.advance(44.9)
+            ws.frame("2")
+            await loop.settle()
+        assert ws.sent[1:] == (["3"] * 3 if shown else [])
+        await ws.close()
+        await loop.complete(client.disconnect())
+
+    virtual.run(wait)
 
 
 async def test_aiohttp_has_written_a_frame_when_sending_it_first_suspends() -> None:

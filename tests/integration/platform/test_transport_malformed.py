@@ -5,13 +5,10 @@ from __future__ import annotations
 import pytest
 
 from supervisor.platform.transport import MALFORMED
-from tests.support.connecting import Received, connect, received_from, sending, transport
+from tests.support.connecting import OpenTransport, Received, connect, received_from, sending
 from tests.support.gateway import Peer, eventually, gateway
 
 OTHER = "aaaaaaaaaaaaaaaaaaaa0002"
-
-
-# ── frames that are not what they should be ──────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -53,12 +50,14 @@ OTHER = "aaaaaaaaaaaaaaaaaaaa0002"
         ("\x00\u202e", "unknown_packet"),
     ],
 )
-async def test_a_malformed_frame_is_reported_and_the_connection_lives_on(frame: str, reason: str) -> None:
-    events, _ = await received_from('42/ws,["before",{}]', frame, '42/ws,["after",{}]')
+async def test_a_malformed_frame_is_reported_and_the_connection_lives_on(
+    transport: OpenTransport, frame: str, reason: str
+) -> None:
+    events, _ = await received_from(transport, '42/ws,["before",{}]', frame, '42/ws,["after",{}]')
     assert events == [("before", {}), (MALFORMED, reason), ("after", {})]
 
 
-async def test_other_namespaces_on_the_root_namespace_are_foreign() -> None:
+async def test_other_namespaces_on_the_root_namespace_are_foreign(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
         await peer.join("/")
         await peer.send('42/ws,["x"]', "41/ws,", '42["end"]')
@@ -71,7 +70,7 @@ async def test_other_namespaces_on_the_root_namespace_are_foreign() -> None:
     assert events == [(MALFORMED, "foreign_namespace"), (MALFORMED, "unknown_packet"), ("end", None)]
 
 
-async def test_binary_frames_are_reported() -> None:
+async def test_binary_frames_are_reported(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
         await peer.join()
         await peer.ws.send_bytes(b"\x00\x01")
@@ -86,8 +85,9 @@ async def test_binary_frames_are_reported() -> None:
     assert events[:-1] == [(MALFORMED, "binary_frame"), (MALFORMED, "unknown_packet"), (MALFORMED, "binary_frame")]
 
 
-async def test_half_a_surrogate_pair_does_not_cost_the_message() -> None:
+async def test_half_a_surrogate_pair_does_not_cost_the_message(transport: OpenTransport) -> None:
     events, _ = await received_from(
+        transport,
         r'42/ws,["message:new",{"content":"a\ud83db \ude00 \ud83d\ude00 \\ud83d \ud83d\\"}]',
         r'42/ws,["\udfff",{"\uD800":"\\\ud800"}]',
     )
@@ -97,7 +97,7 @@ async def test_half_a_surrogate_pair_does_not_cost_the_message() -> None:
     ]
 
 
-async def test_engine_noops_and_pings_are_no_events() -> None:
+async def test_engine_noops_and_pings_are_no_events(transport: OpenTransport) -> None:
     async with gateway(sending("6", "2", "2probe")) as server, transport() as made:
         events = Received()
         await connect(made, server, events)

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from supervisor.core.errors import ConnectError, Verdict
 from supervisor.platform.transport import Target
-from tests.support.connecting import AGENT, TOKEN, Received, connect, transport
+from tests.support.connecting import AGENT, TOKEN, OpenTransport, Received, connect
 from tests.support.gateway import Peer, eventually, gateway, raw_server, recorded
 
 
@@ -21,7 +21,7 @@ async def join(peer: Peer) -> None:
 
 
 async def attempt(
-    script: Callable[[Peer], Awaitable[None]], *, timeout: float = 5.0, namespace: str = "/ws"
+    transport: OpenTransport, script: Callable[[Peer], Awaitable[None]], *, timeout: float = 5.0, namespace: str = "/ws"
 ) -> ConnectError:
     """Open a connection that must fail; the server holds no socket afterwards."""
     async with gateway(script) as server, transport() as made:
@@ -31,10 +31,7 @@ async def attempt(
         return failure.value
 
 
-# ── what the gateway sees ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_the_socket_is_open_when_the_namespace_is_acked() -> None:
+async def test_the_socket_is_open_when_the_namespace_is_acked(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
         await peer.open(maxPayload=1234)
         await peer.connect_frame()
@@ -51,7 +48,7 @@ async def test_the_socket_is_open_when_the_namespace_is_acked() -> None:
         assert TOKEN not in str(server.requests[0].url)
 
 
-async def test_the_token_can_travel_as_a_header_or_in_the_query() -> None:
+async def test_the_token_can_travel_as_a_header_or_in_the_query(transport: OpenTransport) -> None:
     token = "a+b/c=&d"
     async with gateway(join) as server, transport() as made:
         for via in ("header", "query"):
@@ -66,7 +63,7 @@ async def test_the_token_can_travel_as_a_header_or_in_the_query() -> None:
 
 
 @pytest.mark.parametrize("namespace", ["/", "/ws", "/ws/chat", "/dev/aiwm/chat"])
-async def test_any_namespace_can_be_joined(namespace: str) -> None:
+async def test_any_namespace_can_be_joined(transport: OpenTransport, namespace: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.join(namespace)
 
@@ -74,14 +71,14 @@ async def test_any_namespace_can_be_joined(namespace: str) -> None:
         assert (await connect(made, server, namespace=namespace)).connected
 
 
-async def test_url_path_and_engine_path_are_two_things() -> None:
+async def test_url_path_and_engine_path_are_two_things(transport: OpenTransport) -> None:
     async with gateway(join, path="/dev/aiwm/chat/socket.io/") as server, transport() as made:
         socket = await connect(made, f"{server.url}/ignored", engine_path="/dev/aiwm/chat/socket.io")
         assert socket.connected
         assert dict(server.requests[0].query) == {"transport": "websocket", "EIO": "4"}
 
 
-async def test_an_ack_of_connect_without_data_will_do() -> None:
+async def test_an_ack_of_connect_without_data_will_do(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
         await peer.open()
         await peer.connect_frame()
@@ -91,7 +88,7 @@ async def test_an_ack_of_connect_without_data_will_do() -> None:
         assert (await connect(made, server)).sid == ""
 
 
-async def test_no_cookie_travels_from_one_connection_to_another() -> None:
+async def test_no_cookie_travels_from_one_connection_to_another(transport: OpenTransport) -> None:
     async with gateway(join) as server, transport() as made:
 
         def sticky(request: web.Request) -> web.StreamResponse:
@@ -107,14 +104,11 @@ async def test_no_cookie_travels_from_one_connection_to_another() -> None:
         assert "Cookie" not in server.requests[1].headers
 
 
-async def test_more_connections_than_any_default_limit_open_at_once() -> None:
+async def test_more_connections_than_any_default_limit_open_at_once(transport: OpenTransport) -> None:
     async with gateway(join) as server, transport() as made:
         sockets = await asyncio.gather(*(connect(made, server, timeout=30) for _ in range(150)))
         assert all(socket.connected for socket in sockets)
         assert server.open_sockets == 150
-
-
-# ── refused ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def refuse_with(frame: str) -> Callable[[Peer], Awaitable[None]]:
@@ -127,9 +121,9 @@ def refuse_with(frame: str) -> Callable[[Peer], Awaitable[None]]:
 
 
 @pytest.mark.parametrize("recording", ["v1-refused-connects.jsonl", "v2-refused-connects.jsonl"])
-async def test_an_undeclared_namespace_is_told_apart(recording: str) -> None:
+async def test_an_undeclared_namespace_is_told_apart(transport: OpenTransport, recording: str) -> None:
     frame = next(frame for frame in recorded(recording) if frame.startswith("44"))
-    error = await attempt(refuse_with(frame), namespace="/dev/aiwm/chat")
+    error = await attempt(transport, refuse_with(frame), namespace="/dev/aiwm/chat")
     assert error.invalid_namespace
     assert not error.kicked
     assert "/dev/aiwm/chat" in error.reason
@@ -153,21 +147,25 @@ async def test_an_undeclared_namespace_is_told_apart(recording: str) -> None:
         ("not json", Verdict.RETRY),
     ],
 )
-async def test_a_connect_error_is_classified_by_its_message(message: str, verdict: Verdict) -> None:
-    error = await attempt(refuse_with(f"44/ws,{message}"))
+async def test_a_connect_error_is_classified_by_its_message(
+    transport: OpenTransport, message: str, verdict: Verdict
+) -> None:
+    error = await attempt(transport, refuse_with(f"44/ws,{message}"))
     assert error.verdict is verdict
     assert not error.invalid_namespace
 
 
-async def test_the_platforms_words_are_cleaned_and_never_hold_the_token() -> None:
-    error = await attempt(refuse_with("44/ws," + json.dumps({"message": f"bad token {TOKEN}\x00\u202e\n" + "x" * 999})))
+async def test_the_platforms_words_are_cleaned_and_never_hold_the_token(transport: OpenTransport) -> None:
+    error = await attempt(
+        transport, refuse_with("44/ws," + json.dumps({"message": f"bad token {TOKEN}\x00\u202e\n" + "x" * 999}))
+    )
     assert TOKEN not in error.reason
     assert error.reason.isprintable()
     assert len(error.reason) < 300
 
 
 @pytest.mark.parametrize("recording", ["v1-refused-connects.jsonl", "v2-refused-connects.jsonl"])
-async def test_a_kick_right_after_the_ack_is_noticed_as_recorded(recording: str) -> None:
+async def test_a_kick_right_after_the_ack_is_noticed_as_recorded(transport: OpenTransport, recording: str) -> None:
     opened, connected, kicked = recorded(recording)[:3]
     assert kicked.startswith("41")
     namespace = kicked[2:].rstrip(",")
@@ -177,12 +175,12 @@ async def test_a_kick_right_after_the_ack_is_noticed_as_recorded(recording: str)
         await peer.connect_frame(namespace)
         await peer.send_at_once(connected, kicked)
 
-    error = await attempt(script, namespace=namespace)
+    error = await attempt(transport, script, namespace=namespace)
     assert error.kicked
     assert error.verdict is Verdict.REAUTHENTICATE
 
 
-async def test_a_kick_some_time_after_the_ack_is_noticed_one_way_or_the_other() -> None:
+async def test_a_kick_some_time_after_the_ack_is_noticed_one_way_or_the_other(transport: OpenTransport) -> None:
     outcomes: list[str] = []
 
     async def script(peer: Peer) -> None:
@@ -207,36 +205,33 @@ async def test_a_kick_some_time_after_the_ack_is_noticed_one_way_or_the_other() 
     assert set(outcomes) == {"kicked", "closed"}
 
 
-# ── the server does not go on ────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_open_never_sent() -> None:
+async def test_open_never_sent(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
         await asyncio.sleep(0)
 
-    error = await attempt(script, timeout=0.3)
+    error = await attempt(transport, script, timeout=0.3)
     assert error.reason == "no Engine.IO OPEN packet from 127.0.0.1 within 0.3 s"
     assert error.verdict is Verdict.RETRY
 
 
-async def test_connect_ack_never_sent() -> None:
+async def test_connect_ack_never_sent(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
         await peer.open()
 
-    error = await attempt(script, timeout=0.3)
+    error = await attempt(transport, script, timeout=0.3)
     assert error.reason == "no ack of CONNECT to the namespace from 127.0.0.1 within 0.3 s"
 
 
-async def test_connect_ack_of_another_namespace_does_not_count() -> None:
+async def test_connect_ack_of_another_namespace_does_not_count(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
         await peer.open()
         await peer.receive()
         await peer.send('40{"sid":"root"}', '40/ws/chat,{"sid":"other"}', "40/ws,[1]", "40/ws,{")
 
-    assert "no ack of CONNECT" in (await attempt(script, timeout=0.3)).reason
+    assert "no ack of CONNECT" in (await attempt(transport, script, timeout=0.3)).reason
 
 
-async def test_tcp_accepted_and_the_upgrade_never_answered() -> None:
+async def test_tcp_accepted_and_the_upgrade_never_answered(transport: OpenTransport) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
@@ -254,21 +249,21 @@ async def test_tcp_accepted_and_the_upgrade_never_answered() -> None:
     + [json.dumps({"sid": "a", "pingInterval": i, "pingTimeout": 1}) for i in (0, -5, 1e12)]
     + ["0" + "[" * 100_000, '42/ws,["message:new",{}]'],
 )
-async def test_a_first_frame_that_is_no_open(first: str) -> None:
+async def test_a_first_frame_that_is_no_open(transport: OpenTransport, first: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.send(first)
 
-    assert "sent something else instead of Engine.IO's OPEN" in (await attempt(script)).reason
+    assert "sent something else instead of Engine.IO's OPEN" in (await attempt(transport, script)).reason
 
 
-async def test_the_websocket_closes_before_open() -> None:
+async def test_the_websocket_closes_before_open(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
         await peer.ws.close()
 
-    assert "closed the WebSocket instead of Engine.IO's OPEN" in (await attempt(script)).reason
+    assert "closed the WebSocket instead of Engine.IO's OPEN" in (await attempt(transport, script)).reason
 
 
-async def test_the_connection_breaks_before_open_and_before_the_connect_ack() -> None:
+async def test_the_connection_breaks_before_open_and_before_the_connect_ack(transport: OpenTransport) -> None:
     async def broken_early(peer: Peer) -> None:
         peer.abort()
 
@@ -277,16 +272,16 @@ async def test_the_connection_breaks_before_open_and_before_the_connect_ack() ->
         await peer.receive()
         peer.abort()
 
-    assert (await attempt(broken_early)).verdict is Verdict.RETRY
-    error = await attempt(broken_late)
+    assert (await attempt(transport, broken_early)).verdict is Verdict.RETRY
+    error = await attempt(transport, broken_late)
     assert "before the namespace was joined: transport error" in error.reason
     assert not error.kicked
 
 
-async def test_engine_close_before_the_connect_ack() -> None:
+async def test_engine_close_before_the_connect_ack(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
         await peer.open()
         await peer.receive()
         await peer.send("1")
 
-    assert "before the namespace was joined: transport close" in (await attempt(script)).reason
+    assert "before the namespace was joined: transport close" in (await attempt(transport, script)).reason

@@ -13,7 +13,7 @@ from aiohttp import web
 from supervisor.core.errors import ConnectError
 from supervisor.platform.transport import Target
 from tests.support.certificates import make_server_context
-from tests.support.connecting import AGENT, TOKEN, Received, connect, transport
+from tests.support.connecting import AGENT, TOKEN, OpenTransport, Received, connect
 from tests.support.gateway import Peer, eventually, gateway, raw_server
 
 
@@ -24,7 +24,9 @@ async def join_and_serve(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("via", ["auth", "header", "query"])
-async def test_the_token_is_in_no_log_record_of_a_connections_life(via: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_token_is_in_no_log_record_of_a_connections_life(
+    transport: OpenTransport, via: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     for name in ("socketio", "socketio.client", "engineio", "engineio.client", "aiohttp", "asyncio", "supervisor"):
         caplog.set_level(logging.DEBUG, logger=name)
@@ -50,7 +52,9 @@ async def test_the_token_is_in_no_log_record_of_a_connections_life(via: str, cap
 
 
 @pytest.mark.parametrize("via", ["auth", "header", "query"])
-async def test_no_failure_holds_the_token_not_even_in_what_caused_it(via: str, tmp_path: Path) -> None:
+async def test_no_failure_holds_the_token_not_even_in_what_caused_it(
+    transport: OpenTransport, via: str, tmp_path: Path
+) -> None:
     context, _ = make_server_context(tmp_path)
     failures: list[ConnectError] = []
 

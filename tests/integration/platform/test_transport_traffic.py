@@ -11,7 +11,7 @@ import pytest
 
 from supervisor.core.errors import AckTimeoutError, ConnectionLostError, SendRefusedError, Verdict
 from supervisor.platform.transport import MALFORMED
-from tests.support.connecting import AGENT, Received, connect, received_from, sending, transport
+from tests.support.connecting import AGENT, OpenTransport, Received, connect, received_from, sending
 from tests.support.gateway import Peer, eventually, gateway, recorded
 
 OTHER = "aaaaaaaaaaaaaaaaaaaa0002"
@@ -21,10 +21,7 @@ async def join(peer: Peer) -> None:
     await peer.join()
 
 
-# ── calls ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_a_call_returns_the_acks_first_argument() -> None:
+async def test_a_call_returns_the_acks_first_argument(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
         await peer.join()
         await peer.answer(lambda event, payload: {"event": event, "payload": payload})
@@ -40,7 +37,7 @@ async def test_a_call_returns_the_acks_first_argument() -> None:
 
 
 @pytest.mark.parametrize(("body", "expected"), [("[]", None), ("[null]", None), ("[1,2]", 1), ('["x"]', "x")])
-async def test_an_ack_of_any_shape(body: str, expected: object) -> None:
+async def test_an_ack_of_any_shape(transport: OpenTransport, body: str, expected: object) -> None:
     async def script(peer: Peer) -> None:
         await peer.join()
         await peer.receive()
@@ -51,7 +48,7 @@ async def test_an_ack_of_any_shape(body: str, expected: object) -> None:
         assert await socket.call("any", {}, 5) == expected
 
 
-async def test_acks_find_their_calls_in_any_order() -> None:
+async def test_acks_find_their_calls_in_any_order(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
         await peer.join()
         frames = [await peer.receive() for _ in range(50)]
@@ -65,7 +62,7 @@ async def test_acks_find_their_calls_in_any_order() -> None:
         assert answers == list(range(50))
 
 
-async def test_an_ack_that_never_comes_and_one_that_comes_late() -> None:
+async def test_an_ack_that_never_comes_and_one_that_comes_late(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
         await peer.join()
         await peer.receive()
@@ -83,7 +80,7 @@ async def test_an_ack_that_never_comes_and_one_that_comes_late() -> None:
         assert events == []
 
 
-async def test_an_ack_that_cannot_be_read_fails_its_call_at_once() -> None:
+async def test_an_ack_that_cannot_be_read_fails_its_call_at_once(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
         await peer.join()
         await peer.receive()
@@ -97,7 +94,7 @@ async def test_an_ack_that_cannot_be_read_fails_its_call_at_once() -> None:
         assert events == [(MALFORMED, "bad_ack")]
 
 
-async def test_a_cancelled_call_leaves_nothing_behind() -> None:
+async def test_a_cancelled_call_leaves_nothing_behind(transport: OpenTransport) -> None:
     async with gateway(join) as server, transport() as made:
         socket = await connect(made, server)
         calls = [asyncio.create_task(socket.call("any", {}, 60)) for _ in range(20)]
@@ -115,7 +112,7 @@ async def test_a_cancelled_call_leaves_nothing_behind() -> None:
             await last
 
 
-async def test_a_frame_larger_than_the_server_takes_is_not_sent() -> None:
+async def test_a_frame_larger_than_the_server_takes_is_not_sent(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
         await peer.open(maxPayload=1000)
         await peer.connect_frame()
@@ -134,7 +131,7 @@ async def test_a_frame_larger_than_the_server_takes_is_not_sent() -> None:
         assert await socket.call("message:send", {"content": "x" * room}, 5) == room
 
 
-async def test_a_large_message_passes_both_ways() -> None:
+async def test_a_large_message_passes_both_ways(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
         await peer.join()
         await peer.answer(lambda _event, payload: payload)
@@ -145,10 +142,7 @@ async def test_a_large_message_passes_both_ways() -> None:
         assert await socket.call("echo", payload, 10) == payload
 
 
-# ── emits ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_emits_and_calls_arrive_in_the_order_in_which_they_were_made() -> None:
+async def test_emits_and_calls_arrive_in_the_order_in_which_they_were_made(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
         await peer.join()
         await peer.answer(lambda _event, _payload: None)
@@ -165,7 +159,7 @@ async def test_emits_and_calls_arrive_in_the_order_in_which_they_were_made() -> 
         assert kinds == [(n, typing) for n in range(20) for typing in (True, None, False)]
 
 
-async def test_emits_and_calls_on_a_lost_connection() -> None:
+async def test_emits_and_calls_on_a_lost_connection(transport: OpenTransport) -> None:
     async with gateway(join) as server, transport() as made:
         socket = await connect(made, server)
         await socket.close()
@@ -174,7 +168,7 @@ async def test_emits_and_calls_on_a_lost_connection() -> None:
             await socket.call("message:send", {}, 60)
 
 
-async def test_what_a_stuck_network_does_not_take_is_bounded() -> None:
+async def test_what_a_stuck_network_does_not_take_is_bounded(transport: OpenTransport) -> None:
     release = asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -197,7 +191,9 @@ async def test_what_a_stuck_network_does_not_take_is_bounded() -> None:
         assert await socket.call("message:send", {}, 5) == "taken"
 
 
-async def test_emits_that_find_the_buffer_full_neither_wait_nor_complain_when_the_connection_is_lost() -> None:
+async def test_emits_that_find_the_buffer_full_neither_wait_nor_complain_when_the_connection_is_lost(
+    transport: OpenTransport,
+) -> None:
     async def script(peer: Peer) -> None:
         await peer.join()
         assert peer.request.transport is not None
@@ -226,10 +222,7 @@ async def test_emits_that_find_the_buffer_full_neither_wait_nor_complain_when_th
                 await lost
 
 
-# ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_events_come_in_order_however_they_are_packed() -> None:
+async def test_events_come_in_order_however_they_are_packed(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
         await peer.join()
         for start in range(0, 3000, 100):
@@ -243,7 +236,7 @@ async def test_events_come_in_order_however_they_are_packed() -> None:
     assert [payload["n"] for _, payload in events[:-1]] == list(range(3000))
 
 
-async def test_no_task_is_made_for_an_event() -> None:
+async def test_no_task_is_made_for_an_event(transport: OpenTransport) -> None:
     made_tasks = 0
 
     def counting(loop: asyncio.AbstractEventLoop, coro: Any, **more: Any) -> asyncio.Task[Any]:
@@ -269,12 +262,14 @@ async def test_no_task_is_made_for_an_event() -> None:
     assert made_tasks < 10
 
 
-async def test_an_event_without_an_argument_and_one_with_several() -> None:
-    events, _ = await received_from('42/ws,["bare"]', '42/ws,["many",1,2]', '42/ws,["exception",{"status":"error"}]')
+async def test_an_event_without_an_argument_and_one_with_several(transport: OpenTransport) -> None:
+    events, _ = await received_from(
+        transport, '42/ws,["bare"]', '42/ws,["many",1,2]', '42/ws,["exception",{"status":"error"}]'
+    )
     assert events == [("bare", None), ("many", 1), ("exception", {"status": "error"})]
 
 
-async def test_an_event_for_which_the_platform_wants_an_ack_gets_one() -> None:
+async def test_an_event_for_which_the_platform_wants_an_ack_gets_one(transport: OpenTransport) -> None:
     async with gateway(sending('42/ws,17["message:new",{"a":1}]')) as server, transport() as made:
         events = Received()
         await connect(made, server, events)
@@ -282,7 +277,9 @@ async def test_an_event_for_which_the_platform_wants_an_ack_gets_one() -> None:
         assert events[0] == ("message:new", {"a": 1})
 
 
-async def test_a_receiver_that_fails_does_not_cost_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_receiver_that_fails_does_not_cost_the_connection(
+    transport: OpenTransport, caplog: pytest.LogCaptureFixture
+) -> None:
     seen: list[str] = []
 
     def failing(event: str, payload: object) -> None:
@@ -301,7 +298,7 @@ async def test_a_receiver_that_fails_does_not_cost_the_connection(caplog: pytest
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("part", ["conversation", "refused-sends"])
-async def test_every_recorded_frame_comes_through(version: str, part: str) -> None:
+async def test_every_recorded_frame_comes_through(transport: OpenTransport, version: str, part: str) -> None:
     frames = [frame for frame in recorded(f"{version}-{part}.jsonl") if frame.startswith("42")]
     assert frames
     namespace = frames[0][2:].partition(",")[0]
@@ -320,11 +317,12 @@ async def test_every_recorded_frame_comes_through(version: str, part: str) -> No
     assert socket.foreign_presences == len(foreign)
 
 
-async def test_foreign_presences_are_counted_and_own_ones_delivered() -> None:
+async def test_foreign_presences_are_counted_and_own_ones_delivered(transport: OpenTransport) -> None:
     def presence(**fields: str | None) -> str:
         return '42/ws,["presence:update",' + json.dumps({"status": "online", **fields}, separators=(",", ":")) + "]"
 
     events, socket = await received_from(
+        transport,
         presence(type="agent", agentId=OTHER),
         '42/ws,["presence:update",not even json',
         presence(type="agent", agentId=AGENT),
