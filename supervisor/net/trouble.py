@@ -1,4 +1,4 @@
-"""What both ways to the platform share: trouble below HTTP in words, waits it asks for, text it sends. No I/O.
+"""Trouble below HTTP in words, waits that the other side asks for, text that it sends. No I/O.
 
 Reasons name hosts and never a URL, because a URL can hold a token or the proxy's password.
 """

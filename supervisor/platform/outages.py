@@ -1,8 +1,8 @@
-"""Says once that something is down and once that it is back, however many agents notice (DESIGN §3).
+"""Says once that something is down and once that it is back, however many agents notice.
 
-While few agents of a host are down each is its own outage; from :data:`HOST_AGENTS` on it is the host's, told in one
-line for all of them. An agent's own line is held for a moment, because the others may be about to follow. While most
-agents of a host are down they take turns at trying it, see :mod:`supervisor.platform.probes`.
+While few agents of a host are down each is an outage of its own. From :data:`HOST_AGENTS` on the outage is the host's,
+reported in one line for all of them. An agent's own line is delayed for a moment, because others may be about to
+follow. While most agents of a host are down they take turns at trying it: :mod:`supervisor.platform.probes`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from supervisor.telemetry.outage_log import OutageLog
 
 #: So many agents of one host down at once make it the host's outage.
 HOST_AGENTS = 5
-#: How long an agent's own line is held.
-HOLD_SECONDS = 1.0
+#: How long an agent's own line is delayed.
+REPORT_DELAY_SECONDS = 1.0
 #: How long after its host an agent may be back before it counts as an outage of its own: the longest backoff.
 STRAGGLER_SECONDS = 60.0
 #: The fleet is called back to a host at most this often, should it come and go.
@@ -33,9 +33,9 @@ FOLLOW_SECONDS = 5.0
 class _Line(Enum):
     """What has become of the line that says that an agent is offline."""
 
-    HELD = "held"
-    TOLD = "told"
-    SPARED = "spared"  # its host's line speaks for it
+    PENDING = "pending"
+    REPORTED = "reported"
+    SUPPRESSED = "suppressed"  # the host's line speaks for the agent
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class _Down:
     reason: str
     since: float
     due: float
-    line: _Line = _Line.HELD
+    line: _Line = _Line.PENDING
     failures: int = 0
 
 
@@ -65,8 +65,8 @@ class _Host:
 class Outages:
     """Which agents and hosts are down.
 
-    A host's outage begins when :data:`HOST_AGENTS` of its agents are down. It ends when an agent is online there and
-    fewer than that are down; those that stay away after it are told singly.
+    A host's outage begins when :data:`HOST_AGENTS` of its agents are down. The outage ends when an agent is online
+    there and fewer than so many are down; those that stay away after that are reported singly.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -77,15 +77,13 @@ class Outages:
         self._agents: dict[str, _Down] = {}
         self._up: dict[str, str] = {}  # the agents that are online, and their hosts
         self._online: Counter[str] = Counter()  # how many of them each host has
-        self._telling: asyncio.Task[None] | None = None
-        #: Told the host when the first agent is online there after an outage; set by the fleet.
+        self._reporter: asyncio.Task[None] | None = None
+        #: Called with the host when the first agent is online there after an outage; set by the fleet.
         self.on_back: Callable[[str], None] = lambda _host: None
-
-    # ── what happens ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def failed(self, agent_id: str, host: str, reason: str) -> None:
         """An agent lost its connection to ``host``, or did not get one; its turn, if it had one, is over."""
-        self._note_up(agent_id, None)
+        self._set_online(agent_id, None)
         down = self._agents.get(agent_id)
         if down is not None and down.host != host:
             # Its row names another host by now.
@@ -96,38 +94,40 @@ class Outages:
             entry = self._hosts[host] = _Host(Probes(self._clock))
         if down is None:
             now = self._clock.monotonic()
-            down = self._agents[agent_id] = entry.agents[agent_id] = _Down(host, reason, now, now + HOLD_SECONDS)
+            down = self._agents[agent_id] = entry.agents[agent_id] = _Down(
+                host, reason, now, now + REPORT_DELAY_SECONDS
+            )
         down.failures += 1
         down.reason = entry.reason = reason
         entry.probes.end(agent_id)
         if entry.announced:
             self._host_log.failed(host, reason)
-            self._spare(down, math.inf)
+            self._suppress(down, math.inf)
         elif len(entry.agents) >= HOST_AGENTS:
             entry.announced, entry.since = True, self._clock.now()
             self._host_log.failed(host, reason)
             for one in entry.agents.values():
-                self._spare(one, math.inf)
+                self._suppress(one, math.inf)
         else:
-            self._tell_soon()
+            self._report_soon()
 
     def recovered(self, agent_id: str, host: str) -> None:
         """An agent is online at ``host``."""
-        self._note_up(agent_id, host)
+        self._set_online(agent_id, host)
         self._let_follow(host)
         down = self._agents.get(agent_id)
         if down is not None:
             self._leave(agent_id, down, proof=down.host == host)
-            if down.line is not _Line.SPARED:
+            if down.line is not _Line.SUPPRESSED:
                 seconds = round(self._clock.monotonic() - down.since, 3)
-                # Back before its line was told: this one then says both.
-                reason = {"reason": down.reason} if down.line is _Line.HELD else {}
+                # Back before its line was written: this one then says both.
+                reason = {"reason": down.reason} if down.line is _Line.PENDING else {}
                 self._log.info("agent_back", agent=agent_id, seconds=seconds, failures=down.failures, **reason)
         self._end_if_over(host, proof=True)
 
     def forget(self, agent_id: str) -> None:
         """An agent is paused or removed: it is no longer missed."""
-        self._note_up(agent_id, None)
+        self._set_online(agent_id, None)
         down = self._agents.get(agent_id)
         if down is not None:
             self._leave(agent_id, down, proof=False)
@@ -147,13 +147,13 @@ class Outages:
             await self._hosts[self._agents[agent_id].host].probes.turn(agent_id)
 
     async def close(self) -> None:
-        """Tell nothing more, and let nobody wait."""
+        """Report nothing more, and let nobody wait."""
         for entry in self._hosts.values():
             entry.probes.open()
-        if self._telling is not None:
-            self._telling.cancel()
-            await asyncio.gather(self._telling, return_exceptions=True)
-            self._telling = None
+        if self._reporter is not None:
+            self._reporter.cancel()
+            await asyncio.gather(self._reporter, return_exceptions=True)
+            self._reporter = None
 
     def notices(self) -> tuple[str, ...]:
         """One line for each host that is down."""
@@ -168,8 +168,6 @@ class Outages:
             if entry.announced
         )
 
-    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
     def _takes_turns(self, host: str) -> bool:
         """Whether a host is down for most of its agents.
 
@@ -178,7 +176,7 @@ class Outages:
         entry = self._hosts.get(host)
         return entry is not None and entry.announced and len(entry.agents) > self._online[host]
 
-    def _note_up(self, agent_id: str, host: str | None) -> None:
+    def _set_online(self, agent_id: str, host: str | None) -> None:
         """An agent is online at ``host``; None: nowhere."""
         was = self._up.pop(agent_id, None)
         if was is not None:
@@ -190,7 +188,7 @@ class Outages:
             self._online[host] += 1
 
     def _let_follow(self, host: str) -> None:
-        """One is in: the others need not wait for their turns nor out their backoffs (DESIGN §3)."""
+        """One is in: the others need not wait for their turns nor out their backoffs."""
         entry, now = self._hosts.get(host), self._clock.monotonic()
         if entry is not None and entry.announced and now - entry.followed_at >= FOLLOW_SECONDS:
             entry.followed_at = now
@@ -219,34 +217,34 @@ class Outages:
                 self._host_log.recovered(host)
             else:
                 self._host_log.forget(host)
-            due = self._clock.monotonic() + (STRAGGLER_SECONDS if proof else HOLD_SECONDS)
+            due = self._clock.monotonic() + (STRAGGLER_SECONDS if proof else REPORT_DELAY_SECONDS)
             for one in entry.agents.values():
-                self._spare(one, due)
-            self._tell_soon()
+                self._suppress(one, due)
+            self._report_soon()
         if not self._takes_turns(host):
             entry.probes.open()
         if not entry.agents:
             del self._hosts[host]
 
     @staticmethod
-    def _spare(down: _Down, due: float) -> None:
-        """Say nothing of an agent until ``due``; what has been said stays said, and will be called back."""
-        if down.line is not _Line.TOLD:
-            down.line, down.due = _Line.SPARED, due
+    def _suppress(down: _Down, due: float) -> None:
+        """Report nothing of an agent until ``due``; a line that was written stays, and its end will be reported."""
+        if down.line is not _Line.REPORTED:
+            down.line, down.due = _Line.SUPPRESSED, due
 
-    def _tell_soon(self) -> None:
-        if self._telling is None or self._telling.done():
-            self._telling = asyncio.create_task(self._tell(), name="outages")
+    def _report_soon(self) -> None:
+        if self._reporter is None or self._reporter.done():
+            self._reporter = asyncio.create_task(self._report_due(), name="outages")
 
-    async def _tell(self) -> None:
-        """Tell of each agent whose line is due, while there are any to come."""
-        while waiting := [d.due for d in self._agents.values() if d.line is not _Line.TOLD and d.due < math.inf]:
-            # No longer than that, since one that comes meanwhile may be due before the others.
-            await self._clock.sleep(min(HOLD_SECONDS, min(waiting) - self._clock.monotonic()))
+    async def _report_due(self) -> None:
+        """Write each agent's line when it is due, while there are any to come."""
+        while waiting := [d.due for d in self._agents.values() if d.line is not _Line.REPORTED and d.due < math.inf]:
+            # No longer than the delay: an agent that goes down meanwhile may be due before the others.
+            await self._clock.sleep(min(REPORT_DELAY_SECONDS, min(waiting) - self._clock.monotonic()))
             now = self._clock.monotonic()
             for agent_id, down in self._agents.items():
-                if down.line is not _Line.TOLD and down.due <= now:
-                    down.line = _Line.TOLD
+                if down.line is not _Line.REPORTED and down.due <= now:
+                    down.line = _Line.REPORTED
                     self._log.warning("agent_offline", agent=agent_id, reason=down.reason)
 
 

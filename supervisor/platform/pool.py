@@ -1,9 +1,9 @@
 """A bound on work that comes in bursts: token requests and connection attempts. The one wrapper of asyncio-pool.
 
-asyncio-pool 0.6 keeps its bound well and everything around it badly (DESIGN §7): a caller cancelled in ``spawn()``
-does not notice, ``cancel()`` right after ``spawn_n`` makes ``join()`` hang, and a timed-out ``exec()`` leaves its job
-running. So a job is only ever given to it with ``spawn_n``, as a coroutine that keeps its own time, never raises and
-is never cancelled before it runs; its outcome travels by a future of ours.
+asyncio-pool 0.6 keeps its bound well and everything around the bound badly: a caller cancelled in ``spawn()`` does not
+notice, ``cancel()`` right after ``spawn_n`` makes ``join()`` hang, and a timed-out ``exec()`` leaves its job running.
+So a job is only ever given to the pool with ``spawn_n``, as a coroutine that keeps its own time, never raises and is
+never cancelled before it runs. The job's outcome travels by a future of ours.
 """
 
 from __future__ import annotations

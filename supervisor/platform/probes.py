@@ -1,4 +1,4 @@
-"""Whose turn it is to try a host that is down: a few at once, one a second, first come first served (DESIGN §3)."""
+"""Whose turn it is to try a host that is down: a few at once, one a second, first come first served."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ PROBE_SECONDS = 1.0
 
 
 class Probes:
-    """The turns of one host's agents. Who waited, tried and failed comes last again, so that agents that cannot connect
-    for reasons of their own do not keep the turns to themselves.
+    """The turns of one host's agents.
+
+    Who waited, tried and failed comes last again: agents that cannot connect for reasons of their own must not keep the
+    turns to themselves.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -33,7 +35,7 @@ class Probes:
         """Return when it is the agent's turn, which :meth:`end` or :meth:`open` ends; so does cancelling the wait."""
         self.end(agent_id)
         mine = self._waiting[agent_id] = asyncio.get_running_loop().create_future()
-        self._go_on()
+        self._give_soon()
         try:
             await mine
         except asyncio.CancelledError:
@@ -48,7 +50,7 @@ class Probes:
             waiting.cancel()
         if agent_id in self._trying:
             self._trying.remove(agent_id)
-            self._go_on()
+            self._give_soon()
 
     def open(self) -> None:
         """The host is back: it is everybody's turn."""
@@ -60,7 +62,7 @@ class Probes:
         if self._pump is not None:
             self._pump.cancel()
 
-    def _go_on(self) -> None:
+    def _give_soon(self) -> None:
         if (self._pump is None or self._pump.done()) and self._may_give:
             self._pump = asyncio.create_task(self._give_turns(), name="probes")
 

@@ -19,7 +19,7 @@ from supervisor.platform.gates import Gates
 from supervisor.platform.history import PlatformHistory
 from supervisor.platform.outages import Outages
 from supervisor.platform.tokens import TokenClient
-from supervisor.platform.transport import Transport
+from supervisor.platform.transport import MakeWire, SocketIOWire, Transport
 from supervisor.service.watchdogs import SilenceWatch
 from supervisor.settings import Settings
 from supervisor.settings.otlp import request_headers, traces_url
@@ -49,13 +49,19 @@ def check_import_name() -> None:
 
 
 async def open_parts(
-    settings: Settings, clock: Clock, undo: AsyncExitStack, *, cwd: Path | None = None
+    settings: Settings,
+    clock: Clock,
+    undo: AsyncExitStack,
+    *,
+    cwd: Path | None = None,
+    make_wire: MakeWire = SocketIOWire,
 ) -> tuple[Registry, Shared]:
     """Open the registry, the transport and the traces, and build what all agents share.
 
     Args:
         undo: closes what is open already, should a later part fail.
         cwd: where ``./agents`` is looked for.
+        make_wire: makes the wire of each connection.
 
     Raises:
         ConfigurationError, RegistryError: a part cannot be opened.
@@ -80,7 +86,7 @@ async def open_parts(
     undo.push_async_callback(registry.close)
     session = await Session.open(ca_file=settings.ca_file)
     undo.push_async_callback(session.close)
-    transport = Transport(session, clock=clock)
+    transport = Transport(session, make_wire=make_wire, clock=clock)
     undo.push_async_callback(transport.close)
     return registry, build_shared(settings, registry, session, transport, loader, clock=clock, tracing=tracing)
 

@@ -13,6 +13,7 @@ from supervisor.core.clock import Clock, SystemClock
 from supervisor.fleet.fleet import Fleet
 from supervisor.fleet.ledger import day_of
 from supervisor.fleet.shared import Shared
+from supervisor.platform.transport import MakeWire, SocketIOWire
 from supervisor.service.assembly import check_import_name, lock_info, open_parts
 from supervisor.service.code_watch import CodeWatch
 from supervisor.service.control import Control
@@ -55,18 +56,26 @@ class Service:
         self._log = get_logger("supervisor.service")
 
     @classmethod
-    async def start(cls, settings: Settings, *, clock: Clock | None = None, cwd: Path | None = None) -> Service:
+    async def start(
+        cls,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        cwd: Path | None = None,
+        make_wire: MakeWire = SocketIOWire,
+    ) -> Service:
         """Build and start everything; returns once the admin server answers and the agents are on their way.
 
         Args:
             cwd: where ``./agents`` is looked for.
+            make_wire: makes the wire of each connection to the platform.
 
         Raises:
             ConfigurationError, RegistryError: it cannot start like this; nothing is left running.
         """
         check_import_name()
         async with AsyncExitStack() as undo:
-            service = cls(*await open_parts(settings, clock or SystemClock(), undo, cwd=cwd))
+            service = cls(*await open_parts(settings, clock or SystemClock(), undo, cwd=cwd, make_wire=make_wire))
             undo.push_async_callback(service._stop_answering)
             await service._begin()
             undo.pop_all()

@@ -18,6 +18,7 @@ from supervisor.net.session import Session
 from supervisor.platform.connection import Connection
 from supervisor.platform.tokens.grants import make_grant
 from supervisor.platform.transport import Socket, Target, Transport
+from supervisor.platform.transport.wires import Dial, Listener, Wire
 from supervisor.protocol import parse_connect_answer
 from tests.support.gateway import Gateway, Peer, Script, eventually, gateway
 from tests.support.wires import WIRES
@@ -41,6 +42,8 @@ class OpenTransport(Protocol):
     """Opens a transport over one of the wires; the fixture ``transport`` gives one for each in turn."""
 
     wire: str
+    #: The wires that were made, in order.
+    wires: list[Wire]
 
     def __call__(self, ca_file: Path | None = None, **options: Any) -> AbstractAsyncContextManager[Transport]:
         """A transport.
@@ -54,6 +57,7 @@ class OpenTransport(Protocol):
 class _OpenTransport:
     def __init__(self, wire: str) -> None:
         self.wire = wire
+        self.wires: list[Wire] = []
 
     @asynccontextmanager
     async def __call__(self, ca_file: Path | None = None, **options: Any) -> AsyncIterator[Transport]:
@@ -63,7 +67,7 @@ class _OpenTransport:
         # Such as "exception was never retrieved", which asyncio only logs.
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
         session = await Session.open(ca_file=ca_file, connect_timeout=5.0)
-        made = Transport(session, make_wire=partial(WIRES[self.wire], **options))
+        made = Transport(session, make_wire=partial(self._make, options))
         try:
             yield made
         finally:
@@ -73,6 +77,10 @@ class _OpenTransport:
             assert base_client.connected_clients == []
             gc.collect()
             assert complaints == []
+
+    def _make(self, options: dict[str, Any], session: Session, dial: Dial, listener: Listener) -> Wire:
+        self.wires.append(WIRES[self.wire](session, dial, listener, **options))
+        return self.wires[-1]
 
 
 def transport_over(wire: str) -> OpenTransport:

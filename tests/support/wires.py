@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from supervisor.platform.transport.wires import MakeWire
+from supervisor.platform.transport.wires import Wire
 from supervisor.platform.transport.wires.socketio import SocketIOWire
 from tests.support.websockets_wire import WebsocketsWire
 
-#: Each by the name of the package below it. A further wire is a line here.
-WIRES: Final[Mapping[str, MakeWire]] = {"socketio": SocketIOWire, "websockets": WebsocketsWire}
+#: Each by the name of the package below it. A further wire is a line here; besides what the face wants of a wire, its
+#: constructor takes ``goodbye_seconds``, so that no test waits for a goodbye.
+WIRES: Final[Mapping[str, Callable[..., Wire]]] = {"socketio": SocketIOWire, "websockets": WebsocketsWire}

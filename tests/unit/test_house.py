@@ -41,10 +41,6 @@ _STILL_OVER: frozenset[str] = frozenset(
 _STILL_SILENT: frozenset[str] = frozenset(
     {
         "supervisor/fleet",
-        "supervisor/net",
-        "supervisor/platform",
-        "supervisor/platform/tokens",
-        "supervisor/platform/transport",
         "supervisor/store",
     }
 )

@@ -13,7 +13,7 @@ import msgspec
 from supervisor.core.errors import TokenError
 from supervisor.protocol.answers import ConnectAnswer
 
-#: How long a token lives of which nobody says it: what the platform gives today (PROTOCOL §1).
+#: How long a token lives whose life nobody tells: what the platform gives today.
 FALLBACK_LIFE_SECONDS: Final = 86_400.0
 _LONGEST_LIFE_SECONDS: Final = 366 * 86_400.0
 #: A token that lives for less is renewed after its end, not in a tight loop.

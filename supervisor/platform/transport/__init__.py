@@ -1,12 +1,17 @@
-"""The platform's Socket.IO gateway: the only importer of the socketio client.
+"""Sockets of the platform's Socket.IO gateway: calls with their acks, events in order, one reason for each end.
 
-python-socketio does what is slow and seldom: the handshake, the namespace, the heartbeat. What is hot or delicate is
-ours. :mod:`~supervisor.platform.transport.wire` stands between python-engineio and aiohttp, owns the WebSocket and
-sees every frame first. :mod:`~supervisor.platform.transport.sockets` deals with events and acks there and then, in
-order and without a task for each.
+From the frames upwards: :mod:`.wires` carry them and are all that knows a WebSocket library; :mod:`.handshake` is what
+Engine.IO and Socket.IO want of them, without I/O; :mod:`.sockets` deals with events and acks there and then, in order
+and without a task for each; :mod:`.failures` says what a failed attempt means, the same for every wire;
+:mod:`.opening` opens and closes.
+
+May import net and the core. What an event means belongs to :mod:`supervisor.platform.connection`, how many attempts
+there may be to :mod:`supervisor.platform.gates`.
 """
 
 from supervisor.platform.transport.opening import Target, TokenVia, Transport
 from supervisor.platform.transport.sockets import MALFORMED, Socket
+from supervisor.platform.transport.wires import MakeWire
+from supervisor.platform.transport.wires.socketio import SocketIOWire
 
-__all__ = ["MALFORMED", "Socket", "Target", "TokenVia", "Transport"]
+__all__ = ["MALFORMED", "MakeWire", "Socket", "SocketIOWire", "Target", "TokenVia", "Transport"]

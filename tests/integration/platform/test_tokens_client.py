@@ -1,4 +1,4 @@
-"""The token client over real sockets: every answer of PROTOCOL §1, and every trouble on the way."""
+"""The token client over real sockets: every answer that was seen (docs/protocol.md#1-tokens), and others."""
 
 from __future__ import annotations
 

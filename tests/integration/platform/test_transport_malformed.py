@@ -1,4 +1,4 @@
-"""Frames that are not what Socket.IO promises: reported, and the connection lives on (RELIABILITY R19)."""
+"""Frames that are not what Socket.IO promises: reported, and the connection lives on."""
 
 from __future__ import annotations
 

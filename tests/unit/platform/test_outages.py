@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import structlog
 
-from supervisor.platform.outages import HOLD_SECONDS, HOST_AGENTS, STRAGGLER_SECONDS, Outages
+from supervisor.platform.outages import HOST_AGENTS, REPORT_DELAY_SECONDS, STRAGGLER_SECONDS, Outages
 from tests.support.clock import ManualClock
 
 HOST = "platform.example"
@@ -48,7 +48,7 @@ async def test_few_agents_are_each_their_own_outage(outages: Outages, log: list[
     for _ in range(3):
         fail(outages, *few)
     assert log == [], "the line is held: the others may be about to follow"
-    await clock.advance(HOLD_SECONDS)
+    await clock.advance(REPORT_DELAY_SECONDS)
     assert events(log) == ["agent_offline"] * len(few)
     assert {entry["agent"] for entry in log} == {f"a{number}" for number in few}
     assert log[0]["log_level"] == "warning"
@@ -63,11 +63,11 @@ async def test_an_agent_back_before_its_line_was_told_is_told_in_one(
     outages: Outages, log: list[Any], clock: ManualClock
 ) -> None:
     fail(outages, 1, reason="reset")
-    await clock.advance(HOLD_SECONDS / 2)
+    await clock.advance(REPORT_DELAY_SECONDS / 2)
     recover(outages, 1)
     await clock.advance(60)
     [line] = log
-    assert (line["event"], line["reason"], line["seconds"]) == ("agent_back", "reset", HOLD_SECONDS / 2)
+    assert (line["event"], line["reason"], line["seconds"]) == ("agent_back", "reset", REPORT_DELAY_SECONDS / 2)
 
 
 @pytest.mark.parametrize("agents", [HOST_AGENTS, 10, 1000])
@@ -76,7 +76,7 @@ async def test_one_outage_of_a_host_is_two_lines(
 ) -> None:
     for number in range(agents):
         fail(outages, number)
-        await clock.advance(HOLD_SECONDS / 2 / agents)
+        await clock.advance(REPORT_DELAY_SECONDS / 2 / agents)
     for _ in range(3):
         await clock.advance(10)
         fail(outages, *range(agents))
@@ -163,7 +163,7 @@ async def test_what_is_left_of_a_host_whose_agents_were_removed_is_told_singly(
     for number in range(1, HOST_AGENTS):
         outages.forget(f"a{number}")
     assert outages.notices() == ()
-    await clock.advance(HOLD_SECONDS)
+    await clock.advance(REPORT_DELAY_SECONDS)
     assert events(log) == ["host_down", "agent_offline"]
     assert log[-1]["agent"] == "a0"
 
@@ -174,7 +174,7 @@ async def test_the_trouble_of_one_host_is_not_that_of_another(
     fail(outages, *range(HOST_AGENTS))
     outages.recovered("b0", "other.example")
     outages.failed("b0", "other.example", "reset")
-    await clock.advance(HOLD_SECONDS)
+    await clock.advance(REPORT_DELAY_SECONDS)
     [notice] = outages.notices()
     assert notice.startswith(f"{HOST} is down for {HOST_AGENTS} agents since ")
     assert (log[-1]["event"], log[-1]["agent"]) == ("agent_offline", "b0")

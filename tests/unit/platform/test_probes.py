@@ -1,4 +1,4 @@
-"""A host that is down is tried by few of its agents at a time, in turn (DESIGN §3, RELIABILITY R8)."""
+"""A host that is down is tried by few of its agents at a time, in turn."""
 
 from __future__ import annotations
 
