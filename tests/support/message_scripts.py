@@ -64,8 +64,6 @@ class Play:
     async def step(self, step: Step) -> None:
         await getattr(self, f"do_{step[0]}")(*step[1:])
 
-    # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def do_say(self, where: int, plan: list[str], with_id: bool) -> None:
         number = len(self.said)
         text = f"m{number}"
@@ -175,8 +173,6 @@ class Play:
         except RegistryError:
             return False
 
-    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def heal(self) -> None:
         """Take every fault away and wait until nothing is left to do."""
         self.platform.heal()
@@ -197,9 +193,6 @@ class Play:
 
 def _is_final(row: Row | ReplyRow) -> bool:
     return row.state in (FINAL_MESSAGE_STATES if isinstance(row, Row) else FINAL_REPLY_STATES)
-
-
-# ── what must hold ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def check_nothing_lost(play: Play) -> None:
@@ -295,9 +288,6 @@ async def check_counts(play: Play) -> None:
     agent = service.fleet.runner(AGENT).agent
     assert (agent.lanes.running, service.shared.dispatcher.running, agent.outbox.waiting) == (0, 0, 0)
     assert agent.lanes.in_memory == 0
-
-
-# ── playing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def play_script(

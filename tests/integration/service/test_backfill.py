@@ -1,4 +1,4 @@
-"""What was said to an agent while it was away is asked for and answered, once and in order (DESIGN §4: backfill)."""
+"""What was said to an agent while it was away is asked for and answered, once and in order."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ async def test_it_can_be_turned_off(tmp_path: Path) -> None:
 
 
 async def test_long_histories_are_read_from_their_end(tmp_path: Path) -> None:
-    """Page 1 is the oldest (PROTOCOL §1)."""
+    """Page 1 is the oldest (docs/protocol.md#1-tokens)."""
     async with talking(tmp_path, "v1") as (fleet, identity, user, conversation):
         await asleep(fleet, identity)
         for number in range(1, 161):
@@ -270,7 +270,7 @@ async def test_messages_that_an_earlier_life_has_answered_are_left_alone(tmp_pat
 
 
 async def test_a_doubtful_reply_is_looked_for_before_it_is_sent_again(tmp_path: Path) -> None:
-    """v2 ignores our ids (DESIGN §4): the connection breaks when the platform has stored the reply and not said so."""
+    """v2 ignores our ids: the connection breaks when the platform has stored the reply and not said so."""
     async with talking(tmp_path, "v2") as (fleet, identity, user, conversation):
         fleet.sandbox.faults.cut_sends(when="after_store", times=1)
         await user.say(conversation, "1")

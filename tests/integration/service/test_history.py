@@ -77,7 +77,7 @@ async def talk(
                 stored.document.update(document)
         identity = await fleet.add(1, "recall", settings=settings or {})
         await fleet.online()
-        # v2 puts the agent's new socket into the conversation when a user of it connects (PROTOCOL §3.5).
+        # v2 puts the agent's new socket into the conversation when a user of it connects.
         await user.open(identity)
         yield Talk(fleet, identity, user, conversation)
 
@@ -134,7 +134,7 @@ async def test_where_commands_are_turned_off_they_are_messages_like_others(tmp_p
 
 @PROFILES
 async def test_of_a_long_one_the_newest_rows_are_taken(tmp_path: Path, profile: str) -> None:
-    """101 rows: the newest page holds a single one (PROTOCOL §1: page 1 is the oldest)."""
+    """101 rows: the newest page holds a single one (page 1 is the oldest, docs/protocol.md#1-tokens)."""
     async with talk(tmp_path, profile, old=100) as here:
         newest = [("user", f"old {number}") for number in range(95, 100)]
         assert await here.recalled("now 6") == [*newest, ("user", "now 6")]

@@ -1,4 +1,4 @@
-"""Messages from a person to an agent and back, over real sockets: PROTOCOL §4 and §5, DESIGN §4."""
+"""Messages from a person to an agent and back, over real sockets (docs/architecture.md#a-messages-way)."""
 
 from __future__ import annotations
 

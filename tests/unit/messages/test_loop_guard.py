@@ -1,4 +1,4 @@
-"""Agents that answer each other are stopped; people never are (RELIABILITY R17)."""
+"""Agents that answer each other are stopped; people never are (docs/faults.md#r17)."""
 
 from __future__ import annotations
 

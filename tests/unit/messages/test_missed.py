@@ -40,9 +40,6 @@ def recorded(name: str) -> list[HistoryPage]:
     return [parse_history(answer, "6b039dc40088485af0480f76", 3) for answer in answers]
 
 
-# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_the_recorded_history_of_v1() -> None:
     [found] = recorded("v1-rest.jsonl")
     assert (len(found.rows), found.limit, found.total > 3) == (3, 3, True)
@@ -86,9 +83,6 @@ def test_the_time_of_a_row_is_in_its_id_where_nothing_else_tells_it() -> None:
     assert row.at == 0x6B039DC5
     [other] = page({"_id": "no-object-id", "role": "user", "content": "x", "createdAt": "yesterday"})
     assert other.at is None
-
-
-# ── what was missed ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def ids(rows: tuple[HistoryRow, ...], seen: Seen) -> list[int]:
@@ -141,9 +135,6 @@ def test_a_conversation_starts_with_the_first_known_row() -> None:
     assert [row.id for row in since_known(rows, {f"{2:024x}"}, 0.0)] == [f"{n:024x}" for n in (2, 3)]
     met_at = rows[2].at or 0.0
     assert [row.id for row in since_known(rows, set(), met_at)] == [f"{3:024x}"]
-
-
-# ── whether a doubtful reply arrived ─────────────────────────────────────────────────────────────────────────────────
 
 
 MADE_AT = 0.0

@@ -244,7 +244,7 @@ async def test_a_doubtful_reply_that_the_platform_has_is_not_sent_again(desk: De
 
 @never
 async def test_nobody_is_asked_where_the_platform_keeps_ids(desk: Desk) -> None:
-    """A second send of an id is refused there as a duplicate, which settles it (PROTOCOL §4)."""
+    """A second send of an id is refused there as a duplicate, which settles it."""
     await desk.push(0)
     await desk.until(lambda: not desk.outbox.waiting)
     desk.line.answers = [AckTimeoutError("message:send was not acknowledged within 5 s")]
