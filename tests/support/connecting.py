@@ -16,6 +16,7 @@ from engineio import base_client
 from supervisor.core.clock import SystemClock
 from supervisor.net.session import Session
 from supervisor.platform.connection import Connection
+from supervisor.platform.tokens import Grant
 from supervisor.platform.tokens.grants import make_grant
 from supervisor.platform.transport import Socket, Target, Transport
 from supervisor.platform.transport.wires import Dial, Listener, Wire
@@ -109,10 +110,15 @@ async def connect(
     )
 
 
+def make_test_grant() -> Grant:
+    """:data:`TOKEN`, good for a day."""
+    answer = parse_connect_answer({"accessToken": TOKEN, "expiresIn": 86400})
+    return make_grant(answer, SystemClock().now(), 300, lambda low, high: (low + high) / 2)
+
+
 async def bound(connection: Connection, made: Transport, server: Gateway) -> None:
     """Open a socket for ``connection`` in the namespace ``/ws``, with a token that is good for a day."""
-    answer = parse_connect_answer({"accessToken": TOKEN, "expiresIn": 86400})
-    grant = make_grant(answer, SystemClock().now(), 300, lambda low, high: (low + high) / 2)
+    grant = make_test_grant()
     socket = await made.open(Target(server.url, "/ws"), TOKEN, agent_id=AGENT, on_event=connection.receive, timeout=5)
     connection.bind(socket, grant, "/ws")
 

@@ -142,8 +142,6 @@ class PaperPlatform:
         for fates in (self.tokens, self.connects, self.sends):
             fates.clear()
 
-    # ── the token endpoint ───────────────────────────────────────────────────────────────────────────────────────────
-
     @asynccontextmanager
     async def request(self, method: str, url: Any, **_: Any) -> AsyncIterator[Any]:
         """As :meth:`aiohttp.ClientSession.request`."""
@@ -169,8 +167,6 @@ class PaperPlatform:
         token = f"token{len(self.expires)}"
         self.expires[token] = asyncio.get_running_loop().time() + self.token_seconds
         return {"accessToken": token, "expiresIn": self.token_seconds, "tokenType": "bearer", "settings": {}}
-
-    # ── connecting ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def open(
         self, target: Target, token: str, *, agent_id: str, on_event: Callable[[str, Any], None], timeout: float
@@ -215,8 +211,6 @@ class PaperPlatform:
         for socket in list(self.sockets):
             if agent_id in (None, socket.agent_id):
                 socket.lose(reason)
-
-    # ── talking ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def say(self, agent_id: str, message: Mapping[str, Any]) -> bool:
         """A person says something to an agent; whether any of its sockets brought it."""

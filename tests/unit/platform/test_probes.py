@@ -15,7 +15,7 @@ from supervisor.platform.probes import PROBE_SECONDS, PROBES
 from tests.support.clock import ManualClock
 
 HOST = "platform.example"
-FLEET = 200
+FLEET = 60
 
 
 class Fleet:
@@ -32,7 +32,7 @@ class Fleet:
         self.most = 0
         self.online: set[str] = set()
         self.never: set[str] = set()  # those that cannot connect whatever their host does
-        self._poked: dict[str, asyncio.Event] = {}
+        self._waked: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         outages.on_back = self.follow
 
@@ -40,15 +40,15 @@ class Fleet:
         """The agents lose their connections, and begin to find back."""
         for agent in agents:
             self.outages.failed(agent, HOST, "transport error")
-            self._poked[agent] = asyncio.Event()
+            self._waked[agent] = asyncio.Event()
             self._tasks[agent] = asyncio.create_task(self._live(agent))
 
     def follow(self, host: str) -> None:
-        for poked in self._poked.values():
-            poked.set()
+        for waked in self._waked.values():
+            waked.set()
 
-    def poke(self, agent: str) -> None:
-        self._poked[agent].set()
+    def wake(self, agent: str) -> None:
+        self._waked[agent].set()
 
     async def remove(self, agent: str) -> None:
         self._tasks[agent].cancel()
@@ -57,19 +57,19 @@ class Fleet:
 
     async def _live(self, agent: str) -> None:
         while agent not in self.online:
-            if not await self._poked_within(agent, self.clock.sleep(self.backoff_seconds)):
-                await self._poked_within(agent, self.outages.turn(agent))
+            if not await self._waked_within(agent, self.clock.sleep(self.backoff_seconds)):
+                await self._waked_within(agent, self.outages.turn(agent))
             await self._try(agent)
 
-    async def _poked_within(self, agent: str, work: object) -> bool:
-        """Wait as the runner does: a poke cuts it short. Whether there was one."""
-        poked = self._poked[agent]
-        waits = [asyncio.ensure_future(work), asyncio.ensure_future(poked.wait())]  # type: ignore[call-overload]
+    async def _waked_within(self, agent: str, work: object) -> bool:
+        """Wait as the runner does: a wake cuts it short. Whether there was one."""
+        waked = self._waked[agent]
+        waits = [asyncio.ensure_future(work), asyncio.ensure_future(waked.wait())]  # type: ignore[call-overload]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            return poked.is_set()
+            return waked.is_set()
         finally:
-            poked.clear()
+            waked.clear()
             for wait in waits:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
@@ -164,15 +164,15 @@ async def test_a_host_that_goes_again_while_they_follow_is_probed_again(fleet: F
     assert len(fleet.online) >= FLEET - 1
 
 
-async def test_whoever_is_poked_tries_at_once_and_gives_its_place_in_the_queue_back(
+async def test_whoever_is_waked_tries_at_once_and_gives_its_place_in_the_queue_back(
     fleet: Fleet, clock: ManualClock
 ) -> None:
     fleet.lose(*everyone())
     await clock.advance(10)
     before = len(fleet.attempts)
-    fleet.poke("a150")
+    fleet.wake("a50")
     await clock.settle()
-    assert fleet.attempts[before:] == [(clock.monotonic(), "a150")]
+    assert fleet.attempts[before:] == [(clock.monotonic(), "a50")]
     await clock.advance(60)
     assert len(fleet.attempts) - before <= 62
 
