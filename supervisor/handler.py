@@ -138,7 +138,15 @@ Result: TypeAlias = Part | Awaitable[Part | None] | AsyncIterator[Part] | Iterat
 
 
 class Permanent(Exception):  # noqa: N818  it reads as a word at the place where it is raised
-    """Raise it in a handler when trying again cannot help: the message becomes a dead letter at once."""
+    """Raise it in a handler when trying again cannot help: the message becomes a dead letter at once.
+
+    Args:
+        apology: what the person hears in place of the usual apology; it must hold no secret.
+    """
+
+    def __init__(self, *args: object, apology: str | None = None) -> None:
+        super().__init__(*args)
+        self.apology = apology
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,7 +202,7 @@ def _failed(ctx: Context, means: _Means, trouble: TroubleError) -> Reply:
 
 def _lasting(ctx: Context, standing: Standing, trouble: TroubleError) -> SetupError:
     standing.health.failed(ctx, trouble, most=1)
-    return SetupError(trouble.reason)
+    return SetupError(trouble.reason, apology=trouble.words)
 
 
 def _apology(words: str) -> Reply:

@@ -211,7 +211,7 @@ class MessageExecutor:
                 return "retried", again_at
             return "lost", None
         timed_out = isinstance(error, HandlerTimeoutError)
-        apology = APOLOGY_TIMEOUT if timed_out else APOLOGY
+        apology = APOLOGY_TIMEOUT if timed_out else (isinstance(error, Permanent) and error.apology) or APOLOGY
         await self._settle(lambda: self._bury(row, report, apology=apology, next_part=attempt.next_part))
         return "timeout" if timed_out else "dead", None
 

@@ -111,6 +111,7 @@ async def test_without_a_model_it_apologises_and_its_health_says_what_to_do(flee
     assert "there is no model" in fleet.health(identity), "before anybody asks"
     [apology] = await fleet.ask(identity, "hello")
     assert apology.type == "error"
+    assert "not set up" in apology.content
     assert fleet.health(identity).startswith("failing: the assistant is not set up: there is no model")
 
 

@@ -223,6 +223,7 @@ async def test_what_only_a_person_can_mend_leaves_the_agent_online_and_its_healt
     conversation, message = await fleet.say(identity, "hello")
     [apology] = await fleet.answer(conversation, message)
     assert apology.type == "error"
+    assert "not set up correctly" in apology.content
     assert len(fleet.models.requests) == 1
     assert fleet.stack.service.control.status(identity).state is AgentState.ONLINE
     assert fleet.health(identity).startswith(f"failing: {reason}: {provider}:{model} at ")
