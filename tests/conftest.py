@@ -7,8 +7,14 @@ import os
 import pytest
 
 from tests.support.clock import ManualClock
+from tests.support.interrupts import restore_interrupts
 
 pytest_plugins = ["tests.support.browser", "tests.support.logging", "tests.support.promtool"]
+
+
+def pytest_configure() -> None:
+    """The suite may be started in the background."""
+    restore_interrupts()
 
 
 @pytest.fixture
