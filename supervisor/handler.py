@@ -70,7 +70,7 @@ class ToolCall:
 
     @property
     def arguments_json(self) -> str:
-        """The arguments as the platform wants them: a JSON string (PROTOCOL §4)."""
+        """The arguments as the platform wants them: a JSON string."""
         return self.arguments if isinstance(self.arguments, str) else json.dumps(self.arguments, ensure_ascii=False)
 
 
@@ -113,7 +113,7 @@ class Reply:
     Args:
         content: the text; must not be blank.
         thinking: reasoning shown above it.
-        attachments: http(s) URLs or ``document:<id>``; the platform refuses anything else (PROTOCOL §4).
+        attachments: http(s) URLs or ``document:<id>``; the platform refuses anything else.
         usage: tokens it cost; also counted in the metrics, in ``supervisor usage`` and against the budgets.
         latency_ms: how long it took to make; the supervisor fills it in when it is left out.
         type: ``text``, ``thinking``, ``tool_call``, ``tool_result``, ``error`` or ``system``.
@@ -131,7 +131,7 @@ class Reply:
     metadata: Mapping[str, Any] | None = None
 
 
-#: What only the deployment can allow: SUPERVISOR_ALLOW_COMMANDS and SUPERVISOR_ALLOW_PRIVATE_WEBHOOKS (DESIGN §5).
+#: What only the deployment can allow: SUPERVISOR_ALLOW_COMMANDS and SUPERVISOR_ALLOW_PRIVATE_WEBHOOKS.
 Permission: TypeAlias = Literal["commands", "private_webhooks"]
 Part: TypeAlias = str | Reply | Thinking | ToolCall | ToolResult
 Result: TypeAlias = Part | Awaitable[Part | None] | AsyncIterator[Part] | Iterator[Part] | None
@@ -204,7 +204,7 @@ class AgentContext(Protocol):
     def agent(self) -> AgentInfo: ...
     @property
     def instruction(self) -> Instruction:
-        """The platform's instruction; ``instruction.configured`` is false for its placeholders (PROTOCOL §1)."""
+        """The platform's instruction; ``instruction.configured`` is false for its placeholders."""
         ...
 
     @property
@@ -251,7 +251,7 @@ class AgentContext(Protocol):
         ...
 
     def permits(self, permission: Permission) -> bool:
-        """Whether the deployment lets handlers do this at the word of a row's settings (DESIGN §5)."""
+        """Whether the deployment lets handlers do this at the word of a row's settings."""
         ...
 
     def budget(self) -> Budget:

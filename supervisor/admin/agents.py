@@ -1,4 +1,4 @@
-"""The routes about agents: what there is, what is wanted, and what can be asked of one (DESIGN §6)."""
+"""The routes about agents: what there is, what is wanted, and what can be asked of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``GET /api/v1/events``: what happened and what happens, as server-sent events (DESIGN §6)."""
+"""``GET /api/v1/events``: what happened and what happens, as server-sent events."""
 
 from __future__ import annotations
 

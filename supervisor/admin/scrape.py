@@ -1,4 +1,4 @@
-"""Answers ``GET /metrics`` without holding up the event loop, however many ask at once (DESIGN §7)."""
+"""Answers ``GET /metrics`` without holding up the event loop, however many ask at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks the supervisor that runs on a registry: found by its lock, asked over its admin API (DESIGN §6)."""
+"""Asks the supervisor that runs on a registry: found by its lock, asked over its admin API."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def print_json(value: object) -> None:
 
 
 def as_json(status: AgentStatus) -> dict[str, Any]:
-    """An agent with the contract's fields (DESIGN §6), values that look secret masked."""
+    """An agent with the contract's fields, values that look secret masked."""
     return dataclasses.asdict(status) | {"settings": mask(status.settings)}
 
 

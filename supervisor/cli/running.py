@@ -60,7 +60,7 @@ def run(
 async def _leaving_nothing(main: Coroutine[Any, Any, int]) -> int:
     """Await ``main``, then end the process with its exit code, whatever still runs.
 
-    The loop's own end would wait for ever for a handler that swallows its cancellation (RELIABILITY R12, R15).
+    The loop's own end would wait for ever for a handler that swallows its cancellation (docs/faults.md#r15).
     """
     code = await main
     left = asyncio.all_tasks() - {asyncio.current_task()}

@@ -10,7 +10,7 @@ from supervisor.core.clock import Clock
 
 
 class Backoff:
-    """Exponential backoff with full jitter under a cap (DESIGN §3: 1 s → 60 s).
+    """Exponential backoff with full jitter under a cap (1 s → 60 s unless told otherwise).
 
     Each delay is drawn evenly from ``[0, min(cap, initial · 2ⁿ)]``: the cap is applied before the jitter, so that a
     fleet that has been failing for long is still spread over the whole interval.
@@ -52,7 +52,7 @@ _ROUNDING = 1e-6
 class RateLimit:
     """At most ``rate`` passes a second after a burst of ``burst``; waiters pass in order of arrival.
 
-    One bucket serves all agents of a host (DESIGN §3), so that a fleet reconnects at a pace that the platform bears.
+    One bucket serves all agents of a host, so that a fleet reconnects at a pace that the platform bears.
     A waiter that is cancelled gives its turn back to no one in particular: the others move up.
     """
 

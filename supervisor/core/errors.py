@@ -28,7 +28,7 @@ class Verdict(StrEnum):
 
     RETRY: the platform's or the network's trouble; try again with backoff.
     REAUTHENTICATE: the token may be at fault; get a new one, then try once more.
-    REJECT: the platform refuses this agent (PROTOCOL §1); retried slowly, or at once when its row changes.
+    REJECT: the platform refuses this agent; retried slowly, or at once when its row changes.
     FAULT: this agent cannot run as it is configured; waits for its row to be mended.
     """
 
@@ -76,7 +76,7 @@ class MessageStateError(RegistryError):
 
 
 class RegistryLockedError(RegistryError):
-    """Another supervisor runs on this registry (DESIGN §5: one supervisor per SQLite registry)."""
+    """Another supervisor runs on this registry (docs/architecture.md#one-process)."""
 
 
 class HandlerError(SupervisorError):
@@ -84,7 +84,7 @@ class HandlerError(SupervisorError):
 
 
 class InvalidReplyError(HandlerError):
-    """A handler returned something that cannot be sent; the platform would refuse it (PROTOCOL §4)."""
+    """A handler returned something that cannot be sent; the platform would refuse it (docs/protocol.md#4-sending)."""
 
 
 class PlatformError(SupervisorError):
@@ -106,11 +106,11 @@ class PlatformError(SupervisorError):
 
 
 class TokenError(PlatformError):
-    """The token endpoint did not give a token (PROTOCOL §1)."""
+    """The token endpoint did not give a token (docs/protocol.md#1-tokens)."""
 
 
 class ConnectError(PlatformError):
-    """An attempt to connect did not end in a registered connection (PROTOCOL §2, §3).
+    """An attempt to connect did not end in a registered connection (docs/protocol.md#3-acceptance).
 
     ``invalid_namespace`` tells the one refusal that another namespace may cure; ``kicked`` a DISCONNECT right after
     the CONNECT ack, which a bad token and an ill platform cause alike; ``refused`` that the platform said no by either;

@@ -11,7 +11,7 @@ from supervisor.protocol import InboundMessage, OutboundMessage
 
 @dataclass(frozen=True, slots=True)
 class AgentRecord:
-    """One row of the table ``agents``: what somebody wants to run (DESIGN §5).
+    """One row of the table ``agents``: what somebody wants to run.
 
     Args:
         id: the platform's agent id.
@@ -85,7 +85,7 @@ class JournaledMessage:
 
     @property
     def suspect(self) -> bool:
-        """Whether it may be what kills the process: its last attempts ended with that (RELIABILITY R24)."""
+        """Whether it may be what kills the process: its last attempts ended with that (docs/faults.md#r24)."""
         return self.attempts >= SUSPECT_CRASHES and self.error == CRASHED
 
 

@@ -1,4 +1,4 @@
-"""The states of agents, messages and replies, and their legal transitions: one table each (DESIGN §3)."""
+"""The states of agents, messages and replies, and their legal transitions: one table each."""
 
 from __future__ import annotations
 

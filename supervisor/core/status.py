@@ -35,7 +35,7 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """One agent as the contract shows it in JSON (DESIGN §6).
+    """One agent as the contract shows it in JSON.
 
     Args:
         since: when the state began, seconds since the epoch; None when no supervisor runs.

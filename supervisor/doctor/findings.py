@@ -19,7 +19,7 @@ class Level(StrEnum):
 
 
 class Trouble(IntEnum):
-    """Whose it is to mend, as the command's exit code (DESIGN §6)."""
+    """Whose it is to mend, as the command's exit code."""
 
     CONFIGURATION = 3
     REFUSED = 4
@@ -57,7 +57,7 @@ def failed(check: str, text: str, advice: str, trouble: Trouble, agent: str = ""
 
 
 def misconfigured(check: str, error: ConfigurationError, advice: str, agent: str = "") -> Finding:
-    """A setting is wrong; one that is known to be deaf needs no trying (PROTOCOL §2)."""
+    """A setting is wrong; one that is known to be deaf needs no trying (docs/protocol.md#2-addresses)."""
     trouble = Trouble.DEAF if ROOT_IS_DEAF in str(error) else Trouble.CONFIGURATION
     return failed(check, str(error), advice, trouble, agent)
 
@@ -71,7 +71,7 @@ def trouble_of(error: PlatformError) -> Trouble:
     """Whose trouble a failure of the platform is.
 
     The token is moments old: a refusal of it is the platform's no, and being put out without a word its illness
-    (PROTOCOL §3).
+    (docs/protocol.md#3-acceptance).
     """
     if isinstance(error, ConnectError):
         if error.deaf:

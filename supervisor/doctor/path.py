@@ -128,7 +128,7 @@ def other_namespaces(endpoint: Endpoint, tried: Sequence[Attempt]) -> list[Endpo
 
 
 def other_paths(endpoint: Endpoint) -> list[Endpoint]:
-    """Engine paths that a proxy may want (PROTOCOL §2): the usual one behind each part of the URL's path."""
+    """Engine paths that a proxy may want: the usual one behind each part of the URL's path."""
     parts = [part for part in urlsplit(endpoint.url).path.split("/") if part]
     prefixes = ["/" + "/".join(parts[:count]) for count in range(len(parts), 0, -1)]
     paths = [*(prefix + ENGINE_PATH for prefix in prefixes), ENGINE_PATH]

@@ -27,7 +27,7 @@ class DaemonThreads(Executor):
     """Runs calls in up to ``size`` threads, in order of arrival.
 
     Unlike the standard library's pool its threads are daemons. The interpreter joins that one's at exit, so that a
-    handler that blocks for an hour would keep the supervisor from stopping for as long (RELIABILITY R15).
+    handler that blocks for an hour would keep the supervisor from stopping for as long (docs/faults.md#r15).
 
     Args:
         size: threads at once, those that replace abandoned ones aside.

@@ -89,7 +89,7 @@ class Checker:
             raise ConfigurationError(str(error)) from None
 
     def id(self, agent_id: str) -> None:
-        """Refuse what cannot be an id; warn of one that the platform would not have made (PROTOCOL §1)."""
+        """Refuse what cannot be an id; warn of one that the platform would not have made."""
         check_id(agent_id)
         if not is_object_id(agent_id):
             self._note(f"agent {agent_id}: ids of the platform are 24 hex digits; it will refuse this one")

@@ -1,4 +1,4 @@
-"""What people see of the journal's messages, and what they can do with dead letters (DESIGN §6)."""
+"""What people see of the journal's messages, and what they can do with dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The token endpoint's answer (PROTOCOL §1)."""
+"""The token endpoint's answer (docs/protocol.md#1-tokens)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLACEHOLDER_PROMPTS: Final = frozenset(
 
 
 class Instruction(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What the platform tells an agent to be; ``configured`` is false for its three placeholders (PROTOCOL §1)."""
+    """What the platform tells an agent to be; ``configured`` is false for its three placeholders."""
 
     id: str = ""
     system_prompt: str = ""
@@ -32,7 +32,7 @@ class Instruction(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A managed agent's model behind the platform's proxy (v2, PROTOCOL §1)."""
+    """A managed agent's model behind the platform's proxy (v2)."""
 
     id: str | None = None
     provider: str | None = None

@@ -1,4 +1,4 @@
-"""The platform's smaller events (PROTOCOL §3, §5)."""
+"""The platform's smaller events (docs/protocol.md#5-receiving)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from supervisor.protocol.fields import InvalidEventError
 
 
 class Presence(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """``presence:update`` (PROTOCOL §3): broadcast, names an agent or a user, never a socket."""
+    """``presence:update`` (docs/protocol.md#3-acceptance): broadcast, names an agent or a user, never a socket."""
 
     type: str
     status: str
@@ -49,7 +49,7 @@ class ReadReceipt(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class SendOutcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """``message:sent`` and ``message:error``: nothing in them ties them to a send (PROTOCOL §4)."""
+    """``message:sent`` and ``message:error``: nothing in them ties them to a send (docs/protocol.md#4-sending)."""
 
     success: bool
     message_id: str | None = None

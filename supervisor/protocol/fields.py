@@ -20,7 +20,7 @@ class Thinking(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FunctionCall(msgspec.Struct, frozen=True):
-    """A function's name and its arguments as a JSON **string** (PROTOCOL §4)."""
+    """A function's name and its arguments as a JSON **string** (docs/protocol.md#4-sending)."""
 
     name: str
     arguments: str

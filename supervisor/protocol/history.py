@@ -1,4 +1,4 @@
-"""Reading the platform's history of a conversation, in the shape of either generation (PROTOCOL §1)."""
+"""Reading the platform's history of a conversation, in the shape of either generation (docs/protocol.md#1-tokens)."""
 
 from __future__ import annotations
 

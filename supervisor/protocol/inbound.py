@@ -14,7 +14,7 @@ MAX_LIST_ITEMS: Final = 100
 
 
 class InboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A ``message:new`` as the supervisor keeps it: content cleaned, attachments checked (PROTOCOL §5)."""
+    """A ``message:new`` as the supervisor keeps it: content cleaned, attachments checked."""
 
     conversation_id: str
     role: str

@@ -12,7 +12,7 @@ from supervisor.protocol.text import is_attachment
 
 
 class OutboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A ``message:send`` (PROTOCOL §4); :func:`check_outbound` says whether the platform would take it."""
+    """A ``message:send``; :func:`check_outbound` says whether the platform would take it."""
 
     role: str
     content: str
@@ -39,7 +39,7 @@ class InvalidMessageError(ValueError):
 
 
 def check_outbound(message: OutboundMessage, max_bytes: int) -> bytes:
-    """Check a message against PROTOCOL §4 and encode it.
+    """Check a message against what the platform takes (docs/protocol.md#4-sending) and encode it.
 
     Args:
         message: what is to be sent.
@@ -49,7 +49,7 @@ def check_outbound(message: OutboundMessage, max_bytes: int) -> bytes:
         The message as JSON.
 
     Raises:
-        InvalidMessageError: v1 would refuse it, or would close the socket over its size (PROTOCOL §2).
+        InvalidMessageError: v1 would refuse it, or would close the socket over its size (docs/protocol.md#2-addresses).
     """
     try:
         encoded = msgspec.json.encode(message)
@@ -93,6 +93,6 @@ def _check_arguments(call: ToolCall) -> None:
 
 
 def reply_id(agent_id: str, message_key: str, part: int, replay: int) -> str:
-    """The ``_id`` of a reply, 24 hex digits: the same reply made twice collides where ``_id`` is kept (DESIGN §4)."""
+    """The ``_id`` of a reply, 24 hex digits: the same reply made twice collides where ``_id`` is kept."""
     seed = f"{agent_id}\n{message_key}\n{part}\n{replay}".encode()
     return hashlib.blake2b(seed, digest_size=12).hexdigest()

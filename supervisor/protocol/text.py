@@ -20,7 +20,7 @@ def is_object_id(text: str) -> bool:
 
 
 def is_attachment(text: str) -> bool:
-    """Whether ``text`` is an attachment that v1 takes: an http(s) URL or ``document:<id>`` (PROTOCOL §4)."""
+    """Whether ``text`` is an attachment that v1 takes: an http(s) URL or ``document:<id>``."""
     return _ATTACHMENT.match(text) is not None
 
 

@@ -16,7 +16,7 @@ from pydantic_settings import DotEnvSettingsSource, SettingsError
 from supervisor.core.errors import ConfigurationError
 from supervisor.settings.models import PREFIX, RUN_SECRETS, Settings, is_service_link
 
-# What others put into the environment under our prefix: Kubernetes' service links, and supervisord (DESIGN §6).
+# What others put into the environment under our prefix: Kubernetes' service links, and supervisord.
 _FOREIGN = re.compile(r"SUPERVISOR_(?:.+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT_\d+_.+)\Z")
 _NEVER_EMPTY = ("API_URL", "WS_URL", "REGISTRY_URL")
 _SUPERVISORD = frozenset({"ENABLED", "PROCESS_NAME", "GROUP_NAME", "SERVER_URL"})

@@ -12,7 +12,7 @@ from pydantic_settings import NoDecode
 
 from supervisor.settings.otlp import request_headers
 
-#: Why the root namespace is refused (PROTOCOL §2).
+#: Why the root namespace is refused (docs/protocol.md#2-addresses).
 ROOT_IS_DEAF = "the root namespace / takes any client and delivers nothing"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)\Z")
 _BLANK = re.compile(r"[\x00-\x20\x7f\\]")

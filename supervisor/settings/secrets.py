@@ -1,4 +1,4 @@
-"""References to secrets and how they are resolved, within what the deployment allows (DESIGN §5).
+"""References to secrets and how they are resolved, within what the deployment allows.
 
 A registry row never holds a secret, only ``env:NAME``, ``file:/path`` or ``fernet:…``. Who can write rows must not be
 able to read other variables or files through one: prefixes and folders bound what a reference reaches. No error,

@@ -1,4 +1,4 @@
-"""What happened lately, in memory: changes of state and log lines, for whoever looks or follows (DESIGN §6).
+"""What happened lately, in memory: changes of state and log lines, for whoever looks or follows.
 
 There is one bounded ring and no queue for anybody: a follower reads the ring from where it is, at its own pace, and is
 told how many events it missed when it falls behind by more than the ring holds.

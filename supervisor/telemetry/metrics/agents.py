@@ -1,4 +1,4 @@
-"""The series of agents: bounded in number, and none left of an agent that is gone (DESIGN §6)."""
+"""The series of agents: bounded in number, and none left of an agent that is gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes metrics down in slices of some hundred series, so that the event loop can run in between (DESIGN §7).
+"""Writes metrics down in slices of some hundred series, so that the event loop can run in between.
 
 A family of the client library goes through the library's own encoders, a slice of its samples at a time. Those with one
 series an agent are written here: a line each, a fifth of the library's time.

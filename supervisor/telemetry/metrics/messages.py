@@ -97,7 +97,7 @@ class MessageMetrics:
         self._dropped.child(reason).inc(count)
 
     def unknown(self, kind: str) -> None:
-        """The platform sent something that this version does not know; it did no harm (PROTOCOL §4)."""
+        """The platform sent something that this version does not know; it did no harm."""
         self._unknown.child(kind).inc()
 
     def queued(self, handler: str, seconds: float) -> None:

@@ -100,7 +100,7 @@ class Metrics(ConnectionMetrics, MessageMetrics, StorageMetrics, ModelMetrics):
     # ── exposition ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def slices(self, accept: str) -> tuple[Iterator[bytes], str]:
-        """All figures, some hundred series a step, so that the event loop can run in between (DESIGN §7).
+        """All figures, some hundred series a step, so that the event loop can run in between.
 
         Args:
             accept: the ``Accept`` header: OpenMetrics when it asks for it, else Prometheus' text format.

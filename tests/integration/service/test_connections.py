@@ -1,4 +1,4 @@
-"""Every way of being refused or cut off leads back to online or to a clear state: PROTOCOL §1, §3, §6, DESIGN §3."""
+"""Every way of being refused or cut off leads back to online or to a clear state (docs/protocol.md#3-acceptance)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A running supervisor follows its registry, whoever writes it: DESIGN §5, RELIABILITY R21."""
+"""A running supervisor follows its registry, whoever writes it (docs/faults.md#r21)."""
 
 from __future__ import annotations
 

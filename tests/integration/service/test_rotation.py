@@ -1,4 +1,4 @@
-"""Make before break: two sockets overlap, one inbox, nothing lost or doubled (DESIGN §4, RELIABILITY R16)."""
+"""Make before break: two sockets overlap, one inbox, nothing lost or doubled (docs/faults.md#r16)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bringing an online agent up to date loses nothing, hides nothing and holds nobody up: DESIGN §4."""
+"""Bringing an online agent up to date loses nothing, hides nothing and holds nobody up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``supervisor keys rotate``: everything under the first key, beside a supervisor that does not notice (DESIGN §5)."""
+"""``supervisor keys rotate``: everything under the first key, beside a supervisor that does not notice."""
 
 from __future__ import annotations
 

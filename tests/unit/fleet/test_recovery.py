@@ -99,7 +99,7 @@ def test_a_fault_waits_for_the_row_to_be_mended(recovery: Recovery) -> None:
 
 
 def test_a_kick_is_worth_one_new_token_then_it_is_the_platforms_trouble(recovery: Recovery) -> None:
-    """DESIGN §3: kicked again with a token minted seconds ago means backoff, not rejected."""
+    """Kicked again with a token minted seconds ago means backoff, not rejected."""
     assert recovery.after(KICKED) == NEW_TOKEN
     assert recovery.after(KICKED) == Step(AgentState.BACKOFF, 1)
     assert recovery.after(KICKED) == Step(AgentState.BACKOFF, 2)

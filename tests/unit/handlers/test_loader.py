@@ -471,7 +471,7 @@ def test_classes_of_handlers_can_be_pickled(loader: HandlerLoader, write: Write)
 async def test_the_import_name_agents_stays_what_it_was(
     loader: HandlerLoader, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """openai-agents' import name is ``agents``: a handler must reach it, not our folder (DESIGN §2)."""
+    """openai-agents' import name is ``agents``: a handler must reach it, not our folder."""
     site = tmp_path / "site"
     (site / "agents").mkdir(parents=True)
     (site / "agents" / "__init__.py").write_text("WHOSE = 'the package of others'\n")

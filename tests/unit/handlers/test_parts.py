@@ -94,7 +94,7 @@ def test_a_tool_result_belongs_to_its_call() -> None:
 
 
 def test_a_tool_that_answers_nothing_has_still_answered() -> None:
-    """PROTOCOL §4: the platform refuses a null result."""
+    """The platform refuses a null result."""
     assert sent(ToolResult(CALL, None))["toolResults"][0]["result"] == ""
 
 

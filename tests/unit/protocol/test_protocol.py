@@ -150,7 +150,7 @@ def test_the_author_of_a_message_is_read_from_created_by() -> None:
 
 
 def test_a_bridged_message_without_id_or_type_is_read() -> None:
-    """PROTOCOL §5: required are conversationId, role and content, no more."""
+    """Required are conversationId, role and content, no more."""
     payload = {"conversationId": CONVERSATION, "orgId": "b", "role": "user", "content": "hi", "externalUsername": "ann"}
     message, malformed = parse_message(payload)
     assert message == InboundMessage(

@@ -199,7 +199,7 @@ def test_an_unknown_variable_is_named_with_the_nearest_known_one(
 
 
 def test_variables_of_others_are_none_of_ours(tmp_path: Path, monkeypatch: Env) -> None:
-    """DESIGN §6: what Kubernetes' service links and supervisord put under our prefix."""
+    """What Kubernetes' service links and supervisord put under our prefix."""
     for name, value in {
         "SUPERVISOR_SERVICE_HOST": "10.0.0.1",
         "SUPERVISOR_SERVICE_PORT": "8640",
@@ -537,7 +537,7 @@ def test_a_row_may_name_the_deployments_hosts(deployment: Settings, url: str) ->
 )
 @pytest.mark.parametrize("name", ["api_url", "ws_url"])
 def test_a_row_may_name_no_other_host(deployment: Settings, name: str, url: str) -> None:
-    """DESIGN §5: a row must not be a way to steal a token."""
+    """A row must not be a way to steal a token."""
     with pytest.raises(ConfigurationError, match=rf"^settings: {name}: host .* add it to SUPERVISOR_ALLOWED_HOSTS"):
         parse_agent_settings({name: url}, deployment)
 

@@ -1,4 +1,4 @@
-"""Journaled text encrypted at rest: not a word of it on the disk, mixed rows, keys that come and go (DESIGN §4)."""
+"""Journaled text encrypted at rest: not a word of it on the disk, mixed rows, keys that come and go."""
 
 from __future__ import annotations
 
