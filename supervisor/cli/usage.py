@@ -39,7 +39,7 @@ def usage(
     Example: `supervisor usage --days 30`
     """
     from supervisor.cli import output  # noqa: PLC0415
-    from supervisor.fleet.ledger import days_before  # noqa: PLC0415
+    from supervisor.core.days import days_before  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415  pydantic is slow to import
 
     since = days_before(time.time(), days - 1)

@@ -64,7 +64,7 @@ class Configuration:
         return TokenSource(
             shared.tokens,
             wanted.id,
-            self._agent.access().api_url,
+            self._agent.profile.settings.api_url,
             lambda: shared.secrets.resolve(wanted.secret),
             shared.clock,
             proxy=shared.settings.proxy,

@@ -34,14 +34,14 @@ class Drain:
         if self._condition.state in _OVER:
             return
         self._condition.become(AgentState.DRAINING)
-        drain = asyncio.ensure_future(self._agent.drain())
+        drain = asyncio.ensure_future(self._agent.pipeline.drain())
         try:
             await self._wait(drain, grace_seconds)
             if not drain.done():
                 self._agent.log.warning("drain_incomplete", seconds=grace_seconds)
-                self.cut_short = self._agent.lanes.running > 0
+                self.cut_short = self._agent.pipeline.lanes.running > 0
                 # While the connection can still carry what is said last: that nobody types any more.
-                await self._agent.lanes.close()
+                await self._agent.pipeline.lanes.close()
         finally:
             drain.cancel()
             await asyncio.gather(drain, return_exceptions=True)

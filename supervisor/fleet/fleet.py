@@ -7,21 +7,19 @@ from collections import Counter
 from collections.abc import Mapping
 
 from supervisor.core.errors import AgentNotFoundError, RegistryError
-from supervisor.core.states import AgentState, MessageState
+from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus, InboxCounts, Reading
+from supervisor.fleet.journal_sync import JournalSync
 from supervisor.fleet.ownership import owned
 from supervisor.fleet.removals import Removals
 from supervisor.fleet.runner import Runner
 from supervisor.fleet.shared import Shared
+from supervisor.messages import Pipeline
 from supervisor.store import Registry
 from supervisor.telemetry.logs import get_logger
 
 #: How often the registry is asked whether anyone changed it: a change is to be noticed within 250 ms.
 POLL_SECONDS = 0.2
-#: How often the counts of an agent that is busy are asked for before they are left to the next time.
-CORRECTIONS = 5
-#: What an inbox counts as waiting or running.
-UNSETTLED = (MessageState.AVAILABLE, MessageState.RETRYABLE, MessageState.RUNNING)
 #: How long to wait before an agent whose task broke down is begun again.
 CRASH_SECONDS = 5.0
 
@@ -34,10 +32,11 @@ class Fleet:
         self._shared = shared
         self._runners: dict[str, Runner] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        #: Replays and counts.
+        self.journal = JournalSync(shared.journal, self._pipelines)
         self._removals = Removals(shared, self._runners.__contains__)
         self._changed = asyncio.Event()
         self._reconciling = asyncio.Lock()
-        self._taking_up = asyncio.Lock()
         self._log = get_logger("supervisor.fleet")
         shared.outages.on_back = self._host_is_back
 
@@ -50,7 +49,7 @@ class Fleet:
                 pending |= await self._registry.changed()
                 if pending:
                     await self.reconcile()
-                    await self.take_up_replays()
+                    await self.journal.take_up_replays()
                     pending = False
                 if failing:
                     self._log.info("registry_back")
@@ -75,48 +74,8 @@ class Fleet:
                 elif not runner.wanted.same_content(record):
                     runner.want(record)
 
-    async def take_up_replays(self) -> None:
-        """Hand what a person replayed to its agents, and correct the counts of all inboxes.
-
-        Messages go to the lanes, replies to the outboxes; both ignore what they have. An agent that has not read the
-        journal yet, or no longer runs on it, finds them there when it does.
-        """
-        # First: a message that is handed over should not be done before the counts are read.
-        await self._take_up_replies()
-        for row in await self._shared.journal.replayed():
-            runner = self._runners.get(row.agent_id)
-            if runner is not None and runner.restored:
-                runner.agent.lanes.put(row)
-        await self.correct_counts()
-
-    async def _take_up_replies(self) -> None:
-        # One at a time, and none that was held when the journal was asked: it may have been settled since.
-        async with self._taking_up:
-            held = {name: runner.agent.outbox.unsettled for name, runner in self._runners.items() if runner.restored}
-            for reply in await self._shared.journal.replayed_replies():
-                runner = self._runners.get(reply.agent_id)
-                if runner is not None and runner.restored and reply.id not in held.get(reply.agent_id, {reply.id}):
-                    runner.agent.outbox.resend(reply)
-
-    async def correct_counts(self) -> None:
-        """Correct the inbox counts kept in memory from the journal: other processes settle messages too.
-
-        Raises:
-            RegistryError: the journal cannot be read.
-        """
-        left = {agent_id: runner.agent.inbox for agent_id, runner in self._runners.items()}
-        for _ in range(CORRECTIONS):
-            before = {agent_id: inbox.changes for agent_id, inbox in left.items()}
-            counts = await self._shared.journal.counts()
-            for agent_id, inbox in list(left.items()):
-                # What changed while the journal was read, the figures may have or not.
-                if inbox.changes == before[agent_id]:
-                    by_state = counts.get(agent_id, {})
-                    waiting = sum(by_state.get(state, 0) for state in UNSETTLED)
-                    inbox.correct(unsettled=waiting, dead=by_state.get(MessageState.DEAD, 0))
-                    del left[agent_id]
-            if not left:
-                return
+    def _pipelines(self) -> Mapping[str, Pipeline]:
+        return {agent_id: runner.agent.pipeline for agent_id, runner in self._runners.items()}
 
     def _add(self, runner: Runner) -> None:
         agent_id = runner.wanted.id
@@ -183,15 +142,12 @@ class Fleet:
 
     def inbox(self) -> Mapping[str, InboxCounts]:
         """Messages of each agent."""
-        return {agent_id: runner.agent.inbox.counts for agent_id, runner in self._runners.items()}
+        return {agent_id: pipeline.counts for agent_id, pipeline in self._pipelines().items()}
 
     def reading(self, agent_id: str) -> Reading | None:
         """What the metrics read of an agent; None of one that is gone."""
-        if (runner := self._runners.get(agent_id)) is None:
-            return None
-        agent, sent = runner.agent, runner.agent.outbox.in_flight
-        pending = agent.outbox.waiting - sent
-        return Reading(agent.inbox.counts, agent.lanes.oldest_at, pending, sent, agent.failing)
+        runner = self._runners.get(agent_id)
+        return None if runner is None else runner.agent.pipeline.reading
 
     async def wait_online(self, count: int, timeout: float) -> None:
         """Return once ``count`` agents are online.

@@ -103,7 +103,7 @@ class Rotation:
             await asyncio.gather(joined, return_exceptions=True)
         if not await self._retire(old) and new.connected:
             # The old one had died, nobody knows when: what was sent into it is in the history only.
-            self._dialer.catch_up(new)
+            self._agent.pipeline.catch_up(new)
 
     async def _retire(self, old: Connection) -> bool:
         """Close a socket that has ended what it was at; whether all that was sent to it is certainly in."""

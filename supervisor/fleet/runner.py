@@ -26,7 +26,7 @@ from supervisor.fleet.recovery import FAULT_RECHECK_SECONDS, Bounds, Recovery
 from supervisor.fleet.rotation import Rotation, SecondSocketRefusedError
 from supervisor.fleet.shared import Shared
 from supervisor.fleet.upkeep import Upkeep
-from supervisor.messages.commands import Controls, Situation
+from supervisor.messages import Controls, Situation
 from supervisor.platform.connection import Connection
 from supervisor.telemetry.logs import get_logger
 
@@ -69,7 +69,6 @@ class Runner:
             clock=shared.clock,
             on_trouble=self._show_trouble,
         )
-        self._restored = False
         self._asked_to_wait = False
         self._opened: Connection | None = None
 
@@ -77,11 +76,6 @@ class Runner:
     def wanted(self) -> AgentRecord:
         """The row as the fleet last saw it."""
         return self._desired.record
-
-    @property
-    def restored(self) -> bool:
-        """Whether what waits in the journal was taken up; what a person replays before that is found there then."""
-        return self._restored
 
     @property
     def host(self) -> str:
@@ -140,11 +134,11 @@ class Runner:
             state=condition.state,
             since=condition.since,
             reason=condition.reason,
-            health=agent.health,
+            health=str(agent.profile.health),
             conversation_id=connection.conversation_id if connection else None,
-            conversations=len(agent.inbox.conversations),
+            conversations=len(agent.pipeline.inbox.conversations),
             auth_expires_at=agent.grant.expires_at if agent.grant else None,
-            inbox=agent.inbox.counts,
+            inbox=agent.pipeline.counts,
             settings=record.settings,
             labels=record.labels,
             paused=record.paused,
@@ -199,7 +193,6 @@ class Runner:
 
     async def _let_go(self) -> None:
         """Stop all that runs; what is not settled stays in the journal for the next time."""
-        self._restored = False
         await self.agent.close()
         await self.rotation.close()
         await self._configuration.close()
@@ -213,9 +206,8 @@ class Runner:
         await self._close_opened()
         await self._configuration.take_over()
         self._become(AgentState.AUTHENTICATING)
-        if not self._restored:
-            await self.agent.restore()
-            self._restored = True
+        if not self.agent.pipeline.restored:
+            await self.agent.pipeline.restore()
         await self._configuration.grant()
         self._become(AgentState.CONNECTING)
         self._opened = await self._dialer.open(self._configuration.grant, lambda: self._become(AgentState.REGISTERING))

@@ -6,9 +6,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from supervisor.core.clock import Clock
-from supervisor.fleet.ledger import Ledger
 from supervisor.handlers import DaemonThreads, HandlerLoader
-from supervisor.messages import Dispatcher
+from supervisor.messages import Dispatcher, Ledger
 from supervisor.net.session import Session
 from supervisor.platform.gates import Gates
 from supervisor.platform.history import PlatformHistory

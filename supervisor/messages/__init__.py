@@ -5,10 +5,22 @@ frames and rates to :mod:`supervisor.platform`, SQL to :mod:`supervisor.store`, 
 :mod:`supervisor.handlers`.
 """
 
-from supervisor.messages.agent_history import AgentHistory
-from supervisor.messages.backfill import Backfill, Reach
+from supervisor.messages.commands import Controls, Situation
 from supervisor.messages.context import AgentContext
 from supervisor.messages.dispatcher import Dispatcher
+from supervisor.messages.ledger import Ledger, Limits
+from supervisor.messages.pipeline import Pipeline
+from supervisor.messages.profile import Profile
 from supervisor.messages.scope import Scope
 
-__all__ = ["AgentContext", "AgentHistory", "Backfill", "Dispatcher", "Reach", "Scope"]
+__all__ = [
+    "AgentContext",
+    "Controls",
+    "Dispatcher",
+    "Ledger",
+    "Limits",
+    "Pipeline",
+    "Profile",
+    "Scope",
+    "Situation",
+]

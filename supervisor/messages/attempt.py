@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 from urllib.parse import quote
 
 from supervisor import protocol
@@ -18,10 +16,11 @@ from supervisor.core.tasks import to_the_end
 from supervisor.handler import Part, Reply
 from supervisor.handlers import MountedHandler, TimeLimit, to_outbound
 from supervisor.messages.answer_time import AnswerTime
-from supervisor.messages.context import AgentView, MessageContext
+from supervisor.messages.context import MessageContext
 from supervisor.messages.outbox import Outbox
+from supervisor.messages.participation import Participation
+from supervisor.messages.profile import Profile
 from supervisor.messages.reply_ids import reply_id, with_reply_id
-from supervisor.messages.scope import Scope
 from supervisor.telemetry.redaction import REDACTED
 from supervisor.telemetry.tracing import AttemptTrace
 
@@ -32,56 +31,40 @@ DEFAULT_MAX_PAYLOAD = 1_000_000
 _ANSWERS = (None, "text", "error")
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptLimits:
-    """One agent's bounds on a message: seconds for each attempt, and attempts."""
-
-    timeout_seconds: float
-    max_attempts: int
-
-
-class ExecutionView(AgentView, Protocol):
-    """What running a message needs of an agent's runner, besides what contexts need."""
-
-    @property
-    def handler(self) -> MountedHandler: ...
-    @property
-    def outbox(self) -> Outbox: ...
-    @property
-    def limits(self) -> AttemptLimits: ...
-    @property
-    def shows_typing(self) -> bool: ...
-    @property
-    def marks_read(self) -> bool: ...
-    def redact(self, text: str) -> str: ...
-    def handler_failed(self, reason: str) -> None: ...
-    def handler_succeeded(self) -> None: ...
-
-
 class Attempt:
     """Runs a handler for one message once: collects the parts of its answer and journals them."""
 
-    def __init__(self, agent: ExecutionView, row: JournaledMessage, scope: Scope, trace: AttemptTrace) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        participation: Participation,
+        outbox: Outbox,
+        row: JournaledMessage,
+        trace: AttemptTrace,
+    ) -> None:
+        scope = profile.scope
         self.row = row
         #: Whether a part was journaled: the person sees it, or will.
         self.visible = False
         #: The first number that no part has.
         self.next_part = 0
         self._abandoned = False
-        self._agent = agent
+        self._profile = profile
+        self._participation = participation
+        self._outbox = outbox
         self._journal = scope.journal
         self._clock = scope.clock
         # The last part of a handler that does not stream: it is committed when the message is settled.
         self._last: NewReply | None = None
-        reference = agent.handler.reference
+        reference = profile.handler.reference
         self._answer_time = AnswerTime(scope.clock, row.received_at, partial(scope.metrics.answered, reference))
         # Parts that an earlier attempt made.
         self._already_made: frozenset[int] = frozenset()
         self._started = scope.clock.monotonic()
-        self._token = agent.grant.token if agent.grant else ""
-        self.time_limit = TimeLimit(agent.limits.timeout_seconds)
+        self._token = profile.token
+        self.time_limit = TimeLimit(profile.settings.timeout_seconds)
         self._context = MessageContext(
-            agent, row, scope.clock, time_limit=self.time_limit, send=self._send_now, trace=trace
+            profile, participation, row, time_limit=self.time_limit, send=self._send_now, trace=trace
         )
 
     def redact(self, text: str) -> str:
@@ -89,7 +72,7 @@ class Attempt:
         if self._token:
             for form in (self._token, quote(self._token, safe="")):
                 text = text.replace(form, REDACTED)
-        return self._agent.redact(text)
+        return self._profile.secrecy.redact(text)
 
     def give_up(self) -> None:
         """Nobody waits for the handler any more: what it still makes is discarded, what it shows is taken back."""
@@ -111,9 +94,9 @@ class Attempt:
             )
         self.row.fresh = False
         with handler.working():
-            if self._agent.marks_read:
+            if self._profile.settings.mark_read:
                 self._context.mark_read()
-            if self._agent.shows_typing:
+            if self._profile.settings.typing:
                 self._context.typing()
             try:
                 parts: AsyncGenerator[Part, None] = handler.parts(self.row.message, self._context, self.time_limit)
@@ -151,14 +134,14 @@ class Attempt:
             usage=usage,
         )
         message = with_reply_id(message, self.row, self.next_part)
-        connection = self._agent.connection
+        connection = self._participation.connection
         limit = connection.max_payload if connection and connection.connected else DEFAULT_MAX_PAYLOAD
         try:
             protocol.check_outbound(message, limit - FRAME_ROOM_BYTES)
         except protocol.InvalidMessageError as error:
             raise InvalidReplyError(f"the handler's reply cannot be sent: {error}") from error
         if isinstance(part, Reply) and part.usage:
-            self._agent.count_usage(part.usage)
+            self._profile.spending.count(part.usage)
         new = NewReply(self.next_part, message)
         self.next_part += 1
         if message.type in _ANSWERS:
@@ -177,7 +160,7 @@ class Attempt:
     async def _commit_and_push(self, new: NewReply) -> None:
         reply = await self._journal.add_reply(self.row.agent_id, self.row.id, new)
         self.visible = True
-        self._agent.outbox.push(reply, self.row, self._acked)
+        self._outbox.push(reply, self.row, self._acked)
 
     async def finish(self) -> None:
         """Settle the message as done, its last part in the same commit.
@@ -188,7 +171,7 @@ class Attempt:
         replies = [self._last] if self._last and self._last.part not in self._already_made else []
         committed = await self._journal.settle(self.row, MessageState.DONE, replies=replies)
         for reply in committed or ():
-            self._agent.outbox.push(reply, self.row, self._acked)
+            self._outbox.push(reply, self.row, self._acked)
         self._answer_time.finished()
 
     def _acked(self, reply: records.Reply) -> None:

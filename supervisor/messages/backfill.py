@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Self
 
 from supervisor.core.backoff import Backoff
 from supervisor.core.errors import PlatformError, RegistryError, Verdict
@@ -16,6 +17,7 @@ from supervisor.messages.inbox import Inbox
 from supervisor.messages.missed import NOTICES, SLACK_SECONDS, Seen, missed, since_known
 from supervisor.protocol import InboundMessage
 from supervisor.protocol.history import HistoryRow
+from supervisor.settings import Settings
 
 #: Conversations asked about at once, for one agent.
 AT_ONCE = 4
@@ -34,6 +36,11 @@ class Reach:
 
     seconds: float
     messages: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """How far a deployment's settings let it be asked: no further than the journal knows what it has seen."""
+        return cls(min(settings.backfill_age, settings.journal_retention), settings.backfill_messages)
 
 
 class Backfill:

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from supervisor.core.command_words import RELOAD, STATUS, STOP, command_in
 from supervisor.core.records import JournaledMessage, NewReply
 from supervisor.core.states import AgentState, MessageState
 from supervisor.core.tasks import TaskSet
-from supervisor.handler import AgentInfo, Reply
+from supervisor.handler import Reply
 from supervisor.handlers import to_outbound
 from supervisor.messages.inbox import Inbox
 from supervisor.messages.outbox import Outbox
+from supervisor.messages.profile import Profile
 from supervisor.messages.reply_ids import with_reply_id
-from supervisor.messages.scope import Scope
 from supervisor.messages.settling import until_journaled
-from supervisor.protocol.text import clean_text
 
 #: An agent is reloaded from its chats at most once in this time.
 RELOAD_SECONDS = 30.0
@@ -60,37 +59,32 @@ class Controls:
     reload: Callable[[], Awaitable[str]]
 
 
-class CommandView(Protocol):
-    """What commands need of an agent."""
-
-    @property
-    def info(self) -> AgentInfo: ...
-    @property
-    def log(self) -> Any: ...
-    @property
-    def outbox(self) -> Outbox: ...
-    @property
-    def controls(self) -> Controls: ...
-    @property
-    def inbox(self) -> Inbox: ...
-    @property
-    def merged_settings(self) -> Mapping[str, Any]: ...
-    def concern(self, row: JournaledMessage) -> None: ...
-    def redact(self, text: str) -> str: ...
-    async def stop_answer(self, conversation_id: str, before_id: int) -> bool: ...
-
-
 class Commands:
     """One agent's commands.
 
     Args:
+        stop_answer: cancels the answer that is being made in a conversation to what came before a message of the given
+            number; whether there was one.
         on_settled: told of a command that has its answer.
     """
 
-    def __init__(self, agent: CommandView, scope: Scope, on_settled: Callable[[JournaledMessage], None]) -> None:
-        self._agent = agent
+    def __init__(
+        self,
+        profile: Profile,
+        inbox: Inbox,
+        outbox: Outbox,
+        controls: Controls,
+        *,
+        stop_answer: Callable[[str, int], Awaitable[bool]],
+        on_settled: Callable[[JournaledMessage], None],
+    ) -> None:
+        self._profile = profile
+        self._inbox = inbox
+        self._outbox = outbox
+        self._controls = controls
+        self._stop_answer = stop_answer
+        self._scope = scope = profile.scope
         self._journal = scope.journal
-        self._scope = scope
         self._clock = scope.clock
         self._on_settled = on_settled
         self._reloaded_at: float | None = None
@@ -101,7 +95,7 @@ class Commands:
         self._tasks.spawn(self._run(row), f"command {row.agent_id}")
 
     async def _run(self, row: JournaledMessage) -> None:
-        self._agent.concern(row)
+        self._scope.bind_log(row)
         await self.work(row)
         self._on_settled(row)
 
@@ -113,27 +107,25 @@ class Commands:
         try:
             text = await _COMMANDS[name](self, row)
         except Exception:
-            self._agent.log.exception("command_failed", command=name)
+            self._scope.log.exception("command_failed", command=name)
             text = "Sorry, that did not work."
         await self._answer(row, text)
-        self._agent.log.info("command", command=name)
+        self._scope.log.info("command", command=name)
 
     async def _answer(self, row: JournaledMessage, text: str) -> None:
         """Settle a command together with its answer, however often the database refuses it."""
-        reply = Reply(self._agent.redact(text), type="system")
+        reply = Reply(self._profile.secrecy.redact(text), type="system")
         message = with_reply_id(to_outbound(reply, conversation_id=row.conversation_id, agent_id=row.agent_id), row, 0)
         replies = await until_journaled(
             self._scope,
             lambda: self._journal.settle(row, MessageState.DONE, replies=[NewReply(0, message)]),
         )
         for sent in replies or ():
-            self._agent.outbox.push(sent, row)
-
-    # ── what they do ─────────────────────────────────────────────────────────────────────────────────────────────────
+            self._outbox.push(sent, row)
 
     async def _stop(self, row: JournaledMessage) -> str:
         # A command that was missed comes late and does not mean what was said after it.
-        return STOPPED if await self._agent.stop_answer(row.conversation_id, row.id) else NOTHING_TO_STOP
+        return STOPPED if await self._stop_answer(row.conversation_id, row.id) else NOTHING_TO_STOP
 
     async def _reload(self, _row: JournaledMessage) -> str:
         now = self._clock.monotonic()
@@ -143,28 +135,25 @@ class Commands:
         self._reloaded_at = now
         try:
             async with asyncio.timeout(RELOAD_ANSWER_SECONDS):
-                reason = await self._agent.controls.reload()
+                reason = await self._controls.reload()
         except TimeoutError:
             return RELOAD_UNDER_WAY
         # The reason is for operators: it may tell of files and hosts.
         return RELOAD_FAILED if reason else RELOADED
 
     async def _status(self, _row: JournaledMessage) -> str:
-        lines = {"Name": self._agent.info.name}
-        model = self._agent.merged_settings.get("model")
+        lines = {"Name": self._profile.info.name}
+        model = self._profile.merged_settings.get("model")
         if isinstance(model, str) and model.strip():
             lines["Model"] = model
-        situation = self._agent.controls.situation()
+        situation = self._controls.situation()
         lines["Handler"] = situation.handler
         lines["State"] = str(situation.state)
         lines["Since"] = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(situation.since))
         # Commands count as messages and nobody waits for them.
-        lines["Waiting messages"] = str(max(0, self._agent.inbox.counts.available - len(self._tasks)))
-        return "\n".join(f"{name}: {self._shown(value)}" for name, value in lines.items())
-
-    def _shown(self, value: str) -> str:
-        # Redacted before it is cut: half a secret no longer looks like one.
-        return " ".join(clean_text(self._agent.redact(value))[0].split())[:SHOWN_CHARS]
+        lines["Waiting messages"] = str(max(0, self._inbox.counts.available - len(self._tasks)))
+        shown = self._profile.secrecy.shown
+        return "\n".join(f"{name}: {shown(value, SHOWN_CHARS)}" for name, value in lines.items())
 
     async def close(self) -> None:
         """Stop at once; what has no answer yet is taken up at the next start."""

@@ -6,113 +6,80 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from supervisor import handler
-from supervisor.core.clock import Clock
 from supervisor.core.errors import SupervisorError
 from supervisor.core.records import JournaledMessage
 from supervisor.handler import AgentInfo, Budget, HistoryItem, ModelCall, Part, Permission, Usage
 from supervisor.handlers import TimeLimit
+from supervisor.messages.participation import Participation
+from supervisor.messages.profile import Profile
 from supervisor.messages.typing_indicator import TypingIndicator
-from supervisor.platform.connection import Connection
-from supervisor.platform.tokens import Grant
 from supervisor.protocol.answers import Deployment, Instruction
 from supervisor.telemetry.tracing import AttemptTrace
-
-
-class AgentView(Protocol):
-    """What the contexts need of an agent's runner."""
-
-    @property
-    def info(self) -> AgentInfo: ...
-    @property
-    def grant(self) -> Grant | None: ...
-    @property
-    def handler_settings(self) -> Mapping[str, Any]: ...
-    @property
-    def connection(self) -> Connection | None: ...
-    @property
-    def log(self) -> Any: ...
-    async def join(self, conversation_id: str) -> None: ...
-    async def leave(self, conversation_id: str) -> None: ...
-    async def online_users(self, conversation_id: str) -> list[str]: ...
-    async def history(self, conversation_id: str, limit: int) -> list[HistoryItem]: ...
-    def count_usage(self, usage: Usage) -> None: ...
-    def secret(self, reference: str) -> str: ...
-    def permits(self, permission: Permission) -> bool: ...
-    def reaches(self, url: str) -> bool: ...
-    def budget(self) -> Budget: ...
-    def model_call(self, model: str, provider: str) -> AbstractContextManager[ModelCall]: ...
-    def note_health(self, reason: str | None) -> None: ...
 
 
 class AgentContext:
     """The context of hooks; see :class:`supervisor.handler.AgentContext`."""
 
-    def __init__(self, agent: AgentView) -> None:
-        self._agent = agent
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
 
     @property
     def agent(self) -> AgentInfo:
-        return self._agent.info
+        return self._profile.info
 
     @property
     def instruction(self) -> Instruction:
-        grant = self._agent.grant
-        return grant.answer.instruction if grant else Instruction()
+        return self._profile.answer.instruction
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        grant = self._agent.grant
-        return {**(grant.answer.settings if grant else {}), **self._agent.handler_settings}
+        return self._profile.merged_settings
 
     @property
     def mcp_servers(self) -> Mapping[str, Any]:
-        grant = self._agent.grant
-        return grant.answer.mcp_servers if grant else {}
+        return self._profile.answer.mcp_servers
 
     @property
     def deployment(self) -> Deployment | None:
-        grant = self._agent.grant
-        return grant.answer.deployment if grant else None
+        return self._profile.answer.deployment
 
     @property
     def allowed_functions(self) -> Sequence[str]:
-        grant = self._agent.grant
-        return grant.answer.allowed_functions if grant else ()
+        return self._profile.answer.allowed_functions
 
     @property
     def log(self) -> Any:
-        return self._agent.log
+        return self._profile.scope.log
 
     def token(self) -> str:
-        grant = self._agent.grant
-        if grant is None:
-            raise SupervisorError(f"Agent {self._agent.info.id} has no token yet")
-        return grant.token
+        if self._profile.grant is None:
+            raise SupervisorError(f"Agent {self._profile.scope.agent_id} has no token yet")
+        return self._profile.token
 
     def secret(self, reference: str) -> str:
-        return self._agent.secret(reference)
+        return self._profile.secrecy.resolve(reference)
 
     @property
     def own_settings(self) -> Mapping[str, Any]:
-        return self._agent.handler_settings
+        return self._profile.own_settings
 
     def reaches(self, url: str) -> bool:
-        return self._agent.reaches(url)
+        return self._profile.reaches(url)
 
     def permits(self, permission: Permission) -> bool:
-        return self._agent.permits(permission)
+        return self._profile.permits(permission)
 
     def budget(self) -> Budget:
-        return self._agent.budget()
+        return self._profile.spending.budget()
 
     def model_call(self, model: str, *, provider: str = "unknown") -> AbstractContextManager[ModelCall]:
-        return self._agent.model_call(model, provider)
+        return self._profile.spending.model_call(model, provider)
 
     def note_health(self, reason: str | None) -> None:
-        self._agent.note_health(reason)
+        self._profile.health.report(reason)
 
 
 class MessageContext(AgentContext):
@@ -123,17 +90,18 @@ class MessageContext(AgentContext):
 
     def __init__(
         self,
-        agent: AgentView,
+        profile: Profile,
+        participation: Participation,
         row: JournaledMessage,
-        clock: Clock,
         *,
         time_limit: TimeLimit,
         send: Callable[[Part], Awaitable[None]],
         trace: AttemptTrace,
     ) -> None:
-        super().__init__(agent)
+        super().__init__(profile)
+        self._participation = participation
         self._row = row
-        self._clock = clock
+        self._clock = profile.scope.clock
         self._time_limit = time_limit
         self._send = send
         self._trace = trace
@@ -161,14 +129,14 @@ class MessageContext(AgentContext):
         if self._log is None:
             # Bound here too: a handler may log from a thread of its own, which knows of no message.
             ids = {"conversation": self.conversation, "message_id": self._row.key, **self._trace.log_fields}
-            self._log = self._agent.log.bind(**ids)
+            self._log = self._profile.scope.log.bind(**ids)
         return self._log
 
     async def send(self, part: Part) -> None:
         await self._send(part)
 
     async def history(self, limit: int = 20) -> list[HistoryItem]:
-        return await self._agent.history(self.conversation, limit)
+        return await self._participation.history(self.conversation, limit)
 
     def typing(self, on: bool = True) -> None:
         self._typing.show(on)
@@ -191,12 +159,12 @@ class MessageContext(AgentContext):
         provider: str = "unknown",
     ) -> None:
         spent = Usage(prompt_tokens, completion_tokens, model, cached_tokens, provider)
-        self._agent.count_usage(spent)
+        self._profile.spending.count(spent)
         self._usage = spent if self._usage is None else _sum(self._usage, spent)
 
     @contextmanager
     def model_call(self, model: str, *, provider: str = "unknown") -> Iterator[ModelCall]:
-        with self._agent.model_call(model, provider) as call, self._trace.model_call(call, provider):
+        with self._profile.spending.model_call(model, provider) as call, self._trace.model_call(call, provider):
             yield call
 
     def tool_call(self, name: str, *, call_id: str | None = None) -> AbstractContextManager[None]:
@@ -214,23 +182,19 @@ class MessageContext(AgentContext):
         return usage
 
     async def online_users(self) -> list[str]:
-        return await self._agent.online_users(self.conversation)
+        return await self._participation.online_users(self.conversation)
 
     async def join(self, conversation_id: str) -> None:
-        await self._agent.join(conversation_id)
+        await self._participation.join(conversation_id)
 
     async def leave(self, conversation_id: str) -> None:
-        await self._agent.leave(conversation_id)
+        await self._participation.leave(conversation_id)
 
     def _emit_typing(self, on: bool) -> None:
         self._emit("message:typing", {"conversationId": self.conversation, "isTyping": on})
 
     def _emit(self, event: str, payload: Mapping[str, Any]) -> None:
-        self._loop.call_soon_threadsafe(self._emit_now, event, payload)
-
-    def _emit_now(self, event: str, payload: Mapping[str, Any]) -> None:
-        if (connection := self._agent.connection) is not None:
-            connection.emit(event, payload)
+        self._loop.call_soon_threadsafe(self._participation.emit, event, payload)
 
 
 def _sum(before: Usage, spent: Usage) -> Usage:

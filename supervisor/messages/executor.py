@@ -15,9 +15,11 @@ from supervisor.core.tasks import to_the_end
 from supervisor.handler import Permanent, Reply
 from supervisor.handlers import MountedHandler, to_outbound
 from supervisor.handlers.threads import tell
-from supervisor.messages.attempt import Attempt, ExecutionView
+from supervisor.messages.attempt import Attempt
+from supervisor.messages.outbox import Outbox
+from supervisor.messages.participation import Participation
+from supervisor.messages.profile import Profile
 from supervisor.messages.reply_ids import with_reply_id
-from supervisor.messages.scope import Scope
 from supervisor.messages.settling import until_journaled
 from supervisor.telemetry.failures import describe, describe_fully
 
@@ -69,9 +71,18 @@ _OUTCOMES = {
 class MessageExecutor:
     """Works on the messages of one agent; :meth:`work` is what its lanes call."""
 
-    def __init__(self, agent: ExecutionView, scope: Scope, *, backoff: Callable[[int], float] | None = None) -> None:
-        self._agent = agent
-        self._scope = scope
+    def __init__(
+        self,
+        profile: Profile,
+        participation: Participation,
+        outbox: Outbox,
+        *,
+        backoff: Callable[[int], float] | None = None,
+    ) -> None:
+        self._profile = profile
+        self._participation = participation
+        self._outbox = outbox
+        self._scope = scope = profile.scope
         self._journal = scope.journal
         self._metrics = scope.metrics
         self._clock = scope.clock
@@ -109,7 +120,7 @@ class MessageExecutor:
         try:
             if row.state is not MessageState.RUNNING and not await to_the_end(self._journal.claim(row)):
                 return None
-            if row.attempts > self._agent.limits.max_attempts:
+            if row.attempts > self._profile.settings.max_attempts:
                 reason = row.error or "the process died each time"
                 await self._bury(row, f"given up after {row.attempts - 1} attempts: {reason}")
                 return None
@@ -124,9 +135,9 @@ class MessageExecutor:
 
     async def _try_once(self, row: JournaledMessage, stop: _Stop) -> float | None:
         """Run the handler once; the time of the next attempt, if there is to be one."""
-        handler = self._agent.handler
+        handler = self._profile.handler
         trace = self._traces.attempt(row)
-        attempt = Attempt(self._agent, row, self._scope, trace)
+        attempt = Attempt(self._profile, self._participation, self._outbox, row, trace)
         started = self._clock.monotonic()
         self._metrics.queued(handler.reference, self._clock.now() - row.received_at)
         outcome, ended = "", started
@@ -147,7 +158,7 @@ class MessageExecutor:
         else:
             await self._settle(attempt.finish)
             outcome = "done"
-            self._agent.handler_succeeded()
+            self._profile.health.succeeded()
             return None
         finally:
             # Where the attempt was cancelled, the row's state says what was written in that moment.
@@ -191,7 +202,7 @@ class MessageExecutor:
             return
         self.abandoned += 1
         self._metrics.watchdog("handler_abandoned")
-        self._agent.log.error("handler_abandoned", handler=handler.reference, abandoned=self.abandoned)
+        self._scope.log.error("handler_abandoned", handler=handler.reference, abandoned=self.abandoned)
 
     def _returned(self, task: asyncio.Task[None] | None = None) -> None:
         self.abandoned -= 1
@@ -201,11 +212,11 @@ class MessageExecutor:
     async def _failed(self, row: JournaledMessage, attempt: Attempt, error: Exception) -> tuple[str, float | None]:
         """Retry or bury a message whose handler failed; the metric's outcome and the time of the next attempt."""
         reason, report = describe(error, attempt.redact), describe_fully(error, attempt.redact)
-        self._agent.handler_failed(reason)
+        self._profile.health.failed(reason)
         final = isinstance(error, (HandlerTimeoutError, Permanent, InvalidReplyError)) or attempt.visible
-        if not final and row.attempts < self._agent.limits.max_attempts:
+        if not final and row.attempts < self._profile.settings.max_attempts:
             again_at = self._clock.now() + self._delay(row.attempts)
-            self._agent.log.warning("handler_failed", reason=reason, attempt=row.attempts)
+            self._scope.log.warning("handler_failed", reason=reason, attempt=row.attempts)
             if await self._settle(lambda: self._journal.retry(row, report, again_at)):
                 row.not_before = again_at
                 return "retried", again_at
@@ -225,7 +236,7 @@ class MessageExecutor:
         Args:
             next_part: the first number that no part of this attempt has: one may still be on its way into the journal.
         """
-        self._agent.log.error("dead_letter", number=row.id, reason=error.strip().rpartition("\n")[2])
+        self._scope.log.error("dead_letter", number=row.id, reason=error.strip().rpartition("\n")[2])
         message = to_outbound(
             Reply(apology, type="error", error=apology), conversation_id=row.conversation_id, agent_id=row.agent_id
         )
@@ -233,7 +244,7 @@ class MessageExecutor:
         message = with_reply_id(message, row, part)
         replies = await self._journal.settle(row, MessageState.DEAD, error=error, replies=[NewReply(part, message)])
         for reply in replies or ():
-            self._agent.outbox.push(reply, row)
+            self._outbox.push(reply, row)
 
 
 def _delay(attempt: int) -> float:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisor.core.clock import Clock
+from supervisor.core.records import JournaledMessage
 from supervisor.store import Journal
+from supervisor.telemetry.logs import bind_message
 from supervisor.telemetry.metrics import Metrics
 from supervisor.telemetry.tracing import Traces
 
@@ -26,3 +28,8 @@ class Scope:
     metrics: Metrics
     clock: Clock
     traces: Traces
+
+    def bind_log(self, row: JournaledMessage) -> None:
+        """What the present task logs from here on is about a message."""
+        ids = {"message_id": row.key, **self.traces.log_fields(row)}
+        bind_message(agent=row.agent_id, conversation=row.conversation_id, **ids)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import ConfigurationError
-from supervisor.fleet.ledger import Ledger, Limits
-from supervisor.fleet.shared import Shared
+from supervisor.fleet import Shared
 from supervisor.handlers import HandlerLoader, find_agents_dir
-from supervisor.messages import Dispatcher
+from supervisor.messages import Dispatcher, Ledger, Limits
 from supervisor.net.session import Session
 from supervisor.platform.api import PlatformApi
 from supervisor.platform.gates import Gates

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from supervisor.core.clock import Clock
-from supervisor.fleet.fleet import Fleet
+from supervisor.fleet import Fleet
 from supervisor.handlers import PACKAGE
 from supervisor.telemetry.logs import get_logger
 

@@ -9,8 +9,7 @@ from supervisor import __version__
 from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
-from supervisor.fleet.fleet import Fleet
-from supervisor.fleet.shared import Shared
+from supervisor.fleet import Fleet, Shared
 from supervisor.management import agents as editing
 from supervisor.management import messages as dead_letters
 from supervisor.management.messages import MessageQuery, Outcome
@@ -131,7 +130,7 @@ class Control:
         for outcome in outcomes:
             if outcome.refused is not None:
                 raise outcome.refused
-        await self._fleet.take_up_replays()
+        await self._fleet.journal.take_up_replays()
 
 
 def _count(agents: int) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from supervisor.core.clock import Clock
+from supervisor.core.days import days_before
 from supervisor.core.errors import RegistryError
-from supervisor.fleet.fleet import Fleet
-from supervisor.fleet.ledger import days_before
+from supervisor.fleet import Fleet
 from supervisor.platform.gates import LAG_LIMIT_SECONDS
 from supervisor.store import Journal
 from supervisor.telemetry.logs import get_logger
@@ -53,7 +53,7 @@ class Housekeeping:
         while True:
             await self._clock.sleep(COUNT_SECONDS)
             try:
-                await self._fleet.correct_counts()
+                await self._fleet.journal.correct_counts()
             except RegistryError as error:
                 self._log.warning("count_failed", reason=str(error))
 

@@ -10,9 +10,8 @@ from typing import Any
 from supervisor import __version__
 from supervisor.admin import AdminServer, build_app
 from supervisor.core.clock import Clock, SystemClock
-from supervisor.fleet.fleet import Fleet
-from supervisor.fleet.ledger import day_of
-from supervisor.fleet.shared import Shared
+from supervisor.core.days import day_of
+from supervisor.fleet import Fleet, Shared
 from supervisor.platform.transport import MakeWire, SocketIOWire
 from supervisor.service.assembly import check_import_name, lock_info, open_parts
 from supervisor.service.code_watch import CodeWatch

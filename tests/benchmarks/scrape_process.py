@@ -22,8 +22,8 @@ import uvicorn
 import uvloop
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, make_asgi_app
 
-from supervisor.fleet.ledger import Limits
 from supervisor.handler import Usage
+from supervisor.messages.ledger import Limits
 from supervisor.service import Service
 from supervisor.settings import Price, Settings
 
@@ -63,7 +63,7 @@ async def supervisor(agents: int) -> AsyncIterator[str]:
         try:
             for number in range(agents):
                 agent = service.fleet.runner(agent_id(number)).agent
-                agent.count_usage(USED)
+                agent.profile.spending.count(USED)
                 service.metrics.auth_expiry(agent_id(number), time.time() + number)
                 service.shared.ledger.limit(agent_id(number), Limits(tokens=10**6))
             await service.registry.journal.flush()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.core.days import days_before
 from supervisor.core.records import UsageRecord
-from supervisor.fleet.ledger import days_before
 from supervisor.store import Registry
 from tests.support.command import Command, InProcess, one_line
 

@@ -131,8 +131,8 @@ async def test_r12_a_handler_that_nothing_stops_while_messages_keep_coming(
             counted.recovered(module.started["m0"] - module.started["stuck"])
             # It ends after all: what it says then nobody hears.
             module.release.set()
-            executor = fleet.service.fleet.runner(agent).agent._executor
-            await fleet.until(lambda executor=executor: executor.abandoned == 0)  # type: ignore[misc]
+            pipeline = fleet.service.fleet.runner(agent).agent.pipeline
+            await fleet.until(lambda pipeline=pipeline: pipeline.abandoned == 0)  # type: ignore[misc]
             said = [message.content for message in fleet.sandbox.messages(conversation)]
             assert "too late" not in said
         await bystander.answers()
@@ -154,7 +154,7 @@ async def test_r12_as_many_as_an_agent_may_run_at_once(
         for number, (user, conversation) in enumerate(talks):
             await user.say(conversation, f"stuck {number}")
         counted.faults += places
-        lanes = fleet.service.fleet.runner(identity).agent.lanes
+        lanes = fleet.service.fleet.runner(identity).agent.pipeline.lanes
         await fleet.until(lambda: lanes.running == places)
         began = time.monotonic()
         lasts = [await user.say(conversation, "next") for user, conversation in talks]

@@ -103,7 +103,7 @@ class Crowd:
 
     async def hear(self, burst: Burst, timeout: float) -> int:
         """Note the answers until all are there; the most messages that the slow agent ever had in memory."""
-        lanes = self.fleet.service.fleet.runner(self.agents[0]).agent.lanes
+        lanes = self.fleet.service.fleet.runner(self.agents[0]).agent.pipeline.lanes
         most, left = 0, burst.slow + burst.others // (AGENTS - 1) * (AGENTS - 1)
         with self.fleet.sandbox.log.subscribe() as events:
             saying = asyncio.create_task(self.say(burst))

@@ -43,7 +43,7 @@ async def test_r17_two_agents_that_answer_each_other_are_stopped(
         await user.wait_for_reply(other, after=joined)
         await user.say(conversation, "begin")
         figures.faults += 1
-        inboxes = {one: fleet.service.fleet.runner(one).agent.inbox for one in (first, second)}
+        inboxes = {one: fleet.service.fleet.runner(one).agent.pipeline.inbox for one in (first, second)}
         await fleet.until(lambda: all(inbox.dead for inbox in inboxes.values()) or _quiet(inboxes), timeout=30)
         await fleet.until(lambda: _quiet(inboxes))
         said = [message.content for message in fleet.sandbox.messages(conversation)]

@@ -90,7 +90,7 @@ class Play:
             said.certain |= not full and self.fleet.refused != "arrivals"
 
     def inbox(self) -> Any:
-        return self.fleet.service.fleet.runner(AGENT).agent.inbox
+        return self.fleet.service.fleet.runner(AGENT).agent.pipeline.inbox
 
     async def do_turns(self, number: int) -> None:
         await self.loop.turns(number)
@@ -153,7 +153,7 @@ class Play:
         row = await self._dead_letter(which)
         if row is not None and await self.loop.complete(self._maintained(self.fleet.registry.journal.replay(row))):
             self.replayed.add(row.message.content)
-            await self.loop.complete(self.fleet.service.fleet.take_up_replays())
+            await self.loop.complete(self.fleet.service.fleet.journal.take_up_replays())
 
     async def do_discard(self, which: int) -> None:
         """A person discards a dead letter."""
@@ -281,13 +281,13 @@ def check_attempts(play: Play) -> None:
 async def check_counts(play: Play) -> None:
     """What is shown agrees with the journal once it was corrected from it."""
     service = play.fleet.service
-    await play.loop.complete(service.fleet.correct_counts())
+    await play.loop.complete(service.fleet.journal.correct_counts())
     inbox = play.inbox()
     dead = sum(row.state is MessageState.DEAD for row in play.fleet.inbox())
     assert (inbox.waiting, inbox.dead) == (0, dead)
-    agent = service.fleet.runner(AGENT).agent
-    assert (agent.lanes.running, service.shared.dispatcher.running, agent.outbox.waiting) == (0, 0, 0)
-    assert agent.lanes.in_memory == 0
+    pipeline = service.fleet.runner(AGENT).agent.pipeline
+    assert (pipeline.lanes.running, service.shared.dispatcher.running, pipeline.outbox.waiting) == (0, 0, 0)
+    assert pipeline.lanes.in_memory == 0
 
 
 async def play_script(

@@ -290,9 +290,9 @@ async def test_a_stop_is_for_what_was_said_before_it(fleet: Stack) -> None:
     await chat.say("wait")
     await chat.until_said("so far")
     running = await chat.journaled("wait")
-    agent = fleet.service.fleet.runner(chat.identity).agent
-    assert not await agent.stop_answer(chat.conversation, running.id - 1)
-    assert await agent.stop_answer(chat.conversation, running.id + 1)
+    pipeline = fleet.service.fleet.runner(chat.identity).agent.pipeline
+    assert not await pipeline.stop_answer(chat.conversation, running.id - 1)
+    assert await pipeline.stop_answer(chat.conversation, running.id + 1)
 
 
 async def test_a_stop_leaves_alone_a_later_message_between_its_attempts(fleet: Stack) -> None:
@@ -300,6 +300,6 @@ async def test_a_stop_leaves_alone_a_later_message_between_its_attempts(fleet: S
     await chat.say("bad")
     await fleet.until(lambda: len(handler_module("failing").started) >= 2, timeout=20)
     row = await chat.journaled("bad")
-    agent = fleet.service.fleet.runner(chat.identity).agent
-    assert not await agent.stop_answer(chat.conversation, row.id - 1)
+    pipeline = fleet.service.fleet.runner(chat.identity).agent.pipeline
+    assert not await pipeline.stop_answer(chat.conversation, row.id - 1)
     assert (await chat.tell("/stop")).content == STOPPED

@@ -210,7 +210,7 @@ async def test_a_server_that_never_acks_still_settles_sends(tmp_path: Path) -> N
         await fleet.online()
         await answers(fleet, identity, "one")
         await answers(fleet, identity, "two")
-        await fleet.until(lambda: fleet.service.fleet.runner(identity).agent.outbox.waiting == 0)
+        await fleet.until(lambda: fleet.service.fleet.runner(identity).agent.pipeline.outbox.waiting == 0)
         body, _ = fleet.service.metrics.render("text/plain")
         assert b'supervisor_sends_total{outcome="acked"} 2.0' in body
 

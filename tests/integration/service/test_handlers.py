@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ async def fleet(tmp_path: Path, agents_dir: Path) -> AsyncIterator[Stack]:
 
 def abandoned(fleet: Stack, identity: str) -> int:
     """How many handlers of an agent were left behind and are not back."""
-    return fleet.service.fleet.runner(identity).agent._executor.abandoned
+    return fleet.service.fleet.runner(identity).agent.pipeline.abandoned
 
 
 # ── threads ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -241,7 +242,7 @@ async def test_typing_is_taken_back_when_the_lanes_are_closed(fleet: Stack, hand
     user = await fleet.sandbox.user()
     await user.say(await user.open(identity), text)
     await fleet.until(lambda: signs(user) == [True] and handler_module(handler).started)
-    await fleet.service.fleet.runner(identity).agent.lanes.close()
+    await fleet.service.fleet.runner(identity).agent.pipeline.lanes.close()
     await fleet.until(lambda: len(signs(user)) > 1)
     assert signs(user) == [True, False]
 
@@ -281,7 +282,7 @@ async def test_an_agents_token_in_an_exception_gets_nowhere(
 
 
 async def test_an_opaque_token_is_found_though_it_looks_like_nothing(
-    fleet: Stack, log: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+    fleet: Stack, log: Callable[[], list[dict[str, Any]]]
 ) -> None:
     """No pattern tells it: neither "Bearer" nor "token" stands before it."""
     (fleet.service.shared.loader.agents_dir / "opaque.py").write_text(
@@ -291,22 +292,14 @@ async def test_an_opaque_token_is_found_though_it_looks_like_nothing(
     await fleet.online()
     agent = fleet.service.fleet.runner(identity).agent
     assert agent.grant is not None
-    monkeypatch.setattr(agent, "grant", _with_token(agent.grant, "abc123def456"))
+    agent.profile.authorize(replace(agent.grant, token="abc123def456"))
     await fleet.ask(identity, "x")
     [dead] = await fleet.service.registry.journal.messages(agent_id=identity, states=[MessageState.DEAD])
     assert "key [redacted]" in (dead.error or "")
-    assert agent.health == "failing: RuntimeError: key [redacted]"
+    assert str(agent.profile.health) == "failing: RuntimeError: key [redacted]"
     written = b"".join(path.read_bytes() for path in fleet.folder.glob("supervisor.db*"))
     assert b"abc123def456" not in written
     assert "abc123def456" not in json.dumps(log())
-
-
-def _with_token(grant: Any, token: str) -> Any:
-    class Opaque:
-        def __getattr__(self, name: str) -> Any:
-            return token if name == "token" else getattr(grant, name)
-
-    return Opaque()
 
 
 async def test_text_that_cannot_be_stored_is_stored_readably(fleet: Stack) -> None:

@@ -55,7 +55,7 @@ async def test_changed_settings_are_taken_over(tmp_path: Path) -> None:
         await fleet.online()
         sql(fleet, """UPDATE agents SET settings = '{"concurrency": 9}' WHERE id = ?""", identity)
         agent = fleet.service.fleet.runner(identity).agent
-        await fleet.until(lambda: agent.settings.concurrency == 9)
+        await fleet.until(lambda: agent.profile.settings.concurrency == 9)
         await fleet.ask(identity, "still here")
 
 

@@ -277,7 +277,7 @@ async def test_a_refused_reply_is_sent_again_when_a_person_replays_it(fleet: Sta
     else:
         await fleet.service.control.replay(number)
         if by == "both at once":
-            await asyncio.gather(*(fleet.service.fleet.take_up_replays() for _ in range(20)))
+            await asyncio.gather(*(fleet.service.fleet.journal.take_up_replays() for _ in range(20)))
     await delivered_once(talk, number)
     assert handler_module("brittle").started == ["order 7", "next"]
 

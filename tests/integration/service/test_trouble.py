@@ -73,7 +73,7 @@ async def test_joins_refused_for_a_passing_reason_are_tried_again_and_final_ones
         identity = await fleet.add()
         await fleet.online()
         [(user, conversation)] = await conversations(fleet, identity, 1)
-        known = fleet.service.fleet.runner(identity).agent.inbox.conversations
+        known = fleet.service.fleet.runner(identity).agent.pipeline.inbox.conversations
         gone = "f" * 24
         await known.joined(gone)
         fleet.sandbox.faults.refuse_events(["conversation:join"], "Database is down")
@@ -127,7 +127,7 @@ async def test_v1_joins_what_the_platform_does_not_put_it_back_into(tmp_path: Pa
         await fleet.online()
         await conversations(fleet, identity, 1)
         other = "e" * 24
-        await fleet.service.fleet.runner(identity).agent.inbox.conversations.joined(other)
+        await fleet.service.fleet.runner(identity).agent.pipeline.inbox.conversations.joined(other)
         await reconnected(fleet, identity)
         # A join that takes long is no longer waited for.
         await fleet.until(lambda: joined(fleet))
@@ -139,7 +139,7 @@ async def test_what_was_joined_and_left_is_remembered_over_reconnects_and_restar
         identity = await fleet.add()
         await fleet.online()
         (_, kept), (_, left) = await conversations(fleet, identity, 2)
-        known = fleet.service.fleet.runner(identity).agent.inbox.conversations
+        known = fleet.service.fleet.runner(identity).agent.pipeline.inbox.conversations
         await known.left(left)
         await known.left(kept)
         await known.joined(kept)
@@ -211,7 +211,7 @@ async def test_a_stop_ends_in_time_with_a_locked_database(tmp_path: Path) -> Non
         with captured_logs() as log, locked(tmp_path):
             for number in range(3):
                 await user.say(conversation, f"m{number}")
-            await fleet.until(lambda: fleet.service.fleet.runner(identity).agent.inbox.waiting == 3)
+            await fleet.until(lambda: fleet.service.fleet.runner(identity).agent.pipeline.inbox.waiting == 3)
             started = loop.time()
             await fleet.service.stop(1)
             took = loop.time() - started
@@ -235,11 +235,11 @@ async def test_an_inbox_that_closes_waits_no_longer_than_it_is_told(
         conversation = await user.open(identity)
         with captured_logs() as log, locked(tmp_path):
             await user.say(conversation, "hello")
-            await fleet.until(lambda: fleet.service.fleet.runner(identity).agent.inbox.waiting)
-            agent = fleet.service.fleet.runner(identity).agent
+            await fleet.until(lambda: fleet.service.fleet.runner(identity).agent.pipeline.inbox.waiting)
+            pipeline = fleet.service.fleet.runner(identity).agent.pipeline
             async with asyncio.timeout(3):
-                await agent.inbox.close(0.2)
-            assert agent.lanes.running == 0, "the place that was reserved is free again"
+                await pipeline.inbox.close(0.2)
+            assert pipeline.lanes.running == 0, "the place that was reserved is free again"
         assert [entry["count"] for entry in lines(log, "messages_not_journaled")] == [1]
 
 
@@ -304,7 +304,7 @@ async def test_a_v2_server_that_never_acks_settles_sends_once(tmp_path: Path) ->
         texts = [f"m{number}" for number in range(5)]
         for text in texts:
             await hears(user, conversation, text)
-        await fleet.until(lambda: fleet.service.fleet.runner(identity).agent.outbox.waiting == 0)
+        await fleet.until(lambda: fleet.service.fleet.runner(identity).agent.pipeline.outbox.waiting == 0)
         said = [m.content for m in fleet.sandbox.messages(conversation) if m.role == "assistant"]
         assert said == [f"Echo: {text}" for text in texts]
         body, _ = fleet.service.metrics.render("text/plain")

@@ -229,13 +229,13 @@ async def test_many_large_messages_to_many_agents_stay_within_the_bound_and_are_
             for conversation in conversations:
                 await user.say(conversation, f"m{number} ".ljust(size, "x"))
                 held()
-        runners = [fleet.service.fleet.runner(identity) for identity in identities]
-        await fleet.until(lambda: sum(r.agent.inbox.unsettled for r in runners) == agents * messages, timeout=30)
+        pipelines = [fleet.service.fleet.runner(identity).agent.pipeline for identity in identities]
+        await fleet.until(lambda: sum(one.inbox.unsettled for one in pipelines) == agents * messages, timeout=30)
         assert held() > limit / 2
         handler_module("slow").gate.set()
-        await fleet.until(lambda: held() == 0 and not any(r.agent.inbox.waiting for r in runners), timeout=60)
+        await fleet.until(lambda: held() == 0 and not any(one.inbox.waiting for one in pipelines), timeout=60)
         # A message is settled once its reply is in the outbox.
-        await fleet.until(lambda: not any(r.agent.outbox.waiting for r in runners), timeout=30)
+        await fleet.until(lambda: not any(one.outbox.waiting for one in pipelines), timeout=30)
         assert most <= limit + agents * size
         for conversation in conversations:
             replies = [m.content for m in fleet.sandbox.messages(conversation) if m.role == "assistant"]

@@ -91,7 +91,7 @@ async def test_every_line_about_a_message_names_it(fleet: Stack, log: Log) -> No
         await fleet.until(lambda: events[-1] in about(log, ids["message_id"]))
         # What the test does next must not meet this one, nor its reply.
         await fleet.until(lambda: not fleet.service.control.overview().inbox.running)
-        await fleet.until(lambda: not fleet.service.fleet.runner(agent).agent.outbox.waiting)
+        await fleet.until(lambda: not fleet.service.fleet.runner(agent).agent.pipeline.outbox.waiting)
 
     await tell(agents[0], "hello", *OWN)
     await tell(agents[0], "fail", *OWN, "handler_failed", *OWN)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from supervisor.core.days import days_before
 from supervisor.core.records import AgentRecord, UsageRecord
-from supervisor.fleet.ledger import days_before
 from supervisor.service.housekeeping import Housekeeping
 from supervisor.store import Registry
 from supervisor.telemetry.metrics import Metrics
@@ -20,7 +20,7 @@ from tests.support.clock import ManualClock
 from tests.support.journaling import AGENT, add, answer, settle
 
 if TYPE_CHECKING:
-    from supervisor.fleet.fleet import Fleet
+    from supervisor.fleet import Fleet
 
 DAY = "2027-01-15"
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any, Final
 
 from supervisor.core.clock import Clock
+from supervisor.core.days import day_of
 from supervisor.core.records import UsageRecord
 from supervisor.handler import Budget, Usage
 from supervisor.settings import Price
@@ -79,16 +79,6 @@ class _Day:
     models: dict[str, set[str]] = field(default_factory=dict)
     told: dict[str | None, Level] = field(default_factory=dict)
     unpriced: set[str] = field(default_factory=set)
-
-
-def day_of(timestamp: float) -> str:
-    """The UTC day of a time in seconds since the epoch: ``2026-01-31``."""
-    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d}"
-
-
-def days_before(timestamp: float, days: int) -> str:
-    """The UTC day so many days before that of a time in seconds since the epoch."""
-    return f"{datetime.fromtimestamp(timestamp, UTC) - timedelta(days=days):%Y-%m-%d}"
 
 
 def cost_of(usage: Usage, price: Price) -> float:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from supervisor.core.days import day_of, days_before
 from supervisor.core.records import UsageRecord
-from supervisor.fleet.ledger import MAX_MODELS, Ledger, Limits, cost_of, day_of, days_before
 from supervisor.handler import Usage
+from supervisor.messages.ledger import MAX_MODELS, Ledger, Limits, cost_of
 from supervisor.settings import Price
 from supervisor.telemetry.metrics import OTHER
 from supervisor.telemetry.usage import MAX_TOKENS, cleaned

@@ -1,0 +1,75 @@
+"""One agent's part in its conversations beside answering: joining, leaving, who is there, what was said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from supervisor.core.errors import ConnectionLostError
+from supervisor.handler import HistoryItem
+from supervisor.messages.conversations import Conversations
+from supervisor.messages.recall import Recall
+from supervisor.messages.scope import Scope
+from supervisor.platform.connection import Connection
+
+
+class Participation:
+    """What an agent does in its conversations, over the connection that there is.
+
+    Args:
+        ack_seconds: how long the platform's acknowledgements may take.
+    """
+
+    def __init__(self, scope: Scope, conversations: Conversations, recall: Recall, ack_seconds: float) -> None:
+        self.conversations = conversations
+        self._clock = scope.clock
+        self._recall = recall
+        self._ack_seconds = ack_seconds
+        self._connection: Connection | None = None
+
+    @property
+    def connection(self) -> Connection | None:
+        """The connection that is in use; None while the agent is offline."""
+        return self._connection
+
+    def use(self, connection: Connection | None) -> None:
+        """Use ``connection`` from now on; None: offline."""
+        self._connection = connection
+
+    def emit(self, event: str, payload: Mapping[str, Any]) -> None:
+        """Send an event that nobody waits for; without a connection it is lost."""
+        if self._connection is not None:
+            self._connection.emit(event, payload)
+
+    async def join(self, conversation_id: str) -> None:
+        """Join a conversation and stay in it after a reconnect.
+
+        Raises:
+            ConnectionLostError: the agent is offline. Otherwise as :meth:`Connection.join`.
+        """
+        connection = self._online()
+        await connection.join(conversation_id, self._ack_seconds)
+        connection.record_member(conversation_id, self._clock.monotonic())
+        await self.conversations.joined(conversation_id)
+
+    async def leave(self, conversation_id: str) -> None:
+        """Leave a conversation; raises as :meth:`join` does."""
+        await self._online().leave(conversation_id, self._ack_seconds)
+        await self.conversations.left(conversation_id)
+
+    async def online_users(self, conversation_id: str) -> list[str]:
+        """The ids of the users who are in a conversation now; raises as :meth:`join` does."""
+        return await self._online().online_users(conversation_id, self._ack_seconds)
+
+    async def history(self, conversation_id: str, limit: int) -> list[HistoryItem]:
+        """The last ``limit`` messages of a conversation, oldest first.
+
+        Raises:
+            RegistryError: the journal cannot be read.
+        """
+        return await self._recall.last(conversation_id, limit)
+
+    def _online(self) -> Connection:
+        if self._connection is None:
+            raise ConnectionLostError("the agent is not online")
+        return self._connection

@@ -1,0 +1,252 @@
+"""One agent's messages, from the socket that brings them to the acknowledged reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from supervisor.core.command_words import command_in
+from supervisor.core.errors import RegistryError
+from supervisor.core.records import JournaledMessage
+from supervisor.core.states import FINAL_MESSAGE_STATES, MessageState
+from supervisor.core.status import InboxCounts, Reading
+from supervisor.messages.agent_history import AgentHistory
+from supervisor.messages.backfill import Backfill, Reach
+from supervisor.messages.catch_up import CatchUp
+from supervisor.messages.commands import Commands, Controls
+from supervisor.messages.delivery_check import DeliveryCheck
+from supervisor.messages.dispatcher import Dispatcher
+from supervisor.messages.executor import STOP_REASON, MessageExecutor
+from supervisor.messages.inbox import Inbox, Intake
+from supervisor.messages.lanes import Lanes
+from supervisor.messages.missed import FULL_NOTICE
+from supervisor.messages.outbox import Outbox
+from supervisor.messages.participation import Participation
+from supervisor.messages.profile import Profile
+from supervisor.messages.recall import Recall
+from supervisor.platform.connection import Connection
+from supervisor.platform.history import PlatformHistory
+from supervisor.protocol.text import clean_text
+
+#: When to look again at a message that could not be settled.
+UNSETTLED_RETRY_SECONDS = 5.0
+
+
+class Pipeline:
+    """The parts that one agent's messages go through, and the way between them.
+
+    Nothing runs before :meth:`restore` and :meth:`resume`; without a connection messages are answered all the same, and
+    the replies wait.
+
+    Args:
+        controls: what the commands of the agent's chats may ask for.
+        on_event: told every event of a socket that is no message: its name and payload.
+
+    Attributes:
+        inbox, lanes, outbox: the parts that hold messages, to be counted, corrected and replayed into.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        dispatcher: Dispatcher,
+        history: PlatformHistory,
+        controls: Controls,
+        on_event: Callable[[str, object], None],
+    ) -> None:
+        self._profile = profile
+        self._scope = scope = profile.scope
+        self._on_event = on_event
+        self._restored = self._restored_once = False
+        own_history = AgentHistory(scope, history, profile.access)
+        ack_seconds = profile.deployment.ack_seconds
+        self.lanes = Lanes(
+            dispatcher,
+            scope.clock,
+            concurrency=lambda: profile.settings.concurrency,
+            work=self._work,
+            refill=self._read_page,
+        )
+        self.inbox = Inbox(
+            scope,
+            self.lanes,
+            dispatcher.memory,
+            handler=lambda: profile.record.handler,
+            intake=self._intake,
+            on_full=self._send_full_notice,
+            on_command=self._start_command,
+        )
+        self.outbox = Outbox(
+            scope,
+            ack_seconds=ack_seconds,
+            at_most_once=lambda: profile.settings.delivery == "at_most_once",
+            on_sending=self.inbox.remember_own,
+            was_delivered=DeliveryCheck(own_history),
+        )
+        recall = Recall(own_history, has_commands=lambda: profile.settings.commands)
+        self._participation = Participation(scope, self.inbox.conversations, recall, ack_seconds)
+        self._executor = MessageExecutor(profile, self._participation, self.outbox)
+        self._commands = Commands(
+            profile, self.inbox, self.outbox, controls, stop_answer=self.stop_answer, on_settled=self._settled
+        )
+        backfill = Backfill(own_history, self.inbox, Reach.of(profile.deployment))
+        self._catch_up = CatchUp(scope, self._participation, backfill, ack_seconds)
+
+    @property
+    def connection(self) -> Connection | None:
+        """The connection that is in use; None while the agent is offline."""
+        return self._participation.connection
+
+    @property
+    def restored(self) -> bool:
+        """Whether what waits in the journal was taken up; what a person replays before that is found there then."""
+        return self._restored
+
+    @property
+    def counts(self) -> InboxCounts:
+        """Messages by where they are."""
+        return self.inbox.counts
+
+    @property
+    def reading(self) -> Reading:
+        """What the metrics read of the agent."""
+        sent = self.outbox.in_flight
+        pending = self.outbox.waiting - sent
+        return Reading(self.inbox.counts, self.lanes.oldest_at, pending, sent, self._profile.health.failing)
+
+    @property
+    def abandoned(self) -> int:
+        """Handlers that were cancelled and go on all the same."""
+        return self._executor.abandoned
+
+    async def connect(self, register: Callable[[], Awaitable[Connection]]) -> Connection:
+        """Have a connection opened, its conversations joined and what was missed asked for.
+
+        Args, Raises: as :meth:`CatchUp.connect`.
+        """
+        return await self._catch_up.connect(register)
+
+    def use(self, connection: Connection | None) -> None:
+        """Send over ``connection`` from now on; None: offline."""
+        self._participation.use(connection)
+        self.outbox.use(connection)
+
+    def lost(self) -> None:
+        """The agent's connection went away just now: messages may be missed from here on."""
+        self._catch_up.lost()
+
+    def catch_up(self, connection: Connection) -> None:
+        """Ask what was missed: another connection was thought to be there, and had died silently."""
+        self._catch_up.missed(connection)
+
+    async def restore(self) -> None:
+        """Take up what an earlier run left in the journal: replies are sent, messages run again.
+
+        Raises:
+            RegistryError: the journal cannot be read.
+        """
+        scope = self._scope
+        if self._restored_once:
+            # What was claimed in the last moment before a pause and not given back; nothing of it runs any more.
+            await scope.journal.rescue(scope.agent_id)
+        self._restored_once = True
+        await self.inbox.conversations.restore(scope.clock.now() - self._profile.deployment.journal_retention)
+        await self.outbox.restore()
+        # Last: what is journaled from here on, and not by us, is put into the lanes by whoever notices it.
+        self.lanes.restore()
+        self._restored = True
+
+    def pause(self) -> None:
+        """Start no message from now on."""
+        self.lanes.pause()
+
+    def resume(self) -> None:
+        """Start messages again."""
+        self.lanes.resume()
+
+    async def drain(self) -> None:
+        """Start nothing more; return once what runs has ended and, while there is a connection, its replies are out."""
+        await self.lanes.drain(None)
+        if self.connection is not None:
+            await self.outbox.flush(None)
+
+    async def close(self) -> None:
+        """Stop at once; what is not settled stays in the journal, from where :meth:`restore` takes it up."""
+        self._restored = False
+        await self.inbox.close()
+        await self._commands.close()
+        await self.lanes.close()
+        await self.outbox.close()
+
+    def receive(self, connection: Connection, event: str, payload: object) -> None:
+        """Take an event from one of the agent's sockets; returns at once."""
+        if event == "message:new":
+            self.inbox.receive(payload, connection)
+        elif event == "__malformed__":
+            self._scope.metrics.dropped(str(payload))
+        elif event == "exception":
+            said = payload.get("message") if isinstance(payload, dict) else None
+            # Redacted before it is cut: half a token no longer looks like one.
+            redact = self._profile.secrecy.redact
+            reason = redact(clean_text(said, 1000)[0])[:200] if isinstance(said, str) else "no message"
+            self._scope.log.warning("platform_exception", reason=reason, namespace=connection.namespace)
+        else:
+            self._on_event(event, payload)
+
+    async def stop_answer(self, conversation_id: str, before_id: int) -> bool:
+        """Cancel the answer that is being made in a conversation to what came before ``before_id`` (``/stop``).
+
+        Returns:
+            Whether there was one.
+        """
+        if await self._executor.stop(conversation_id, before_id):
+            return True
+        row = self.lanes.between_attempts(conversation_id)
+        if row is None or row.id > before_id:
+            return False
+        stopped = await self._scope.journal.settle(row, MessageState.CANCELLED, error=STOP_REASON)
+        self.lanes.retry_now(conversation_id)
+        # Where its next attempt was faster, that attempt is stopped.
+        return stopped is not None or await self._executor.stop(conversation_id, before_id)
+
+    async def _work(self, row: JournaledMessage) -> float | None:
+        """Work on a message whose turn it is; None when it is settled, else when to look at it again."""
+        again_at = None
+        self._scope.bind_log(row)
+        try:
+            if self._profile.settings.commands and command_in(row.message):
+                await self._commands.work(row)
+            else:
+                again_at = await self._executor.work(row)
+        except asyncio.CancelledError:
+            if row.state in FINAL_MESSAGE_STATES:
+                self._settled(row)
+            raise
+        except RegistryError as error:
+            self._scope.log.warning("message_not_settled", reason=str(error))
+            return self._scope.clock.now() + UNSETTLED_RETRY_SECONDS
+        except Exception:
+            self._scope.log.exception("message_not_settled")
+            return self._scope.clock.now() + UNSETTLED_RETRY_SECONDS
+        if again_at is None:
+            self._settled(row)
+        return again_at
+
+    def _start_command(self, row: JournaledMessage) -> None:
+        self._commands.start(row)
+
+    def _settled(self, row: JournaledMessage) -> None:
+        self.inbox.settled(dead=row.state is MessageState.DEAD)
+        self._scope.traces.settled(row)
+
+    async def _read_page(self, after_id: int, limit: int) -> list[JournaledMessage]:
+        return await self._scope.journal.unsettled(self._scope.agent_id, after_id=after_id, limit=limit)
+
+    def _intake(self) -> Intake:
+        own = self._profile.settings
+        return Intake(own.roles, own.inbox_limit, own.loop_limit, own.commands)
+
+    def _send_full_notice(self, conversation_id: str) -> None:
+        """Refuse a message aloud: a short notice, sent without the journal that has no room."""
+        notice = {"role": "assistant", "type": "system", "content": FULL_NOTICE, "participantId": self._scope.agent_id}
+        self._participation.emit("message:send", {**notice, "conversationId": conversation_id})

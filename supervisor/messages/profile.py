@@ -1,0 +1,147 @@
+"""One agent as its messages and its handler know it: row, settings, token, handler, health."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from supervisor.core.errors import HandlerError
+from supervisor.core.records import AgentRecord
+from supervisor.handler import AgentInfo, Permission
+from supervisor.handlers import MountedHandler
+from supervisor.messages.health import Health
+from supervisor.messages.ledger import Ledger
+from supervisor.messages.scope import Scope
+from supervisor.messages.secrecy import Secrecy
+from supervisor.messages.spending import Spending
+from supervisor.platform.history import Access
+from supervisor.platform.tokens import Grant
+from supervisor.protocol.answers import ConnectAnswer
+from supervisor.settings import AGENT_SETTING_NAMES, EffectiveSettings, Settings
+from supervisor.settings.secrets import SecretResolver
+
+_NO_ANSWER: Final = ConnectAnswer(access_token="")
+
+
+def _own_settings(record: AgentRecord) -> dict[str, Any]:
+    """The part of a row's settings that is the handler's."""
+    return {name: value for name, value in record.settings.items() if name not in AGENT_SETTING_NAMES}
+
+
+class Profile:
+    """One agent at this moment. The agent's life writes; its messages and contexts read, each time anew.
+
+    Attributes:
+        scope: who the agent is, its log, its journal.
+        deployment: the settings of the deployment.
+        secrecy, health, spending: of this agent.
+    """
+
+    def __init__(
+        self, record: AgentRecord, scope: Scope, deployment: Settings, secrets: SecretResolver, ledger: Ledger
+    ) -> None:
+        self.scope = scope
+        self.deployment = deployment
+        self.secrecy = Secrecy(secrets, lambda: self.token)
+        self.health = Health(scope.log, self.secrecy)
+        self.spending = Spending(scope, ledger, lambda: self._record.handler)
+        self._record = record
+        self._settings = deployment.effective({})
+        self._grant: Grant | None = None
+        self._handler: MountedHandler | None = None
+
+    @property
+    def record(self) -> AgentRecord:
+        """The row that the agent runs with."""
+        return self._record
+
+    @property
+    def settings(self) -> EffectiveSettings:
+        """What the row and the deployment say together."""
+        return self._settings
+
+    @property
+    def grant(self) -> Grant | None:
+        """The token with what came along; None before the first one."""
+        return self._grant
+
+    @property
+    def mounted(self) -> MountedHandler | None:
+        """The handler; None while the agent has none."""
+        return self._handler
+
+    @property
+    def handler(self) -> MountedHandler:
+        """The handler.
+
+        Raises:
+            HandlerError: the agent has none.
+        """
+        if self._handler is None:
+            raise HandlerError(f"Agent {self._record.id} has no handler")
+        return self._handler
+
+    def configure(self, record: AgentRecord, settings: EffectiveSettings) -> None:
+        """Take over a row and what it comes to."""
+        self._record = record
+        self._settings = settings
+
+    def describe(self, record: AgentRecord) -> None:
+        """Take over a row in which only that differs on which nothing that runs depends."""
+        self._record = record
+
+    def authorize(self, grant: Grant) -> None:
+        """Take over a token."""
+        self._grant = grant
+
+    def mount(self, handler: MountedHandler | None) -> None:
+        """Messages that begin from now on are for this handler."""
+        self._handler = handler
+
+    @property
+    def token(self) -> str:
+        """The current token; empty before the first one."""
+        return self._grant.token if self._grant else ""
+
+    @property
+    def answer(self) -> ConnectAnswer:
+        """What came with the token: instruction, settings, tool servers; all of it empty before the first one."""
+        return self._grant.answer if self._grant else _NO_ANSWER
+
+    @property
+    def info(self) -> AgentInfo:
+        """Who the agent is, as handlers and people see it."""
+        name = self._record.name or self.answer.name or self._record.id
+        return AgentInfo(self._record.id, name, self._record.labels)
+
+    @property
+    def own_settings(self) -> Mapping[str, Any]:
+        """The handler's settings in the row."""
+        return _own_settings(self._record)
+
+    def suits_handler(self, record: AgentRecord) -> bool:
+        """Whether the handler may go on under another row. It reads its settings when it starts."""
+        same_settings = _own_settings(record) == _own_settings(self._record)
+        return self._handler is not None and record.handler == self._record.handler and same_settings
+
+    @property
+    def merged_settings(self) -> Mapping[str, Any]:
+        """The platform's settings for the agent, overlaid with those of its row."""
+        return {**self.answer.settings, **_own_settings(self._record)}
+
+    def access(self) -> Access:
+        """The platform's REST API as this agent sees it, and its current token."""
+        return Access(self._settings.api_url, self.token)
+
+    def reaches(self, url: str) -> bool:
+        """Whether the agent's token may be sent to a URL: its host is the platform's, or one that is allowed."""
+        return urlsplit(url).hostname in self.deployment.hosts
+
+    def permits(self, permission: Permission) -> bool:
+        """Whether the deployment lets handlers do something that reaches beyond them."""
+        allowed = {
+            "commands": self.deployment.allow_commands,
+            "private_webhooks": self.deployment.allow_private_webhooks,
+        }
+        return allowed.get(permission, False)

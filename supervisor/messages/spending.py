@@ -1,0 +1,42 @@
+"""What one agent's model calls use: counted in the day's sums and in the metrics, and bounded by its budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from supervisor.handler import Budget, ModelCall, Usage
+from supervisor.messages.ledger import Ledger
+from supervisor.messages.scope import Scope
+from supervisor.telemetry.usage import cleaned
+
+
+class Spending:
+    """One agent's page of the ledger. Every method may be called from any thread.
+
+    Args:
+        handler: the reference of the agent's handler.
+    """
+
+    def __init__(self, scope: Scope, ledger: Ledger, handler: Callable[[], str]) -> None:
+        self._agent_id = scope.agent_id
+        self._metrics = scope.metrics
+        self._clock = scope.clock
+        self._ledger = ledger
+        self._handler = handler
+
+    def count(self, usage: Usage) -> None:
+        """Count what a model call used, whatever a handler reports."""
+        usage = cleaned(usage)
+        self._metrics.tokens(self._agent_id, self._handler(), usage)
+        cost = self._ledger.record(self._agent_id, usage)
+        if cost is not None:
+            self._metrics.cost(self._agent_id, self._handler(), usage.model, cost)
+
+    def budget(self) -> Budget:
+        """What may still be spent today."""
+        return self._ledger.budget(self._agent_id)
+
+    def model_call(self, model: str, provider: str) -> AbstractContextManager[ModelCall]:
+        """Measure a call of a model."""
+        return self._metrics.model_call(model, provider, self._clock)
