@@ -146,7 +146,7 @@ class Agent:
         """Tell the handler what other people and agents do."""
         handler = self.profile.mounted
         if handler is not None and self._started:
-            self._hooks.tell(handler, event, payload, self._context)
+            self._hooks.notify(handler, event, payload, self._context)
 
     async def close(self) -> None:
         """Stop at once; what is not settled stays in the journal for the next start."""

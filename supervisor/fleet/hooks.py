@@ -44,8 +44,8 @@ class Hooks:
         self._tasks = TaskSet()
         self._retiring: dict[asyncio.Task[None], MountedHandler] = {}
 
-    def tell(self, handler: MountedHandler, event: str, payload: object, context: object) -> None:
-        """Tell a handler what somebody did, if it wants to know; what the agent did itself it knows."""
+    def notify(self, handler: MountedHandler, event: str, payload: object, context: object) -> None:
+        """Tell a handler what somebody did, if it has a hook for that; what the agent itself did is no news."""
         kind = _EVENTS.get(event)
         if kind is None:
             self._metrics.unknown("event")
@@ -94,7 +94,7 @@ class Hooks:
         """Give what runs a moment to end, then cancel it."""
         for task, handler in list(self._retiring.items()):
             if not handler.idle.is_set():
-                # It swallowed its cancellation and may never be idle again.
+                # A message of the handler swallowed its cancellation: the handler may never be idle again.
                 task.cancel()
         await self._tasks.wait(CLOSE_SECONDS)
         await self._tasks.cancel()

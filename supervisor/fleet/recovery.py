@@ -1,4 +1,4 @@
-"""What an agent does after a failure, and how long it waits first (DESIGN §3). Pure policy, no I/O."""
+"""What an agent does after a failure, and how long it waits first. Pure policy, no I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from supervisor.settings import Settings
 
 #: A faulted agent is looked at again this often: a missing file may be there by then.
 FAULT_RECHECK_SECONDS = 30.0
-#: A kick makes us refresh the token at most this often, doubling while kicks go on: an ill platform kicks good tokens.
+#: A kick leads to a new token at most this often, doubling while kicks go on: an ill platform kicks good tokens.
 KICK_REFRESH_SECONDS = 10.0
 KICK_REFRESH_CAP_SECONDS = 600.0
 #: A token minted less than this long ago is no worse than a new one: its kick is the platform's trouble.

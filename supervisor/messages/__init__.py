@@ -5,10 +5,11 @@ frames and rates to :mod:`supervisor.platform`, SQL to :mod:`supervisor.store`, 
 :mod:`supervisor.handlers`.
 """
 
+from supervisor.messages.budgets import Limits
 from supervisor.messages.commands import Controls, Situation
 from supervisor.messages.context import AgentContext
 from supervisor.messages.dispatcher import Dispatcher
-from supervisor.messages.ledger import Ledger, Limits
+from supervisor.messages.ledger import Ledger
 from supervisor.messages.pipeline import Pipeline
 from supervisor.messages.profile import Profile
 from supervisor.messages.scope import Scope

@@ -1,7 +1,7 @@
 """What language models cost today, for each agent and the fleet, and the budgets that bound it.
 
-The journal keeps what was used; here are today's sums, so that a handler can ask before every model call. A day is a
-UTC day. What counts against a budget of tokens is input and output together.
+The journal keeps what was used. The sums of today are here, in the memory of the one process that runs the agents
+(docs/architecture.md#one-process), so that a handler can ask before every model call. A day is a UTC day.
 """
 
 from __future__ import annotations
@@ -9,19 +9,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Any, Final
+from typing import Final
 
 from supervisor.core.clock import Clock
 from supervisor.core.days import day_of
 from supervisor.core.records import UsageRecord
 from supervisor.handler import Budget, Usage
+from supervisor.messages.budgets import NO_LIMITS, Level, Limits, Spent
 from supervisor.settings import Price
 from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.metrics import OTHER
 
 NOTICE: Final = "Sorry, I have used up what I may spend today. I can answer again tomorrow, from 00:00 UTC."
-WARNING_RATIO: Final = 0.8
 #: Prices are per so many tokens.
 PRICED_TOKENS: Final = 1_000_000
 #: Different models of one agent on one day; what it calls further ones counts under ``_other``.
@@ -30,55 +29,31 @@ MAX_MODELS: Final = 50
 _DAYS: Final = 2
 
 
-class Level(IntEnum):
-    """How far a budget is used."""
-
-    FINE = 0
-    WARNING = 1
-    EXHAUSTED = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What may be spent in a UTC day; None: no limit."""
-
-    tokens: int | None = None
-    cost: float | None = None
-
-
-NO_LIMITS: Final = Limits()
-
-
-@dataclass(slots=True)
-class Spent:
-    """Tokens and cost of one day."""
-
-    tokens: int = 0
-    cost: float = 0.0
-
-    def add(self, record: UsageRecord) -> None:
-        """Count what was used."""
-        self.tokens += record.total_tokens
-        self.cost += record.cost
-
-    def ratio(self, limits: Limits) -> float | None:
-        """The part of the limits that is used, of tokens or cost, whichever is more; None without limits."""
-        by_tokens = None if limits.tokens is None else self.tokens / limits.tokens
-        by_cost = None if limits.cost is None else self.cost / limits.cost
-        if by_tokens is None or by_cost is None:
-            return by_cost if by_tokens is None else by_tokens
-        return max(by_tokens, by_cost)
-
-
 @dataclass(slots=True)
 class _Day:
-    """The sums of one day; what was told of budgets, by agent, and of the fleet's under None; models told of."""
+    """The sums of one day.
+
+    Attributes:
+        alerted: the level that was last alerted of each agent's budget, and of the fleet's under None.
+        unpriced: models without a price that were warned of.
+    """
 
     fleet: Spent = field(default_factory=Spent)
     agents: dict[str, Spent] = field(default_factory=dict)
     models: dict[str, set[str]] = field(default_factory=dict)
-    told: dict[str | None, Level] = field(default_factory=dict)
+    alerted: dict[str | None, Level] = field(default_factory=dict)
     unpriced: set[str] = field(default_factory=set)
+
+    def add(self, record: UsageRecord) -> None:
+        """Count what was used."""
+        self.fleet.add(record)
+        self.agents.setdefault(record.agent_id, Spent()).add(record)
+        self.models.setdefault(record.agent_id, set()).add(record.model)
+
+    def model(self, agent_id: str, model: str) -> str:
+        """The name under which a model of an agent counts."""
+        known = self.models.get(agent_id, set())
+        return model if model in known or len(known) < MAX_MODELS else OTHER
 
 
 def cost_of(usage: Usage, price: Price) -> float:
@@ -96,8 +71,8 @@ class Ledger:
         prices: by model, as handlers report it.
         fleet: the budget of all agents together.
         write: takes what was used, to be kept.
-        on_alert: told the scope (``agent`` or ``fleet``) and the level when a budget is nearly or wholly used, once a
-            day and level, and again where its limit was changed in between.
+        on_alert: called with the scope (``agent`` or ``fleet``) and the level when a budget is nearly or wholly used,
+            once a day and level, and again where its limit was changed in between.
     """
 
     def __init__(
@@ -123,8 +98,8 @@ class Ledger:
         """Take up what the registry holds of today, before anything is recorded."""
         with self._lock:
             for record in records:
-                self._count(self._day(record.day), record)
-        self._check(None)
+                self._day(record.day).add(record)
+        self._alert(None)
 
     def record(self, agent_id: str, usage: Usage) -> float | None:
         """Count what one model call used; ``usage`` has been through :func:`cleaned`.
@@ -138,7 +113,7 @@ class Ledger:
             day = self._day(today)
             record = UsageRecord(
                 agent_id,
-                self._model(day, agent_id, usage.model),
+                day.model(agent_id, usage.model),
                 today,
                 requests=1,
                 input_tokens=usage.prompt_tokens,
@@ -147,17 +122,17 @@ class Ledger:
                 cost=cost_of(usage, price) if price else 0.0,
                 unpriced_requests=0 if price else 1,
             )
-            self._count(day, record)
+            day.add(record)
             bounded = (self._fleet.cost, self._limits.get(agent_id, NO_LIMITS).cost) != (None, None)
             unbounded = bounded and price is None and record.model not in day.unpriced
             if unbounded:
                 day.unpriced.add(record.model)
         if unbounded:
-            # A budget of money knows nothing of it: nobody would notice.
+            # What the model costs counts in no budget of money: nobody would notice.
             self._log.warning("model_without_price", agent=agent_id, model=record.model)
         self._write(record)
-        self._check(agent_id)
-        self._check(None)
+        self._alert(agent_id)
+        self._alert(None)
         return record.cost if price else None
 
     def limit(self, agent_id: str, limits: Limits) -> None:
@@ -167,7 +142,7 @@ class Ledger:
                 self._limits.pop(agent_id, None)
             else:
                 self._limits[agent_id] = limits
-        self._check(agent_id)
+        self._alert(agent_id)
 
     def forget(self, agent_id: str) -> None:
         """An agent is gone; what it spent today still counts for the fleet, and for itself should it come back."""
@@ -192,9 +167,8 @@ class Ledger:
             own = {agent_id: day.agents.get(agent_id, nothing).ratio(own) for agent_id, own in self._limits.items()}
             return day.fleet.ratio(self._fleet), {agent_id: used for agent_id, used in own.items() if used is not None}
 
-    # ── with the lock held ───────────────────────────────────────────────────────────────────────────────────────────
-
     def _day(self, name: str) -> _Day:
+        """A day's sums; to be called with the lock held."""
         day = self._days.get(name)
         if day is None:
             day = self._days[name] = _Day()
@@ -203,41 +177,23 @@ class Ledger:
         return day
 
     def _scope(self, agent_id: str | None) -> tuple[Spent, Limits]:
+        """What an agent, or with None the fleet, has spent today and may spend; to be called with the lock held."""
         day = self._day(day_of(self._clock.now()))
         if agent_id is None:
             return day.fleet, self._fleet
         return day.agents.get(agent_id) or Spent(), self._limits.get(agent_id, NO_LIMITS)
 
-    def _count(self, day: _Day, record: UsageRecord) -> None:
-        day.fleet.add(record)
-        day.agents.setdefault(record.agent_id, Spent()).add(record)
-        day.models.setdefault(record.agent_id, set()).add(record.model)
-
-    def _model(self, day: _Day, agent_id: str, model: str) -> str:
-        known = day.models.get(agent_id, set())
-        return model if model in known or len(known) < MAX_MODELS else OTHER
-
-    # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _check(self, agent_id: str | None) -> None:
-        """Tell, once, that the budget of an agent, or the fleet's, is nearly or wholly used."""
+    def _alert(self, agent_id: str | None) -> None:
+        """Say, once, that the budget of an agent, or the fleet's, is nearly or wholly used."""
         with self._lock:
             spent, limits = self._scope(agent_id)
-            used = spent.ratio(limits) or 0.0
-            level = Level.EXHAUSTED if used >= 1 else Level.WARNING if used >= WARNING_RATIO else Level.FINE
-            told = self._day(day_of(self._clock.now())).told
-            # Where a limit was raised the level falls, and the new limit is told of in its turn.
-            before, told[agent_id] = told.get(agent_id, Level.FINE), level
-            figures: dict[str, Any] = {
-                "spent_tokens": spent.tokens,
-                "limit_tokens": limits.tokens,
-                "spent_cost": round(spent.cost, 6),
-                "limit_cost": limits.cost,
-            }
+            level, figures = spent.level(limits), spent.figures(limits)
+            alerted = self._day(day_of(self._clock.now())).alerted
+            # Where a limit was raised the level falls, and the new limit has alerts of its own.
+            before, alerted[agent_id] = alerted.get(agent_id, Level.FINE), level
         if level <= before:
             return
         scope = "fleet" if agent_id is None else "agent"
         log = self._log.bind(scope=scope) if agent_id is None else self._log.bind(scope=scope, agent=agent_id)
-        shown = {name: value for name, value in figures.items() if value is not None}
-        log.warning("budget_exhausted" if level is Level.EXHAUSTED else "budget_nearly_used", **shown)
+        log.warning("budget_exhausted" if level is Level.EXHAUSTED else "budget_nearly_used", **figures)
         self._on_alert(scope, level.name.lower())

@@ -23,7 +23,7 @@ import uvloop
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, make_asgi_app
 
 from supervisor.handler import Usage
-from supervisor.messages.ledger import Limits
+from supervisor.messages import Limits
 from supervisor.service import Service
 from supervisor.settings import Price, Settings
 

@@ -24,6 +24,10 @@ class ManualClock:
         """Seconds since the clock was made."""
         return self._elapsed
 
+    def set_back(self, seconds: float) -> None:
+        """Somebody sets the wall clock; a negative number sets it forward."""
+        self._start -= seconds
+
     async def sleep(self, seconds: float) -> None:
         """Sleep until the clock was advanced by so much; not at all for zero or less."""
         if seconds <= 0:
