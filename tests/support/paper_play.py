@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from supervisor.core.states import AgentState
+from supervisor.fleet import Runner, Shared
 from tests.support.paper_fleet import PaperFleet, make_template
 from tests.support.paper_platform import HOME, PaperPlatform
 from tests.support.virtual import VirtualLoop, run
@@ -52,9 +53,18 @@ class Play:
         said = {"conversationId": conversation, "role": "user", "content": text, **fields}
         return self.platform.say(agent_id, said)
 
+    @property
+    def shared(self) -> Shared:
+        """What the agents of the supervisor share; to build agents of a test's own with."""
+        return self.fleet.service.shared
+
+    def runner(self, agent_id: str = AGENT) -> Runner:
+        """What runs an agent."""
+        return self.fleet.service.fleet.runner(agent_id)
+
     def state(self, agent_id: str = AGENT) -> AgentState:
         """The agent's state."""
-        return self.fleet.service.fleet.runner(agent_id).status().state
+        return self.runner(agent_id).status().state
 
     @property
     def answers(self) -> list[str]:

@@ -13,7 +13,6 @@ import pytest
 import structlog
 
 from supervisor.core.states import AgentState
-from supervisor.fleet import dialer
 from supervisor.messages import inbox
 from supervisor.sandbox import SandboxUser
 from supervisor.store import sqlite
@@ -105,20 +104,6 @@ async def test_a_connection_lost_while_it_joins_is_a_failed_attempt(tmp_path: Pa
         await fleet.state(identity, AgentState.BACKOFF)
         await fleet.online()
         await hears(user, conversation, "after")
-
-
-async def test_past_the_limit_one_warning_names_the_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialer, "REJOIN_LIMIT", 2)
-    async with stack(tmp_path, sandbox_settings=V2) as fleet:
-        identity = await fleet.add()
-        await fleet.online()
-        people = await conversations(fleet, identity, 3)
-        with captured_logs() as log:
-            await reconnected(fleet, identity)
-            await reconnected(fleet, identity)
-        [warning] = lines(log, "too_many_conversations")
-        assert (warning["known"], warning["joined"]) == (3, 2)
-        assert set(joined(fleet)) == {conversation for _, conversation in people[1:]}, "the most recently active ones"
 
 
 async def test_v1_joins_what_the_platform_does_not_put_it_back_into(tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+"""From one connection to the next: make before break, and break before make where the platform allows one socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from supervisor.core.errors import ConnectError, Verdict
+from supervisor.fleet.rotation import REFUSED_ROTATIONS, SecondSocketRefusedError
+from supervisor.platform.connection import Connection
+from tests.support.paper_agent import DIARY, PaperAgent, paper_agent
+from tests.support.paper_play import AGENT, Play, play
+
+HANDLERS = {"diary": DIARY}
+
+
+async def rotate(script: Play, paper: PaperAgent, old: Connection) -> Connection:
+    return await script.loop.complete(paper.rotation.run(old, paper.configuration.grant))
+
+
+def test_the_new_connection_is_in_use_before_the_old_one_closes(tmp_path: Path) -> None:
+    async def rotates(script: Play) -> None:
+        async with paper_agent(script) as paper:
+            old = await script.loop.complete(paper.come_online())
+            new = await rotate(script, paper, old)
+            assert paper.agent.connection is new
+            assert script.platform.most_sockets[AGENT] == 2
+            await script.loop.advance(1)
+            assert (old.connected, new.connected, len(script.platform.sockets)) == (False, True, 1)
+            assert not paper.rotation.opening
+
+    play(tmp_path, rotates, handlers=HANDLERS)
+
+
+def test_an_attempt_that_fails_leaves_the_old_connection_in_use(tmp_path: Path) -> None:
+    async def fails(script: Play) -> None:
+        async with paper_agent(script) as paper:
+            old = await script.loop.complete(paper.come_online())
+            script.platform.connects.append("refuse")
+            with pytest.raises(ConnectError):
+                await rotate(script, paper, old)
+            assert paper.agent.connection is old
+            assert (old.connected, paper.rotation.opening) == (True, False)
+
+    play(tmp_path, fails, handlers=HANDLERS)
+
+
+def test_a_second_socket_that_is_refused_again_and_again_makes_room_for_itself(tmp_path: Path) -> None:
+    async def refused(script: Play) -> None:
+        async with paper_agent(script) as paper:
+            old = await script.loop.complete(paper.come_online())
+            script.platform.connects.extend(["kick"] * REFUSED_ROTATIONS)
+            for _ in range(REFUSED_ROTATIONS - 1):
+                with pytest.raises(ConnectError) as raised:
+                    await rotate(script, paper, old)
+                assert raised.value.verdict is Verdict.RETRY, "a new token is not to blame"
+            with pytest.raises(SecondSocketRefusedError):
+                await rotate(script, paper, old)
+            assert paper.agent.connection is None
+            assert (old.connected, script.platform.sockets) == (False, [])
+            assert len(script.logged("second_socket_refused")) == 1
+            again = await script.loop.complete(paper.connect())
+            with pytest.raises(SecondSocketRefusedError):
+                await rotate(script, paper, again)
+            assert not again.connected, "from now on the old one goes first"
+
+    play(tmp_path, refused, handlers=HANDLERS)
+
+
+def test_an_end_closes_what_was_on_its_way_out(tmp_path: Path) -> None:
+    async def ends(script: Play) -> None:
+        async with paper_agent(script) as paper:
+            old = await script.loop.complete(paper.come_online())
+            new = await rotate(script, paper, old)
+            await script.loop.complete(paper.rotation.close())
+            assert (old.connected, new.connected) == (False, True)
+
+    play(tmp_path, ends, handlers=HANDLERS)

@@ -1,0 +1,117 @@
+"""What a new connection makes good: conversations that are joined again, up to a limit, and what was missed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.core.errors import ConnectError
+from supervisor.messages.agent_history import AgentHistory
+from supervisor.messages.backfill import Backfill, Reach
+from supervisor.messages.catch_up import CatchUp
+from supervisor.messages.participation import Participation
+from supervisor.messages.recall import Recall
+from supervisor.platform.connection import Connection
+from supervisor.platform.connector import Connector
+from supervisor.platform.endpoint import Endpoint
+from tests.support.paper_agent import DIARY, PaperAgent, paper_agent
+from tests.support.paper_platform import HOME
+from tests.support.paper_play import Play, play
+
+HANDLERS = {"diary": DIARY}
+OTHERS = [f"{number:024x}" for number in range(1, 6)]
+
+
+class Desk:
+    """An agent's way back, with a limit that the test sets and connections that the test opens."""
+
+    def __init__(self, script: Play, paper: PaperAgent, rejoin_limit: int) -> None:
+        scope, shared = paper.agent.profile.scope, script.shared
+        history = AgentHistory(scope, shared.history, paper.agent.profile.access)
+        self.inbox = paper.pipeline.inbox
+        self.events: list[str] = []
+        recall = Recall(history, has_commands=lambda: True)
+        self.participation = Participation(scope, self.inbox.conversations, recall, 5.0)
+        backfill = Backfill(history, self.inbox, Reach(3600.0, 10))
+        self.catch_up = CatchUp(scope, self.participation, backfill, 5.0, rejoin_limit=rejoin_limit)
+        self._paper = paper
+        self._connector = Connector(
+            shared.transport, shared.gates, agent_id=scope.agent_id, on_event=self._receive, timeout_seconds=15.0
+        )
+
+    def _receive(self, _connection: Connection, event: str, _payload: object) -> None:
+        self.events.append(event)
+
+    async def register(self) -> Connection:
+        endpoint = Endpoint("wss://paper.example/chat", ("/chat",), "/socket.io", "auth", None)
+        return await self._connector.open(endpoint, self._paper.configuration.grant)
+
+    async def connect(self) -> Connection:
+        """Connect, and use the connection."""
+        connection = await self.catch_up.connect(self.register)
+        self.participation.use(connection)
+        return connection
+
+    async def disconnect(self) -> None:
+        """Close the connection that is in use."""
+        assert self.participation.connection is not None
+        await self.participation.connection.close()
+        self.participation.use(None)
+        self.catch_up.lost()
+
+
+def joins(script: Play) -> list[str]:
+    """Conversations that the platform was asked to let the agent into, in order."""
+    return [said["conversationId"] for event, said in script.platform.asked if event == "conversation:join"]
+
+
+def test_what_the_platform_puts_the_agent_into_needs_no_join(tmp_path: Path) -> None:
+    async def connects(script: Play) -> None:
+        async with paper_agent(script) as paper:
+            await script.loop.complete(paper.configure())
+            desk = Desk(script, paper, 512)
+            connection = await script.loop.complete(desk.connect())
+            assert (joins(script), list(desk.inbox.conversations)) == ([], [HOME])
+            assert connection.member_since(HOME) is not None
+            await script.loop.complete(desk.disconnect())
+
+    play(tmp_path, connects, handlers=HANDLERS)
+
+
+def test_past_the_limit_the_most_recent_ones_are_joined_and_one_warning_names_the_number(tmp_path: Path) -> None:
+    async def connects(script: Play) -> None:
+        async with paper_agent(script) as paper:
+            await script.loop.complete(paper.configure())
+            desk = Desk(script, paper, 2)
+            for conversation in OTHERS:
+                await script.loop.complete(desk.inbox.conversations.joined(conversation))
+            for _ in range(2):
+                await script.loop.complete(desk.connect())
+                await script.loop.complete(desk.disconnect())
+            assert set(joins(script)) == set(OTHERS[-2:])
+            [warning] = script.logged("too_many_conversations")
+            assert (warning["known"], warning["joined"]) == (len(OTHERS), 2)
+
+    play(tmp_path, connects, handlers=HANDLERS)
+
+
+@pytest.mark.parametrize("fate", ["refuse", "kick", "lose"])
+def test_a_connection_that_does_not_come_about_holds_no_message_back(tmp_path: Path, fate: str) -> None:
+    async def fails(script: Play) -> None:
+        async with paper_agent(script) as paper:
+            await script.loop.complete(paper.configure())
+            desk = Desk(script, paper, 512)
+            connection = await script.loop.complete(desk.connect())
+            await script.loop.complete(desk.disconnect())
+            script.platform.connects.append(fate)
+            with pytest.raises(ConnectError):
+                await script.loop.complete(desk.catch_up.connect(desk.register))
+            said: dict[str, Any] = {"conversationId": HOME, "role": "user", "content": "hello"}
+            desk.inbox.receive(said, connection)
+            await script.loop.advance(1)
+            assert [row.body for row in script.fleet.inbox()] == ["hello"]
+            assert script.platform.sockets == []
+
+    play(tmp_path, fails, handlers=HANDLERS)
