@@ -47,7 +47,9 @@ class Dialer:
         return Endpoint(own.ws_url, namespaces, own.ws_path, own.token_via, self._proxy)
 
     async def open(self, grants: Grants, on_connected: Callable[[], None]) -> Connection:
-        """Connect, register, join again and catch up; see :meth:`Connector.open` and :meth:`Pipeline.connect`.
+        """Connect, register, join again and catch up.
+
+        See :meth:`Connector.open` and :meth:`supervisor.messages.Pipeline.connect`.
 
         Raises:
             ConnectError, ConnectionLostError: the attempt failed; nothing is left open.

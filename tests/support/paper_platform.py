@@ -118,6 +118,7 @@ class PaperPlatform:
     Attributes:
         tokens, connects, sends: what becomes of the next ones; the ``standing_`` fate of those after that.
         token_seconds: how long a token is good for.
+        asked: events of agents that are no messages, with their payloads.
         broken: what no supervisor may do, in the order in which it was done.
     """
 
@@ -134,6 +135,7 @@ class PaperPlatform:
     notices: list[str] = field(default_factory=list)
     expires: dict[str, float] = field(default_factory=dict)
     most_sockets: Counter[str] = field(default_factory=Counter)
+    asked: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
     def heal(self) -> None:
@@ -223,6 +225,7 @@ class PaperPlatform:
         if not socket.connected:
             return
         if event != "message:send":
+            self.asked.append((event, said))
             self._acknowledge(
                 socket, ack, {"success": True, "conversationId": said["conversationId"], "onlineUsers": []}
             )
