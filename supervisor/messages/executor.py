@@ -69,7 +69,12 @@ _OUTCOMES = {
 
 
 class MessageExecutor:
-    """Works on the messages of one agent; :meth:`work` is what its lanes call."""
+    """Works on the messages of one agent; :meth:`work` is what its lanes call.
+
+    Args:
+        backoff: seconds before the next attempt, by the number of the one that failed.
+        cancel_grace_seconds: how long a cancelled handler may take to end.
+    """
 
     def __init__(
         self,
@@ -78,6 +83,7 @@ class MessageExecutor:
         outbox: Outbox,
         *,
         backoff: Callable[[int], float] | None = None,
+        cancel_grace_seconds: float = CANCEL_GRACE_SECONDS,
     ) -> None:
         self._profile = profile
         self._participation = participation
@@ -88,6 +94,7 @@ class MessageExecutor:
         self._clock = scope.clock
         self._traces = scope.traces
         self._delay = backoff or _delay
+        self._cancel_grace_seconds = cancel_grace_seconds
         self.abandoned = 0
         # By conversation, of which one message runs at a time.
         self._stops: dict[str, _Stop] = {}
@@ -190,7 +197,7 @@ class MessageExecutor:
         """Cancel a handler; one that goes on all the same is left behind and what it still makes is discarded."""
         attempt.give_up()
         task.cancel()
-        await asyncio.wait({task}, timeout=CANCEL_GRACE_SECONDS)
+        await asyncio.wait({task}, timeout=self._cancel_grace_seconds)
         thread = attempt.time_limit.thread
         if not task.done():
             task.add_done_callback(self._returned)

@@ -13,9 +13,23 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families as parse_metrics
 
 from supervisor.core.clock import Clock, SystemClock
+from supervisor.core.records import AgentRecord, JournaledMessage
+from supervisor.core.states import MessageState
+from supervisor.handlers import DaemonThreads, MountedHandler, ThreadShare
 from supervisor.messages.agent_history import AgentHistory
+from supervisor.messages.budgets import Limits
+from supervisor.messages.conversations import Conversations
+from supervisor.messages.delivery_check import DeliveryCheck
+from supervisor.messages.executor import MessageExecutor
+from supervisor.messages.ledger import Ledger
+from supervisor.messages.outbox import Outbox
+from supervisor.messages.participation import Participation
+from supervisor.messages.profile import Profile
+from supervisor.messages.recall import Recall
 from supervisor.messages.scope import Scope
 from supervisor.platform.history import Access
+from supervisor.settings import Settings
+from supervisor.settings.secrets import SecretResolver
 from supervisor.store import Registry
 from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.metrics import Metrics
@@ -40,16 +54,16 @@ def scope_of(registry: Registry, clock: Clock) -> Scope:
     return Scope(AGENT, log, registry.journal, Metrics(), clock, NO_TRACES)
 
 
-def counted(metrics: Metrics, name: str) -> dict[str, float]:
-    """The figures of a metric with one label, by the label's value."""
+def counted(metrics: Metrics, name: str, label: str) -> dict[str, float]:
+    """The figures of a metric, by the value of a label; none for zero."""
     families = parse_metrics(metrics.render("")[0].decode())
     samples = [sample for family in families for sample in family.samples if sample.name == name]
-    return {next(iter(sample.labels.values())): sample.value for sample in samples if sample.value}
+    return {sample.labels[label]: sample.value for sample in samples if sample.value}
 
 
 def dropped(metrics: Metrics) -> dict[str, float]:
     """How many messages were not taken in, by reason."""
-    return counted(metrics, "supervisor_messages_dropped_total")
+    return counted(metrics, "supervisor_messages_dropped_total", "reason")
 
 
 async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
@@ -111,3 +125,61 @@ async def history_for(scope: Scope, token: str = "tok") -> AsyncIterator[tuple[A
     async with token_server() as server, client() as made:
         platform = HistoryServer(server)
         yield AgentHistory(scope, made.history, lambda: Access(platform.url, token)), platform
+
+
+def profile_of(scope: Scope, **settings: Any) -> Profile:
+    """The profile of the test's agent, with the settings of its row."""
+    record = AgentRecord(AGENT, "stage", "env:AGENT_SECRET", name="Ann", settings=settings)
+    deployment = Settings()
+    secrets = SecretResolver(environ={"AGENT_SECRET": "s3cret-of-ann"}, env_prefixes=("AGENT_",), dirs=(), box=None)
+    ledger = Ledger(scope.clock, prices={}, fleet=Limits(), write=lambda _: None)
+    made = Profile(record, scope, deployment, secrets, ledger)
+    made.secrecy.use(record.secret)
+    made.configure(record, deployment.effective(record.settings))
+    return made
+
+
+class Works:
+    """One agent's executor and outbox over a real journal, without a connection: replies wait in the journal.
+
+    Args:
+        on_message: the handler.
+        settings: of the agent's row.
+    """
+
+    def __init__(self, scope: Scope, history: AgentHistory, on_message: Callable[..., Any], **settings: Any) -> None:
+        self.journal = scope.journal
+        self.profile = profile_of(scope, **settings)
+        self.threads = DaemonThreads(2, "handlers")
+        self.profile.mount(MountedHandler("stage", None, on_message, ThreadShare(self.threads, 2)))
+        self.outbox = Outbox(
+            scope,
+            ack_seconds=5.0,
+            at_most_once=lambda: False,
+            on_sending=lambda _: None,
+            was_delivered=DeliveryCheck(history),
+        )
+        conversations = Conversations(scope)
+        self.participation = Participation(scope, conversations, Recall(history, lambda: True), 5.0)
+        self.executor = MessageExecutor(
+            self.profile, self.participation, self.outbox, backoff=lambda _: 7.0, cancel_grace_seconds=0.05
+        )
+
+    async def row(self, number: int) -> JournaledMessage:
+        """A message as the journal has it."""
+        rows = await self.journal.messages(agent_id=AGENT, states=list(MessageState), limit=1000)
+        return next(row for row in rows if row.id == number)
+
+    async def said(self, number: int) -> list[str]:
+        """What is answered to a message, part by part."""
+        replies = await self.journal.replies(number)
+        return [reply.message.content for reply in sorted(replies, key=lambda reply: reply.part)]
+
+
+@asynccontextmanager
+async def works(scope: Scope, on_message: Callable[..., Any], **settings: Any) -> AsyncIterator[Works]:
+    """A :class:`Works`, closed afterwards."""
+    async with history_for(scope) as (history, _):
+        made = Works(scope, history, on_message, **settings)
+        yield made
+        await made.outbox.close()

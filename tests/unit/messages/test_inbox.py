@@ -126,7 +126,7 @@ async def test_a_payload_that_is_no_object_is_dropped(desk: Desk) -> None:
 async def test_an_unknown_type_and_malformed_extras_are_counted_and_answered_all_the_same(desk: Desk) -> None:
     desk.say("hi", type="hologram", latency="soon")
     await until(lambda: desk.worked == ["hi"])
-    assert counted(desk.scope.metrics, "supervisor_unknown_total") == {"message_type": 1}
+    assert counted(desk.scope.metrics, "supervisor_unknown_total", "kind") == {"message_type": 1}
     assert dropped(desk.scope.metrics) == {"malformed_latency": 1}
 
 
@@ -143,7 +143,7 @@ async def test_messages_are_journaled_in_order_and_claimed_where_they_may_run(de
     await until(lambda: desk.inbox.waiting == 0)
     assert desk.worked == ["1", "2", "3", "4", "5"]
     assert desk.fresh == [True] * 5, "none has been tried before"
-    assert counted(desk.scope.metrics, "supervisor_messages_received_total") == {"echo": 5}
+    assert counted(desk.scope.metrics, "supervisor_messages_received_total", "handler") == {"echo": 5}
     assert desk.memory.used_bytes == 0
 
 

@@ -1,0 +1,68 @@
+"""What a handler sees of the supervisor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from supervisor.core.errors import ConnectionLostError, SupervisorError
+from supervisor.messages.context import AgentContext
+from supervisor.messages.scope import Scope
+from supervisor.store import Journal
+from tests.support.clock import ManualClock
+from tests.support.journaling import add
+from tests.support.messaging import profile_of, works
+
+
+def test_before_the_first_token_there_is_nothing_of_the_platform(scope: Scope) -> None:
+    context = AgentContext(profile_of(scope, model="small"))
+    assert context.agent.name == "Ann"
+    assert context.settings == {"model": "small"}
+    assert (context.mcp_servers, context.deployment, list(context.allowed_functions)) == ({}, None, [])
+    with pytest.raises(SupervisorError):
+        context.token()
+
+
+def test_a_handler_may_ask_for_secrets_and_say_how_it_is(scope: Scope) -> None:
+    profile = profile_of(scope)
+    context = AgentContext(profile)
+    assert context.secret("env:AGENT_SECRET") == "s3cret-of-ann"
+    context.note_health("s3cret-of-ann was refused")
+    assert str(profile.health) == "failing: [redacted] was refused"
+    context.note_health(None)
+    assert not profile.health.failing
+
+
+async def test_a_message_is_named_the_same_in_every_attempt(scope: Scope, journal: Journal, clock: ManualClock) -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def looks(message: Any, ctx: Any) -> None:
+        seen.append((ctx.conversation, ctx.idempotency_key))
+        assert 0 < ctx.deadline - clock.now() <= 30
+        if len(seen) == 1:
+            raise ValueError("again")
+
+    row = await add(journal, "m1")
+    async with works(scope, looks, timeout_seconds=30, max_attempts=2) as made:
+        await made.executor.work(row)
+        await made.executor.work(row)
+        other = await add(journal, "m2")
+        await made.executor.work(other)
+    assert seen[0] == seen[1]
+    assert seen[2][1] != seen[0][1]
+
+
+async def test_what_needs_a_connection_says_so_without_one(scope: Scope, journal: Journal) -> None:
+    async def reaches_out(message: Any, ctx: Any) -> None:
+        ctx.typing()
+        ctx.mark_read()
+        for call in (ctx.online_users(), ctx.join("c2"), ctx.leave("c2")):
+            with pytest.raises(ConnectionLostError):
+                await call
+        assert [item.content for item in await ctx.history()] == ["hello"]
+
+    row = await add(journal, "m1")
+    async with works(scope, reaches_out, max_attempts=1) as made:
+        await made.executor.work(row)
+        assert (await made.row(row.id)).error is None
