@@ -320,7 +320,9 @@ def purge(
     settings = _settings()
     where = f" in conversation {conversation_id}" if conversation_id else ""
     _confirm(f"Erase for good what was said with agent {agent_id}{where}", yes=yes)
-    erased = known.with_registry(settings, lambda registry: registry.journal.purge(agent_id, conversation_id))
+    erased = known.with_registry(
+        settings, lambda registry: registry.journal.maintenance.purge(agent_id, conversation_id)
+    )
     if as_json:
         from supervisor.cli import output  # noqa: PLC0415
 

@@ -44,7 +44,7 @@ async def check_registry(settings: Settings, tell: Tell) -> tuple[str, list[Agen
     level = Level.OK if records else Level.WARN
     tell(
         Finding(
-            "registry", level, f"{registry.path} holds {len(records)} agent{'' if len(records) == 1 else 's'}", advice
+            "registry", level, f"{registry.where} holds {len(records)} agent{'' if len(records) == 1 else 's'}", advice
         )
     )
     return registry.uuid, records

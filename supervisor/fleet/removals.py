@@ -83,7 +83,7 @@ class Removals:
         """Cancel what waits for a removed agent; False when the journal cannot, which is logged once."""
         removal = asyncio.current_task()
         try:
-            cancelled = await self._shared.journal.cancel_agent(agent_id)
+            cancelled = await self._shared.journal.maintenance.cancel_agent(agent_id)
         except RegistryError as error:
             if removal is not None and removal not in self._overdue:
                 self._overdue.add(removal)

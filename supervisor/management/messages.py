@@ -12,6 +12,7 @@ from supervisor.core.states import MessageState, ReplyState
 from supervisor.core.status import MessageDetails, MessageSummary, ReplySummary
 from supervisor.protocol.text import clean_text
 from supervisor.store import Registry
+from supervisor.store.stored import MessageFilter
 from supervisor.telemetry.redaction import redact
 
 #: What lists show of a message's content.
@@ -40,7 +41,7 @@ class MessageQuery:
     undelivered: bool = False
     before_id: int | None = None
 
-    def conditions(self, now: float) -> dict[str, Any]:
+    def conditions(self, now: float) -> MessageFilter:
         """What ``Journal.messages`` is to be asked at ``now`` (seconds since the epoch)."""
         older, newer = self.older_than_seconds, self.newer_than_seconds
         return {
@@ -181,8 +182,8 @@ async def replay(registry: Registry, numbers: Collection[int]) -> list[Outcome]:
     rows = [row for row in rows if row.agent_id in agents]
     undelivered = [row for row in undelivered if row.agent_id in agents]
     replies = [reply for some in (await _dead_replies(registry, undelivered)).values() for reply in some]
-    ran = await registry.journal.replay_all(rows)
-    sent = await registry.journal.replay_replies(replies)
+    ran = await registry.journal.dead_letters.replay_all(rows)
+    sent = await registry.journal.dead_letters.replay_replies(replies)
     again = {reply.inbox_id for reply, won in zip(replies, sent, strict=True) if won}
     return _in_order(outcomes, [*rows, *undelivered], [*ran, *(row.id in again for row in undelivered)])
 
@@ -194,7 +195,7 @@ async def discard(registry: Registry, numbers: Collection[int]) -> list[Outcome]
     """
     outcomes, rows, undelivered = await _dead(registry, numbers)
     outcomes += [_answered(row) for row in undelivered]
-    won = [await registry.journal.discard(row) for row in rows]
+    won = [await registry.journal.dead_letters.discard(row) for row in rows]
     return _in_order(outcomes, rows, won)
 
 

@@ -148,7 +148,7 @@ class Pipeline:
         scope = self._scope
         if self._restored_once:
             # What was claimed in the last moment before a pause and not given back; nothing of it runs any more.
-            await scope.journal.rescue(scope.agent_id)
+            await scope.journal.maintenance.rescue(scope.agent_id)
         self._restored_once = True
         await self.inbox.conversations.restore(scope.clock.now() - self._profile.deployment.journal_retention)
         await self.outbox.restore()

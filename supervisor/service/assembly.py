@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from supervisor.telemetry.outage_log import OutageLog
 from supervisor.telemetry.tracing import NO_TRACING, Collector, Tracing, start_tracing
 
 DISTRIBUTION = "aiwm-supervisor"
+#: Opens the registry of a deployment, see :func:`open_registry`.
+RegistryOpener = Callable[[Settings, LockInfo, Clock], Awaitable[Registry]]
 
 
 def check_import_name() -> None:
@@ -47,6 +50,23 @@ def check_import_name() -> None:
         )
 
 
+async def open_registry(settings: Settings, lock: LockInfo, clock: Clock) -> Registry:
+    """The registry of a deployment, held in the name of ``lock``, its schema brought up to date.
+
+    Raises:
+        RegistryError: it cannot be opened; one line says why and what to do.
+    """
+    return await Registry.open(
+        settings.registry_url,
+        synchronous=settings.synchronous,
+        upgrade=True,
+        lock=lock,
+        clock=clock,
+        cipher=SecretBox.of(settings.secret_keys),
+        encrypt=settings.journal_encryption,
+    )
+
+
 async def open_parts(
     settings: Settings,
     clock: Clock,
@@ -54,6 +74,7 @@ async def open_parts(
     *,
     cwd: Path | None = None,
     make_wire: MakeWire = SocketIOWire,
+    open_registry: RegistryOpener = open_registry,
 ) -> tuple[Registry, Shared]:
     """Open the registry, the transport and the traces, and build what all agents share.
 
@@ -61,6 +82,7 @@ async def open_parts(
         undo: closes what is open already, should a later part fail.
         cwd: where ``./agents`` is looked for.
         make_wire: makes the wire of each connection.
+        open_registry: opens the registry that the settings name.
 
     Raises:
         ConfigurationError, RegistryError: a part cannot be opened.
@@ -73,15 +95,8 @@ async def open_parts(
     undo.callback(loader.close)
     tracing = start_tracing_of(settings, clock)
     undo.push_async_callback(tracing.close)
-    registry = await Registry.open(
-        settings.registry_url,
-        synchronous=settings.synchronous,
-        upgrade=True,
-        lock=lock_info(settings, f"http://{settings.admin_host}:{settings.admin_port}"),
-        clock=clock,
-        cipher=SecretBox.of(settings.secret_keys),
-        encrypt=settings.journal_encryption,
-    )
+    lock = lock_info(settings, f"http://{settings.admin_host}:{settings.admin_port}")
+    registry = await open_registry(settings, lock, clock)
     undo.push_async_callback(registry.close)
     session = await Session.open(ca_file=settings.ca_file)
     undo.push_async_callback(session.close)
@@ -172,11 +187,11 @@ def _follow_journal(registry: Registry, metrics: Metrics, clock: Clock) -> None:
         metrics.journal_failed()
         # One change that the database refuses is its caller's trouble: the others are written.
         if not journal.healthy:
-            outages.failed(str(registry.path), problem)
+            outages.failed(registry.where, problem)
 
     def committed(seconds: float, operations: int) -> None:
         metrics.committed(seconds, operations)
-        outages.recovered(str(registry.path))
+        outages.recovered(registry.where)
 
     def unreadable(agent_id: str, rows: int, reason: str) -> None:
         log.error("journaled_text_unreadable", agent=agent_id, rows=rows, reason=reason)
@@ -184,8 +199,9 @@ def _follow_journal(registry: Registry, metrics: Metrics, clock: Clock) -> None:
     def usage_lost(reason: str) -> None:
         log.error("usage_not_written", reason=reason)
 
-    journal.on_error, journal.on_commit, journal.on_unreadable = failed, committed, unreadable
-    journal.usage.on_lost = usage_lost
+    hooks = journal.hooks
+    hooks.on_error, hooks.on_commit, hooks.on_unreadable = failed, committed, unreadable
+    hooks.on_usage_lost = usage_lost
 
 
 def start_tracing_of(settings: Settings, clock: Clock) -> Tracing:

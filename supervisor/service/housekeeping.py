@@ -61,10 +61,10 @@ class Housekeeping:
         """Delete settled messages past their retention, and what was used long ago."""
         while True:
             try:
-                pruned = await self._journal.prune(self._clock.now() - self._retention)
+                pruned = await self._journal.maintenance.prune(self._clock.now() - self._retention)
                 if pruned:
                     self._log.info("journal_pruned", rows=pruned)
-                await self._journal.prune_usage(days_before(self._clock.now(), USAGE_DAYS))
+                await self._journal.maintenance.prune_usage(days_before(self._clock.now(), USAGE_DAYS))
             except RegistryError as error:
                 self._log.warning("prune_failed", reason=str(error))
             await self._clock.sleep(PRUNE_SECONDS)

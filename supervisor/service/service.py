@@ -13,7 +13,7 @@ from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.days import day_of
 from supervisor.fleet import Fleet, Shared
 from supervisor.platform.transport import MakeWire, SocketIOWire
-from supervisor.service.assembly import check_import_name, lock_info, open_parts
+from supervisor.service.assembly import RegistryOpener, check_import_name, lock_info, open_parts, open_registry
 from supervisor.service.code_watch import CodeWatch
 from supervisor.service.control import Control
 from supervisor.service.housekeeping import Housekeeping
@@ -62,19 +62,23 @@ class Service:
         clock: Clock | None = None,
         cwd: Path | None = None,
         make_wire: MakeWire = SocketIOWire,
+        open_registry: RegistryOpener = open_registry,
     ) -> Service:
         """Build and start everything; returns once the admin server answers and the agents are on their way.
 
         Args:
             cwd: where ``./agents`` is looked for.
             make_wire: makes the wire of each connection to the platform.
+            open_registry: opens the registry that the settings name.
 
         Raises:
             ConfigurationError, RegistryError: it cannot start like this; nothing is left running.
         """
         check_import_name()
         async with AsyncExitStack() as undo:
-            service = cls(*await open_parts(settings, clock or SystemClock(), undo, cwd=cwd, make_wire=make_wire))
+            clock = clock or SystemClock()
+            parts = await open_parts(settings, clock, undo, cwd=cwd, make_wire=make_wire, open_registry=open_registry)
+            service = cls(*parts)
             undo.push_async_callback(service._stop_answering)
             await service._begin()
             undo.pop_all()
@@ -85,8 +89,7 @@ class Service:
         self.registry.announce(lock_info(self.settings, admin_url))
         self.metrics.bind_agents(self.fleet.reading, self.shared.clock)
         self.metrics.bind_ready(lambda: not self.problems())
-        rescued = await self.registry.journal.rescue()
-        await self.registry.journal.cancel_removed()
+        rescued = await self.registry.journal.maintenance.take_over()
         self.shared.ledger.load(await self.registry.usage(since_day=day_of(self.shared.clock.now())))
         await self.fleet.reconcile()
         self._start_side_tasks()

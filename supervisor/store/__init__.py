@@ -1,13 +1,22 @@
-"""The registry: the table of agents, and the journal of messages and replies, in one SQLite file (DESIGN §5)."""
+"""The registry: the table of agents, and the journal of messages and replies, in one database.
 
-from supervisor.store.codec import Cipher
+The store answers when everything asked of it is committed, and words every failure as a
+:class:`~supervisor.core.errors.RegistryError`. It may import telemetry, settings, net and the core. Who runs, what a
+message goes through and when a reply is sent belong to ``fleet`` and ``messages``; what people may ask for to
+``management``.
+
+Inside, :mod:`~supervisor.store.dialect` is the seam: above it nothing knows a database (``registry``, ``journal``,
+``reading``, ``dead_letters``, ``maintenance``, ``committer``, ``usage``, ``codec``, ``rotation``), below it are the
+statements (``sql``, ``migrations``) and what is one database's own (``sqlite``).
+"""
+
+from supervisor.store.holder import LockInfo
 from supervisor.store.journal import Journal
-from supervisor.store.lock import LockInfo, lock_holder
-from supervisor.store.rotation import Rotation, rotate
-from supervisor.store.store import Registry, backup, check, upgrade
+from supervisor.store.opening import backup, check, lock_holder, rotate, upgrade
+from supervisor.store.registry import Registry
+from supervisor.store.rotation import Rotation
 
 __all__ = [
-    "Cipher",
     "Journal",
     "LockInfo",
     "Registry",

@@ -1,35 +1,29 @@
-"""The table ``agents``: rows that anybody may have written, as records; and records that are checked before storing."""
+"""The table ``agents``: rows that anybody may have written, as records; and records that are checked before storing.
+
+The table is public, and the same in every database: people write SQL against it.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
-from supervisor.core.errors import AgentExistsError, AgentNotFoundError, RegistryError
+from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord
 from supervisor.protocol.text import is_object_id
-from supervisor.store.schema import agents
 
 MAX_ID_CHARS: Final = 128
 #: What a row's owner may change; the id and the times are not among it.
 CHANGEABLE: Final = frozenset({"name", "handler", "secret", "settings", "labels", "paused"})
-_FIELDS: Final = frozenset(f.name for f in fields(AgentRecord))
 _REFERENCE = re.compile(r"(?:env:\S|file:/|fernet:\S)")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d(?:\.\d+)?)Z?\Z")
 
 
-# ── rows as they are read ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def record_from_row(row: RowMapping | Mapping[str, Any]) -> AgentRecord:
+def record_from_row(row: Mapping[str, Any]) -> AgentRecord:
     """A row as a record, whatever raw SQL has put into it: what cannot be used is left out and named in ``problem``."""
     problems: list[str] = []
     return AgentRecord(
@@ -115,9 +109,6 @@ def _read_time(value: object) -> str:
     text = "" if value is None else str(value)
     found = _TIME.match(text)
     return f"{found[1]}T{found[2]}Z" if found else text
-
-
-# ── what may be stored ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def check_id(agent_id: object) -> str:
@@ -222,56 +213,3 @@ def checked_values(agent_id: str, changes: Mapping[str, Any]) -> dict[str, Any]:
 def record_values(record: AgentRecord) -> dict[str, Any]:
     """Column values for a whole record; its times are the database's own."""
     return checked_values(record.id, {column: getattr(record, column) for column in sorted(CHANGEABLE)})
-
-
-# ── statements ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def read_all(connection: Connection) -> list[AgentRecord]:
-    """Every agent, in order of ids."""
-    return [record_from_row(row) for row in connection.execute(select(agents).order_by(agents.c.id)).mappings()]
-
-
-def read_one(connection: Connection, agent_id: str) -> AgentRecord:
-    """One agent.
-
-    Raises:
-        AgentNotFoundError: there is none of that id.
-    """
-    row = connection.execute(select(agents).where(agents.c.id == agent_id)).mappings().one_or_none()
-    if row is None:
-        raise AgentNotFoundError(agent_id)
-    return record_from_row(row)
-
-
-def write(
-    connection: Connection,
-    now: float,
-    *,
-    add: Sequence[tuple[str, dict[str, Any]]] = (),
-    change: Sequence[tuple[str, dict[str, Any]]] = (),
-    remove: Sequence[str] = (),
-) -> None:
-    """Remove, change and add agents in the caller's transaction, in this order.
-
-    Args:
-        now: seconds since the epoch.
-        add, change: ids and column values.
-
-    Raises:
-        AgentNotFoundError: one that is to be changed or removed does not exist.
-        AgentExistsError: one that is to be added does.
-    """
-    at = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S}"
-    for agent_id in remove:
-        if not connection.execute(delete(agents).where(agents.c.id == agent_id)).rowcount:
-            raise AgentNotFoundError(agent_id)
-    for agent_id, values in change:
-        found = connection.execute(update(agents).where(agents.c.id == agent_id).values(**values, updated_at=at))
-        if not found.rowcount:
-            raise AgentNotFoundError(agent_id)
-    for agent_id, values in add:
-        try:
-            connection.execute(insert(agents).values(id=agent_id, **values, created_at=at, updated_at=at))
-        except IntegrityError:
-            raise AgentExistsError(agent_id) from None

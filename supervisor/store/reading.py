@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import partial
-from typing import Any, TypeVar
-
-from sqlalchemy import Connection
+from collections.abc import Collection, Sequence
+from typing import Final, Unpack
 
 from supervisor.core.records import JournaledMessage, Reply
 from supervisor.core.states import MessageState
-from supervisor.store import codec, queries
-from supervisor.store.reader import Reader
+from supervisor.store.codec import TextCodec
+from supervisor.store.dialect import JournalQuestions
+from supervisor.store.hooks import JournalHooks
+from supervisor.store.stored import MessageFilter, StoredMessage, StoredReply
 
-T = TypeVar("T")
-_NO_BOUND = 2**63 - 1
+_NO_BOUND: Final = 2**63 - 1
+#: Rows that are read for each message of a history.
+_ROWS_FOR_ONE: Final = 4
 
 
 class JournalReader:
@@ -24,39 +24,39 @@ class JournalReader:
     A row whose text cannot be read has its ``problem`` set and never fails the reading of the others.
 
     Args:
-        reader: where it reads.
+        questions: where they are put.
         texts: how messages and errors are stored, encrypted or not.
     """
 
-    def __init__(self, reader: Reader, texts: codec.TextCodec) -> None:
-        self._reader = reader
+    def __init__(self, questions: JournalQuestions, texts: TextCodec) -> None:
+        self._questions = questions
         self._texts = texts
-        #: Called on the loop with an agent's id, how many of its rows cannot be read, and why, when that is found.
-        self.on_unreadable: Callable[[str, int, str], None] | None = None
+        self.hooks = JournalHooks()
 
     async def load(self, inbox_id: int) -> JournaledMessage | None:
         """One message of the inbox."""
-        return await self._read(partial(queries.load, inbox_id=inbox_id))
+        found = self._messages(await self._questions.load([inbox_id]))
+        return found[0] if found else None
 
     async def unsent(self, agent_id: str) -> list[Reply]:
         """Replies of an agent that are pending or sent, in order of their ids.
 
         Without those whose text cannot be read (its key is gone): they stay as they are, for the start that can.
         """
-        replies = await self._read(partial(queries.unsent, agent_id=agent_id))
+        replies = self._replies(await self._questions.unsent(agent_id))
         self._tell_unreadable([reply for reply in replies if reply.problem])
         return [reply for reply in replies if not reply.problem]
 
     async def replies(self, inbox_id: int) -> list[Reply]:
         """Every reply to one message, in order of their ids."""
-        return await self._read(partial(queries.replies_of, inbox_id=inbox_id))
+        return self._replies(await self._questions.replies_of(inbox_id))
 
     async def answered_by(self, replies: Collection[Reply]) -> dict[int, JournaledMessage]:
         """The messages that some replies answer, by the replies' numbers; one that was erased is left out."""
         ids = sorted({reply.inbox_id for reply in replies if reply.inbox_id is not None})
         if not ids:
             return {}
-        found = {row.id: row for row in await self._read(partial(queries.load_some, inbox_ids=ids))}
+        found = {row.id: row for row in self._messages(await self._questions.load(ids))}
         answered = {}
         for reply in replies:
             row = found.get(reply.inbox_id or 0)
@@ -67,26 +67,22 @@ class JournalReader:
 
     async def dead_replies(self, inbox_ids: Collection[int]) -> list[Reply]:
         """The dead replies to some messages, in order of their ids, but for those that a later replay has replaced."""
-        return await self._read(partial(queries.dead_replies, inbox_ids=list(inbox_ids)))
+        return self._replies(await self._questions.dead_replies(list(inbox_ids)))
 
     async def replayed_replies(self) -> list[Reply]:
         """Replies of any agent that a person replayed and that were not sent since, in order of their ids.
 
         Without those whose text cannot be read, as in :meth:`unsent`.
         """
-        return [reply for reply in await self._read(queries.replayed_replies) if not reply.problem]
+        return [reply for reply in self._replies(await self._questions.replayed_replies()) if not reply.problem]
 
     async def counts(self) -> dict[str, dict[MessageState, int]]:
         """How many messages are available, retryable, running and dead, for each agent that has any."""
-        return await self._reader.read(queries.counts)
-
-    async def seen_keys(self, agent_id: str, limit: int) -> list[str]:
-        """The newest ``limit`` message keys of an agent, oldest first."""
-        return await self._reader.read(partial(queries.seen_keys, agent_id=agent_id, limit=limit))
+        return await self._questions.counts()
 
     async def known_keys(self, agent_id: str, keys: Collection[str]) -> set[str]:
         """Which of some message keys are in an agent's inbox, in any state."""
-        return await self._reader.read(partial(queries.known_keys, agent_id=agent_id, keys=list(keys)))
+        return await self._questions.known_keys(agent_id, list(keys))
 
     async def own_replies(
         self,
@@ -103,48 +99,20 @@ class JournalReader:
             since: only those that are on their way or were settled at or after this, in seconds since the epoch.
             before_id: only those that came before this one.
         """
-        query = partial(
-            queries.own_replies,
-            agent_id=agent_id,
-            conversation_id=conversation_id,
-            limit=limit,
-            since=since,
-            before_id=_NO_BOUND if before_id is None else before_id,
-        )
-        return [reply for reply in await self._read(query) if not reply.problem]
+        bound = _NO_BOUND if before_id is None else before_id
+        found = await self._questions.own_replies(agent_id, conversation_id, since=since, before_id=bound, limit=limit)
+        return [reply for reply in self._replies(found) if not reply.problem]
 
     async def conversations(self, agent_id: str, *, since: float, limit: int) -> list[tuple[str, float]]:
         """An agent's conversations seen at or after ``since``, and when that was, most recently active first.
 
         Times are seconds since the epoch.
         """
-        return await self._reader.read(partial(queries.conversations, agent_id=agent_id, since=since, limit=limit))
+        return await self._questions.conversations(agent_id, since, limit)
 
-    async def messages(
-        self,
-        *,
-        agent_id: str | None = None,
-        conversation_id: str | None = None,
-        states: Iterable[MessageState] | None = None,
-        older_than: float | None = None,
-        newer_than: float | None = None,
-        undelivered: bool = False,
-        dead_letters: bool = False,
-        before_id: int | None = None,
-        limit: int = 100,
-    ) -> list[JournaledMessage]:
-        """Messages that meet every condition given, the newest first.
-
-        Args:
-            older_than, newer_than: received before, and at or after this; seconds since the epoch.
-            undelivered: only those with a reply in the outbox that is dead or whose fate is unknown.
-            dead_letters: only those that a person can replay: dead ones, and done ones with a dead reply.
-            before_id: only those with a smaller id: the next page begins where the last one ended.
-        """
-        wanted = queries.MessageFilter(
-            agent_id, conversation_id, states, older_than, newer_than, undelivered, dead_letters, before_id
-        )
-        return await self._read(partial(queries.messages, wanted=wanted, limit=limit))
+    async def messages(self, *, limit: int = 100, **conditions: Unpack[MessageFilter]) -> list[JournaledMessage]:
+        """Messages that meet every condition of a :class:`~supervisor.store.stored.MessageFilter`, the newest first."""
+        return self._messages(await self._questions.messages(conditions, limit))
 
     async def history(
         self, agent_id: str, conversation_id: str, limit: int, *, without_commands: bool = False
@@ -154,13 +122,27 @@ class JournalReader:
         Args:
             without_commands: leave out ``/stop`` and its like, and what was answered to them.
         """
-        where: dict[str, Any] = {"agent_id": agent_id, "conversation_id": conversation_id, "limit": limit}
-        return await self._read(partial(queries.history, **where, without_commands=without_commands))
+        # Much of what an agent sends may be signs of its work, which do not count; a body tells only once it is read.
+        asked, answered = await self._questions.conversation(agent_id, conversation_id, limit * _ROWS_FOR_ONE)
+        commands = {one.id for one in asked if self._texts.is_command(one.body)} if without_commands else frozenset()
+        # At one instant a message comes before a reply, and rows of one kind keep their order.
+        spoken = [
+            ((one.at, place, one.id), one)
+            for place, some in enumerate((asked, answered))
+            for one in some
+            if one.inbox_id not in commands
+        ]
+        spoken.sort(key=lambda placed: placed[0])
+        told = [(*said, one.at) for _, one in spoken if (said := self._texts.said(one.body)) is not None]
+        return told[-limit:] if limit > 0 else []
 
-    async def _read(self, query: Callable[[Connection, codec.TextCodec], T]) -> T:
-        return await self._reader.read(lambda connection: query(connection, self._texts))
+    def _messages(self, stored: Sequence[StoredMessage]) -> list[JournaledMessage]:
+        return [self._texts.message(one) for one in stored]
 
-    def _tell_unreadable(self, rows: Sequence[JournaledMessage | Reply]) -> None:
-        if self.on_unreadable is not None:
-            for (agent_id, problem), number in Counter((row.agent_id, row.problem or "") for row in rows).items():
-                self.on_unreadable(agent_id, number, problem)
+    def _replies(self, stored: Sequence[StoredReply]) -> list[Reply]:
+        return [self._texts.reply(one) for one in stored]
+
+    def _tell_unreadable(self, unreadable: Sequence[JournaledMessage | Reply]) -> None:
+        found = Counter((one.agent_id, one.problem or "") for one in unreadable)
+        for (agent_id, problem), number in found.items():
+            self.hooks.on_unreadable(agent_id, number, problem)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from typing import Any
 
 from supervisor.core.records import UsageRecord
-from supervisor.store import batch
 from supervisor.store.committer import GroupCommitter
+from supervisor.store.hooks import JournalHooks
+from supervisor.store.operations import AddUsage
 
 
 class UsageJournal:
@@ -19,14 +19,13 @@ class UsageJournal:
     comes, :meth:`write` makes one.
     """
 
-    def __init__(self, committer: GroupCommitter) -> None:
+    def __init__(self, committer: GroupCommitter, hooks: JournalHooks) -> None:
         self._committer = committer
         self._committer.on_batch = self._take
+        self._hooks = hooks
         self._lock = threading.Lock()
         # By day, agent and model; replaced as a whole, with the lock held.
         self._sums: dict[tuple[str, str, str], UsageRecord] = {}
-        #: Called on the loop with one readable line when what was used cannot be kept.
-        self.on_lost: Callable[[str], None] | None = None
 
     def add(self, record: UsageRecord) -> None:
         """Keep what an agent used; may be called from any thread."""
@@ -40,15 +39,15 @@ class UsageJournal:
         if not self._committer.closed and (operation := self._take()) is not None:
             self._committer.submit(operation)
 
-    def _take(self) -> batch.Spend | None:
+    def _take(self) -> AddUsage | None:
         if not self._sums:
             return None
         with self._lock:
             taken, self._sums = self._sums, {}
-        operation = batch.Spend(asyncio.get_running_loop().create_future(), list(taken.values()))
-        operation.future.add_done_callback(self._note_end)
+        operation = AddUsage(records=list(taken.values()))
+        operation.future.add_done_callback(self._tell_lost)
         return operation
 
-    def _note_end(self, future: asyncio.Future[Any]) -> None:
-        if not future.cancelled() and (error := future.exception()) is not None and self.on_lost is not None:
-            self.on_lost(str(error))
+    def _tell_lost(self, future: asyncio.Future[Any]) -> None:
+        if not future.cancelled() and (error := future.exception()) is not None:
+            self._hooks.on_usage_lost(str(error))

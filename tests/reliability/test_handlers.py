@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -145,7 +146,12 @@ async def test_r12_as_many_as_an_agent_may_run_at_once(
     """Every place of the agent, and of the fleet, is taken by a handler that nothing stops: all come free again."""
     counted = case("R12 all places")
     places = 3
-    given = {"agents_dir": agents_dir, "concurrency": places, "agent_concurrency": places, "timeout_seconds": 0.3}
+    given: dict[str, Any] = {
+        "agents_dir": agents_dir,
+        "concurrency": places,
+        "agent_concurrency": places,
+        "timeout_seconds": 0.3,
+    }
     async with stack(tmp_path, sandbox_settings={"profile": "v2"}, **given) as fleet:
         identity = await fleet.add(1, "stubborn")
         await fleet.online()
@@ -175,7 +181,7 @@ async def block_all_threads(folder: Path, agents_dir: Path, counted: Case, secon
     # Silence for 2 s ends a connection: less than the threads are blocked for, more than a busy machine stands still.
     threads, interval = 4, 0.5
     pings = {"ping_interval_seconds": interval, "ping_timeout_seconds": 3 * interval, "profile": "v2"}
-    given = {"agents_dir": agents_dir, "handler_threads": threads, "allowed_hosts": ("localhost",)}
+    given: dict[str, Any] = {"agents_dir": agents_dir, "handler_threads": threads, "allowed_hosts": ("localhost",)}
     async with stack(folder, sandbox_settings=pings, **given) as fleet:
         # Each agent may have half of the threads.
         blocking = [await fleet.add(number, "blocking") for number in (1, 2)]

@@ -12,21 +12,20 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sqlalchemy import Connection
 
 from supervisor.core.records import AgentRecord
 from supervisor.messages.missed import FULL_NOTICE
 from supervisor.sandbox import Sandbox
-from supervisor.store import Registry, sqlite
+from supervisor.store import Registry
+from supervisor.store.sqlite import Sqlite
 from tests.support.command import Command
 from tests.support.observing import Bystander, dropped, talking, until_not_ready, until_ready
+from tests.support.registries import free_disk, limit_disk
 from tests.support.reliability import Case
 from tests.support.stack import SECRET, SECRET_FILE, Stack, agent_id, stack
 
 WRITERS = 50
 
-
-# ── writers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 WRITER = """
 import asyncio, sys
@@ -81,33 +80,19 @@ async def test_r14_fifty_writers_beside_a_running_supervisor(tmp_path: Path, cas
     assert (counted.lost, counted.doubled) == (0, 0)
 
 
-# ── a full disk ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def limit_pages(extra: int) -> Callable[[Connection], None]:
-    """Let SQLite find the disk full once the file has so many more pages."""
-
-    def work(connection: Connection) -> None:
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
-        connection.exec_driver_sql(f"PRAGMA max_page_count={int(pages or 0) + extra}")
-
-    return work
-
-
 async def test_r14_a_full_disk_under_traffic(tmp_path: Path, case: Callable[[str], Case]) -> None:
     counted = case("R14 full disk")
     async with stack(tmp_path) as fleet:
         bystander = await Bystander.join(fleet)
-        writer = fleet.service.registry._writer
         async with talking(fleet.sandbox, bystander.id, counted) as sent:
-            await writer.transact(limit_pages(0))
+            await limit_disk(fleet.service.registry, 0)
             counted.faults += 1
             await until_not_ready(fleet.service.admin_url, "disk is full")
             before = len(sent)
             await fleet.until(lambda: len(sent) > before + 50)
             bystander.is_undisturbed()
             freed = time.monotonic()
-            await writer.transact(limit_pages(1_000_000))
+            await free_disk(fleet.service.registry)
             await until_ready(fleet.service.admin_url)
             counted.recovered(time.monotonic() - freed)
         await bystander.answers()
@@ -118,8 +103,7 @@ async def test_r14_past_the_bound_of_its_memory_people_are_told(tmp_path: Path, 
     counted, bound = case("R14 bound"), 30
     async with stack(tmp_path, inbox_limit=bound) as fleet:
         bystander = await Bystander.join(fleet)
-        writer = fleet.service.registry._writer
-        await writer.transact(limit_pages(0))
+        await limit_disk(fleet.service.registry, 0)
         counted.faults += 1
         user = await fleet.sandbox.user()
         conversation = await user.open(bystander.id)
@@ -135,7 +119,7 @@ async def test_r14_past_the_bound_of_its_memory_people_are_told(tmp_path: Path, 
         await fleet.until(lambda: dropped(fleet.service.metrics).get("inbox_full") == 2 * bound)
         await fleet.until(lambda: FULL_NOTICE in said())
         assert said().count(FULL_NOTICE) == 1, "one notice a minute and conversation"
-        await writer.transact(limit_pages(1_000_000))
+        await free_disk(fleet.service.registry)
         await until_ready(fleet.service.admin_url)
         replies = await user.wait_for_reply(conversation, after=first, count=bound, timeout=30)
         answers = [reply.content for reply in replies if reply.content != FULL_NOTICE]
@@ -184,8 +168,6 @@ async def test_r14_a_disk_that_refuses_to_write_beneath_a_process(tmp_path: Path
     assert (counted.lost, counted.doubled) == (0, 0)
 
 
-# ── locked by another program ────────────────────────────────────────────────────────────────────────────────────────
-
 LOCKER = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
@@ -223,12 +205,9 @@ async def lock_out(fleet: Stack, counted: Case, seconds: float) -> None:
     assert (counted.lost, counted.doubled) == (0, 0)
 
 
-async def test_r14_a_file_that_another_program_keeps_locked(
-    tmp_path: Path, case: Callable[[str], Case], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_r14_a_file_that_another_program_keeps_locked(tmp_path: Path, case: Callable[[str], Case]) -> None:
     # How long SQLite itself waits; the journal's own patience comes on top.
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.3)
-    async with stack(tmp_path) as fleet:
+    async with stack(tmp_path, dialect=Sqlite(busy_seconds=0.3)) as fleet:
         await lock_out(fleet, case("R14 locked"), seconds=3.0)
 
 

@@ -151,7 +151,9 @@ class Play:
     async def do_replay(self, which: int) -> None:
         """A person replays a dead letter; the supervisor notices."""
         row = await self._dead_letter(which)
-        if row is not None and await self.loop.complete(self._maintained(self.fleet.registry.journal.replay(row))):
+        if row is not None and await self.loop.complete(
+            self._maintained(self.fleet.registry.journal.dead_letters.replay(row))
+        ):
             self.replayed.add(row.message.content)
             await self.loop.complete(self.fleet.service.fleet.journal.take_up_replays())
 

@@ -26,8 +26,10 @@ from supervisor.service import Service
 from supervisor.service.assembly import build_shared
 from supervisor.settings import Settings
 from supervisor.store import Registry
-from supervisor.store.codec import MESSAGE_STATES, REPLY_STATES, decode_key
+from supervisor.store.sql.columns import MESSAGE_STATES, REPLY_STATES, decode_key
+from supervisor.store.sqlite.driver import driver
 from tests.support.paper_platform import PaperPlatform, PaperSession, PaperTransport
+from tests.support.registries import sqlite_of
 from tests.support.virtual import VirtualClock, VirtualLoop
 
 _Step = tuple[Any, ...]
@@ -158,7 +160,7 @@ class PaperFleet:
         session, transport = cast("Session", self.session), cast("Transport", PaperTransport(self.session))
         shared = build_shared(settings, self.registry, session, transport, loader, clock=self.clock)
         self.service = Service(self.registry, shared)
-        await self.registry.journal.rescue()
+        await self.registry.journal.maintenance.rescue()
         await self.service.fleet.reconcile()
 
     def record(self, agent_id: str, **fields: Any) -> AgentRecord:
@@ -221,8 +223,7 @@ class PaperFleet:
 
     def _pragma(self, text: str) -> None:
         # Between two transactions: each of them is one job of the loop.
-        connection = self.registry._writer._open()
-        cast("sqlite3.Connection", connection.connection.driver_connection).execute(f"PRAGMA {text}")
+        driver(sqlite_of(self.registry).writer.connection()).execute(f"PRAGMA {text}")
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """Say something to the database as another program."""

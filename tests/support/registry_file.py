@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.core.states import MessageState, ReplyState
-from supervisor.store.codec import MESSAGE_STATES, REPLY_STATES, decode_key
+from supervisor.store.sql.columns import MESSAGE_STATES, REPLY_STATES, decode_key
 
 #: How long a reader may wait for a file that is being recovered.
 LOCK_SECONDS = 60.0

@@ -14,7 +14,10 @@ from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState
 from supervisor.sandbox import Sandbox, SandboxUser, StoredMessage
 from supervisor.service import Service
+from supervisor.service.assembly import RegistryOpener, open_registry
 from supervisor.settings import Settings
+from supervisor.store.dialect import Dialect
+from tests.support.registries import opener
 
 SECRET = "s3cret-of-the-test"
 SECRET_FILE = "agent-secret"
@@ -57,6 +60,7 @@ class Stack:
     settings: Settings
     service: Service
     users: list[SandboxUser] = field(default_factory=list)
+    open_registry: RegistryOpener = open_registry
 
     async def add(self, number: int = 1, handler: str = "echo", **fields: Any) -> str:
         """Register an agent with the platform and in the registry; returns its id."""
@@ -97,16 +101,25 @@ class Stack:
         """Stop the supervisor and start another on the same registry."""
         await self.service.stop(grace_seconds)
         self.settings = self.settings.model_copy(update=given)
-        self.service = await Service.start(self.settings)
+        self.service = await Service.start(self.settings, open_registry=self.open_registry)
 
 
 @asynccontextmanager
-async def stack(folder: Path, *, sandbox_settings: dict[str, Any] | None = None, **given: Any) -> AsyncIterator[Stack]:
-    """A running sandbox and supervisor; both are gone afterwards, whatever the test did."""
+async def stack(
+    folder: Path, *, sandbox_settings: dict[str, Any] | None = None, dialect: Dialect | None = None, **given: Any
+) -> AsyncIterator[Stack]:
+    """A running sandbox and supervisor; both are gone afterwards, whatever the test did.
+
+    Args:
+        dialect: of the registry's database; SQLite as it comes unless given.
+        given: settings of the deployment.
+    """
     (folder / SECRET_FILE).write_text(SECRET)
     async with Sandbox(**(sandbox_settings or {})) as sandbox:
         settings = make_settings(folder, sandbox, **given)
-        running = Stack(folder, sandbox, settings, await Service.start(settings))
+        opening = open_registry if dialect is None else opener(dialect)
+        service = await Service.start(settings, open_registry=opening)
+        running = Stack(folder, sandbox, settings, service, open_registry=opening)
         try:
             yield running
         finally:

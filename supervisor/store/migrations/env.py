@@ -1,4 +1,4 @@
-"""What Alembic runs: the migrations, on the connection and in the transaction that ``migrate.bring_up`` was given."""
+"""What Alembic runs: the migrations, on the connection and in the transaction that ``bring_up`` was given."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ async def test_whatever_stands_for_a_number_is_answered(api: Api) -> None:
 
 
 async def test_a_journal_that_cannot_be_read_is_503(api: Api) -> None:
-    with closing(sqlite3.connect(api.service.registry.path, timeout=5)) as database:
+    with closing(sqlite3.connect(api.service.registry.where, timeout=5)) as database:
         database.execute("ALTER TABLE inbox RENAME TO gone")
     for method, path in (("GET", ""), ("GET", "/1"), ("POST", "/1/replay"), ("POST", "/1/discard")):
         status, answered = await api.ask(method, path)

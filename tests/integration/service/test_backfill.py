@@ -292,7 +292,7 @@ def test_an_access_does_not_show_its_token() -> None:
 @PROFILES
 async def test_what_was_erased_does_not_come_back_and_what_follows_is_answered(tmp_path: Path, profile: str) -> None:
     async with talking(tmp_path, profile) as (fleet, identity, user, conversation):
-        await fleet.service.registry.journal.purge(identity)
+        await fleet.service.registry.journal.maintenance.purge(identity)
         for _ in range(3):
             fleet.sandbox.cut(identity)
             await fleet.state(identity, AgentState.BACKOFF, AgentState.CONNECTING, AgentState.AUTHENTICATING)

@@ -96,7 +96,7 @@ async def test_a_key_that_is_gone_is_said_and_the_agent_goes_on(
         await fleet.online()
         [again] = await fleet.service.registry.journal.messages(states=[MessageState.DEAD])
         beside = await Registry.open(fleet.settings.registry_url)
-        assert await beside.journal.replay(again)
+        assert await beside.journal.dead_letters.replay(again)
         await beside.close()
         replies = await user.wait_for_reply(conversation, after=message, count=2)
         assert [reply.content for reply in replies] == ["mangosteen for kumquat", "mangosteen for rambutan"]

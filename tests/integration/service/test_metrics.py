@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 
 from supervisor.core.states import AgentState
 from supervisor.settings import Price
-from supervisor.store import sqlite
+from supervisor.store.sqlite import Sqlite
 from tests.support.metrics_contract import CONTRACT
 from tests.support.observing import figures, handlers_folder
 from tests.support.promtool import complaints
@@ -53,13 +53,18 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
 
 @pytest.fixture
-async def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stack]:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.1)
-    monkeypatch.setattr("supervisor.store.writer.PATIENCE_SECONDS", 0.2)
+async def fleet(tmp_path: Path) -> AsyncIterator[Stack]:
     agents_dir = handlers_folder(tmp_path, HANDLERS)
     prices = {"large": Price(input=10.0, output=20.0)}
+    impatient = Sqlite(busy_seconds=0.1, patience_seconds=0.2)
     async with stack(
-        tmp_path, agents_dir=agents_dir, prices=prices, max_attempts=1, budget_tokens=10_000, metrics_agent_limit=6
+        tmp_path,
+        dialect=impatient,
+        agents_dir=agents_dir,
+        prices=prices,
+        max_attempts=1,
+        budget_tokens=10_000,
+        metrics_agent_limit=6,
     ) as running:
         yield running
 

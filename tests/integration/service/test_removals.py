@@ -9,22 +9,14 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from supervisor.core.states import AgentState, MessageState
-from supervisor.store import Journal, sqlite
+from supervisor.store import Journal
+from supervisor.store.sqlite import Sqlite
 from tests.support.stack import Stack, stack
 
 Log = Callable[[], list[dict[str, Any]]]
 
 STUCK = "import asyncio\nasync def on_message(message, ctx):\n    await asyncio.Event().wait()\n"
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A journal that gives up soon on a locked file."""
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.1)
-    monkeypatch.setattr("supervisor.store.writer.PATIENCE_SECONDS", 0.2)
 
 
 @asynccontextmanager
@@ -33,7 +25,8 @@ async def waiting(folder: Path) -> AsyncIterator[tuple[Stack, str]]:
     handlers = folder / "handlers"
     handlers.mkdir()
     (handlers / "stuck.py").write_text(STUCK)
-    async with stack(folder, agents_dir=handlers, drain_seconds=0.2) as fleet:
+    gives_up_soon = Sqlite(busy_seconds=0.1, patience_seconds=0.2)
+    async with stack(folder, dialect=gives_up_soon, agents_dir=handlers, drain_seconds=0.2) as fleet:
         identity = await fleet.add(handler="stuck")
         await fleet.online()
         user = await fleet.sandbox.user()

@@ -9,13 +9,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 import structlog
 
 from supervisor.core.states import AgentState
 from supervisor.messages import inbox
 from supervisor.sandbox import SandboxUser
-from supervisor.store import sqlite
+from supervisor.store.sqlite import Sqlite
 from tests.support.stack import SECRET, Stack, agent_id, stack
 
 V2 = {"profile": "v2"}
@@ -147,11 +146,8 @@ def locked(folder: Path) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
-async def test_a_journal_that_cannot_write_says_so_once_and_once_that_it_can(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.1)
-    async with stack(tmp_path) as fleet:
+async def test_a_journal_that_cannot_write_says_so_once_and_once_that_it_can(tmp_path: Path) -> None:
+    async with stack(tmp_path, dialect=Sqlite(busy_seconds=0.1)) as fleet:
         identity = await fleet.add()
         await fleet.online()
         user = await fleet.sandbox.user()
@@ -208,12 +204,9 @@ async def test_a_stop_ends_in_time_with_a_locked_database(tmp_path: Path) -> Non
         assert b'supervisor_messages_dropped_total{reason="not_journaled"} 3.0' in body
 
 
-async def test_an_inbox_that_closes_waits_no_longer_than_it_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.1)
+async def test_an_inbox_that_closes_waits_no_longer_than_it_is_told(tmp_path: Path) -> None:
     assert inbox.CLOSE_SECONDS <= 5
-    async with stack(tmp_path) as fleet:
+    async with stack(tmp_path, dialect=Sqlite(busy_seconds=0.1)) as fleet:
         identity = await fleet.add()
         await fleet.online()
         user = await fleet.sandbox.user()

@@ -71,7 +71,7 @@ async def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path, synchronous
         told |= kill_while_writing(url, run, chance.uniform(0.0, 0.4))
         # The lock died with its holder, and the file is sound.
         registry = await Registry.open(url, lock=LockInfo(), synchronous=synchronous)
-        await registry.journal.rescue()
+        await registry.journal.maintenance.rescue()
         await registry.close()
     with closing(sqlite3.connect(path)) as sql:
         assert sql.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -99,7 +99,7 @@ async def test_after_a_kill_the_work_goes_on_where_it_was(tmp_path: Path) -> Non
     kill_while_writing(url, 0, 0.1)
     registry = await Registry.open(url, lock=LockInfo())
     journal = registry.journal
-    await journal.rescue()
+    await journal.maintenance.rescue()
     for row in await journal.unsettled("agent"):
         assert row.attempts == 1
         assert await journal.claim(row)

@@ -7,19 +7,23 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
 
+from supervisor.core.clock import SystemClock
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord, JournaledMessage, NewReply
 from supervisor.core.states import MessageState
 from supervisor.protocol import InboundMessage, OutboundMessage
-from supervisor.store import LockInfo, Registry, committer, sqlite
+from supervisor.store import LockInfo, Registry
+from supervisor.store.committer import JournalLimits
+from supervisor.store.sqlite import Sqlite
+from tests.support.registries import free_disk, limit_disk
 
 AGENT = "agent"
+BUSY_SECONDS = 0.2
 
 
 @pytest.fixture
@@ -28,12 +32,25 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def registry(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Registry]:
-    # How long SQLite itself waits for a lock; the journal's own patience comes on top.
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.2)
-    opened = await Registry.open(f"sqlite+aiosqlite:///{path}", upgrade=True)
-    yield opened
-    await opened.close()
+async def registry(path: Path) -> AsyncIterator[Registry]:
+    async with opened(path) as registry:
+        yield registry
+
+
+@asynccontextmanager
+async def opened(
+    path: Path, limits: JournalLimits | None = None, patience_seconds: float = 30.0
+) -> AsyncIterator[Registry]:
+    """A registry whose SQLite does not wait for a lock for long; the journal's own patience comes on top."""
+    dialect = Sqlite(BUSY_SECONDS, patience_seconds)
+    database = await dialect.open(url_of(path), clock=SystemClock(), upgrade=True)
+    registry = Registry(database, limits=limits)
+    yield registry
+    await registry.close()
+
+
+def url_of(path: Path) -> str:
+    return f"sqlite+aiosqlite:///{path}"
 
 
 def inbound(content: str = "hello", conversation: str = "c1") -> InboundMessage:
@@ -60,30 +77,11 @@ async def until_unhealthy(registry: Registry) -> str:
     return problem
 
 
-def limit_pages(pages: int | None) -> object:
-    def work(connection: Connection) -> None:
-        count = connection.exec_driver_sql("PRAGMA page_count").scalar()
-        connection.exec_driver_sql(f"PRAGMA max_page_count={count if pages is None else pages}")
-
-    return work
-
-
-async def fill_the_disk(registry: Registry) -> None:
-    await registry._writer.transact(limit_pages(None))  # type: ignore[arg-type]
-
-
-async def free_the_disk(registry: Registry) -> None:
-    await registry._writer.transact(limit_pages(1_000_000))  # type: ignore[arg-type]
-
-
-# ── the disk is full ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_a_full_disk_keeps_everything_in_memory_and_recovers_by_itself(registry: Registry) -> None:
     errors: list[str] = []
-    registry.journal.on_error = errors.append
+    registry.journal.hooks.on_error = errors.append
     before = await add(registry, "before")
-    await fill_the_disk(registry)
+    await limit_disk(registry, 0)
     adding = [asyncio.create_task(add(registry, f"k{i}", "x" * 2000)) for i in range(200)]
     settling = asyncio.create_task(registry.journal.settle(before, MessageState.DONE, replies=[answer()]))
     assert "disk is full" in await until_unhealthy(registry)
@@ -93,7 +91,7 @@ async def test_a_full_disk_keeps_everything_in_memory_and_recovers_by_itself(reg
     assert [row.key for row in await registry.journal.messages()] == ["before"]
     assert not any(task.done() for task in adding)
     assert registry.journal.waiting == 201
-    await free_the_disk(registry)
+    await free_disk(registry)
     rows = await asyncio.gather(*adding)
     assert await settling is not None
     assert registry.journal.healthy
@@ -102,53 +100,11 @@ async def test_a_full_disk_keeps_everything_in_memory_and_recovers_by_itself(reg
     assert len(await registry.journal.messages(limit=1000)) == 201
 
 
-async def test_past_the_bound_new_messages_are_refused_and_settlements_are_not(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("supervisor.store.journal.WAITING_LIMIT", 50)
-    row = await add(registry, "before")
-    await fill_the_disk(registry)
-    adding = [asyncio.create_task(add(registry, f"k{i}", "x" * 2000)) for i in range(50)]
-    await until_unhealthy(registry)
-    with pytest.raises(RegistryError, match=r"journal is full.*disk is full"):
-        await add(registry, "one too many")
-    settling = asyncio.create_task(registry.journal.settle(row, MessageState.DONE, replies=[answer()]))
-    await free_the_disk(registry)
-    await asyncio.gather(*adding)
-    assert await settling is not None
-    await add(registry, "again")
-
-
-async def test_what_waits_is_bounded_in_bytes_too(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("supervisor.store.journal.WAITING_BYTES_LIMIT", 100_000)
-    row = await add(registry, "before")
-    await fill_the_disk(registry)
-    adding = [asyncio.create_task(add(registry, f"k{i}", "x" * 20_000)) for i in range(5)]
-    await until_unhealthy(registry)
-    assert 100_000 < registry.journal.waiting_bytes < 110_000
-    with pytest.raises(RegistryError, match=r"journal is full: 5 operations \(10\d,\d\d\d bytes\).*disk is full"):
-        await add(registry, "one too many", "small")
-    # What was taken in is answered and settled all the same; its bytes count.
-    huge = NewReply(0, OutboundMessage(role="assistant", content="y" * 50_000, conversation_id="c1"))
-    settling = asyncio.create_task(registry.journal.settle(row, MessageState.DONE, replies=[huge], error="z" * 1000))
-    await asyncio.sleep(0)
-    assert registry.journal.waiting_bytes > 151_000
-    await free_the_disk(registry)
-    await asyncio.gather(*adding)
-    assert await settling is not None
-    assert registry.journal.waiting_bytes == 0
-    await add(registry, "again")
-    assert registry.journal.waiting_bytes == 0
-
-
-async def test_closing_on_a_full_disk_ends_and_fails_who_waits(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("supervisor.store.journal._CLOSE_SECONDS", 0.1)
-    await fill_the_disk(registry)
+async def test_closing_on_a_full_disk_ends_and_fails_who_waits(registry: Registry) -> None:
+    await limit_disk(registry, 0)
     adding = [asyncio.create_task(add(registry, f"k{i}", "x" * 5000)) for i in range(50)]
     await until_unhealthy(registry)
-    await registry.close()
+    await registry.close(0.1)
     outcomes = await asyncio.gather(*adding, return_exceptions=True)
     assert all(isinstance(outcome, RegistryError) and "disk is full" in str(outcome) for outcome in outcomes)
     assert registry.journal.waiting_bytes == 0
@@ -210,8 +166,6 @@ async def test_a_commit_that_is_refused_leaves_no_transaction_behind(registry: R
     assert [row.key for row in await registry.journal.messages()] == ["good"]
 
 
-# ── another program keeps the file locked ────────────────────────────────────────────────────────────────────────────
-
 LOCKER = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -255,27 +209,25 @@ async def test_a_file_locked_by_another_program_delays_and_loses_nothing(registr
 async def test_a_supervisor_that_starts_while_the_file_is_locked_waits_for_it(registry: Registry, path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        starting = asyncio.create_task(Registry.open(registry.url, upgrade=True, lock=LockInfo()))
+        opening = Sqlite(busy_seconds=BUSY_SECONDS).open(
+            url_of(path), clock=SystemClock(), upgrade=True, lock=LockInfo()
+        )
+        starting = asyncio.create_task(opening)
         # Longer than SQLite itself waits, several times over.
-        await asyncio.sleep(5 * sqlite.BUSY_TIMEOUT_SECONDS)
+        await asyncio.sleep(5 * BUSY_SECONDS)
         assert not starting.done()
         other.execute("ROLLBACK")
         started = await starting
     await started.close()
 
 
-async def test_a_file_locked_for_ever_is_told_to_commands(
-    registry: Registry, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("supervisor.store.writer.PATIENCE_SECONDS", 0.5)
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(RegistryError, match="another program keeps it locked"):
-            await registry.remove_agent("a1")
-        other.execute("ROLLBACK")
-
-
-# ── one bad operation among good ones ────────────────────────────────────────────────────────────────────────────────
+async def test_a_file_locked_for_ever_is_told_to_commands(path: Path) -> None:
+    async with opened(path, patience_seconds=0.5) as registry:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(RegistryError, match="another program keeps it locked"):
+                await registry.remove_agent("a1")
+            other.execute("ROLLBACK")
 
 
 async def test_only_the_operation_that_the_database_refuses_fails(registry: Registry, path: Path) -> None:
@@ -287,7 +239,7 @@ async def test_only_the_operation_that_the_database_refuses_fails(registry: Regi
         )
         sql.commit()
     errors: list[str] = []
-    registry.journal.on_error = errors.append
+    registry.journal.hooks.on_error = errors.append
     outcomes = await asyncio.gather(
         add(registry, "good1", "a person's words"),
         add(registry, "bad", "a person's words"),
@@ -326,76 +278,8 @@ async def test_a_database_without_its_tables_fails_its_callers_and_not_the_write
     with pytest.raises(RegistryError, match="no such table"):
         await registry.journal.unsettled(AGENT)
     with pytest.raises(RegistryError, match="no such table"):
-        await registry.journal.rescue()
+        await registry.journal.maintenance.rescue()
     with closing(sqlite3.connect(path)) as sql:
         sql.execute("ALTER TABLE elsewhere RENAME TO inbox")
         sql.commit()
     await add(registry, "k1")
-
-
-# ── callers that do not wait ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_a_cancelled_caller_undoes_nothing_and_its_row_is_right(registry: Registry) -> None:
-    row = await add(registry, "before")
-    tasks = [asyncio.create_task(add(registry, f"k{i}")) for i in range(20)]
-    settling = asyncio.create_task(registry.journal.settle(row, MessageState.DONE, replies=[answer()]))
-    await asyncio.sleep(0)
-    for task in [*tasks[::2], settling]:
-        task.cancel()
-    outcomes = await asyncio.gather(*tasks, settling, return_exceptions=True)
-    assert sum(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes) == 11
-    await registry.journal.flush()
-    assert row.state is MessageState.DONE
-    assert len(await registry.journal.messages()) == 21
-    assert len(await registry.journal.unsent(AGENT)) == 1
-
-
-async def test_a_cancelled_command_is_done_or_not_done_but_never_half(registry: Registry) -> None:
-    for round_number in range(20):
-        records = [AgentRecord(id=f"a{round_number}-{i}", handler="echo", secret="env:AGENT_A") for i in range(20)]
-        task = asyncio.create_task(registry.apply(add=records))
-        await asyncio.sleep(0.0005 * (round_number % 4))
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-    agents = await registry.agents()
-    assert len(agents) % 20 == 0
-
-
-async def test_flushing_waits_for_what_was_asked_before_and_not_for_what_comes_after(registry: Registry) -> None:
-    stop = asyncio.Event()
-
-    async def keep_writing(lane: int) -> None:
-        number = 0
-        while not stop.is_set():
-            number += 1
-            await add(registry, f"{lane}-{number}")
-
-    lanes = [asyncio.create_task(keep_writing(lane)) for lane in range(20)]
-    await asyncio.sleep(0.05)
-    async with asyncio.timeout(10):
-        await registry.journal.flush()
-        await registry.journal.prune(0.0)
-        await registry.journal.rescue()
-    stop.set()
-    await asyncio.gather(*lanes)
-
-
-async def test_a_batch_is_bounded(registry: Registry) -> None:
-    sizes: list[int] = []
-    registry.journal.on_commit = lambda seconds, operations: sizes.append(operations)
-    await asyncio.gather(*[add(registry, f"k{i}") for i in range(committer.BATCH_LIMIT + 10)])
-    assert sizes == [committer.BATCH_LIMIT, 10]
-
-
-async def test_a_batch_is_bounded_in_bytes_and_holds_one_operation_at_least(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(committer, "BATCH_BYTES", 10_000)
-    sizes: list[int] = []
-    registry.journal.on_commit = lambda seconds, operations: sizes.append(operations)
-    contents = ["x" * 50_000, *["y" * 4_000] * 5, "z" * 50_000, "small"]
-    rows = await asyncio.gather(*[add(registry, f"k{i}", content) for i, content in enumerate(contents)])
-    assert sizes == [1, 2, 2, 1, 1, 1]
-    assert [row.id for row in rows] == sorted(row.id for row in rows)
-    assert registry.journal.waiting_bytes == 0

@@ -86,7 +86,7 @@ async def test_fifty_writers_in_each_of_two_processes_lose_nothing(tmp_path: Pat
             assert reply.message.content == row.key
     assert await registry.journal.unsent("shared") == []
     # This process has been idle: its numbers are behind and it finds that out.
-    await registry.journal.cancel_agent("shared")
+    await registry.journal.maintenance.cancel_agent("shared")
     late = await registry.journal.add("shared", rows[0].message, key="late", received_at=1.0, claim=False)
     assert late is not None
     assert late.id > max(row.id for row in rows)
@@ -101,7 +101,7 @@ async def test_a_change_by_raw_sql_is_noticed_at_the_next_asking_and_the_journal
     await registry.add_agent(AgentRecord(id="a1", handler="echo", secret="env:AGENT_A"))
     assert await registry.changed()
     for round_number in range(20):
-        await registry.journal.purge("a1")
+        await registry.journal.maintenance.purge("a1")
         await registry.agents()
         assert not await registry.changed()
         with closing(sqlite3.connect(path)) as sql:

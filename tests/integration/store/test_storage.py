@@ -15,10 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.core.clock import SystemClock
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord, UsageRecord
-from supervisor.store import LockInfo, Registry, backup, check, migrate, schema
+from supervisor.store import LockInfo, Registry, backup, check
+from supervisor.store.sql import schema
+from supervisor.store.sql.migrate import OURS, Migrations
+from supervisor.store.sqlite import Sqlite
 from tests.support.journaling import add, answer, settle
+from tests.support.migrations import COMING, coming_revision
 from tests.support.paths import ROOT
 
 PAGE = 4096
@@ -52,9 +57,6 @@ async def refusal(path: Path) -> str:
     told = str(caught.value)
     assert "\n" not in told
     return told
-
-
-# ── damage ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("what", ["noise", "zeros"])
@@ -170,13 +172,11 @@ async def test_of_a_damaged_log_whole_transactions_are_kept(path: Path, where: s
     assert len(keys) == expected.get(where, len(keys))
     if where in ("middle", "cut"):
         assert 1 < len(keys) < 21
-    await registry.journal.rescue()
+    await registry.journal.maintenance.rescue()
     await add(registry.journal, "afterwards")
     await registry.close()
     assert "sound" in await check(url_of(path))
 
-
-# ── rights ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # Rights bind nobody who may do everything: a test that runs as root gives that up first.
 UNPRIVILEGED = """
@@ -255,21 +255,22 @@ def test_what_is_read_only_is_named_and_harms_nobody_who_runs(open_folder: Path,
     assert kept == "['while read-only', 'before']"
 
 
-# ── killed while it is made or migrated ──────────────────────────────────────────────────────────────────────────────
-
 # One process that forks a child for each statement at which one is killed: to import everything takes longest.
 KILLED = """
 import asyncio, os, pathlib, shutil, signal, sys
 from sqlalchemy import Engine, event
 import alembic.command  # before the forks: it takes longest
-from supervisor.store import LockInfo, Registry, migrate
-folder, start, scripts = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-if scripts:
-    migrate._SCRIPTS, migrate.HEAD, migrate.REVISIONS = pathlib.Path(scripts), "9999", (*migrate.REVISIONS, "9999")
+from supervisor.core.clock import SystemClock
+from supervisor.store import LockInfo
+from supervisor.store.sql.migrate import OURS, Migrations
+from supervisor.store.sqlite import Sqlite
+folder, start, scripts, *revisions = pathlib.Path(sys.argv[1]), sys.argv[2], *sys.argv[3:]
+dialect = Sqlite(migrations=Migrations(pathlib.Path(scripts), tuple(revisions)))
 
 async def bring_up(path):
-    registry = await Registry.open(f"sqlite+aiosqlite:///{path}", upgrade=True, lock=LockInfo())
-    await registry.close()
+    url = f"sqlite+aiosqlite:///{path}"
+    database = await dialect.open(url, clock=SystemClock(), upgrade=True, lock=LockInfo())
+    await database.close()
 
 def run(path, number):
     counted = 0
@@ -300,29 +301,22 @@ while True:
 """
 
 # What a later version may well do: a table made anew with its rows, a column, an index.
-COMING = '''
-"""A coming revision."""
-import sqlalchemy as sa
-from alembic import op
-
-revision, down_revision, branch_labels, depends_on = "9999", "HEAD", None, None
-
-def upgrade():
-    op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True), sa.Column("agent_id", sa.Text))
-    op.execute("INSERT INTO notes (agent_id) SELECT id FROM agents")
-    op.add_column("outbox", sa.Column("sent_as", sa.Text))
-    op.execute("UPDATE outbox SET sent_as = 'x' || id")
-    op.create_index("outbox_sent_as", "outbox", ["sent_as"])
-    op.execute("ALTER TABLE conversations RENAME TO elsewhere")
-    op.execute("CREATE TABLE conversations AS SELECT * FROM elsewhere")
-    op.drop_table("elsewhere")
-'''
+STEPS = """
+op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True), sa.Column("agent_id", sa.Text))
+op.execute("INSERT INTO notes (agent_id) SELECT id FROM agents")
+op.add_column("outbox", sa.Column("sent_as", sa.Text))
+op.execute("UPDATE outbox SET sent_as = 'x' || id")
+op.create_index("outbox_sent_as", "outbox", ["sent_as"])
+op.execute("ALTER TABLE conversations RENAME TO elsewhere")
+op.execute("CREATE TABLE conversations AS SELECT * FROM elsewhere")
+op.drop_table("elsewhere")
+"""
 
 
-def kills(folder: Path, start: Path | None = None, scripts: Path | None = None) -> list[Path]:
+def kills(folder: Path, start: Path | None = None, migrations: Migrations = OURS) -> list[Path]:
     """Bring databases up, each time killed at another statement; the databases that were left."""
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder), str(start or ""), str(scripts or "")],
+        [sys.executable, "-c", KILLED, str(folder), str(start or ""), str(migrations.scripts), *migrations.revisions],
         capture_output=True,
         text=True,
         timeout=100,
@@ -347,47 +341,30 @@ async def test_killed_while_the_registry_is_made_the_next_start_makes_it(tmp_pat
     assert "sound" in await check(url_of(left[-1]))
 
 
-def coming_revision(folder: Path) -> Path:
-    """The migrations of a coming version."""
-    scripts = folder / "scripts"
-    (scripts / "versions").mkdir(parents=True)
-    ours = Path(migrate.__file__).with_name("migrations")
-    for source in (ours / "env.py", *(ours / "versions").glob("v*.py")):
-        (scripts / source.relative_to(ours)).write_text(source.read_text())
-    (scripts / "versions" / "v9999_coming.py").write_text(COMING.replace("HEAD", migrate.HEAD))
-    return scripts
-
-
-def know_coming_revision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make this process the coming version."""
-    monkeypatch.setattr(migrate, "HEAD", "9999")
-    monkeypatch.setattr(migrate, "REVISIONS", (*schema.REVISIONS, "9999"))
-
-
 async def test_killed_in_the_middle_of_a_migration_nothing_is_lost_and_the_next_start_completes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     start = tmp_path / "supervisor.db"
     await fill(start, messages=20)
-    scripts = coming_revision(tmp_path)
+    coming = coming_revision(tmp_path / "scripts", STEPS)
     folder = tmp_path / "killed"
     folder.mkdir()
-    left = await asyncio.to_thread(kills, folder, start, scripts)
+    left = await asyncio.to_thread(kills, folder, start, coming)
     assert len(left) > 15
-    monkeypatch.setattr("supervisor.store.migrate._SCRIPTS", scripts)
-    know_coming_revision(monkeypatch)
+    dialect = Sqlite(migrations=coming)
     seen = set()
     for path in left:
         with closing(sqlite3.connect(path)) as sql:
             assert sql.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             (revision,) = sql.execute("SELECT version_num FROM alembic_version").fetchone()
             tables = {name for (name,) in sql.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            assert ("notes" in tables) == (revision == "9999"), "all of it or nothing"
+            assert ("notes" in tables) == (revision == COMING), "all of it or nothing"
         seen.add(revision)
         if revision == schema.REVISIONS[-1]:
             with pytest.raises(RegistryError, match="supervisor db upgrade"):
-                await Registry.open(url_of(path))
-        registry = await Registry.open(url_of(path), upgrade=True, lock=LockInfo())
+                await dialect.open(url_of(path), clock=SystemClock())
+        database = await dialect.open(url_of(path), clock=SystemClock(), upgrade=True, lock=LockInfo())
+        registry = Registry(database)
         assert len(await registry.agents()) == 60
         assert len(await registry.journal.messages(limit=1000)) == 20
         assert len(await registry.journal.conversations("64b5f0c2a1d2e3f405060708", since=0.0, limit=100)) == 7
@@ -423,25 +400,23 @@ async def test_killed_while_the_first_schema_is_brought_up_to_date_nothing_is_lo
     assert seen == {"0001", schema.REVISIONS[-1]}
 
 
-async def test_a_damaged_file_is_not_migrated(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_damaged_file_is_not_migrated(path: Path, tmp_path: Path) -> None:
     await fill(path)
     content = bytearray(path.read_bytes())
     content[-10 * PAGE : -5 * PAGE] = b"\xa5" * (5 * PAGE)
     path.write_bytes(content)
-    monkeypatch.setattr("supervisor.store.migrate._SCRIPTS", coming_revision(tmp_path))
-    know_coming_revision(monkeypatch)
+    dialect = Sqlite(migrations=coming_revision(tmp_path / "scripts", STEPS))
     for lock in (None, LockInfo()):
         with pytest.raises(RegistryError, match="damaged"):
-            await Registry.open(url_of(path), upgrade=True, lock=lock)
+            await dialect.open(url_of(path), clock=SystemClock(), upgrade=True, lock=lock)
     assert path.read_bytes() == content
 
-
-# ── copies ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 WRITER = """
 import asyncio, sys
 from supervisor.store import LockInfo, Registry
 from tests.support.journaling import add, answer, settle
+from tests.support.migrations import COMING, coming_revision
 
 async def lane(journal, number):
     for turn in range(100_000):
@@ -537,7 +512,7 @@ async def test_what_was_erased_is_not_in_a_copy(path: Path, tmp_path: Path) -> N
     registry = await Registry.open(url_of(path), upgrade=True)
     for number in range(200):
         await add(registry.journal, f"k{number}", content="kumquat " * 400, agent="erased")
-    await registry.journal.purge("erased")
+    await registry.journal.maintenance.purge("erased")
     await registry.close()
     target = tmp_path / "copy.db"
     await backup(url_of(path), target)

@@ -73,7 +73,7 @@ def test_a_stop_does_not_wait_for_it_and_the_next_start_cancels(tmp_path: Path) 
         assert await script.loop.complete(script.fleet.service.fleet.stop(60))
         assert script.loop.time() - began < 5, "all ended by themselves, not at the end of the grace"
         script.fleet.mend()
-        await script.loop.complete(script.fleet.registry.journal.cancel_removed())
+        await script.loop.complete(script.fleet.registry.journal.maintenance.cancel_removed())
         assert states(script) == [MessageState.CANCELLED] * 2
 
     play(tmp_path, stopped, handlers={"stuck": STUCK})

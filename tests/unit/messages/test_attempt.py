@@ -65,7 +65,7 @@ async def test_a_second_attempt_makes_no_part_again(scope: Scope, journal: Journ
     row = await add(journal, "m1", claim=True)
     first = with_reply_id(answer("one").message, row, 0)
     kept = await journal.add_reply(row.agent_id, row.id, NewReply(0, first))
-    await journal.rescue(row.agent_id)
+    await journal.maintenance.rescue(row.agent_id)
     [again] = await journal.unsettled(row.agent_id, after_id=0, limit=10)
     async with works(scope, stream) as made:
         await made.executor.work(again)

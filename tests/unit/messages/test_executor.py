@@ -177,7 +177,7 @@ async def test_a_handler_that_is_cancelled_from_within_has_failed(scope: Scope, 
 
 async def test_a_message_that_killed_the_process_too_often_is_given_up_unseen(scope: Scope, journal: Journal) -> None:
     await add(journal, "m1", claim=True)
-    await journal.rescue(AGENT)
+    await journal.maintenance.rescue(AGENT)
     [row] = await journal.unsettled(AGENT, after_id=0, limit=10)
     async with works(scope, echo, max_attempts=1) as made:
         assert await made.executor.work(row) is None

@@ -278,7 +278,7 @@ async def test_a_reply_that_was_erased_while_it_waited_is_let_go(desk: Desk) -> 
     desk.line.answers = [SendRefusedError("busy", Verdict.RETRY)] * 9
     await desk.push()
     await desk.asleep()
-    await desk.journal.purge(AGENT)
+    await desk.journal.maintenance.purge(AGENT)
     await desk.clock.advance(RETRY_SECONDS[0])
     await desk.until(lambda: not desk.outbox.waiting)
     # Without a row to write to, no failure could be counted and no wait be kept.

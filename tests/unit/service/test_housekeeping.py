@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 import structlog
 
+from supervisor.core.days import days_before
+from supervisor.core.records import UsageRecord
 from supervisor.service.housekeeping import LAG_SECONDS, Housekeeping
 from supervisor.telemetry.metrics import Metrics
 from tests.support.clock import ManualClock
+from tests.support.stores import MemoryStore, open_on
 
 
 @pytest.fixture
@@ -51,6 +54,29 @@ async def test_a_loop_that_lags_is_told_once_a_minute_and_whoever_wants_to_know_
     assert [entry["event"] for entry in log] == ["event_loop_lag"] * 2
     watch.cancel()
     await asyncio.gather(watch, return_exceptions=True)
+
+
+async def test_usage_of_400_days_is_kept_and_written_every_second() -> None:
+    registry, clock = await open_on(MemoryStore()), ManualClock()
+    upkeep = Housekeeping(registry.journal, _Unused(), Metrics(), clock, retention_seconds=60.0)  # type: ignore[arg-type]
+    kept, gone = days_before(clock.now(), 400), days_before(clock.now(), 401)
+
+    async def days() -> list[str]:
+        return [used.day for used in await registry.usage()]
+
+    for day in (kept, gone):
+        registry.journal.usage.add(UsageRecord("agent", "m", day, 1, 10))
+    await registry.journal.flush()
+    tasks = [asyncio.create_task(work()) for work in (upkeep.prune, upkeep.write_usage)]
+    await clock.settle()
+    assert await days() == [kept]
+    registry.journal.usage.add(UsageRecord("agent", "m", "2027-01-15", 1, 10))
+    await clock.advance(1.0)
+    assert await days() == [kept, "2027-01-15"]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await registry.close()
 
 
 class _Unused:

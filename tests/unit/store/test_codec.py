@@ -1,4 +1,4 @@
-"""Keys and messages come back from the journal's columns as they went in."""
+"""Keys and messages come back from what is stored of them as they went in."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ from supervisor.core.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, Mes
 from supervisor.protocol import InboundMessage, OutboundMessage
 from supervisor.protocol.fields import Thinking, ToolResult, Usage
 from supervisor.store import codec
-from supervisor.store.schema import OPEN_MESSAGES, OPEN_REPLIES
+from supervisor.store.sql import columns
+from supervisor.store.sql.schema import OPEN_MESSAGES, OPEN_REPLIES
 
 HEX = st.text("0123456789abcdefABCDEF", min_size=23, max_size=25)
 
 
 @given(st.one_of(st.text(), HEX, st.text("a\x00é", min_size=10, max_size=14)))
 def test_every_key_comes_back(key: str) -> None:
-    assert codec.decode_key(codec.encode_key(key)) == key
+    assert columns.decode_key(columns.encode_key(key)) == key
 
 
 @given(st.lists(st.one_of(st.text("\x00aé", max_size=14), HEX), unique=True))
 def test_different_keys_stay_different(keys: list[str]) -> None:
-    assert len({codec.encode_key(key) for key in keys}) == len(keys)
+    assert len({columns.encode_key(key) for key in keys}) == len(keys)
 
 
 def test_the_platforms_own_ids_take_twelve_bytes() -> None:
-    assert len(codec.encode_key("0123456789abcdef01234567")) == 12
-    assert len(codec.encode_key("0123456789ABCDEF01234567")) == 24
-    assert codec.encode_key("twelve-chars") == b"\x00twelve-chars"
+    assert len(columns.encode_key("0123456789abcdef01234567")) == 12
+    assert len(columns.encode_key("0123456789ABCDEF01234567")) == 24
+    assert columns.encode_key("twelve-chars") == b"\x00twelve-chars"
 
 
 def test_states_have_one_code_each_and_the_partial_indexes_hold_what_is_open() -> None:
-    assert set(codec.MESSAGE_CODES) == set(MessageState)
-    assert set(codec.REPLY_CODES) == set(ReplyState)
-    assert len(codec.MESSAGE_STATES) == len(MessageState)
-    assert len(codec.REPLY_STATES) == len(ReplyState)
-    waiting = {s for s, code in codec.MESSAGE_CODES.items() if eval(OPEN_MESSAGES, {"state": code})}
+    assert set(columns.MESSAGE_CODES) == set(MessageState)
+    assert set(columns.REPLY_CODES) == set(ReplyState)
+    assert len(columns.MESSAGE_STATES) == len(MessageState)
+    assert len(columns.REPLY_STATES) == len(ReplyState)
+    waiting = {s for s, code in columns.MESSAGE_CODES.items() if eval(OPEN_MESSAGES, {"state": code})}
     assert waiting == set(MessageState) - FINAL_MESSAGE_STATES | {MessageState.DEAD}
-    on_their_way = {s for s, code in codec.REPLY_CODES.items() if eval(OPEN_REPLIES, {"state": code})}
+    on_their_way = {s for s, code in columns.REPLY_CODES.items() if eval(OPEN_REPLIES, {"state": code})}
     assert on_their_way == set(ReplyState) - FINAL_REPLY_STATES
 
 
@@ -57,10 +58,11 @@ def test_a_message_with_every_field_comes_back() -> None:
         metadata={"any": {"thing": True}},
     )
     texts = codec.TextCodec()
-    row = (7, "agent", 3, 1, "c", texts.body(outbound), 0, 1.5, 2, 3.5, "error")
-    assert texts.reply(row).message == outbound
+    reply = columns.reply((7, "agent", 3, 1, "c", texts.body(outbound), 0, 1.5, 2, 3.5, "error", None))
+    assert texts.reply(reply).message == outbound
     inbound = InboundMessage(conversation_id="c", role="user", content="héllo", id="b", attachments=("document:1",))
-    back = texts.message((1, "agent", b"\x00" * 12, "c", texts.body(inbound), 2, 1, 1.5, 0, 0.0, None, None))
+    stored = columns.message((1, "agent", b"\x00" * 12, "c", texts.body(inbound), 2, 1, 1.5, 0, 0.0, None, None))
+    back = texts.message(stored)
     assert back.message == inbound
     assert back.key == "0" * 24
     assert back.state is MessageState.RUNNING

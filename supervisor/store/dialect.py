@@ -1,0 +1,258 @@
+"""What differs between databases, as the store asks for it: one interface, implemented by each of them.
+
+The store above knows no SQL, no driver and no error of a database. What every database does alike stays there: the
+transitions, the codec of texts, batches and their second attempts, what becomes of rows that cannot be read.
+
+A :class:`Dialect` opens a registry by its URL and tells who holds it. A :class:`Database` is an open registry:
+
+- ``commit`` is the hot path: one batch of operations in one transaction, each compared and set. Row numbers are given
+  here, ascending in the order of the operations.
+- ``questions`` are reads; what they see is committed.
+- ``changes`` are writes outside of batches, each a transaction of its own that is tried again while the database is
+  busy.
+- ``agents`` is the public table of agents.
+
+To check, to copy and to encrypt anew a registry is each dialect's own affair (:mod:`supervisor.store.opening`).
+
+Every method raises :class:`~supervisor.core.errors.RegistryError` with one readable line, :class:`StorageError` where
+another attempt may succeed. The conformance suite in ``tests/unit/store/conformance`` holds every implementation to
+what the engine relies on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from supervisor.core.clock import Clock
+from supervisor.core.errors import RegistryError
+from supervisor.core.records import JournaledMessage, Reply, UsageRecord
+from supervisor.core.states import MessageState
+from supervisor.store.holder import LockInfo
+from supervisor.store.operations import Operation
+from supervisor.store.stored import MessageFilter, Spoken, StoredMessage, StoredReply
+
+#: What an operation comes to: whether it won, or why the database refuses it.
+Outcome = bool | RegistryError
+#: A row of the table ``agents`` as somebody wrote it: column names and values of any type.
+AgentRow = Mapping[str, Any]
+#: Column values of a row of the table ``agents``, checked.
+AgentValues = dict[str, Any]
+
+
+class StorageError(RegistryError):
+    """The database cannot write or read just now, through no fault of the operation: another attempt may succeed."""
+
+
+class DamagedError(StorageError):
+    """What the database wrote is damaged; only a copy helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentChanges:
+    """What is to be done to the table ``agents`` at once: first remove, then change, then add."""
+
+    add: Sequence[tuple[str, AgentValues]] = ()
+    change: Sequence[tuple[str, AgentValues]] = ()
+    remove: Sequence[str] = ()
+
+
+class AgentTable(Protocol):
+    """The public table ``agents``; times are texts such as ``2026-01-31 12:00:00`` (UTC)."""
+
+    async def rows(self, agent_id: str | None = None) -> Sequence[AgentRow]:
+        """Every row, in order of ids, or the one of that id where there is one."""
+        ...
+
+    async def write(self, at: str, changes: AgentChanges) -> None:
+        """Make some changes in one transaction; ``at`` is the time of it.
+
+        Raises:
+            AgentNotFoundError: one that is to be changed or removed does not exist.
+            AgentExistsError: one that is to be added does.
+        """
+        ...
+
+    async def alter(self, agent_id: str, at: str, change: Callable[[AgentRow], AgentValues]) -> AgentRow:
+        """Change a row by what it is, in one transaction; the row that it then is.
+
+        Args:
+            change: what changes of the row given, perhaps nothing; may run again, and in another thread. What it raises
+                leaves the row as it was.
+
+        Raises:
+            AgentNotFoundError: there is none of that id.
+        """
+        ...
+
+
+class JournalQuestions(Protocol):
+    """What is read of the journal and of what was used."""
+
+    async def load(self, ids: Sequence[int]) -> list[StoredMessage]:
+        """Some messages, in any order."""
+        ...
+
+    async def unsettled(self, agent_id: str, after_id: int, limit: int) -> list[StoredMessage]:
+        """An agent's messages that are available or retryable, in order of their ids."""
+        ...
+
+    async def replayed(self) -> list[StoredMessage]:
+        """Messages of any agent that were replayed and are available, in order of their ids."""
+        ...
+
+    async def messages(self, wanted: MessageFilter, limit: int) -> list[StoredMessage]:
+        """The newest messages that meet every condition, the newest first."""
+        ...
+
+    async def counts(self) -> dict[str, dict[MessageState, int]]:
+        """How many messages are available, retryable, running and dead, for each agent that has any."""
+        ...
+
+    async def known_keys(self, agent_id: str, keys: Sequence[str]) -> set[str]:
+        """Which of some message keys are in an agent's inbox."""
+        ...
+
+    async def conversations(self, agent_id: str, since: float, limit: int) -> list[tuple[str, float]]:
+        """An agent's conversations seen at or after ``since``, and when, the most recently active first."""
+        ...
+
+    async def conversation(self, agent_id: str, conversation_id: str, limit: int) -> tuple[list[Spoken], list[Spoken]]:
+        """The newest messages, and the newest replies that are acked or on their way, each the newest first."""
+        ...
+
+    async def replies_of(self, inbox_id: int) -> list[StoredReply]:
+        """Every reply to one message, in order of their ids."""
+        ...
+
+    async def unsent(self, agent_id: str) -> list[StoredReply]:
+        """An agent's replies that are pending or sent, in order of their ids."""
+        ...
+
+    async def own_replies(
+        self, agent_id: str, conversation_id: str, *, since: float, before_id: int, limit: int
+    ) -> list[StoredReply]:
+        """The newest replies of a conversation that are on their way or were settled since, the oldest first."""
+        ...
+
+    async def dead_replies(self, inbox_ids: Sequence[int]) -> list[StoredReply]:
+        """The dead replies to some messages that no later replay has replaced, in order of their ids."""
+        ...
+
+    async def replayed_replies(self) -> list[StoredReply]:
+        """Replies of any agent that were replayed and not moved since, in order of their ids."""
+        ...
+
+    async def usage(self, agent_id: str | None, since_day: str | None) -> list[UsageRecord]:
+        """What agents used of language models, by day, agent and model."""
+        ...
+
+
+class JournalChanges(Protocol):
+    """What is written outside of batches; each call is one transaction, but for pruning. Times: seconds since 1970."""
+
+    async def replay(self, rows: Sequence[JournaledMessage]) -> list[bool]:
+        """Dead letters become available with no attempt made, their replay counted; whether each did."""
+        ...
+
+    async def replay_replies(self, replies: Sequence[Reply]) -> list[bool]:
+        """Dead replies become pending with no attempt made; when they were settled stays. Whether each did."""
+        ...
+
+    async def discard(self, row: JournaledMessage, now: float) -> bool:
+        """A dead letter is cancelled; whether it was the one that ``row`` says."""
+        ...
+
+    async def rescue(self, agent_id: str | None) -> int:
+        """Running messages, of one agent or of all, become available; how many. Those of all get CRASHED as error."""
+        ...
+
+    async def cancel(self, agent_id: str | None, now: float) -> int:
+        """Cancel the unsettled messages and give up the replies of one agent, or of all that are not registered."""
+        ...
+
+    async def purge(self, agent_id: str, conversation_id: str | None, now: float) -> int:
+        """Erase the messages and replies of an agent or of one conversation, which begins anew at ``now``; how many.
+
+        As far as the database can, on the disk too.
+        """
+        ...
+
+    def prune(self, before: float) -> AsyncGenerator[int]:
+        """Delete what was settled before ``before`` slice by slice; yields the messages and replies of each slice."""
+        ...
+
+    async def prune_usage(self, before_day: str) -> int:
+        """Delete what was used before a day; how many rows."""
+        ...
+
+
+class Database(Protocol):
+    """A registry that is open.
+
+    Attributes:
+        uuid: made with the database; tells whether two programs look at the same one.
+        where: how it is named to people.
+        revision: of its schema.
+    """
+
+    uuid: str
+    where: str
+    revision: str
+    agents: AgentTable
+    questions: JournalQuestions
+    changes: JournalChanges
+
+    async def commit(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
+        """Commit a batch; of each operation whether it won, or why it is refused. One that is refused fails alone.
+
+        Raises:
+            StorageError: nothing of it is committed; it may be tried again.
+        """
+        ...
+
+    async def changed(self) -> bool:
+        """Whether anybody else may have changed an agent since this was last asked; cheap, never a false no.
+
+        Raises:
+            StorageError: the database cannot tell; asked again, it still says so.
+        """
+        ...
+
+    def announce(self, info: LockInfo) -> None:
+        """Change what is said about the holder.
+
+        Raises:
+            RegistryError: it was opened without a lock.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close every connection and give the lock up."""
+        ...
+
+
+class Dialect(Protocol):
+    """One kind of database."""
+
+    async def open(
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        synchronous: str = "NORMAL",
+        upgrade: bool = False,
+        lock: LockInfo | None = None,
+    ) -> Database:
+        """Open the registry at ``url``; the arguments are those of ``Registry.open``.
+
+        Raises:
+            RegistryLockedError: another supervisor holds the lock.
+            RegistryError: it cannot be opened; one line says why and what to do.
+        """
+        ...
+
+    def holder(self, url: str) -> LockInfo | None:
+        """Who holds the registry at ``url``; None when nobody does."""
+        ...

@@ -1,0 +1,71 @@
+"""What is done with a registry by its URL alone, whatever database it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from supervisor.core.clock import SystemClock
+from supervisor.settings.secrets import SecretBox
+from supervisor.store.holder import LockInfo
+from supervisor.store.rotation import Rotation
+
+if TYPE_CHECKING:
+    from supervisor.store.sqlite import Sqlite
+
+
+def dialect_of(url: str) -> Sqlite:  # noqa: ARG001 - SQLite is the only one, and refuses every other URL
+    """The dialect of the database that ``url`` names."""
+    # Imported here: SQLAlchemy is slow to import, and another database's driver need not be installed.
+    from supervisor.store.sqlite import Sqlite  # noqa: PLC0415
+
+    return Sqlite()
+
+
+async def upgrade(url: str) -> str:
+    """Create the registry at ``url``, or bring its schema up to date; the revision that it then has.
+
+    Raises:
+        RegistryError: it cannot be done; nothing was changed.
+    """
+    database = await dialect_of(url).open(url, clock=SystemClock(), upgrade=True)
+    await database.close()
+    return database.revision
+
+
+async def check(url: str) -> str:
+    """Look the registry at ``url`` through; one line that says that it is well.
+
+    Raises:
+        RegistryError: it is not; the text says what to do.
+    """
+    return await dialect_of(url).check(url)
+
+
+async def backup(url: str, target: Path) -> None:
+    """Copy the registry at ``url`` into a new file, as it is at one moment, also while a supervisor runs on it.
+
+    The target is there, whole, or not at all.
+
+    Raises:
+        RegistryError: the target exists or cannot be written, or the registry cannot be read or is damaged.
+    """
+    await dialect_of(url).backup(url, target)
+
+
+async def rotate(url: str, box: SecretBox, *, dry_run: bool = False) -> Rotation:
+    """Encrypt everything in the registry at ``url`` under the first key of ``box``; what is so already stays.
+
+    Raises:
+        RegistryError: the registry cannot be read or written; what was done until then stays done.
+    """
+    return await dialect_of(url).rotate(url, box, dry_run=dry_run)
+
+
+def lock_holder(url: str) -> LockInfo | None:
+    """Who holds the registry at ``url``; None when nobody does.
+
+    Raises:
+        RegistryError: the URL is not a registry's.
+    """
+    return dialect_of(url).holder(url)

@@ -1,0 +1,229 @@
+"""What the journal commits in batches: one class for each thing that may happen to a message or a reply.
+
+An operation carries what a database needs to write it, and brings its caller's record up to date once it is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from supervisor.core.records import JournaledMessage, NewReply, Reply, UsageRecord
+from supervisor.core.states import MESSAGE_TRANSITIONS, MessageState, ReplyState, check_transition
+from supervisor.store import codec
+from supervisor.store.codec import TextCodec
+
+
+def _future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Operation:
+    """One thing to be committed; whoever asked for it waits for ``future``."""
+
+    future: asyncio.Future[Any] = field(default_factory=_future)
+
+    @property
+    def bytes_held(self) -> int:
+        """The bytes of text that it keeps in memory until it is committed."""
+        return 0
+
+    def result(self, won: bool) -> Any:
+        """Bring the caller's record up to date after the commit, on the loop; what the caller gets.
+
+        Args:
+            won: whether the row was inserted or the compare and set succeeded.
+        """
+        raise NotImplementedError
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Barrier(Operation):
+    """Nothing: it is committed when everything submitted before it is."""
+
+    def result(self, won: bool) -> None:  # noqa: ARG002 - nothing to win
+        return None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class AddMessage(Operation):
+    """A message into the inbox; lost when its key is there already.
+
+    Args:
+        number: given by the database within the transaction; the record takes it over once that is committed.
+    """
+
+    row: JournaledMessage
+    body: bytes
+    number: int = 0
+
+    @property
+    def bytes_held(self) -> int:
+        return len(self.body)
+
+    def result(self, won: bool) -> JournaledMessage | None:
+        if not won:
+            return None
+        self.row.id = self.number
+        return self.row
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class NoteConversation(Operation):
+    """When an agent's conversation was last seen; None: it is forgotten."""
+
+    agent_id: str
+    conversation_id: str
+    last_seen: float | None
+
+    def result(self, won: bool) -> None:  # noqa: ARG002 - it is as it was asked for, whatever was there
+        return None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class AddReply(Operation):
+    """A reply into the outbox; ``number`` as in :class:`AddMessage`."""
+
+    reply: Reply
+    body: bytes
+    number: int = 0
+
+    @property
+    def bytes_held(self) -> int:
+        return len(self.body)
+
+    def result(self, won: bool) -> Reply:  # noqa: ARG002 - a reply is always inserted
+        self.reply.id = self.number
+        return self.reply
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class MoveMessage(Operation):
+    """A message of the inbox into another state, together with the replies that settle it.
+
+    Args:
+        expected: state, attempts and replay of the row when this was asked for: what is compared.
+        stored_error: ``error`` as it is written.
+        settling: whether the caller gets the replies, or only whether it succeeded.
+    """
+
+    row: JournaledMessage
+    expected: tuple[MessageState, int, int]
+    state: MessageState
+    attempts: int
+    not_before: float
+    error: str | None
+    stored_error: str | None
+    settled_at: float | None = None
+    replies: Sequence[AddReply] = ()
+    settling: bool = False
+
+    @property
+    def bytes_held(self) -> int:
+        return sum(reply.bytes_held for reply in self.replies) + len(self.stored_error or "")
+
+    def result(self, won: bool) -> bool | list[Reply] | None:
+        if won:
+            row = self.row
+            row.state, row.attempts, row.not_before, row.error = self.state, self.attempts, self.not_before, self.error
+            row.settled_at = self.settled_at
+        if not self.settling:
+            return won
+        return [reply.result(won) for reply in self.replies] if won else None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class MoveReply(Operation):
+    """A reply of the outbox into another state; ``expected`` is its state when this was asked for."""
+
+    reply: Reply
+    expected: ReplyState
+    state: ReplyState
+    attempts: int
+    not_before: float
+    error: str | None
+    stored_error: str | None
+    settled_at: float | None = None
+
+    @property
+    def bytes_held(self) -> int:
+        return len(self.stored_error or "")
+
+    def result(self, won: bool) -> bool:
+        if won:
+            reply = self.reply
+            reply.state, reply.attempts, reply.not_before = self.state, self.attempts, self.not_before
+            reply.error = self.error
+        return won
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class AddUsage(Operation):
+    """What agents used of language models, added to their rows; one record for each agent, model and day."""
+
+    records: Sequence[UsageRecord]
+
+    def result(self, won: bool) -> None:  # noqa: ARG002 - sums are always added
+        return None
+
+
+def move_message(
+    texts: TextCodec,
+    row: JournaledMessage,
+    state: MessageState,
+    *,
+    error: str | None,
+    attempts: int | None = None,
+    not_before: float | None = None,
+) -> MoveMessage:
+    """A message into another state; attempts and ``not_before`` stay as they are unless given.
+
+    Raises:
+        IllegalTransitionError: the state may not follow the one that the row has.
+    """
+    check_transition(MESSAGE_TRANSITIONS, row.state, state)
+    kept = codec.cut(error)
+    return MoveMessage(
+        row=row,
+        expected=(row.state, row.attempts, row.replay),
+        state=state,
+        attempts=row.attempts if attempts is None else attempts,
+        not_before=row.not_before if not_before is None else not_before,
+        error=kept,
+        stored_error=texts.error(kept),
+    )
+
+
+def add_reply(texts: TextCodec, agent_id: str, inbox_id: int | None, new: NewReply, created_at: float) -> AddReply:
+    """A reply into the outbox, as pending.
+
+    Raises:
+        RegistryError: the message cannot be written as JSON.
+    """
+    reply = Reply(
+        id=0,
+        agent_id=agent_id,
+        inbox_id=inbox_id,
+        part=new.part,
+        message=new.message,
+        state=ReplyState.PENDING,
+        created_at=created_at,
+    )
+    return AddReply(reply=reply, body=texts.body(new.message))
+
+
+def move_reply(texts: TextCodec, reply: Reply, state: ReplyState, error: str | None) -> MoveReply:
+    """A reply into another state; its caller has checked that the state may follow."""
+    kept = codec.cut(error)
+    return MoveReply(
+        reply=reply,
+        expected=reply.state,
+        state=state,
+        attempts=reply.attempts,
+        not_before=reply.not_before,
+        error=kept,
+        stored_error=texts.error(kept),
+    )

@@ -1,0 +1,207 @@
+"""The registry: agents as people want them, and the journal of what they were sent and answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from supervisor.core.clock import Clock, SystemClock
+from supervisor.core.errors import AgentNotFoundError
+from supervisor.core.records import AgentRecord, UsageRecord
+from supervisor.settings.secrets import SecretBox
+from supervisor.store.agents import checked_values, record_from_row, record_values
+from supervisor.store.codec import TextCodec
+from supervisor.store.committer import JournalLimits
+from supervisor.store.dialect import AgentChanges, AgentRow, AgentValues, Database, StorageError
+from supervisor.store.holder import LockInfo
+from supervisor.store.journal import Journal
+from supervisor.store.opening import dialect_of
+
+
+class Registry:
+    """A registry over an open database. Made by :meth:`open`, as a rule; :meth:`close` it.
+
+    Attributes:
+        database: what it stands on.
+        uuid: made with the database; tells whether two programs look at the same one.
+        where: how the database is named to people.
+        journal: inbox and outbox.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock | None = None,
+        *,
+        texts: TextCodec | None = None,
+        limits: JournalLimits | None = None,
+    ) -> None:
+        self.database = database
+        self.uuid = database.uuid
+        self.where = database.where
+        self._clock = clock or SystemClock()
+        self.journal = Journal(database, self._clock, texts or TextCodec(), limits or JournalLimits())
+        # Whether agents were changed through this object since changed() was last asked.
+        self._touched = False
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        synchronous: str = "NORMAL",
+        upgrade: bool = False,
+        lock: LockInfo | None = None,
+        clock: Clock | None = None,
+        cipher: SecretBox | None = None,
+        encrypt: bool = False,
+    ) -> Registry:
+        """Open the registry at ``url``.
+
+        Args:
+            url: ``sqlite+aiosqlite:///path``.
+            synchronous: NORMAL (power loss may take the last commits) or FULL.
+            upgrade: create or bring up to date the schema, in one transaction.
+            lock: take the supervisor's lock in this name, and look for damage.
+            cipher: opens journaled text that is encrypted; None when there are no keys.
+            encrypt: encrypt the text that is journaled from now on with it.
+
+        Raises:
+            RegistryLockedError: another supervisor holds the lock.
+            RegistryError: it cannot be opened; one line says why and what to do.
+        """
+        clock = clock or SystemClock()
+        texts = TextCodec(cipher, encrypt=encrypt)
+        database = await dialect_of(url).open(url, clock=clock, synchronous=synchronous, upgrade=upgrade, lock=lock)
+        return cls(database, clock, texts=texts)
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Commit what the journal holds, close every connection, give the lock up. Idempotent.
+
+        Args:
+            timeout: seconds that the journal gets for it.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self.journal.close(timeout)
+        finally:
+            await self.database.close()
+
+    def announce(self, info: LockInfo) -> None:
+        """Change what the lock says about its holder, once the admin API's port is known.
+
+        Raises:
+            RegistryError: this registry was opened without a lock.
+        """
+        self.database.announce(info)
+
+    async def agents(self) -> list[AgentRecord]:
+        """Every agent, in order of ids; a row that cannot be used has its ``problem`` set."""
+        return [record_from_row(row) for row in await self.database.agents.rows()]
+
+    async def agent(self, agent_id: str) -> AgentRecord:
+        """One agent.
+
+        Raises:
+            AgentNotFoundError: there is none of that id.
+        """
+        found = await self.database.agents.rows(agent_id)
+        if not found:
+            raise AgentNotFoundError(agent_id)
+        return record_from_row(found[0])
+
+    async def add_agent(self, record: AgentRecord) -> None:
+        """Add an agent; its times are set here.
+
+        Raises:
+            AgentExistsError: there is one of that id.
+            RegistryError: a field must not be stored, such as a secret in the clear.
+        """
+        await self.apply(add=[record])
+
+    async def update_agent(self, agent_id: str, **changes: Any) -> AgentRecord:
+        """Change some fields of an agent, leaving the others as they are, even where they are nonsense.
+
+        Args:
+            changes: name, handler, secret, settings, labels, paused.
+
+        Raises:
+            AgentNotFoundError: there is none of that id.
+            RegistryError: a field is unknown, or its value must not be stored.
+        """
+        return await self.alter_agent(agent_id, lambda _: changes)
+
+    async def alter_agent(self, agent_id: str, change: Callable[[AgentRecord], Mapping[str, Any]]) -> AgentRecord:
+        """Change an agent by what it is: nobody else's change comes between the reading and the writing.
+
+        Args:
+            change: what changes of the record given, as :meth:`update_agent` takes it; may run in another thread, and
+                again when the database was busy. What it raises leaves the row as it was.
+
+        Raises:
+            AgentNotFoundError, RegistryError: as :meth:`update_agent`.
+        """
+
+        def values(row: AgentRow) -> AgentValues:
+            return checked_values(agent_id, change(record_from_row(row)))
+
+        row = await self.database.agents.alter(agent_id, self._at(), values)
+        self._touched = True
+        return record_from_row(row)
+
+    async def remove_agent(self, agent_id: str) -> None:
+        """Remove an agent's row; what the journal holds of it stays.
+
+        Raises:
+            AgentNotFoundError: there is none of that id.
+        """
+        await self.apply(remove=[agent_id])
+
+    async def apply(
+        self,
+        *,
+        add: Sequence[AgentRecord] = (),
+        change: Sequence[AgentRecord] = (),
+        remove: Sequence[str] = (),
+    ) -> None:
+        """Add, change (every field) and remove agents in one transaction: all of it or nothing.
+
+        Raises:
+            AgentExistsError, AgentNotFoundError: the registry is not as the caller thought.
+            RegistryError: a field must not be stored.
+        """
+        changes = AgentChanges(
+            add=[(record.id, record_values(record)) for record in add],
+            change=[(record.id, record_values(record)) for record in change],
+            remove=list(remove),
+        )
+        await self.database.agents.write(self._at(), changes)
+        self._touched = True
+
+    async def usage(self, agent_id: str | None = None, *, since_day: str | None = None) -> list[UsageRecord]:
+        """What agents used of language models, by day, agent and model, removed agents included.
+
+        Args:
+            agent_id: of this one only.
+            since_day: from this UTC day on, ``2026-01-31``.
+        """
+        return await self.database.questions.usage(agent_id, since_day)
+
+    async def changed(self) -> bool:
+        """Whether an agent may have changed since this was last asked: cheap, so it may be asked often.
+
+        True when anybody else, raw SQL included, may have changed one, and once after each change made through this
+        object. The journal's own commits do not count. False while the database cannot tell; it is asked again.
+        """
+        touched, self._touched = self._touched, False
+        try:
+            return await self.database.changed() or touched
+        except StorageError:
+            return touched
+
+    def _at(self) -> str:
+        return f"{datetime.fromtimestamp(self._clock.now(), UTC):%Y-%m-%d %H:%M:%S}"

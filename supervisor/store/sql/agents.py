@@ -1,0 +1,77 @@
+"""The statements of the table ``agents``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from supervisor.core.errors import AgentExistsError, AgentNotFoundError
+from supervisor.store.dialect import AgentChanges, AgentRow, AgentValues
+from supervisor.store.sql.schema import agents
+from supervisor.store.sql.sessions import Sessions
+
+
+class SqlAgents:
+    """The table ``agents``, as :class:`~supervisor.store.dialect.AgentTable` describes it."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def rows(self, agent_id: str | None = None) -> Sequence[AgentRow]:
+        return await self._sessions.read(partial(_rows, agent_id=agent_id))
+
+    async def write(self, at: str, changes: AgentChanges) -> None:
+        def work(connection: Connection) -> None:
+            for agent_id in changes.remove:
+                _remove(connection, agent_id)
+            for agent_id, values in changes.change:
+                _change(connection, agent_id, at, values)
+            for agent_id, values in changes.add:
+                _add(connection, agent_id, at, values)
+
+        await self._sessions.alter(work)
+
+    async def alter(self, agent_id: str, at: str, change: Callable[[AgentRow], AgentValues]) -> AgentRow:
+        def work(connection: Connection) -> AgentRow:
+            values = change(_row(connection, agent_id))
+            if values:
+                _change(connection, agent_id, at, values)
+            return _row(connection, agent_id)
+
+        return await self._sessions.alter(work)
+
+
+def _rows(connection: Connection, agent_id: str | None) -> Sequence[AgentRow]:
+    query = select(agents).order_by(agents.c.id)
+    if agent_id is not None:
+        query = query.where(agents.c.id == agent_id)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _row(connection: Connection, agent_id: str) -> AgentRow:
+    found = _rows(connection, agent_id)
+    if not found:
+        raise AgentNotFoundError(agent_id)
+    return found[0]
+
+
+def _remove(connection: Connection, agent_id: str) -> None:
+    if not connection.execute(delete(agents).where(agents.c.id == agent_id)).rowcount:
+        raise AgentNotFoundError(agent_id)
+
+
+def _change(connection: Connection, agent_id: str, at: str, values: Mapping[str, Any]) -> None:
+    found = connection.execute(update(agents).where(agents.c.id == agent_id).values(**values, updated_at=at))
+    if not found.rowcount:
+        raise AgentNotFoundError(agent_id)
+
+
+def _add(connection: Connection, agent_id: str, at: str, values: Mapping[str, Any]) -> None:
+    try:
+        connection.execute(insert(agents).values(id=agent_id, **values, created_at=at, updated_at=at))
+    except IntegrityError:
+        raise AgentExistsError(agent_id) from None

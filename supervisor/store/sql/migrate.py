@@ -1,0 +1,87 @@
+"""Bringing a database to the schema that this version needs, in one transaction, and saying where it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, inspect
+
+from supervisor.core.errors import RegistryError
+from supervisor.store import migrations
+from supervisor.store.sql.schema import REVISIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Migrations:
+    """The way from one schema to the next.
+
+    Args:
+        scripts: the folder of Alembic's scripts.
+        revisions: every revision that this version can read or bring up to date, oldest first.
+    """
+
+    scripts: Path = Path(migrations.__file__).parent
+    revisions: tuple[str, ...] = REVISIONS
+
+    @property
+    def head(self) -> str:
+        """The revision that this version needs."""
+        return self.revisions[-1]
+
+    def current(self, connection: Connection) -> str | None:
+        """The revision that a database is at; None when it has no schema of ours.
+
+        Raises:
+            RegistryError: a newer version of the supervisor made it.
+        """
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        if revision is not None and revision not in self.revisions:
+            raise RegistryError(
+                f"The registry has a newer schema ({revision}) than this version of the supervisor knows "
+                f"({self.head}); upgrade the supervisor, or restore a copy of the registry from before"
+            )
+        return str(revision) if revision is not None else None
+
+    def require(self, connection: Connection) -> None:
+        """Refuse a database that is not at the schema of this version.
+
+        Raises:
+            RegistryError: it has none, an older, or a newer one; the text names the command that helps.
+        """
+        revision = self.current(connection)
+        if revision is None:
+            raise RegistryError("The registry has no schema yet; create it with: supervisor db upgrade")
+        if revision != self.head:
+            raise RegistryError(
+                f"The registry's schema is at {revision} and this version needs {self.head}; "
+                "make a copy (supervisor db backup), then: supervisor db upgrade"
+            )
+
+    def bring_up(self, connection: Connection) -> None:
+        """Run the migrations that are missing, within the caller's transaction.
+
+        Raises:
+            RegistryError: the database has a newer schema, or tables of ours that we did not make.
+        """
+        revision = self.current(connection)
+        if revision == self.head:
+            return
+        if revision is None and inspect(connection).has_table("agents"):
+            raise RegistryError(
+                "The database holds a table agents that is not the supervisor's; set SUPERVISOR_REGISTRY_URL to a file"
+            )
+        # Imported here: most commands never migrate, and Alembic takes longer to load than they take to run.
+        from alembic import command  # noqa: PLC0415
+        from alembic.config import Config  # noqa: PLC0415
+
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(self.scripts).replace("%", "%%"))
+        command.upgrade(config, "head")
+
+
+#: The migrations of this version.
+OURS: Final = Migrations()

@@ -1,0 +1,92 @@
+"""The statements of ``supervisor keys rotate``: what is encrypted, read and replaced."""
+
+# ruff: noqa: S608 - the texts are put together from names of our own; every value is bound
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, select, text
+
+from supervisor.store.agents import record_from_row
+from supervisor.store.codec import SEALED
+from supervisor.store.sql import schema
+
+#: Rows in one transaction: the supervisor's own commits wait for it.
+SLICE: Final = 100
+#: A ciphertext anywhere in a row's settings: version and the upper bytes of a time make every one begin like this.
+IN_SETTINGS: Final = re.compile(r"fernet:(gAAAA[\w=-]+)", re.ASCII)
+_SEALED_TEXT: Final = SEALED.decode()
+
+
+class SealedRow(NamedTuple):
+    """A row that holds something encrypted, and the columns that do, as they are stored."""
+
+    table: str
+    id: Any
+    agent_id: str
+    columns: dict[str, Any]
+
+
+class SealedChange(NamedTuple):
+    """A column's new value, to be put where the old one still is."""
+
+    table: str
+    column: str
+    id: Any
+    old: str | bytes
+    new: str | bytes
+
+
+def agents(connection: Connection) -> list[SealedRow]:
+    """Every agent whose secret is encrypted, or something in its settings."""
+    found = []
+    for row in connection.execute(select(schema.agents).order_by(schema.agents.c.id)).mappings():
+        secret, settings = row["secret"], row["settings"]
+        columns: dict[str, Any] = {}
+        if isinstance(secret, str) and secret.startswith(_SEALED_TEXT):
+            columns["secret"] = secret
+        if isinstance(settings, str) and IN_SETTINGS.search(settings):
+            columns["settings"] = settings
+        if columns:
+            found.append(SealedRow("agents", row["id"], record_from_row(dict(row)).id, columns))
+    return found
+
+
+def last(connection: Connection, table: str) -> int:
+    """The highest id in ``inbox`` or ``outbox``."""
+    return int(connection.execute(text(f"SELECT max(id) FROM {table}")).scalar() or 0)
+
+
+def texts(connection: Connection, table: str, after: int, last_id: int) -> list[SealedRow]:
+    """The next rows after ``after``, up to ``last_id``, that hold something encrypted; :data:`SLICE` at most."""
+    found = connection.execute(
+        text(
+            f"SELECT {table}.id, agent_id, body, error FROM {table} JOIN agent_keys ON key = agent_key "
+            f"WHERE {table}.id > :after AND {table}.id <= :last "
+            "AND (substr(body, 1, 7) = :mark OR substr(error, 1, 7) = :text_mark) "
+            f"ORDER BY {table}.id LIMIT {SLICE}"
+        ),
+        {"after": after, "last": last_id, "mark": SEALED, "text_mark": _SEALED_TEXT},
+    )
+    rows = []
+    for number, agent_id, body, error in found:
+        columns: dict[str, Any] = {}
+        if isinstance(body, bytes) and body.startswith(SEALED):
+            columns["body"] = body
+        if isinstance(error, str) and error.startswith(_SEALED_TEXT):
+            columns["error"] = error
+        rows.append(SealedRow(table, number, agent_id, columns))
+    return rows
+
+
+def swap(connection: Connection, changed: Sequence[Sequence[SealedChange]]) -> list[bool]:
+    """Put each new value where the old one still is; of each row whether all were."""
+    return [all(_swapped(connection, change) for change in changes) for changes in changed]
+
+
+def _swapped(connection: Connection, change: SealedChange) -> bool:
+    statement = text(f"UPDATE {change.table} SET {change.column} = :new WHERE id = :id AND {change.column} = :old")
+    return connection.execute(statement, {"new": change.new, "id": change.id, "old": change.old}).rowcount > 0

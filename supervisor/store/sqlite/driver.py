@@ -1,0 +1,75 @@
+"""What is asked of SQLite itself on an open connection, past SQLAlchemy and outside of its transactions."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import Connection
+
+from supervisor.store.sqlite.errors import explain_copy
+
+
+def driver(connection: Connection) -> sqlite3.Connection:
+    """The connection as SQLite's own module has it."""
+    return cast("sqlite3.Connection", connection.connection.driver_connection)
+
+
+def empty_log(connection: Connection) -> None:
+    """Bring the write-ahead log into the file and empty it: it holds what was erased until then.
+
+    What a reader still looks at stays until the next checkpoint.
+    """
+    driver(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+
+
+def abandon(connection: Connection) -> None:
+    """Roll back whatever transaction is still open; nothing, as a rule."""
+    opened = driver(connection)
+    if opened.in_transaction:
+        opened.rollback()
+
+
+def data_version(connection: Connection) -> int:
+    """A number that changes when another connection has committed."""
+    return int(driver(connection).execute("PRAGMA data_version").fetchone()[0])
+
+
+def damage(connection: Connection, tables: tuple[str, ...] = (), *, thorough: bool = False) -> str | None:
+    """What SQLite finds wrong with the file, or with some of its tables; None when it is sound.
+
+    Args:
+        thorough: compare each index with its table too.
+    """
+    pragma = "integrity_check" if thorough else "quick_check"
+    for argument in tables or ("1",):
+        found = str(driver(connection).execute(f"PRAGMA {pragma}({argument})").fetchone()[0])
+        if found != "ok":
+            return " ".join(found.split())[:200]
+    return None
+
+
+def values(connection: Connection, table: str, column: str) -> Iterator[Any]:
+    """Every value of a column, one at a time."""
+    for row in driver(connection).execute(f"SELECT {column} FROM {table}"):  # noqa: S608 - names of our own
+        yield row[0]
+
+
+def copy(connection: Connection, target: Path) -> None:
+    """Write a compact copy of the database into an empty file, as it is at one moment, while others write.
+
+    Of SQLite's two ways to copy a live database this is the one that leaves out what was erased: the backup interface
+    copies free pages too (https://sqlite.org/lang_vacuum.html#vacuuminto).
+
+    Raises:
+        RegistryError: the target cannot be written.
+    """
+    try:
+        driver(connection).execute("VACUUM INTO ?", (str(target),))
+    except sqlite3.Error as error:
+        explained = explain_copy(error)
+        if explained is None:
+            raise
+        raise explained from None

@@ -1,0 +1,147 @@
+"""Where a registry's file may lie, and how one is made and published."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from supervisor.core.errors import RegistryError
+from supervisor.store.sqlite.errors import damaged
+
+#: Where Linux lists what is mounted.
+MOUNTS: Final = Path("/proc/mounts")
+# WAL's shared memory does not work across machines (https://sqlite.org/wal.html). 9p and overlay are left alone:
+# containers and sandboxes put local disks behind them.
+_NETWORK: Final = ("nfs", "cifs", "smb", "fuse.sshfs", "ceph", "fuse.ceph", "glusterfs", "fuse.glusterfs")
+
+
+def database_path(url: str) -> Path:
+    """The file that a registry's URL names.
+
+    Raises:
+        RegistryError: it is no URL, not SQLite's, or names no file.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise RegistryError(
+            "SUPERVISOR_REGISTRY_URL is not a database URL; it looks like sqlite+aiosqlite:///supervisor.db"
+        ) from None
+    if parsed.drivername not in ("sqlite", "sqlite+aiosqlite"):
+        raise RegistryError(
+            f"SUPERVISOR_REGISTRY_URL has the scheme {parsed.drivername}, which is not supported; "
+            "use sqlite+aiosqlite:///path/to/supervisor.db"
+        )
+    if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:") or parsed.query:
+        raise RegistryError(
+            "SUPERVISOR_REGISTRY_URL must name a file and nothing else, such as sqlite+aiosqlite:///path/to/supervisor.db"
+        )
+    return Path(parsed.database).absolute()
+
+
+def check_place(path: Path, mounts: Path = MOUNTS) -> None:
+    """Refuse a file that cannot be a registry, before anything is opened or made.
+
+    Raises:
+        RegistryError: its folder is missing, it lies on a network file system, or its rights forbid its use.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise RegistryError(f"The registry's folder {folder} does not exist; create it, or set SUPERVISOR_REGISTRY_URL")
+    kind = network_file_system(path.resolve(), mounts)
+    if kind is not None:
+        raise RegistryError(
+            f"The registry {path} lies on a network file system ({kind}), where SQLite loses data; use a local disk"
+        )
+    if path.is_dir():
+        raise RegistryError(f"The registry {path} is a folder; set SUPERVISOR_REGISTRY_URL to a file")
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        raise RegistryError(f"The registry {path} cannot be read and written by this user; mend its rights")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RegistryError(f"The registry's folder {folder} cannot be written by this user; SQLite needs to")
+
+
+def network_file_system(path: Path, mounts: Path) -> str | None:
+    """The type of the network file system that ``path`` lies on, or None; None too where ``mounts`` is missing."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    best, kind = -1, ""
+    for line in lines:
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        mounted = Path(_unescape(fields[1]))
+        # A later line of the same mount point hides the earlier one.
+        if path.is_relative_to(mounted) and len(mounted.parts) >= best:
+            best, kind = len(mounted.parts), fields[2]
+    return kind if kind.startswith(_NETWORK) else None
+
+
+def _unescape(field: str) -> str:
+    for code, plain in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        field = field.replace(code, plain)
+    return field
+
+
+def orphaned_wal(path: Path) -> bool:
+    """Whether a write-ahead log with committed rows in it lies beside a database that is missing or empty.
+
+    SQLite would delete it. A database that is being made has its first page before it has a log.
+    """
+    wal = path.with_name(f"{path.name}-wal")
+    return wal.exists() and wal.stat().st_size > 0 and not (path.exists() and path.stat().st_size > 0)
+
+
+def create_file(path: Path) -> None:
+    """Make an empty file that only its owner can read, because it will hold people's messages."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
+def check_file(path: Path, mounts: Path, *, create: bool) -> None:
+    """Refuse what cannot be a registry; make an empty file where there is none and ``create`` says so.
+
+    Raises:
+        RegistryError: one line says why and what to do.
+    """
+    check_place(path, mounts)
+    if orphaned_wal(path):
+        raise damaged(path, "it is missing or empty, and its log is there")
+    if path.exists():
+        return
+    if not create:
+        raise RegistryError(f"There is no registry at {path}; create it with: supervisor db upgrade")
+    try:
+        create_file(path)
+    except FileExistsError:
+        raise exists(path) from None
+    except OSError as error:
+        raise RegistryError(f"The file {path} cannot be created: {error.strerror}") from None
+
+
+def publish(whole: Path, target: Path) -> None:
+    """Give a whole file its name.
+
+    Raises:
+        FileExistsError: there is a file of that name; it stays.
+    """
+    try:
+        # Unlike a renaming it never replaces a file.
+        target.hardlink_to(whole)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without hard links.
+        if target.exists():
+            raise FileExistsError from None
+        whole.rename(target)
+
+
+def exists(path: Path) -> RegistryError:
+    """The line for a file that is in the way."""
+    return RegistryError(f"The file {path} exists already; name another")

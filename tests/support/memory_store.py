@@ -1,0 +1,299 @@
+"""The store's second implementation, in memory: proof of the seam in ``supervisor/store/dialect.py``, for tests only.
+
+Each call is a transaction, because it awaits nothing. What would be on a disk is in :class:`Tables`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from supervisor.core.clock import Clock
+from supervisor.core.errors import AgentExistsError, AgentNotFoundError, RegistryError, RegistryLockedError
+from supervisor.core.records import CRASHED, JournaledMessage, Reply, UsageRecord
+from supervisor.core.states import FINAL_REPLY_STATES, MessageState, ReplyState
+from supervisor.store import dialect
+from supervisor.store import operations as op
+from supervisor.store.dialect import AgentChanges, AgentRow, AgentValues, StorageError
+from supervisor.store.holder import LockInfo
+from supervisor.store.stored import MessageFilter, Spoken, StoredMessage, StoredReply
+
+Row = StoredMessage | StoredReply
+WAITING = frozenset({MessageState.AVAILABLE, MessageState.RETRYABLE})
+UNSETTLED = WAITING | {MessageState.RUNNING}
+ON_THEIR_WAY = frozenset(ReplyState) - FINAL_REPLY_STATES
+LOST = frozenset({ReplyState.DEAD, ReplyState.UNKNOWN})
+
+
+@dataclass
+class Tables:
+    """What stays when a database is closed. While ``refusing`` says why, no batch is committed."""
+
+    agents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rows: dict[int, Row] = field(default_factory=dict)
+    conversations: dict[tuple[str, str], float] = field(default_factory=dict)
+    usage: dict[tuple[str, str, str], UsageRecord] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    agent_changes: int = 0
+    holder: LockInfo | None = None
+    refusing: str | None = None
+
+    def of(self, agent_id: str | None, conversation_id: str | None) -> list[Row]:
+        """The messages and replies of an agent or a conversation, in order; None stands for all."""
+        found = [row for row in self.rows.values() if agent_id in (None, row.agent_id)]
+        return [row for row in found if conversation_id in (None, row.conversation_id)]
+
+    def inbox(self, agent_id: str | None = None, conversation_id: str | None = None) -> list[StoredMessage]:
+        return [row for row in self.of(agent_id, conversation_id) if isinstance(row, StoredMessage)]
+
+    def outbox(self, agent_id: str | None = None, conversation_id: str | None = None) -> list[StoredReply]:
+        return [row for row in self.of(agent_id, conversation_id) if isinstance(row, StoredReply)]
+
+    def replies_to(self, m: StoredMessage) -> list[StoredReply]:
+        return [r for r in self.outbox(m.agent_id, m.conversation_id) if r.inbox_id == m.id]
+
+    def dead_replies(self, m: StoredMessage) -> list[StoredReply]:
+        """The dead replies to a message that no later replay has replaced."""
+        replies = self.replies_to(m)
+        replaced = {r.id for r in replies if any(o.id > r.id and o.part <= r.part for o in replies)}
+        return [r for r in replies if r.state is ReplyState.DEAD and r.id not in replaced]
+
+
+class Closed:
+    """Stands for the tables of a database that is closed."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RegistryError("The registry is closed")
+
+
+#: What the keys of a MessageFilter ask of a message.
+CONDITIONS: dict[str, Callable[[Any, StoredMessage, Tables], bool]] = {
+    "agent_id": lambda wanted, m, _: m.agent_id == wanted,
+    "conversation_id": lambda wanted, m, _: m.conversation_id == wanted,
+    "states": lambda wanted, m, _: m.state in wanted,
+    "older_than": lambda wanted, m, _: m.received_at < wanted,
+    "newer_than": lambda wanted, m, _: m.received_at >= wanted,
+    "before_id": lambda wanted, m, _: m.id < wanted,
+    "undelivered": lambda yes, m, t: not yes or any(r.state in LOST for r in t.replies_to(m)),
+    "dead_letters": lambda yes, m, t: not yes or m.state == "dead" or (m.state == "done" and bool(t.dead_replies(m))),
+}
+
+
+class Questions:
+    tables: Tables
+
+    async def load(self, ids: Sequence[int]) -> list[StoredMessage]:
+        return [m for m in self.tables.inbox() if m.id in ids]
+
+    async def unsettled(self, agent_id: str, after_id: int, limit: int) -> list[StoredMessage]:
+        return [m for m in self.tables.inbox(agent_id) if m.id > after_id and m.state in WAITING][:limit]
+
+    async def replayed(self) -> list[StoredMessage]:
+        return [m for m in self.tables.inbox() if m.state is MessageState.AVAILABLE and m.replay > 0]
+
+    async def messages(self, wanted: MessageFilter, limit: int) -> list[StoredMessage]:
+        given = [(CONDITIONS[name], value) for name, value in wanted.items() if value is not None]
+        newest = self.tables.inbox()[::-1]
+        return [m for m in newest if all(meets(value, m, self.tables) for meets, value in given)][:limit]
+
+    async def counts(self) -> dict[str, dict[MessageState, int]]:
+        found = Counter((m.agent_id, m.state) for m in self.tables.inbox() if m.state not in ("done", "cancelled"))
+        return {agent_id: {s: n for (a, s), n in found.items() if a == agent_id} for agent_id, _ in found}
+
+    async def known_keys(self, agent_id: str, keys: Sequence[str]) -> set[str]:
+        return {m.key for m in self.tables.inbox(agent_id)} & set(keys)
+
+    async def conversations(self, agent_id: str, since: float, limit: int) -> list[tuple[str, float]]:
+        found = [(c, at) for (agent, c), at in self.tables.conversations.items() if agent == agent_id and at >= since]
+        return sorted(found, key=lambda one: (-one[1], one[0]))[:limit]
+
+    async def conversation(self, agent_id: str, conversation_id: str, limit: int) -> tuple[list[Spoken], list[Spoken]]:
+        said, answered = self.tables.inbox(agent_id, conversation_id), self.tables.outbox(agent_id, conversation_id)
+        replies = [Spoken(r.id, r.inbox_id, r.created_at, r.body) for r in answered if r.state not in LOST]
+        return [Spoken(m.id, m.id, m.received_at, m.body) for m in said][: -limit - 1 : -1], replies[: -limit - 1 : -1]
+
+    async def replies_of(self, inbox_id: int) -> list[StoredReply]:
+        return [r for m in await self.load([inbox_id]) for r in self.tables.replies_to(m)]
+
+    async def unsent(self, agent_id: str) -> list[StoredReply]:
+        return [r for r in self.tables.outbox(agent_id) if r.state in ON_THEIR_WAY]
+
+    async def own_replies(
+        self, agent_id: str, conversation_id: str, *, since: float, before_id: int, limit: int
+    ) -> list[StoredReply]:
+        own = [r for r in self.tables.outbox(agent_id, conversation_id) if r.id < before_id]
+        return [r for r in own if r.state in ON_THEIR_WAY or (r.settled_at or 0.0) >= since][-limit:]
+
+    async def dead_replies(self, inbox_ids: Sequence[int]) -> list[StoredReply]:
+        return sorted(r for m in await self.load(inbox_ids) for r in self.tables.dead_replies(m))
+
+    async def replayed_replies(self) -> list[StoredReply]:
+        return [r for r in self.tables.outbox() if r.state in ON_THEIR_WAY and r.settled_at is not None]
+
+    async def usage(self, agent_id: str | None, since_day: str | None) -> list[UsageRecord]:
+        found = [record for _, record in sorted(self.tables.usage.items())]
+        return [u for u in found if agent_id in (None, u.agent_id) and u.day >= (since_day or "")]
+
+
+class Changes(Questions):
+    seen: int
+
+    async def rows(self, agent_id: str | None = None) -> Sequence[AgentRow]:
+        return [row for one, row in sorted(self.tables.agents.items()) if agent_id in (None, one)]
+
+    async def write(self, at: str, changes: AgentChanges) -> None:
+        old = self.tables.agents
+        if missing := [one for one in (*changes.remove, *dict(changes.change)) if one not in old]:
+            raise AgentNotFoundError(missing[0])
+        rows = {one: row for one, row in old.items() if one not in changes.remove}
+        if known := [one for one, _ in changes.add if one in rows]:
+            raise AgentExistsError(known[0])
+        for one, values in (*changes.change, *changes.add):
+            rows[one] = rows.get(one, {"id": one, "created_at": at}) | values | {"updated_at": at}
+        self.tables.agents = rows
+        self.tables.agent_changes += 1
+        self.seen += 1
+
+    async def alter(self, agent_id: str, at: str, change: Callable[[AgentRow], AgentValues]) -> AgentRow:
+        row = self.tables.agents.get(agent_id, {})
+        await self.write(at, AgentChanges(change=[(agent_id, change(row) if row else {})]))
+        return self.tables.agents[agent_id]
+
+    def move(self, rows: Sequence[Row], **changed: Any) -> int:
+        self.tables.rows |= {row.id: row._replace(**changed) for row in rows}
+        return len(rows)
+
+    def delete(self, rows: Sequence[Row]) -> int:
+        return len([self.tables.rows.pop(row.id) for row in rows])
+
+    def dead(self, one: JournaledMessage | Reply) -> list[Row]:
+        found = self.tables.rows.get(one.id)
+        same = found is not None and getattr(found, "replay", 0) == getattr(one, "replay", 0)
+        return [found] if found and same and found.state == "dead" else []
+
+    async def replay(self, rows: Sequence[JournaledMessage]) -> list[bool]:
+        again = {"state": MessageState.AVAILABLE, "attempts": 0, "not_before": 0.0, "settled_at": None}
+        return [self.move(self.dead(row), replay=row.replay + 1, **again) == 1 for row in rows]
+
+    async def discard(self, row: JournaledMessage, now: float) -> bool:
+        return self.move(self.dead(row), state=MessageState.CANCELLED, settled_at=now) == 1
+
+    async def replay_replies(self, replies: Sequence[Reply]) -> list[bool]:
+        return [self.move(self.dead(r), state=ReplyState.PENDING, attempts=0, not_before=0.0) == 1 for r in replies]
+
+    async def rescue(self, agent_id: str | None) -> int:
+        running = [m for m in self.tables.inbox(agent_id) if m.state is MessageState.RUNNING]
+        return self.move(running, state=MessageState.AVAILABLE, **({} if agent_id else {"error": CRASHED}))
+
+    async def cancel(self, agent_id: str | None, now: float) -> int:
+        left = [row for row in self.tables.of(agent_id, None) if agent_id or row.agent_id not in self.tables.agents]
+        given_up = [row for row in left if row.state in ON_THEIR_WAY]
+        self.move(given_up, state=ReplyState.DEAD, settled_at=now, error="the agent was removed")
+        return self.move([row for row in left if row.state in UNSETTLED], state=MessageState.CANCELLED, settled_at=now)
+
+    async def purge(self, agent_id: str, conversation_id: str | None, now: float) -> int:
+        tables = self.tables
+        begun = [one for one in tables.conversations if one[0] == agent_id and conversation_id in (None, one[1])]
+        tables.conversations |= dict.fromkeys(begun, now)
+        return self.delete(tables.of(agent_id, conversation_id))
+
+    async def prune(self, before: float) -> AsyncGenerator[int, None]:
+        needed = {r.inbox_id for r in self.tables.outbox() if r.state in ON_THEIR_WAY}
+        old = [row for row in self.tables.rows.values() if row.settled_at is not None and row.settled_at < before]
+        yield self.delete([row for row in old if row.id not in needed and row.state not in ON_THEIR_WAY])
+        self.tables.conversations = {one: at for one, at in self.tables.conversations.items() if at >= before}
+
+    async def prune_usage(self, before_day: str) -> int:
+        usage = self.tables.usage
+        return len([usage.pop(key) for key in list(usage) if key[0] < before_day])
+
+
+class MemoryDatabase(Changes):
+    """An open database; others may be open on the same tables."""
+
+    def __init__(self, tables: Tables, url: str, *, locked: bool) -> None:
+        self.uuid, self.where, self.revision = url, url, "memory"
+        self.agents: dialect.AgentTable = self
+        self.questions: dialect.JournalQuestions = self
+        self.changes: dialect.JournalChanges = self
+        self.tables, self.locked, self.seen = tables, locked, tables.agent_changes
+
+    async def commit(self, operations: Sequence[op.Operation]) -> Sequence[bool]:
+        if self.tables.refusing is not None:
+            raise StorageError(self.tables.refusing)
+        return [self._apply(operation) for operation in operations]
+
+    def _apply(self, one: op.Operation) -> bool:
+        rows, usage = self.tables.rows, self.tables.usage
+        match one:
+            case op.AddMessage(row=m):
+                if m.key in {known.key for known in self.tables.inbox(m.agent_id)}:
+                    return False
+                one.number = next(self.tables.numbers)
+                values = (m.conversation_id, one.body, m.state, m.attempts, m.received_at)
+                rows[one.number] = StoredMessage(one.number, m.agent_id, m.key, *values)
+                self._note(m.agent_id, m.conversation_id, m.received_at)
+            case op.AddReply(reply=r):
+                one.number = next(self.tables.numbers)
+                place = (one.number, r.agent_id, r.inbox_id, r.part, r.conversation_id)
+                rows[one.number] = StoredReply(*place, one.body, r.state, r.created_at)
+            case op.MoveMessage() | op.MoveReply():
+                found = rows.get(one.row.id if isinstance(one, op.MoveMessage) else one.reply.id)
+                if not found or one.expected not in (
+                    found.state,
+                    (found.state, found.attempts, getattr(found, "replay", 0)),
+                ):
+                    return False
+                changed = {name: getattr(one, name) for name in ("state", "attempts", "not_before", "settled_at")}
+                self.move([found], **changed, error=one.stored_error)
+                return all(self._apply(reply) for reply in getattr(one, "replies", ()))
+            case op.NoteConversation():
+                self._note(one.agent_id, one.conversation_id, one.last_seen)
+            case op.AddUsage(records=records):
+                for used in records:
+                    key = used.day, used.agent_id, used.model
+                    usage[key] = usage[key].plus(used) if key in usage else used
+        return True
+
+    def _note(self, agent_id: str, conversation_id: str, at: float | None) -> None:
+        before = self.tables.conversations.pop((agent_id, conversation_id), at)
+        if at is not None:
+            self.tables.conversations[agent_id, conversation_id] = max(at, before or at)
+
+    async def changed(self) -> bool:
+        moved, self.seen = self.tables.agent_changes != self.seen, self.tables.agent_changes
+        return moved
+
+    def announce(self, info: LockInfo) -> None:
+        if not self.locked:
+            raise RegistryError("The registry was opened without a lock; there is nothing to announce")
+        self.tables.holder = info
+
+    async def close(self) -> None:
+        if self.locked:
+            self.tables.holder = None
+        self.tables = cast("Tables", Closed())
+
+
+@dataclass
+class Memory:
+    """The dialect; each URL has tables of its own."""
+
+    registries: dict[str, Tables] = field(default_factory=dict)
+
+    async def open(
+        self, url: str, *, clock: Clock, synchronous: str = "", upgrade: bool = False, lock: LockInfo | None = None
+    ) -> MemoryDatabase:
+        if url not in self.registries and not upgrade:
+            raise RegistryError(f"There is no registry at {url}; create it with: supervisor db upgrade")
+        tables = self.registries.setdefault(url, Tables())
+        if lock is not None and tables.holder is not None:
+            raise RegistryLockedError(f"Another supervisor runs on the registry {url}: {tables.holder}")
+        tables.holder = lock or tables.holder
+        return MemoryDatabase(tables, url, locked=lock is not None)
+
+    def holder(self, url: str) -> LockInfo | None:
+        return self.registries[url].holder if url in self.registries else None

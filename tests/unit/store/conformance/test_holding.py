@@ -1,0 +1,60 @@
+"""Opening and closing: what stays, who holds a registry, and who is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor.core.errors import RegistryError, RegistryLockedError
+from supervisor.store import LockInfo, Registry
+from tests.support.journaling import AGENT, add, answer, settle
+from tests.support.stores import Opener, Store
+
+
+async def test_what_was_committed_is_there_at_the_next_start(opened: Opener) -> None:
+    first = await opened()
+    row = await add(first.journal, "k1", claim=True)
+    (reply,) = await settle(first.journal, row, answer())
+    await first.close()
+    second = await opened()
+    assert second.uuid == first.uuid
+    assert second.where == first.where
+    assert await second.journal.load(row.id) == row
+    assert await second.journal.unsent(AGENT) == [reply]
+
+
+async def test_a_registry_is_held_by_one_and_used_by_many(opened: Opener, store: Store) -> None:
+    assert store.dialect.holder(store.url) is None
+    holder = await opened(lock=LockInfo("http://127.0.0.1:8640"))
+    with pytest.raises(RegistryLockedError) as caught:
+        await opened(lock=LockInfo())
+    told = str(caught.value)
+    assert "http://127.0.0.1:8640" in told
+    assert "\n" not in told
+    beside = await opened()
+    assert await beside.agents() == []
+    await beside.close()
+    assert store.dialect.holder(store.url) is not None, "only its holder gives it up"
+    await holder.close()
+    assert store.dialect.holder(store.url) is None
+    await opened(lock=LockInfo())
+
+
+async def test_the_holder_says_where_it_listens_once_that_is_known(opened: Opener, store: Store) -> None:
+    registry = await opened(lock=LockInfo())
+    told = LockInfo("http://[::1]:1")
+    registry.announce(told)
+    assert store.dialect.holder(store.url) == told
+    beside = await opened()
+    with pytest.raises(RegistryError, match="without a lock"):
+        beside.announce(LockInfo())
+
+
+async def test_what_is_closed_refuses_in_one_line_and_closing_again_does_no_harm(registry: Registry) -> None:
+    await registry.close()
+    await registry.close()
+    journal = registry.journal
+    for asked in (journal.maintenance.rescue(), journal.counts(), registry.agents(), registry.remove_agent("a1")):
+        with pytest.raises(RegistryError, match="closed"):
+            await asked
+    with pytest.raises(RegistryError, match="closed"):
+        await add(journal, "late")

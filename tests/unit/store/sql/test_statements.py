@@ -1,0 +1,47 @@
+"""The statements that run often find their rows by an index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import TextClause, bindparam, create_engine, text
+
+from supervisor.store import upgrade
+from supervisor.store.sql import changes, questions
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        pytest.param(questions.COUNTS, "inbox_open", id="counts"),
+        pytest.param(questions.UNSETTLED, "inbox_open", id="unsettled"),
+        pytest.param(questions.REPLAYED, "inbox_open", id="replayed"),
+        pytest.param(questions.KNOWN_KEYS, "message_key=?", id="known_keys"),
+        pytest.param(questions.SAID, "inbox_conversation", id="said"),
+        pytest.param(questions.ANSWERED, "outbox_conversation", id="answered"),
+        pytest.param(questions.UNSENT, "outbox_open", id="unsent"),
+        pytest.param(questions.OWN_REPLIES, "outbox_conversation", id="own_replies"),
+        pytest.param(questions.DEAD_REPLIES, "outbox_conversation", id="dead_replies"),
+        pytest.param(questions.REPLAYED_REPLIES, "outbox_open", id="replayed_replies"),
+        pytest.param(changes.CANCEL, "inbox_open", id="cancel"),
+        pytest.param(changes.CANCEL_REMOVED, "inbox_open", id="cancel_removed"),
+        pytest.param(changes.CANCEL_REMOVED_REPLIES, "outbox_open", id="cancel_removed_replies"),
+    ],
+)
+async def test_what_must_be_cheap_uses_its_index(tmp_path: Path, statement: TextClause, index: str) -> None:
+    path = tmp_path / "supervisor.db"
+    await upgrade(f"sqlite+aiosqlite:///{path}")
+    named: dict[str, Any] = dict.fromkeys(statement.compile().params, 1)
+    lists = named.keys() & {"keys", "ids"}
+    named |= {name: [b"1"] for name in lists}
+    explained = text(f"EXPLAIN QUERY PLAN {statement.text}").bindparams(
+        *[bindparam(name, expanding=True) for name in lists]
+    )
+    engine = create_engine(f"sqlite:///{path}")
+    try:
+        with engine.connect() as connection:
+            assert index in str(connection.execute(explained, named).all())
+    finally:
+        engine.dispose()
