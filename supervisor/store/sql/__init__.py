@@ -1,5 +1,14 @@
 """The tables of a registry and the statements about them, for every database that speaks SQL.
 
-May import the store's values (``stored``, ``dialect``, ``codec``) and SQLAlchemy. How a connection is made, what its
-errors mean and how a batch is committed belong to the package of a database (``supervisor.store.sqlite``).
+It may import the store's values (``dialect``, ``stored``, ``operations``, ``codec``, ``agents``), the migrations and
+SQLAlchemy. How a connection is made, what its errors mean and how a batch is committed belong to the package of a
+database (``supervisor.store.sqlite``).
 """
+
+from supervisor.store.sql.agents import SqlAgents
+from supervisor.store.sql.changes import SqlChanges
+from supervisor.store.sql.migrate import Migrations
+from supervisor.store.sql.questions import SqlQuestions
+from supervisor.store.sql.sessions import Sessions
+
+__all__ = ["Migrations", "Sessions", "SqlAgents", "SqlChanges", "SqlQuestions"]

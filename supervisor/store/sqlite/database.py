@@ -19,9 +19,7 @@ from supervisor.store.dialect import (
 )
 from supervisor.store.holder import LockInfo
 from supervisor.store.operations import Operation
-from supervisor.store.sql.agents import SqlAgents
-from supervisor.store.sql.changes import SqlChanges
-from supervisor.store.sql.questions import SqlQuestions
+from supervisor.store.sql import SqlAgents, SqlChanges, SqlQuestions
 from supervisor.store.sqlite import batch, driver
 from supervisor.store.sqlite.changes import ChangeNotice
 from supervisor.store.sqlite.errors import explain
