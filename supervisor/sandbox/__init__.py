@@ -5,12 +5,12 @@ does about the platform's quirks belongs to :mod:`supervisor.platform`; faults t
 """
 
 from supervisor.sandbox.config import Profile, SandboxConfig
+from supervisor.sandbox.gateways.validation import RefusedError
 from supervisor.sandbox.log import TokenRequest
 from supervisor.sandbox.sandbox import Sandbox
 from supervisor.sandbox.state import StoredMessage
 from supervisor.sandbox.switchboard import Faults
 from supervisor.sandbox.user import SandboxUser
-from supervisor.sandbox.validation import RefusedError
 
 __all__ = [
     "Faults",

@@ -15,6 +15,9 @@ Times = Annotated[int, msgspec.Meta(ge=1)]
 HeaderValue = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{1,100}$")]
 
 
+RestTarget = Literal["token", "history", "presence", "conversations", "config", "inference", "files"]
+
+
 class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What all switches have.
 
@@ -100,22 +103,24 @@ class Hang(Fault):
 class Rest(Fault):
     """Answers of the REST side.
 
-    Targets: ``token`` is the token endpoint, ``history``, ``presence`` is heartbeat and disconnect, ``all``. Modes:
-    ``status`` answers ``status`` with the platform's error body (and Retry-After when ``retry_after`` is set, seconds
-    or an HTTP date), ``html`` the same with a proxy's HTML, ``ok_html`` HTML with status 200, ``empty`` 201 and ``{}``
-    (JSON without ``accessToken``), ``reset`` resets the connection, ``hang`` never answers.
+    Targets: ``token`` is the token endpoint, ``history``, ``presence`` is heartbeat and disconnect, ``conversations``
+    the lists, ``config`` an agent's configuration and instruction, ``inference`` the LLM proxy, ``files`` uploads,
+    ``all``. Modes: ``status`` answers ``status`` with the platform's error body (and Retry-After when ``retry_after``
+    is set, seconds or an HTTP date), ``html`` the same with a proxy's HTML, ``ok_html`` HTML with status 200,
+    ``empty`` 201 and ``{}`` (JSON without ``accessToken``), ``reset`` resets the connection, ``hang`` never answers.
     """
 
-    target: Literal["token", "history", "presence", "all"] = "token"
+    target: RestTarget | Literal["all"] = "token"
     mode: Literal["status", "html", "ok_html", "empty", "reset", "hang"] = "status"
     status: Status = 503
     retry_after: HeaderValue | None = None
 
 
 class RefuseSends(Fault):
-    """Every ``message:send`` fails with ``error``."""
+    """Every ``message:send`` fails with ``error``; with ``stored`` after it was kept, as by an ill database."""
 
     error: str = "You do not have permission to create."
+    stored: bool = False
 
 
 class CutSends(Fault):
@@ -135,6 +140,17 @@ class RefuseEvents(Fault):
 
     events: list[str] = msgspec.field(default_factory=lambda: ["conversation:join"])
     error: str = "Database is down"
+
+
+class LicenceExpired(Fault):
+    """v3: REST writes are answered with 402, but for connect, heartbeat, disconnect, stop and start.
+
+    ``agents`` must be None: it is the platform's licence.
+    """
+
+
+class NoFileStore(Fault):
+    """v3: uploads fail with 500, as on a platform that has no store for files."""
 
 
 class KickAtExpiry(Fault):
@@ -159,6 +175,8 @@ SWITCHES: dict[str, type[Fault]] = {
     "cut_sends": CutSends,
     "shuffle_sends": ShuffleSends,
     "refuse_events": RefuseEvents,
+    "licence_expired": LicenceExpired,
+    "no_file_store": NoFileStore,
     "kick_at_expiry": KickAtExpiry,
 }
 

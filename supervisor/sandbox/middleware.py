@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 from starlette.requests import ClientDisconnect
 
-from supervisor.sandbox.faults import Cookies, Delay, Handshake, Hang, Rest
+from supervisor.sandbox.faults import Cookies, Delay, Handshake, Hang, Rest, RestTarget
 from supervisor.sandbox.log import TokenRequest
 from supervisor.sandbox.rest import error_answer
 from supervisor.sandbox.shared import Shared
@@ -19,12 +20,16 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[Any]]
-Target = Literal["token", "history", "presence", "other"]
+Target = RestTarget | Literal["other"]
 
 _TARGETS: tuple[tuple[Target, re.Pattern[str]], ...] = (
-    ("token", re.compile(r"/agents/(?P<agent>[^/]+)/connect")),
+    ("token", re.compile(r"/agents/(?:(?P<agent>[^/]+)/)?connect")),
     ("presence", re.compile(r"/agents/(?:(?P<agent>[^/]+)/)?(?:heartbeat|disconnect)")),
-    ("history", re.compile(r"/(?:messages|actions)/conversation/[^/]+")),
+    ("history", re.compile(r"/(?:messages|actions)/conversation/[^/]+(?:/last/[^/]+)?")),
+    ("conversations", re.compile(r"/conversations(?:/agent/(?P<agent>[^/]+))?")),
+    ("config", re.compile(r"/agents/(?P<agent>[^/]+)/(?:config|instruction)")),
+    ("inference", re.compile(r"/deployments/[^/]+/inference/.*")),
+    ("files", re.compile(r"/files/upload")),
 )
 
 _PROXY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
@@ -33,7 +38,15 @@ _PROXY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 B
 class FaultLine:
     """Sends requests to Engine.IO or to the routes, unless a switch strikes first."""
 
-    def __init__(self, shared: Shared, *, engine: AsgiApp, routes: AsgiApp, reset: Callable[[Scope], None]) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        *,
+        engine: AsgiApp,
+        engine_paths: tuple[str, ...],
+        routes: AsgiApp,
+        reset: Callable[[Scope], None],
+    ) -> None:
         self._config = shared.config
         self._engine = engine
         self._routes = routes
@@ -41,6 +54,7 @@ class FaultLine:
         self._state = shared.state
         self._tokens = shared.tokens
         self._reset = reset
+        self._engine_paths = engine_paths
         self._cookies = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,13 +68,11 @@ class FaultLine:
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._faults.get(Cookies) is not None:
             send = self._with_cookie(send)
-        if f"{scope['path']}/".startswith(f"{self._config.engine_path}/"):
+        if any(f"{scope['path']}/".startswith(f"{path}/") for path in self._engine_paths):
             await self._to_engine(scope, receive, send)
-        elif scope["type"] == "http":
-            await self._to_routes(scope, receive, send)
         else:
-            await receive()
-            await send({"type": "websocket.close"})
+            # HTTP: upgrades elsewhere do not come this far.
+            await self._to_routes(scope, receive, send)
 
     def _with_cookie(self, send: Send) -> Send:
         async def setting(message: MutableMapping[str, Any]) -> None:
@@ -115,6 +127,8 @@ class FaultLine:
 
     async def _to_routes(self, scope: Scope, receive: Receive, send: Send) -> None:
         target, agent_id = self._target(scope)
+        if target == "token" and agent_id is None:
+            agent_id, receive = await _agent_of_body(receive)
         if target == "other":
             await self._routes(scope, receive, send)
         elif target == "token":
@@ -194,6 +208,24 @@ async def _answer(send: Send, status: int, body: bytes, content_type: bytes) -> 
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _agent_of_body(receive: Receive) -> tuple[str | None, Receive]:
+    """v3's token endpoint has the agent's id in its body: read it, and let it be read again."""
+    messages: list[MutableMapping[str, Any]] = []
+    while not messages or (messages[-1]["type"] == "http.request" and messages[-1].get("more_body", False)):
+        messages.append(await receive())
+    body = b"".join(message.get("body", b"") for message in messages)
+    waiting = iter(messages)
+
+    async def replay() -> MutableMapping[str, Any]:
+        return next(waiting, None) or await receive()
+
+    try:
+        agent_id = json.loads(body)["id"]
+    except (ValueError, KeyError, TypeError):
+        agent_id = None
+    return agent_id if isinstance(agent_id, str) else None, replay
 
 
 async def _until_gone(receive: Receive, farewell: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final
 
-from supervisor.sandbox.validation import RefusedError
+from supervisor.sandbox.gateways.validation import RefusedError
 
 if TYPE_CHECKING:
     from supervisor.sandbox.sandbox import Sandbox

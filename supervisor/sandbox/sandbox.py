@@ -10,20 +10,21 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
 from supervisor.sandbox.config import SandboxConfig
-from supervisor.sandbox.control import Control, ControlError
-from supervisor.sandbox.events import Chat
-from supervisor.sandbox.gateway import Gateway
+from supervisor.sandbox.control import ControlError, control_failed, control_routes
+from supervisor.sandbox.gateways.endpoints import AGENTS_NAMESPACE, Endpoints
 from supervisor.sandbox.ids import new_object_id
 from supervisor.sandbox.log import Event
 from supervisor.sandbox.middleware import FaultLine
+from supervisor.sandbox.model import Provider
 from supervisor.sandbox.pages import Pages
-from supervisor.sandbox.rest import PlatformError, PlatformRest
-from supervisor.sandbox.server import PortServer
-from supervisor.sandbox.sessions import SocketSession
+from supervisor.sandbox.port import PortServer
+from supervisor.sandbox.rest import Failures, PlatformError, platform_routes
 from supervisor.sandbox.shared import Shared
+from supervisor.sandbox.sockets.server import SocketServer
+from supervisor.sandbox.sockets.sessions import SocketSession
 from supervisor.sandbox.state import Agent, AgentFields, StoredMessage, make_agent
 from supervisor.sandbox.switchboard import Faults
-from supervisor.sandbox.tokens import Identity, TokenMint
+from supervisor.sandbox.tokens import Identity
 from supervisor.sandbox.user import LocalSession, SandboxUser
 
 T = TypeVar("T")
@@ -51,21 +52,39 @@ class Sandbox:
         elif settings:
             config = dataclasses.replace(config, **settings)
         self.config = config
-        self._server = PortServer(host=config.host, port=config.port, max_payload_bytes=config.max_payload_bytes)
         #: The fault switches, also behind ``/sandbox/faults``.
-        self.faults = Faults(on_change=self._server.abort_tainted)
-        self.tokens = TokenMint(organisation_id=config.organisation_id)
-        self._shared = Shared(config, self.tokens, self.faults)
+        self.faults = Faults()
+        self._shared = Shared(config, self.faults)
         self._state = self._shared.state
-        self._chat = Chat(self._shared)
-        self._gateway = Gateway(self._shared, self._chat)
+        self._endpoints = Endpoints(self._shared)
+        self._sockets = SocketServer(self._shared, self._endpoints)
+        self._server = PortServer(
+            host=config.host,
+            port=config.port,
+            engine_paths=self._endpoints.engine_paths,
+            max_payload_bytes=config.max_payload_bytes,
+        )
+        self.faults.on_change = self._server.abort_tainted
         self._app = FaultLine(
             self._shared,
-            engine=self._gateway.engine.handle_request,
+            engine=self._sockets.engine.handle_request,
+            engine_paths=self._endpoints.engine_paths,
             routes=build_routes(self, self._shared),
             reset=self._server.reset,
         )
         self._restarts: set[asyncio.Task[None]] = set()
+        #: Makes and judges tokens.
+        self.tokens = self._shared.tokens
+        #: Where the platform finds agents, and how it forgets them.
+        self.presence = self._shared.presence
+        #: Works and reminders that heartbeats bring.
+        self.works = self._shared.works
+        #: People on Discord, Telegram and their like.
+        self.bridge = self._shared.bridge
+        #: The made-up model behind the LLM proxy.
+        self.model = self._shared.model
+        #: v3: what agents have uploaded.
+        self.files = self._shared.files
         #: All agents by id; change one in place to change what the platform thinks of it.
         self.agents = self._state.agents
         #: Every request to the token endpoint, in order of arrival.
@@ -83,7 +102,7 @@ class Sandbox:
 
     async def stop(self) -> None:
         """Close the port and drop every socket at once, as a killed platform does; keeps the state."""
-        self._gateway.shut_down()
+        self._sockets.shut_down()
         await self._server.stop()
 
     async def restart(self, down_seconds: float = 0.0) -> None:
@@ -135,8 +154,14 @@ class Sandbox:
 
     @property
     def ws_url(self) -> str:
-        """What WS_URL is to be: its path is the last declared namespace, ``/chat`` by default."""
-        return f"ws://{_authority(self.config.host, self.port)}{self.config.declared_namespaces[-1]}"
+        """What WS_URL is to be: its path is the last declared namespace, ``/chat`` in v1 and v2.
+
+        In v3 it is the agents' own namespace (ii), or leads to the agents' engine path (iii).
+        """
+        path = self.config.declared_namespaces[-1]
+        if self.config.profile == "v3" and self.config.stage != "i":
+            path = self.config.agents_path.removesuffix("/socket.io") if self.config.apart else AGENTS_NAMESPACE
+        return f"ws://{_authority(self.config.host, self.port)}{path}"
 
     def add_agent(self, agent_id: str, secret: str | None, **fields: Unpack[AgentFields]) -> Agent:
         """Register an agent, or change one; the arguments are those of :func:`make_agent`.
@@ -150,32 +175,49 @@ class Sandbox:
 
     def sockets_of(self, agent_id: str) -> list[SocketSession]:
         """The registered sockets of an agent."""
-        return self._gateway.sockets_of(agent_id)
+        return self._sockets.sockets_of(agent_id)
 
     def is_online(self, agent_id: str) -> bool:
         """Whether an agent has a registered socket."""
-        return bool(self._gateway.sockets_of(agent_id))
+        return bool(self._sockets.sockets_of(agent_id))
 
-    async def user(self, user_id: str | None = None) -> SandboxUser:
-        """A person who is online from now on; all hear of it."""
-        identity = Identity(kind="user", id=user_id or new_object_id(), expires_at=float("inf"), token_id="")
-        session = LocalSession(namespace=self.config.declared_namespaces[0], identity=identity, role="owner")
+    async def user(self, user_id: str | None = None, *, visiting: str | None = None) -> SandboxUser:
+        """A person who is online from now on, of which all hear.
+
+        Args:
+            user_id: The person's id; None makes one.
+            visiting: v2: the agent whom an anonymous person talks to, instead of a user of the platform.
+        """
+        person_id, never = user_id or new_object_id(), float("inf")
+        identity = (
+            Identity("user", person_id, never, "")
+            if visiting is None
+            else Identity("anonymous", person_id, never, "", role="", agent_id=visiting)
+        )
+        session = LocalSession(self._endpoints.people, namespace=self.config.declared_namespaces[0], identity=identity)
         self._shared.rooms.add(session)
-        self._chat.register(session)
-        return SandboxUser(session, self._shared, self._chat)
+        session.gateway.register(session)
+        return SandboxUser(session, self._shared)
 
     def conversation_of(self, agent_id: str) -> str:
         """v1: the agent's one conversation."""
-        return self._state.agent_conversation(agent_id).id
+        return self._state.conversation_of(agent_id).id
 
     def messages(self, conversation_id: str) -> list[StoredMessage]:
-        """The stored messages of a conversation, in order; empty when it is unknown."""
-        conversation = self._state.conversations.get(conversation_id)
-        return list(conversation.messages) if conversation else []
+        """The stored messages of a conversation, in order, refused ones too; empty when it is unknown."""
+        return list(self._state.messages(conversation_id))
 
-    def bridge(self, conversation_id: str, content: str, *, username: str = "somebody#1") -> None:
-        """v2: deliver a message from Discord or Telegram, without ``_id``."""
-        self._chat.bridge(conversation_id, content, username=username)
+    def deploy(self, agent_id: str, provider: Provider = "openai", model: str = "made-up-1") -> None:
+        """v2: give an agent a model behind the LLM proxy; its next token tells it."""
+        deployment = self.model.deploy(provider, model)
+        base = f"{self.api_url}/deployments/{deployment.id}/inference"
+        self.agents[agent_id].deployment = {
+            "id": deployment.id,
+            "provider": provider,
+            "model": model,
+            "baseAPIEndpoint": base,
+            "apiEndpoint": f"{base}{deployment.path}",
+        }
 
     def emit(self, agent_id: str, event: str, payload: Any) -> int:
         """Send any event to the sockets of an agent, however malformed; returns to how many."""
@@ -193,11 +235,11 @@ class Sandbox:
 
     def kick(self, *agent_ids: str) -> int:
         """Disconnect these agents' sockets (default: everyone's) without a reason."""
-        return self._gateway.kick(list(agent_ids) or None)
+        return self._sockets.kick(list(agent_ids) or None)
 
     def cut(self, *agent_ids: str) -> int:
         """Reset these agents' TCP connections (default: everyone's)."""
-        return self._gateway.cut(list(agent_ids) or None)
+        return self._sockets.cut(list(agent_ids) or None)
 
     @property
     def events(self) -> list[Event]:
@@ -228,15 +270,15 @@ class Sandbox:
 
 def build_routes(sandbox: Sandbox, shared: Shared) -> FastAPI:
     """The platform's REST side, the sandbox's own, and the chat page."""
-    rest = PlatformRest(shared)
-    app = FastAPI(title="AIWM sandbox", docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(rest.router())
-    control = Control(sandbox)
-    app.include_router(control.router())
+    failures = Failures(shared.config.rest_prefix)
+    # An engine path that is not there is a 404, whatever page has nearly its name.
+    app = FastAPI(title="AIWM sandbox", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.include_router(platform_routes(shared))
+    app.include_router(control_routes(sandbox, shared))
     app.include_router(Pages().router())
-    app.add_exception_handler(ControlError, control.failed)
-    app.add_exception_handler(PlatformError, rest.failed)
-    app.add_exception_handler(HTTPException, rest.not_found)
+    app.add_exception_handler(ControlError, control_failed)
+    app.add_exception_handler(PlatformError, failures.refused)
+    app.add_exception_handler(HTTPException, failures.not_found)
     return app
 
 

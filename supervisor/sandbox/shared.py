@@ -2,14 +2,19 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
+from supervisor.sandbox.bridge import Bridge
 from supervisor.sandbox.config import SandboxConfig
-from supervisor.sandbox.sessions import Rooms
-from supervisor.sandbox.state import PlatformState
+from supervisor.sandbox.files import FileStore
+from supervisor.sandbox.heartbeats import Heartbeats
+from supervisor.sandbox.model import Model
+from supervisor.sandbox.presence import PresenceSets
+from supervisor.sandbox.sockets.sessions import Rooms
+from supervisor.sandbox.state import Conversation, PlatformState
 from supervisor.sandbox.switchboard import Faults
 from supervisor.sandbox.tokens import TokenMint
+from supervisor.sandbox.works import Works
 
 
 class Timers:
@@ -38,13 +43,26 @@ class Timers:
         self._due.clear()
 
 
-@dataclass(frozen=True, slots=True)
 class Shared:
-    """Settings, state and switches of one sandbox."""
+    """Settings, switches and state of one sandbox; built once, then passed to every part."""
 
-    config: SandboxConfig
-    tokens: TokenMint
-    faults: Faults
-    state: PlatformState = field(default_factory=PlatformState)
-    rooms: Rooms = field(default_factory=Rooms)
-    timers: Timers = field(default_factory=Timers)
+    def __init__(self, config: SandboxConfig, faults: Faults) -> None:
+        self.config = config
+        self.faults = faults
+        self.tokens = TokenMint(organisation_id=config.organisation_id)
+        self.state = PlatformState()
+        self.rooms = Rooms()
+        self.timers = Timers()
+        self.presence = PresenceSets(self.state.log, expire_seconds=config.forget_after_seconds)
+        self.works = Works(self.state.log)
+        self.heartbeats = Heartbeats(config.profile, self.state, self.works)
+        self.bridge = Bridge(self)
+        self.files = FileStore()
+        self.model = Model()
+
+    def gather(self, conversation: Conversation) -> bool:
+        """Put an agent's sockets into its conversation; False where the platform does not find the agent."""
+        sids = self.presence.sockets_of(conversation.agent_id)
+        for session in self.rooms.with_sids(sids):
+            self.rooms.enter(session, conversation.id)
+        return bool(sids)

@@ -11,10 +11,31 @@ from supervisor.sandbox.ids import is_object_id, new_object_id
 from supervisor.sandbox.log import ConnectAttempt, EventLog, TokenRequest
 from supervisor.sandbox.tokens import IdentityKind
 
-AgentStatus = Literal["active", "inactive", "suspended", "deleted"]
+#: v1 has ``active`` and ``inactive``, later ones ``inactive`` and ``idle``, v3 also ``sleep``.
+AgentStatus = Literal["active", "inactive", "idle", "busy", "suspended", "sleep", "deleted"]
+#: An ``assistant`` is also run by the platform's own worker: its people get two answers.
+AgentType = Literal["assistant", "engineer"]
+#: Where a conversation comes from: the portal, a bridge, or nowhere in particular.
+Platform = Literal["portal", "discord", "telegram", "teams", "zalo"]
 
-#: Roles that may create messages; below them the platform answers "You do not have permission to create."
+#: Roles that may create: below them v1 answers "You do not have permission to create." to a send.
 ROLES_THAT_CREATE = frozenset({"owner", "admin", "editor"})
+
+_PREVIEW_CHARACTERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """v3: an agent that is asleep; ``until`` in seconds since the epoch, None is until it is woken."""
+
+    reason: str
+    since: float
+    until: float | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether its time has come."""
+        return self.until is not None and self.until <= time.time()
 
 
 @dataclass(slots=True)
@@ -25,17 +46,24 @@ class Agent:
     secret: str | None = field(repr=False)
     name: str
     role: str = "editor"
-    status: AgentStatus = "active"
+    status: AgentStatus = "inactive"
+    type: AgentType = "engineer"
     instruction: dict[str, Any] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     mcp_servers: dict[str, Any] | None = None
     deployment: dict[str, Any] | None = None
     allowed_functions: list[str] = field(default_factory=list)
+    sleep: Sleep | None = None
 
     @property
     def may_create(self) -> bool:
-        """Whether its role is high enough to send messages."""
+        """Whether its role is high enough to send messages on v1."""
         return self.role in ROLES_THAT_CREATE
+
+    @property
+    def asleep(self) -> bool:
+        """v3: whether it is asleep and its time is not over: people's messages then carry ``skipAgent``."""
+        return self.sleep is not None and not self.sleep.over
 
 
 class AgentFields(TypedDict, total=False):
@@ -44,6 +72,7 @@ class AgentFields(TypedDict, total=False):
     name: str | None
     role: str
     status: AgentStatus
+    type: AgentType
     instruction: str | dict[str, Any] | None
     settings: dict[str, Any] | None
     mcp_servers: dict[str, Any] | None
@@ -58,8 +87,9 @@ def make_agent(agent_id: str, secret: str | None, **fields: Unpack[AgentFields])
         agent_id: 24 hex digits.
         secret: What the token endpoint wants; None for an agent without one.
         fields: ``name`` is shown on the chat page. ``role`` is ``owner``, ``admin``, ``editor`` (the default) or lower;
-            lower ones may not send messages. ``status`` is ``active``, ``inactive`` (treated the same),
-            ``suspended`` or ``deleted``. ``instruction`` is the system prompt, or the whole object. ``settings``,
+            lower ones may not send messages. ``status`` is ``inactive`` (the default), ``suspended``,
+            ``deleted`` or another of :data:`AgentStatus`. ``type`` is ``engineer`` (the default) or ``assistant``.
+            ``instruction`` is the system prompt, or the whole object. ``settings``,
             ``mcp_servers`` (``{name: {url, …}}``; the bearer header is added with each token), ``deployment`` (v2's LLM
             proxy, left out of the answer when None) and ``allowed_functions`` (v2; empty allows all) are parts of the
             token endpoint's answer.
@@ -77,7 +107,8 @@ def make_agent(agent_id: str, secret: str | None, **fields: Unpack[AgentFields])
         secret=secret,
         name=fields.get("name") or f"Agent {agent_id[-4:]}",
         role=fields.get("role", "editor"),
-        status=fields.get("status", "active"),
+        status=fields.get("status", "inactive"),
+        type=fields.get("type", "engineer"),
         instruction=instruction,
         settings=fields.get("settings") or {},
         mcp_servers=fields.get("mcp_servers"),
@@ -100,20 +131,36 @@ class StoredMessage:
     created_at: str
     document: dict[str, Any]
     """The message as ``message:new`` carries it, in the profile's shape."""
+    shown: bool = True
+    """Whether people see it; a refused send is stored and not shown (docs/protocol.md#7-findings, 9)."""
+    attachments: list[Any] = field(default_factory=list)
+    """v3: an agent's attachments, which are stored and not shown live."""
+    sources: list[Any] = field(default_factory=list)
+    """v3: what an agent gives as its sources."""
 
 
 @dataclass(slots=True)
 class Conversation:
-    """A conversation; ``agent_id`` is None for one that came about by a send to an unknown id (v1)."""
+    """A conversation of an agent: with a user, with an anonymous or bridged person, or v1's one with everybody."""
 
     id: str
-    agent_id: str | None
+    agent_id: str
     user_id: str | None = None
-    messages: list[StoredMessage] = field(default_factory=list)
+    anonymous: bool = False
+    platform: Platform = "portal"
+    status: Literal["active", "archived", "closed"] = "active"
+    created_at: float = field(default_factory=time.time)
+    updated_at: float = 0.0
+    total_messages: int = 0
+    last_message: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """A new one was last changed when it was made."""
+        self.updated_at = self.updated_at or self.created_at
 
 
 class PlatformState:
-    """Agents, conversations and messages; the gateway and the REST routes are its only writers."""
+    """Agents, conversations and messages; the gateways, the bridge and the REST routes are its only writers."""
 
     def __init__(self) -> None:
         self.agents: dict[str, Agent] = {}
@@ -121,51 +168,72 @@ class PlatformState:
         self.log = EventLog()
         self.token_requests: list[TokenRequest] = []
         self.connects: list[ConnectAttempt] = []
+        self._messages: dict[str, list[StoredMessage]] = {}
         self._message_ids: set[str] = set()
-        self._v1_conversation: dict[str, str] = {}
-        self._v2_conversation: dict[tuple[str, str], str] = {}
+        self._latest: dict[tuple[str, str | None], str] = {}
 
     def add_agent(self, agent: Agent) -> None:
         """Register an agent, or put it in the place of an earlier one."""
         self.agents[agent.id] = agent
         self.log.add("agent_added", agent.id)
 
-    def agent_conversation(self, agent_id: str) -> Conversation:
-        """v1: the agent's one conversation, found or made."""
-        conversation_id = self._v1_conversation.get(agent_id)
-        if conversation_id is None:
-            conversation_id = self._v1_conversation[agent_id] = self._new_conversation(agent_id, None)
-        return self.conversations[conversation_id]
+    def living_agent(self, agent_id: object) -> Agent | None:
+        """The agent of that id, unless it was deleted."""
+        agent = self.agents.get(agent_id) if isinstance(agent_id, str) else None
+        return None if agent is None or agent.status == "deleted" else agent
 
-    def pair_conversation(self, agent_id: str, user_id: str) -> Conversation:
-        """v2: the conversation of a user with an agent, found or made."""
-        conversation_id = self._v2_conversation.get((agent_id, user_id))
-        if conversation_id is None:
-            conversation_id = self._new_conversation(agent_id, user_id)
-            self._v2_conversation[agent_id, user_id] = conversation_id
-        return self.conversations[conversation_id]
+    def conversation_of(
+        self, agent_id: str, user_id: str | None = None, *, anonymous: bool = False, platform: Platform = "portal"
+    ) -> Conversation:
+        """The conversation of an agent with a person, found or made; ``user_id`` None is v1's one with everybody."""
+        conversation = self.conversations.get(self._latest.get((agent_id, user_id), ""))
+        if conversation is not None and conversation.status == "active":
+            return conversation
+        return self.begin_conversation(agent_id, user_id, anonymous=anonymous, platform=platform)
 
-    def renew_pair_conversation(self, agent_id: str, user_id: str) -> None:
-        """v2: begin one more conversation of a user with an agent; the next ``agent:connect`` leads to it."""
-        self._v2_conversation[agent_id, user_id] = self._new_conversation(agent_id, user_id)
+    def begin_conversation(
+        self, agent_id: str, user_id: str | None, *, anonymous: bool = False, platform: Platform = "portal"
+    ) -> Conversation:
+        """Begin one more conversation of an agent with a person; :meth:`conversation_of` leads to it from now on."""
+        conversation = Conversation(new_object_id(), agent_id, user_id, anonymous=anonymous, platform=platform)
+        self.conversations[conversation.id] = conversation
+        self._latest[agent_id, user_id] = conversation.id
+        return conversation
+
+    def conversations_of(self, agent_id: str) -> list[Conversation]:
+        """All conversations of an agent, the one that changed last first."""
+        mine = [conversation for conversation in self.conversations.values() if conversation.agent_id == agent_id]
+        return sorted(mine, key=lambda conversation: conversation.updated_at, reverse=True)
 
     def conversation_agent(self, conversation_id: str) -> str | None:
         """Whose conversation it is."""
         conversation = self.conversations.get(conversation_id)
         return conversation.agent_id if conversation else None
 
+    def messages(self, conversation_id: str) -> list[StoredMessage]:
+        """What is stored under a conversation's id, oldest first; the conversation itself may not exist."""
+        return self._messages.get(conversation_id, [])
+
     def store(self, message: StoredMessage) -> None:
-        """Keep a message; an unknown conversation comes about by it (v1)."""
-        conversation = self.conversations.setdefault(
-            message.conversation_id, Conversation(id=message.conversation_id, agent_id=None)
-        )
-        conversation.messages.append(message)
+        """Keep a message, also under an id that no conversation has."""
+        self._messages.setdefault(message.conversation_id, []).append(message)
         self._message_ids.add(message.id)
+        agent_id = message.sender_id if message.sender_kind == "agent" else None
         self.log.add(
-            "message",
-            message.sender_id if message.sender_kind == "agent" else conversation.agent_id,
+            "message" if message.shown else "stored",
+            agent_id or self.conversation_agent(message.conversation_id),
             message=message,
         )
+
+    def touch(self, message: StoredMessage, role: str) -> None:
+        """Let the conversation of a message count it, thinking and tool calls too, and show it as the last one."""
+        conversation = self.conversations.get(message.conversation_id)
+        if conversation is None:
+            return
+        conversation.updated_at = time.time()
+        conversation.total_messages += 1
+        content = message.content[:_PREVIEW_CHARACTERS]
+        conversation.last_message = {"content": content, "role": role, "createdAt": message.created_at}
 
     def record_connect(
         self, agent_id: str | None, namespace: str, outcome: str, token_via: str = "", token_id: str = ""
@@ -177,8 +245,3 @@ class PlatformState:
     def has_message(self, message_id: str) -> bool:
         """Whether the id is taken (``E11000``)."""
         return message_id in self._message_ids
-
-    def _new_conversation(self, agent_id: str, user_id: str | None) -> str:
-        conversation = Conversation(id=new_object_id(), agent_id=agent_id, user_id=user_id)
-        self.conversations[conversation.id] = conversation
-        return conversation.id

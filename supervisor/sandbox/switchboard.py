@@ -20,10 +20,12 @@ from supervisor.sandbox.faults import (
     Handshake,
     Hang,
     KickAtExpiry,
+    LicenceExpired,
     NoPresence,
     RefuseEvents,
     RefuseSends,
     Rest,
+    RestTarget,
     SecondSocket,
     ShuffleSends,
     name_of,
@@ -35,24 +37,25 @@ _F = TypeVar("_F", bound=Fault)
 class Faults:
     """The switchboard; all switches are off at first."""
 
-    def __init__(self, *, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(self) -> None:
         self._active: dict[type[Fault], Fault] = {}
-        self._on_change = on_change
+        #: Called after each change; set by the owner of the sockets that a hang leaves behind.
+        self.on_change: Callable[[], None] = lambda: None
         #: How often each switch has struck since the sandbox was made.
         self.struck: Counter[str] = Counter()
 
     def set(self, fault: Fault) -> None:
         """Switch one on, in place of an earlier setting of the same switch."""
-        if isinstance(fault, Handshake | Cookies) and fault.agents is not None:
+        if isinstance(fault, Handshake | Cookies | LicenceExpired) and fault.agents is not None:
             raise ValueError(f"{name_of(type(fault))} cannot choose agents: nobody has said who they are yet")
         self._active[type(fault)] = fault
-        self._on_change()
+        self.on_change()
 
     def clear(self, *switches: type[Fault]) -> None:
         """Switch these off; without any, all."""
         for switch in switches or tuple(self._active):
             self._active.pop(switch, None)
-        self._on_change()
+        self.on_change()
 
     def get(self, switch: type[_F], agent_id: str | None = None) -> _F | None:
         """The switch when it is on and concerns the agent; does not count as a strike."""
@@ -155,7 +158,7 @@ class Faults:
 
     def rest(
         self,
-        target: Literal["token", "history", "presence", "all"] = "token",
+        target: RestTarget | Literal["all"] = "token",
         mode: Literal["status", "html", "ok_html", "empty", "reset", "hang"] = "status",
         *,
         status: int = 503,
@@ -170,11 +173,12 @@ class Faults:
         self,
         error: str = "You do not have permission to create.",
         *,
+        stored: bool = False,
         agents: list[str] | None = None,
         times: int | None = None,
     ) -> None:
         """See :class:`RefuseSends`."""
-        self.set(RefuseSends(error=error, agents=agents, times=times))
+        self.set(RefuseSends(error=error, stored=stored, agents=agents, times=times))
 
     def cut_sends(
         self,

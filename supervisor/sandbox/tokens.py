@@ -7,13 +7,12 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-IdentityKind = Literal["agent", "user"]
+IdentityKind = Literal["agent", "user", "anonymous"]
 
-_USER_TOKEN_SECONDS = _AGENT_TOKEN_SECONDS = 86_400.0
+_DAY_SECONDS = 86_400.0
 
 
 class InvalidTokenError(Exception):
@@ -22,12 +21,14 @@ class InvalidTokenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a token speaks for."""
+    """Who a token speaks for; an anonymous person's token names the one agent it is for."""
 
     kind: IdentityKind
     id: str
     expires_at: float
     token_id: str
+    role: str = "owner"
+    agent_id: str | None = None
 
 
 def _encode(raw: bytes) -> str:
@@ -47,47 +48,68 @@ class TokenMint:
         self._revoked: set[str] = set()
         self._issued: dict[str, set[str]] = {}
 
-    def issue(self, kind: IdentityKind, owner_id: str, *, roles: Iterable[str], expires_in_seconds: float) -> str:
-        """A token for ``owner_id`` that expires ``expires_in_seconds`` from now; negative makes an expired one."""
-        now = time.time()
+    def for_user(self, user_id: str, *, expires_in_seconds: float = _DAY_SECONDS) -> str:
+        """A token with which a person can connect by socket."""
+        return self.issue("user", user_id, role="owner", expires_in_seconds=expires_in_seconds)
+
+    def for_agent(self, agent_id: str, *, role: str = "editor", expires_in_seconds: float = _DAY_SECONDS) -> str:
+        """A token for an agent without asking the token endpoint; negative seconds make an expired one."""
+        return self.issue("agent", agent_id, role=role, expires_in_seconds=expires_in_seconds)
+
+    def for_anonymous(self, person_id: str, agent_id: str, *, expires_in_seconds: float = _DAY_SECONDS) -> str:
+        """v2: a token for a visitor of a web page, who talks to one agent and has no account."""
+        return self._sign_claims(
+            {"type": "anonymous", "agentId": agent_id, "anonymousId": person_id, "userId": ""},
+            owner_id=person_id,
+            expires_in_seconds=expires_in_seconds,
+        )
+
+    def issue(
+        self,
+        kind: Literal["agent", "user"],
+        owner_id: str,
+        *,
+        role: str,
+        expires_in_seconds: float,
+        not_before: float | None = None,
+    ) -> str:
+        """A token for ``owner_id``.
+
+        Args:
+            kind: Whom it is for.
+            owner_id: The agent or user.
+            role: The role in the organisation.
+            expires_in_seconds: From now on; negative makes an expired one.
+            not_before: ``nbf`` in seconds since the epoch; one that is ahead makes a token that is refused.
+        """
         claims: dict[str, Any] = {
             "sub": owner_id,
             "type": kind,
             f"{kind}Id": owner_id,
-            "orgId": self._organisation_id,
-            "roles": list(roles),
-            "jti": secrets.token_hex(8),
-            "iat": int(now),
-            # Not rounded to seconds, so that tests can have tokens which live for less than one.
-            "exp": round(now + expires_in_seconds, 3),
+            "roles": [f"organization.{role}"],
         }
-        self._issued.setdefault(owner_id, set()).add(claims["jti"])
-        head = _encode(json.dumps({"alg": "HS256", "typ": "JWT"}).encode())
-        signed = f"{head}.{_encode(json.dumps(claims).encode())}"
-        return f"{signed}.{_encode(self._sign(signed))}"
-
-    def for_user(self, user_id: str, *, expires_in_seconds: float = _USER_TOKEN_SECONDS) -> str:
-        """A token with which a person can connect by socket."""
-        return self.issue("user", user_id, roles=["organization.owner"], expires_in_seconds=expires_in_seconds)
-
-    def for_agent(
-        self, agent_id: str, *, role: str = "editor", expires_in_seconds: float = _AGENT_TOKEN_SECONDS
-    ) -> str:
-        """A token for an agent without asking the token endpoint; negative seconds make an expired one."""
-        roles = [f"organization.{role}"]
-        return self.issue("agent", agent_id, roles=roles, expires_in_seconds=expires_in_seconds)
+        if not_before is not None:
+            claims["nbf"] = not_before
+        return self._sign_claims(claims, owner_id=owner_id, expires_in_seconds=expires_in_seconds)
 
     def verify(self, token: object) -> Identity:
         """Whom ``token`` speaks for.
 
         Raises:
-            InvalidTokenError: It does not speak for anyone, or no longer.
+            InvalidTokenError: It does not speak for anyone, not yet, or no longer.
         """
         claims = self._claims(token)
-        if claims["exp"] <= time.time() or claims["jti"] in self._revoked:
+        now = time.time()
+        if claims["exp"] <= now or claims["jti"] in self._revoked:
             raise InvalidTokenError("expired")
-        kind: IdentityKind = claims["type"]
-        return Identity(kind=kind, id=claims["sub"], expires_at=claims["exp"], token_id=claims["jti"])
+        if claims.get("nbf", 0) > now:
+            raise InvalidTokenError("not yet")
+        expires_at, token_id = claims["exp"], claims["jti"]
+        if claims["type"] == "anonymous":
+            agent_id = claims["agentId"]
+            return Identity("anonymous", claims["anonymousId"], expires_at, token_id, role="", agent_id=agent_id)
+        role = claims["roles"][0].removeprefix("organization.")
+        return Identity(claims["type"], claims["sub"], expires_at, token_id, role=role)
 
     def id_of(self, token: object) -> str:
         """The ``jti`` of a token that was issued here, expired or not; empty for any other."""
@@ -105,6 +127,20 @@ class TokenMint:
         tokens = set().union(*(self._issued.pop(owner, set()) for owner in owners))
         self._revoked |= tokens
         return len(tokens)
+
+    def _sign_claims(self, claims: dict[str, Any], *, owner_id: str, expires_in_seconds: float) -> str:
+        now = time.time()
+        claims |= {
+            "orgId": self._organisation_id,
+            "jti": secrets.token_hex(8),
+            "iat": int(now),
+            # Not rounded to seconds, so that tests can have tokens which live for less than one.
+            "exp": round(now + expires_in_seconds, 3),
+        }
+        self._issued.setdefault(owner_id, set()).add(claims["jti"])
+        head = _encode(json.dumps({"alg": "HS256", "typ": "JWT"}).encode())
+        signed = f"{head}.{_encode(json.dumps(claims).encode())}"
+        return f"{signed}.{_encode(self._sign(signed))}"
 
     def _claims(self, token: object) -> dict[str, Any]:
         if not isinstance(token, str) or token.count(".") != 2:

@@ -3,17 +3,21 @@
 import secrets
 from typing import Any
 
-from supervisor.sandbox.events import Chat
-from supervisor.sandbox.sessions import Session
+from supervisor.sandbox.gateways.base import Gateway
 from supervisor.sandbox.shared import Shared
+from supervisor.sandbox.sockets.sessions import Session
 from supervisor.sandbox.state import StoredMessage
+from supervisor.sandbox.tokens import Identity
+
+#: Types of messages that are whole answers, and no parts of one.
+_ANSWER_TYPES = (None, "text", "message", "error")
 
 
 class LocalSession(Session):
     """A session whose events are kept in a list."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(sid=secrets.token_urlsafe(15), **kwargs)
+    def __init__(self, gateway: Gateway, *, namespace: str, identity: Identity) -> None:
+        super().__init__(gateway, sid=secrets.token_urlsafe(15), namespace=namespace, identity=identity)
         self.received: list[tuple[str, Any]] = []
 
     def emit(self, event: str, payload: Any) -> None:
@@ -28,11 +32,11 @@ class SandboxUser:
     Made by :meth:`supervisor.sandbox.Sandbox.user`.
     """
 
-    def __init__(self, session: LocalSession, shared: Shared, chat: Chat) -> None:
+    def __init__(self, session: LocalSession, shared: Shared) -> None:
         self._session = session
+        self._gateway = session.gateway
         self._profile = shared.config.profile
         self._state = shared.state
-        self._chat = chat
 
     @property
     def id(self) -> str:
@@ -47,7 +51,8 @@ class SandboxUser:
     async def open(self, agent_id: str, *, another: bool = False) -> str:
         """Enter the conversation with an agent and return its id.
 
-        v1 has one conversation an agent; v2 one for each pair, or with ``another`` one more.
+        v1 has one conversation an agent; later ones have one for each pair, or with ``another`` one more. An anonymous
+        person is in its one conversation already.
 
         Raises:
             LookupError: There is no such agent.
@@ -55,12 +60,14 @@ class SandboxUser:
         if agent_id not in self._state.agents:
             raise LookupError(f"no agent {agent_id} on the sandbox; add_agent() first")
         if self._profile == "v1":
-            conversation_id = self._state.agent_conversation(agent_id).id
-            self._chat.handle(self._session, "conversation:join", {"conversationId": conversation_id})
+            conversation_id = self._state.conversation_of(agent_id).id
+            self._gateway.handle(self._session, "conversation:join", {"conversationId": conversation_id})
             return conversation_id
+        if self._session.identity.kind == "anonymous":
+            return str(self._session.default_conversation)
         if another:
-            self._state.renew_pair_conversation(agent_id, self.id)
-        answer = self._chat.handle(self._session, "agent:connect", {"agentId": agent_id})
+            self._state.begin_conversation(agent_id, self.id)
+        answer = self._gateway.handle(self._session, "agent:connect", {"agentId": agent_id})
         return str(answer["conversationId"])
 
     async def say(self, conversation_id: str, content: str, **fields: Any) -> str:
@@ -70,15 +77,18 @@ class SandboxUser:
             RefusedError: The platform refused it.
         """
         payload = {"conversationId": conversation_id, "role": "user", "content": content, **fields}
-        return self._chat.send(self._session, payload).id
+        message = self._gateway.send(self._session, payload).message
+        return message.id if message is not None else ""
 
     async def typing(self, conversation_id: str, *, is_typing: bool = True) -> None:
         """Start or stop typing."""
-        self._chat.handle(self._session, "message:typing", {"conversationId": conversation_id, "isTyping": is_typing})
+        self._gateway.handle(
+            self._session, "message:typing", {"conversationId": conversation_id, "isTyping": is_typing}
+        )
 
     async def leave(self) -> None:
         """Go offline; all hear of it."""
-        self._chat.depart(self._session)
+        self._gateway.depart(self._session)
 
     async def wait_for_reply(
         self, conversation_id: str, *, after: str, timeout: float = 10.0, count: int = 1
@@ -93,7 +103,7 @@ class SandboxUser:
 
         def said() -> list[StoredMessage] | None:
             replies = self._after(conversation_id, after)
-            answers = [reply for reply in replies if reply.role != "tool" and reply.type in (None, "text", "error")]
+            answers = [reply for reply in replies if reply.role != "tool" and reply.type in _ANSWER_TYPES]
             return replies if len(answers) >= count else None
 
         try:
@@ -104,7 +114,7 @@ class SandboxUser:
         return replies or []
 
     def _after(self, conversation_id: str, message_id: str) -> list[StoredMessage]:
-        messages = self._state.conversations[conversation_id].messages
+        messages = self._state.messages(conversation_id)
         ids = [message.id for message in messages]
         later = messages[ids.index(message_id) + 1 :] if message_id in ids else messages
-        return [message for message in later if message.sender_kind == "agent"]
+        return [message for message in later if message.sender_kind == "agent" and message.shown]

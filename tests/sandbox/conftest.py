@@ -14,6 +14,7 @@ from supervisor.sandbox import Sandbox
 AGENT = "a" * 20 + "0001"
 OTHER = "a" * 20 + "0002"
 SECRET = "s3cret"
+PERSON = "c" * 24
 
 
 class RawSocket:
@@ -23,6 +24,10 @@ class RawSocket:
         self.ws = ws
         self.namespace = namespace
         self._ack_id = 0
+
+    def prefix(self, kind: str) -> str:
+        """How packets of a kind begin in this namespace; the root is not named."""
+        return kind if self.namespace == "/" else f"{kind}{self.namespace},"
 
     async def frame(self, timeout: float = 5.0) -> str:
         """The next text frame; Engine.IO pings are answered and left out."""
@@ -43,22 +48,22 @@ class RawSocket:
         """Send an event that wants an ack, and return the ack's id."""
         self._ack_id += 1
         body = json.dumps([event, *args])
-        await self.send(f"42{self.namespace},{self._ack_id}{body}")
+        await self.send(f"{self.prefix('42')}{self._ack_id}{body}")
         return self._ack_id
 
     async def event(self, name: str, timeout: float = 5.0) -> Any:
         """The payload of the next event of that name; others are skipped."""
-        start = f"42{self.namespace},"
+        start = self.prefix("42")
         while True:
             frame = await self.frame(timeout)
-            if frame.startswith(start):
+            if frame.startswith(f"{start}["):
                 event, payload = json.loads(frame[len(start) :])
                 if event == name:
                     return payload
 
     async def ack(self, ack_id: int, timeout: float = 5.0) -> Any:
         """The payload of that ack; everything before it is skipped."""
-        start = f"43{self.namespace},{ack_id}["
+        start = f"{self.prefix('43')}{ack_id}["
         while True:
             frame = await self.frame(timeout)
             if frame.startswith(start):
@@ -75,6 +80,12 @@ class RawSocket:
         while not (frame := await self.frame()).startswith("44/barrier,"):
             frames.append(frame)
         return frames
+
+    async def events(self, name: str) -> list[Any]:
+        """The payloads of all events of that name that were sent before now."""
+        start = self.prefix("42")
+        sent = [json.loads(frame[len(start) :]) for frame in await self.barrier() if frame.startswith(f"{start}[")]
+        return [payload for event, payload in sent if event == name]
 
     async def closed(self, timeout: float = 5.0) -> int | None:
         """Read until the WebSocket is closed and return the code."""
@@ -108,6 +119,13 @@ class Client:
         """A POST whose answer is read whole."""
         return await self._request("POST", url, **options)
 
+    async def ask(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> tuple[int, Any]:
+        """Status and JSON of a request to the platform's REST side."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        options: dict[str, Any] = {} if body is None else {"json": body}
+        answer = await self._request(method, f"{self.sandbox.api_url}{path}", headers=headers, **options)
+        return answer.status, await answer.json()
+
     async def _request(self, method: str, url: str, **options: Any) -> aiohttp.ClientResponse:
         async with self.http.request(method, url, **options) as answer:
             await answer.read()
@@ -115,28 +133,46 @@ class Client:
 
     @property
     def socket_url(self) -> str:
-        """Where Engine.IO's WebSocket is."""
-        sandbox = self.sandbox
-        return f"ws://127.0.0.1:{sandbox.port}{sandbox.config.engine_path}/?EIO=4&transport=websocket"
+        """Where agents find Engine.IO's WebSocket."""
+        return self._url(self.sandbox.config.agents_path)
+
+    def _url(self, path: str) -> str:
+        return f"ws://127.0.0.1:{self.sandbox.port}{path}/?EIO=4&transport=websocket"
 
     async def token(self, agent_id: str = AGENT) -> str:
         """A token from the token endpoint."""
         answer = await self.post(f"{self.sandbox.api_url}/agents/{agent_id}/connect", json={"secret": SECRET})
         return str((await answer.json())["accessToken"])
 
-    async def socket(self, namespace: str | None = None, *, query: str = "", headers: Any = None) -> RawSocket:
+    async def socket(
+        self, namespace: str | None = None, *, path: str | None = None, query: str = "", headers: Any = None
+    ) -> RawSocket:
         """A WebSocket on which nothing was sent or read yet."""
-        ws = await self.http.ws_connect(f"{self.socket_url}{query}", headers=headers, autoclose=True)
+        url = f"{self._url(path or self.sandbox.config.agents_path)}{query}"
+        ws = await self.http.ws_connect(url, headers=headers, autoclose=True)
         self._held.append(RawSocket(ws, namespace or self.sandbox.config.declared_namespaces[0]))
         return self._held[-1]
 
-    async def connect(self, token: str | None = None, *, namespace: str | None = None) -> RawSocket:
+    async def connect(
+        self, token: str | None = None, *, namespace: str | None = None, path: str | None = None
+    ) -> RawSocket:
         """A socket whose CONNECT was acked."""
-        socket = await self.socket(namespace)
+        socket = await self.socket(namespace, path=path)
         assert (await socket.frame()).startswith("0{")
-        await socket.send(f"40{socket.namespace}," + json.dumps({"token": token or await self.token()}))
-        assert (await socket.frame()).startswith(f"40{socket.namespace},")
+        await socket.send(socket.prefix("40") + json.dumps({"token": token or await self.token()}))
+        assert (await socket.frame()).startswith(socket.prefix("40"))
         return socket
+
+    async def person(self, user_id: str = PERSON) -> RawSocket:
+        """A registered socket of a user."""
+        socket = await self.connect(self.sandbox.tokens.for_user(user_id), path=self.sandbox.config.people_path)
+        while (await socket.event("presence:update")).get("userId") != user_id:
+            pass
+        return socket
+
+    async def talk(self, person: RawSocket, agent_id: str = AGENT) -> str:
+        """v2 and v3: let a person connect to an agent; the conversation's id."""
+        return str((await person.call("agent:connect", {"agentId": agent_id}))["conversationId"])
 
     async def agent(self, agent_id: str = AGENT) -> RawSocket:
         """A registered socket of an agent."""
@@ -177,6 +213,12 @@ async def start() -> AsyncIterator[Start]:
 async def client(request: pytest.FixtureRequest, start: Start) -> Client:
     """A sandbox of either generation."""
     return await start(profile=request.param)
+
+
+@pytest.fixture
+async def v3(start: Start) -> Client:
+    """A sandbox of the third generation, stage iii."""
+    return await start(profile="v3")
 
 
 @pytest.fixture

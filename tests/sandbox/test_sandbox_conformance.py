@@ -111,7 +111,7 @@ class Replay:
             "agent": sandbox.tokens.for_agent(AGENT),
             "user": sandbox.tokens.for_user(USER),
             "signed with another secret": TokenMint(organisation_id=ORGANISATION).issue(
-                "agent", AGENT, roles=[], expires_in_seconds=3600
+                "agent", AGENT, role="editor", expires_in_seconds=3600
             ),
             "expired": sandbox.tokens.for_agent(AGENT, expires_in_seconds=-1),
         }

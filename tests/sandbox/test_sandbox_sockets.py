@@ -9,12 +9,7 @@ import pytest
 import socketio
 import websockets
 
-from tests.sandbox.conftest import AGENT, OTHER, SECRET, Client, RawSocket, Start
-
-
-def events_of(frames: list[str], name: str) -> list[Any]:
-    parsed = [json.loads(frame.partition(",")[2]) for frame in frames if frame.startswith("42/")]
-    return [payload for event, payload in parsed if event == name]
+from tests.sandbox.conftest import AGENT, SECRET, Client, RawSocket, Start
 
 
 async def test_the_open_packet_says_what_was_set(start: Start) -> None:
@@ -121,13 +116,6 @@ async def test_a_token_that_expires_while_connected_changes_nothing(client: Clie
     assert answer == {"success": True, "onlineUsers": []}
 
 
-async def test_suspended_agents_are_kicked(client: Client) -> None:
-    token = await client.token()
-    client.sandbox.agents[AGENT].status = "suspended"
-    socket = await client.connect(token)
-    assert await socket.frame() == f"41{socket.namespace},"
-
-
 async def test_a_second_connect_replaces_the_first(client: Client) -> None:
     socket = await client.agent()
     await socket.barrier()
@@ -142,15 +130,6 @@ async def test_unknown_events_are_never_acked(client: Client) -> None:
     await socket.emit("message:nwe", {"a": 1})
     await socket.emit("connect", {})
     assert await socket.barrier() == []
-
-
-async def test_a_null_payload_makes_an_exception_and_no_ack(client: Client) -> None:
-    socket = await client.agent()
-    await socket.emit("message:typing", None)
-    await socket.emit("conversation:join")
-    frames = await socket.barrier()
-    wanted = f'42{socket.namespace},["exception",{{"status":"error","message":"Internal server error"}}]'
-    assert frames == [wanted] * 2
 
 
 @pytest.mark.parametrize("frame", ["42/ws,{}", "42/ws,[]", "42/ws,[null]", "42/ws,1[NaN]", "42/ws,[", "4", "9", ""])
@@ -287,7 +266,7 @@ async def test_v2_puts_the_agent_into_a_conversation_on_join_or_agent_connect(v2
     conversation = await user.open(AGENT)
     socket = await v2.agent()
     await user.say(conversation, "unheard")
-    assert events_of(await socket.barrier(), "message:new") == []
+    assert await socket.events("message:new") == []
     assert (await socket.call("conversation:join", {"conversationId": conversation}))["success"]
     said = await user.say(conversation, "heard")
     assert (await socket.event("message:new"))["_id"] == said
@@ -300,38 +279,6 @@ async def test_v2_puts_the_agent_into_a_conversation_on_join_or_agent_connect(v2
     assert (message["_id"], message["conversationId"]) == (said, other)
     third = await user.open(AGENT, another=True)
     assert len({conversation, other, third}) == 3
-
-
-async def test_v2_keeps_strangers_out(v2: Client) -> None:
-    v2.sandbox.add_agent(OTHER, SECRET)
-    user = await v2.sandbox.user()
-    conversation = await user.open(AGENT)
-    stranger = await v2.agent(OTHER)
-    wanted = {"success": False, "error": f"Entity with ID {conversation} not found or access denied"}
-    assert await stranger.call("conversation:join", {"conversationId": conversation}) == wanted
-    send = {"conversationId": conversation, "role": "assistant", "content": "x"}
-    assert await stranger.call("message:send", send) == wanted
-
-
-async def test_a_low_role_may_not_create(client: Client) -> None:
-    client.sandbox.add_agent(OTHER, SECRET, role="viewer")
-    user = await client.sandbox.user()
-    conversation = await user.open(OTHER)
-    socket = await client.agent(OTHER)
-    answer = await socket.call("message:send", {"conversationId": conversation, "role": "assistant", "content": "x"})
-    assert answer == {"success": False, "error": "You do not have permission to create."}
-    assert client.sandbox.messages(conversation) == []
-
-
-async def test_v2_bridged_messages_have_no_id(v2: Client) -> None:
-    socket = await v2.agent()
-    user = await v2.sandbox.user()
-    conversation = await user.open(AGENT)
-    v2.sandbox.bridge(conversation, "hi from afar", username="ann#1")
-    message = await socket.event("message:new")
-    assert message.pop("orgId")
-    wanted = {"conversationId": conversation, "role": "user", "content": "hi from afar", "externalUsername": "ann#1"}
-    assert message == wanted
 
 
 async def test_presence_reaches_every_socket(client: Client) -> None:

@@ -66,7 +66,7 @@ async def test_events_can_be_followed(client: Client) -> None:
             if event.kind == "online":
                 assert event.agent_id == AGENT
                 break
-        assert kinds == ["token_request", "token_answer", "open", "connect", "online"]
+        assert kinds == ["token_request", "secret_checked", "token_answer", "open", "connect", "online"]
         await socket.call("message:read", {"conversationId": "0" * 24, "messageId": "1" * 24})
         assert (await anext(events)).fields == {"conversation_id": "0" * 24, "message_id": "1" * 24}
     await client.token()
@@ -118,7 +118,10 @@ def test_agents_never_show_their_secret() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"profile": "v3"}, "profile must be v1 or v2"),
+        ({"profile": "v4"}, "profile must be v1, v2 or v3"),
+        ({"stage": "iv"}, "stage must be i, ii or iii"),
+        ({"profile": "v3", "namespaces": ("/ws",)}, "stage iii has the root namespace"),
+        ({"forget_after_seconds": 0}, "forget_after_seconds must be above 0"),
         ({"rest_prefix": "dev"}, "rest_prefix must start with /"),
         ({"engine_path": "/x/"}, "engine_path must start with / and not end with it"),
         ({"engine_path": ""}, "engine_path must not be empty"),

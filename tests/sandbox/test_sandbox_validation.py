@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.sandbox.validation import (
+from supervisor.sandbox.gateways.validation import (
     RefusedError,
     check_attachments,
     check_conversation_id,

@@ -235,12 +235,13 @@ async def test_a_gap_in_which_nobody_could_be_asked_is_made_up_later(tmp_path: P
         await until_answered(fleet, conversation, ["0", "1"])
 
 
-@PROFILES
-async def test_messages_without_an_id_are_not_taken_twice_from_the_history(tmp_path: Path, profile: str) -> None:
+async def test_messages_without_an_id_are_not_taken_twice_from_the_history(tmp_path: Path) -> None:
     """Bridged ones come without an id, and the history has one for them."""
-    async with talking(tmp_path, profile) as (fleet, identity, _user, conversation):
-        fleet.sandbox.bridge(conversation, "from afar")
-        await until_answered(fleet, conversation, ["0", "from afar"])
+    async with talking(tmp_path, "v2") as (fleet, identity, _user, _conversation):
+        person = fleet.sandbox.bridge.person()
+        conversation = person.say(identity, "the first is never heard")
+        person.say(identity, "from afar")
+        await until_answered(fleet, conversation, ["from afar"])
         fleet.sandbox.cut(identity)
         await fleet.state(identity, AgentState.BACKOFF, AgentState.CONNECTING, AgentState.AUTHENTICATING)
         await fleet.online()

@@ -280,12 +280,10 @@ async def test_malformed_events_do_no_harm_and_are_counted(fleet: Stack) -> None
 
 
 async def test_a_message_without_an_id_is_answered(tmp_path: Path) -> None:
-    async with stack(tmp_path, sandbox_settings={"profile": "v2"}) as fleet:
+    async with stack(tmp_path, sandbox_settings={"profile": "v2", "first_bridged_lost": False}) as fleet:
         identity = await fleet.add()
         await fleet.online()
-        user = await fleet.sandbox.user()
-        conversation = await user.open(identity)
-        fleet.sandbox.bridge(conversation, "from elsewhere")
+        conversation = fleet.sandbox.bridge.person().say(identity, "from elsewhere")
         await fleet.until(
             lambda: [m for m in fleet.sandbox.messages(conversation) if m.content == "Echo: from elsewhere"]
         )

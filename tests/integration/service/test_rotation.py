@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.core.states import AgentState
 from supervisor.sandbox import Sandbox, SandboxUser
-from supervisor.sandbox.sessions import SocketSession
+from supervisor.sandbox.sockets.sessions import SocketSession
 from tests.support.stack import Stack, stack
 
 PROFILES = pytest.mark.parametrize("profile", ["v1", "v2"])
@@ -63,15 +63,16 @@ async def test_tokens_that_live_for_a_second_rotate_under_traffic(tmp_path: Path
 
 async def test_messages_without_an_id_are_neither_lost_nor_doubled_over_rotations(tmp_path: Path) -> None:
     """Bridged messages, the same text again and again: they are told apart by occurrence."""
-    async with stack(tmp_path, sandbox_settings={"profile": "v2"}) as fleet:
-        identity, user, conversation = await begin(fleet)
-        first = await user.say(conversation, "hello")
-        await user.wait_for_reply(conversation, after=first)
+    async with stack(tmp_path, sandbox_settings={"profile": "v2", "first_bridged_lost": False}) as fleet:
+        identity, _, _ = await begin(fleet)
+        person = fleet.sandbox.bridge.person()
+        conversation = person.say(identity, "hello")
+        await fleet.until(lambda: answers(fleet, conversation) == ["hello"])
         sent = 0
         for rotation in range(1, 6):
             await fleet.service.control.reload(identity)
             while len(fleet.sandbox.connects) <= rotation or overlap(fleet.sandbox, identity) > 1:
-                fleet.sandbox.bridge(conversation, "ok")
+                person.say(identity, "ok")
                 sent += 1
                 await asyncio.sleep(0.003)
         await fleet.until(lambda: answers(fleet, conversation).count("ok") >= sent)

@@ -12,7 +12,7 @@ from supervisor.core.errors import InvalidReplyError
 from supervisor.handler import Reply, Thinking, ToolCall, ToolResult, Usage
 from supervisor.handlers import to_outbound
 from supervisor.protocol import OutboundMessage, check_outbound
-from supervisor.sandbox.validation import check_v1
+from supervisor.sandbox.gateways.validation import check_v1
 
 AGENT, CONVERSATION = "a" * 24, "c" * 24
 CALL = ToolCall("search", {"q": "café"}, id="call_1")

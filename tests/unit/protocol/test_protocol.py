@@ -30,7 +30,7 @@ from supervisor.protocol import (
 )
 from supervisor.protocol.events import Membership, Presence, ReadReceipt, SendOutcome, Typing
 from supervisor.protocol.text import MAX_CONTENT_CHARS, clean_text, is_object_id
-from supervisor.sandbox.validation import RefusedError, check_attachments, check_v1
+from supervisor.sandbox.gateways.validation import RefusedError, check_attachments, check_v1
 from tests.support.paths import RECORDINGS
 
 CONVERSATION = "c" * 24

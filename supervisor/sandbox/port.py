@@ -5,21 +5,49 @@ import contextlib
 import socket
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.lifespan.off import LifespanOff
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from supervisor.sandbox.engine import WireProtocol
 from supervisor.sandbox.middleware import Scope
+from supervisor.sandbox.sockets.engine import WireProtocol
 
 _BACKLOG = 4096
 _FAREWELL_SECONDS = 0.05
+_LEFT_UPGRADE_SECONDS = 1.0
+
+
+class PlatformHttp(H11Protocol):
+    """uvicorn's HTTP, which leaves WebSocket upgrades at an engine path that is not there as Node does.
+
+    On a fresh TCP connection it is ended after a second; one that has carried a request hangs. Neither is answered
+    (docs/protocol.md#7-findings, 11).
+    """
+
+    engine_paths: tuple[str, ...] = ()
+    _has_answered = False
+
+    def on_response_complete(self) -> None:
+        """As uvicorn does, and remember it."""
+        self._has_answered = True
+        super().on_response_complete()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Upgrade where Engine.IO is."""
+        path = event.target.partition(b"?")[0].decode("latin-1")
+        if any(f"{path}/".startswith(f"{known}/") for known in self.engine_paths):
+            super().handle_websocket_upgrade(event)
+        elif not self._has_answered:
+            self.loop.call_later(_LEFT_UPGRADE_SECONDS, self.transport.close)
 
 
 class PortServer:
     """Serves one ASGI application on a port that stays the same over restarts."""
 
-    def __init__(self, *, host: str, port: int, max_payload_bytes: int) -> None:
+    def __init__(self, *, host: str, port: int, engine_paths: tuple[str, ...], max_payload_bytes: int) -> None:
         self._host = host
+        self._http_class = type("Http", (PlatformHttp,), {"engine_paths": engine_paths})
         self._max_payload_bytes = max_payload_bytes
         self._server: uvicorn.Server | None = None
         self.port = port
@@ -49,7 +77,7 @@ class PortServer:
             ws_per_message_deflate=False,
             ws_ping_interval=None,
             ws_ping_timeout=None,
-            http="h11",
+            http=self._http_class,
             lifespan="off",
             log_config=None,
             access_log=False,

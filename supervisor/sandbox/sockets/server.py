@@ -9,28 +9,29 @@ from typing import Any
 
 from socketio import packet
 
-from supervisor.sandbox.admission import Admission
-from supervisor.sandbox.calls import Calls
-from supervisor.sandbox.engine import EngineServer, EngineSocket
-from supervisor.sandbox.events import MISSING, Chat
 from supervisor.sandbox.faults import Hang
-from supervisor.sandbox.packets import Connection, MalformedError, decode_packet
-from supervisor.sandbox.sessions import SocketSession
+from supervisor.sandbox.gateways.base import MISSING
+from supervisor.sandbox.gateways.endpoints import Endpoints
 from supervisor.sandbox.shared import Shared
+from supervisor.sandbox.sockets.admission import Admission
+from supervisor.sandbox.sockets.calls import Calls
+from supervisor.sandbox.sockets.engine import EngineServer, EngineSocket
+from supervisor.sandbox.sockets.packets import Connection, MalformedError, decode_packet
+from supervisor.sandbox.sockets.sessions import SocketSession
 
 
-class Gateway:
+class SocketServer:
     """All sockets of the sandbox."""
 
-    def __init__(self, shared: Shared, chat: Chat) -> None:
+    def __init__(self, shared: Shared, endpoints: Endpoints) -> None:
         self._state = shared.state
         self._faults = shared.faults
         self._rooms = shared.rooms
         self._timers = shared.timers
-        self._chat = chat
+        self._endpoints = endpoints
         self._connections: dict[str, Connection] = {}
-        self._calls = Calls(shared, chat)
-        self._admission = Admission(shared, chat, end=self._end)
+        self._calls = Calls(shared)
+        self._admission = Admission(shared, endpoints, end=self._end)
         self.engine = EngineServer(
             on_open=self._opened,
             on_message=self._message,
@@ -81,13 +82,14 @@ class Gateway:
         connection = self._connections.get(session.engine.sid)
         if connection is not None and connection.sessions.get(session.namespace) is session:
             del connection.sessions[session.namespace]
-        self._chat.depart(session)
+        session.gateway.depart(session)
 
     def _opened(self, engine: EngineSocket, environ: dict[str, Any]) -> None:
         headers = {
             name.decode("latin-1").lower(): value.decode("latin-1") for name, value in environ["asgi.scope"]["headers"]
         }
-        connection = Connection(engine, headers, urllib.parse.parse_qs(environ.get("QUERY_STRING", "")))
+        path = environ["asgi.scope"]["path"].removesuffix("/")
+        connection = Connection(engine, path, headers, urllib.parse.parse_qs(environ.get("QUERY_STRING", "")))
         self._connections[engine.sid] = connection
         engine.hung = lambda: self._faults.get(Hang, connection.agent_id) is not None
         self._state.log.add("open", None, sid=engine.sid, cookie=headers.get("cookie"))
@@ -96,7 +98,7 @@ class Gateway:
         connection = self._connections.pop(engine_sid, None)
         if connection is not None:
             for session in list(connection.sessions.values()):
-                self._chat.depart(session)
+                session.gateway.depart(session)
             self._state.log.add("close", connection.agent_id, sid=engine_sid, reason=reason)
 
     def _message(self, engine_sid: str, data: Any) -> None:
@@ -123,7 +125,7 @@ class Gateway:
     def _event(self, session: SocketSession, pkt: Any) -> None:
         event = str(pkt.data[0])
         payload = pkt.data[1] if len(pkt.data) > 1 else MISSING
-        if event != "message:send" and not self._chat.handles(event):
+        if not session.gateway.handles(event):
             self._state.log.add("unknown_event", session.agent_id, event=event)
             return
         call = self._calls.begin(session, event, pkt.id)

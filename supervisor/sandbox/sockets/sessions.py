@@ -1,13 +1,18 @@
 """Who is connected, and who is in which conversation."""
 
+from __future__ import annotations
+
 import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from supervisor.sandbox.engine import EngineSocket, encode_text_frame
+from supervisor.sandbox.sockets.engine import EngineSocket, encode_text_frame
 from supervisor.sandbox.tokens import Identity
+
+if TYPE_CHECKING:
+    from supervisor.sandbox.gateways.base import Gateway
 
 #: From so many sockets on a broadcast is written together with the next ones instead of at once.
 _LAZY_FROM = 64
@@ -21,34 +26,45 @@ def encode_json(value: Any) -> str:
     return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+def encode_packet(kind: str, namespace: str, body: str = "") -> str:
+    """A Socket.IO packet as Engine.IO text: ``42/ws,["message:new",{…}]``; the root namespace is not named."""
+    return f"4{kind}{body}" if namespace == "/" else f"4{kind}{namespace},{body}"
+
+
 def encode_event(namespace: str, event: str, payload: Any) -> str:
-    """An EVENT as Engine.IO text, ``42/ws,["message:new",{…}]``."""
-    return f"42{namespace},{encode_json([event, payload])}"
+    """An EVENT as Engine.IO text."""
+    return encode_packet("2", namespace, encode_json([event, payload]))
 
 
 class Session(ABC):
     """One identity's presence in one namespace: a socket, or a user within this process."""
 
-    def __init__(self, *, sid: str, namespace: str, identity: Identity, role: str) -> None:
+    def __init__(self, gateway: Gateway, *, sid: str, namespace: str, identity: Identity) -> None:
+        #: What answers its events.
+        self.gateway = gateway
         self.sid = sid
         self.namespace = namespace
         self.identity = identity
-        self.role = role
-        #: Whether the own presence was sent; before that nothing is delivered.
+        #: The agent it speaks of in its events: an agent's own id, until v2 lets it join another agent's conversation;
+        #: None for a user until v2 lets it join one.
+        self.acting_agent = identity.id if identity.kind == "agent" else identity.agent_id
+        #: When its token ends, in seconds since the epoch; a heartbeat may bring a later one.
+        self.token_expires_at = identity.expires_at
+        #: Whether the platform knows it; before that nothing is delivered.
         self.registered = False
         #: Where a ``message:send`` without conversationId goes.
         self.default_conversation: str | None = None
 
     @property
     def agent_id(self) -> str | None:
-        """The agent's id, None for users."""
+        """The agent's id, None for people."""
         return self.identity.id if self.identity.kind == "agent" else None
 
     @abstractmethod
     def emit(self, event: str, payload: Any) -> None:
         """Send one event."""
 
-    def broadcast(self, event: str, payload: Any, frames: "EncodedEvents") -> None:
+    def broadcast(self, event: str, payload: Any, frames: EncodedEvents) -> None:
         """Send one event that many get; sockets take it ready-made from ``frames``."""
         del frames
         self.emit(event, payload)
@@ -57,26 +73,26 @@ class Session(ABC):
 class SocketSession(Session):
     """A session over Engine.IO."""
 
-    def __init__(self, engine: EngineSocket, *, sid: str, namespace: str, identity: Identity, role: str) -> None:
-        super().__init__(sid=sid, namespace=namespace, identity=identity, role=role)
+    def __init__(self, engine: EngineSocket, gateway: Gateway, *, sid: str, namespace: str, identity: Identity) -> None:
+        super().__init__(gateway, sid=sid, namespace=namespace, identity=identity)
         self.engine = engine
 
     def emit(self, event: str, payload: Any) -> None:
         """Send one event."""
         self.engine.post(encode_event(self.namespace, event, payload))
 
-    def broadcast(self, event: str, payload: Any, frames: "EncodedEvents") -> None:
+    def broadcast(self, event: str, payload: Any, frames: EncodedEvents) -> None:
         """Send what was encoded once for all sockets of the namespace."""
         text, frame = frames.of(self.namespace, event, payload)
         self.engine.post_broadcast(text, frame, lazily=frames.lazily)
 
     def ack(self, ack_id: int, payload: Any) -> None:
         """Acknowledge an event."""
-        self.engine.post(f"43{self.namespace},{ack_id}{encode_json([payload])}")
+        self.engine.post(encode_packet("3", self.namespace, f"{ack_id}{encode_json([payload])}"))
 
     def disconnect(self) -> None:
         """Send a DISCONNECT, which never carries a reason; the engine stays open."""
-        self.engine.post(f"41{self.namespace},")
+        self.engine.post(encode_packet("1", self.namespace))
 
 
 class EncodedEvents:
@@ -101,6 +117,7 @@ class Rooms:
     def __init__(self) -> None:
         self._sessions: dict[Session, None] = {}
         self._by_owner: dict[str, dict[Session, None]] = {}
+        self._by_sid: dict[str, Session] = {}
         self._rooms: dict[str, dict[Session, None]] = {}
         self._rooms_of: dict[Session, set[str]] = {}
 
@@ -108,6 +125,7 @@ class Rooms:
         """A session was accepted: it hears broadcasts from now on."""
         self._sessions[session] = None
         self._by_owner.setdefault(session.identity.id, {})[session] = None
+        self._by_sid[session.sid] = session
         self._rooms_of[session] = set()
 
     def remove(self, session: Session) -> bool:
@@ -116,7 +134,7 @@ class Rooms:
             return False
         for conversation_id in list(self._rooms_of[session]):
             self.leave(session, conversation_id)
-        del self._sessions[session], self._rooms_of[session]
+        del self._sessions[session], self._rooms_of[session], self._by_sid[session.sid]
         owners = self._by_owner[session.identity.id]
         del owners[session]
         if not owners:
@@ -140,6 +158,10 @@ class Rooms:
     def of_owner(self, owner_id: str) -> list[Session]:
         """The sessions of an agent or user."""
         return list(self._by_owner.get(owner_id, ()))
+
+    def with_sids(self, sids: Iterable[str]) -> list[Session]:
+        """The sessions of these socket ids; ids of sockets that are gone are left out."""
+        return [session for sid in sids if (session := self._by_sid.get(sid)) is not None]
 
     def sockets(self) -> list[SocketSession]:
         """The sessions that are sockets, in the order they came."""

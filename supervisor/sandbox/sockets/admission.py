@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from supervisor.sandbox.events import Chat
 from supervisor.sandbox.faults import Connect, Delay, KickAtExpiry, NoPresence, SecondSocket
-from supervisor.sandbox.packets import Connection
-from supervisor.sandbox.sessions import SocketSession, encode_json
+from supervisor.sandbox.gateways.base import Gateway
+from supervisor.sandbox.gateways.endpoints import ROOT, Endpoints
 from supervisor.sandbox.shared import Shared
+from supervisor.sandbox.sockets.packets import Connection
+from supervisor.sandbox.sockets.sessions import SocketSession, encode_json, encode_packet
 from supervisor.sandbox.tokens import Identity, InvalidTokenError
 
 
@@ -20,26 +21,27 @@ class Admission:
         end: Disconnects a session without a reason.
     """
 
-    def __init__(self, shared: Shared, chat: Chat, *, end: Callable[[SocketSession], None]) -> None:
+    def __init__(self, shared: Shared, endpoints: Endpoints, *, end: Callable[[SocketSession], None]) -> None:
         self._config = shared.config
         self._state = shared.state
         self._tokens = shared.tokens
         self._faults = shared.faults
         self._rooms = shared.rooms
         self._timers = shared.timers
-        self._chat = chat
+        self._endpoints = endpoints
         self._end = end
 
     def connect(self, connection: Connection, namespace: str, auth: Any) -> None:
         """Answer a CONNECT: ack it, whoever it is from, and then register or disconnect the session."""
-        if namespace == "/":
-            self._accept_root(connection)
+        gateway = self._endpoints.find(connection.path, namespace)
+        if gateway is None and namespace == ROOT:
+            self._accept_deaf_root(connection)
             return
-        if namespace not in self._config.declared_namespaces:
+        if gateway is None:
             self._state.record_connect(None, namespace, "invalid namespace")
-            connection.engine.post(f"44{namespace}," + encode_json({"message": "Invalid namespace"}))
+            self._refuse(connection, namespace, "Invalid namespace")
             return
-        identity = self._identify(connection, auth)
+        identity = self._identify(connection, gateway, auth)
         connection.agent_id = identity.id if identity is not None and identity.kind == "agent" else None
         fault = self._faults.strike(Connect, connection.agent_id)
         if fault is None and identity is not None:
@@ -50,7 +52,8 @@ class Admission:
             self._fail_connect(connection, namespace, fault)
             return
         delay = self._faults.get(Delay, connection.agent_id) or Delay()
-        self._timers.later(delay.connect_ack_seconds, self._acknowledge, connection, namespace, identity, fault)
+        fate = fault if identity is None else fault or identity
+        self._timers.later(delay.connect_ack_seconds, self._acknowledge, connection, gateway, namespace, fate)
 
     def _second_socket(self, connection: Connection, identity: Identity) -> Connect | None:
         """What becomes of the CONNECT where an agent may have one socket; ``replace`` ends the older one."""
@@ -65,35 +68,36 @@ class Admission:
         return Connect(mode="kick" if fault.mode == "refuse" else "error", message=fault.message)
 
     @staticmethod
-    def _accept_root(connection: Connection) -> None:
-        if not connection.joined_root:
-            connection.joined_root = True
-            connection.engine.post("40" + encode_json({"sid": _new_sid()}))
+    def _accept_deaf_root(connection: Connection) -> None:
+        if not connection.is_deaf_root:
+            connection.is_deaf_root = True
+            connection.engine.post(encode_packet("0", ROOT, encode_json({"sid": _new_sid()})))
 
     @staticmethod
-    def _fail_connect(connection: Connection, namespace: str, fault: Connect) -> None:
+    def _refuse(connection: Connection, namespace: str, message: str) -> None:
+        connection.engine.post(encode_packet("4", namespace, encode_json({"message": message})))
+
+    def _fail_connect(self, connection: Connection, namespace: str, fault: Connect) -> None:
         if fault.mode == "error":
-            connection.engine.post(f"44{namespace}," + encode_json({"message": fault.message}))
+            self._refuse(connection, namespace, fault.message)
         elif fault.mode == "reset":
             connection.engine.terminate("transport error", abort=True)
 
     def _acknowledge(
-        self, connection: Connection, namespace: str, identity: Identity | None, fault: Connect | None
+        self, connection: Connection, gateway: Gateway, namespace: str, fate: Identity | Connect | None
     ) -> None:
-        """Ack the CONNECT, whoever it is from; register, or disconnect without a reason."""
+        """Ack the CONNECT, whoever it is from; register an identity, or disconnect without a reason."""
         if connection.engine.closed:
             return
         sid = _new_sid()
-        connection.engine.post(f"40{namespace}," + encode_json({"sid": sid}))
-        if identity is None or fault is not None:
-            seconds = fault.after_seconds if fault else self._config.kick_delay_seconds
-            self._timers.later(seconds, connection.engine.post, f"41{namespace},")
+        connection.engine.post(encode_packet("0", namespace, encode_json({"sid": sid})))
+        if not isinstance(fate, Identity):
+            seconds = fate.after_seconds if fate else self._config.kick_delay_seconds
+            self._timers.later(seconds, connection.engine.post, encode_packet("1", namespace))
             return
         if (earlier := connection.sessions.get(namespace)) is not None:
-            self._chat.depart(earlier)
-        agent = self._state.agents.get(identity.id)
-        role = agent.role if agent is not None else "owner"
-        session = SocketSession(connection.engine, sid=sid, namespace=namespace, identity=identity, role=role)
+            earlier.gateway.depart(earlier)
+        session = SocketSession(connection.engine, gateway, sid=sid, namespace=namespace, identity=fate)
         connection.sessions[namespace] = session
         self._rooms.add(session)
         if self._faults.strike(NoPresence, session.agent_id) is not None:
@@ -105,13 +109,13 @@ class Admission:
     def _register(self, session: SocketSession) -> None:
         if session not in self._rooms:
             return
-        self._chat.register(session)
+        session.gateway.register(session)
         if self._faults.get(KickAtExpiry, session.agent_id) is not None:
             remaining = session.identity.expires_at - time.time()
             self._timers.later(max(remaining, 0.001), self._end, session)
 
-    def _identify(self, connection: Connection, auth: Any) -> Identity | None:
-        """Whom the token speaks for; ``auth`` wins over the header, the header over the query."""
+    def _identify(self, connection: Connection, gateway: Gateway, auth: Any) -> Identity | None:
+        """Whom the token speaks for, if the gateway admits it; ``auth`` wins over the header, that over the query."""
         tokens = {
             "auth": auth.get("token") if isinstance(auth, dict) else None,
             "header": connection.headers.get("authorization", "").removeprefix("Bearer "),
@@ -123,10 +127,7 @@ class Admission:
             identity = self._tokens.verify(token)
         except InvalidTokenError:
             return None
-        agent = self._state.agents.get(identity.id)
-        if identity.kind == "agent" and (agent is None or agent.status in ("deleted", "suspended")):
-            return None
-        return identity
+        return identity if gateway.admits(identity) else None
 
 
 def _new_sid() -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 from socketio import packet
 
-from supervisor.sandbox.engine import EngineSocket
-from supervisor.sandbox.sessions import SocketSession
+from supervisor.sandbox.sockets.engine import EngineSocket
+from supervisor.sandbox.sockets.sessions import SocketSession
 
 
 class _StrictJson:
@@ -30,14 +30,16 @@ class _Packet(packet.Packet):
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """One Engine.IO session and its Socket.IO sessions."""
+    """One Engine.IO session, at the engine path by which it came, and its Socket.IO sessions."""
 
     engine: EngineSocket
+    path: str
     headers: dict[str, str]
     query: dict[str, list[str]]
     #: The agent that last tried to connect here, whether accepted or not: whom the switches concern.
     agent_id: str | None = None
-    joined_root: bool = False
+    #: Whether it joined the root namespace of v1 or v2, which never delivers.
+    is_deaf_root: bool = False
     token_via: str = ""
     token_id: str = ""
     sessions: dict[str, SocketSession] = field(default_factory=dict)

@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from supervisor.sandbox.events import MISSING, BrokenPayloadError, Chat
-from supervisor.sandbox.faults import CutSends, Delay, DropAcks, Fault, RefuseEvents, RefuseSends, ShuffleSends
-from supervisor.sandbox.ids import timestamp
-from supervisor.sandbox.sessions import SocketSession
+from supervisor.sandbox.faults import CutSends, Delay, DropAcks, Fault, RefuseEvents, ShuffleSends
+from supervisor.sandbox.gateways.base import BrokenPayloadError, Receipt
+from supervisor.sandbox.gateways.validation import RefusedError
 from supervisor.sandbox.shared import Shared
-from supervisor.sandbox.state import StoredMessage
-from supervisor.sandbox.validation import RefusedError
+from supervisor.sandbox.sockets.sessions import SocketSession
 
 _F = TypeVar("_F", bound=Fault)
 
@@ -25,10 +23,11 @@ class Call:
     drop_confirmation: bool
     ack_delay_seconds: float
 
-    def confirm(self, event: str, payload: dict[str, Any]) -> None:
-        """Send ``message:sent`` or ``message:error``."""
-        if not self.drop_confirmation:
-            self.session.emit(event, payload)
+    def settle(self, receipt: Receipt) -> None:
+        """Send ``message:sent`` or ``message:error``, then the ack."""
+        if receipt.confirmation is not None and not self.drop_confirmation:
+            self.session.emit(*receipt.confirmation)
+        self.reply(receipt.ack)
 
     def reply(self, payload: dict[str, Any]) -> None:
         """Send the ack, if one was asked for."""
@@ -39,11 +38,10 @@ class Call:
 class Calls:
     """Answers events. The switches here concern agents only, so that people can go on using the sandbox."""
 
-    def __init__(self, shared: Shared, chat: Chat) -> None:
+    def __init__(self, shared: Shared) -> None:
         self._state = shared.state
         self._faults = shared.faults
         self._timers = shared.timers
-        self._chat = chat
         self._shuffled: dict[SocketSession, list[tuple[Call, Any]]] = {}
 
     def forget(self) -> None:
@@ -74,7 +72,7 @@ class Calls:
             self._timers.later(call.ack_delay_seconds, call.reply, {"success": False, "error": refusal.error})
             return
         try:
-            answer = self._chat.handle(call.session, call.event, None if payload is MISSING else payload)
+            answer = call.session.gateway.handle(call.session, call.event, payload)
         except BrokenPayloadError:
             call.session.emit("exception", {"status": "error", "message": "Internal server error"})
         else:
@@ -105,29 +103,14 @@ class Calls:
             session.engine.terminate("transport error", abort=True)
             return
         try:
-            message = self._accept(session, payload)
+            receipt = session.gateway.send(session, payload)
         except RefusedError as error:
             self._state.log.add("refused", session.agent_id, error=str(error), payload=payload)
-            answer = {"success": False, "error": str(error)}
-            confirmation = ("message:error", {**answer, "timestamp": timestamp()})
-        else:
-            answer = {"success": True, "message": message.document}
-            confirmation = ("message:sent", {"success": True, "messageId": message.id, "timestamp": timestamp()})
+            receipt = session.gateway.refusal(str(error))
         if cut is not None:
             session.engine.terminate("transport error", abort=True)
             return
-        self._timers.later(call.ack_delay_seconds, self._settle, call, confirmation, answer)
-
-    def _accept(self, session: SocketSession, payload: Any) -> StoredMessage:
-        refusal = self._strike(RefuseSends, session)
-        if refusal is not None:
-            raise RefusedError(refusal.error)
-        return self._chat.send(session, payload)
-
-    @staticmethod
-    def _settle(call: Call, confirmation: tuple[str, dict[str, Any]], answer: dict[str, Any]) -> None:
-        call.confirm(*confirmation)
-        call.reply(answer)
+        self._timers.later(call.ack_delay_seconds, call.settle, receipt)
 
     def _fault(self, switch: type[_F], session: SocketSession) -> _F | None:
         return self._faults.get(switch, session.agent_id) if session.agent_id else None

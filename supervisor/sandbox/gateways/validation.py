@@ -8,12 +8,16 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
-from supervisor.sandbox.ids import is_object_id, new_object_id
+from supervisor.sandbox.ids import is_object_id, new_object_id, timestamp
 
 ROLES = ("user", "assistant", "system", "tool")
 TYPES = ("text", "thinking", "tool_call", "tool_result", "error", "system")
+
+#: v1 keeps what the sender says of these.
+STATUSES = ("sending", "sent", "delivered", "failed")
 
 _ATTACHMENT = re.compile(r"(https?://|document:).+", re.DOTALL)
 _PLAIN_KEY = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
@@ -104,10 +108,22 @@ def _to_boolean(value: Any) -> bool:
     raise _CastError
 
 
+def _to_date(value: Any) -> str:
+    try:
+        if isinstance(value, str):
+            return timestamp(datetime.fromisoformat(value).timestamp())
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return timestamp(value / 1000)
+    except (ValueError, OverflowError, OSError):
+        pass
+    raise _CastError
+
+
 _CASTS: dict[str, Callable[[Any], Any]] = {
     "string": _to_string,
     "Number": _to_number,
     "Boolean": _to_boolean,
+    "date": _to_date,
     "Mixed": lambda value: value,
 }
 
@@ -243,7 +259,9 @@ def check_v1(payload: Mapping[str, Any]) -> dict[str, Any]:
         RefusedError: ``Message validation failed: …`` with everything that is wrong.
     """
     check = _Check(payload)
+    check.scalar("conversationId", "string")
     check.scalar("participantId", "string")
+    check.scalar("name", "string")
     check.scalar("parentId", "string")
     check.scalar("role", "string", required=True, enum=ROLES)
     check.scalar("content", "string", required=True)
@@ -254,6 +272,8 @@ def check_v1(payload: Mapping[str, Any]) -> dict[str, Any]:
     check.scalar("latency", "Number")
     check.document("thinking", _THINKING, with_id=False)
     check.scalar("error", "string")
+    check.scalar("status", "string", enum=STATUSES)
+    check.scalar("createdAt", "date")
     message_id = payload.get("_id")
     if message_id is not None and not is_object_id(message_id):
         tail = ' because of "BSONError"'
@@ -265,13 +285,30 @@ def check_v1(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_v2(payload: Mapping[str, Any]) -> None:
-    """v2: ``content`` must be there and not empty; nothing else is looked at.
+    """v2: ``content`` must be there and not empty; hardly anything else is looked at.
 
     Raises:
         RefusedError: It is not.
     """
+    errors = []
+    if isinstance(payload.get("conversationId"), list | dict):
+        errors.append("conversationId: " + cast_failure("string", payload["conversationId"], "conversationId"))
     content = payload.get("content")
     if content is None or content == "":
-        raise RefusedError("Action validation failed: content: Path `content` is required.")
-    if isinstance(content, list | dict):
-        raise RefusedError("Action validation failed: content: " + cast_failure("string", content, "content"))
+        errors.append("content: Path `content` is required.")
+    elif isinstance(content, list | dict):
+        errors.append("content: " + cast_failure("string", content, "content"))
+    if errors:
+        raise RefusedError("Action validation failed: " + ", ".join(errors))
+
+
+def storing_failure(conversation_id: Any, content: Any) -> str | None:
+    """What goes wrong once a message is stored, when its conversation is told of it; None for nothing.
+
+    The message is then in the history and shown to nobody (docs/protocol.md#7-findings, 9).
+    """
+    if not isinstance(content, str):
+        return "content.substring is not a function"
+    if not is_object_id(conversation_id):
+        return cast_failure("ObjectId", conversation_id, "_id", ' for model "Conversation"')
+    return None
