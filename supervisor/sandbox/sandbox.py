@@ -87,6 +87,8 @@ class Sandbox:
         self.files = self._shared.files
         #: All agents by id; change one in place to change what the platform thinks of it.
         self.agents = self._state.agents
+        #: All conversations by id.
+        self.conversations = self._state.conversations
         #: Every request to the token endpoint, in order of arrival.
         self.token_requests = self._state.token_requests
         #: Every namespace CONNECT, in order of arrival.

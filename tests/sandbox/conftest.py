@@ -175,8 +175,10 @@ class Client:
         return str((await person.call("agent:connect", {"agentId": agent_id}))["conversationId"])
 
     async def agent(self, agent_id: str = AGENT) -> RawSocket:
-        """A registered socket of an agent."""
-        socket = await self.connect(await self.token(agent_id))
+        """A registered socket of an agent, at the gateway that is for agents where there is one."""
+        config = self.sandbox.config
+        namespace = "/ws/agent" if config.profile == "v3" and config.stage == "ii" else None
+        socket = await self.connect(await self.token(agent_id), namespace=namespace)
         while (await socket.event("presence:update")).get("agentId") != agent_id:
             pass
         return socket
@@ -213,6 +215,12 @@ async def start() -> AsyncIterator[Start]:
 async def client(request: pytest.FixtureRequest, start: Start) -> Client:
     """A sandbox of either generation."""
     return await start(profile=request.param)
+
+
+@pytest.fixture(params=["ii", "iii"])
+async def gateway(request: pytest.FixtureRequest, start: Start) -> Client:
+    """A sandbox that has an agents' gateway, in either stage."""
+    return await start(profile="v3", stage=request.param)
 
 
 @pytest.fixture

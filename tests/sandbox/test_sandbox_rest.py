@@ -138,3 +138,68 @@ def test_tokens_are_bound_to_their_key_and_form() -> None:
             mint.verify(other)
     with pytest.raises(InvalidTokenError):
         TokenMint(organisation_id="b" * 24).verify(token)
+
+
+async def test_the_default_page_has_fifty_rows_and_a_page_has_no_maximum(client: Client) -> None:
+    user = await client.sandbox.user()
+    conversation = await user.open(AGENT)
+    for number in range(60):
+        await user.say(conversation, str(number))
+    where = "messages" if client.sandbox.config.profile == "v1" else "actions"
+    token = await client.token()
+    assert len((await get(client, f"/{where}/conversation/{conversation}", token))[1]["data"]) == 50
+    assert len((await get(client, f"/{where}/conversation/{conversation}?limit=100000", token))[1]["data"]) == 60
+
+
+async def test_the_last_rows_are_a_bare_array_oldest_first(client: Client) -> None:
+    user = await client.sandbox.user()
+    conversation = await user.open(AGENT)
+    for number in range(5):
+        await user.say(conversation, str(number))
+    where = "messages" if client.sandbox.config.profile == "v1" else "actions"
+    status, rows = await get(client, f"/{where}/conversation/{conversation}/last/2", await client.token())
+    assert (status, [row["content"] for row in rows]) == (200, ["3", "4"])
+    assert (await get(client, f"/{where}/conversation/{conversation}/last/2"))[0] == 401
+
+
+async def test_the_own_configuration_can_be_read_with_the_own_token(client: Client) -> None:
+    """Without a bcrypt check, and whether the agent is suspended or not."""
+    client.sandbox.add_agent(AGENT, SECRET, instruction="Be kind.", settings={"temperature": 0.5})
+    token = await client.token()
+    asked = len(client.sandbox.token_requests)
+    client.sandbox.agents[AGENT].status = "suspended"
+    status, answer = await get(client, f"/agents/{AGENT}/config", token)
+    assert status == 200
+    assert (answer["accessToken"], answer["expiresIn"]) == ("", 0)
+    assert answer["instruction"]["systemPrompt"] == "Be kind."
+    assert answer["settings"] == {"temperature": 0.5}
+    bearer = answer["mcpServers"]["Builtin"]["headers"]["Authorization"]
+    assert bearer == "Bearer <USER_ACCESS_TOKEN>"
+    assert len(client.sandbox.token_requests) == asked
+    assert (await get(client, f"/agents/{AGENT}/config"))[0] == 401
+    assert (await get(client, f"/agents/{OTHER}/config", token))[0] == 404
+
+
+async def test_the_instruction_as_it_is_now(v2: Client, v1: Client) -> None:
+    token = await v2.token()
+    for prompt in ("Be kind.", "Be brief."):
+        v2.sandbox.agents[AGENT].instruction = {"id": "i", "systemPrompt": prompt, "guidelines": []}
+        v2.sandbox.agents[AGENT].status = "suspended"
+        assert await get(v2, f"/agents/{AGENT}/instruction", token) == (200, {"id": "i", "systemPrompt": prompt})
+    assert (await get(v1, f"/agents/{AGENT}/instruction", await v1.token()))[0] == 404
+
+
+async def test_a_form_will_do_for_the_token_endpoint(client: Client) -> None:
+    answer = await client.post(f"{client.sandbox.api_url}/agents/{AGENT}/connect", data={"secret": SECRET})
+    assert answer.status == 201
+
+
+async def test_old_platforms_know_no_token_endpoint_without_the_id(client: Client) -> None:
+    status, answer = await post(client, "/agents/connect", {"id": AGENT, "secret": SECRET})
+    assert (status, answer["message"]) == (404, "Cannot POST /agents/connect")
+
+
+async def test_agents_that_register_themselves_can_have_the_platforms_default_role(start: Start) -> None:
+    client = await start(open_registration=True, registration_role="viewer")
+    await post(client, f"/agents/{OTHER}/connect", {"secret": "first"})
+    assert client.sandbox.agents[OTHER].role == "viewer"
