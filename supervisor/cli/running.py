@@ -73,10 +73,21 @@ async def _leaving_nothing(main: Coroutine[Any, Any, int]) -> int:
     return code
 
 
-def sandbox(
+def sandbox(  # noqa: PLR0917  the options of a command
     port: Port = 8641,
     host: Annotated[str, typer.Option(help="Anything but loopback opens it to the network.")] = "127.0.0.1",
-    profile: Profile = "v1",
+    profile: Annotated[
+        Literal["v1", "v2", "v3"], typer.Option(help="The platform's generation to play; v3 was read, not run.")
+    ] = "v1",
+    stage: Annotated[
+        Literal["i", "ii", "iii"], typer.Option(help="v3: how far it has got; see docs/protocol.md.")
+    ] = "iii",
+    forget_after: Annotated[
+        float, typer.Option(min=0.1, help="v2 and v3: seconds after its connect until an agent is not found any more.")
+    ] = 3600.0,
+    role: Annotated[
+        Literal["viewer", "editor"], typer.Option(help="The role of agents that register themselves.")
+    ] = "editor",
     people: Annotated[
         int, typer.Option(min=0, max=1000, help="So many people talk to the agents that are online.")
     ] = 0,
@@ -89,7 +100,15 @@ def sandbox(
     """
     from supervisor.sandbox import SandboxConfig  # noqa: PLC0415  import what is slow only when it runs
 
-    config = SandboxConfig(profile=profile, host=host, port=port, open_registration=True)
+    config = SandboxConfig(
+        profile=profile,
+        stage=stage,
+        host=host,
+        port=port,
+        forget_after_seconds=forget_after,
+        open_registration=True,
+        registration_role=role,
+    )
     run_loop(_sandbox(config, people))
 
 

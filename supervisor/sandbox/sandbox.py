@@ -20,8 +20,7 @@ from supervisor.sandbox.pages import Pages
 from supervisor.sandbox.port import PortServer
 from supervisor.sandbox.rest import Failures, PlatformError, platform_routes
 from supervisor.sandbox.shared import Shared
-from supervisor.sandbox.sockets.server import SocketServer
-from supervisor.sandbox.sockets.sessions import SocketSession
+from supervisor.sandbox.sockets import SocketServer, SocketSession
 from supervisor.sandbox.state import Agent, AgentFields, StoredMessage, make_agent
 from supervisor.sandbox.switchboard import Faults
 from supervisor.sandbox.tokens import Identity

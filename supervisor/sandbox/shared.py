@@ -10,7 +10,7 @@ from supervisor.sandbox.files import FileStore
 from supervisor.sandbox.heartbeats import Heartbeats
 from supervisor.sandbox.model import Model
 from supervisor.sandbox.presence import PresenceSets
-from supervisor.sandbox.sockets.sessions import Rooms
+from supervisor.sandbox.sessions import Rooms
 from supervisor.sandbox.state import Conversation, PlatformState
 from supervisor.sandbox.switchboard import Faults
 from supervisor.sandbox.tokens import TokenMint

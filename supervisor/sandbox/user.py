@@ -4,8 +4,8 @@ import secrets
 from typing import Any
 
 from supervisor.sandbox.gateways.base import Gateway
+from supervisor.sandbox.sessions import Session
 from supervisor.sandbox.shared import Shared
-from supervisor.sandbox.sockets.sessions import Session
 from supervisor.sandbox.state import StoredMessage
 from supervisor.sandbox.tokens import Identity
 

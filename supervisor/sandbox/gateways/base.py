@@ -9,8 +9,8 @@ from supervisor.sandbox.faults import RefuseSends
 from supervisor.sandbox.gateways import shapes
 from supervisor.sandbox.gateways.validation import RefusedError
 from supervisor.sandbox.ids import timestamp
+from supervisor.sandbox.sessions import Session
 from supervisor.sandbox.shared import Shared
-from supervisor.sandbox.sockets.sessions import Session
 from supervisor.sandbox.state import StoredMessage
 from supervisor.sandbox.tokens import Identity
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from supervisor.sandbox.ids import timestamp
-from supervisor.sandbox.sockets.sessions import Session
+from supervisor.sandbox.sessions import Session
 from supervisor.sandbox.state import StoredMessage
 from supervisor.sandbox.tokens import Identity, IdentityKind
 

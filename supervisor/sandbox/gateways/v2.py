@@ -8,8 +8,8 @@ from supervisor.sandbox.gateways.base import Ack, Receipt, conversation_of, fiel
 from supervisor.sandbox.gateways.chat import ChatGateway
 from supervisor.sandbox.gateways.validation import RefusedError, check_conversation_id, check_v2, storing_failure
 from supervisor.sandbox.ids import is_object_id, new_object_id, timestamp
+from supervisor.sandbox.sessions import Session
 from supervisor.sandbox.shared import Shared
-from supervisor.sandbox.sockets.sessions import Session
 from supervisor.sandbox.state import Conversation, StoredMessage
 
 _NO_CONVERSATION = "No conversation found. Please emit agent:connect or conversation:join first."

@@ -13,8 +13,8 @@ from supervisor.sandbox.gateways.v2 import GatewayV2
 from supervisor.sandbox.gateways.validation import RefusedError, check_v2, storing_failure
 from supervisor.sandbox.heartbeats import HeartbeatError
 from supervisor.sandbox.ids import new_object_id, timestamp
+from supervisor.sandbox.sessions import Session
 from supervisor.sandbox.shared import Shared
-from supervisor.sandbox.sockets.sessions import Session
 from supervisor.sandbox.state import StoredMessage
 from supervisor.sandbox.tokens import Identity
 

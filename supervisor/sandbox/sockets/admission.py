@@ -8,9 +8,10 @@ from typing import Any
 from supervisor.sandbox.faults import Connect, Delay, KickAtExpiry, NoPresence, SecondSocket
 from supervisor.sandbox.gateways.base import Gateway
 from supervisor.sandbox.gateways.endpoints import ROOT, Endpoints
+from supervisor.sandbox.sessions import encode_json, encode_packet
 from supervisor.sandbox.shared import Shared
 from supervisor.sandbox.sockets.packets import Connection
-from supervisor.sandbox.sockets.sessions import SocketSession, encode_json, encode_packet
+from supervisor.sandbox.sockets.session import SocketSession
 from supervisor.sandbox.tokens import Identity, InvalidTokenError
 
 
@@ -57,7 +58,11 @@ class Admission:
 
     def _second_socket(self, connection: Connection, identity: Identity) -> Connect | None:
         """What becomes of the CONNECT where an agent may have one socket; ``replace`` ends the older one."""
-        older = [session for session in self._rooms.sockets_of(identity.id) if session.engine is not connection.engine]
+        older = [
+            session
+            for session in self._rooms.of_owner(identity.id)
+            if isinstance(session, SocketSession) and session.engine is not connection.engine
+        ]
         fault = self._faults.strike(SecondSocket, connection.agent_id) if older else None
         if fault is None:
             return None

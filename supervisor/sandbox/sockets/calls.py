@@ -7,7 +7,7 @@ from supervisor.sandbox.faults import CutSends, Delay, DropAcks, Fault, RefuseEv
 from supervisor.sandbox.gateways.base import BrokenPayloadError, Receipt
 from supervisor.sandbox.gateways.validation import RefusedError
 from supervisor.sandbox.shared import Shared
-from supervisor.sandbox.sockets.sessions import SocketSession
+from supervisor.sandbox.sockets.session import SocketSession
 
 _F = TypeVar("_F", bound=Fault)
 

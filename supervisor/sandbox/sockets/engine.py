@@ -18,16 +18,13 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 
+from supervisor.sandbox.sessions import encode_text_frame
+
 #: Where the protocol is found in the ASGI scope of its WebSocket.
 WIRE = "sandbox.wire"
 
 #: How long broadcast frames may wait to be written together with others.
 _BROADCAST_TICK_SECONDS = 0.02
-
-
-def encode_text_frame(text: str) -> bytes:
-    """``text`` as one unmasked WebSocket frame; the same bytes do for every socket, as no extension is negotiated."""
-    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False, extensions=[])
 
 
 class WireProtocol(WebSocketsSansIOProtocol):

@@ -7,7 +7,7 @@ from typing import Any
 from socketio import packet
 
 from supervisor.sandbox.sockets.engine import EngineSocket
-from supervisor.sandbox.sockets.sessions import SocketSession
+from supervisor.sandbox.sockets.session import SocketSession
 
 
 class _StrictJson:

@@ -5,6 +5,7 @@ the token, says ``Invalid namespace``, never answers on the root namespace and n
 """
 
 import urllib.parse
+from itertools import chain
 from typing import Any
 
 from socketio import packet
@@ -17,7 +18,7 @@ from supervisor.sandbox.sockets.admission import Admission
 from supervisor.sandbox.sockets.calls import Calls
 from supervisor.sandbox.sockets.engine import EngineServer, EngineSocket
 from supervisor.sandbox.sockets.packets import Connection, MalformedError, decode_packet
-from supervisor.sandbox.sockets.sessions import SocketSession
+from supervisor.sandbox.sockets.session import SocketSession
 
 
 class SocketServer:
@@ -43,7 +44,7 @@ class SocketServer:
 
     def sockets_of(self, agent_id: str) -> list[SocketSession]:
         """The registered sockets of an agent."""
-        return [session for session in self._rooms.sockets_of(agent_id) if session.registered]
+        return [session for session in self._chosen([agent_id]) if session.registered]
 
     def kick(self, agent_ids: list[str] | None = None) -> int:
         """Disconnect sockets without a reason; returns how many."""
@@ -69,8 +70,8 @@ class SocketServer:
         self._calls.forget()
 
     def _chosen(self, agent_ids: list[str] | None) -> list[SocketSession]:
-        owners = None if agent_ids is None else set(agent_ids)
-        return [session for session in self._rooms.sockets() if owners is None or session.identity.id in owners]
+        sessions = self._rooms if agent_ids is None else chain.from_iterable(map(self._rooms.of_owner, agent_ids))
+        return [session for session in sessions if isinstance(session, SocketSession)]
 
     def _end(self, session: SocketSession) -> None:
         """Disconnect a session without a reason; a no-op when it is gone."""

@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.core.states import AgentState
 from supervisor.sandbox import Sandbox, SandboxUser
-from supervisor.sandbox.sockets.sessions import SocketSession
+from supervisor.sandbox.sockets import SocketSession
 from tests.support.stack import Stack, stack
 
 PROFILES = pytest.mark.parametrize("profile", ["v1", "v2"])

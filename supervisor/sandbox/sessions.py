@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from supervisor.sandbox.sockets.engine import EngineSocket, encode_text_frame
+from websockets.frames import Frame, Opcode
+
 from supervisor.sandbox.tokens import Identity
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ def encode_packet(kind: str, namespace: str, body: str = "") -> str:
 def encode_event(namespace: str, event: str, payload: Any) -> str:
     """An EVENT as Engine.IO text."""
     return encode_packet("2", namespace, encode_json([event, payload]))
+
+
+def encode_text_frame(text: str) -> bytes:
+    """``text`` as one unmasked WebSocket frame; the same bytes do for every socket, as no extension is negotiated."""
+    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False, extensions=[])
 
 
 class Session(ABC):
@@ -68,31 +74,6 @@ class Session(ABC):
         """Send one event that many get; sockets take it ready-made from ``frames``."""
         del frames
         self.emit(event, payload)
-
-
-class SocketSession(Session):
-    """A session over Engine.IO."""
-
-    def __init__(self, engine: EngineSocket, gateway: Gateway, *, sid: str, namespace: str, identity: Identity) -> None:
-        super().__init__(gateway, sid=sid, namespace=namespace, identity=identity)
-        self.engine = engine
-
-    def emit(self, event: str, payload: Any) -> None:
-        """Send one event."""
-        self.engine.post(encode_event(self.namespace, event, payload))
-
-    def broadcast(self, event: str, payload: Any, frames: EncodedEvents) -> None:
-        """Send what was encoded once for all sockets of the namespace."""
-        text, frame = frames.of(self.namespace, event, payload)
-        self.engine.post_broadcast(text, frame, lazily=frames.lazily)
-
-    def ack(self, ack_id: int, payload: Any) -> None:
-        """Acknowledge an event."""
-        self.engine.post(encode_packet("3", self.namespace, f"{ack_id}{encode_json([payload])}"))
-
-    def disconnect(self) -> None:
-        """Send a DISCONNECT, which never carries a reason; the engine stays open."""
-        self.engine.post(encode_packet("1", self.namespace))
 
 
 class EncodedEvents:
@@ -162,14 +143,6 @@ class Rooms:
     def with_sids(self, sids: Iterable[str]) -> list[Session]:
         """The sessions of these socket ids; ids of sockets that are gone are left out."""
         return [session for sid in sids if (session := self._by_sid.get(sid)) is not None]
-
-    def sockets(self) -> list[SocketSession]:
-        """The sessions that are sockets, in the order they came."""
-        return [session for session in self._sessions if isinstance(session, SocketSession)]
-
-    def sockets_of(self, owner_id: str) -> list[SocketSession]:
-        """The sockets of an agent or user, registered or not."""
-        return [session for session in self.of_owner(owner_id) if isinstance(session, SocketSession)]
 
     def in_room(self, conversation_id: str) -> list[Session]:
         """The sessions in a conversation, in the order they came."""
