@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from tests.sandbox.conftest import AGENT, OTHER, SECRET, Client, RawSocket
+from tests.sandbox.conftest import AGENT, OTHER, SECRET, Client, RawSocket, Start
 
 pytestmark = pytest.mark.browser
 
@@ -194,3 +194,74 @@ async def test_what_comes_while_the_history_is_on_its_way_is_kept(client: Client
     await answer(conversation, "late bird")
     await expect(page.get_by_text("late bird")).to_be_visible()
     await expect(page.get_by_test_id("message")).to_contain_text(["early bird", "late bird"])
+
+
+async def test_it_says_what_the_platforms_widget_would_hide(v2: Client, page: Page) -> None:
+    """The widget draws what has no type or is a message; what is meant for people goes without."""
+    socket, conversation = await open_agent(v2, page)
+    base = {"conversationId": conversation, "role": "assistant"}
+    for kind in ("text", "thinking", "tool_call", "error", "system", "message", None):
+        message = {**base, "content": f"of type {kind}"}
+        await socket.call("message:send", message if kind is None else {**message, "type": kind})
+    await expect(page.get_by_test_id("message")).to_have_count(8)
+    labels = await page.get_by_test_id("unseen").all_inner_texts()
+    told = "Not shown on the platform (type {})"
+    later = "{}: widgets before August 2026 hide it"
+    assert labels == [told.format(kind) for kind in ("text", "thinking", "tool_call")] + [
+        told.format(later.format(kind)) for kind in ("error", "system")
+    ]
+    for kind in ("message", None):
+        drawn = page.get_by_test_id("message").filter(has_text=f"of type {kind}")
+        await expect(drawn.get_by_test_id("unseen")).to_have_count(0)
+
+
+async def test_what_v1_stores_without_a_type_is_shown_there(v1: Client, page: Page) -> None:
+    socket, conversation = await open_agent(v1, page)
+    await socket.call("message:send", {"conversationId": conversation, "role": "assistant", "content": "hello"})
+    await expect(page.get_by_text("hello", exact=True)).to_be_visible()
+    await expect(page.get_by_test_id("unseen")).to_have_count(0)
+
+
+async def test_any_typing_shows_dots_for_a_while_and_an_answer_ends_them(v2: Client, page: Page) -> None:
+    socket, conversation = await open_agent(v2, page)
+    dots = page.get_by_test_id("typing")
+    base = {"conversationId": conversation, "role": "assistant"}
+    await socket.call("message:typing", {"conversationId": conversation, "isTyping": False})
+    await expect(dots).to_be_visible()
+    await socket.call("message:send", {**base, "content": "hm", "type": "thinking"})
+    await expect(page.get_by_test_id("message")).to_have_count(2)
+    await expect(dots).to_be_visible()
+    await socket.call("message:send", {**base, "content": "answer"})
+    await expect(dots).to_be_hidden()
+    await socket.call("message:typing", {"conversationId": conversation, "isTyping": True})
+    await expect(dots).to_be_visible()
+    await expect(dots).to_be_hidden(timeout=10_000)
+
+
+async def test_it_says_when_the_widgets_input_would_be_locked(v2: Client, page: Page) -> None:
+    socket, conversation = await open_agent(v2, page)
+    locked, base = page.get_by_test_id("locked"), {"conversationId": conversation, "role": "assistant"}
+    await expect(locked).to_be_visible()
+    await socket.call("message:send", {**base, "content": "hm", "type": "thinking"})
+    await expect(page.get_by_test_id("message")).to_have_count(2)
+    await expect(locked).to_be_visible()
+    await socket.call("message:send", {**base, "content": "part", "type": "text", "isFinal": True})
+    await expect(locked).to_be_hidden()
+    await page.get_by_test_id("composer").fill("And then?")
+    await page.get_by_test_id("composer").press("Enter")
+    await expect(locked).to_be_visible()
+    await socket.call("message:send", {**base, "content": "answer"})
+    await expect(locked).to_be_hidden()
+
+
+@pytest.mark.parametrize("stage", ["i", "ii", "iii"])
+async def test_the_third_generation(start: Start, page: Page, stage: str) -> None:
+    client = await start(profile="v3", stage=stage)
+    socket, conversation = await open_agent(client, page)
+    photo = {"type": "image", "url": "https://files.example/1.jpg", "filename": "one.jpg"}
+    answer = {"conversationId": conversation, "role": "assistant", "content": "Good day", "attachments": [photo]}
+    assert (await socket.call("message:send", answer))["success"]
+    await expect(page.get_by_text("Good day")).to_be_visible()
+    await expect(page.get_by_test_id("message")).to_have_count(2)
+    await expect(page.get_by_test_id("unseen")).to_have_count(0)
+    await expect(page.get_by_role("link", name="one.jpg")).to_have_count(1 if stage == "i" else 0)

@@ -1,14 +1,15 @@
 // The page: which agents there are, which conversation is open, what was said in it.
 
+import { ask, getToken } from "./requests.js";
 import { ChatSocket } from "./socket.js";
-import { dayOf, daySeparator, element, isFromPerson, messageElement, paintAvatar } from "./view.js";
+import { dayOf, daySeparator, element, isFromPerson, messageElement, paintAvatar, unlocks, unseenThere } from "./view.js";
 
 const byId = (id) => document.getElementById(id);
 const ui = Object.fromEntries(
   [
     "shell", "profile", "connection", "search-row", "search", "agents", "no-agents", "no-match", "register-hint",
     "welcome", "thread", "back", "agent-avatar", "agent-name", "agent-state", "agent-id", "log", "newer", "typing",
-    "typing-text", "notice", "form", "composer", "send",
+    "typing-text", "notice", "form", "composer", "send", "locked",
   ].map((id) => [id, byId(id)]),
 );
 
@@ -16,7 +17,8 @@ const SEARCH_FROM = 8;
 const REFRESH_MS = 250;
 const TYPING_REPEAT_MS = 2500;
 const TYPING_IDLE_MS = 4000;
-const TYPING_LIMIT_MS = 120000;
+// Any typing of an agent, on or off, shows dots for so long: 3 to 10 s in the platform's widgets.
+const DOTS_MS = 5000;
 
 const state = {
   info: null,
@@ -26,33 +28,13 @@ const state = {
   conversations: new Map(), // agent id -> conversation id
   owners: new Map(), // conversation id -> agent id
   unread: new Map(), // agent id -> number
+  locked: new Set(), // conversation ids in which the platform's widget would not let the person write
   shown: new Set(), // message ids in the open conversation
   lastDay: "",
   opening: 0,
   arrived: null, // messages that came while the open conversation's history is on its way
   sendWhenOpen: null, // the agent to whom the written message goes as soon as the conversation is open
 };
-
-// Sandbox requests
-
-async function ask(method, path, body) {
-  const answer = await fetch(path, {
-    method,
-    headers: body === undefined ? {} : { "Content-Type": "application/json" },
-    body: body === undefined ? undefined : JSON.stringify(body),
-  });
-  const found = await answer.json();
-  if (!answer.ok) throw new Error(found.error ?? `The sandbox answered ${answer.status}.`);
-  return found;
-}
-
-// One person a tab: a reload keeps who you are.
-async function getToken() {
-  const known = sessionStorage.getItem("user-id");
-  const { userId, token } = await ask("POST", "/sandbox/users", known ? { userId: known } : {});
-  sessionStorage.setItem("user-id", userId);
-  return token;
-}
 
 // Agents
 
@@ -134,7 +116,8 @@ async function select(agentId, { focus = false } = {}) {
   const address = new URL(location.href);
   address.searchParams.set("agent", agentId);
   history.replaceState(null, "", address);
-  showTyping(false);
+  hideDots();
+  drawLocked();
   notice("");
   drawAgents();
   drawHead();
@@ -151,6 +134,7 @@ async function openConversation(agentId) {
     const conversationId = await enter(agentId);
     state.conversations.set(agentId, conversationId);
     state.owners.set(conversationId, agentId);
+    drawLocked();
     const { messages } = await ask("GET", `/sandbox/conversations/${conversationId}/messages`);
     if (turn !== state.opening || state.selected !== agentId) return;
     clearLog();
@@ -167,9 +151,9 @@ async function openConversation(agentId) {
   }
 }
 
-// v1 has one conversation an agent, which a person joins; v2 makes one for each pair.
+// v1 has one conversation an agent, which a person joins; later ones make one for each pair.
 async function enter(agentId) {
-  if (state.info.profile === "v2") {
+  if (state.info.profile !== "v1") {
     const answer = await state.socket.emit("agent:connect", { agentId });
     if (!answer.success) throw new Error(answer.error);
     return answer.conversationId;
@@ -201,7 +185,7 @@ function addMessage(message) {
     state.lastDay = dayOf(date);
     ui.log.append(daySeparator(date));
   }
-  ui.log.append(messageElement(message, date));
+  ui.log.append(messageElement(message, date, state.info.profile));
 }
 
 function isAtBottom() {
@@ -217,29 +201,45 @@ function receive(message) {
   const owner = state.owners.get(message.conversationId);
   if (!owner) return;
   const fromPerson = isFromPerson(message);
+  if (unlocks(message, state.info.profile)) setLocked(message.conversationId, false);
   if (owner !== state.selected) {
     if (!fromPerson) state.unread.set(owner, (state.unread.get(owner) ?? 0) + 1);
     drawAgents();
     return;
   }
   const follow = fromPerson || isAtBottom();
-  if (!fromPerson) showTyping(false);
+  if (!fromPerson && !unseenThere(message, state.info.profile)) hideDots();
   state.arrived?.push(message);
   addMessage(message);
   if (follow) scrollDown();
   else ui.newer.hidden = false;
 }
 
-let typingTimer = 0;
+let dotsTimer = 0;
 
-function showTyping(isTyping) {
-  clearTimeout(typingTimer);
+function showDots() {
+  clearTimeout(dotsTimer);
   const follow = isAtBottom();
-  ui.typing.hidden = !isTyping;
-  if (!isTyping) return;
+  ui.typing.hidden = false;
   ui["typing-text"].textContent = `${state.agents.get(state.selected)?.name ?? "The agent"} is typing`;
-  typingTimer = setTimeout(() => showTyping(false), TYPING_LIMIT_MS);
+  dotsTimer = setTimeout(hideDots, DOTS_MS);
   if (follow) scrollDown();
+}
+
+function hideDots() {
+  clearTimeout(dotsTimer);
+  ui.typing.hidden = true;
+}
+
+// The widget locks its input; this page only says so, that much can be tried at once.
+function setLocked(conversationId, isLocked) {
+  if (isLocked) state.locked.add(conversationId);
+  else state.locked.delete(conversationId);
+  drawLocked();
+}
+
+function drawLocked() {
+  ui.locked.hidden = !state.locked.has(state.conversations.get(state.selected));
 }
 
 function notice(text) {
@@ -270,10 +270,12 @@ async function send() {
   updateSend();
   notice("");
   tellTyping(false);
+  setLocked(conversationId, true);
   try {
     const answer = await state.socket.emit("message:send", { conversationId, role: "user", content });
     if (!answer.success) throw new Error(answer.error);
   } catch (error) {
+    setLocked(conversationId, false);
     if (agentId === state.selected && !ui.composer.value) ui.composer.value = content;
     fitComposer();
     updateSend();
@@ -299,7 +301,7 @@ function tellTyping(isTyping) {
 const handlers = {
   "message:new": receive,
   "agent:typing": (update) => {
-    if (state.owners.get(update.conversationId) === state.selected) showTyping(Boolean(update.isTyping));
+    if (state.owners.get(update.conversationId) === state.selected) showDots();
   },
   // Presence names an agent, not a socket: an "offline" may be an old socket's, so the list is asked for anew.
   "presence:update": (update) => update.type === "agent" && refreshSoon(),
@@ -343,7 +345,8 @@ ui.back.addEventListener("click", () => {
 
 async function begin() {
   state.info = await ask("GET", "/sandbox/info");
-  ui.profile.textContent = `Profile ${state.info.profile} · ${location.host}`;
+  const stage = state.info.stage ? ` (${state.info.stage})` : "";
+  ui.profile.textContent = `Profile ${state.info.profile}${stage} · ${location.host}`;
   ui["register-hint"].textContent =
     `curl ${location.origin}/sandbox/agents -d '{"id": "${"a".repeat(24)}", "secret": "…", "name": "Ada"}'`;
   await refresh();

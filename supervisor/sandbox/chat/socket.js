@@ -8,7 +8,7 @@ const ACK_LIMIT_MS = 15000;
 
 export class ChatSocket extends EventTarget {
   #url;
-  #namespace;
+  #prefix;
   #getToken;
   #socket = null;
   #acks = new Map();
@@ -21,7 +21,8 @@ export class ChatSocket extends EventTarget {
   constructor({ url, namespace, getToken }) {
     super();
     this.#url = url;
-    this.#namespace = namespace;
+    // Packets name their namespace, but for the root.
+    this.#prefix = namespace === "/" ? "" : `${namespace},`;
     this.#getToken = getToken;
   }
 
@@ -48,7 +49,7 @@ export class ChatSocket extends EventTarget {
         reject(new Error("The platform did not answer in time."));
       }, ACK_LIMIT_MS);
       this.#acks.set(id, { resolve, reject, timer });
-      this.#send(`42${this.#namespace},${id}${JSON.stringify([event, payload])}`);
+      this.#send(`42${this.#prefix}${id}${JSON.stringify([event, payload])}`);
     });
   }
 
@@ -61,9 +62,8 @@ export class ChatSocket extends EventTarget {
     if (text[0] === "0") return this.#opened(JSON.parse(text.slice(1)));
     if (text[0] === "2") return this.#send("3");
     if (text[0] !== "4") return undefined;
-    const prefix = `${this.#namespace},`;
-    if (!text.startsWith(prefix, 2)) return undefined;
-    const rest = text.slice(2 + prefix.length);
+    if (!text.startsWith(this.#prefix, 2)) return undefined;
+    const rest = text.slice(2 + this.#prefix.length);
     switch (text[1]) {
       case "0": return this.#accepted();
       case "1":
@@ -80,7 +80,7 @@ export class ChatSocket extends EventTarget {
     const socket = this.#socket;
     try {
       const token = await this.#getToken();
-      if (this.#socket === socket) this.#send(`40${this.#namespace},${JSON.stringify({ token })}`);
+      if (this.#socket === socket) this.#send(`40${this.#prefix}${JSON.stringify({ token })}`);
     } catch {
       socket.close();
     }

@@ -5,7 +5,8 @@ const calendar = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "num
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 const number = new Intl.NumberFormat();
 
-const EMPTY_TYPES = new Set([undefined, null, "text"]);
+const EMPTY_TYPES = new Set([undefined, null, "text", "message"]);
+const SEEN_LATER = new Set(["system", "notice", "error"]);
 
 // element("p", {class: "x", "data-a": 1}, child, "text") with children that are nodes, strings, or nothing.
 export function element(tag, attributes = {}, ...children) {
@@ -101,12 +102,15 @@ function toolResult(result) {
   );
 }
 
-function attachment(address) {
-  const text = String(address);
-  const safe = /^https?:\/\//i.test(text);
+// An address (v1, v2) or an object with a name and perhaps an address (v3).
+function attachment(given) {
+  const isObject = given !== null && typeof given === "object";
+  const address = String((isObject ? given.url : given) ?? "");
+  const name = String((isObject ? given.filename ?? given.name : null) ?? address);
+  const safe = /^https?:\/\//i.test(address);
   const shown = safe
-    ? element("a", { href: text, target: "_blank", rel: "noopener noreferrer nofollow" }, text)
-    : element("code", {}, text);
+    ? element("a", { href: address, target: "_blank", rel: "noopener noreferrer nofollow" }, name)
+    : element("code", {}, name);
   return element("li", {}, shown);
 }
 
@@ -134,7 +138,20 @@ export function isFromPerson(message) {
   return message.sender ? message.sender === "user" : message.role === "user";
 }
 
-export function messageElement(message, date) {
+// Why the platform's own widget would not draw a message; empty for one that it draws. What v1 stores without a type
+// comes with the type "text".
+export function unseenThere(message, profile) {
+  const type = message.type ?? "message";
+  if (isFromPerson(message) || type === "message" || (profile === "v1" && type === "text")) return "";
+  return SEEN_LATER.has(type) ? `type ${type}: widgets before August 2026 hide it` : `type ${type}`;
+}
+
+// Whether the widget lets its person write again.
+export function unlocks(message, profile) {
+  return message.isFinal === true || (!isFromPerson(message) && !unseenThere(message, profile));
+}
+
+export function messageElement(message, date, profile) {
   const list = (value) => (Array.isArray(value) ? value : []);
   const isTool = list(message.toolCalls).length > 0 || list(message.toolResults).length > 0;
   const kind = message.type ?? (isTool ? "tool" : "text");
@@ -152,10 +169,12 @@ export function messageElement(message, date) {
       element("details", { class: "cause" }, element("summary", {}, "Details"), element("pre", {}, String(message.error))),
     );
   }
+  const unseen = unseenThere(message, profile);
+  if (unseen) parts.unshift(element("p", { class: "unseen-label", "data-testid": "unseen" }, `Not shown on the platform (${unseen})`));
   return element(
     "article",
     {
-      class: "message",
+      class: unseen ? "message unseen" : "message",
       "data-testid": "message",
       "data-role": message.role ?? "",
       "data-type": EMPTY_TYPES.has(message.type) && !isTool ? "text" : kind,
