@@ -1,10 +1,13 @@
 """The chat page and its files, with headers that let nothing else in."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from supervisor.sandbox.routes import Route
 
 _DIRECTORY = Path(__file__).parent / "chat"
 _TYPES = {
@@ -22,13 +25,11 @@ class Pages:
     def __init__(self) -> None:
         self._files = {path.name: path.read_bytes() for path in _DIRECTORY.iterdir() if path.suffix in _TYPES}
 
-    def router(self) -> APIRouter:
+    def routes(self) -> Iterator[Route]:
         """``/`` and what it loads."""
-        router = APIRouter(tags=["chat page"])
-        router.get("/")(self.page)
-        router.get("/favicon.ico")(self.favicon)
-        router.get("/chat/{name}")(self.file)
-        return router
+        yield "GET", "/", self.page
+        yield "GET", "/favicon.ico", self.favicon
+        yield "GET", "/chat/{name}", self.file
 
     async def page(self, request: Request) -> Response:
         """The page."""

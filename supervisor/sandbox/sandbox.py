@@ -6,11 +6,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from supervisor.sandbox.config import SandboxConfig
-from supervisor.sandbox.control import ControlError, control_failed, control_routes
+from supervisor.sandbox.control import ControlError, control_failed, control_routes, guard
 from supervisor.sandbox.gateways.endpoints import AGENTS_NAMESPACE, Endpoints
 from supervisor.sandbox.ids import new_object_id
 from supervisor.sandbox.log import Event
@@ -19,6 +19,7 @@ from supervisor.sandbox.model import Provider
 from supervisor.sandbox.pages import Pages
 from supervisor.sandbox.port import PortServer
 from supervisor.sandbox.rest import Failures, PlatformError, platform_routes
+from supervisor.sandbox.routes import built_routes
 from supervisor.sandbox.shared import Shared
 from supervisor.sandbox.sockets import SocketServer, SocketSession
 from supervisor.sandbox.state import Agent, AgentFields, StoredMessage, make_agent
@@ -269,17 +270,23 @@ class Sandbox:
             raise TimeoutError(f"{len(missing)} agents still offline after {timeout} s: {missing[:5]}") from None
 
 
-def build_routes(sandbox: Sandbox, shared: Shared) -> FastAPI:
+def build_routes(sandbox: Sandbox, shared: Shared) -> Starlette:
     """The platform's REST side, the sandbox's own, and the chat page."""
     failures = Failures(shared.config.rest_prefix)
+    app = Starlette(
+        routes=[
+            *built_routes(shared.config.rest_prefix, platform_routes(shared)),
+            *built_routes("/sandbox", control_routes(sandbox, shared), check=guard(shared.config.host)),
+            *built_routes("", Pages().routes()),
+        ],
+        exception_handlers={
+            ControlError: control_failed,
+            PlatformError: failures.refused,
+            HTTPException: failures.not_found,
+        },
+    )
     # An engine path that is not there is a 404, whatever page has nearly its name.
-    app = FastAPI(title="AIWM sandbox", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.include_router(platform_routes(shared))
-    app.include_router(control_routes(sandbox, shared))
-    app.include_router(Pages().router())
-    app.add_exception_handler(ControlError, control_failed)
-    app.add_exception_handler(PlatformError, failures.refused)
-    app.add_exception_handler(HTTPException, failures.not_found)
+    app.router.redirect_slashes = False
     return app
 
 

@@ -170,6 +170,7 @@ class PlatformState:
         self.connects: list[ConnectAttempt] = []
         self._messages: dict[str, list[StoredMessage]] = {}
         self._message_ids: set[str] = set()
+        self._of_agent: dict[str, list[Conversation]] = {}
         self._latest: dict[tuple[str, str | None], str] = {}
 
     def add_agent(self, agent: Agent) -> None:
@@ -197,12 +198,13 @@ class PlatformState:
         """Begin one more conversation of an agent with a person; :meth:`conversation_of` leads to it from now on."""
         conversation = Conversation(new_object_id(), agent_id, user_id, anonymous=anonymous, platform=platform)
         self.conversations[conversation.id] = conversation
+        self._of_agent.setdefault(agent_id, []).append(conversation)
         self._latest[agent_id, user_id] = conversation.id
         return conversation
 
     def conversations_of(self, agent_id: str) -> list[Conversation]:
         """All conversations of an agent, the one that changed last first."""
-        mine = [conversation for conversation in self.conversations.values() if conversation.agent_id == agent_id]
+        mine = self._of_agent.get(agent_id, ())
         return sorted(mine, key=lambda conversation: conversation.updated_at, reverse=True)
 
     def conversation_agent(self, conversation_id: str) -> str | None:

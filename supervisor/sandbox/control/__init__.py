@@ -5,9 +5,8 @@ It may import the sandbox as a whole. What the platform itself answers belongs t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
-from fastapi import APIRouter, Depends
 
 from supervisor.sandbox.control.agents import AgentControl
 from supervisor.sandbox.control.faults import FaultControl
@@ -15,18 +14,16 @@ from supervisor.sandbox.control.guard import guard
 from supervisor.sandbox.control.people import PeopleControl
 from supervisor.sandbox.control.requests import ControlError, control_failed
 from supervisor.sandbox.control.works import WorkControl
+from supervisor.sandbox.routes import Route
 
 if TYPE_CHECKING:
     from supervisor.sandbox.sandbox import Sandbox
     from supervisor.sandbox.shared import Shared
 
-__all__ = ["ControlError", "control_failed", "control_routes"]
+__all__ = ["ControlError", "control_failed", "control_routes", "guard"]
 
 
-def control_routes(sandbox: Sandbox, shared: Shared) -> APIRouter:
-    """The routes under ``/sandbox``; every answer to a bad request is ``{"error": …}``."""
-    router = APIRouter(prefix="/sandbox", tags=["sandbox"], dependencies=[Depends(guard(shared.config.host))])
+def control_routes(sandbox: Sandbox, shared: Shared) -> Iterator[Route]:
+    """The routes below ``/sandbox``; every answer to a bad request is ``{"error": …}``."""
     for part in (AgentControl(sandbox), PeopleControl(sandbox), FaultControl(sandbox), WorkControl(sandbox, shared)):
-        for method, path, endpoint in part.routes():
-            router.add_api_route(path, endpoint, methods=[method])
-    return router
+        yield from part.routes()

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-from fastapi import Request
-from fastapi.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
-from supervisor.sandbox.control.requests import ControlError, Route, body_of, chosen_agents, known_agent
+from supervisor.sandbox.control.requests import ControlError, body_of, chosen_agents, known_agent
 from supervisor.sandbox.ids import is_object_id
 from supervisor.sandbox.model import Provider
+from supervisor.sandbox.routes import Route
 from supervisor.sandbox.state import Agent, AgentStatus, AgentType
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from fastapi import Request
-from fastapi.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
-from supervisor.sandbox.control.requests import ControlError, Route, body_of
+from supervisor.sandbox.control.requests import ControlError, body_of
 from supervisor.sandbox.faults import UnknownFaultError, switch_named, switch_names
+from supervisor.sandbox.routes import Route
 
 if TYPE_CHECKING:
     from supervisor.sandbox.sandbox import Sandbox

@@ -8,7 +8,7 @@ import ipaddress
 import urllib.parse
 from collections.abc import Awaitable, Callable
 
-from fastapi import Request
+from starlette.requests import Request
 
 from supervisor.sandbox.control.requests import ControlError
 

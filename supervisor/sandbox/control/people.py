@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from fastapi import Request
-from fastapi.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
-from supervisor.sandbox.control.requests import ControlError, Route, body_of, known_agent
+from supervisor.sandbox.control.requests import ControlError, body_of, known_agent
 from supervisor.sandbox.ids import is_object_id, new_object_id
+from supervisor.sandbox.routes import Route
 from supervisor.sandbox.state import Platform
 
 if TYPE_CHECKING:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-from fastapi import Request
-from fastapi.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 if TYPE_CHECKING:
     from supervisor.sandbox.sandbox import Sandbox
     from supervisor.sandbox.state import Agent
 
 _BODY_LIMIT_BYTES = 1_000_000
-
-#: Method, path below ``/sandbox``, what answers.
-Route = tuple[str, str, Callable[..., Awaitable[Response]]]
 
 B = TypeVar("B", bound=msgspec.Struct)
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
-from fastapi import Request
-from fastapi.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
-from supervisor.sandbox.control.requests import ControlError, Route, body_of, known_agent
+from supervisor.sandbox.control.requests import ControlError, body_of, known_agent
+from supervisor.sandbox.routes import Route
 
 if TYPE_CHECKING:
     from supervisor.sandbox.sandbox import Sandbox

@@ -153,7 +153,9 @@ class AgentsGateway(Gateway):
     def _is_equal(self, session: Session, payload: Mapping[str, Any]) -> bool:
         """Whether an equal send came less than 5 s ago; kept before it is stored, so one that failed counts too."""
         now = time.monotonic()
-        self._equal_until = {key: until for key, until in self._equal_until.items() if until > now}
+        # The first to be kept is the first to end.
+        while self._equal_until and next(iter(self._equal_until.values())) <= now:
+            del self._equal_until[next(iter(self._equal_until))]
         fields = (payload.get(name) for name in ("conversationId", "role", "type", "content"))
         key = (session.identity.id, *map(repr, fields))
         if key in self._equal_until:

@@ -1,13 +1,15 @@
 """Agents over REST: heartbeats and farewells, stop and start, a person's message."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from supervisor.sandbox.heartbeats import Fault, HeartbeatError
 from supervisor.sandbox.ids import new_object_id, timestamp
 from supervisor.sandbox.rest.answers import PlatformError, authenticate, json_object, refuse_unlicensed
+from supervisor.sandbox.routes import Route
 from supervisor.sandbox.shared import Shared
 from supervisor.sandbox.state import Agent, StoredMessage
 
@@ -21,19 +23,19 @@ class AgentRoutes:
         self._shared = shared
         self._state = shared.state
 
-    def add_to(self, router: APIRouter) -> None:
-        """Add the routes of the profile."""
-        router.post("/agents/{agent_id}/heartbeat")(self.heartbeat_of)
-        router.post("/agents/{agent_id}/disconnect")(self.disconnect_of)
+    def routes(self) -> Iterator[Route]:
+        """The routes of the profile."""
+        yield "POST", "/agents/{agent_id}/heartbeat", self.heartbeat_of
+        yield "POST", "/agents/{agent_id}/disconnect", self.disconnect_of
         if self._shared.config.profile == "v1":
             return
-        router.post("/agents/heartbeat")(self.heartbeat)
-        router.post("/agents/disconnect")(self.disconnect)
-        router.post("/agents/{agent_id}/stop")(self.stop)
-        router.post("/agents/{agent_id}/start")(self.start)
-        router.post("/agents/{agent_id}/anonymous-token")(self.anonymous_token)
+        yield "POST", "/agents/heartbeat", self.heartbeat
+        yield "POST", "/agents/disconnect", self.disconnect
+        yield "POST", "/agents/{agent_id}/stop", self.stop
+        yield "POST", "/agents/{agent_id}/start", self.start
+        yield "POST", "/agents/{agent_id}/anonymous-token", self.anonymous_token
         if self._shared.config.profile == "v3":
-            router.post("/agents/{agent_id}/message")(self.message)
+            yield "POST", "/agents/{agent_id}/message", self.message
 
     async def heartbeat(self, request: Request) -> JSONResponse:
         """The agent's, whom the token names."""

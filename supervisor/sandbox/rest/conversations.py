@@ -2,16 +2,17 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from supervisor.sandbox.ids import timestamp
 from supervisor.sandbox.rest.answers import PlatformError, authenticate
 from supervisor.sandbox.rest.history import whole_number
+from supervisor.sandbox.routes import Route
 from supervisor.sandbox.shared import Shared
 from supervisor.sandbox.state import Conversation
 from supervisor.sandbox.tokens import Identity
@@ -28,10 +29,10 @@ class ConversationRoutes:
         self._shared = shared
         self._profile = shared.config.profile
 
-    def add_to(self, router: APIRouter) -> None:
-        """Add the routes."""
-        router.get("/conversations/agent/{agent_id}")(self.of_agent)
-        router.get("/conversations")(self.pages)
+    def routes(self) -> Iterator[Route]:
+        """The routes."""
+        yield "GET", "/conversations/agent/{agent_id}", self.of_agent
+        yield "GET", "/conversations", self.pages
 
     async def of_agent(self, agent_id: str, request: Request) -> JSONResponse:
         """A bare array of whole rows, the one that changed last first; no limit, any role."""
@@ -50,7 +51,7 @@ class ConversationRoutes:
         if not identity.role:
             raise PlatformError(403, "You do not have permission to read.")
         wanted = self._wanted(request.query_params)
-        found = self._sorted(request)
+        found = self._sorted(request, wanted.get(("agentId", "$eq")))
         if self._profile == "v3" and request.query_params.get("unanswered") == "true":
             found = [one for one in found if one.last_message and one.last_message["role"] == "user"]
         rows = [row for row in map(self._row, found) if _matches(row, wanted)]
@@ -74,11 +75,12 @@ class ConversationRoutes:
         self._shared.state.log.add("conversations_listed", identity.id, query=request.url.query)
         return identity
 
-    def _sorted(self, request: Request) -> list[Conversation]:
+    def _sorted(self, request: Request, agent_id: str | None) -> list[Conversation]:
         """v1 sorts by nothing unless asked to, which is by age."""
-        found = list(self._shared.state.conversations.values())
+        state = self._shared.state
+        found = list(state.conversations.values()) if agent_id is None else state.conversations_of(agent_id)
         if self._profile == "v1" and request.query_params.get("sort[updatedAt]") != "-1":
-            return found
+            return sorted(found, key=lambda conversation: conversation.created_at)
         return sorted(found, key=lambda conversation: conversation.updated_at, reverse=True)
 
     def _wanted(self, query: Mapping[str, str]) -> dict[tuple[str, str], str]:

@@ -1,11 +1,14 @@
 """v3: uploads of files (docs/protocol.md#8-third-generation, 8)."""
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from collections.abc import Iterator
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from supervisor.sandbox.faults import NoFileStore
 from supervisor.sandbox.files import uploaded_file
 from supervisor.sandbox.rest.answers import PlatformError, authenticate, refuse_unlicensed
+from supervisor.sandbox.routes import Route
 from supervisor.sandbox.shared import Shared
 
 
@@ -15,11 +18,11 @@ class FileRoutes:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
 
-    def add_to(self, router: APIRouter) -> None:
-        """Add the routes of the profile."""
+    def routes(self) -> Iterator[Route]:
+        """The routes of the profile."""
         if self._shared.config.profile == "v3":
-            router.post("/files/upload")(self.upload)
-            router.get("/files/{file_id}")(self.file)
+            yield "POST", "/files/upload", self.upload
+            yield "GET", "/files/{file_id}", self.file
 
     async def upload(self, request: Request) -> JSONResponse:
         """Keep the multipart field ``file``; 500 where the platform has no store."""

@@ -1,13 +1,15 @@
 """What was said, over REST: by pages from the oldest, or the last few."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from supervisor.sandbox.gateways.shapes import history_row_v1, history_row_v2
 from supervisor.sandbox.rest.answers import authenticate
+from supervisor.sandbox.routes import Route
 from supervisor.sandbox.shared import Shared
 
 _DEFAULT_PAGE_ROWS = 50
@@ -23,13 +25,13 @@ class HistoryRoutes:
         self._shared = shared
         self._profile = shared.config.profile
 
-    def add_to(self, router: APIRouter) -> None:
-        """Add the routes of the profile."""
-        router.get("/messages/conversation/{conversation_id}")(self.messages)
-        router.get("/messages/conversation/{conversation_id}/last/{count}")(self.last_messages)
+    def routes(self) -> Iterator[Route]:
+        """The routes of the profile."""
+        yield "GET", "/messages/conversation/{conversation_id}", self.messages
+        yield "GET", "/messages/conversation/{conversation_id}/last/{count:int}", self.last_messages
         if self._profile != "v1":
-            router.get("/actions/conversation/{conversation_id}")(self.actions)
-            router.get("/actions/conversation/{conversation_id}/last/{count}")(self.last_actions)
+            yield "GET", "/actions/conversation/{conversation_id}", self.actions
+            yield "GET", "/actions/conversation/{conversation_id}/last/{count:int}", self.last_actions
 
     async def messages(self, conversation_id: str, request: Request) -> JSONResponse:
         """v1's pages."""

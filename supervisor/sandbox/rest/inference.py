@@ -1,9 +1,12 @@
 """The LLM proxy of a deployment (docs/protocol.md#1-tokens; #7-findings, 13)."""
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from collections.abc import Iterator
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from supervisor.sandbox.rest.answers import PlatformError, authenticate, json_object
+from supervisor.sandbox.routes import Route
 from supervisor.sandbox.shared import Shared
 
 
@@ -17,9 +20,9 @@ class InferenceRoutes:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
 
-    def add_to(self, router: APIRouter) -> None:
-        """Add the route."""
-        router.post("/deployments/{deployment_id}/inference/{path:path}")(self.infer)
+    def routes(self) -> Iterator[Route]:
+        """The route."""
+        yield "POST", "/deployments/{deployment_id}/inference/{path:path}", self.infer
 
     async def infer(self, deployment_id: str, path: str, request: Request) -> JSONResponse:
         """One request to the model."""

@@ -1,14 +1,15 @@
 """The token endpoint, and what it tells an agent of itself."""
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from supervisor.sandbox.ids import is_object_id
 from supervisor.sandbox.rest.answers import PlatformError, authenticate, json_object
+from supervisor.sandbox.routes import Route
 from supervisor.sandbox.shared import Shared
 from supervisor.sandbox.state import Agent, make_agent
 
@@ -25,15 +26,15 @@ class TokenRoutes:
         self._state = shared.state
         self._tokens = shared.tokens
 
-    def add_to(self, router: APIRouter) -> None:
-        """Add the routes of the profile."""
+    def routes(self) -> Iterator[Route]:
+        """The routes of the profile."""
         if self._config.profile == "v3":
-            router.post("/agents/connect")(self.connect_by_body)
+            yield "POST", "/agents/connect", self.connect_by_body
         if self._config.profile != "v3" or self._config.deprecated_connect:
-            router.post("/agents/{agent_id}/connect")(self.connect)
-        router.get("/agents/{agent_id}/config")(self.config)
+            yield "POST", "/agents/{agent_id}/connect", self.connect
+        yield "GET", "/agents/{agent_id}/config", self.config
         if self._config.profile != "v1":
-            router.get("/agents/{agent_id}/instruction")(self.instruction)
+            yield "GET", "/agents/{agent_id}/instruction", self.instruction
 
     async def connect(self, agent_id: str, request: Request) -> JSONResponse:
         """The token endpoint; in v3 the path with the id is deprecated."""
