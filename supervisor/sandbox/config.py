@@ -38,6 +38,8 @@ class SandboxConfig:
         rest_prefix: Path before every REST route, ``''`` or ``/something``; API_URL ends with it.
         engine_path: HTTP path of Engine.IO where agents connect; None is ``/socket.io``, in stage iii
             ``/agent/socket.io``. There people always have ``/chat/socket.io``.
+        wrong_path_status: What a proxy answers upgrades at another path with, such as 403; None is the platform itself,
+            which does not answer (docs/protocol.md#7-findings, 11).
         expires_in_seconds: Life of a token, ``expiresIn`` of the token endpoint.
         ping_interval_seconds: Engine.IO heartbeat interval; the recordings have 25.
         ping_timeout_seconds: How long a pong may take; the recordings have 20.
@@ -61,6 +63,7 @@ class SandboxConfig:
     namespaces: tuple[str, ...] | None = None
     rest_prefix: str = "/dev/aiwm"
     engine_path: str | None = None
+    wrong_path_status: int | None = None
     expires_in_seconds: float = 86_400
     ping_interval_seconds: float = 25.0
     ping_timeout_seconds: float = 20.0

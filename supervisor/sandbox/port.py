@@ -10,6 +10,7 @@ import uvicorn
 from uvicorn.lifespan.off import LifespanOff
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from supervisor.sandbox.config import SandboxConfig
 from supervisor.sandbox.middleware import Scope
 from supervisor.sandbox.sockets.engine import WireProtocol
 
@@ -26,6 +27,7 @@ class PlatformHttp(H11Protocol):
     """
 
     engine_paths: tuple[str, ...] = ()
+    wrong_path_status: int | None = None
     _has_answered = False
 
     def on_response_complete(self) -> None:
@@ -38,6 +40,9 @@ class PlatformHttp(H11Protocol):
         path = event.target.partition(b"?")[0].decode("latin-1")
         if any(f"{path}/".startswith(f"{known}/") for known in self.engine_paths):
             super().handle_websocket_upgrade(event)
+        elif self.wrong_path_status is not None:
+            self.transport.write(f"HTTP/1.1 {self.wrong_path_status} Refused\r\nContent-Length: 0\r\n\r\n".encode())
+            self.transport.close()
         elif not self._has_answered:
             self.loop.call_later(_LEFT_UPGRADE_SECONDS, self.transport.close)
 
@@ -45,12 +50,13 @@ class PlatformHttp(H11Protocol):
 class PortServer:
     """Serves one ASGI application on a port that stays the same over restarts."""
 
-    def __init__(self, *, host: str, port: int, engine_paths: tuple[str, ...], max_payload_bytes: int) -> None:
-        self._host = host
-        self._http_class = type("Http", (PlatformHttp,), {"engine_paths": engine_paths})
-        self._max_payload_bytes = max_payload_bytes
+    def __init__(self, config: SandboxConfig, *, engine_paths: tuple[str, ...]) -> None:
+        self._host = config.host
+        known = {"engine_paths": engine_paths, "wrong_path_status": config.wrong_path_status}
+        self._http_class = type("Http", (PlatformHttp,), known)
+        self._max_payload_bytes = config.max_payload_bytes
         self._server: uvicorn.Server | None = None
-        self.port = port
+        self.port = config.port
 
     @property
     def running(self) -> bool:

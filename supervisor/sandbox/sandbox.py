@@ -58,12 +58,7 @@ class Sandbox:
         self._state = self._shared.state
         self._endpoints = Endpoints(self._shared)
         self._sockets = SocketServer(self._shared, self._endpoints)
-        self._server = PortServer(
-            host=config.host,
-            port=config.port,
-            engine_paths=self._endpoints.engine_paths,
-            max_payload_bytes=config.max_payload_bytes,
-        )
+        self._server = PortServer(config, engine_paths=self._endpoints.engine_paths)
         self.faults.on_change = self._server.abort_tainted
         self._app = FaultLine(
             self._shared,

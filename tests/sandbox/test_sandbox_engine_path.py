@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.sandbox.conftest import Client
+from tests.sandbox.conftest import Client, Start
 
 UPGRADE = (
     "GET /wrong/socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: sandbox\r\nConnection: Upgrade\r\n"
@@ -56,4 +56,12 @@ async def test_a_kept_alive_connection_can_be_upgraded_at_the_right_path(client:
     await reader.readexactly(int(length.split(":")[1]))
     writer.write(UPGRADE.replace("/wrong", "").encode())
     assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 101")
+    writer.close()
+
+
+async def test_a_proxy_before_the_platform_may_answer(start: Start) -> None:
+    client = await start(wrong_path_status=403)
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.sandbox.port)
+    writer.write(UPGRADE.encode())
+    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 403 ")
     writer.close()
