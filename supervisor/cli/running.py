@@ -73,7 +73,7 @@ async def _leaving_nothing(main: Coroutine[Any, Any, int]) -> int:
     return code
 
 
-def sandbox(  # noqa: PLR0917  the options of a command
+def sandbox(
     port: Port = 8641,
     host: Annotated[str, typer.Option(help="Anything but loopback opens it to the network.")] = "127.0.0.1",
     profile: Annotated[
