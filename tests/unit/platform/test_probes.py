@@ -32,7 +32,7 @@ class Fleet:
         self.most = 0
         self.online: set[str] = set()
         self.never: set[str] = set()  # those that cannot connect whatever their host does
-        self._waked: dict[str, asyncio.Event] = {}
+        self._woken: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         outages.on_back = self.follow
 
@@ -40,15 +40,15 @@ class Fleet:
         """The agents lose their connections, and begin to find back."""
         for agent in agents:
             self.outages.failed(agent, HOST, "transport error")
-            self._waked[agent] = asyncio.Event()
+            self._woken[agent] = asyncio.Event()
             self._tasks[agent] = asyncio.create_task(self._live(agent))
 
     def follow(self, host: str) -> None:
-        for waked in self._waked.values():
-            waked.set()
+        for woken in self._woken.values():
+            woken.set()
 
     def wake(self, agent: str) -> None:
-        self._waked[agent].set()
+        self._woken[agent].set()
 
     async def remove(self, agent: str) -> None:
         self._tasks[agent].cancel()
@@ -57,19 +57,19 @@ class Fleet:
 
     async def _live(self, agent: str) -> None:
         while agent not in self.online:
-            if not await self._waked_within(agent, self.clock.sleep(self.backoff_seconds)):
-                await self._waked_within(agent, self.outages.turn(agent))
+            if not await self._woken_within(agent, self.clock.sleep(self.backoff_seconds)):
+                await self._woken_within(agent, self.outages.turn(agent))
             await self._try(agent)
 
-    async def _waked_within(self, agent: str, work: object) -> bool:
+    async def _woken_within(self, agent: str, work: object) -> bool:
         """Wait as the runner does: a wake cuts it short. Whether there was one."""
-        waked = self._waked[agent]
-        waits = [asyncio.ensure_future(work), asyncio.ensure_future(waked.wait())]  # type: ignore[call-overload]
+        woken = self._woken[agent]
+        waits = [asyncio.ensure_future(work), asyncio.ensure_future(woken.wait())]  # type: ignore[call-overload]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            return waked.is_set()
+            return woken.is_set()
         finally:
-            waked.clear()
+            woken.clear()
             for wait in waits:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
@@ -164,7 +164,7 @@ async def test_a_host_that_goes_again_while_they_follow_is_probed_again(fleet: F
     assert len(fleet.online) >= FLEET - 1
 
 
-async def test_whoever_is_waked_tries_at_once_and_gives_its_place_in_the_queue_back(
+async def test_whoever_is_woken_tries_at_once_and_gives_its_place_in_the_queue_back(
     fleet: Fleet, clock: ManualClock
 ) -> None:
     fleet.lose(*everyone())
