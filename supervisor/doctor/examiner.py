@@ -17,9 +17,9 @@ from supervisor.doctor.path import Attempt, Prober, other_namespaces, other_path
 from supervisor.handlers import DaemonThreads, HandlerLoader, MountedHandler
 from supervisor.handlers.loader import LOAD_SECONDS
 from supervisor.net.session import Session
-from supervisor.platform.api import PlatformApi
 from supervisor.platform.endpoint import Endpoint, namespace_candidates
-from supervisor.platform.gates import Gates
+from supervisor.platform.hosts.api import PlatformApi
+from supervisor.platform.hosts.gates import Gates
 from supervisor.platform.tokens import Grant, TokenClient
 from supervisor.platform.transport import Transport
 from supervisor.settings import EffectiveSettings, Settings

@@ -12,7 +12,7 @@ from supervisor.core.errors import AckTimeoutError, ConnectError, ConnectionLost
 from supervisor.platform.connection import PROOF_SECONDS, Connection
 from supervisor.platform.connector import Connector
 from supervisor.platform.endpoint import Endpoint, namespace_candidates
-from supervisor.platform.gates import Gates
+from supervisor.platform.hosts.gates import Gates
 from supervisor.platform.tokens import Grant
 from supervisor.platform.transport import Transport
 

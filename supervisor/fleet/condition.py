@@ -49,7 +49,7 @@ class Condition:
         self._on_change(old, state)
 
     def _log_change(self, old: AgentState) -> None:
-        """A line for a refusal or fault, and one for its end. Outages have :mod:`supervisor.platform.outages`."""
+        """A line for a refusal or fault, and one for its end. Outages have :mod:`supervisor.platform.hosts.outages`."""
         if self.state in _REFUSED:
             self._log_refusal()
         elif self.state is AgentState.ONLINE and (self._logged or not self._seen_online):

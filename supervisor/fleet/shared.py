@@ -9,9 +9,9 @@ from supervisor.core.clock import Clock
 from supervisor.handlers import DaemonThreads, HandlerLoader
 from supervisor.messages import Dispatcher, Ledger
 from supervisor.net.session import Session
-from supervisor.platform.gates import Gates
 from supervisor.platform.history import PlatformHistory
-from supervisor.platform.outages import Outages
+from supervisor.platform.hosts.gates import Gates
+from supervisor.platform.hosts.outages import Outages
 from supervisor.platform.tokens import TokenClient
 from supervisor.platform.transport import Transport
 from supervisor.settings import Settings

@@ -9,7 +9,7 @@ from typing import Any
 from supervisor.core.errors import AckTimeoutError, ConnectError, ConnectionLostError, Verdict
 from supervisor.platform.connection import PROOF_SECONDS, Connection, OnEvent
 from supervisor.platform.endpoint import Endpoint
-from supervisor.platform.gates import Gates
+from supervisor.platform.hosts.gates import Gates
 from supervisor.platform.tokens import Grant
 from supervisor.platform.transport import Transport
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from supervisor.core.clock import Clock
 from supervisor.core.errors import PlatformError, Verdict
 from supervisor.net.trouble import without
-from supervisor.platform.api import Answer, PlatformApi, endpoint_url
+from supervisor.platform.hosts.api import Answer, PlatformApi, endpoint_url
 from supervisor.protocol import InvalidEventError, parse_history
 from supervisor.protocol.history import HistoryPage, HistoryRow
 from supervisor.telemetry.logs import get_logger

@@ -14,10 +14,10 @@ from supervisor.fleet import Shared
 from supervisor.handlers import HandlerLoader, find_agents_dir
 from supervisor.messages import Dispatcher, Ledger, Limits
 from supervisor.net.session import Session
-from supervisor.platform.api import PlatformApi
-from supervisor.platform.gates import Gates
 from supervisor.platform.history import PlatformHistory
-from supervisor.platform.outages import Outages
+from supervisor.platform.hosts.api import PlatformApi
+from supervisor.platform.hosts.gates import Gates
+from supervisor.platform.hosts.outages import Outages
 from supervisor.platform.tokens import TokenClient
 from supervisor.platform.transport import MakeWire, SocketIOWire, Transport
 from supervisor.service.watchdogs import SilenceWatch

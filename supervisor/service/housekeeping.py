@@ -8,7 +8,7 @@ from supervisor.core.clock import Clock
 from supervisor.core.days import days_before
 from supervisor.core.errors import RegistryError
 from supervisor.fleet import Fleet
-from supervisor.platform.gates import LAG_LIMIT_SECONDS
+from supervisor.platform.hosts.gates import LAG_LIMIT_SECONDS
 from supervisor.store import Journal
 from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.metrics import Metrics

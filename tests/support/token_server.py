@@ -17,10 +17,10 @@ from aiohttp import web
 
 from supervisor.core.clock import SystemClock
 from supervisor.core.errors import PlatformError, TokenError
-from supervisor.platform.api import PlatformApi
-from supervisor.platform.gates import Gates
 from supervisor.platform.history import PlatformHistory
-from supervisor.platform.pool import BoundedPool
+from supervisor.platform.hosts.api import PlatformApi
+from supervisor.platform.hosts.gates import Gates
+from supervisor.platform.hosts.pool import BoundedPool
 from supervisor.platform.tokens import TokenClient, TokenSource
 
 AGENT = "aaaaaaaaaaaaaaaaaaaa0001"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from supervisor.core.errors import TokenError, Verdict
 from supervisor.net import trouble as network
-from supervisor.platform.api import Answer
+from supervisor.platform.hosts.api import Answer
 from supervisor.protocol import InvalidEventError, parse_connect_answer
 from supervisor.protocol.answers import ConnectAnswer
 from supervisor.protocol.text import is_object_id

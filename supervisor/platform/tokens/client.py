@@ -11,8 +11,8 @@ import msgspec
 from supervisor.core.clock import Clock
 from supervisor.core.errors import PlatformError, SupervisorError, TokenError, Verdict
 from supervisor.net import trouble as network
-from supervisor.platform.api import Answer, PlatformApi, endpoint_url
-from supervisor.platform.gates import LONGEST_PASS_SECONDS, Gates
+from supervisor.platform.hosts.api import Answer, PlatformApi, endpoint_url
+from supervisor.platform.hosts.gates import LONGEST_PASS_SECONDS, Gates
 from supervisor.platform.tokens.answers import read_connect
 from supervisor.platform.tokens.grants import Grant, make_grant
 

@@ -6,7 +6,7 @@ and without a task for each; :mod:`.failures` says what a failed attempt means, 
 :mod:`.opening` opens and closes.
 
 May import net and the core. What an event means belongs to :mod:`supervisor.platform.connection`, how many attempts
-there may be to :mod:`supervisor.platform.gates`.
+there may be to :mod:`supervisor.platform.hosts.gates`.
 """
 
 from supervisor.platform.transport.opening import Target, TokenVia, Transport

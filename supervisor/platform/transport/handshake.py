@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
-from supervisor.platform.transport.frames import MalformedFrameError, Namespace, Open, read_open
+from supervisor.platform.transport.wires.frames import MalformedFrameError, Namespace, Open, read_open
 
 #: Why connections end, as words for the metric; what a wire reports is worded in :mod:`.failures`.
 KICKED: Final = "server disconnect"

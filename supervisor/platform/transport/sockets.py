@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import AckTimeoutError, ConnectError, ConnectionLostError, SendRefusedError, Verdict
-from supervisor.platform.transport import failures, frames
+from supervisor.platform.transport import failures
 from supervisor.platform.transport.handshake import BY_US, SILENT, Handshake, Phase
-from supervisor.platform.transport.wires import Dial, Listener, UpgradeError, Wire
+from supervisor.platform.transport.wires import Dial, Listener, UpgradeError, Wire, frames
 
 #: The event under which malformed frames are reported to ``on_event``, with a short word as payload.
 MALFORMED: Final = "__malformed__"

@@ -15,7 +15,7 @@ from supervisor.core.errors import ConnectError, ConnectionLostError, SendRefuse
 from supervisor.platform.connection import Connection
 from supervisor.platform.connector import Connector
 from supervisor.platform.endpoint import Endpoint
-from supervisor.platform.gates import Gates
+from supervisor.platform.hosts.gates import Gates
 from supervisor.platform.tokens import Grant
 from tests.support.connecting import AGENT, OpenTransport, make_test_grant
 from tests.support.gateway import Gateway, Peer, Script, eventually, gateway

@@ -18,7 +18,7 @@ import uvloop
 from aiohttp import WSMsgType
 
 from supervisor.net.session import Session
-from supervisor.platform.transport.frames import Open
+from supervisor.platform.transport.wires.frames import Open
 from supervisor.platform.transport.wires.socketio import library_open
 from tests.support import virtual
 from tests.support.connecting import AGENT, TOKEN, OpenTransport, Received, connect

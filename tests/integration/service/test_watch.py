@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from supervisor.core.states import AgentState
-from supervisor.platform.probes import PROBE_SECONDS, PROBES
+from supervisor.platform.hosts.probes import PROBE_SECONDS, PROBES
 from tests.support.observing import figures
 from tests.support.stack import Stack, agent_id, handler_module, stack
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.platform.transport.frames import MalformedFrameError, Namespace
 from supervisor.platform.transport.handshake import Handshake, Phase
+from supervisor.platform.transport.wires.frames import MalformedFrameError, Namespace
 
 NAMESPACE = "/dev/aiwm/chat"
 OPEN = '0{"sid":"engine","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}'

@@ -21,7 +21,6 @@ import msgspec
 import socketio
 
 from supervisor.net import session as http
-from supervisor.platform.transport.frames import Open, read_open
 from supervisor.platform.transport.wires.face import (
     GOODBYE_SECONDS,
     MAX_FRAME_BYTES,
@@ -34,6 +33,7 @@ from supervisor.platform.transport.wires.face import (
     UnreachableError,
     UpgradeError,
 )
+from supervisor.platform.transport.wires.frames import Open, read_open
 
 _TEXT, _BINARY, _CLOSE = aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.CLOSE
 _ENDED: Final = aiohttp.WSMessage(aiohttp.WSMsgType.CLOSED, None, None)

@@ -2,7 +2,7 @@
 
 While few agents of a host are down each is an outage of its own. From :data:`HOST_AGENTS` on the outage is the host's,
 reported in one line for all of them. An agent's own line is delayed for a moment, because others may be about to
-follow. While most agents of a host are down they take turns at trying it: :mod:`supervisor.platform.probes`.
+follow. While most agents of a host are down they take turns at trying it: :mod:`supervisor.platform.hosts.probes`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from enum import Enum
 
 from supervisor.core.clock import Clock
-from supervisor.platform.probes import Probes
+from supervisor.platform.hosts.probes import Probes
 from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.outage_log import OutageLog
 

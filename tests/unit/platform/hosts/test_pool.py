@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from supervisor.platform.pool import BoundedPool, PoolClosedError
+from supervisor.platform.hosts.pool import BoundedPool, PoolClosedError
 from tests.support.gateway import eventually
 
 

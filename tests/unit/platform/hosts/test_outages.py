@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import structlog
 
-from supervisor.platform.outages import HOST_AGENTS, REPORT_DELAY_SECONDS, STRAGGLER_SECONDS, Outages
+from supervisor.platform.hosts.outages import HOST_AGENTS, REPORT_DELAY_SECONDS, STRAGGLER_SECONDS, Outages
 from tests.support.clock import ManualClock
 
 HOST = "platform.example"

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from supervisor.core.backoff import RateLimit
 from supervisor.core.clock import Clock
-from supervisor.platform.pool import BoundedPool
+from supervisor.platform.hosts.pool import BoundedPool
 
 T = TypeVar("T")
 #: The pool's own bound only catches what the attempt's misses.

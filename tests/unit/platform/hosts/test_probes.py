@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 import structlog
 
-from supervisor.platform.outages import FOLLOW_SECONDS, HOST_AGENTS, Outages
-from supervisor.platform.probes import PROBE_SECONDS, PROBES
+from supervisor.platform.hosts.outages import FOLLOW_SECONDS, HOST_AGENTS, Outages
+from supervisor.platform.hosts.probes import PROBE_SECONDS, PROBES
 from tests.support.clock import ManualClock
 
 HOST = "platform.example"

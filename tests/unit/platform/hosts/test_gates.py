@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from supervisor.platform.gates import LAG_LIMIT_SECONDS, Gates
-from supervisor.platform.pool import PoolClosedError
+from supervisor.platform.hosts.gates import LAG_LIMIT_SECONDS, Gates
+from supervisor.platform.hosts.pool import PoolClosedError
 from tests.support.clock import ManualClock
 
 
