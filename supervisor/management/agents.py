@@ -16,7 +16,7 @@ from supervisor.protocol.text import is_object_id
 from supervisor.settings import AGENT_SETTING_NAMES, Settings, parse_agent_settings
 from supervisor.settings.secrets import SecretBox, SecretResolver
 from supervisor.store import Registry
-from supervisor.store.agents import check_id, checked_values, record_values
+from supervisor.store.dialect.rows import check_id, checked_values, record_values
 from supervisor.telemetry.redaction import REDACTED
 
 #: Deeper settings are somebody's mistake, and no reader has to follow them.

@@ -12,7 +12,7 @@ from supervisor.core.states import MessageState, ReplyState
 from supervisor.core.status import MessageDetails, MessageSummary, ReplySummary
 from supervisor.protocol.text import clean_text
 from supervisor.store import Registry
-from supervisor.store.stored import MessageFilter
+from supervisor.store.dialect.stored import MessageFilter
 from supervisor.telemetry.redaction import redact
 
 #: What lists show of a message's content.

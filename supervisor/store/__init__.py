@@ -5,16 +5,16 @@ The store answers when everything asked of it is committed, and words every fail
 message goes through and when a reply is sent belong to ``fleet`` and ``messages``; what people may ask for to
 ``management``.
 
-Inside, :mod:`~supervisor.store.dialect` is the seam: above it nothing knows a database (``registry``, ``journal``,
+Inside, :mod:`~supervisor.store.dialect.face` is the seam: above it nothing knows a database (``registry``, ``journal``,
 ``reading``, ``dead_letters``, ``maintenance``, ``committer``, ``usage``, ``codec``, ``rotation``), below it are the
 statements (``sql``, ``migrations``) and what is one database's own (``sqlite``).
 """
 
-from supervisor.store.holder import LockInfo
+from supervisor.store.dialect.holder import LockInfo
+from supervisor.store.dialect.rotation import Rotation
 from supervisor.store.journal import Journal
 from supervisor.store.opening import backup, check, lock_holder, rotate, upgrade
 from supervisor.store.registry import Registry
-from supervisor.store.rotation import Rotation
 
 __all__ = [
     "Journal",

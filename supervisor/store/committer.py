@@ -13,9 +13,9 @@ from typing import Final
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
-from supervisor.store.dialect import Outcome, StorageError
+from supervisor.store.dialect.face import Outcome, StorageError
+from supervisor.store.dialect.operations import Barrier, Operation
 from supervisor.store.hooks import JournalHooks
-from supervisor.store.operations import Barrier, Operation
 
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 2.0
@@ -48,7 +48,7 @@ class GroupCommitter:
     ``problem`` says why. An operation that the database refuses fails alone.
 
     Args:
-        commit: commits a batch, see :meth:`supervisor.store.dialect.Database.commit`.
+        commit: commits a batch, see :meth:`supervisor.store.dialect.face.Database.commit`.
         hooks: told of commits and of failed attempts.
     """
 

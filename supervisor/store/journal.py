@@ -18,12 +18,11 @@ from supervisor.core.states import (
     check_transition,
 )
 from supervisor.protocol import InboundMessage
-from supervisor.store.codec import TextCodec
 from supervisor.store.committer import GroupCommitter, JournalLimits
 from supervisor.store.dead_letters import DeadLetters
-from supervisor.store.dialect import Database
-from supervisor.store.maintenance import JournalMaintenance
-from supervisor.store.operations import (
+from supervisor.store.dialect.codec import TextCodec
+from supervisor.store.dialect.face import Database
+from supervisor.store.dialect.operations import (
     AddMessage,
     MoveReply,
     NoteConversation,
@@ -32,8 +31,9 @@ from supervisor.store.operations import (
     move_message,
     move_reply,
 )
+from supervisor.store.dialect.stored import StoredMessage
+from supervisor.store.maintenance import JournalMaintenance
 from supervisor.store.reading import JournalReader
-from supervisor.store.stored import StoredMessage
 from supervisor.store.usage import UsageJournal
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.clock import SystemClock
 from supervisor.settings.secrets import SecretBox
-from supervisor.store.holder import LockInfo
-from supervisor.store.rotation import Rotation
+from supervisor.store.dialect.holder import LockInfo
+from supervisor.store.dialect.rotation import Rotation
 
 if TYPE_CHECKING:
     from supervisor.store.sqlite import Sqlite

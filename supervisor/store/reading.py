@@ -8,10 +8,10 @@ from typing import Final, Unpack
 
 from supervisor.core.records import JournaledMessage, Reply
 from supervisor.core.states import MessageState
-from supervisor.store.codec import TextCodec
-from supervisor.store.dialect import JournalQuestions
+from supervisor.store.dialect.codec import TextCodec
+from supervisor.store.dialect.face import JournalQuestions
+from supervisor.store.dialect.stored import MessageFilter, StoredMessage, StoredReply
 from supervisor.store.hooks import JournalHooks
-from supervisor.store.stored import MessageFilter, StoredMessage, StoredReply
 
 _NO_BOUND: Final = 2**63 - 1
 #: Rows that are read for each message of a history.
@@ -111,7 +111,7 @@ class JournalReader:
         return await self._questions.conversations(agent_id, since, limit)
 
     async def messages(self, *, limit: int = 100, **conditions: Unpack[MessageFilter]) -> list[JournaledMessage]:
-        """Messages that meet every condition of a :class:`~supervisor.store.stored.MessageFilter`, the newest first."""
+        """Messages that meet every condition given, the newest first."""
         return self._messages(await self._questions.messages(conditions, limit))
 
     async def history(

@@ -8,8 +8,8 @@ from typing import Any
 
 from supervisor.core.records import UsageRecord
 from supervisor.store.committer import GroupCommitter
+from supervisor.store.dialect.operations import AddUsage
 from supervisor.store.hooks import JournalHooks
-from supervisor.store.operations import AddUsage
 
 
 class UsageJournal:

@@ -1,4 +1,4 @@
-"""The store's second implementation, in memory: proof of the seam in ``supervisor/store/dialect.py``, for tests only.
+"""The store's second implementation, in memory: proof of the seam ``store/dialect``, for tests only.
 
 Each call is a transaction, because it awaits nothing. What would be on a disk is in :class:`Tables`.
 """
@@ -15,11 +15,11 @@ from supervisor.core.clock import Clock
 from supervisor.core.errors import AgentExistsError, AgentNotFoundError, RegistryError, RegistryLockedError
 from supervisor.core.records import CRASHED, JournaledMessage, Reply, UsageRecord
 from supervisor.core.states import FINAL_REPLY_STATES, MessageState, ReplyState
-from supervisor.store import dialect
-from supervisor.store import operations as op
-from supervisor.store.dialect import AgentChanges, AgentRow, AgentValues, StorageError
-from supervisor.store.holder import LockInfo
-from supervisor.store.stored import MessageFilter, Spoken, StoredMessage, StoredReply
+from supervisor.store.dialect import face as dialect
+from supervisor.store.dialect import operations as op
+from supervisor.store.dialect.face import AgentChanges, AgentRow, AgentValues, StorageError
+from supervisor.store.dialect.holder import LockInfo
+from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply
 
 Row = StoredMessage | StoredReply
 WAITING = frozenset({MessageState.AVAILABLE, MessageState.RETRYABLE})

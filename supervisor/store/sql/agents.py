@@ -10,13 +10,13 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from supervisor.core.errors import AgentExistsError, AgentNotFoundError
-from supervisor.store.dialect import AgentChanges, AgentRow, AgentValues
+from supervisor.store.dialect.face import AgentChanges, AgentRow, AgentValues
 from supervisor.store.sql.schema import agents
 from supervisor.store.sql.sessions import Sessions
 
 
 class SqlAgents:
-    """The table ``agents``, as :class:`~supervisor.store.dialect.AgentTable` describes it."""
+    """The table ``agents``, as :class:`~supervisor.store.dialect.face.AgentTable` describes it."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions

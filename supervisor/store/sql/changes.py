@@ -66,7 +66,7 @@ _DISCARD: Final = text(
 
 
 class SqlChanges:
-    """The changes that :class:`~supervisor.store.dialect.JournalChanges` describes."""
+    """The changes that :class:`~supervisor.store.dialect.face.JournalChanges` describes."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions

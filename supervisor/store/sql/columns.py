@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from supervisor.core.states import MessageState, ReplyState
-from supervisor.store.stored import StoredMessage, StoredReply
+from supervisor.store.dialect.stored import StoredMessage, StoredReply
 
 # The order is part of the schema: what is unsettled comes first, then dead letters, then what only waits to be pruned
 # (``schema.OPEN_MESSAGES``, ``schema.OPEN_REPLIES``).

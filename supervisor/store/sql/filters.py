@@ -1,4 +1,4 @@
-"""A :class:`~supervisor.store.stored.MessageFilter` as SQL."""
+"""A :class:`~supervisor.store.dialect.stored.MessageFilter` as SQL."""
 
 # ruff: noqa: S608 - the texts are put together from constants of this package; every value is bound
 
@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from supervisor.core.states import MessageState, ReplyState
+from supervisor.store.dialect.stored import MessageFilter
 from supervisor.store.sql import columns
 from supervisor.store.sql.schema import OPEN_MESSAGES
-from supervisor.store.stored import MessageFilter
 
 _M: Final = columns.MESSAGE_CODES
 _R: Final = columns.REPLY_CODES

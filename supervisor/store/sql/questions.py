@@ -12,11 +12,11 @@ from sqlalchemy import Connection, TextClause, bindparam, text
 
 from supervisor.core.records import UsageRecord
 from supervisor.core.states import MessageState, ReplyState
+from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply
 from supervisor.store.sql import columns, filters, usage
 from supervisor.store.sql.filters import DEAD_REPLY, KEY
 from supervisor.store.sql.schema import OPEN_MESSAGES, OPEN_REPLIES
 from supervisor.store.sql.sessions import Sessions
-from supervisor.store.stored import MessageFilter, Spoken, StoredMessage, StoredReply
 
 T = TypeVar("T")
 #: Values that one statement names at most.
@@ -80,7 +80,7 @@ OWN_REPLIES: Final = text(
 
 
 class SqlQuestions:
-    """The questions that :class:`~supervisor.store.dialect.JournalQuestions` describes."""
+    """The questions that :class:`~supervisor.store.dialect.face.JournalQuestions` describes."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions

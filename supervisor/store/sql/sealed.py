@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, select, text
 
-from supervisor.store.agents import record_from_row
-from supervisor.store.codec import SEALED
+from supervisor.store.dialect.codec import SEALED
+from supervisor.store.dialect.rows import record_from_row
 from supervisor.store.sql import schema
 
 #: Rows in one transaction: the supervisor's own commits wait for it.

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from supervisor.core.records import UsageRecord
-from supervisor.store.operations import (
+from supervisor.store.dialect.operations import (
     AddMessage,
     AddReply,
     AddUsage,

@@ -10,15 +10,15 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from supervisor.core.errors import RegistryError
-from supervisor.store.dialect import (
+from supervisor.store.dialect.face import (
     AgentTable,
     JournalChanges,
     JournalQuestions,
     Outcome,
     StorageError,
 )
-from supervisor.store.holder import LockInfo
-from supervisor.store.operations import Operation
+from supervisor.store.dialect.holder import LockInfo
+from supervisor.store.dialect.operations import Operation
 from supervisor.store.sql import SqlAgents, SqlChanges, SqlQuestions
 from supervisor.store.sqlite import batch, driver
 from supervisor.store.sqlite.changes import ChangeNotice
@@ -54,7 +54,7 @@ class SqliteSessions:
 
 
 class SqliteDatabase:
-    """The file and its connections, as :class:`~supervisor.store.dialect.Database` describes them.
+    """The file and its connections, as :class:`~supervisor.store.dialect.face.Database` describes them.
 
     Args:
         numbers: of the rows, loaded.

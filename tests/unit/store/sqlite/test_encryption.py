@@ -16,7 +16,8 @@ from supervisor.core.states import MessageState, ReplyState
 from supervisor.protocol import InboundMessage, OutboundMessage
 from supervisor.protocol.fields import Thinking
 from supervisor.settings.secrets import SecretBox, generate_key
-from supervisor.store import Journal, Registry, check, codec
+from supervisor.store import Journal, Registry, check
+from supervisor.store.dialect import codec
 from tests.support.journaling import AGENT, add, answer
 
 OLD, NEW = generate_key(), generate_key()

@@ -15,7 +15,7 @@ from supervisor.core.errors import ConfigurationError, RegistryError
 from supervisor.core.records import JournaledMessage, Reply
 from supervisor.protocol import InboundMessage, OutboundMessage
 from supervisor.settings.secrets import SecretBox
-from supervisor.store.stored import StoredMessage, StoredReply
+from supervisor.store.dialect.stored import StoredMessage, StoredReply
 
 #: Tracebacks are cut to this: the last lines tell most.
 MAX_ERROR_CHARS: Final = 16_384

@@ -29,9 +29,9 @@ from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage, Reply, UsageRecord
 from supervisor.core.states import MessageState
-from supervisor.store.holder import LockInfo
-from supervisor.store.operations import Operation
-from supervisor.store.stored import MessageFilter, Spoken, StoredMessage, StoredReply
+from supervisor.store.dialect.holder import LockInfo
+from supervisor.store.dialect.operations import Operation
+from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply
 
 #: What an operation comes to: whether it won, or why the database refuses it.
 Outcome = bool | RegistryError

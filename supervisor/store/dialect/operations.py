@@ -12,8 +12,8 @@ from typing import Any
 
 from supervisor.core.records import JournaledMessage, NewReply, Reply, UsageRecord
 from supervisor.core.states import MESSAGE_TRANSITIONS, MessageState, ReplyState, check_transition
-from supervisor.store import codec
-from supervisor.store.codec import TextCodec
+from supervisor.store.dialect import codec
+from supervisor.store.dialect.codec import TextCodec
 
 
 def _future() -> asyncio.Future[Any]:

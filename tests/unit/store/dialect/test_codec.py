@@ -10,7 +10,7 @@ from supervisor.core.errors import RegistryError
 from supervisor.core.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, MessageState, ReplyState
 from supervisor.protocol import InboundMessage, OutboundMessage
 from supervisor.protocol.fields import Thinking, ToolResult, Usage
-from supervisor.store import codec
+from supervisor.store.dialect import codec
 from supervisor.store.sql import columns
 from supervisor.store.sql.schema import OPEN_MESSAGES, OPEN_REPLIES
 

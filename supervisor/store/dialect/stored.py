@@ -1,4 +1,4 @@
-"""What a database keeps of the journal, as plain values; :mod:`supervisor.store.codec` makes records of them."""
+"""What a database keeps of the journal, as plain values; :mod:`~supervisor.store.dialect.codec` reads them."""
 
 from __future__ import annotations
 
