@@ -102,7 +102,7 @@ class Ledger:
         self._alert(None)
 
     def record(self, agent_id: str, usage: Usage) -> float | None:
-        """Count what one model call used; ``usage`` has been through :func:`cleaned`.
+        """Count what one model call used; ``usage`` has been through :func:`supervisor.telemetry.usage.cleaned`.
 
         Returns:
             What it cost, in the currency of the prices; None where the model has no price.

@@ -28,7 +28,7 @@ _UNREADABLE: Final = object()
 
 
 class Socket:
-    """An agent's connection to the platform, whatever its wire. Made by :meth:`Transport.open`.
+    """An agent's connection to the platform, whatever its wire. Made by :meth:`.opening.Transport.open`.
 
     Args:
         make_wire: makes the wire below it.
@@ -88,7 +88,7 @@ class Socket:
         return self.opened_at > 0.0 and not self.closed.done()
 
     async def join(self, token: str, timeout: float) -> ConnectError | None:
-        """Connect and wait for the ack of the namespace's CONNECT. Called once, by :class:`Transport`.
+        """Connect and wait for the ack of the namespace's CONNECT. Called once, by :class:`.opening.Transport`.
 
         Args:
             token: the agent's token, which no reason may hold.
