@@ -1,4 +1,7 @@
-"""What has to be done now and then: correct the counts, prune the journal, watch the event loop."""
+"""What has to be done now and then: correct the counts, prune the journal, watch the event loop.
+
+The one process that runs a registry does it alone (docs/architecture.md#one-process).
+"""
 
 from __future__ import annotations
 
