@@ -1,9 +1,9 @@
 """Prints the figures of the import graph: ``python docs/graph.py [CHECKOUT] [--arrows]``.
 
 A room is a package, without its sub-packages, which are rooms of their own; a module that stands loose in
-``supervisor/`` is one too. An arrow leads from a room to another that one of its modules imports. A floor is one more
-than the highest floor that its room imports. An arrow leads up where the import contract of the same checkout has its
-end above its beginning.
+``supervisor/`` is one too. An arrow leads from a room to another that one of its modules imports; what is imported for
+type checkers alone makes none, since it is never run. A floor is one more than the highest floor that its room imports.
+An arrow leads up where the import contract of the same checkout has its end above its beginning.
 """
 
 from __future__ import annotations
@@ -30,6 +30,14 @@ class Arrow:
     tail: str
     head: str
     because: tuple[str, ...]
+
+
+def _run(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node but those under ``if TYPE_CHECKING:``."""
+    yield tree
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            yield from _run(node)
 
 
 class Graph:
@@ -71,7 +79,7 @@ class Graph:
         return [Arrow(*ends, tuple(found)) for ends, found in sorted(because.items())]
 
     def _imports(self, path: Path) -> Iterator[str]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in _run(ast.parse(path.read_text(encoding="utf-8"))):
             names: list[str] = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]

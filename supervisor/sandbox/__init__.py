@@ -4,13 +4,13 @@ It imports nothing of the supervisor: what plays the other side must not share i
 does about the platform's quirks belongs to :mod:`supervisor.platform`; faults that no platform has belong to the tests.
 """
 
-from supervisor.sandbox.config import Profile, SandboxConfig
 from supervisor.sandbox.gateways.validation import RefusedError
-from supervisor.sandbox.log import TokenRequest
 from supervisor.sandbox.sandbox import Sandbox
-from supervisor.sandbox.state import StoredMessage
-from supervisor.sandbox.switchboard import Faults
 from supervisor.sandbox.user import SandboxUser
+from supervisor.sandbox.world.config import Profile, SandboxConfig
+from supervisor.sandbox.world.log import TokenRequest
+from supervisor.sandbox.world.state import StoredMessage
+from supervisor.sandbox.world.switchboard import Faults
 
 __all__ = [
     "Faults",

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from starlette.requests import ClientDisconnect
 
-from supervisor.sandbox.faults import Cookies, Delay, Handshake, Hang, Rest, RestTarget
-from supervisor.sandbox.log import TokenRequest
 from supervisor.sandbox.rest import error_answer
-from supervisor.sandbox.shared import Shared
-from supervisor.sandbox.tokens import InvalidTokenError
+from supervisor.sandbox.world.faults import Cookies, Delay, Handshake, Hang, Rest, RestTarget
+from supervisor.sandbox.world.log import TokenRequest
+from supervisor.sandbox.world.shared import Shared
+from supervisor.sandbox.world.tokens import InvalidTokenError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -7,7 +7,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from supervisor.sandbox.routes import Route
+from supervisor.sandbox.world.routes import Route
 
 _DIRECTORY = Path(__file__).parent / "chat"
 _TYPES = {

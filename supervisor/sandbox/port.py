@@ -10,9 +10,9 @@ import uvicorn
 from uvicorn.lifespan.off import LifespanOff
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from supervisor.sandbox.config import SandboxConfig
 from supervisor.sandbox.middleware import Scope
 from supervisor.sandbox.sockets.engine import WireProtocol
+from supervisor.sandbox.world.config import SandboxConfig
 
 _BACKLOG = 4096
 _FAREWELL_SECONDS = 0.05

@@ -9,23 +9,23 @@ from typing import Any, Self, TypeVar, Unpack
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from supervisor.sandbox.config import SandboxConfig
 from supervisor.sandbox.control import ControlError, control_failed, control_routes, guard
 from supervisor.sandbox.gateways.endpoints import AGENTS_NAMESPACE, Endpoints
-from supervisor.sandbox.ids import new_object_id
-from supervisor.sandbox.log import Event
 from supervisor.sandbox.middleware import FaultLine
-from supervisor.sandbox.model import Provider
 from supervisor.sandbox.pages import Pages
 from supervisor.sandbox.port import PortServer
 from supervisor.sandbox.rest import Failures, PlatformError, platform_routes
-from supervisor.sandbox.routes import built_routes
-from supervisor.sandbox.shared import Shared
 from supervisor.sandbox.sockets import SocketServer, SocketSession
-from supervisor.sandbox.state import Agent, AgentFields, StoredMessage, make_agent
-from supervisor.sandbox.switchboard import Faults
-from supervisor.sandbox.tokens import Identity
 from supervisor.sandbox.user import LocalSession, SandboxUser
+from supervisor.sandbox.world.config import SandboxConfig
+from supervisor.sandbox.world.ids import new_object_id
+from supervisor.sandbox.world.log import Event
+from supervisor.sandbox.world.model import Provider
+from supervisor.sandbox.world.routes import built_routes
+from supervisor.sandbox.world.shared import Shared
+from supervisor.sandbox.world.state import Agent, AgentFields, StoredMessage, make_agent
+from supervisor.sandbox.world.switchboard import Faults
+from supervisor.sandbox.world.tokens import Identity
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Sandbox:
     """A local AIWM platform.
 
     Use as an async context manager, or call :meth:`start` and :meth:`stop`. Fields of
-    :class:`~supervisor.sandbox.config.SandboxConfig` are keyword arguments; the port defaults to a free one::
+    :class:`~supervisor.sandbox.world.config.SandboxConfig` are keyword arguments; the port defaults to a free one::
 
         async with Sandbox(profile="v1") as sandbox:
             sandbox.add_agent("a" * 24, "secret")

@@ -4,10 +4,10 @@ import secrets
 from typing import Any
 
 from supervisor.sandbox.gateways.base import Gateway
-from supervisor.sandbox.sessions import Session
-from supervisor.sandbox.shared import Shared
-from supervisor.sandbox.state import StoredMessage
-from supervisor.sandbox.tokens import Identity
+from supervisor.sandbox.world.sessions import Session
+from supervisor.sandbox.world.shared import Shared
+from supervisor.sandbox.world.state import StoredMessage
+from supervisor.sandbox.world.tokens import Identity
 
 #: Types of messages that are whole answers, and no parts of one.
 _ANSWER_TYPES = (None, "text", "message", "error")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.protocol.text import MAX_CONTENT_CHARS
-from supervisor.sandbox.sessions import encode_json
+from supervisor.sandbox.world.sessions import encode_json
 from tests.support.nonsense import line
 from tests.support.reliability import Case
 

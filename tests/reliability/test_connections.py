@@ -14,7 +14,7 @@ import pytest
 
 from supervisor.core.states import AgentState
 from supervisor.sandbox import Sandbox
-from supervisor.sandbox.faults import Delay
+from supervisor.sandbox.world.faults import Delay
 from tests.support.reliability import Case
 from tests.support.stack import Stack
 from tests.support.traces import Traces, add_fleet, open_sockets, watched_stack

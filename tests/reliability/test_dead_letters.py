@@ -9,7 +9,7 @@ import pytest
 
 from supervisor.core.states import MessageState, ReplyState
 from supervisor.sandbox import Sandbox, SandboxUser
-from supervisor.sandbox.faults import RefuseSends
+from supervisor.sandbox.world.faults import RefuseSends
 from tests.support.processes import SECONDS, SupervisorProcess, supervisor_process
 from tests.support.registry_file import RegistryFile
 from tests.support.reliability import Case

@@ -16,7 +16,7 @@ import pytest
 
 from supervisor.core.states import MessageState, ReplyState
 from supervisor.sandbox import Sandbox, SandboxUser
-from supervisor.sandbox.config import Profile
+from supervisor.sandbox.world.config import Profile
 from tests.support.processes import SECONDS, SupervisorProcess, supervisor_process
 from tests.support.reliability import Case
 

@@ -22,7 +22,7 @@ import aiohttp
 import pytest
 
 from supervisor.sandbox import Profile, Sandbox
-from supervisor.sandbox.tokens import TokenMint
+from supervisor.sandbox.world.tokens import TokenMint
 from tests.sandbox.conftest import RawSocket
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"

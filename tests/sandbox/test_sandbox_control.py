@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from supervisor.sandbox.faults import switch_names
+from supervisor.sandbox.world.faults import switch_names
 from tests.sandbox.conftest import AGENT, OTHER, SECRET, Client
 
 

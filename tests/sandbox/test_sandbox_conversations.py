@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from supervisor.sandbox.ids import timestamp
+from supervisor.sandbox.world.ids import timestamp
 from tests.sandbox.conftest import AGENT, OTHER, SECRET, Client, Start
 
 

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 import websockets
 
-from supervisor.sandbox.faults import Cookies, Handshake
+from supervisor.sandbox.world.faults import Cookies, Handshake
 from tests.sandbox.conftest import AGENT, OTHER, SECRET, Client, Start
 
 

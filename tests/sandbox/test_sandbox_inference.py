@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.sandbox.model import Provider
+from supervisor.sandbox.world.model import Provider
 from tests.sandbox.conftest import AGENT, SECRET, Client
 
 SAID = {"messages": [{"role": "user", "content": "hello"}]}

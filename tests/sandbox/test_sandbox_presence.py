@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.sandbox.log import EventLog
-from supervisor.sandbox.presence import PresenceSets
+from supervisor.sandbox.world.log import EventLog
+from supervisor.sandbox.world.presence import PresenceSets
 from tests.sandbox.conftest import AGENT, PERSON, Client, RawSocket, Start
 
 

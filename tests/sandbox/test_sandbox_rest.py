@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.sandbox.tokens import InvalidTokenError, TokenMint
+from supervisor.sandbox.world.tokens import InvalidTokenError, TokenMint
 from tests.sandbox.conftest import AGENT, OTHER, SECRET, Client, Start
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from supervisor.sandbox.config import PEOPLE_PATH
+from supervisor.sandbox.world.config import PEOPLE_PATH
 from tests.sandbox.conftest import AGENT, OTHER, PERSON, SECRET, Client
 
 

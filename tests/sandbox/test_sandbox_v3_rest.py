@@ -3,7 +3,7 @@
 import aiohttp
 import pytest
 
-from supervisor.sandbox.faults import LicenceExpired, NoFileStore
+from supervisor.sandbox.world.faults import LicenceExpired, NoFileStore
 from tests.sandbox.conftest import AGENT, OTHER, PERSON, SECRET, Client, Start
 
 

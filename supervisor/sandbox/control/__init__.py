@@ -14,11 +14,11 @@ from supervisor.sandbox.control.guard import guard
 from supervisor.sandbox.control.people import PeopleControl
 from supervisor.sandbox.control.requests import ControlError, control_failed
 from supervisor.sandbox.control.works import WorkControl
-from supervisor.sandbox.routes import Route
+from supervisor.sandbox.world.routes import Route
 
 if TYPE_CHECKING:
     from supervisor.sandbox.sandbox import Sandbox
-    from supervisor.sandbox.shared import Shared
+    from supervisor.sandbox.world.shared import Shared
 
 __all__ = ["ControlError", "control_failed", "control_routes", "guard"]
 

@@ -10,17 +10,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from supervisor.sandbox.control.requests import ControlError, body_of, chosen_agents, known_agent
-from supervisor.sandbox.ids import is_object_id
-from supervisor.sandbox.model import Provider
-from supervisor.sandbox.routes import Route
-from supervisor.sandbox.state import Agent, AgentStatus, AgentType
+from supervisor.sandbox.world.ids import is_object_id
+from supervisor.sandbox.world.model import Provider
+from supervisor.sandbox.world.routes import Route
+from supervisor.sandbox.world.state import Agent, AgentStatus, AgentType
 
 if TYPE_CHECKING:
     from supervisor.sandbox.sandbox import Sandbox
 
 
 class NewAgent(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """Body of ``POST /sandbox/agents``; see :func:`supervisor.sandbox.state.make_agent`."""
+    """Body of ``POST /sandbox/agents``; see :func:`supervisor.sandbox.world.state.make_agent`."""
 
     id: str
     secret: str | None = None

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from supervisor.sandbox.control.requests import ControlError, body_of
-from supervisor.sandbox.faults import UnknownFaultError, switch_named, switch_names
-from supervisor.sandbox.routes import Route
+from supervisor.sandbox.world.faults import UnknownFaultError, switch_named, switch_names
+from supervisor.sandbox.world.routes import Route
 
 if TYPE_CHECKING:
     from supervisor.sandbox.sandbox import Sandbox

@@ -10,13 +10,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from supervisor.sandbox.control.requests import ControlError, body_of, known_agent
-from supervisor.sandbox.ids import is_object_id, new_object_id
-from supervisor.sandbox.routes import Route
-from supervisor.sandbox.state import Platform
+from supervisor.sandbox.world.ids import is_object_id, new_object_id
+from supervisor.sandbox.world.routes import Route
+from supervisor.sandbox.world.state import Platform
 
 if TYPE_CHECKING:
-    from supervisor.sandbox.bridge import BridgedPerson
     from supervisor.sandbox.sandbox import Sandbox
+    from supervisor.sandbox.world.bridge import BridgedPerson
 
 
 class NewUser(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 if TYPE_CHECKING:
     from supervisor.sandbox.sandbox import Sandbox
-    from supervisor.sandbox.state import Agent
+    from supervisor.sandbox.world.state import Agent
 
 _BODY_LIMIT_BYTES = 1_000_000
 

@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from supervisor.sandbox.control.requests import ControlError, body_of, known_agent
-from supervisor.sandbox.routes import Route
+from supervisor.sandbox.world.routes import Route
 
 if TYPE_CHECKING:
     from supervisor.sandbox.sandbox import Sandbox
-    from supervisor.sandbox.shared import Shared
+    from supervisor.sandbox.world.shared import Shared
 
 
 class NewWork(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):

@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from supervisor.sandbox.faults import RefuseSends
 from supervisor.sandbox.gateways import shapes
 from supervisor.sandbox.gateways.validation import RefusedError
-from supervisor.sandbox.ids import timestamp
-from supervisor.sandbox.sessions import Session
-from supervisor.sandbox.shared import Shared
-from supervisor.sandbox.state import StoredMessage
-from supervisor.sandbox.tokens import Identity
+from supervisor.sandbox.world.faults import RefuseSends
+from supervisor.sandbox.world.ids import timestamp
+from supervisor.sandbox.world.sessions import Session
+from supervisor.sandbox.world.shared import Shared
+from supervisor.sandbox.world.state import StoredMessage
+from supervisor.sandbox.world.tokens import Identity
 
 Ack = dict[str, Any]
 

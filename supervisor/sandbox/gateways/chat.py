@@ -4,8 +4,8 @@ from typing import Any
 
 from supervisor.sandbox.gateways import shapes
 from supervisor.sandbox.gateways.base import Ack, Gateway, conversation_of, field_of
-from supervisor.sandbox.sessions import Session
-from supervisor.sandbox.shared import Shared
+from supervisor.sandbox.world.sessions import Session
+from supervisor.sandbox.world.shared import Shared
 
 
 class ChatGateway(Gateway):

@@ -1,6 +1,5 @@
 """Which gateway answers at which engine path and namespace, per generation and stage."""
 
-from supervisor.sandbox.config import PEOPLE_PATH, SandboxConfig
 from supervisor.sandbox.gateways.base import Gateway
 from supervisor.sandbox.gateways.v1 import GatewayV1
 from supervisor.sandbox.gateways.v2 import GatewayV2
@@ -11,7 +10,8 @@ from supervisor.sandbox.gateways.v3 import (
     StageOneGateway,
     StageThreeGateway,
 )
-from supervisor.sandbox.shared import Shared
+from supervisor.sandbox.world.config import PEOPLE_PATH, SandboxConfig
+from supervisor.sandbox.world.shared import Shared
 
 ROOT = "/"
 #: v3, stage ii.

@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from supervisor.sandbox.ids import timestamp
-from supervisor.sandbox.sessions import Session
-from supervisor.sandbox.state import StoredMessage
-from supervisor.sandbox.tokens import Identity, IdentityKind
+from supervisor.sandbox.world.ids import timestamp
+from supervisor.sandbox.world.sessions import Session
+from supervisor.sandbox.world.state import StoredMessage
+from supervisor.sandbox.world.tokens import Identity, IdentityKind
 
 
 def actor(identity: Identity, organisation_id: str) -> dict[str, Any]:

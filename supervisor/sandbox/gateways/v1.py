@@ -7,9 +7,9 @@ from supervisor.sandbox.gateways import shapes
 from supervisor.sandbox.gateways.base import Receipt
 from supervisor.sandbox.gateways.chat import ChatGateway
 from supervisor.sandbox.gateways.validation import RefusedError, check_attachments, check_v1, storing_failure
-from supervisor.sandbox.ids import new_object_id, timestamp
-from supervisor.sandbox.sessions import Session
-from supervisor.sandbox.state import ROLES_THAT_CREATE, StoredMessage
+from supervisor.sandbox.world.ids import new_object_id, timestamp
+from supervisor.sandbox.world.sessions import Session
+from supervisor.sandbox.world.state import ROLES_THAT_CREATE, StoredMessage
 
 
 class GatewayV1(ChatGateway):

@@ -7,10 +7,10 @@ from supervisor.sandbox.gateways import shapes
 from supervisor.sandbox.gateways.base import Ack, Receipt, conversation_of, field_of
 from supervisor.sandbox.gateways.chat import ChatGateway
 from supervisor.sandbox.gateways.validation import RefusedError, check_conversation_id, check_v2, storing_failure
-from supervisor.sandbox.ids import is_object_id, new_object_id, timestamp
-from supervisor.sandbox.sessions import Session
-from supervisor.sandbox.shared import Shared
-from supervisor.sandbox.state import Conversation, StoredMessage
+from supervisor.sandbox.world.ids import is_object_id, new_object_id, timestamp
+from supervisor.sandbox.world.sessions import Session
+from supervisor.sandbox.world.shared import Shared
+from supervisor.sandbox.world.state import Conversation, StoredMessage
 
 _NO_CONVERSATION = "No conversation found. Please emit agent:connect or conversation:join first."
 

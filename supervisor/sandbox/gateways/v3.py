@@ -11,12 +11,12 @@ from supervisor.sandbox.gateways import shapes
 from supervisor.sandbox.gateways.base import Ack, Gateway, Receipt, field_of
 from supervisor.sandbox.gateways.v2 import GatewayV2
 from supervisor.sandbox.gateways.validation import RefusedError, check_v2, storing_failure
-from supervisor.sandbox.heartbeats import HeartbeatError
-from supervisor.sandbox.ids import new_object_id, timestamp
-from supervisor.sandbox.sessions import Session
-from supervisor.sandbox.shared import Shared
-from supervisor.sandbox.state import StoredMessage
-from supervisor.sandbox.tokens import Identity
+from supervisor.sandbox.world.heartbeats import HeartbeatError
+from supervisor.sandbox.world.ids import new_object_id, timestamp
+from supervisor.sandbox.world.sessions import Session
+from supervisor.sandbox.world.shared import Shared
+from supervisor.sandbox.world.state import StoredMessage
+from supervisor.sandbox.world.tokens import Identity
 
 #: Types of the parts of an answer; a message of any other type is stored as an ordinary one.
 PART_TYPES = ("thinking", "tool_use", "tool_result", "system")

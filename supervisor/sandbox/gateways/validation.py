@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from supervisor.sandbox.ids import is_object_id, new_object_id, timestamp
+from supervisor.sandbox.world.ids import is_object_id, new_object_id, timestamp
 
 ROLES = ("user", "assistant", "system", "tool")
 TYPES = ("text", "thinking", "tool_call", "tool_result", "error", "system")

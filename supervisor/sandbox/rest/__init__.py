@@ -13,8 +13,8 @@ from supervisor.sandbox.rest.files import FileRoutes
 from supervisor.sandbox.rest.history import HistoryRoutes
 from supervisor.sandbox.rest.inference import InferenceRoutes
 from supervisor.sandbox.rest.tokens import TokenRoutes
-from supervisor.sandbox.routes import Route
-from supervisor.sandbox.shared import Shared
+from supervisor.sandbox.world.routes import Route
+from supervisor.sandbox.world.shared import Shared
 
 __all__ = ["Failures", "PlatformError", "error_answer", "platform_routes"]
 

@@ -6,12 +6,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from supervisor.sandbox.heartbeats import Fault, HeartbeatError
-from supervisor.sandbox.ids import new_object_id, timestamp
 from supervisor.sandbox.rest.answers import PlatformError, authenticate, json_object, refuse_unlicensed
-from supervisor.sandbox.routes import Route
-from supervisor.sandbox.shared import Shared
-from supervisor.sandbox.state import Agent, StoredMessage
+from supervisor.sandbox.world.heartbeats import Fault, HeartbeatError
+from supervisor.sandbox.world.ids import new_object_id, timestamp
+from supervisor.sandbox.world.routes import Route
+from supervisor.sandbox.world.shared import Shared
+from supervisor.sandbox.world.state import Agent, StoredMessage
 
 _STATUS_OF: dict[Fault, int] = {"status": 400, "missing": 404, "suspended": 400, "sleep": 400}
 

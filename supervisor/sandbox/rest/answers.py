@@ -9,10 +9,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from supervisor.sandbox.faults import LicenceExpired
-from supervisor.sandbox.ids import timestamp
-from supervisor.sandbox.shared import Shared
-from supervisor.sandbox.tokens import Identity, InvalidTokenError
+from supervisor.sandbox.world.faults import LicenceExpired
+from supervisor.sandbox.world.ids import timestamp
+from supervisor.sandbox.world.shared import Shared
+from supervisor.sandbox.world.tokens import Identity, InvalidTokenError
 
 
 class PlatformError(Exception):

@@ -9,13 +9,13 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from supervisor.sandbox.ids import timestamp
 from supervisor.sandbox.rest.answers import PlatformError, authenticate
 from supervisor.sandbox.rest.history import whole_number
-from supervisor.sandbox.routes import Route
-from supervisor.sandbox.shared import Shared
-from supervisor.sandbox.state import Conversation
-from supervisor.sandbox.tokens import Identity
+from supervisor.sandbox.world.ids import timestamp
+from supervisor.sandbox.world.routes import Route
+from supervisor.sandbox.world.shared import Shared
+from supervisor.sandbox.world.state import Conversation
+from supervisor.sandbox.world.tokens import Identity
 
 _DEFAULT_PAGE_ROWS = 10
 _FILTER = re.compile(r"filter\[(\w+)\](?:\[(\$\w+)\])?")

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from supervisor.sandbox.faults import NoFileStore
-from supervisor.sandbox.files import uploaded_file
 from supervisor.sandbox.rest.answers import PlatformError, authenticate, refuse_unlicensed
-from supervisor.sandbox.routes import Route
-from supervisor.sandbox.shared import Shared
+from supervisor.sandbox.world.faults import NoFileStore
+from supervisor.sandbox.world.files import uploaded_file
+from supervisor.sandbox.world.routes import Route
+from supervisor.sandbox.world.shared import Shared
 
 
 class FileRoutes:

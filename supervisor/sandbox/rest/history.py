@@ -9,8 +9,8 @@ from starlette.responses import JSONResponse
 
 from supervisor.sandbox.gateways.shapes import history_row_v1, history_row_v2
 from supervisor.sandbox.rest.answers import authenticate
-from supervisor.sandbox.routes import Route
-from supervisor.sandbox.shared import Shared
+from supervisor.sandbox.world.routes import Route
+from supervisor.sandbox.world.shared import Shared
 
 _DEFAULT_PAGE_ROWS = 50
 

@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from supervisor.sandbox.rest.answers import PlatformError, authenticate, json_object
-from supervisor.sandbox.routes import Route
-from supervisor.sandbox.shared import Shared
+from supervisor.sandbox.world.routes import Route
+from supervisor.sandbox.world.shared import Shared
 
 
 class InferenceRoutes:

@@ -7,11 +7,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from supervisor.sandbox.ids import is_object_id
 from supervisor.sandbox.rest.answers import PlatformError, authenticate, json_object
-from supervisor.sandbox.routes import Route
-from supervisor.sandbox.shared import Shared
-from supervisor.sandbox.state import Agent, make_agent
+from supervisor.sandbox.world.ids import is_object_id
+from supervisor.sandbox.world.routes import Route
+from supervisor.sandbox.world.shared import Shared
+from supervisor.sandbox.world.state import Agent, make_agent
 
 DEFAULT_PROMPT = "No instruction configured for this agent."
 _DEFAULT_MCP_SERVERS: dict[str, dict[str, Any]] = {"Builtin": {"type": "http", "url": "http://localhost:3306"}}

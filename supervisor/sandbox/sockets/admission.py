@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from supervisor.sandbox.faults import Connect, Delay, KickAtExpiry, NoPresence, SecondSocket
 from supervisor.sandbox.gateways.base import Gateway
 from supervisor.sandbox.gateways.endpoints import ROOT, Endpoints
-from supervisor.sandbox.sessions import encode_json, encode_packet
-from supervisor.sandbox.shared import Shared
 from supervisor.sandbox.sockets.packets import Connection
 from supervisor.sandbox.sockets.session import SocketSession
-from supervisor.sandbox.tokens import Identity, InvalidTokenError
+from supervisor.sandbox.world.faults import Connect, Delay, KickAtExpiry, NoPresence, SecondSocket
+from supervisor.sandbox.world.sessions import encode_json, encode_packet
+from supervisor.sandbox.world.shared import Shared
+from supervisor.sandbox.world.tokens import Identity, InvalidTokenError
 
 
 class Admission:

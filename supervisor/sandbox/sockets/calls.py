@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from supervisor.sandbox.faults import CutSends, Delay, DropAcks, Fault, RefuseEvents, ShuffleSends
 from supervisor.sandbox.gateways.base import BrokenPayloadError, Receipt
 from supervisor.sandbox.gateways.validation import RefusedError
-from supervisor.sandbox.shared import Shared
 from supervisor.sandbox.sockets.session import SocketSession
+from supervisor.sandbox.world.faults import CutSends, Delay, DropAcks, Fault, RefuseEvents, ShuffleSends
+from supervisor.sandbox.world.shared import Shared
 
 _F = TypeVar("_F", bound=Fault)
 

@@ -18,7 +18,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from supervisor.sandbox.sessions import encode_text_frame
+from supervisor.sandbox.world.sessions import encode_text_frame
 
 #: Where the protocol is found in the ASGI scope of its WebSocket.
 WIRE = "sandbox.wire"

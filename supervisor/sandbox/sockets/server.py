@@ -10,15 +10,15 @@ from typing import Any
 
 from socketio import packet
 
-from supervisor.sandbox.faults import Hang
 from supervisor.sandbox.gateways.base import MISSING
 from supervisor.sandbox.gateways.endpoints import Endpoints
-from supervisor.sandbox.shared import Shared
 from supervisor.sandbox.sockets.admission import Admission
 from supervisor.sandbox.sockets.calls import Calls
 from supervisor.sandbox.sockets.engine import EngineServer, EngineSocket
 from supervisor.sandbox.sockets.packets import Connection, MalformedError, decode_packet
 from supervisor.sandbox.sockets.session import SocketSession
+from supervisor.sandbox.world.faults import Hang
+from supervisor.sandbox.world.shared import Shared
 
 
 class SocketServer:

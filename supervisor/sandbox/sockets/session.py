@@ -3,9 +3,9 @@
 from typing import Any
 
 from supervisor.sandbox.gateways.base import Gateway
-from supervisor.sandbox.sessions import EncodedEvents, Session, encode_event, encode_json, encode_packet
 from supervisor.sandbox.sockets.engine import EngineSocket
-from supervisor.sandbox.tokens import Identity
+from supervisor.sandbox.world.sessions import EncodedEvents, Session, encode_event, encode_json, encode_packet
+from supervisor.sandbox.world.tokens import Identity
 
 
 class SocketSession(Session):

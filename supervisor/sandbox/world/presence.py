@@ -8,7 +8,7 @@ is in go on.
 import time
 from collections.abc import Callable
 
-from supervisor.sandbox.log import EventLog
+from supervisor.sandbox.world.log import EventLog
 
 
 class PresenceSets:

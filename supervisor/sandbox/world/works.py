@@ -6,8 +6,8 @@ On the platform an agent starts and ends a work by tools of the platform's MCP s
 from dataclasses import dataclass, field
 from typing import Any
 
-from supervisor.sandbox.ids import new_object_id
-from supervisor.sandbox.log import EventLog
+from supervisor.sandbox.world.ids import new_object_id
+from supervisor.sandbox.world.log import EventLog
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
-from supervisor.sandbox.faults import (
+from supervisor.sandbox.world.faults import (
     Connect,
     Cookies,
     CutSends,

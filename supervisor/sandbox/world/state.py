@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, Unpack
 
-from supervisor.sandbox.ids import is_object_id, new_object_id
-from supervisor.sandbox.log import ConnectAttempt, EventLog, TokenRequest
-from supervisor.sandbox.tokens import IdentityKind
+from supervisor.sandbox.world.ids import is_object_id, new_object_id
+from supervisor.sandbox.world.log import ConnectAttempt, EventLog, TokenRequest
+from supervisor.sandbox.world.tokens import IdentityKind
 
 #: v1 has ``active`` and ``inactive``, later ones ``inactive`` and ``idle``, v3 also ``sleep``.
 AgentStatus = Literal["active", "inactive", "idle", "busy", "suspended", "sleep", "deleted"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from websockets.frames import Frame, Opcode
 
-from supervisor.sandbox.tokens import Identity
+from supervisor.sandbox.world.tokens import Identity
 
 if TYPE_CHECKING:
     from supervisor.sandbox.gateways.base import Gateway

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from supervisor.sandbox.ids import new_object_id
+from supervisor.sandbox.world.ids import new_object_id
 
 Provider = Literal["openai", "anthropic", "google"]
 

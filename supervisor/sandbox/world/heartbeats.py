@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from supervisor.sandbox.config import Profile
-from supervisor.sandbox.state import Agent, PlatformState, Sleep
-from supervisor.sandbox.works import Works
+from supervisor.sandbox.world.config import Profile
+from supervisor.sandbox.world.state import Agent, PlatformState, Sleep
+from supervisor.sandbox.world.works import Works
 
 #: What a REST heartbeat may say.
 _STATUSES: Final[dict[Profile, tuple[str, ...]]] = {

@@ -5,7 +5,7 @@ import email.policy
 from collections import deque
 from dataclasses import dataclass, field
 
-from supervisor.sandbox.ids import new_object_id
+from supervisor.sandbox.world.ids import new_object_id
 
 _KEPT_FILES = 50
 

@@ -4,17 +4,17 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from supervisor.sandbox.bridge import Bridge
-from supervisor.sandbox.config import SandboxConfig
-from supervisor.sandbox.files import FileStore
-from supervisor.sandbox.heartbeats import Heartbeats
-from supervisor.sandbox.model import Model
-from supervisor.sandbox.presence import PresenceSets
-from supervisor.sandbox.sessions import Rooms
-from supervisor.sandbox.state import Conversation, PlatformState
-from supervisor.sandbox.switchboard import Faults
-from supervisor.sandbox.tokens import TokenMint
-from supervisor.sandbox.works import Works
+from supervisor.sandbox.world.bridge import Bridge
+from supervisor.sandbox.world.config import SandboxConfig
+from supervisor.sandbox.world.files import FileStore
+from supervisor.sandbox.world.heartbeats import Heartbeats
+from supervisor.sandbox.world.model import Model
+from supervisor.sandbox.world.presence import PresenceSets
+from supervisor.sandbox.world.sessions import Rooms
+from supervisor.sandbox.world.state import Conversation, PlatformState
+from supervisor.sandbox.world.switchboard import Faults
+from supervisor.sandbox.world.tokens import TokenMint
+from supervisor.sandbox.world.works import Works
 
 
 class Timers:

@@ -1,7 +1,7 @@
 """The fault switches: what may go wrong at the wire, for whom, and how often.
 
 A switch is a small struct. Setting one makes it active, ``times`` limits how often it strikes, ``agents`` whom it
-strikes. The switches hold no state; :class:`~supervisor.sandbox.switchboard.Faults` keeps which are on.
+strikes. The switches hold no state; :class:`~supervisor.sandbox.world.switchboard.Faults` keeps which are on.
 """
 
 from typing import Annotated, Literal

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from supervisor.sandbox.ids import new_object_id, timestamp
-from supervisor.sandbox.state import Conversation, Platform, StoredMessage
+from supervisor.sandbox.world.ids import new_object_id, timestamp
+from supervisor.sandbox.world.state import Conversation, Platform, StoredMessage
 
 if TYPE_CHECKING:
-    from supervisor.sandbox.shared import Shared
+    from supervisor.sandbox.world.shared import Shared
 
 
 class BridgedPerson:
