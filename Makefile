@@ -7,7 +7,7 @@ BIN := .venv/bin
 .PHONY: help setup check test bench docs all
 
 help: ## Show this
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s%s\n", $$1, $$2}' Makefile
 
 setup: ## Make .venv with everything that development needs
 	$(PYTHON) -m venv .venv

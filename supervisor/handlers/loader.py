@@ -1,4 +1,4 @@
-"""Finds handlers by reference and gives all their forms one shape.
+"""Finds handlers by reference and loads them; :mod:`supervisor.handlers.mounted` gives all their forms one shape.
 
 The agents folder is mounted as the synthetic package ``supervisor_agents``: relative imports, dataclasses and pickling
 work, ``sys.path`` is untouched, and the PyPI packages whose import name is ``agents`` stay reachable.
