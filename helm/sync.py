@@ -27,9 +27,6 @@ _DURATION: Final = r"^\s*[0-9]+(\.[0-9]+)?\s*[smhdw]?$"
 _SIZE: Final = r"^\s*[0-9]+\s*([Bb]|[KkMmGg][Ii]?[Bb])?$"
 
 
-# ── the schema of config ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def config_schema() -> dict[str, Any]:
     """What ``config`` takes: every setting by its name without the prefix."""
     shapes = Settings.model_json_schema()["properties"]
@@ -70,9 +67,6 @@ def schema() -> str:
     return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
 
 
-# ── README's table ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def rows(values: dict[str, Any], properties: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any, str]]:
     """Every value that can be set: its path, its default and what it means, in the order of ``values.yaml``."""
     for name, value in values.items():
@@ -99,9 +93,6 @@ def readme(values_schema: dict[str, Any]) -> str:
     before, _, rest = text.partition(START)
     _, _, after = rest.partition(END)
     return f"{before}{START}\n{table(values_schema)}\n{END}{after}"
-
-
-# ── all of it ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def wanted() -> dict[Path, str | None]:

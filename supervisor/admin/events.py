@@ -115,10 +115,10 @@ def add_events(app: FastAPI, service: AdminService) -> None:
         wanted = Wanted(agent_id, tuple(kind or ()))
         # Here, not when it begins: many may ask at once.
         open_streams[0] += 1
-        return EventStream(_stream(service.events, wanted, last, follow, last_event_id), on_end=one_less)
+        return EventStream(stream_events(service.events, wanted, last, follow, last_event_id), on_end=one_less)
 
 
-async def _stream(
+async def stream_events(
     events: Events, wanted: Wanted, last: int, follow: bool, last_event_id: str | None
 ) -> AsyncGenerator[bytes]:
     after = _position(events, last_event_id)

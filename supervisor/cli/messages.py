@@ -103,9 +103,6 @@ def _query(
     )
 
 
-# ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @app.command("list")
 def list_messages(
     *,
@@ -178,9 +175,6 @@ def show(
         output.print_json(dataclasses.asdict(message))
     else:
         message_output.print_details(message, time.time(), full=full)
-
-
-# ── acting ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @app.command()

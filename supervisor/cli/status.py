@@ -60,7 +60,7 @@ def _print_json(overview: Overview, indent: int | None = None) -> None:
 
 
 @dataclasses.dataclass
-class _Seen:
+class Seen:
     """What the supervisor said last, and why it says nothing now."""
 
     running: LiveSupervisor | None = None
@@ -84,7 +84,7 @@ class _Seen:
 
 
 def _watch(settings: Settings, *, as_json: bool) -> int:
-    seen = _Seen()
+    seen = Seen()
     with contextlib.suppress(KeyboardInterrupt), known.ended_by_sigterm():
         if as_json:
             while True:
@@ -98,7 +98,7 @@ def _watch(settings: Settings, *, as_json: bool) -> int:
     return 0
 
 
-def _watch_table(settings: Settings, seen: _Seen) -> None:
+def _watch_table(settings: Settings, seen: Seen) -> None:
     from rich.live import Live  # noqa: PLC0415
 
     from supervisor.cli import output  # noqa: PLC0415
@@ -107,16 +107,17 @@ def _watch_table(settings: Settings, seen: _Seen) -> None:
     if not sys.stdout.isatty():
         while True:
             seen.refresh(settings)
-            console.print(_frame(seen, (console.width, None)))
+            console.print(draw(seen, (console.width, None)))
             time.sleep(_REFRESH_SECONDS)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             seen.refresh(settings)
-            live.update(_frame(seen, (console.size.width, console.size.height)), refresh=True)
+            live.update(draw(seen, (console.size.width, console.size.height)), refresh=True)
             time.sleep(_REFRESH_SECONDS)
 
 
-def _frame(seen: _Seen, size: _Size) -> RenderableType:
+def draw(seen: Seen, size: _Size) -> RenderableType:
+    """The screen of ``--watch``: what fits into ``size``, columns and rows, and a word on what does not."""
     from rich.console import Group  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 

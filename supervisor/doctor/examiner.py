@@ -95,8 +95,6 @@ class Examiner:
             await session.close()
             examiner._imports.shutdown(wait=False, cancel_futures=True)
 
-    # ── what can be seen from here ───────────────────────────────────────────────────────────────────────────────────
-
     async def row(self, record: AgentRecord, tell: Tell, *, running: bool) -> tuple[EffectiveSettings, str] | None:
         """Check a row, its settings, handler and secret; the settings and the secret, None when one fails.
 
@@ -161,8 +159,6 @@ class Examiner:
             return None
         tell(Finding("secret", Level.OK, "can be read", agent=record.id))
         return secret
-
-    # ── the platform ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def token(self, record: AgentRecord, own: EffectiveSettings, secret: str, tell: Tell) -> Grant | None:
         """Ask for a token; None when there is none."""

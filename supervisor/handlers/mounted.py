@@ -46,17 +46,17 @@ class MountedHandler:
 
     def __init__(self, reference: str, target: Any, on_message: Callable[..., Any], threads: ThreadShare) -> None:
         self.reference = reference
-        self._target = target
+        self.target = target
         self._on_message = on_message
         self._in_loop = _runs_in_loop(on_message)
-        self._threads = threads
+        self.threads = threads
         self._running = 0
         self.idle = asyncio.Event()
         self.idle.set()
 
     def using(self, threads: ThreadShare) -> MountedHandler:
         """The same handler with threads of somebody else's."""
-        return MountedHandler(self.reference, self._target, self._on_message, threads)
+        return MountedHandler(self.reference, self.target, self._on_message, threads)
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -113,7 +113,7 @@ class MountedHandler:
             yield cast("Part", result)
 
     async def _in_thread(self, time_limit: TimeLimit | None, function: Callable[..., Any], *args: Any) -> Any:
-        return await self._threads.run(time_limit, _contained, function, *args)
+        return await self.threads.run(time_limit, _contained, function, *args)
 
     async def _iterate(self, time_limit: TimeLimit | None, iterator: Iterator[Part]) -> AsyncGenerator[Part, None]:
         # One context for all its parts: what a generator sets before a yield holds after it, as it does in the loop.
@@ -143,7 +143,7 @@ class MountedHandler:
         return self._hook(name) is not None
 
     def _hook(self, name: str) -> Callable[..., Any] | None:
-        function = getattr(self._target, name, None)
-        if function is None or getattr(type(self._target), name, None) is getattr(Handler, name, None):
+        function = getattr(self.target, name, None)
+        if function is None or getattr(type(self.target), name, None) is getattr(Handler, name, None):
             return None
         return cast("Callable[..., Any]", function)

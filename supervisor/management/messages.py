@@ -56,9 +56,6 @@ class MessageQuery:
         }
 
 
-# ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def matching(registry: Registry, query: MessageQuery, now: float) -> AsyncIterator[JournaledMessage]:
     """Every message that matches, the newest first, read page by page."""
     conditions = query.conditions(now)
@@ -155,9 +152,6 @@ async def _load(registry: Registry, number: int) -> JournaledMessage:
     if row is None:
         raise MessageNotFoundError(number)
     return row
-
-
-# ── acting ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

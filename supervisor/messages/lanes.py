@@ -123,8 +123,11 @@ class Lanes:
         self._backlog.stop()
         # A task that is cancelled before its first step never runs: its place would be lost and its claim kept.
         await asyncio.sleep(0)
-        while under_way := [tasks for tasks in (self._messages, self._timers, self._backlog.tasks) if tasks]:
-            await asyncio.gather(*(tasks.cancel() for tasks in under_way))
+        while under_way := [*self._messages, *self._timers, *self._backlog.tasks]:
+            # All are cancelled before the first wait: who cancels this close leaves none of them running.
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
         self._queue.clear()
         self._backlog.clear()
 

@@ -95,7 +95,7 @@ async def open_parts(
     undo.callback(loader.close)
     tracing = start_tracing_of(settings, clock)
     undo.push_async_callback(tracing.close)
-    lock = lock_info(settings, f"http://{settings.admin_host}:{settings.admin_port}")
+    lock = lock_info(settings, f"http://{settings.admin_host}:{settings.admin_port}", clock)
     registry = await open_registry(settings, lock, clock)
     undo.push_async_callback(registry.close)
     session = await Session.open(ca_file=settings.ca_file)
@@ -217,7 +217,7 @@ def start_tracing_of(settings: Settings, clock: Clock) -> Tracing:
     return start_tracing(collector, sample_ratio=settings.trace_sample_ratio)
 
 
-def lock_info(settings: Settings, address: str) -> LockInfo:
+def lock_info(settings: Settings, address: str, clock: Clock) -> LockInfo:
     """What the registry's lock says of this process: where it answers, and a mark of the key that it encrypts with."""
     box = SecretBox.of(settings.secret_keys)
-    return LockInfo(address=address, first_key=box.first_key_id if box else "")
+    return LockInfo(address=address, started_at=clock.now(), first_key=box.first_key_id if box else "")

@@ -86,7 +86,7 @@ class Service:
 
     async def _begin(self) -> None:
         admin_url = await self._answer()
-        self.registry.announce(lock_info(self.settings, admin_url))
+        self.registry.announce(lock_info(self.settings, admin_url, self.shared.clock))
         self.metrics.bind_agents(self.fleet.reading, self.shared.clock)
         self.metrics.bind_ready(lambda: not self.problems())
         rescued = await self.registry.journal.maintenance.take_over()
@@ -112,7 +112,7 @@ class Service:
         self.shared.events.publish("log", str(line.get("agent", "")), line)
 
     def _start_side_tasks(self) -> None:
-        upkeep = Housekeeping(
+        housekeeping = Housekeeping(
             self.registry.journal,
             self.fleet,
             self.metrics,
@@ -121,10 +121,10 @@ class Service:
             on_lag=self.shared.gates.adapt,
         )
         self.side_tasks.start("registry watch", self.fleet.watch, essential=True)
-        self.side_tasks.start("counts", upkeep.count)
-        self.side_tasks.start("prune", upkeep.prune)
-        self.side_tasks.start("usage", upkeep.write_usage)
-        self.side_tasks.start("loop lag", upkeep.watch_loop)
+        self.side_tasks.start("counts", housekeeping.count)
+        self.side_tasks.start("prune", housekeeping.prune)
+        self.side_tasks.start("usage", housekeeping.write_usage)
+        self.side_tasks.start("loop lag", housekeeping.watch_loop)
         self.side_tasks.start("loop watch", LoopWatch(self.metrics, packages=self.settings.handler_packages).run)
 
     async def stop(self, grace_seconds: float | None = None) -> bool:
@@ -143,6 +143,8 @@ class Service:
             self._log.info("stopped")
 
     async def _close(self, until: float) -> None:
+        # What is logged from here on has nobody to read it.
+        self._unlisten()
         # Those who follow would hold the admin server up.
         self.shared.events.close()
         await self.shared.gates.close()

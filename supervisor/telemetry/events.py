@@ -182,8 +182,6 @@ class Events:
         self._closed = True
         self._wake()
 
-    # ── waking those who wait ────────────────────────────────────────────────────────────────────────────────────────
-
     def _wake(self) -> None:
         # Without a follower there is nobody to wake; one that comes looks before it waits.
         if self._loop is None or not self._followers or self._waking:

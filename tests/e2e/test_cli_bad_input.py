@@ -182,7 +182,7 @@ CASES: dict[str, tuple[tuple[str, ...], dict[str, str], Prepare | None, int, str
     "unknown option": (("agents", "list", "--bogus"), {}, None, 2, "--bogus"),
     "missing argument": (("agents", "show"), {}, None, 2, "supervisor agents show --help"),
     "demo of nothing": (("demo", "--agents", "0"), {}, None, 2, "--agents"),
-    "sandbox of no profile": (("sandbox", "--profile", "v3"), {}, None, 2, "--profile"),
+    "sandbox of no profile": (("sandbox", "--profile", "v9"), {}, None, 2, "--profile"),
     "sandbox of no port": (("sandbox", "--port", "70000"), {}, None, 2, "--port"),
 }
 

@@ -32,9 +32,6 @@ NO_TOKENS: list[dict[str, str]] = [
 RIGHT = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 
 
-# ── who may ask ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_r22_no_endpoint_answers_without_its_token(tmp_path: Path, case: Callable[[str], Case]) -> None:
     counted = case("R22 tokens")
     async with admin(tmp_path, admin_token=SecretStr(ADMIN_TOKEN), metrics_token=SecretStr("scrape")) as api:
@@ -65,9 +62,6 @@ async def test_r22_other_sites_and_other_names_are_refused(tmp_path: Path, case:
                 counted.faults += 1
         async with api.session.options(f"{api.fleet.service.admin_url}/api/v1/agents") as preflight:
             assert not [name for name in preflight.headers if name.lower().startswith("access-control-")]
-
-
-# ── what they may send ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_r22_bodies_that_are_too_large(tmp_path: Path, case: Callable[[str], Case]) -> None:
@@ -159,9 +153,6 @@ async def test_r22_paths_and_requests_that_are_tricks(
             if token:
                 assert api.agent.encode() not in answer.partition(b"\r\n\r\n")[2], trick[:100]
         assert (await api.ask("GET", "/livez"))[0] == 200
-
-
-# ── whatever the description allows, and whatever it does not ────────────────────────────────────────────────────────
 
 
 def fuzz(data: st.DataObject, times: int) -> None:

@@ -34,9 +34,6 @@ def connects(sandbox: Sandbox) -> Counter[str | None]:
     return Counter(attempt.agent_id for attempt in sandbox.connects if attempt.outcome != "invalid namespace")
 
 
-# ── R1 ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def close_before_open(folder: Path, figures: Case, agents: int, down: float, **bounds: float) -> None:
     """Have a fleet online, close every WebSocket before OPEN for a while, and have it online again."""
     async with watched_stack(folder, **bounds) as fleet:
@@ -69,9 +66,6 @@ async def test_r1_sockets_that_close_before_open(tmp_path: Path, case: Callable[
 async def test_r1_sockets_that_close_before_open_for_a_minute(tmp_path: Path, case: Callable[[str], Case]) -> None:
     bounds = {"connect_rate": 50.0, "backoff_initial_seconds": 1.0, "backoff_cap_seconds": 60.0}
     await close_before_open(tmp_path, case("R1 minute"), 300, 60.0, **bounds)
-
-
-# ── R3 ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def late(folder: Path, figures: Case, agents: int, delay: Delay, handshake_seconds: float) -> None:
@@ -114,9 +108,6 @@ async def test_r3_a_platform_that_is_8_s_late(tmp_path: Path, case: Callable[[st
     await late(tmp_path, case(f"R3 8 s {what}"), 100, LATE[what](8.0), 15.0)
 
 
-# ── R5 ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def never_open(folder: Path, figures: Case, agents: int, attempts: int, **bounds: float) -> None:
     """Accept the WebSockets of a fleet and never send OPEN."""
     async with watched_stack(folder, **bounds) as fleet:
@@ -153,9 +144,6 @@ async def test_r5_an_open_that_never_comes(tmp_path: Path, case: Callable[[str],
 @pytest.mark.timeout(400)
 async def test_r5_an_open_that_never_comes_within_15_s(tmp_path: Path, case: Callable[[str], Case]) -> None:
     await never_open(tmp_path, case("R5 15 s"), 4, 12, handshake_seconds=15, backoff_cap_seconds=1.0)
-
-
-# ── R6 ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Dropper:
@@ -220,9 +208,6 @@ async def test_r6_attempts_dropped_at_200_random_moments(tmp_path: Path, case: C
         await before.again()
         await one_answers(fleet, identity, figures)
     assert (figures.lost, figures.doubled) == (0, 0)
-
-
-# ── R7 ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def many_on_one_host(folder: Path, figures: Case, agents: int, **given: Any) -> None:

@@ -93,9 +93,6 @@ async def settled(fleet: Stack, before: Size, figures_of_the_case: Case) -> Size
     return now
 
 
-# ── agents that come and go ──────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def come_and_go(fleet: Stack, number: int) -> None:
     """An agent is added, answers, and is removed."""
     identity = await fleet.add(number)
@@ -136,9 +133,6 @@ async def test_r23_a_thousand_agents_added_and_removed_one_after_another(
     await grow_and_shrink(tmp_path, case("R23 1,000 agents"), 1_000)
 
 
-# ── disconnects ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def disconnect(fleet: Stack, identity: str, number: int) -> None:
     """Lose an agent's connection in one of the ways there are; returns when it is online again."""
     runner = fleet.service.fleet.runner(identity)
@@ -177,9 +171,6 @@ async def test_r23_disconnects(tmp_path: Path, case: Callable[[str], Case]) -> N
 async def test_r23_a_day_of_disconnects(tmp_path: Path, case: Callable[[str], Case]) -> None:
     # One a minute and agent.
     await lose_connections(tmp_path, case("R23 a day"), 4 * 24 * 60)
-
-
-# ── the memory of a process of its own ───────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass

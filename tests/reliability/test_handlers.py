@@ -92,9 +92,6 @@ async def agents_dir(tmp_path: Path) -> AsyncIterator[Path]:
     await asyncio.sleep(0)
 
 
-# ── R12 ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_r12_a_handler_that_nothing_stops_while_messages_keep_coming(
     tmp_path: Path, agents_dir: Path, case: Callable[[str], Case]
 ) -> None:
@@ -171,9 +168,6 @@ async def test_r12_as_many_as_an_agent_may_run_at_once(
         counted.recovered(time.monotonic() - began)
         handler_module("stubborn").release.set()
     assert (counted.lost, counted.doubled) == (0, 0)
-
-
-# ── R13 ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def block_all_threads(folder: Path, agents_dir: Path, counted: Case, seconds: float) -> None:

@@ -139,8 +139,6 @@ class Kills:
         await self.supervisor.online()
         self.figures.recovered(time.monotonic() - began)
 
-    # ── the moments ──────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def on_receive(self) -> None:
         """The platform has emitted a message; nobody can say how far it has come."""
         await self.say()
@@ -179,8 +177,6 @@ class Kills:
                         event.kind == "message" and event.fields["message"].sender_kind == "agent"
                     ):
                         return
-
-    # ── what came of it ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def answers(self, chat: Chat) -> list[str]:
         return [message.content for message in self.sandbox.messages(chat.id) if message.sender_kind == "agent"]

@@ -23,8 +23,6 @@ from tests.support.traces import Traces, add_fleet, busiest, dead_port, handshak
 
 MARGIN_SECONDS = 15.0
 
-# ── R2 ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
 Mode = Literal["status", "html", "ok_html", "empty", "reset", "hang"]
 
 
@@ -125,9 +123,6 @@ async def test_r2_a_platform_that_hangs_holds_up_nobody_of_another(tmp_path: Pat
         await add_healthy(100)
         assert [request for request in requests if request.over_at] == [], "it had to wait for the others"
         assert len(requests) == 3
-
-
-# ── R8 ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def killed(folder: Path, figures: Case, agents: int, down: float, *, rate: float, cap: float) -> None:

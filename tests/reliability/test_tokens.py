@@ -45,9 +45,6 @@ def offline(fleet: Stack) -> bool:
     return fleet.service.fleet.states().get(AgentState.ONLINE, 0) == 0
 
 
-# ── refreshes due at once ────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def reload(fleet: Stack, identities: list[str]) -> None:
     """Someone wants everything anew."""
     for identity in identities:
@@ -109,9 +106,6 @@ async def test_r16_a_hundred_refreshes_due_at_once(tmp_path: Path, case: Callabl
 @pytest.mark.parametrize("cause", CAUSES)
 async def test_r16_500_refreshes_due_at_once(tmp_path: Path, case: Callable[[str], Case], cause: str) -> None:
     await all_at_once(tmp_path, case(f"R16 500 {cause}"), 500, cause, auth_rate=20, auth_concurrency=10, late=0.4)
-
-
-# ── tokens that end ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("second", ["allow", "refuse", "error", "replace"])

@@ -46,8 +46,6 @@ class Life:
     async def step(self, step: Step) -> None:
         await getattr(self, f"do_{step[0]}")(*step[1:])
 
-    # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def do_turns(self, number: int) -> None:
         await self.loop.turns(number)
 
@@ -100,8 +98,6 @@ class Life:
     async def do_poke(self, which: int) -> None:
         if AGENTS[which] in self.rows:
             self.fleet.service.fleet.runner(AGENTS[which]).retry_now()
-
-    # ── what must hold ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def state(self, agent_id: str) -> AgentState:
         return self.fleet.service.fleet.runner(agent_id).condition.state

@@ -92,8 +92,6 @@ class BusyFleet:
     def sandbox(self) -> Sandbox:
         return self.fleet.stack.sandbox
 
-    # ── who is there ─────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def populate(self) -> None:
         """Register everybody and wait until all are online that can be."""
         for number in ECHOES:
@@ -115,8 +113,6 @@ class BusyFleet:
         await self.stack.add(FAULTED, "no_such_handler")
         await self.stack.online(ONLINE, ONLINE_SECONDS)
 
-    # ── what models and webhooks answer ──────────────────────────────────────────────────────────────────────────────
-
     def answer(self, request: Request) -> Answer:
         """A model's answer: of a length and after a time that vary, and at times none."""
         if request.key == WRONG_KEY:
@@ -135,8 +131,6 @@ class BusyFleet:
         await asyncio.sleep(self.chance.uniform(0.05, 0.4) / self.haste)
         body = {"content": "Your parcel is on its way."}
         return await says(body, 503 if self.chance.random() < 0.12 else 200)(request)
-
-    # ── what people say ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def pause(self, mean: float) -> float:
         """Seconds until somebody says something again; the day has its rush hours."""
@@ -165,8 +159,6 @@ class BusyFleet:
             *(self.talk(number, 7.0, asked) for number in ASSISTANTS),
             self.talk(FAILING, 20.0, asked),
         ]
-
-    # ── what goes wrong ──────────────────────────────────────────────────────────────────────────────────────────────
 
     async def trouble(self, mean: float) -> None:
         """Let one thing after the other go wrong, for ever."""

@@ -80,8 +80,6 @@ class Collector:
         if runner is not None:
             await runner.cleanup()
 
-    # ── what arrived ─────────────────────────────────────────────────────────────────────────────────────────────────
-
     def traces(self) -> dict[str, list[Span]]:
         """The spans of each trace, in the order of their beginnings."""
         found: dict[str, list[Span]] = {}

@@ -66,8 +66,6 @@ class KubernetesApi:
         """Put an object there, as somebody beside Helm would."""
         self.objects[self.path(made["kind"], made["metadata"]["name"])] = made
 
-    # ── what it answers ──────────────────────────────────────────────────────────────────────────────────────────────
-
     def answer(self, method: str, path: str, body: bytes) -> tuple[HTTPStatus, Any]:
         """Status and JSON for a request."""
         if method == "GET":

@@ -176,8 +176,6 @@ class PaperFleet:
         await self.service.fleet.reconcile()
         return True
 
-    # ── ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def stop(self, grace_seconds: float) -> None:
         """Drain and stop."""
         await self.service.stop(grace_seconds)
@@ -201,8 +199,6 @@ class PaperFleet:
         self.read_only, self.refused = False, None
         self.mend()
         await self.begin()
-
-    # ── the disk ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def refuse(self, what: str) -> None:
         """Let the disk refuse some writes, or ``all``."""
@@ -231,8 +227,6 @@ class PaperFleet:
             rows = database.execute(statement).fetchall()
             database.commit()
         return rows
-
-    # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def inbox(self) -> list[Row]:
         """Every message, by number."""

@@ -56,8 +56,6 @@ class SupervisorProcess:
     process: asyncio.subprocess.Process | None = None
     starts: int = 0
 
-    # ── the registry ─────────────────────────────────────────────────────────────────────────────────────────────────
-
     @property
     def database(self) -> Path:
         """The registry file."""
@@ -79,8 +77,6 @@ class SupervisorProcess:
     def file(self) -> RegistryFile:
         """What is committed."""
         return RegistryFile(self.database)
-
-    # ── its processes ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def environment(self, **given: Any) -> dict[str, str]:
         """The environment of a process, for a command beside it too."""
@@ -167,8 +163,6 @@ class SupervisorProcess:
         out, _ = await process.communicate()
         assert process.returncode == 0, out.decode()
         return out.decode()
-
-    # ── what can be seen of them ─────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def ended(self) -> bool:

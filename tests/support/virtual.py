@@ -95,8 +95,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """The stand-in of one thread."""
         return self._workers.setdefault(name, _Worker(self))
 
-    # ── what tests say ───────────────────────────────────────────────────────────────────────────────────────────────
-
     async def turns(self, number: int) -> None:
         """Let everything that can run do so, so many times."""
         for _ in range(number):

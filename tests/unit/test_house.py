@@ -123,6 +123,11 @@ def test_a_package_says_what_it_is_for_and_offers_few_names(package: str) -> Non
     assert found == ({"has no __all__"} if package == "supervisor" else set())
 
 
+def test_no_line_is_drawn_where_a_file_wants_to_be_two() -> None:
+    drawn = [name for name, text in sources() if any(line.lstrip().startswith("# ──") for line in text.splitlines())]
+    assert not drawn
+
+
 def test_few_files_stand_loose() -> None:
     loose = [path.name for path in SUPERVISOR.iterdir() if path.is_file() and path.name != "py.typed"]
     assert len(loose) <= MAX_LOOSE_FILES, loose

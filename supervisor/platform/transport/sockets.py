@@ -200,7 +200,7 @@ class Socket:
                 self._live = True
                 self._watch_silence()
             case Phase.JOINED if not self._joined.done():
-                # The library is not told: a frame read with this one, such as a kick, comes first.
+                # A frame that was read together with this one, such as a kick, counts first.
                 self._joined.set_result(None)
             case Phase.ENDED if not self.closed.done():
                 self._wind_up()

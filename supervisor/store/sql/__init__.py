@@ -1,7 +1,7 @@
 """The tables of a registry and the statements about them, for every database that speaks SQL.
 
-It may import the store's values (``dialect``, ``stored``, ``operations``, ``codec``, ``agents``), the migrations and
-SQLAlchemy. How a connection is made, what its errors mean and how a batch is committed belong to the package of a
+It may import what a database has to be (``supervisor.store.dialect``), the migrations and SQLAlchemy. How a
+connection is made, what its errors mean and how a batch is committed belong to the package of a
 database (``supervisor.store.sqlite``).
 """
 

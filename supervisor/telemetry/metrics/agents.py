@@ -221,8 +221,6 @@ class AgentSeries:
                 # A dict keeps the room of what it once held.
                 self._agents = {}
 
-    # ── for whoever scrapes ──────────────────────────────────────────────────────────────────────────────────────────
-
     def slices(self, *, modern: bool) -> Iterator[bytes]:
         """All families, read as they are written: agents may come and go in between."""
         for description, rows in self._families():

@@ -66,8 +66,6 @@ class Metrics(ConnectionMetrics, MessageMetrics, StorageMetrics, ModelMetrics):
         """All metrics, those without a series yet included, in the order of the answer."""
         return self._descriptions
 
-    # ── agents ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
     def agent_state(self, agent_id: str, old: AgentState | None, new: AgentState | None) -> None:  # noqa: ARG002
         """An agent changes its state; ``old`` None: it appears; ``new`` None: it is gone.
 
@@ -83,8 +81,6 @@ class Metrics(ConnectionMetrics, MessageMetrics, StorageMetrics, ModelMetrics):
         """An agent has a token that expires at ``timestamp``, seconds since the epoch."""
         self._agents.set_expiry(agent_id, timestamp)
 
-    # ── read whenever somebody scrapes ───────────────────────────────────────────────────────────────────────────────
-
     def bind_budgets(self, ratios: Callable[[], tuple[float | None, Mapping[str, float]]]) -> None:
         """The used parts of the budgets: the fleet's, and the agents' own."""
         self._agents.budgets = ratios
@@ -96,8 +92,6 @@ class Metrics(ConnectionMetrics, MessageMetrics, StorageMetrics, ModelMetrics):
             read: given an agent's id; None: it is gone.
         """
         self._agents.read, self._agents.clock = read, clock
-
-    # ── exposition ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def slices(self, accept: str) -> tuple[Iterator[bytes], str]:
         """All figures, some hundred series a step, so that the event loop can run in between.

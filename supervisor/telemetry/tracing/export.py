@@ -76,8 +76,6 @@ class Exporter(SpanProcessor):
         self._over: Future[None] = Future()
         threading.Thread(target=self._work, name="traces", daemon=True).start()
 
-    # ── what the SDK calls ───────────────────────────────────────────────────────────────────────────────────────────
-
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Nothing is to be told of a span that goes on."""
 
@@ -97,8 +95,6 @@ class Exporter(SpanProcessor):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - as the SDK has it
         """Nobody waits for it while the process goes on."""
         return True
-
-    # ── the thread ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _work(self) -> None:
         # From here on whoever waits for it can give up, and cannot cancel it.
@@ -158,8 +154,6 @@ class Exporter(SpanProcessor):
             connection.close()
         if not 200 <= status < 300:
             raise _RefusedError(f"it answered {status}")
-
-    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def close(self) -> None:
         """Take nothing more and send what is left, for two seconds at most; idempotent."""

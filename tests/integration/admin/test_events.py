@@ -122,7 +122,7 @@ async def served(events: Events, send_seconds: float) -> AsyncIterator[str]:
 
     @app.get("/")
     async def endless() -> admin_events.EventStream:
-        stream = admin_events._stream(events, Wanted(), 0, True, None)
+        stream = admin_events.stream_events(events, Wanted(), 0, True, None)
         return admin_events.EventStream(stream, send_seconds=send_seconds)
 
     server = AdminServer(app, "127.0.0.1", 0)

@@ -56,9 +56,6 @@ async def letter(fleet: Stack) -> JournaledMessage:
     return row
 
 
-# ── the request ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_a_message_is_asked_as_signed_json(fleet: Stack, webhook: ScriptedWebhook) -> None:
     before = int(time.time())
     identity = await agent(fleet, webhook, says("pong"), history=5)
@@ -105,9 +102,6 @@ async def test_a_rotated_secret_is_used_at_once(fleet: Stack, webhook: ScriptedW
     (fleet.folder / SECRET_FILE).write_text("a-newer-secret")
     await fleet.ask(identity, "two")
     assert webhook.asked[1].is_signed_with("a-newer-secret")
-
-
-# ── the answer ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_shapes_of_an_answer_reach_the_person(fleet: Stack, webhook: ScriptedWebhook) -> None:
@@ -179,9 +173,6 @@ async def test_what_cannot_be_mended_by_asking_again_is_final_and_named(
     assert reason in fleet.service.control.status(identity).health
 
 
-# ── trouble ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize("own", [True, False], ids=["the handler's retry", "the supervisor's attempt"])
 @pytest.mark.parametrize(
     "trouble",
@@ -244,9 +235,6 @@ async def test_nobody_listens(fleet: Stack, webhook: ScriptedWebhook, unused_tcp
     health = fleet.service.control.status(identity).health
     assert "the connection to 127.0.0.1 failed" in health
     assert "secret-path" not in health
-
-
-# ── bounds of the deployment ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(

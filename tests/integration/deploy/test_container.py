@@ -76,8 +76,6 @@ def test_namespaces_that_are_refused_are_no_failure_and_tools_that_ci_lacks_are(
         need_room()
 
 
-# ── what the static checks see ───────────────────────────────────────────────────────────────────────────────────────
-
 Change = Callable[[dict[str, Any]], object]
 
 WRONG: dict[str, tuple[Change, str]] = {
@@ -158,9 +156,6 @@ def test_a_wrong_image_is_told_from_a_right_one(tmp_path: Path, old: str, new: s
 def test_hadolint_reads_the_dockerfiles(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM python\nRUN cd /tmp && pip install aiohttp\n")
     assert any("DL3042" in line for line in static.hadolint([tmp_path / "Dockerfile"]))
-
-
-# ── distributions ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_wheel_has_what_runs_and_nothing_else_and_the_source_distribution_makes_the_same(tmp_path: Path) -> None:

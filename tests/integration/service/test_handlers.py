@@ -109,9 +109,6 @@ def abandoned(fleet: Stack, identity: str) -> int:
     return fleet.service.fleet.runner(identity).agent.pipeline.abandoned
 
 
-# ── threads ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize("threads", [1, 2])
 async def test_plain_functions_that_hang_leave_other_agents_their_threads(
     tmp_path: Path, agents_dir: Path, threads: int
@@ -201,9 +198,6 @@ async def test_a_message_that_waits_for_a_thread_is_released_by_a_stop_and_keeps
     assert row.attempts == 1
 
 
-# ── typing ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def signs(user: SandboxUser) -> list[bool]:
     """What the person saw of "typing …"."""
     return [payload["isTyping"] for name, payload in user.received if name == "agent:typing"]
@@ -245,9 +239,6 @@ async def test_typing_is_taken_back_when_the_lanes_are_closed(fleet: Stack, hand
     await fleet.service.fleet.runner(identity).agent.pipeline.lanes.close()
     await fleet.until(lambda: len(signs(user)) > 1)
     assert signs(user) == [True, False]
-
-
-# ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("text", ["permanent", "again"])

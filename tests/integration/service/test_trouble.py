@@ -63,9 +63,6 @@ async def reconnected(fleet: Stack, identity: str) -> None:
     )
 
 
-# ── joins ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_joins_refused_for_a_passing_reason_are_tried_again_and_final_ones_forgotten(tmp_path: Path) -> None:
     async with stack(tmp_path, sandbox_settings=V2) as fleet:
         identity = await fleet.add()
@@ -132,9 +129,6 @@ async def test_what_was_joined_and_left_is_remembered_over_reconnects_and_restar
         await fleet.restart()
         await fleet.online()
         assert joined(fleet) == [kept, kept]
-
-
-# ── the journal ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextmanager
@@ -221,9 +215,6 @@ async def test_an_inbox_that_closes_waits_no_longer_than_it_is_told(tmp_path: Pa
         assert [entry["count"] for entry in lines(log, "messages_not_journaled")] == [1]
 
 
-# ── outages ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_one_outage_of_a_host_with_ten_agents_is_two_lines(tmp_path: Path) -> None:
     async with stack(tmp_path) as fleet:
         for number in range(1, 11):
@@ -254,9 +245,6 @@ async def test_one_agent_that_stays_away_does_not_keep_its_host_down(tmp_path: P
         await fleet.online(9, timeout=20)
         await fleet.until(lambda: not fleet.service.control.overview().notices)
         assert fleet.service.control.status(agent_id(1)).state is not AgentState.ONLINE
-
-
-# ── what the platform sends ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_message_of_an_unknown_type_is_answered_and_counted(tmp_path: Path) -> None:

@@ -30,9 +30,6 @@ def named(log: Log, event: str) -> list[dict[str, Any]]:
     return [line for line in log() if line["event"] == event]
 
 
-# ── outage mode ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @asynccontextmanager
 async def knocks(port: int) -> AsyncIterator[list[float]]:
     """A proxy where the platform was, which says that it is away: when somebody came, in monotonic seconds."""
@@ -112,9 +109,6 @@ def on_message(message, ctx):
 """
 
 
-# ── watchdogs ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_a_connection_that_falls_silent_is_counted_and_told(tmp_path: Path, log: Log) -> None:
     pings = {"ping_interval_seconds": 0.3, "ping_timeout_seconds": 0.3}
     async with stack(tmp_path, sandbox_settings=pings) as fleet:
@@ -189,8 +183,6 @@ async def test_a_registry_that_breaks_under_its_watch_costs_no_change(
         await fleet.until(lambda: watchdog(fleet, "side_task_died") == 1)
         await fleet.online()
 
-
-# ── memory ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 SLOW = '''
 """Answers with the first word when it is let."""

@@ -129,9 +129,6 @@ def named(spans: list[Span], name: str) -> list[Span]:
     return [span for span in spans if span.name == name]
 
 
-# ── what a trace is ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_an_assistant_with_its_models_and_tools(tmp_path: Path, collector: Collector) -> None:
     async with (
         assistants(tmp_path, otlp_endpoint=collector.url, otlp_headers="x-key=k-1") as fleet,
@@ -372,9 +369,6 @@ async def test_of_a_message_that_is_not_sampled_nothing_is_written(
     assert not any("trace_id" in line for line in log())
 
 
-# ── a collector in trouble ───────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_a_collector_that_is_away_is_told_of_once_and_harms_nothing(
     fleet: Stack, collector: Collector, log: Callable[[], list[dict[str, Any]]]
 ) -> None:
@@ -471,8 +465,6 @@ async def test_a_queue_that_is_full_drops_what_is_new(
     await fleet.service.stop()
     assert 4 <= len(collector.spans) <= 20
 
-
-# ── without it ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 OFF = """
 import asyncio, sys

@@ -165,8 +165,6 @@ async def test_anything_else_is_said_back_with_what_it_cost(visit: Any, asked: s
     assert reply.usage.prompt_tokens == len(asked.split())
 
 
-# ── the calculator ───────────────────────────────────────────────────────────────────────────────────────────────────
-
 expressions = st.recursive(
     st.integers(0, 1000).map(str) | st.floats(0, 1000, allow_nan=False).map(lambda f: f"{f:.3f}"),
     lambda inner: (

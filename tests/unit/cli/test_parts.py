@@ -119,10 +119,8 @@ def overview(**fields: Any) -> Overview:
 
 def test_a_screen_shows_what_fits_and_says_what_does_not() -> None:
     rows = [agent(number) for number in range(40)] + [agent(99, AgentState.FAULTED, reason="broken")]
-    seen = status._Seen(
-        overview=overview(notices=("a host is down",), problems=("no disk",)), statuses=rows, trouble=""
-    )
-    lines = drawn(status._frame(seen, (100, 20)), 100)
+    seen = status.Seen(overview=overview(notices=("a host is down",), problems=("no disk",)), statuses=rows, trouble="")
+    lines = drawn(status.draw(seen, (100, 20)), 100)
     assert len(lines) <= 20
     text = "\n".join(lines)
     for expected in ("not ready", "no disk", "a host is down", "▲ faulted", "broken", "more; a higher window"):
@@ -130,10 +128,10 @@ def test_a_screen_shows_what_fits_and_says_what_does_not() -> None:
 
 
 def test_while_the_supervisor_is_away_the_last_figures_stay_with_their_age() -> None:
-    seen = status._Seen(trouble="No supervisor runs")
-    assert drawn(status._frame(seen, (80, 20)), 80) == ["⚠ No supervisor runs"]
-    seen = status._Seen(overview=overview(), statuses=[agent(1)], trouble="No supervisor runs")
-    text = "\n".join(drawn(status._frame(seen, (80, 20)), 80))
+    seen = status.Seen(trouble="No supervisor runs")
+    assert drawn(status.draw(seen, (80, 20)), 80) == ["⚠ No supervisor runs"]
+    seen = status.Seen(overview=overview(), statuses=[agent(1)], trouble="No supervisor runs")
+    text = "\n".join(drawn(status.draw(seen, (80, 20)), 80))
     assert "No supervisor runs" in text
     assert "s old" in text
     assert "● online" in text

@@ -59,9 +59,6 @@ def expressions(dashboard: dict[str, Any]) -> list[tuple[str, str]]:
     return [*queries, *marks(dashboard)]
 
 
-# ── code and files ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_the_files_are_what_the_code_makes() -> None:
     made = dashboards()
     assert sorted(made) == sorted(path.name for path in FOLDER.glob("*.json"))
@@ -71,9 +68,6 @@ def test_the_files_are_what_the_code_makes() -> None:
 
 def test_grafanas_own_model_reads_each_and_loses_nothing(dashboard: dict[str, Any]) -> None:
     assert json.loads(encode(Dashboard.from_json(dashboard))) == dashboard
-
-
-# ── the linter's rules ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -262,9 +256,6 @@ def test_every_expression_is_promql(dashboard: dict[str, Any], tmp_path: Path) -
     checked = subprocess.run([promtool, "check", "rules", str(file)], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert f"{len(rules)} rules found" in checked.stdout
-
-
-# ── what stands beside them ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_provisioning_finds_data_source_and_dashboards() -> None:

@@ -55,8 +55,6 @@ async def answers(handler: MountedHandler) -> list[Part]:
     return [part async for part in handler.parts(MESSAGE, NO_CONTEXT)]
 
 
-# ── forms ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
 CLASS = "class Mine(Handler):\n    {}def on_message(self, message, ctx):\n        {}\n"
 FORMS = {
     "async function": ("async def on_message(message, ctx): return [*here('hi')][0]", ["hi"], False, True),
@@ -271,9 +269,6 @@ async def test_idle_is_told_while_no_message_is_worked_on(loader: HandlerLoader,
     assert handler.idle.is_set()
 
 
-# ── hooks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_hooks_run_where_they_are_defined(loader: HandlerLoader, write: Write) -> None:
     write(
         "mine.py",
@@ -308,9 +303,6 @@ async def test_a_function_has_no_hooks(loader: HandlerLoader, write: Write) -> N
     handler = loader.load("mine")
     assert not handler.wants("on_start")
     await handler.hook("on_start", None)
-
-
-# ── finding ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_names_are_the_handlers_of_the_folder(loader: HandlerLoader, write: Write) -> None:
@@ -404,9 +396,6 @@ def test_a_folder_that_went_away_is_a_handler_error(loader: HandlerLoader, folde
     folder.rmdir()
     with pytest.raises(HandlerError, match="cannot be read"):
         loader.load("mine")
-
-
-# ── packages, reloads, neighbours ────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_package_may_import_its_own_modules(loader: HandlerLoader, write: Write) -> None:
@@ -527,8 +516,6 @@ def test_the_agents_folder_is_the_one_that_is_set_else_here_else_the_bundled_one
         find_agents_dir(tmp_path / "gone", cwd=tmp_path)
 
 
-# ── loading beside the loop ──────────────────────────────────────────────────────────────────────────────────────────
-
 SLOW_IMPORT = """
 import asyncio, time
 from supervisor.handler import Handler
@@ -546,7 +533,7 @@ async def test_agents_that_load_one_module_at_once_share_it(loader: HandlerLoade
     handlers = await asyncio.gather(*(asyncio.to_thread(loader.load, "slow") for _ in range(4)))
     assert sys.modules["supervisor_agents._counted"].imported == [True]
     for handler in handlers:
-        assert type(handler._target) is sys.modules["supervisor_agents.slow"].Slow
+        assert type(handler.target) is sys.modules["supervisor_agents.slow"].Slow
         assert await answers(handler) == ["slow"]
 
 
@@ -557,8 +544,6 @@ async def test_reloads_at_once_do_not_pull_modules_from_under_each_other(loader:
     for handler in await asyncio.gather(*loads):
         assert await answers(handler) == ["slow"]
 
-
-# ── threads ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 BLOCKING = """
 import threading
@@ -597,7 +582,7 @@ def test_a_share_is_half_of_the_threads_or_as_given_and_never_all(
 ) -> None:
     write("plain.py", "def on_message(message, ctx): return 'plain'")
     loader = HandlerLoader(folder, threads=threads, threads_per_agent=given)
-    assert loader.load("plain")._threads.size == share
+    assert loader.load("plain").threads.size == share
     loader.close()
 
 

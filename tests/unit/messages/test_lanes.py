@@ -259,6 +259,21 @@ async def test_a_message_that_was_just_started_is_released_when_the_lanes_close(
     assert (dispatcher.running, desk.lanes.running) == (0, 0)
 
 
+async def test_a_close_that_is_cancelled_leaves_nothing_running(clock: ManualClock) -> None:
+    """A second signal cuts the drain short in whatever moment."""
+    desk = Desk(Dispatcher(10), clock)
+    desk.put(row(1))
+    await clock.settle()
+    closing = asyncio.create_task(desk.lanes.close())
+    # Up to its own first wait, and one turn on: what runs has been told to end.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing])
+    await clock.settle()
+    assert desk.cancelled == [1]
+
+
 async def test_close_leaves_no_refill_behind(clock: ManualClock) -> None:
     desk = Desk(Dispatcher(10), clock)
     for number in range(1, MEMORY_LIMIT + 10):

@@ -45,9 +45,6 @@ class Books:
         self.ledger.record(agent, Usage(tokens, 0, model))
 
 
-# ── cost ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize(
     ("model", "usage", "cost"),
     [
@@ -109,9 +106,6 @@ def test_a_budget_of_money_that_cannot_see_a_model_says_so_once(clock: ManualClo
     assert [(line["event"], line["model"]) for line in log] == [("model_without_price", "unheard-of")]
 
 
-# ── days ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_spending_begins_anew_at_midnight_utc(clock: ManualClock) -> None:
     books = Books(clock, tokens=100)
     books.ledger.limit("a", Limits(tokens=50))
@@ -156,9 +150,6 @@ def test_days_are_those_of_utc(clock: ManualClock) -> None:
     assert day_of(clock.now() + TO_MIDNIGHT_SECONDS) == TOMORROW
     assert days_before(clock.now(), 0) == TODAY
     assert days_before(clock.now(), 15) == "2026-12-31"
-
-
-# ── budgets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_without_limits_nothing_is_ever_exhausted(clock: ManualClock) -> None:

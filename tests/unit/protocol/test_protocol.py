@@ -113,9 +113,6 @@ def nested(depth: int) -> list[Any]:
     return value
 
 
-# ── inbound ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_the_recordings_hold_messages_and_every_event_that_is_parsed() -> None:
     names = {param.values[1] for param in recorded_events()}
     assert {"message:new", "presence:update", "user:typing", "user:joined", "message:sent", "message:error"} <= names
@@ -309,9 +306,6 @@ def test_cleaning_keeps_lines_and_joins_emoji() -> None:
     assert clean_text("a\r\nb\rc\td\x07\u202e\ud83d👩‍👧")[0] == "a\nb\nc\td👩‍👧"
 
 
-# ── outbound ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def outbound(**fields: Any) -> OutboundMessage:
     return OutboundMessage(**{"role": "assistant", "content": "hi", "conversation_id": CONVERSATION, **fields})
 
@@ -438,9 +432,6 @@ def test_a_reply_id_is_an_object_id_of_its_own_for_each_part_and_replay() -> Non
 @pytest.mark.parametrize("text", ["a" * 23, "a" * 25, "g" * 24, "a" * 24 + "\n", ""])
 def test_what_is_no_object_id(text: str) -> None:
     assert not is_object_id(text)
-
-
-# ── answers of the token endpoint ────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])

@@ -33,9 +33,6 @@ def refusal(tmp_path: Path, **given: Any) -> str:
     return str(caught.value)
 
 
-# ── sources ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_the_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
     settings = load(tmp_path)
     assert settings.registry_url == "sqlite+aiosqlite:///supervisor.db"
@@ -122,9 +119,6 @@ def test_the_memory_limit_is_256_mib_unless_it_is_set(tmp_path: Path) -> None:
     assert load(tmp_path).memory_limit == 256 * 1024 * 1024
 
 
-# ── budgets and prices ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_prices_are_json(tmp_path: Path, monkeypatch: Env) -> None:
     monkeypatch.setenv(
         "SUPERVISOR_PRICES",
@@ -174,9 +168,6 @@ def test_an_agents_budget_is_the_supervisors_setting_and_not_the_handlers(tmp_pa
             parse_agent_settings({"budget_tokens": bad}, load(tmp_path))
 
 
-# ── unknown variables ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize(
     ("unknown", "nearest"),
     [
@@ -221,9 +212,6 @@ def test_variables_of_others_are_none_of_ours(tmp_path: Path, monkeypatch: Env) 
     }.items():
         monkeypatch.setenv(name, value)
     assert load(tmp_path).admin_port == 8640
-
-
-# ── values ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -401,9 +389,6 @@ def test_settings_do_not_change(tmp_path: Path) -> None:
     settings = load(tmp_path)
     with pytest.raises(ValueError, match="frozen"):
         settings.admin_port = 1  # type: ignore[misc]
-
-
-# ── an agent's own ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
