@@ -67,7 +67,7 @@ def _texts() -> Iterator[tuple[str, str]]:
     """Every text file of ours, by its path from the root."""
     found = [path for folder in _FOLDERS for path in (ROOT / folder).rglob("*")]
     for path in sorted([*found, *ROOT.glob("*.*"), ROOT / "Dockerfile"]):
-        if path.suffix in _SUFFIXES and path.is_file() and "__pycache__" not in path.parts:
+        if path.suffix in _SUFFIXES and path.is_file() and {"__pycache__", "node_modules"}.isdisjoint(path.parts):
             yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
 
 
