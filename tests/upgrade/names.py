@@ -32,7 +32,8 @@ def parameters(thing):
         given = inspect.signature(thing).parameters.values()
     except (TypeError, ValueError):
         return []
-    return [f"{one.name}{'' if one.default is inspect.Parameter.empty else '='}" for one in given]
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    return [f"{stars.get(one.kind, '')}{one.name}{'' if one.default is one.empty else '='}" for one in given]
 
 found = {}
 for module in (supervisor.handler, supervisor.testing):
