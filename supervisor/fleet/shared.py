@@ -10,6 +10,7 @@ from supervisor.handlers import DaemonThreads, HandlerLoader
 from supervisor.messages import Dispatcher, Ledger
 from supervisor.net.session import Session
 from supervisor.platform.history import PlatformHistory
+from supervisor.platform.hosts.facts import HostFacts
 from supervisor.platform.hosts.gates import Gates
 from supervisor.platform.hosts.outages import Outages
 from supervisor.platform.tokens import TokenClient
@@ -42,5 +43,6 @@ class Shared:
     ledger: Ledger
     tracing: Tracing
     events: Events = field(default_factory=Events)
+    facts: HostFacts = field(default_factory=HostFacts)
     #: Where handlers are imported: a bounded number at once, and not where DNS is looked up.
     imports: Executor = field(default_factory=lambda: DaemonThreads(2, "import"))

@@ -1,7 +1,7 @@
-"""A platform's hosts, as the whole fleet meets them: requests to their API, rates that spare them, outages.
+"""A platform's hosts, as the whole fleet meets them: requests, rates that spare them, outages, what is known of them.
 
 May import telemetry, net and the core. What one agent does at a host belongs to the rooms above:
 :mod:`supervisor.platform.tokens`, :mod:`supervisor.platform.history`, :mod:`supervisor.platform.connector`.
 """
 
-__all__ = ["api", "gates", "outages", "pool", "probes"]
+__all__ = ["api", "facts", "gates", "outages", "pool", "probes"]

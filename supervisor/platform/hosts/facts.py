@@ -1,0 +1,100 @@
+"""What the fleet has learned of each platform host, so that no agent has to find it out again. In memory, no I/O.
+
+Generations of the platform differ, and none says which it is (docs/protocol.md#8-third-generation). Every fact here
+is a hint: whoever acts on one still copes with the opposite, because a platform may be rebuilt while we run. ``None``
+means that nobody knows yet. Each fact has one writer, which its comment names; all others only read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+#: So many questions in a row without an answer, and an event counts as one that the platform never acknowledges.
+SILENCES: Final = 3
+
+
+class TokenForm(StrEnum):
+    """How a token is asked for (docs/protocol.md#87-tokens)."""
+
+    PATH = "path"
+    """``POST {api}/agents/{id}/connect``; old platforms know no other."""
+    BODY = "body"
+    """``POST {api}/agents/connect`` with the id in the body."""
+
+
+@dataclass(slots=True)
+class ApiFacts:
+    """What is known of the HTTP API at one host."""
+
+    #: The form of the last token request that was understood. Writer: ``platform/tokens/client.py``.
+    token_form: TokenForm = TokenForm.PATH
+    #: Whether ``GET …/instruction`` is there. Writer: whoever fetches instructions.
+    has_instruction: bool | None = None
+
+
+@dataclass(slots=True)
+class SocketFacts:
+    """What is known of one namespace at one host."""
+
+    #: Whether an agent's own presence follows its connect. Writer: ``platform/connector.py``.
+    has_presence: bool | None = None
+    #: Whether that presence names the conversation that the platform put the agent into, as the first generation's
+    #: does. Writer: ``platform/connection.py``.
+    presence_names_conversation: bool | None = None
+    #: Whether the platform has only one socket of an agent at a time. Writer: ``fleet/rotation.py``.
+    one_socket: bool | None = None
+    _silences: dict[str, int] = field(default_factory=dict)
+
+    def answered(self, event: str) -> None:
+        """An event was acknowledged. Called by ``platform/connection.py`` alone."""
+        self._silences[event] = 0
+
+    def unanswered(self, event: str) -> None:
+        """An event was not acknowledged in time. Called by ``platform/connection.py`` alone."""
+        self._silences[event] = self._silences.get(event, 0) + 1
+
+    def acks(self, event: str) -> bool | None:
+        """Whether the platform acknowledges an event, as far as is known.
+
+        Returns:
+            True where the last one was acknowledged, False after :data:`SILENCES` in a row that were not.
+        """
+        silences = self._silences.get(event)
+        if silences is None or 0 < silences < SILENCES:
+            return None
+        return silences == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way in at which an agent was registered."""
+
+    namespace: str
+    engine_path: str
+
+
+class HostFacts:
+    """The facts of all hosts, made as they are met; their number is bounded by that of the hosts that rows may name."""
+
+    def __init__(self) -> None:
+        self._api: dict[str, ApiFacts] = {}
+        self._sockets: dict[tuple[str, str], SocketFacts] = {}
+        self._ways: dict[str, Way] = {}
+
+    def api(self, host: str) -> ApiFacts:
+        """The facts of the HTTP API at ``host``, which may name a port."""
+        return self._api.setdefault(host, ApiFacts())
+
+    def sockets(self, host: str, namespace: str) -> SocketFacts:
+        """The facts of a Socket.IO namespace at ``host``, which may name a port."""
+        return self._sockets.setdefault((host, namespace), SocketFacts())
+
+    def way(self, host: str) -> Way | None:
+        """The way in that worked last at ``host``, for whichever agent; None where none did."""
+        return self._ways.get(host)
+
+    def registered(self, host: str, way: Way) -> None:
+        """An agent was registered at ``host`` by ``way``. Called by ``platform/connector.py`` alone."""
+        self._ways[host] = way

@@ -1,0 +1,31 @@
+"""What is remembered of a host: each host and namespace by itself, and nothing claimed that is not known."""
+
+from __future__ import annotations
+
+from supervisor.platform.hosts.facts import SILENCES, HostFacts, TokenForm, Way
+
+
+def test_hosts_and_namespaces_do_not_mix() -> None:
+    facts = HostFacts()
+    facts.api("one").token_form = TokenForm.BODY
+    facts.sockets("one", "/ws/chat").answered("agent:heartbeat")
+    facts.registered("one", Way("/ws/agent", "/socket.io"))
+    assert facts.api("one").token_form is TokenForm.BODY
+    assert facts.api("two").token_form is TokenForm.PATH
+    assert facts.sockets("one", "/ws/chat").acks("agent:heartbeat") is True
+    assert facts.sockets("one", "/").acks("agent:heartbeat") is None
+    assert facts.way("one") == Way("/ws/agent", "/socket.io")
+    assert facts.way("two") is None
+
+
+def test_an_event_counts_as_never_acknowledged_only_after_several_silences_in_a_row() -> None:
+    known = HostFacts().sockets("one", "/")
+    known.answered("agent:heartbeat")
+    for _ in range(SILENCES - 1):
+        known.unanswered("agent:heartbeat")
+    assert known.acks("agent:heartbeat") is None  # slow, or gone: not known
+    known.unanswered("agent:heartbeat")
+    assert known.acks("agent:heartbeat") is False
+    known.answered("agent:heartbeat")
+    assert known.acks("agent:heartbeat") is True
+    assert known.acks("message:typing") is None
