@@ -50,18 +50,18 @@ def cleaned(response: ModelResponse) -> ModelResponse:
 
 def _joined(parts: Any) -> Iterator[Any]:
     """Parts, with text that follows on text as one: a tag may begin in one and end in the other."""
-    held: TextPart | None = None
+    pending: TextPart | None = None
     for part in parts:
-        if type(part) is TextPart and held is not None:
-            held = replace(held, content=held.content + part.content)
+        if type(part) is TextPart and pending is not None:
+            pending = replace(pending, content=pending.content + part.content)
             continue
-        if held is not None:
-            yield held
-        held = part if type(part) is TextPart else None
-        if held is None:
+        if pending is not None:
+            yield pending
+        pending = part if type(part) is TextPart else None
+        if pending is None:
             yield part
-    if held is not None:
-        yield held
+    if pending is not None:
+        yield pending
 
 
 def _parts(part: Any) -> Iterator[Any]:

@@ -63,7 +63,7 @@ class Servers:
     probe_seconds: float = PROBE_SECONDS
     _dead: dict[str, _Dead] = field(default_factory=dict)
     #: What was logged, so that it is logged once.
-    _told: dict[str, Any] = field(default_factory=dict)
+    _logged: dict[str, Any] = field(default_factory=dict)
 
     def dead(self, name: str, url: str) -> str | None:
         """Why a server need not be asked now; None: it has to be."""
@@ -80,23 +80,23 @@ class Servers:
     def failed(self, ctx: Context, connection: tuple[str, str], reason: str, shared: Shared) -> None:
         """A server could not be used: it is probed beside, until it can."""
         name, url = connection
-        self.tell(ctx, name, reason)
+        self.log_left_out(ctx, name, reason)
         probe = asyncio.create_task(self._probe(ctx, name, url, shared), name=f"probe {name}")
         self._dead[name] = _Dead(url, reason, probe, asyncio.get_running_loop().time())
 
     def works(self, ctx: AgentContext, name: str, left_out: Mapping[str, str]) -> None:
         """A server is connected."""
-        told = self._told.get(name)
-        if told and not isinstance(told, dict):
+        logged = self._logged.get(name)
+        if logged and not isinstance(logged, dict):
             ctx.log.info("tool_server_back", server=name)
-        if left_out and told != left_out:
+        if left_out and logged != left_out:
             ctx.log.warning("tools_left_out", server=name, tools=dict(left_out))
-        self._told[name] = dict(left_out)
+        self._logged[name] = dict(left_out)
 
-    def tell(self, ctx: AgentContext, name: str, reason: str, *, unfit: bool = False) -> None:
+    def log_left_out(self, ctx: AgentContext, name: str, reason: str, *, unfit: bool = False) -> None:
         """Log what is wrong with a server, unless that is known; one that cannot be meant for us is no warning."""
-        if self._told.get(name) != reason:
-            self._told[name] = reason
+        if self._logged.get(name) != reason:
+            self._logged[name] = reason
             log = ctx.log.info if unfit else ctx.log.warning
             log("tool_server_left_out", server=name, reason=reason)
 
@@ -166,7 +166,7 @@ async def connected(
     missing: dict[str, str] = {}
     for name, config in ctx.mcp_servers.items():
         if reason := _unfit(config, local=settings.allow_local_tools):
-            servers.tell(ctx, name, reason, unfit=True)
+            servers.log_left_out(ctx, name, reason, unfit=True)
         elif (why := servers.dead(name, url := config["url"])) is not None:
             missing[name] = why
         else:

@@ -98,7 +98,7 @@ def add(
     """
     from supervisor.cli import checks  # noqa: PLC0415
     from supervisor.core.records import AgentRecord  # noqa: PLC0415
-    from supervisor.management import agents as editing  # noqa: PLC0415
+    from supervisor.management import agents  # noqa: PLC0415
 
     values, marks = checks.setting_values(sets), checks.key_values(labels, "--label")
     settings = _settings()
@@ -108,10 +108,10 @@ def add(
     record = AgentRecord(
         id=agent_id, handler=handler, secret=secret, name=name or "", settings=values, labels=marks, paused=paused
     )
-    checker = editing.Checker(settings)
+    checker = agents.Checker(settings)
     checker.check(record)
     known.with_registry(settings, lambda registry: registry.add_agent(record))
-    checks.tell_warnings(checker)
+    checks.print_warnings(checker)
     known.done(settings, agent_id, f"Added agent {agent_id}{', paused' if paused else ''}", as_json=as_json)
 
 
@@ -135,19 +135,19 @@ def update(
     Example: `supervisor agents update 650000000000000000000001 --set concurrency=2 --unset model`
     """
     from supervisor.cli import checks  # noqa: PLC0415
-    from supervisor.management import agents as editing  # noqa: PLC0415
+    from supervisor.management import agents  # noqa: PLC0415
 
     values, marks = checks.setting_values(sets), checks.key_values(labels, "--label")
     settings = _settings()
     secret = _secret(settings, secret_env, secret_file, secret_stdin)
     given = {"handler": handler, "name": name, "secret": secret}
     fields = {key: value for key, value in given.items() if value is not None}
-    changes = editing.Changes(fields, values, marks, unset, unlabel)
+    changes = agents.Changes(fields, values, marks, unset, unlabel)
     if changes.empty:
         raise UsageError("Say what to change: --handler, --name, --secret-…, --set, --unset, --label or --unlabel")
-    checker = editing.Checker(settings)
-    touched = known.with_registry(settings, lambda registry: editing.change_agent(registry, checker, agent_id, changes))
-    checks.tell_warnings(checker)
+    checker = agents.Checker(settings)
+    touched = known.with_registry(settings, lambda registry: agents.change_agent(registry, checker, agent_id, changes))
+    checks.print_warnings(checker)
     known.done(settings, agent_id, f"Changed agent {agent_id} ({', '.join(touched)})", as_json=as_json)
 
 

@@ -46,7 +46,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def tell_warnings(checker: Checker) -> None:
+def print_warnings(checker: Checker) -> None:
     """Say, once each, what may be wrong: called when all is well enough to go on."""
     for text in checker.take_warnings():
         warn(text)

@@ -24,11 +24,11 @@ def upgrade(as_json: AsJson = False) -> None:
 
     Example: `supervisor db upgrade`
     """
-    from supervisor import store as registry  # noqa: PLC0415  SQLAlchemy is slow to import
+    from supervisor import store  # noqa: PLC0415  SQLAlchemy is slow to import
     from supervisor.settings import load_settings  # noqa: PLC0415
 
     url = load_settings().registry_url
-    schema = asyncio.run(registry.upgrade(url))
+    schema = asyncio.run(store.upgrade(url))
     say(f"{redact(url)}: schema {schema} (current)", {"registry_url": redact(url), "schema": schema}, as_json)
 
 
@@ -38,11 +38,11 @@ def check(as_json: AsJson = False) -> None:
 
     Example: `supervisor db check`
     """
-    from supervisor import store as registry  # noqa: PLC0415
+    from supervisor import store  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
 
     url = load_settings().registry_url
-    said = asyncio.run(registry.check(url))
+    said = asyncio.run(store.check(url))
     say(said, {"registry_url": redact(url), "sound": True, "summary": said}, as_json)
 
 
@@ -55,11 +55,11 @@ def backup(
 
     Example: `supervisor db backup supervisor-backup.db`
     """
-    from supervisor import store as registry  # noqa: PLC0415
+    from supervisor import store  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
 
     url = load_settings().registry_url
-    asyncio.run(registry.backup(url, file))
+    asyncio.run(store.backup(url, file))
     size = file.stat().st_size
     say(
         f"Copied {redact(url)} to {file} ({size} bytes)",

@@ -12,7 +12,7 @@ from supervisor.telemetry.redaction import redact
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from supervisor.doctor import Finding, Running, Tell
+    from supervisor.doctor import Finding, Report, Running
     from supervisor.settings import Settings
 
 _STYLES = {"ok": "green", "warn": "yellow", "FAIL": "bold red"}
@@ -40,21 +40,29 @@ def doctor(
     findings: list[Finding] = []
     console = output.stdout_console()
 
-    def tell(finding: Finding) -> None:
+    def report(finding: Finding) -> None:
         findings.append(finding)
         if not as_json:
             _print(console, finding, agent_id)
 
-    asyncio.run(_check(agent_id, limit, tell))
+    asyncio.run(_check(agent_id, limit, report))
     code = exit_code(findings)
     if as_json:
         output.print_json({"exit_code": code, "checks": [_as_json(finding) for finding in findings]})
     return code
 
 
-async def _check(agent_id: str | None, limit: int, tell: Tell) -> None:
-    from supervisor import doctor as checks  # noqa: PLC0415
+async def _check(agent_id: str | None, limit: int, report: Report) -> None:
     from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
+    from supervisor.doctor import (  # noqa: PLC0415
+        Examiner,
+        Finding,
+        Level,
+        check_agent,
+        check_fleet,
+        check_handlers,
+        check_registry,
+    )
     from supervisor.doctor.findings import Trouble, failed, misconfigured  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
     from supervisor.settings.secrets import SecretBox, SecretResolver  # noqa: PLC0415
@@ -68,28 +76,28 @@ async def _check(agent_id: str | None, limit: int, tell: Tell) -> None:
             box=SecretBox.of(settings.secret_keys),
         )
     except ConfigurationError as error:
-        tell(misconfigured("settings", error, "see: supervisor config --help"))
+        report(misconfigured("settings", error, "see: supervisor config --help"))
         return
     given = sorted(settings.model_fields_set)
     text = f"{len(given)} given, the rest by default; API {settings.api_url}, gateway {settings.ws_url}"
-    tell(checks.Finding("settings", checks.Level.OK, text))
-    loader = checks.check_handlers(settings, tell)
+    report(Finding("settings", Level.OK, text))
+    loader = check_handlers(settings, report)
     try:
-        known = await checks.check_registry(settings, tell)
+        known = await check_registry(settings, report)
         if loader is None or (known is None and agent_id is not None):
             return
         uuid, records = known or (None, [])
-        running = _running(settings, uuid, tell) if uuid is not None else None
-        async with checks.Examiner.open(settings, loader, secrets) as examiner:
+        running = _running(settings, uuid, report) if uuid is not None else None
+        async with Examiner.open(settings, loader, secrets) as examiner:
             if agent_id is None:
-                await checks.check_fleet(examiner, records, running, tell, limit=limit)
+                await check_fleet(examiner, records, running, report, limit=limit)
             elif (record := next((record for record in records if record.id == agent_id), None)) is not None:
-                await checks.check_agent(examiner, record, running, tell)
+                await check_agent(examiner, record, running, report)
             else:
                 advice = "see: supervisor agents list; or add it: supervisor agents add"
-                tell(failed("agent", f"No agent {agent_id} is registered", advice, Trouble.CONFIGURATION))
+                report(failed("agent", f"No agent {agent_id} is registered", advice, Trouble.CONFIGURATION))
     except ConfigurationError as error:
-        tell(misconfigured("settings", error, "see: supervisor config --help"))
+        report(misconfigured("settings", error, "see: supervisor config --help"))
     finally:
         if loader is not None:
             loader.close()
@@ -101,11 +109,11 @@ def _environment() -> Mapping[str, str]:
     return os.environ
 
 
-def _running(settings: Settings, uuid: str, tell: Tell) -> Running | None:
+def _running(settings: Settings, uuid: str, report: Report) -> Running | None:
     """The supervisor that runs on the registry, and what it says."""
-    from supervisor import doctor as checks  # noqa: PLC0415
     from supervisor.cli import live  # noqa: PLC0415
     from supervisor.core.errors import SupervisorError  # noqa: PLC0415
+    from supervisor.doctor import Finding, Level, Running, check_supervisor  # noqa: PLC0415
 
     try:
         found = live.find(settings, uuid)
@@ -113,10 +121,10 @@ def _running(settings: Settings, uuid: str, tell: Tell) -> Running | None:
         statuses = found.statuses() if found is not None else []
     except SupervisorError as error:
         advice = "set SUPERVISOR_ADMIN_TOKEN here, or see whether it hangs; until then nothing is tried beside it"
-        tell(checks.Finding("supervisor", checks.Level.WARN, str(error), advice))
-        return checks.Running(None)
-    checks.check_supervisor(overview, found.url if found is not None else "", tell)
-    return checks.Running({status.id: status for status in statuses}) if found is not None else None
+        report(Finding("supervisor", Level.WARN, str(error), advice))
+        return Running(None)
+    check_supervisor(overview, found.url if found is not None else "", report)
+    return Running({status.id: status for status in statuses}) if found is not None else None
 
 
 def _print(console: Any, finding: Finding, asked: str | None) -> None:

@@ -36,13 +36,13 @@ def import_fleet(
     Example: `supervisor agents import fleet.yaml --dry-run`
     """
     from supervisor.cli import checks, fleet_file, known, output  # noqa: PLC0415
-    from supervisor.management import agents as editing  # noqa: PLC0415  import what is slow only where it is used
+    from supervisor.management import agents  # noqa: PLC0415  import what is slow only where it is used
     from supervisor.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
     source = "standard input" if file == "-" else file
     records = fleet_file.parse(_read(file), source)
-    checker = editing.Checker(settings)
+    checker = agents.Checker(settings)
     for number, record in enumerate(records, start=1):
         checker.check(record, f"{source}: agent {number} ({record.id})", keep_going=keep_going)
 
@@ -54,7 +54,7 @@ def import_fleet(
         return plan
 
     plan = known.with_registry(settings, work)
-    checks.tell_warnings(checker)
+    checks.print_warnings(checker)
     if as_json:
         output.print_json(_plan_as_json(plan, dry_run=dry_run))
     else:

@@ -47,7 +47,7 @@ def rotate(
 
     Example: `supervisor keys rotate --dry-run`
     """
-    from supervisor import store as registry  # noqa: PLC0415  SQLAlchemy is slow to import
+    from supervisor import store  # noqa: PLC0415  SQLAlchemy is slow to import
     from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
     from supervisor.settings.secrets import SecretBox  # noqa: PLC0415
@@ -56,8 +56,8 @@ def rotate(
     box = SecretBox([key.get_secret_value() for key in settings.secret_keys])
     if not dry_run:
         _refuse_other_keys(settings, box)
-    done = asyncio.run(registry.rotate(settings.registry_url, box, dry_run=dry_run))
-    say(_told(done, dry_run=dry_run), _fields(done, dry_run=dry_run), as_json)
+    done = asyncio.run(store.rotate(settings.registry_url, box, dry_run=dry_run))
+    say(_summary(done, dry_run=dry_run), _fields(done, dry_run=dry_run), as_json)
     if not dry_run:
         # One that was started meanwhile.
         _refuse_other_keys(settings, box)
@@ -80,7 +80,7 @@ def _refuse_other_keys(settings: Settings, box: SecretBox) -> None:
         )
 
 
-def _told(done: Rotation, *, dry_run: bool) -> str:
+def _summary(done: Rotation, *, dry_run: bool) -> str:
     renewed = f"the secrets of {done.agents.renewed} agents and {done.messages.renewed} messages and replies"
     current = f"{done.agents.current} and {done.messages.current} are under it already"
     verb = "Would encrypt" if dry_run else "Encrypted"

@@ -63,19 +63,19 @@ def _follow(settings: Settings, agent_id: str | None, lines: int, shown: _Shown)
     """Show what comes; where the supervisor goes away, go on after the last event once it is back."""
     from supervisor.cli import live  # noqa: PLC0415
 
-    told = False
+    announced = False
     while True:
         try:
             running = live.require(settings)
-            if told:
+            if announced:
                 complain("The supervisor is back")
-            told = False
+            announced = False
             for event in running.events(agent_id, last=lines, follow=True, after=shown.last_id):
                 shown.show(event)
         except (live.NotRunningError, live.UnreachableError) as error:
-            if not told:
+            if not announced:
                 complain(f"{error}; waiting for it")
-            told = True
+            announced = True
         time.sleep(_RETRY_SECONDS)
 
 

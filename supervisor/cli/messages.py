@@ -143,18 +143,18 @@ def list_messages(
 
 async def _newest(registry: Registry, query: MessageQuery, limit: int, beyond: int) -> tuple[list[MessageSummary], int]:
     """The newest ``limit`` messages, and how many there are besides, counted up to ``beyond``."""
-    from supervisor.management import messages as dead_letters  # noqa: PLC0415
+    from supervisor.management import messages  # noqa: PLC0415
 
     shown: list[JournaledMessage] = []
     more = 0
-    async for row in dead_letters.matching(registry, query, time.time()):
+    async for row in messages.matching(registry, query, time.time()):
         if len(shown) < limit:
             shown.append(row)
         elif more < beyond:
             more += 1
         else:
             break
-    return await dead_letters.summaries(registry, shown), more
+    return await messages.summaries(registry, shown), more
 
 
 @app.command()
@@ -168,9 +168,9 @@ def show(
     Example: `supervisor messages show 12`
     """
     from supervisor.cli import message_output, output  # noqa: PLC0415
-    from supervisor.management import messages as dead_letters  # noqa: PLC0415
+    from supervisor.management import messages  # noqa: PLC0415
 
-    message = known.with_registry(_settings(), lambda registry: dead_letters.details(registry, number))
+    message = known.with_registry(_settings(), lambda registry: messages.details(registry, number))
     if as_json:
         output.print_json(dataclasses.asdict(message))
     else:
@@ -194,13 +194,13 @@ def replay(
 
     Example: `supervisor messages replay 12 13` or `supervisor messages replay --agent 650000000000000000000001 --all`
     """
-    from supervisor.management import messages as dead_letters  # noqa: PLC0415
+    from supervisor.management import messages  # noqa: PLC0415
 
     query = _query(agent, conversation, older_than=older_than)
     settings = _settings()
     chosen = _chosen(settings, "replay", numbers, query if everything else None, yes=yes, filtered=_filtered(query))
-    outcomes = known.with_registry(settings, lambda registry: dead_letters.replay(registry, chosen))
-    code = _tell(outcomes, "replayed", as_json=as_json)
+    outcomes = known.with_registry(settings, lambda registry: messages.replay(registry, chosen))
+    code = _print_outcomes(outcomes, "replayed", as_json=as_json)
     if not as_json and any(outcome.refused is None for outcome in outcomes):
         from supervisor.store import lock_holder  # noqa: PLC0415
 
@@ -224,14 +224,14 @@ def discard(
 
     Example: `supervisor messages discard 12` or `supervisor messages discard --older-than 2d --all`
     """
-    from supervisor.management import messages as dead_letters  # noqa: PLC0415
+    from supervisor.management import messages  # noqa: PLC0415
 
     # Not those that are done: of their replies there is nothing to cancel.
     query = _query(agent, conversation, states=[MessageState.DEAD], older_than=older_than)
     settings = _settings()
     chosen = _chosen(settings, "discard", numbers, query if everything else None, yes=yes, filtered=_filtered(query))
-    outcomes = known.with_registry(settings, lambda registry: dead_letters.discard(registry, chosen))
-    return _tell(outcomes, "discarded", as_json=as_json)
+    outcomes = known.with_registry(settings, lambda registry: messages.discard(registry, chosen))
+    return _print_outcomes(outcomes, "discarded", as_json=as_json)
 
 
 def _filtered(query: MessageQuery) -> bool:
@@ -252,9 +252,9 @@ def _chosen(
         raise UsageError("Give numbers or --all, not both")
 
     async def find(registry: Registry) -> list[int]:
-        from supervisor.management import messages as dead_letters  # noqa: PLC0415
+        from supervisor.management import messages  # noqa: PLC0415
 
-        return [row.id async for row in dead_letters.matching(registry, query, time.time())]
+        return [row.id async for row in messages.matching(registry, query, time.time())]
 
     found = known.with_registry(settings, find)
     if found:
@@ -277,7 +277,7 @@ def _confirm(question: str, *, yes: bool) -> None:
     typer.confirm(f"{question}?", abort=True, err=True)
 
 
-def _tell(outcomes: list[Outcome], done: str, *, as_json: bool) -> int:
+def _print_outcomes(outcomes: list[Outcome], done: str, *, as_json: bool) -> int:
     """Say what became of each message; the exit code."""
     if as_json:
         from supervisor.cli import output  # noqa: PLC0415

@@ -6,15 +6,15 @@ printed, and which exit code they make, to :mod:`supervisor.cli`.
 
 from supervisor.doctor.deployment import check_handlers, check_registry, check_supervisor
 from supervisor.doctor.examiner import Examiner
-from supervisor.doctor.findings import Finding, Level, Tell
+from supervisor.doctor.findings import Finding, Level, Report
 from supervisor.doctor.fleet import Running, check_agent, check_fleet
 
 __all__ = [
     "Examiner",
     "Finding",
     "Level",
+    "Report",
     "Running",
-    "Tell",
     "check_agent",
     "check_fleet",
     "check_handlers",

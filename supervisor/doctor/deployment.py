@@ -7,7 +7,7 @@ from typing import Final
 from supervisor.core.errors import ConfigurationError, HandlerError, RegistryError
 from supervisor.core.records import AgentRecord
 from supervisor.core.status import Overview
-from supervisor.doctor.findings import Finding, Level, Tell, Trouble, failed
+from supervisor.doctor.findings import Finding, Level, Report, Trouble, failed
 from supervisor.handlers import HandlerLoader, find_agents_dir
 from supervisor.settings import Settings
 from supervisor.store import Registry
@@ -16,20 +16,20 @@ from supervisor.store import Registry
 _NAMED: Final = 8
 
 
-def check_handlers(settings: Settings, tell: Tell) -> HandlerLoader | None:
+def check_handlers(settings: Settings, report: Report) -> HandlerLoader | None:
     """The agents folder; a loader for it, None when there is none."""
     try:
         loader = HandlerLoader(find_agents_dir(settings.agents_dir), packages=settings.handler_packages)
         names = loader.names()
     except (ConfigurationError, HandlerError) as error:
-        tell(failed("handlers", str(error), "set SUPERVISOR_AGENTS_DIR to the folder", Trouble.CONFIGURATION))
+        report(failed("handlers", str(error), "set SUPERVISOR_AGENTS_DIR to the folder", Trouble.CONFIGURATION))
         return None
     named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-    tell(Finding("handlers", Level.OK, f"{named or 'none'} in {loader.agents_dir}"))
+    report(Finding("handlers", Level.OK, f"{named or 'none'} in {loader.agents_dir}"))
     return loader
 
 
-async def check_registry(settings: Settings, tell: Tell) -> tuple[str, list[AgentRecord]] | None:
+async def check_registry(settings: Settings, report: Report) -> tuple[str, list[AgentRecord]] | None:
     """The registry's UUID and its agents; None when it cannot be read. Nothing is made or changed."""
     try:
         registry = await Registry.open(settings.registry_url, synchronous=settings.synchronous)
@@ -38,11 +38,11 @@ async def check_registry(settings: Settings, tell: Tell) -> tuple[str, list[Agen
         finally:
             await registry.close()
     except RegistryError as error:
-        tell(failed("registry", str(error), "", Trouble.CONFIGURATION))
+        report(failed("registry", str(error), "", Trouble.CONFIGURATION))
         return None
     advice = "" if records else "add one: supervisor agents add ID --handler echo --secret-env AGENT_SECRET"
     level = Level.OK if records else Level.WARN
-    tell(
+    report(
         Finding(
             "registry", level, f"{registry.where} holds {len(records)} agent{'' if len(records) == 1 else 's'}", advice
         )
@@ -50,16 +50,16 @@ async def check_registry(settings: Settings, tell: Tell) -> tuple[str, list[Agen
     return registry.uuid, records
 
 
-def check_supervisor(overview: Overview | None, url: str, tell: Tell) -> None:
+def check_supervisor(overview: Overview | None, url: str, report: Report) -> None:
     """The supervisor that runs on the registry, by what it says of itself; one that does not run is no failure."""
     if overview is None:
-        tell(Finding("supervisor", Level.OK, "none runs on this registry; start it with: supervisor run"))
+        report(Finding("supervisor", Level.OK, "none runs on this registry; start it with: supervisor run"))
         return
     for problem in overview.problems:
-        tell(failed("supervisor", problem, "see its log, and /readyz", Trouble.CONFIGURATION))
+        report(failed("supervisor", problem, "see its log, and /readyz", Trouble.CONFIGURATION))
     for notice in overview.notices:
-        tell(Finding("supervisor", Level.WARN, notice))
+        report(Finding("supervisor", Level.WARN, notice))
     if not overview.problems:
-        tell(
+        report(
             Finding("supervisor", Level.OK, f"version {overview.version} runs (pid {overview.pid}) and is ready, {url}")
         )

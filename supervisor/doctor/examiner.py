@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.errors import ConfigurationError, ConnectError, HandlerError, PlatformError, Verdict
 from supervisor.core.records import AgentRecord
-from supervisor.doctor.findings import Finding, Level, Tell, Trouble, failed, misconfigured, trouble_of
+from supervisor.doctor.findings import Finding, Level, Report, Trouble, failed, misconfigured, trouble_of
 from supervisor.doctor.path import Attempt, Prober, other_namespaces, other_paths
 from supervisor.handlers import DaemonThreads, HandlerLoader, MountedHandler
 from supervisor.handlers.loader import LOAD_SECONDS
-from supervisor.net.session import Session
+from supervisor.net import Session
 from supervisor.platform.endpoint import Endpoint, namespace_candidates
 from supervisor.platform.hosts.api import PlatformApi
 from supervisor.platform.hosts.gates import Gates
@@ -95,7 +95,7 @@ class Examiner:
             await session.close()
             examiner._imports.shutdown(wait=False, cancel_futures=True)
 
-    async def row(self, record: AgentRecord, tell: Tell, *, running: bool) -> tuple[EffectiveSettings, str] | None:
+    async def row(self, record: AgentRecord, report: Report, *, running: bool) -> tuple[EffectiveSettings, str] | None:
         """Check a row, its settings, handler and secret; the settings and the secret, None when one fails.
 
         Args:
@@ -103,35 +103,35 @@ class Examiner:
         """
         mend = f"mend it: supervisor agents update {record.id}"
         if record.problem:
-            tell(failed("row", record.problem, mend, Trouble.CONFIGURATION, record.id))
+            report(failed("row", record.problem, mend, Trouble.CONFIGURATION, record.id))
             return None
-        tell(Finding("row", Level.OK, f"handler {record.handler}, secret {_shown(record.secret)}", agent=record.id))
-        own = self._own_settings(record, mend, tell)
-        well = await self._handler(record, mend, tell)
-        secret = self._secret(record, mend, tell, running=running)
+        report(Finding("row", Level.OK, f"handler {record.handler}, secret {_shown(record.secret)}", agent=record.id))
+        own = self._own_settings(record, mend, report)
+        well = await self._handler(record, mend, report)
+        secret = self._secret(record, mend, report, running=running)
         return (own, secret) if own is not None and well and secret is not None else None
 
-    def _own_settings(self, record: AgentRecord, mend: str, tell: Tell) -> EffectiveSettings | None:
+    def _own_settings(self, record: AgentRecord, mend: str, report: Report) -> EffectiveSettings | None:
         try:
             own = self._settings.effective(record.settings)
         except ConfigurationError as error:
-            tell(misconfigured("settings", error, f"{mend} --set KEY=VALUE", record.id))
+            report(misconfigured("settings", error, f"{mend} --set KEY=VALUE", record.id))
             return None
-        tell(Finding("settings", Level.OK, f"{len(record.settings)} of its own", agent=record.id))
+        report(Finding("settings", Level.OK, f"{len(record.settings)} of its own", agent=record.id))
         return own
 
-    async def _handler(self, record: AgentRecord, mend: str, tell: Tell) -> bool:
+    async def _handler(self, record: AgentRecord, mend: str, report: Report) -> bool:
         problem = self._loaded.get(record.handler)
         if problem is None and self._slow is not None and not self._slow[1].done():
             text = f"{record.handler} was not tried: {self._slow[0]} still loads"
-            tell(Finding("handler", Level.WARN, text, "mend that one first, then look again", record.id))
+            report(Finding("handler", Level.WARN, text, "mend that one first, then look again", record.id))
             return True
         if problem is None:
             problem = self._loaded[record.handler] = await self._load(record.handler)
         if problem:
-            tell(failed("handler", problem, f"mend its code, or {mend} --handler", Trouble.CONFIGURATION, record.id))
+            report(failed("handler", problem, f"mend its code, or {mend} --handler", Trouble.CONFIGURATION, record.id))
             return False
-        tell(Finding("handler", Level.OK, f"{record.handler} loads", agent=record.id))
+        report(Finding("handler", Level.OK, f"{record.handler} loads", agent=record.id))
         return True
 
     async def _load(self, reference: str) -> str:
@@ -146,21 +146,21 @@ class Examiner:
             return f"Handler {reference!r} takes longer than {LOAD_SECONDS:g} s to load"
         return ""
 
-    def _secret(self, record: AgentRecord, mend: str, tell: Tell, *, running: bool) -> str | None:
+    def _secret(self, record: AgentRecord, mend: str, report: Report, *, running: bool) -> str | None:
         try:
             secret = self._secrets.resolve(record.secret)
         except ConfigurationError as error:
             if running and record.secret.startswith("env:"):
                 text = f"{error}, as this command sees it: so nothing is asked of the platform"
-                tell(Finding("secret", Level.WARN, text, "run it where the supervisor runs", record.id))
+                report(Finding("secret", Level.WARN, text, "run it where the supervisor runs", record.id))
                 return None
             advice = f"{mend} --secret-env, --secret-file or --secret-stdin"
-            tell(failed("secret", str(error), advice, Trouble.CONFIGURATION, record.id))
+            report(failed("secret", str(error), advice, Trouble.CONFIGURATION, record.id))
             return None
-        tell(Finding("secret", Level.OK, "can be read", agent=record.id))
+        report(Finding("secret", Level.OK, "can be read", agent=record.id))
         return secret
 
-    async def token(self, record: AgentRecord, own: EffectiveSettings, secret: str, tell: Tell) -> Grant | None:
+    async def token(self, record: AgentRecord, own: EffectiveSettings, secret: str, report: Report) -> Grant | None:
         """Ask for a token; None when there is none."""
         api_url = own.api_url
         host = urlsplit(api_url).netloc
@@ -173,21 +173,21 @@ class Examiner:
                 Trouble.REFUSED: _REFUSED + _secret_cure(record),
                 Trouble.CONFIGURATION: "mend SUPERVISOR_API_URL or the agent's setting api_url",
             }.get(trouble, _LATER)
-            tell(failed("token", error.reason, advice, trouble, record.id))
+            report(failed("token", error.reason, advice, trouble, record.id))
             return None
         took = _milliseconds(self._clock.monotonic() - started)
         hours = (grant.expires_at - self._clock.now()) / 3600
-        tell(Finding("token", Level.OK, f"{host} gave one in {took}, good for {hours:.1f} h", agent=record.id))
+        report(Finding("token", Level.OK, f"{host} gave one in {took}, good for {hours:.1f} h", agent=record.id))
         if not grant.answer.instruction.configured:
             text = "the platform has no instruction for this agent"
-            tell(
+            report(
                 Finding(
                     "instruction", Level.WARN, text, "write one on the platform, if its handler needs it", record.id
                 )
             )
         return grant
 
-    async def endpoint(self, tell: Tell) -> None:
+    async def endpoint(self, report: Report) -> None:
         """Whether the token endpoint answers as the platform does, where there is no agent to ask for."""
         host = urlsplit(self._settings.api_url).netloc
         try:
@@ -195,15 +195,15 @@ class Examiner:
         except PlatformError as error:
             # Refused in the platform's own words: it is there.
             if error.verdict is Verdict.REJECT and not _elsewhere(error):
-                tell(Finding("token endpoint", Level.OK, f"{host} answers as the platform does"))
+                report(Finding("token endpoint", Level.OK, f"{host} answers as the platform does"))
                 return
             trouble = Trouble.PLATFORM if error.verdict is Verdict.RETRY else Trouble.CONFIGURATION
             advice = _LATER if trouble is Trouble.PLATFORM else "mend SUPERVISOR_API_URL"
-            tell(failed("token endpoint", error.reason, advice, trouble))
+            report(failed("token endpoint", error.reason, advice, trouble))
         else:
-            tell(Finding("token endpoint", Level.OK, f"{host} gives tokens"))
+            report(Finding("token endpoint", Level.OK, f"{host} gives tokens"))
 
-    async def path(self, record: AgentRecord, own: EffectiveSettings, grant: Grant, tell: Tell) -> bool:
+    async def path(self, record: AgentRecord, own: EffectiveSettings, grant: Grant, report: Report) -> bool:
         """Connect, be registered, and get an answer; whether all of it succeeded."""
         endpoint = self._endpoint(own)
         prober = Prober(
@@ -217,9 +217,9 @@ class Examiner:
         attempts = [attempt async for attempt in prober.walk(endpoint)]
         last = attempts[-1]
         if last.error is None:
-            self._tell_path(record, endpoint, attempts, tell)
+            self._report_path(record, endpoint, attempts, report)
             return True
-        tell(await self._trouble(record, endpoint, prober, tried=attempts, error=last.error))
+        report(await self._trouble(record, endpoint, prober, tried=attempts, error=last.error))
         return False
 
     def _endpoint(self, own: EffectiveSettings) -> Endpoint:
@@ -227,22 +227,22 @@ class Examiner:
         return Endpoint(own.ws_url, namespaces, own.ws_path, own.token_via, self._settings.proxy)
 
     @staticmethod
-    def _tell_path(record: AgentRecord, endpoint: Endpoint, attempts: list[Attempt], tell: Tell) -> None:
+    def _report_path(record: AgentRecord, endpoint: Endpoint, attempts: list[Attempt], report: Report) -> None:
         last = attempts[-1]
         missing = [attempt.namespace for attempt in attempts[:-1]]
         beside = f"; it has no {', '.join(missing)}" if missing else ""
         where = f"{endpoint.host}, namespace {last.namespace}, path {last.engine_path}"
         took = _milliseconds(last.connected_seconds)
-        tell(Finding("connect", Level.OK, f"{where}, token as {endpoint.token_via}: {took}{beside}", agent=record.id))
+        report(Finding("connect", Level.OK, f"{where}, token as {endpoint.token_via}: {took}{beside}", agent=record.id))
         talks = f", in conversation {last.conversation_id}" if last.conversation_id else ""
         text = f"its own presence came after {_milliseconds(last.registered_seconds)}{talks}"
-        tell(Finding("registered", Level.OK, text, agent=record.id))
+        report(Finding("registered", Level.OK, text, agent=record.id))
         if last.acked_seconds is None:
             text = "the platform acknowledges no event; sends are settled by message:sent alone"
-            tell(Finding("round trip", Level.WARN, text, agent=record.id))
+            report(Finding("round trip", Level.WARN, text, agent=record.id))
         else:
             text = f"an event was acknowledged after {_milliseconds(last.acked_seconds)}"
-            tell(Finding("round trip", Level.OK, text, agent=record.id))
+            report(Finding("round trip", Level.OK, text, agent=record.id))
 
     async def _trouble(
         self, record: AgentRecord, endpoint: Endpoint, prober: Prober, *, tried: Sequence[Attempt], error: ConnectError

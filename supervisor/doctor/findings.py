@@ -48,7 +48,7 @@ class Finding:
 
 
 #: Takes each finding as it is made.
-Tell = Callable[[Finding], None]
+Report = Callable[[Finding], None]
 
 
 def failed(check: str, text: str, advice: str, trouble: Trouble, agent: str = "") -> Finding:

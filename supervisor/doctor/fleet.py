@@ -12,7 +12,7 @@ from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus
 from supervisor.doctor.examiner import Examiner
-from supervisor.doctor.findings import Finding, Level, Tell, Trouble, failed
+from supervisor.doctor.findings import Finding, Level, Report, Trouble, failed
 from supervisor.settings import EffectiveSettings
 
 #: Agents tried at once: a doctor is no storm.
@@ -43,7 +43,7 @@ class Running:
         return status is not None and status.state is AgentState.ONLINE
 
 
-async def check_agent(examiner: Examiner, record: AgentRecord, running: Running | None, tell: Tell) -> None:
+async def check_agent(examiner: Examiner, record: AgentRecord, running: Running | None, report: Report) -> None:
     """Check one agent in full, but for what could disturb the supervisor that runs it.
 
     Args:
@@ -51,36 +51,36 @@ async def check_agent(examiner: Examiner, record: AgentRecord, running: Running 
     """
     live = running.statuses.get(record.id) if running is not None and running.statuses is not None else None
     if live is not None:
-        _tell_live(live, tell)
+        _report_live(live, report)
     elif record.paused:
-        tell(Finding("paused", Level.WARN, "it stays offline until: supervisor agents resume", agent=record.id))
-    able = await examiner.row(record, tell, running=running is not None)
-    grant = await examiner.token(record, *able, tell) if able is not None else None
+        report(Finding("paused", Level.WARN, "it stays offline until: supervisor agents resume", agent=record.id))
+    able = await examiner.row(record, report, running=running is not None)
+    grant = await examiner.token(record, *able, report) if able is not None else None
     if able is None or grant is None:
         return
     if running is not None and running.may_be_online(record.id):
-        tell(Finding("connect", Level.WARN, _NOT_BESIDE, agent=record.id))
+        report(Finding("connect", Level.WARN, _NOT_BESIDE, agent=record.id))
     else:
-        await examiner.path(record, able[0], grant, tell)
+        await examiner.path(record, able[0], grant, report)
 
 
-def _tell_live(live: AgentStatus, tell: Tell) -> None:
+def _report_live(live: AgentStatus, report: Report) -> None:
     """What the running supervisor says of an agent."""
     state, said = live.state, f"the running supervisor has it {live.state}"
     said += f": {live.reason}" if live.reason else ""
     if state is AgentState.FAULTED:
-        tell(failed("supervisor", said, "mend that; it follows at once", Trouble.CONFIGURATION, live.id))
+        report(failed("supervisor", said, "mend that; it follows at once", Trouble.CONFIGURATION, live.id))
     elif state is AgentState.REJECTED:
         advice = f"mend that, then: supervisor agents resume {live.id}"
-        tell(failed("supervisor", said, advice, Trouble.REFUSED, live.id))
+        report(failed("supervisor", said, advice, Trouble.REFUSED, live.id))
     else:
-        tell(Finding("supervisor", Level.OK if state is AgentState.ONLINE else Level.WARN, said, agent=live.id))
+        report(Finding("supervisor", Level.OK if state is AgentState.ONLINE else Level.WARN, said, agent=live.id))
     if live.health != "ok":
-        tell(Finding("health", Level.WARN, live.health, "see: supervisor logs " + live.id, live.id))
+        report(Finding("health", Level.WARN, live.health, "see: supervisor logs " + live.id, live.id))
 
 
 async def check_fleet(
-    examiner: Examiner, records: Sequence[AgentRecord], running: Running | None, tell: Tell, *, limit: int
+    examiner: Examiner, records: Sequence[AgentRecord], running: Running | None, report: Report, *, limit: int
 ) -> None:
     """Check all agents: what can be seen from here of each, and the way to the platform of up to ``limit``.
 
@@ -95,13 +95,13 @@ async def check_fleet(
     for record in records:
         live = (running.statuses or {}).get(record.id) if running is not None else None
         if live is not None and (live.health != "ok" or live.state in (AgentState.FAULTED, AgentState.REJECTED)):
-            _tell_live(live, found.append)
+            _report_live(live, found.append)
         if live is not None and live.state is AgentState.ONLINE:
             continue
         checked = await examiner.row(record, found.append, running=running is not None)
         if checked is not None and not record.paused and not (running is not None and running.may_be_online(record.id)):
             able.append((record, *checked))
-    _tell_together(found, tell)
+    _report_grouped(found, report)
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def try_one(record: AgentRecord, own: EffectiveSettings, secret: str) -> tuple[list[Finding], bool]:
@@ -112,14 +112,14 @@ async def check_fleet(
         return made, well
 
     outcomes = await asyncio.gather(*[try_one(*one) for one in able[:limit]])
-    _tell_together([finding for made, _ in outcomes for finding in made], tell)
+    _report_grouped([finding for made, _ in outcomes for finding in made], report)
     online = _online(running)
     if not outcomes and not online:
-        await examiner.endpoint(tell)
-    _tell_sum(records, online, [well for _, well in outcomes], tell)
+        await examiner.endpoint(report)
+    _report_summary(records, online, [well for _, well in outcomes], report)
     if len(able) > len(outcomes):
         advice = "try one: supervisor doctor ID, or more: --limit"
-        tell(Finding("agents", Level.WARN, f"{len(able) - len(outcomes)} were not tried over the network", advice))
+        report(Finding("agents", Level.WARN, f"{len(able) - len(outcomes)} were not tried over the network", advice))
 
 
 def _online(running: Running | None) -> int:
@@ -127,8 +127,8 @@ def _online(running: Running | None) -> int:
     return sum(status.state is AgentState.ONLINE for status in statuses)
 
 
-def _tell_together(found: Iterable[Finding], tell: Tell) -> None:
-    """Tell what is not well, once for all agents that it concerns."""
+def _report_grouped(found: Iterable[Finding], report: Report) -> None:
+    """Report what is not well, once for all agents that it concerns."""
     alike: dict[Finding, list[str]] = defaultdict(list)
     for finding in found:
         if finding.level is not Level.OK:
@@ -136,10 +136,10 @@ def _tell_together(found: Iterable[Finding], tell: Tell) -> None:
             alike[replace(finding, agent="", advice=advice)].append(finding.agent)
     for finding, agents in alike.items():
         more = f" and {len(agents) - _NAMED} more" if len(agents) > _NAMED else ""
-        tell(replace(finding, agent=", ".join(agents[:_NAMED]) + more))
+        report(replace(finding, agent=", ".join(agents[:_NAMED]) + more))
 
 
-def _tell_sum(records: Sequence[AgentRecord], online: int, tried: Sequence[bool], tell: Tell) -> None:
+def _report_summary(records: Sequence[AgentRecord], online: int, tried: Sequence[bool], report: Report) -> None:
     """How many agents were looked at in which way."""
     if not records:
         return
@@ -148,4 +148,4 @@ def _tell_sum(records: Sequence[AgentRecord], online: int, tried: Sequence[bool]
     parts += [f"{online} are online in the running supervisor"] if online else []
     parts += [f"{paused} are paused"] if paused else []
     level = Level.OK if all(tried) else Level.WARN
-    tell(Finding("agents", level, f"{len(records)}: " + (", ".join(parts) or "none was tried over the network")))
+    report(Finding("agents", level, f"{len(records)}: " + (", ".join(parts) or "none was tried over the network")))

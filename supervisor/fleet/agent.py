@@ -15,7 +15,7 @@ from supervisor.fleet.hooks import HOOK_SECONDS, Hooks
 from supervisor.fleet.shared import Shared
 from supervisor.handlers import MountedHandler
 from supervisor.handlers.loader import LOAD_SECONDS
-from supervisor.messages import AgentContext, Controls, Limits, Pipeline, Profile, Scope
+from supervisor.messages import AgentActions, AgentContext, Limits, Pipeline, Profile, Scope
 from supervisor.platform.connection import Connection
 from supervisor.platform.tokens import Grant
 from supervisor.telemetry.failures import describe
@@ -26,15 +26,15 @@ class Agent:
 
     Args:
         log: the agent's logger.
-        controls: what the commands of the agent's chats may ask for.
+        actions: what the commands of the agent's chats may ask for.
     """
 
-    def __init__(self, record: AgentRecord, shared: Shared, log: Any, controls: Controls) -> None:
+    def __init__(self, record: AgentRecord, shared: Shared, log: Any, actions: AgentActions) -> None:
         traces = shared.tracing.of(record.id, lambda: self.profile.record.handler)
         scope = Scope(record.id, log, shared.journal, shared.metrics, shared.clock, traces)
         self.log = log
         self.profile = Profile(record, scope, shared.settings, shared.secrets, shared.ledger)
-        self.pipeline = Pipeline(self.profile, shared.dispatcher, shared.history, controls, self._receive)
+        self.pipeline = Pipeline(self.profile, shared.dispatcher, shared.history, actions, self._receive)
         self._shared = shared
         self._hooks = Hooks(record.id, shared.metrics, self.redact, log)
         self._started = False

@@ -26,7 +26,7 @@ from supervisor.fleet.recovery import FAULT_RECHECK_SECONDS, Bounds, Recovery
 from supervisor.fleet.rotation import Rotation, SecondSocketRefusedError
 from supervisor.fleet.shared import Shared
 from supervisor.fleet.upkeep import Upkeep
-from supervisor.messages import Controls, Situation
+from supervisor.messages import AgentActions, Situation
 from supervisor.platform.connection import Connection
 from supervisor.telemetry.logs import get_logger
 
@@ -54,7 +54,7 @@ class Runner:
         def situation() -> Situation:
             return Situation(desired.record.handler, condition.state, condition.since)
 
-        self.agent = Agent(record, shared, log, Controls(situation, desired.refresh))
+        self.agent = Agent(record, shared, log, AgentActions(situation, desired.refresh))
         self._drain = Drain(self.agent, desired, condition, shared.clock)
         self._dialer = Dialer(self.agent, shared)
         self._recovery = Recovery(Bounds.of(shared.settings), shared.clock)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from supervisor.core.clock import Clock
 from supervisor.handlers import DaemonThreads, HandlerLoader
 from supervisor.messages import Dispatcher, Ledger
-from supervisor.net.session import Session
+from supervisor.net import Session
 from supervisor.platform.history import PlatformHistory
 from supervisor.platform.hosts.facts import HostFacts
 from supervisor.platform.hosts.gates import Gates

@@ -67,7 +67,7 @@ class DaemonThreads(Executor):
             if self._closed:
                 raise RuntimeError("the handlers' threads are closed")
             self._jobs.append((future, lambda: fn(*args, **kwargs)))
-            self._staff()
+            self._ensure_worker()
         return future
 
     def abandon(self, future: Future[Any]) -> None:
@@ -76,7 +76,7 @@ class DaemonThreads(Executor):
             return
         with self._changed:
             self._abandoned += 1
-            self._staff()
+            self._ensure_worker()
         future.add_done_callback(self._came_back)
 
     def _came_back(self, _: Future[Any]) -> None:
@@ -84,7 +84,7 @@ class DaemonThreads(Executor):
         with self._changed:
             self._abandoned -= 1
 
-    def _staff(self) -> None:
+    def _ensure_worker(self) -> None:
         """See to it that somebody takes what waits; the lock is held."""
         if not self._jobs:
             return

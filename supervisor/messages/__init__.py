@@ -6,7 +6,7 @@ frames and rates to :mod:`supervisor.platform`, SQL to :mod:`supervisor.store`, 
 """
 
 from supervisor.messages.budgets import Limits
-from supervisor.messages.commands import Controls, Situation
+from supervisor.messages.commands import AgentActions, Situation
 from supervisor.messages.context import AgentContext
 from supervisor.messages.dispatcher import Dispatcher
 from supervisor.messages.ledger import Ledger
@@ -15,8 +15,8 @@ from supervisor.messages.profile import Profile
 from supervisor.messages.scope import Scope
 
 __all__ = [
+    "AgentActions",
     "AgentContext",
-    "Controls",
     "Dispatcher",
     "Ledger",
     "Limits",

@@ -52,25 +52,25 @@ class CatchUp:
         Raises:
             ConnectionLostError: the connection was lost meanwhile; it is closed. Otherwise as ``register``.
         """
-        beside_another = self._has_another()
-        held = [] if beside_another else self._backfill.begin()
+        was_connected = self._is_connected_elsewhere()
+        waiting_conversations = [] if was_connected else self._backfill.begin()
         try:
             connection = await register()
             try:
-                if beside_another:
-                    held = self._begin_gap()
+                if was_connected:
+                    waiting_conversations = self._begin_gap()
                 await self._join_home(connection)
                 await self._rejoin(connection)
-                if beside_another and not held:
-                    held = self._begin_gap()
+                if was_connected and not waiting_conversations:
+                    waiting_conversations = self._begin_gap()
             except BaseException:
                 await connection.close()
                 raise
         except BaseException:
-            self._backfill.give_up(held)
+            self._backfill.give_up(waiting_conversations)
             raise
-        if held:
-            self._fill(held, connection)
+        if waiting_conversations:
+            self._fill(waiting_conversations, connection)
         return connection
 
     def lost(self) -> None:
@@ -80,13 +80,13 @@ class CatchUp:
     def missed(self, connection: Connection) -> None:
         """Ask what was missed: another connection was thought to be there, and had died silently."""
         self._backfill.lost()
-        if held := self._backfill.begin():
-            self._fill(held, connection)
+        if waiting_conversations := self._backfill.begin():
+            self._fill(waiting_conversations, connection)
 
-    def _fill(self, held: list[str], connection: Connection) -> None:
-        connection.start_task(self._backfill.run(held, partial(_is_joined, connection)), "backfill")
+    def _fill(self, waiting_conversations: list[str], connection: Connection) -> None:
+        connection.start_task(self._backfill.run(waiting_conversations, partial(_is_joined, connection)), "backfill")
 
-    def _has_another(self) -> bool:
+    def _is_connected_elsewhere(self) -> bool:
         """Whether another connection of the agent is open: while one is, nothing can be missed."""
         another = self._participation.connection
         return another is not None and another.connected
@@ -96,7 +96,7 @@ class CatchUp:
 
         Where the platform allows an agent one socket, the new one puts out the old one.
         """
-        if self._has_another():
+        if self._is_connected_elsewhere():
             return []
         self._backfill.lost()
         return self._backfill.begin()

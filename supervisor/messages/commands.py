@@ -48,7 +48,7 @@ class Situation:
 
 
 @dataclass(frozen=True, slots=True)
-class Controls:
+class AgentActions:
     """What commands ask of whoever runs the agent.
 
     Args:
@@ -73,7 +73,7 @@ class Commands:
         profile: Profile,
         inbox: Inbox,
         outbox: Outbox,
-        controls: Controls,
+        actions: AgentActions,
         *,
         stop_answer: Callable[[str, int], Awaitable[bool]],
         on_settled: Callable[[JournaledMessage], None],
@@ -81,7 +81,7 @@ class Commands:
         self._profile = profile
         self._inbox = inbox
         self._outbox = outbox
-        self._controls = controls
+        self._actions = actions
         self._stop_answer = stop_answer
         self._scope = scope = profile.scope
         self._journal = scope.journal
@@ -135,7 +135,7 @@ class Commands:
         self._reloaded_at = now
         try:
             async with asyncio.timeout(RELOAD_ANSWER_SECONDS):
-                reason = await self._controls.reload()
+                reason = await self._actions.reload()
         except TimeoutError:
             return RELOAD_UNDER_WAY
         # The reason is for operators: it may tell of files and hosts.
@@ -146,7 +146,7 @@ class Commands:
         model = self._profile.merged_settings.get("model")
         if isinstance(model, str) and model.strip():
             lines["Model"] = model
-        situation = self._controls.situation()
+        situation = self._actions.situation()
         lines["Handler"] = situation.handler
         lines["State"] = str(situation.state)
         lines["Since"] = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(situation.since))

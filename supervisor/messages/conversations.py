@@ -58,7 +58,7 @@ class Conversations:
         """The agent joined a conversation: after a reconnect it is to be in it again."""
         self.touch(conversation_id)
         try:
-            await self._journal.note_conversation(self._agent_id, conversation_id, at=self._clock.now())
+            await self._journal.record_conversation(self._agent_id, conversation_id, at=self._clock.now())
         except RegistryError as error:
             self._log.warning("conversation_not_noted", conversation=conversation_id, reason=str(error))
 

@@ -13,7 +13,7 @@ from supervisor.core.status import InboxCounts, Reading
 from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.backfill import Backfill, Reach
 from supervisor.messages.catch_up import CatchUp
-from supervisor.messages.commands import Commands, Controls
+from supervisor.messages.commands import AgentActions, Commands
 from supervisor.messages.delivery_check import DeliveryCheck
 from supervisor.messages.dispatcher import Dispatcher
 from supervisor.messages.executor import STOP_REASON, MessageExecutor
@@ -39,7 +39,7 @@ class Pipeline:
     the replies wait.
 
     Args:
-        controls: what the commands of the agent's chats may ask for.
+        actions: what the commands of the agent's chats may ask for.
         on_event: told every event of a socket that is no message: its name and payload.
 
     Attributes:
@@ -51,7 +51,7 @@ class Pipeline:
         profile: Profile,
         dispatcher: Dispatcher,
         history: PlatformHistory,
-        controls: Controls,
+        actions: AgentActions,
         on_event: Callable[[str, object], None],
     ) -> None:
         self._profile = profile
@@ -87,7 +87,7 @@ class Pipeline:
         self._participation = Participation(scope, self.inbox.conversations, recall, ack_seconds)
         self._executor = MessageExecutor(profile, self._participation, self.outbox)
         self._commands = Commands(
-            profile, self.inbox, self.outbox, controls, stop_answer=self.stop_answer, on_settled=self._settled
+            profile, self.inbox, self.outbox, actions, stop_answer=self.stop_answer, on_settled=self._settled
         )
         backfill = Backfill(own_history, self.inbox, Reach.of(profile.deployment))
         self._catch_up = CatchUp(scope, self._participation, backfill, ack_seconds)

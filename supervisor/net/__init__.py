@@ -4,4 +4,25 @@ May import the core and the protocol. What an answer of the platform means belon
 handlers' own clients belong to the handlers.
 """
 
-__all__ = ["session", "tls", "trouble"]
+from supervisor.net.session import RedirectRefusedError, Session
+from supervisor.net.tls import tls_context
+from supervisor.net.trouble import (
+    describe_error,
+    mask_secret,
+    one_line,
+    proxy_answered,
+    redirect_host,
+    retry_after,
+)
+
+__all__ = [
+    "RedirectRefusedError",
+    "Session",
+    "describe_error",
+    "mask_secret",
+    "one_line",
+    "proxy_answered",
+    "redirect_host",
+    "retry_after",
+    "tls_context",
+]

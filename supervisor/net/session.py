@@ -17,7 +17,7 @@ from supervisor.net.trouble import redirect_host
 _CLOSE_SECONDS: Final = 5.0
 
 
-class RedirectedError(aiohttp.ClientError):
+class RedirectRefusedError(aiohttp.ClientError):
     """An answer was a redirect, which nobody follows: whoever is there would get the token. Its text is where to."""
 
 
@@ -75,4 +75,4 @@ async def _refuse_redirect(
 ) -> None:
     """Refuse to follow a redirect: ``ws_connect`` has no switch for it."""
     redirect.response.close()
-    raise RedirectedError(redirect_host(redirect.response.headers))
+    raise RedirectRefusedError(redirect_host(redirect.response.headers))

@@ -6,7 +6,6 @@ Reasons name hosts and never a URL, because a URL can hold a token or the proxy'
 from __future__ import annotations
 
 import email.utils
-import re
 import socket
 import ssl
 from collections.abc import Mapping
@@ -20,10 +19,9 @@ LONGEST_RETRY_AFTER_SECONDS: Final = 3600.0
 #: How much of what the other side says goes into a reason.
 MAX_REASON_CHARS: Final = 200
 _PORTS: Final = {"http": 80, "https": 443}
-_ESCAPES = re.compile(rb"\\(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)")
 
 
-def trouble(
+def describe_error(
     error: Exception, host: str, *, otherwise: str, proxy: str | None = None, timeout_seconds: float | None = None
 ) -> str:
     """One line for trouble below HTTP.
@@ -100,20 +98,6 @@ def one_line(text: str) -> str:
     return " ".join(clean_text(text, MAX_REASON_CHARS)[0].split())
 
 
-def without(text: str, secret: str) -> str:
+def mask_secret(text: str, secret: str) -> str:
     """Take ``secret`` out, should the other side have repeated it."""
     return text.replace(secret, "…") if secret else text
-
-
-def mend_surrogates(raw: bytes) -> bytes:
-    """JSON in which half a surrogate pair became U+FFFD.
-
-    JavaScript lets it through, as in a text cut in the middle of an emoji; JSON parsers in Python do not.
-    """
-    return _ESCAPES.sub(_mend, raw)
-
-
-def _mend(escape: re.Match[bytes]) -> bytes:
-    """Keep every escape but half a pair."""
-    body = escape[1]
-    return b"\\ufffd" if len(body) == 5 and body[1] in b"dD" else escape[0]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import PlatformError, Verdict
-from supervisor.net.trouble import without
+from supervisor.net import mask_secret
 from supervisor.platform.hosts.api import Answer, PlatformApi, endpoint_url
 from supervisor.protocol import InvalidEventError, parse_history
 from supervisor.protocol.history import HistoryPage, HistoryRow
@@ -124,7 +124,7 @@ class PlatformHistory:
             answer = await self._ask(access, conversation_id, collection, number, limit)
         except PlatformError as error:
             failure = PlatformError(
-                without(error.reason, access.token), error.verdict, retry_after_seconds=error.retry_after_seconds
+                mask_secret(error.reason, access.token), error.verdict, retry_after_seconds=error.retry_after_seconds
             )
         if failure is not None:
             raise failure

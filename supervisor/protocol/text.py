@@ -11,6 +11,7 @@ MAX_CONTENT_CHARS: Final = 200_000
 MAX_ID_CHARS: Final = 128
 _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}\Z")
 _ATTACHMENT = re.compile(r"(?:https?://[^\s/]+\S*|document:\S+)\Z")
+_ESCAPES = re.compile(rb"\\(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)")
 _DIRECTION_CONTROLS = dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 
@@ -41,3 +42,17 @@ def clean_text(text: str, limit: int = MAX_CONTENT_CHARS) -> tuple[str, bool]:
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_DIRECTION_CONTROLS)
     kept = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
     return kept, cut
+
+
+def replace_lone_surrogates(raw: bytes) -> bytes:
+    """JSON in which half a surrogate pair became U+FFFD.
+
+    JavaScript lets it through, as in a text cut in the middle of an emoji; JSON parsers in Python do not.
+    """
+    return _ESCAPES.sub(_replace_half_pair, raw)
+
+
+def _replace_half_pair(escape: re.Match[bytes]) -> bytes:
+    """Keep every escape but half a pair."""
+    body = escape[1]
+    return b"\\ufffd" if len(body) == 5 and body[1] in b"dD" else escape[0]

@@ -13,7 +13,7 @@ from supervisor.core.errors import ConfigurationError
 from supervisor.fleet import Shared
 from supervisor.handlers import HandlerLoader, find_agents_dir
 from supervisor.messages import Dispatcher, Ledger, Limits
-from supervisor.net.session import Session
+from supervisor.net import Session
 from supervisor.platform.history import PlatformHistory
 from supervisor.platform.hosts.api import PlatformApi
 from supervisor.platform.hosts.gates import Gates

@@ -10,8 +10,7 @@ from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
 from supervisor.fleet import Fleet, Shared
-from supervisor.management import agents as editing
-from supervisor.management import messages as dead_letters
+from supervisor.management import agents, messages
 from supervisor.management.messages import MessageQuery, Outcome
 from supervisor.store import Registry
 
@@ -72,12 +71,12 @@ class Control:
 
     async def add(self, record: AgentRecord) -> None:
         """Add an agent; raises as :func:`supervisor.management.agents.add_agent` does."""
-        await editing.add_agent(self._registry, self._checker(), record)
+        await agents.add_agent(self._registry, self._checker(), record)
         await self._fleet.reconcile()
 
-    async def change(self, agent_id: str, changes: editing.Changes) -> None:
+    async def change(self, agent_id: str, changes: agents.Changes) -> None:
         """Change an agent; raises as :func:`supervisor.management.agents.change_agent` does."""
-        await editing.change_agent(self._registry, self._checker(), agent_id, changes)
+        await agents.change_agent(self._registry, self._checker(), agent_id, changes)
         await self._fleet.reconcile()
 
     async def remove(self, agent_id: str) -> None:
@@ -85,8 +84,8 @@ class Control:
         await self._registry.remove_agent(agent_id)
         await self._fleet.reconcile()
 
-    def _checker(self) -> editing.Checker:
-        return editing.Checker(self.settings, self._shared.loader.agents_dir)
+    def _checker(self) -> agents.Checker:
+        return agents.Checker(self.settings, self._shared.loader.agents_dir)
 
     async def pause(self, agent_id: str) -> None:
         """Take an agent offline until it is resumed; raises AgentNotFoundError."""
@@ -107,11 +106,11 @@ class Control:
         """The newest ``limit`` messages that match."""
         conditions = query.conditions(self._shared.clock.now())
         rows = await self._registry.journal.messages(**conditions, limit=limit)
-        return await dead_letters.summaries(self._registry, rows)
+        return await messages.summaries(self._registry, rows)
 
     async def message(self, number: int) -> MessageDetails:
         """One message; raises MessageNotFoundError."""
-        return await dead_letters.details(self._registry, number)
+        return await messages.details(self._registry, number)
 
     async def replay(self, number: int) -> None:
         """Have a dead letter run again.
@@ -120,11 +119,11 @@ class Control:
             MessageNotFoundError: there is none of that number.
             MessageStateError: it is no dead letter, or its agent was removed.
         """
-        await self._settled_by_hand(await dead_letters.replay(self._registry, [number]))
+        await self._settled_by_hand(await messages.replay(self._registry, [number]))
 
     async def discard(self, number: int) -> None:
         """Cancel a dead letter; raises as :meth:`replay` does."""
-        await self._settled_by_hand(await dead_letters.discard(self._registry, [number]))
+        await self._settled_by_hand(await messages.discard(self._registry, [number]))
 
     async def _settled_by_hand(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:

@@ -38,22 +38,22 @@ async def run_until_stopped(settings: Settings, *, reload: bool = False) -> int:
     posting = asyncio.create_task(manager.keep_posted(lambda: status_line(service)), name="service manager")
     if reload:
         service.watch_code()
-    told: asyncio.Future[int] = asyncio.ensure_future(signals.get())
-    over: list[asyncio.Future[Any]] = [told, service.side_tasks.failed]
+    signalled: asyncio.Future[int] = asyncio.ensure_future(signals.get())
+    over: list[asyncio.Future[Any]] = [signalled, service.side_tasks.failed]
     await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
     manager.stopping(settings.drain_seconds + CLOSE_SECONDS)
-    if told.done():
-        told = asyncio.ensure_future(signals.get())
-    drained = await _drain(service, told)
-    told.cancel()
+    if signalled.done():
+        signalled = asyncio.ensure_future(signals.get())
+    drained = await _drain(service, signalled)
+    signalled.cancel()
     posting.cancel()
     return EXIT_CLEAN if drained and not service.side_tasks.failed.done() else EXIT_CUT_SHORT
 
 
-async def _drain(service: Service, told: asyncio.Future[int]) -> bool:
+async def _drain(service: Service, signalled: asyncio.Future[int]) -> bool:
     """Stop the service, at once when another signal comes; whether all that ran ended in time."""
     stopping = asyncio.ensure_future(service.stop())
-    over: list[asyncio.Future[Any]] = [stopping, told]
+    over: list[asyncio.Future[Any]] = [stopping, signalled]
     await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
     if stopping.done():
         return stopping.result()

@@ -61,7 +61,7 @@ class LoopWatch:
         self._stall = stall_seconds
         self._interval = beat_seconds
         self._beat = 0.0  # written by the loop, read by the thread
-        self._told = -1.0  # the beat whose stall was told; the thread's own
+        self._reported_beat = -1.0  # the beat whose stall was reported; the thread's own
         self._log = get_logger("supervisor.watchdogs")
 
     async def run(self) -> None:
@@ -108,8 +108,8 @@ class LoopWatch:
                 late = beat
                 place = _handler_on(loop_thread, self._packages)
                 self._blocked = None if place is None else (beat, place)
-            if now - beat >= self._stall and beat != self._told:
-                self._told = beat
+            if now - beat >= self._stall and beat != self._reported_beat:
+                self._reported_beat = beat
                 self._metrics.watchdog("loop_stalled")
                 self._log.error(
                     "loop_stalled",

@@ -138,12 +138,12 @@ class GroupCommitter:
             await self._wakeup.wait()
             self._wakeup.clear()
             while self._waiting:
-                self._in_hand, held = self._take()
-                if (rider := self.on_batch()) is not None:
-                    self._in_hand = [*self._in_hand, rider]
+                self._in_hand, taken_bytes = self._take()
+                if (appended := self.on_batch()) is not None:
+                    self._in_hand = [*self._in_hand, appended]
                 await self._commit(self._in_hand)
                 self._in_hand = ()
-                self._waiting_bytes -= held
+                self._waiting_bytes -= taken_bytes
             self._idle.set()
 
     def _take(self) -> tuple[Sequence[Operation], int]:
@@ -152,15 +152,15 @@ class GroupCommitter:
             # As a rule everything fits: nothing is in hand now, so all the bytes are of what waits.
             taken, self._waiting = self._waiting, []
             return taken, self._waiting_bytes
-        number = held = 0
+        number = taken_bytes = 0
         for operation in self._waiting[: self._limits.batch]:
-            if number and held + operation.bytes_held > self._limits.batch_bytes:
+            if number and taken_bytes + operation.bytes_held > self._limits.batch_bytes:
                 break
             number += 1
-            held += operation.bytes_held
+            taken_bytes += operation.bytes_held
         taken = self._waiting[:number]
         del self._waiting[:number]
-        return taken, held
+        return taken, taken_bytes
 
     async def _commit(self, operations: Sequence[Operation]) -> None:
         """Commit a batch, however often that takes."""

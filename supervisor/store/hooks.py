@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
-def _nothing(*_told: object) -> None:
+def _nothing(*_args: object) -> None:
     return
 
 

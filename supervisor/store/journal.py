@@ -148,7 +148,7 @@ class Journal(JournalReader):
         settled: list[Reply] | None = await self._commit(operation)
         return settled
 
-    async def note_conversation(self, agent_id: str, conversation_id: str, *, at: float) -> None:
+    async def record_conversation(self, agent_id: str, conversation_id: str, *, at: float) -> None:
         """An agent is in a conversation, last seen ``at`` (seconds since the epoch)."""
         await self._commit(NoteConversation(agent_id=agent_id, conversation_id=conversation_id, last_seen=at))
 
@@ -217,7 +217,7 @@ class Journal(JournalReader):
             unreadable = [row for row in rows if row.problem]
             if not unreadable:
                 return rows
-            self._tell_unreadable(unreadable)
+            self._warn_unreadable(unreadable)
             await asyncio.gather(*[self.settle(row, MessageState.DEAD, error=row.problem) for row in unreadable])
 
     async def _commit(self, operation: Operation) -> Any:

@@ -44,7 +44,7 @@ class JournalReader:
         Without those whose text cannot be read (its key is gone): they stay as they are, for the start that can.
         """
         replies = self._replies(await self._questions.unsent(agent_id))
-        self._tell_unreadable([reply for reply in replies if reply.problem])
+        self._warn_unreadable([reply for reply in replies if reply.problem])
         return [reply for reply in replies if not reply.problem]
 
     async def replies(self, inbox_id: int) -> list[Reply]:
@@ -133,8 +133,8 @@ class JournalReader:
             if one.inbox_id not in commands
         ]
         spoken.sort(key=lambda placed: placed[0])
-        told = [(*said, one.at) for _, one in spoken if (said := self._texts.said(one.body)) is not None]
-        return told[-limit:] if limit > 0 else []
+        lines = [(*said, one.at) for _, one in spoken if (said := self._texts.said(one.body)) is not None]
+        return lines[-limit:] if limit > 0 else []
 
     def _messages(self, stored: Sequence[StoredMessage]) -> list[JournaledMessage]:
         return [self._texts.message(one) for one in stored]
@@ -142,7 +142,7 @@ class JournalReader:
     def _replies(self, stored: Sequence[StoredReply]) -> list[Reply]:
         return [self._texts.reply(one) for one in stored]
 
-    def _tell_unreadable(self, unreadable: Sequence[JournaledMessage | Reply]) -> None:
+    def _warn_unreadable(self, unreadable: Sequence[JournaledMessage | Reply]) -> None:
         found = Counter((one.agent_id, one.problem or "") for one in unreadable)
         for (agent_id, problem), number in found.items():
             self.hooks.on_unreadable(agent_id, number, problem)

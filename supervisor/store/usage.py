@@ -45,9 +45,9 @@ class UsageJournal:
         with self._lock:
             taken, self._sums = self._sums, {}
         operation = AddUsage(records=list(taken.values()))
-        operation.future.add_done_callback(self._tell_lost)
+        operation.future.add_done_callback(self._warn_lost)
         return operation
 
-    def _tell_lost(self, future: asyncio.Future[Any]) -> None:
+    def _warn_lost(self, future: asyncio.Future[Any]) -> None:
         if not future.cancelled() and (error := future.exception()) is not None:
             self._hooks.on_usage_lost(str(error))

@@ -14,7 +14,7 @@ import psutil
 from engineio import base_client
 
 from supervisor.core.clock import SystemClock
-from supervisor.net.session import Session
+from supervisor.net import Session
 from supervisor.platform.connection import Connection
 from supervisor.platform.tokens import Grant
 from supervisor.platform.tokens.grants import make_grant

@@ -12,7 +12,7 @@ from supervisor.fleet.configuration import Configuration
 from supervisor.fleet.desired import Desired
 from supervisor.fleet.dialer import Dialer
 from supervisor.fleet.rotation import Rotation
-from supervisor.messages import Controls, Situation
+from supervisor.messages import AgentActions, Situation
 from supervisor.platform.connection import Connection
 from supervisor.telemetry.logs import get_logger
 from tests.support.paper_play import AGENT, Play
@@ -59,7 +59,7 @@ class PaperAgent:
         self.situation = Situation("diary", AgentState.ONLINE, 0.0)
         self.desired = Desired(record, shared.clock)
         log = get_logger("supervisor.agent").bind(agent=AGENT)
-        self.agent = Agent(record, shared, log, Controls(lambda: self.situation, self._reload))
+        self.agent = Agent(record, shared, log, AgentActions(lambda: self.situation, self._reload))
         self.pipeline = self.agent.pipeline
         self.configuration = Configuration(self.agent, self.desired, shared)
         self.dialer = Dialer(self.agent, shared)

@@ -20,7 +20,7 @@ from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord
 from supervisor.core.states import MESSAGE_TRANSITIONS, REPLY_TRANSITIONS, MessageState, ReplyState, check_transition
 from supervisor.handlers import HandlerLoader
-from supervisor.net.session import Session
+from supervisor.net import Session
 from supervisor.platform.transport import Transport
 from supervisor.service import Service
 from supervisor.service.assembly import build_shared

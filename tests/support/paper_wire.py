@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor.net.session import Session
+from supervisor.net import Session
 from supervisor.platform.transport.wires import Dial, Listener, UpgradeError
 
 OPEN = '0{"sid":"engine","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}'

@@ -27,8 +27,7 @@ from websockets.protocol import Event, State
 from websockets.proxy import parse_proxy
 from websockets.uri import parse_uri
 
-from supervisor.net.session import Session
-from supervisor.net.trouble import redirect_host
+from supervisor.net import Session, redirect_host
 from supervisor.platform.transport.wires import (
     AnsweredError,
     Dial,
@@ -214,7 +213,7 @@ class _Link(ClientConnection):
 
 
 class _MetError(Exception):
-    """What :func:`supervisor.net.trouble.trouble` reads of an error of connecting."""
+    """What :func:`supervisor.net.describe_error` reads of an error of connecting."""
 
     def __init__(self, error: OSError, host: str, port: int) -> None:
         super().__init__(type(error).__name__)

@@ -14,7 +14,8 @@ from yarl import URL
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import PlatformError, Verdict
-from supervisor.net import trouble as network
+from supervisor.net import describe_error, proxy_answered, retry_after
+from supervisor.protocol.text import replace_lone_surrogates
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,13 @@ class Answer:
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             pass
         try:
-            return msgspec.json.decode(network.mend_surrogates(body))
+            return msgspec.json.decode(replace_lone_surrogates(body))
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return None
 
     def retry_after(self) -> float | None:
         """Seconds that ``Retry-After`` asks for; None without one."""
-        return network.retry_after(self.headers, self.now)
+        return retry_after(self.headers, self.now)
 
 
 class PlatformApi:
@@ -105,9 +106,9 @@ async def _read_body(response: aiohttp.ClientResponse, limit: int) -> bytes | No
 def _unreachable(error: Exception, host: str, *, proxy: str | None, timeout: float) -> PlatformError:
     """Why a request got no answer."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        return PlatformError(network.proxy_answered(error.status, host))
+        return PlatformError(proxy_answered(error.status, host))
     return PlatformError(
-        network.trouble(error, host, otherwise="broke off the answer", proxy=proxy, timeout_seconds=timeout)
+        describe_error(error, host, otherwise="broke off the answer", proxy=proxy, timeout_seconds=timeout)
     )
 
 

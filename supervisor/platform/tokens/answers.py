@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from supervisor.core.errors import TokenError, Verdict
-from supervisor.net import trouble as network
+from supervisor.net import one_line, proxy_answered, redirect_host
 from supervisor.platform.hosts.api import Answer
 from supervisor.protocol import InvalidEventError, parse_connect_answer
 from supervisor.protocol.answers import ConnectAnswer
@@ -40,7 +40,7 @@ def _refusal(answer: Answer, agent_id: str) -> TokenError:
     if 300 <= status < 400:
         return _redirected(answer)
     if status == 407:
-        return TokenError(network.proxy_answered(status, host))
+        return TokenError(proxy_answered(status, host))
     if status == 500 and not is_object_id(agent_id):
         return TokenError(f"{reason}; the agent's id is not one of the platform's (24 hex digits)", Verdict.REJECT)
     if status in (408, 425, 429) or status >= 500 or status < 200:
@@ -54,7 +54,7 @@ def _refusal(answer: Answer, agent_id: str) -> TokenError:
 def _redirected(answer: Answer) -> TokenError:
     permanent = answer.status in (301, 308)
     return TokenError(
-        f"{answer.host} answered {answer.status}, a redirect to {network.redirect_host(answer.headers)}; "
+        f"{answer.host} answered {answer.status}, a redirect to {redirect_host(answer.headers)}; "
         "the secret does not follow, so set API_URL to where the platform is",
         # A temporary one is how gateways show their maintenance page.
         Verdict.REJECT if permanent else Verdict.RETRY,
@@ -68,4 +68,4 @@ def _platform_message(answer: Answer) -> str:
         return ""
     errors = payload.get("errors")
     details = [error for error in errors if isinstance(error, str)] if isinstance(errors, list) else []
-    return network.one_line(": ".join([payload["message"], *([", ".join(details)] if details else [])]))
+    return one_line(": ".join([payload["message"], *([", ".join(details)] if details else [])]))

@@ -10,7 +10,7 @@ import msgspec
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import PlatformError, SupervisorError, TokenError, Verdict
-from supervisor.net import trouble as network
+from supervisor.net import mask_secret
 from supervisor.platform.hosts.api import Answer, PlatformApi, endpoint_url
 from supervisor.platform.hosts.gates import LONGEST_PASS_SECONDS, Gates
 from supervisor.platform.tokens.answers import read_connect
@@ -70,7 +70,7 @@ class TokenClient:
             grant = await self._fetch(agent_id, api_url, secret, proxy)
         except PlatformError as error:
             failure = TokenError(
-                network.without(error.reason, secret), error.verdict, retry_after_seconds=error.retry_after_seconds
+                mask_secret(error.reason, secret), error.verdict, retry_after_seconds=error.retry_after_seconds
             )
         if failure is not None:
             self._on_outcome(_OUTCOMES.get(failure.verdict, "retry"))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from supervisor.core.errors import ConnectError, Verdict
-from supervisor.net import trouble as network
+from supervisor.net import describe_error, mask_secret, one_line, proxy_answered, retry_after
 from supervisor.platform.transport.handshake import BROKEN, CLOSED, KICKED, Handshake, Phase
 from supervisor.platform.transport.wires import (
     AnsweredError,
@@ -81,7 +81,7 @@ def not_joined(state: Handshake, host: str, *, namespace: str, token: str) -> Co
 
 def _refused(message: str, namespace: str, token: str) -> ConnectError:
     """A CONNECT_ERROR: an undeclared namespace, or one of the refusals that the platform's guide describes."""
-    text = network.one_line(network.without(message, token))
+    text = one_line(mask_secret(message, token))
     lowered = text.lower()
     if lowered == "invalid namespace":
         return ConnectError(f"the platform has no namespace {namespace}", invalid_namespace=True)
@@ -102,7 +102,7 @@ def upgrade_failed(error: UpgradeError, host: str, *, proxy: str | None, now: fl
     """
     match error:
         case ProxyAnsweredError(status=status):
-            return ConnectError(network.proxy_answered(status, host))
+            return ConnectError(proxy_answered(status, host))
         case AnsweredError():
             return _answered(error, host, now)
         case RedirectedError(to=to):
@@ -111,15 +111,15 @@ def upgrade_failed(error: UpgradeError, host: str, *, proxy: str | None, now: fl
             return ConnectError("WS_URL is not a URL", Verdict.FAULT)
         case UnreachableError(error=cause):
             broke_off = "closed the connection during the WebSocket upgrade"
-            return ConnectError(network.trouble(cause, host, otherwise=broke_off, proxy=proxy))
+            return ConnectError(describe_error(cause, host, otherwise=broke_off, proxy=proxy))
     return ConnectError(f"the connection to {host} failed")
 
 
 def _answered(error: AnsweredError, host: str, now: float) -> ConnectError:
     status = error.status
-    wait = network.retry_after(error.headers, now)
+    wait = retry_after(error.headers, now)
     if status == 101:
-        return ConnectError(f"{host} answered the WebSocket upgrade wrongly: {network.one_line(error.detail)}")
+        return ConnectError(f"{host} answered the WebSocket upgrade wrongly: {one_line(error.detail)}")
     if status == 401:
         return ConnectError(f"{host} answered 401 to the upgrade", Verdict.REAUTHENTICATE, retry_after_seconds=wait)
     if status == 403:
@@ -127,7 +127,7 @@ def _answered(error: AnsweredError, host: str, now: float) -> ConnectError:
         said = f"{host} answered 403 to the upgrade"
         return ConnectError(said, Verdict.REJECT, wrong_path=True, retry_after_seconds=wait)
     if status == 407:
-        return ConnectError(network.proxy_answered(status, host))
+        return ConnectError(proxy_answered(status, host))
     if status in (400, 404) or 200 <= status < 300:
         # Not REJECT: a gateway answers so while the platform behind it restarts, and the whole fleet would wait long.
         return ConnectError(

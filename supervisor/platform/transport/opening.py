@@ -13,7 +13,7 @@ from yarl import URL
 
 from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.errors import ConnectError, Verdict
-from supervisor.net.session import Session
+from supervisor.net import Session
 from supervisor.platform.transport.handshake import SILENT
 from supervisor.platform.transport.sockets import Socket
 from supervisor.platform.transport.wires import Dial, MakeWire

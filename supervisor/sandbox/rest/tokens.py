@@ -75,8 +75,8 @@ class TokenRoutes:
     async def instruction(self, agent_id: str, request: Request) -> JSONResponse:
         """The instruction as it is now; suspended agents are told too."""
         agent = self._own(agent_id, request)
-        told = self._instruction(agent)
-        return JSONResponse({"id": told["id"], "systemPrompt": told["systemPrompt"]})
+        instruction = self._instruction(agent)
+        return JSONResponse({"id": instruction["id"], "systemPrompt": instruction["systemPrompt"]})
 
     def _own(self, agent_id: str, request: Request) -> Agent:
         authenticate(self._shared, request)

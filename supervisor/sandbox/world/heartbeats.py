@@ -36,7 +36,7 @@ class Heartbeats:
         self._profile = profile
         self._state = state
         self._works = works
-        self._told_instructions: dict[str, Any] = {}
+        self._sent_instructions: dict[str, Any] = {}
 
     def by_rest(self, agent_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a heartbeat that came by REST.
@@ -67,9 +67,9 @@ class Heartbeats:
             raise HeartbeatError("status", "status must be one of: idle, busy, sleep")
         self._state.log.add("heartbeat", agent_id, status=status, payload=dict(payload))
         answer = {"success": True} | self._take(agent, status, payload)
-        told = self._told_instructions.setdefault(agent.id, agent.instruction)
-        if agent.instruction is not None and told != agent.instruction:
-            self._told_instructions[agent.id] = agent.instruction
+        sent = self._sent_instructions.setdefault(agent.id, agent.instruction)
+        if agent.instruction is not None and sent != agent.instruction:
+            self._sent_instructions[agent.id] = agent.instruction
             answer["instruction"] = {key: agent.instruction[key] for key in ("id", "systemPrompt")}
         return answer
 

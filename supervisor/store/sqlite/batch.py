@@ -87,7 +87,7 @@ def apply(connection: Connection, operations: Sequence[Operation], numbers: Numb
     numbers.forget()
     lost = _add_messages(connection, [o for o in operations if isinstance(o, AddMessage)], numbers)
     conversed = [o for o in operations if isinstance(o, AddMessage | NoteConversation) and o not in lost]
-    _note_conversations(connection, conversed, numbers)
+    _record_conversations(connection, conversed, numbers)
     moves = [o for o in operations if isinstance(o, MoveMessage)]
     if moves and _MOVE.execute(connection, [_move_row(o) for o in moves]) != len(moves):
         raise ContendedError
@@ -163,7 +163,7 @@ def _add_messages(connection: Connection, adds: Sequence[AddMessage], numbers: N
     return {add for add in adds if add.number not in present}
 
 
-def _note_conversations(
+def _record_conversations(
     connection: Connection, operations: Iterable[AddMessage | NoteConversation], numbers: Numbers
 ) -> None:
     """Note conversations when a message comes or when asked to, and forget them; the last word counts."""

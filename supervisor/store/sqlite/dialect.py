@@ -57,11 +57,11 @@ class Sqlite:
     ) -> SqliteDatabase:
         path = database_path(url)
         check_file(path, self.mounts, create=upgrade)
-        held = RegistryLock(path, lock) if lock is not None else None
+        file_lock = RegistryLock(path, lock) if lock is not None else None
         writer: Writer | None = None
         try:
             writer = Writer(path, writer_engine(path, synchronous, self.busy_seconds), clock, self.patience_seconds)
-            if held is not None:
+            if file_lock is not None:
                 # Before anything is written: a damaged file is left as it is, for whoever wants to save something.
                 await writer.alter(partial(inspection.inspect, path=path, whole_up_to=self.whole_up_to))
             if upgrade:
@@ -71,12 +71,12 @@ class Sqlite:
         except BaseException:
             if writer is not None:
                 await writer.close()
-            if held is not None:
-                held.release()
+            if file_lock is not None:
+                file_lock.release()
             raise
         sessions = SqliteSessions(ReadPool(path, reader_engine(path, self.busy_seconds)), writer)
         revision = self.migrations.head
-        return SqliteDatabase(path, sessions, numbers, notice, uuid=uuid, revision=revision, lock=held)
+        return SqliteDatabase(path, sessions, numbers, notice, uuid=uuid, revision=revision, lock=file_lock)
 
     def holder(self, url: str) -> LockInfo | None:
         return lock.holder(database_path(url))

@@ -24,8 +24,7 @@ from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
-from supervisor.net.tls import tls_context
-from supervisor.net.trouble import one_line
+from supervisor.net import one_line, tls_context
 from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.outage_log import OutageLog
 from supervisor.telemetry.tracing.interface import Collector
@@ -38,7 +37,7 @@ BATCH_SECONDS: Final = 1.0
 #: How long the collector may take to connect, and for each step of its answer.
 POST_SECONDS: Final = 10.0
 #: How long between two lines about spans that were dropped while the collector answers.
-TELL_SECONDS: Final = 60.0
+WARN_SECONDS: Final = 60.0
 #: How long the end of the process waits for what is left.
 CLOSE_SECONDS: Final = 2.0
 
@@ -68,7 +67,7 @@ class Exporter(SpanProcessor):
             self._log, collector.clock, subject="collector", began="traces_not_exported", ended="traces_exported_again"
         )
         self._dropped = 0
-        self._tell_again_at = 0.0
+        self._warn_again_at = 0.0
         self._changed = threading.Condition()  # guards the queue and what follows
         self._queue: deque[ReadableSpan] = deque()
         self._overflown = 0
@@ -126,14 +125,14 @@ class Exporter(SpanProcessor):
         else:
             if self._outage.recovered(place, dropped_spans=self._dropped):
                 self._dropped = 0
-            self._tell_dropped()
+            self._warn_dropped()
 
-    def _tell_dropped(self) -> None:
+    def _warn_dropped(self) -> None:
         """Say, now and then, that more spans come than the collector takes."""
         now = time.monotonic()
-        if self._dropped and now >= self._tell_again_at:
+        if self._dropped and now >= self._warn_again_at:
             self._log.warning("spans_dropped", spans=self._dropped, reason="more come than the collector takes")
-            self._dropped, self._tell_again_at = 0, now + TELL_SECONDS
+            self._dropped, self._warn_again_at = 0, now + WARN_SECONDS
 
     def _post(self, body: bytes) -> None:
         """One request. No redirects: the headers would go along.

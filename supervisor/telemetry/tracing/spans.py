@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from opentelemetry import context as current
+from opentelemetry.context import Context, attach, get_current
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -202,7 +202,7 @@ class _AgentTraces:
                 row,
                 row.received_at,
                 attributes,
-                parent=current.Context(),
+                parent=Context(),
                 kind=SpanKind.CONSUMER,
                 failed=row.state is MessageState.DEAD,
             )
@@ -214,7 +214,7 @@ class _AgentTraces:
         started_at: float,
         attributes: Attributes | None = None,
         *,
-        parent: current.Context | None = None,
+        parent: Context | None = None,
         kind: SpanKind = SpanKind.INTERNAL,
         failed: bool = False,
     ) -> None:
@@ -232,18 +232,18 @@ class _AgentTraces:
         span.end(max(_ns(started_at), _ns(self._tracing.clock.now())))
 
     @staticmethod
-    def _root(row: JournaledMessage) -> current.Context:
+    def _root(row: JournaledMessage) -> Context:
         """The parent of what belongs to a message, which need not be written yet."""
         trace_id, span_id = trace_ids(row)
         root = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-        return set_span_in_context(NonRecordingSpan(root), current.Context())
+        return set_span_in_context(NonRecordingSpan(root), Context())
 
 
 class _SpanAttempt:
     """One attempt: the span ``handle``, the current one of the task that began it, and those below it."""
 
     def __init__(
-        self, tracing: SpanTracing, parent: current.Context, attributes: Attributes, log_fields: Mapping[str, str]
+        self, tracing: SpanTracing, parent: Context, attributes: Attributes, log_fields: Mapping[str, str]
     ) -> None:
         self.log_fields = log_fields
         self._tracer = tracing.tracer
@@ -251,8 +251,8 @@ class _SpanAttempt:
         self._started = _ns(self._clock.now())
         self._span = self._tracer.start_span("handle", context=parent, attributes=attributes, start_time=self._started)
         self._trace_id = self._span.get_span_context().trace_id
-        self._before = current.get_current()
-        current.attach(set_span_in_context(self._span, self._before))
+        self._before = get_current()
+        attach(set_span_in_context(self._span, self._before))
 
     @contextmanager
     def model_call(self, call: ModelCall, provider: str) -> Iterator[None]:
@@ -299,7 +299,7 @@ class _SpanAttempt:
     def end(self, outcome: str) -> None:
         self._span.set_attribute("aiwm.attempt.outcome", outcome)
         self._end(self._span, self._started)
-        current.attach(self._before)
+        attach(self._before)
 
     def _current(self) -> Span:
         """The innermost span of ours here; in a task or thread that knows nothing of any, the attempt's."""
@@ -309,10 +309,10 @@ class _SpanAttempt:
     @contextmanager
     def _below(self, name: str, attributes: Attributes, *, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[Span]:
         # Attached anew and never detached: the parts of a generator may be made in contexts of their own.
-        before, started = current.get_current(), _ns(self._clock.now())
+        before, started = get_current(), _ns(self._clock.now())
         context = set_span_in_context(self._current(), before)
         span = self._tracer.start_span(name, context, kind, attributes, start_time=started)
-        current.attach(set_span_in_context(span, before))
+        attach(set_span_in_context(span, before))
         try:
             yield span
         except GeneratorExit:
@@ -323,7 +323,7 @@ class _SpanAttempt:
             raise
         finally:
             self._end(span, started)
-            current.attach(before)
+            attach(before)
 
     def _end(self, span: Span, started: int) -> None:
         # Wall clocks step back.

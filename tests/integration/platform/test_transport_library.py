@@ -17,7 +17,7 @@ import uvicorn
 import uvloop
 from aiohttp import WSMsgType
 
-from supervisor.net.session import Session
+from supervisor.net import Session
 from supervisor.platform.transport.wires.frames import Open
 from supervisor.platform.transport.wires.socketio import library_open
 from tests.support import virtual

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from supervisor.core.errors import ConfigurationError, ConnectError, Verdict
-from supervisor.net.session import Session
+from supervisor.net import Session
 from supervisor.platform.transport import Target
 from tests.support.certificates import make_server_context
 from tests.support.connecting import OpenTransport, connect

@@ -17,8 +17,8 @@ from supervisor.messages.commands import (
     RELOAD_SECONDS,
     RELOADED,
     STOPPED,
+    AgentActions,
     Commands,
-    Controls,
     Situation,
 )
 from supervisor.messages.dispatcher import Dispatcher
@@ -59,7 +59,7 @@ class Chat:
             made.profile,
             inbox,
             made.outbox,
-            Controls(lambda: situation, self._reload),
+            AgentActions(lambda: situation, self._reload),
             stop_answer=self._stop_answer,
             on_settled=lambda row: self.settled.append(row.id),
         )

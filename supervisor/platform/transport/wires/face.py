@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
-from supervisor.net.session import Session
+from supervisor.net import Session
 
 #: A message of the platform is at most ``maxPayload`` (1 MB) as it was sent; the platform's fields and a fuller
 #: escaping come on top.
@@ -166,7 +166,7 @@ class UnreachableError(UpgradeError):
     """DNS, TCP or TLS failed, or the connection broke during the upgrade.
 
     Args:
-        error: what the client raised, with the attributes that :func:`supervisor.net.trouble.trouble` names.
+        error: what the client raised, with the attributes that :func:`supervisor.net.describe_error` names.
     """
 
     def __init__(self, error: Exception) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from supervisor.net.trouble import mend_surrogates
+from supervisor.protocol.text import replace_lone_surrogates
 
 #: Bounds on what a server may announce: an absurd heartbeat would make a dead connection look alive for ever.
 _LONGEST_HEARTBEAT_MS: Final = 600_000
@@ -74,7 +74,7 @@ def decode(text: str) -> Any:
     except (msgspec.DecodeError, UnicodeError):
         pass
     try:
-        return _decode(mend_surrogates(text.encode("utf-8", "replace")))
+        return _decode(replace_lone_surrogates(text.encode("utf-8", "replace")))
     except RecursionError:
         raise MalformedFrameError("too_deep") from None
     except (msgspec.DecodeError, UnicodeError):

@@ -20,7 +20,7 @@ import aiohttp
 import msgspec
 import socketio
 
-from supervisor.net import session as http
+from supervisor.net import RedirectRefusedError, Session
 from supervisor.platform.transport.wires.face import (
     GOODBYE_SECONDS,
     MAX_FRAME_BYTES,
@@ -57,7 +57,7 @@ class SocketIOWire:
     """
 
     def __init__(
-        self, session: http.Session, dial: Dial, listener: Listener, *, goodbye_seconds: float = GOODBYE_SECONDS
+        self, session: Session, dial: Dial, listener: Listener, *, goodbye_seconds: float = GOODBYE_SECONDS
     ) -> None:
         self._session = session
         self._dial = dial
@@ -279,7 +279,7 @@ def _upgrade_error(error: Exception) -> UpgradeError:
         return ProxyAnsweredError(error.status)
     if isinstance(error, aiohttp.WSServerHandshakeError):
         return AnsweredError(error.status, error.headers or {}, error.message)
-    if isinstance(error, http.RedirectedError):
+    if isinstance(error, RedirectRefusedError):
         return RedirectedError(str(error))
     if isinstance(error, aiohttp.InvalidURL):
         return InvalidUrlError("invalid URL")

@@ -169,7 +169,7 @@ async def test_a_change_is_noticed_once_whoever_makes_it(registry: Registry, ope
 async def test_the_journals_own_commits_are_no_change(registry: Registry) -> None:
     await registry.add_agent(record())
     assert await registry.changed()
-    await registry.journal.note_conversation("a1", "c1", at=1.0)
+    await registry.journal.record_conversation("a1", "c1", at=1.0)
     await registry.journal.maintenance.purge("a1")
     await registry.agents()
     assert not await registry.changed()

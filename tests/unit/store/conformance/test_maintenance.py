@@ -134,7 +134,7 @@ async def test_pruning_goes_on_past_a_slice_and_lets_others_write(opened: Opener
 
 async def test_pruning_forgets_conversations_that_were_not_seen_since(journal: Journal) -> None:
     # More than two slices of them.
-    await asyncio.gather(*[journal.note_conversation(AGENT, f"old{n}", at=10.0) for n in range(2100)])
-    await journal.note_conversation(AGENT, "recent", at=30.0)
+    await asyncio.gather(*[journal.record_conversation(AGENT, f"old{n}", at=10.0) for n in range(2100)])
+    await journal.record_conversation(AGENT, "recent", at=30.0)
     assert await journal.maintenance.prune(20.0) == 0, "messages and replies are what is counted"
     assert await journal.conversations(AGENT, since=0.0, limit=5000) == [("recent", 30.0)]

@@ -175,14 +175,14 @@ async def test_known_keys_are_those_of_the_inbox_in_any_state(journal: Journal) 
 
 async def test_conversations_are_noted_and_forgotten_in_the_order_of_asking(journal: Journal) -> None:
     await asyncio.gather(
-        journal.note_conversation(AGENT, "left", at=1.0),
+        journal.record_conversation(AGENT, "left", at=1.0),
         journal.forget_conversation(AGENT, "left"),
         add(journal, "k1", conversation="left again", at=2.0),
         journal.forget_conversation(AGENT, "left again"),
         journal.forget_conversation(AGENT, "back"),
         add(journal, "k2", conversation="back", at=3.0),
         journal.forget_conversation(AGENT, "joined"),
-        journal.note_conversation(AGENT, "joined", at=4.0),
+        journal.record_conversation(AGENT, "joined", at=4.0),
         journal.forget_conversation("another", "joined"),
     )
     assert await journal.conversations(AGENT, since=0.0, limit=10) == [("joined", 4.0), ("back", 3.0)]
