@@ -60,8 +60,12 @@ class Prometheus:
         return await self._ask("query_range", query=expression, start=str(start), end=str(end), step=str(step))
 
     async def last_scrape(self) -> float:
-        """When a scrape last brought something: after one that failed there is nothing to see until the next."""
-        found = await self.until("timestamp(up == 1)", bool)
+        """When the last scrape that brought something began, as Prometheus dates it.
+
+        Not the present time: a scrape that is under way and fails is dated back to its beginning, and leaves nothing to
+        see from there on.
+        """
+        found = await self.until("timestamp(up) * (up == 1)", bool)
         return found[0].samples[0][1]
 
     async def until(

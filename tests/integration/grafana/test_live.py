@@ -20,7 +20,8 @@ from tests.support.stack import agent_id
 
 ALERTS = ROOT / "prometheus" / "alerts.yaml"
 IMAGES = ROOT / "docs" / "images"
-SCRAPE_SECONDS = 1.0
+#: Also how long a scrape may take, which on a busy machine is more than a second.
+SCRAPE_SECONDS = 3.0
 #: Everything that the fleet is made to suffer, as Prometheus sees it: two samples that differ make a rate.
 SUFFERED = (
     'increase(supervisor_messages_handled_total{outcome="dead"}[1m])',
@@ -87,7 +88,7 @@ def alerts() -> list[tuple[str, str]]:
     return [(rule.get("alert") or rule["record"], rule["expr"]) for group in groups for rule in group["rules"]]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_every_panel_has_data_every_alert_is_evaluated_and_pictures_are_drawn(tmp_path: Path) -> None:
     async with busy_fleet(tmp_path, haste=4.0, interval_seconds=SCRAPE_SECONDS) as (busy, server):
         start = now()
