@@ -9,6 +9,7 @@ from supervisor.core.errors import ConnectError
 from supervisor.core.tasks import TaskSet
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.dialer import Dialer
+from supervisor.fleet.renewal import Renewal
 from supervisor.platform.connection import Connection
 from supervisor.platform.connector import Grants
 
@@ -27,9 +28,11 @@ class Rotation:
 
     Args:
         ack_seconds: how long the platform's acknowledgements may take.
+        renewal: when the socket is too old; told of each new one.
     """
 
-    def __init__(self, agent: Agent, dialer: Dialer, ack_seconds: float) -> None:
+    def __init__(self, agent: Agent, dialer: Dialer, ack_seconds: float, renewal: Renewal) -> None:
+        self.renewal = renewal
         self._agent = agent
         self._dialer = dialer
         self._ack_seconds = ack_seconds
@@ -62,12 +65,13 @@ class Rotation:
             if not (error.refused and old.connected):
                 raise
             await self._refusal(old, error)
-            # The token is new, so the refusal is not the agent's: as a passing failure it is tried again.
-            raise ConnectError(error.reason) from error
+            # Not the agent's fault, since its first socket works: as a passing failure it is tried again.
+            raise ConnectError(error.reason, refused=True) from error
         finally:
             self._opening = False
         self._refused = 0
         self._agent.use(new)
+        self.renewal.opened(new)
         self._retiring.spawn(self._hand_over(old, new), f"retire {self._agent.record.id}")
         return new
 

@@ -23,6 +23,7 @@ from supervisor.fleet.desired import Desired
 from supervisor.fleet.dialer import Dialer
 from supervisor.fleet.drain import Drain
 from supervisor.fleet.recovery import FAULT_RECHECK_SECONDS, Bounds, Recovery
+from supervisor.fleet.renewal import Renewal
 from supervisor.fleet.rotation import Rotation, SecondSocketRefusedError
 from supervisor.fleet.shared import Shared
 from supervisor.fleet.upkeep import Upkeep
@@ -59,7 +60,8 @@ class Runner:
         self._dialer = Dialer(self.agent, shared)
         self._recovery = Recovery(Bounds.of(shared.settings), shared.clock)
         self._configuration = Configuration(self.agent, desired, shared)
-        self.rotation = Rotation(self.agent, self._dialer, shared.settings.ack_seconds)
+        renewal = Renewal(shared.settings.socket_max_age, shared.clock)
+        self.rotation = Rotation(self.agent, self._dialer, shared.settings.ack_seconds, renewal)
         self._upkeep = Upkeep(
             self.agent,
             desired,
@@ -240,6 +242,7 @@ class Runner:
 
     def _come_online(self, connection: Connection) -> None:
         self.agent.use(connection)
+        self.rotation.renewal.opened(connection)
         self._recovery.online()
         self._configuration.accepted(connection.grant)
         self._upkeep.renewed()
@@ -258,6 +261,7 @@ class Runner:
     async def _close_all(self, connection: Connection) -> None:
         current = self.agent.connection
         self.agent.use(None)
+        self.rotation.renewal.closed()
         self._dialer.lost()
         self._recovery.offline()
         self._shared.metrics.disconnected(connection.closed.result() if connection.closed.done() else "closed by us")

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 
 from supervisor.core.clock import Clock
-from supervisor.core.errors import ConnectionLostError, HandlerError, PlatformError, Verdict
+from supervisor.core.errors import ConnectError, ConnectionLostError, HandlerError, PlatformError, Verdict
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.change import Changed
 from supervisor.fleet.configuration import Configuration
@@ -49,6 +49,7 @@ class Upkeep:
         self._clock = clock
         self._on_trouble = on_trouble
         self._refetch_at = 0.0
+        self._token_suspect = False
 
     def renewed(self) -> None:
         """Everything is current as of now: nothing is due before its time."""
@@ -94,16 +95,27 @@ class Upkeep:
         if self._agent.grant is not None:
             # A new handler starts with the token at hand; it must not wait for the platform.
             await self._agent.use_grant(self._agent.grant)
-        await self._clock.sleep(self._seconds_to_due(connection))
+        await self._rotation.renewal.wait(self._seconds_to_due(connection))
         try:
-            await self._configuration.fetch_grant()
-            if self._configuration.connection_due or connection.grant.refresh_at <= self._clock.now():
-                connection = await self._rotation.run(connection, self._configuration.grant)
+            return await self._renew(connection)
         except PlatformError as error:
+            # A refusal of a second socket may mean that the token was revoked: the next attempt is made with a new one.
+            self._token_suspect = isinstance(error, ConnectError) and error.refused
             await self._wait_after(error, connection)
-        else:
+            return connection
+
+    async def _renew(self, connection: Connection) -> Connection:
+        """Do what is due: get a new token, open a new socket with it, or one with the token at hand."""
+        due = self._seconds_to_due(connection) <= 0 or self._token_suspect
+        if due:
+            await self._configuration.fetch_grant()
+            self._token_suspect = False
+        token_ends = self._configuration.connection_due or connection.grant.refresh_at <= self._clock.now()
+        if token_ends or self._rotation.renewal.due:
+            connection = await self._rotation.run(connection, self._configuration.grant)
+        if due:
             self.renewed()
-            self._on_trouble("")
+        self._on_trouble("")
         return connection
 
     async def _configure(self) -> None:

@@ -83,6 +83,14 @@ class Connection:
         return self._socket is not None and self._socket.connected
 
     @property
+    def fades(self) -> bool:
+        """Whether the platform finds the agent by this socket for a limited time only (docs/protocol.md#7-findings, 1).
+
+        The generations that put the agent into its conversation, and name it in its own presence, do not forget.
+        """
+        return self.conversation_id is None
+
+    @property
     def max_payload(self) -> int:
         """The largest frame the platform takes, in bytes."""
         return self.socket.max_payload

@@ -116,6 +116,10 @@ class Settings(BaseSettings):
     reject_cap_seconds: Seconds = Field(3600, description="The longest wait after the platform refused an agent.")
     stable_seconds: Seconds = Field(60, description="How long online before the backoff starts over.")
     refresh_margin: Seconds = Field(300, description="How long before its expiry a token is renewed.")
+    socket_max_age: Seconds = Field(
+        3000,
+        description="The age at which sockets are renewed where the platform forgets agents after an hour.",
+    )
     delivery: Delivery = Field("at_least_once", description="Whether a send whose ack was lost is repeated.")
     agent_concurrency: int = Field(4, ge=1, description="Conversations of one agent handled at once.")
     inbox_limit: int = Field(10_000, ge=1, description="Messages an agent may have waiting.")

@@ -1,0 +1,79 @@
+"""When an agent's socket is to be replaced although it works: platforms forget agents that stay connected."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Callable
+
+from supervisor.core.clock import Clock
+from supervisor.platform.connection import Connection
+
+#: A socket is renewed at an age drawn from the last fifth of what is allowed: a fleet that was started at once does not
+#: connect at once again.
+YOUNGEST = 0.8
+
+
+class Renewal:
+    """One agent's socket and its age.
+
+    The second generation finds an agent for new conversations for an hour after its connect, whatever it does
+    meanwhile (docs/protocol.md#7-findings, 1). So a socket is renewed before that, and at once where it turns out that
+    the platform has forgotten the agent already.
+
+    Args:
+        max_age_seconds: the age that no socket exceeds on a platform that forgets (``SOCKET_MAX_AGE``).
+        uniform: draws between two bounds; tests give their own.
+    """
+
+    def __init__(
+        self, max_age_seconds: float, clock: Clock, *, uniform: Callable[[float, float], float] = random.uniform
+    ) -> None:
+        self._max_age = max_age_seconds
+        self._clock = clock
+        self._uniform = uniform
+        self._due_at = self._old_at = math.inf
+        self._forgotten = False
+        self._woken = asyncio.Event()
+
+    @property
+    def due(self) -> bool:
+        """Whether a new socket is due."""
+        return self._forgotten or self._clock.monotonic() >= self._due_at
+
+    @property
+    def unfindable(self) -> bool:
+        """Whether the platform has forgotten the agent, as far as is known: it said so, or has had the time to."""
+        return self._forgotten or self._clock.monotonic() >= self._old_at
+
+    def opened(self, connection: Connection) -> None:
+        """The agent uses a new connection from now on."""
+        now, self._forgotten = self._clock.monotonic(), False
+        self._due_at = self._old_at = math.inf
+        if connection.fades:
+            self._old_at = now + self._max_age
+            self._due_at = now + self._max_age * self._uniform(YOUNGEST, 1.0)
+
+    def closed(self) -> None:
+        """The agent has no connection."""
+        self._due_at, self._old_at, self._forgotten = math.inf, math.inf, False
+
+    def forgotten(self) -> None:
+        """The platform no longer finds the agent: a new socket is due now."""
+        self._forgotten = True
+        self._woken.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Return when a new socket is due, at the latest after ``seconds``."""
+        self._woken.clear()
+        left = min(seconds, self._due_at - self._clock.monotonic())
+        if self.due or left <= 0:
+            return
+        waits = [asyncio.ensure_future(self._clock.sleep(left)), asyncio.ensure_future(self._woken.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
