@@ -1,7 +1,10 @@
 """What `webhook` and `command` say to a program outside, and how its answer is read: JSON both ways.
 
 The question is one object: ``version``, ``agent`` {id, name}, ``conversation``, ``message`` (the platform's own
-``message:new``), ``idempotency_key``, and ``history`` [{role, content, at}] where the settings ask for it.
+``message:new``), ``idempotency_key``, and ``history`` [{role, content, at}] where the settings ask for it. Beside what
+the platform sends a message has, where it is known, ``sender`` {id, name, platform, channel, connection},
+``attachment_details`` [{name, media_type, size}] in the order of ``attachments``, which are URLs, and for what nobody
+has said ``source`` (``work`` or ``reminder``) with ``task`` {id, title, type, status, priority_level}.
 
 The answer is a part, a list of parts, or null for nothing. A part is text, or an object, told by its ``type``:
 
@@ -138,7 +141,10 @@ async def question(message: Message, ctx: Context, history: int) -> bytes:
 
 def _as_received(message: Message) -> dict[str, Any]:
     """The message in the platform's own shape, without what it does not have."""
-    fields = {name: value for name, value in msgspec.to_builtins(message).items() if value not in (None, (), [], False)}
+    given = msgspec.to_builtins(message).items()
+    fields = {name: value for name, value in given if value not in (None, (), [], {}, False)}
+    if message.source == "conversation":
+        del fields["source"]
     author = {"agentId": fields.pop("senderAgentId", None), "userId": fields.pop("senderUserId", None)}
     if any(author.values()):
         fields["createdBy"] = {name: value for name, value in author.items() if value}

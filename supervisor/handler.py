@@ -26,10 +26,14 @@ from typing import Any, Literal, Protocol, TypeAlias
 from supervisor.core.errors import ConfigurationError
 from supervisor.protocol import InboundMessage as Message
 from supervisor.protocol.answers import Deployment, Instruction
+from supervisor.protocol.attachments import Attachment
+from supervisor.protocol.inbound import TaskFacts
+from supervisor.protocol.senders import Reference, Sender
 
 __all__ = [
     "AgentContext",
     "AgentInfo",
+    "Attachment",
     "Budget",
     "ConfigurationError",
     "Context",
@@ -40,8 +44,11 @@ __all__ = [
     "Part",
     "Permanent",
     "Permission",
+    "Reference",
     "Reply",
     "Result",
+    "Sender",
+    "TaskFacts",
     "Thinking",
     "ToolCall",
     "ToolResult",

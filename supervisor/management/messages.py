@@ -10,6 +10,7 @@ from supervisor.core.errors import MessageNotFoundError, MessageStateError, Regi
 from supervisor.core.records import JournaledMessage, Reply
 from supervisor.core.states import MessageState, ReplyState
 from supervisor.core.status import MessageDetails, MessageSummary, ReplySummary
+from supervisor.protocol.attachments import shown_url
 from supervisor.protocol.text import clean_text
 from supervisor.store import Registry
 from supervisor.store.dialect.stored import MessageFilter
@@ -76,7 +77,7 @@ async def details(registry: Registry, number: int) -> MessageDetails:
     return MessageDetails(
         **_fields(row, row.message.content),
         type=row.message.type,
-        attachments=row.message.attachments,
+        attachments=tuple(map(shown_url, row.message.attachments)),
         error=redact(row.error or row.problem or ""),
         replies=replies,
     )
@@ -112,7 +113,7 @@ def _fields(row: JournaledMessage, content: str) -> dict[str, Any]:
         "agent_id": row.agent_id,
         "conversation_id": row.conversation_id,
         "message_id": said.id,
-        "sender": said.sender_user_id or said.external_username or said.sender_agent_id or said.participant_id or "",
+        "sender": said.sender_user_id or said.sender.name or said.sender.id or said.participant_id or "",
         "role": said.role,
         "content": content,
         "content_chars": len(said.content),

@@ -7,10 +7,26 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from supervisor.core.records import JournaledMessage
+from supervisor.core.states import MessageState
 from supervisor.messages.memory import Memory
 from supervisor.protocol import InboundMessage
+
+
+class Ending(NamedTuple):
+    """Why a message is not worked on although it is journaled.
+
+    Args:
+        state: what it becomes.
+        reason: for people.
+        drop: the word under which it is counted.
+    """
+
+    state: MessageState
+    reason: str
+    drop: str
 
 
 @dataclass(slots=True)
@@ -20,7 +36,7 @@ class Arrival:
     Attributes:
         key: names the message in the journal.
         received_at: seconds since the epoch.
-        blocked: the loop guard stopped the message: it is journaled as a dead letter.
+        ending: why the message is settled as soon as it is journaled; None where it runs.
         command: the message is a command and goes into no lane.
         claimed: a place in its lane is reserved; written by whoever journals the message.
     """
@@ -29,7 +45,7 @@ class Arrival:
     key: str
     received_at: float
     size_bytes: int
-    blocked: bool = False
+    ending: Ending | None = None
     command: bool = False
     claimed: bool = False
 

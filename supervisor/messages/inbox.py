@@ -6,13 +6,14 @@ import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from supervisor.core.command_words import command_in
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import MessageState
 from supervisor.core.status import InboxCounts
-from supervisor.messages.arrivals import Arrival, Arrivals
+from supervisor.messages.arrivals import Arrival, Arrivals, Ending
 from supervisor.messages.conversations import Conversations
 from supervisor.messages.lanes import Lanes
 from supervisor.messages.loop_guard import PAUSE_SECONDS, LoopGuard
@@ -33,6 +34,12 @@ COMMAND_ROOM = 16
 NOTICE_SECONDS = 60.0
 #: Why a message that the loop guard stopped is a dead letter; a person may replay it.
 LOOP_REASON = "loop guard: agents answered each other too often in this conversation; nobody was answered"
+_LOOP = Ending(MessageState.DEAD, LOOP_REASON, "loop_guard")
+_ASLEEP = Ending(MessageState.CANCELLED, "asleep", "asleep")
+#: The platform has put the agent to sleep without saying so to it (docs/protocol.md#8-third-generation, 3).
+_SKIPPED = Ending(MessageState.CANCELLED, "the platform says that the agent is not to answer (skipAgent)", "skip_agent")
+#: Types of messages that somebody has said; all others are parts of answers and notices.
+_SAID = "text"
 #: How long closing waits for the journal to take what has arrived.
 CLOSE_SECONDS = 5.0
 
@@ -46,12 +53,14 @@ class Intake:
         limit: messages that may wait.
         loop_limit: messages a minute and conversation that no person wrote; 0 is no limit.
         commands: whether a person's ``/stop`` and its like are commands.
+        asleep: whether the agent sleeps: nobody is answered.
     """
 
     roles: Collection[str]
     limit: int
     loop_limit: int
     commands: bool
+    asleep: bool = False
 
 
 class Inbox:
@@ -102,7 +111,7 @@ class Inbox:
 
     def receive(self, payload: object, source: Connection) -> None:
         """Take a ``message:new`` from a socket; returns at once, never raises for what the payload holds."""
-        if isinstance(payload, dict) and payload.get("participantId") == self._agent_id:
+        if isinstance(payload, dict) and self._is_own(payload):
             # Half of all messages are the echoes of our own: not worth reading.
             self._metrics.dropped("own_echo")
             return
@@ -122,6 +131,14 @@ class Inbox:
         else:
             self._accept(message)
 
+    def _is_own(self, payload: dict[str, Any]) -> bool:
+        """Whether a frame is the echo of one of ours: v1 and v2 name the participant, v3 the agent.
+
+        What people write may name the agent that they write to.
+        """
+        named = payload.get("participantId"), payload.get("agentId") if payload.get("role") != "user" else None
+        return self._agent_id in named
+
     def _accept(self, message: InboundMessage, *, guarded: bool = True) -> bool:
         """Send a message on its way into the journal, unless it is known or there is no room; whether it is.
 
@@ -134,17 +151,19 @@ class Inbox:
             return False
         size = size_of(message)
         intake = self._intake()
-        command = intake.commands and command_in(message) is not None
+        ending = _ASLEEP if intake.asleep else _SKIPPED if message.skip_agent else None
+        command = ending is None and intake.commands and command_in(message) is not None
         # A full inbox is what somebody may want to stop.
         limit = intake.limit + COMMAND_ROOM if command else intake.limit
         # While the disk refuses, what has arrived piles up here.
         if self.waiting >= limit or (self._journal.problem and self._memory.free_bytes < size):
-            self._refuse(message.conversation_id, key)
+            self._refuse(message.conversation_id, key, aloud=ending is None)
             return False
         self._remember(key)
         self._metrics.received(self._handler())
-        blocked = guarded and self._guard.blocks(message)
-        self._arrivals.put(Arrival(message, key, self._clock.now(), size, blocked, command))
+        if ending is None and guarded and self._guard.blocks(message):
+            ending = _LOOP
+        self._arrivals.put(Arrival(message, key, self._clock.now(), size, ending, command))
         return True
 
     def hold(self, conversation_id: str) -> None:
@@ -198,9 +217,11 @@ class Inbox:
             return "own_echo"
         if message.role not in self._intake().roles:
             return "role" if message.role in ROLES else "unknown_role"
-        if message.type not in TYPES:
-            # Not a reason to leave a person without an answer, but worth counting.
-            self._metrics.unknown("message_type")
+        if message.type != _SAID:
+            # Parts of others' answers, notices, and what later platforms may send beside messages.
+            if message.type not in TYPES:
+                self._metrics.unknown("message_type")
+            return "type"
         return None if message.content.strip() or message.attachments else "empty"
 
     def _remember(self, key: str) -> None:
@@ -213,10 +234,10 @@ class Inbox:
         if is_object_id(message_id):
             self._remember(message_id)
 
-    def _refuse(self, conversation_id: str, key: str) -> None:
+    def _refuse(self, conversation_id: str, key: str, *, aloud: bool = True) -> None:
         self._metrics.dropped("inbox_full")
         now = self._clock.monotonic()
-        if now - self._noticed.get(conversation_id, -NOTICE_SECONDS) >= NOTICE_SECONDS:
+        if aloud and now - self._noticed.get(conversation_id, -NOTICE_SECONDS) >= NOTICE_SECONDS:
             self._noticed = {c: at for c, at in self._noticed.items() if now - at < NOTICE_SECONDS}
             self._noticed[conversation_id] = now
             limit = self._intake().limit
@@ -232,7 +253,7 @@ class Inbox:
 
         Never raises: the messages behind it must not suffer.
         """
-        arrival.claimed = not (arrival.blocked or arrival.command) and self._lanes.reserve(arrival.conversation_id)
+        arrival.claimed = not (arrival.ending or arrival.command) and self._lanes.reserve(arrival.conversation_id)
         row = None
         try:
             row = await self._journal.add(
@@ -246,7 +267,7 @@ class Inbox:
             ids = {"conversation": arrival.conversation_id, "message_id": arrival.key}
             self._log.error("message_not_journaled", **ids, reason=str(error))
             self._recent.pop(arrival.key, None)
-            self._refuse(arrival.conversation_id, arrival.key)
+            self._refuse(arrival.conversation_id, arrival.key, aloud=arrival.ending is None)
         else:
             if row is None:
                 self._metrics.dropped("duplicate")
@@ -258,8 +279,8 @@ class Inbox:
     async def _deliver(self, arrival: Arrival, row: JournaledMessage) -> None:
         """Hand a journaled message on to where it is worked on."""
         self.conversations.touch(row.conversation_id)
-        if arrival.blocked:
-            await self._bury(row)
+        if arrival.ending is not None:
+            await self._end(row, arrival.ending)
             return
         row.fresh = True
         self.changes += 1
@@ -271,16 +292,16 @@ class Inbox:
         else:
             self._lanes.put(row)
 
-    async def _bury(self, row: JournaledMessage) -> None:
-        """Make a message that the loop guard stopped a dead letter; nobody is told, that would go on with the loop."""
-        self._metrics.dropped("loop_guard")
+    async def _end(self, row: JournaledMessage, ending: Ending) -> None:
+        """Settle a message that nobody works on; nobody is told: that would go on with a loop, or wake a sleeper."""
+        self._metrics.dropped(ending.drop)
         try:
-            await self._journal.settle(row, MessageState.DEAD, error=LOOP_REASON)
+            await self._journal.settle(row, ending.state, error=ending.reason)
         except RegistryError as error:
             # It waits in the journal then, and runs after the next start.
             ids = {"conversation": row.conversation_id, "message_id": row.key}
             self._log.error("message_not_settled", **ids, reason=str(error))
-        self.dead += 1
+        self.dead += ending.state is MessageState.DEAD
         self._traces.settled(row)
 
     async def close(self, timeout: float = CLOSE_SECONDS) -> None:

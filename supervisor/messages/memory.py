@@ -19,8 +19,9 @@ SHARE = 1 / 4
 
 
 def size_of(message: InboundMessage) -> int:
-    """What a message takes in memory: the bytes of its content and attachments."""
-    return len(message.content.encode(errors="surrogatepass")) + sum(map(len, message.attachments))
+    """What a message takes in memory: the bytes of its content, of its attachments and of what it refers to."""
+    beside = sum(map(len, message.attachments)) + sum(len(one.content or "") for one in message.references)
+    return len(message.content.encode(errors="surrogatepass")) + beside
 
 
 class Memory:

@@ -23,7 +23,7 @@ ASK_SECONDS: Final = 10.0
 #: How long the platform is not asked after a failure: otherwise each message would wait for a slow platform.
 PAUSE_SECONDS: Final = 60.0
 #: Types of rows in which the agent showed its work and said nothing.
-_SHOWN: Final = frozenset({"thinking", "tool_call", "tool_result"})
+_SHOWN: Final = frozenset({"thinking", "tool_call", "tool_use", "tool_result"})
 
 
 class Recall:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from supervisor.core.errors import PlatformError, Verdict
-from supervisor.protocol.text import MAX_ID_CHARS, clean_text
+from supervisor.protocol.text import clean_text, is_id
 
 Status = Literal["idle", "busy", "sleep"]
 TaskKind = Literal["work", "reminder"]
@@ -180,7 +180,7 @@ def _reminder(raw: object) -> Task | None:
 
 
 def _id(value: object) -> str | None:
-    return value if isinstance(value, str) and 0 < len(value) <= MAX_ID_CHARS and value.isprintable() else None
+    return value if isinstance(value, str) and is_id(value) else None
 
 
 def _is_plain(facts: Mapping[str, Any], name: str) -> bool:

@@ -13,6 +13,8 @@ from supervisor.protocol.text import is_object_id
 
 _TIME_DIGITS: Final = 8
 _V2_ROLES: Final = {"agent": "assistant"}
+#: v3 keeps the parts of an answer beside it (docs/protocol.md#8-third-generation, 6); other types of rows say nothing.
+_PART_TYPES: Final = frozenset({"thinking", "tool_use", "tool_result", "system"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +72,17 @@ def _row(raw: object, conversation_id: str) -> HistoryRow | None:
 
 
 def _as_message(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """A v2 row in the shape of a v1 one: the actor says who it was, ``type`` is always "message"."""
+    """A v2 or v3 row in the shape of a v1 one: the actor says who it was; v2's ``type`` is always "message"."""
     actor = raw["actor"] if isinstance(raw["actor"], Mapping) else {}
     role = actor.get("role")
     return {
         "_id": raw.get("_id"),
         "role": _V2_ROLES.get(role, role) if isinstance(role, str) else role,
         "content": raw.get("content"),
+        "type": raw.get("type") if raw.get("type") in _PART_TYPES else None,
         "attachments": raw.get("attachments"),
+        "references": raw.get("references"),
+        "externalUsername": actor.get("externalUsername"),
         "createdAt": raw.get("createdAt"),
         "createdBy": {"agentId": actor.get("agentId"), "userId": actor.get("userId")},
     }

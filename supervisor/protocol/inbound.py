@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
+from supervisor.protocol.attachments import Attachment, AttachmentDetails, read_attachments
 from supervisor.protocol.fields import InvalidEventError, Thinking, ToolCall, ToolResult, Usage
-from supervisor.protocol.text import MAX_ID_CHARS, clean_text, is_attachment
+from supervisor.protocol.senders import Reference, Sender, read_references, read_sender
+from supervisor.protocol.text import MAX_ID_CHARS, clean_text, is_id
 
 MAX_LIST_ITEMS: Final = 100
+#: How v3 says that a message is a plain one (docs/protocol.md#8-third-generation, 4); v1 says ``text``.
+PLAIN_TYPE: Final = "message"
+
+Source = Literal["conversation", "work", "reminder"]
 
 
-class InboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A ``message:new`` as the supervisor keeps it: content cleaned, attachments checked."""
+class TaskFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the platform says of a work or a reminder; None where it does not. ``status`` is the one of then."""
+
+    id: str
+    title: str | None = None
+    type: str | None = None
+    status: str | None = None
+    priority_level: int | None = None
+
+
+class _Fields(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A message as it is stored and sent on: plain values only."""
 
     conversation_id: str
     role: str
@@ -34,6 +50,44 @@ class InboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     created_at: str | None = None
     parent_id: str | None = None
     truncated: bool = False
+    attachment_details: tuple[AttachmentDetails, ...] = msgspec.field(default=(), name="attachment_details")
+    sender: Sender = Sender()
+    references: tuple[Reference, ...] = ()
+    skip_agent: bool = False
+    source: Source = "conversation"
+    task: TaskFacts | None = None
+
+
+class InboundMessage(_Fields, frozen=True, kw_only=True):
+    """A ``message:new`` as the supervisor keeps it: content cleaned, attachments checked.
+
+    Beside what the platform sends there are ``sender`` (who speaks), ``references``, and for works and reminders that a
+    heartbeat has brought ``source`` and ``task``: nobody has said these in a conversation.
+    """
+
+    def __post_init__(self) -> None:
+        """Say who speaks also where only the older fields do: journals of earlier versions, handlers' tests."""
+        if self.sender == _NOBODY:
+            author = self.sender_user_id or self.sender_agent_id
+            msgspec.structs.force_setattr(self, "sender", Sender(id=author, name=self.external_username))
+
+    @property  # type: ignore[misc]
+    def attachments(self) -> tuple[Attachment, ...]:
+        """The files that came along: their URLs, which know what is known of the files."""
+        known = self.attachment_details
+        return tuple(
+            Attachment(url, name=one.name, media_type=one.media_type, size=one.size)
+            for url, one in zip(super().attachments, known or (_NO_DETAILS,) * len(super().attachments), strict=False)
+        )
+
+    def __repr__(self) -> str:
+        # The attachments may hold whole files.
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__)
+        return f"InboundMessage({shown})"
+
+
+_NOBODY: Final = Sender()
+_NO_DETAILS: Final = AttachmentDetails()
 
 
 def _required_text(payload: Mapping[str, Any], field: str, limit: int) -> str:
@@ -51,7 +105,6 @@ _OPTIONAL: Final[Mapping[str, tuple[str, Any]]] = {
     "type": ("type", str),
     "participantId": ("participant_id", str),
     "externalUsername": ("external_username", str),
-    "attachments": ("attachments", tuple[str, ...]),
     "thinking": ("thinking", Thinking),
     "toolCalls": ("tool_calls", tuple[ToolCall, ...]),
     "toolResults": ("tool_results", tuple[ToolResult, ...]),
@@ -61,7 +114,7 @@ _OPTIONAL: Final[Mapping[str, tuple[str, Any]]] = {
     "parentId": ("parent_id", str),
 }
 _IDS: Final = frozenset({"id", "participant_id", "parent_id"})
-_LISTS: Final = frozenset({"attachments", "tool_calls", "tool_results"})
+_LISTS: Final = frozenset({"tool_calls", "tool_results"})
 _SHORT_TEXTS: Final = frozenset({"type", "external_username", "created_at"})
 
 
@@ -78,7 +131,7 @@ def _optional_fields(payload: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
         except (ValueError, RecursionError):
             malformed.append(wire_name)
             continue
-        if name in _IDS and not _is_id(read):
+        if name in _IDS and not is_id(read):
             # Cut or cleaned it would be another id.
             malformed.append(wire_name)
             continue
@@ -101,10 +154,6 @@ def _storable(value: Any, kind: Any) -> Any:
     return value
 
 
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= MAX_ID_CHARS and value.isprintable()
-
-
 def parse_message(payload: object) -> tuple[InboundMessage, Sequence[str]]:
     """Read a ``message:new``.
 
@@ -121,22 +170,38 @@ def parse_message(payload: object) -> tuple[InboundMessage, Sequence[str]]:
     raw_content = payload.get("content")
     if not isinstance(raw_content, str):
         raise InvalidEventError("mistyped_content" if raw_content is not None else "missing_content", "message:new")
-    if not _is_id(conversation_id):
+    if not is_id(conversation_id):
         raise InvalidEventError("mistyped_conversationId", "message:new: conversationId is not an id")
     fields, malformed = _optional_fields(payload)
-    if "attachments" in fields:
-        allowed = tuple(a for a in fields["attachments"] if is_attachment(a) and a.isprintable())
-        if len(allowed) != len(fields["attachments"]):
-            malformed.append("attachments")
-        fields["attachments"] = allowed
     content, truncated = clean_text(raw_content)
-    author = payload.get("createdBy")
-    if isinstance(author, Mapping):
-        fields["sender_agent_id"] = _id_or_none(author.get("agentId"))
-        fields["sender_user_id"] = _id_or_none(author.get("userId"))
+    _read_beside(payload, fields, malformed)
+    if fields.get("type") == PLAIN_TYPE:
+        del fields["type"]
     message = InboundMessage(conversation_id=conversation_id, role=role, content=content, truncated=truncated, **fields)
     return message, malformed
 
 
+def _read_beside(payload: Mapping[str, Any], fields: dict[str, Any], malformed: list[str]) -> None:
+    """Read what has a shape of its own: attachments, who wrote it, what it refers to."""
+    if (attachments := payload.get("attachments")) not in (None, []):
+        urls, details, left_out = read_attachments(attachments, MAX_LIST_ITEMS)
+        fields["attachments"] = tuple(urls)
+        fields["attachment_details"] = tuple(details) if any(one != _NO_DETAILS for one in details) else ()
+        malformed.extend(["attachments"] if left_out else [])
+    if (references := payload.get("references")) not in (None, []):
+        fields["references"], left_out = read_references(references)
+        malformed.extend(["references"] if left_out else [])
+    author = payload.get("createdBy")
+    author = author if isinstance(author, Mapping) else {}
+    user_id = _id_or_none(author.get("userId")) or _id_or_none(payload.get("userId"))
+    agent_id = _id_or_none(author.get("agentId"))
+    if payload.get("role") != "user":
+        # v3's way to say who wrote it; in what people write an agent's id may as well name whom they write to.
+        agent_id = agent_id or _id_or_none(payload.get("agentId"))
+    fields["sender_user_id"], fields["sender_agent_id"] = user_id, agent_id
+    fields["sender"] = read_sender(payload, user_id or agent_id)
+    fields["skip_agent"] = payload.get("skipAgent") is True
+
+
 def _id_or_none(value: object) -> str | None:
-    return value if isinstance(value, str) and _is_id(value) else None
+    return value if isinstance(value, str) and is_id(value) else None

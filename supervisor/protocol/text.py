@@ -20,6 +20,18 @@ def is_object_id(text: str) -> bool:
     return _OBJECT_ID.match(text) is not None
 
 
+def is_id(value: object) -> bool:
+    """Whether ``value`` may be an id of the platform's: printable text of bounded length."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_ID_CHARS and value.isprintable()
+
+
+def one_line(value: object, limit: int = MAX_ID_CHARS) -> str | None:
+    """A short text from outside, cleaned and on one line; None for anything else, or where nothing is left of it."""
+    if not isinstance(value, str):
+        return None
+    return " ".join(clean_text(value, limit)[0].split()) or None
+
+
 def is_attachment(text: str) -> bool:
     """Whether ``text`` is an attachment that v1 takes: an http(s) URL or ``document:<id>``."""
     return _ATTACHMENT.match(text) is not None

@@ -42,6 +42,8 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     ),
     (re.compile(r"(?<=://)[^\s/@:]+:[^\s/@]*(?=@)"), REDACTED),
     (re.compile(r"\bsk-[\w-]{12,}"), REDACTED),
+    # A file that came along with a message.
+    (re.compile(r"(data:[\w.+/-]{0,127};base64,)[A-Za-z0-9+/=]{64,}"), r"\1…"),
 )
 
 

@@ -15,8 +15,12 @@ from agents._exchange import (
     InvalidAnswerError,
     StreamedParts,
     parts_of,
+    question,
 )
-from supervisor.handler import Part, Reply, Thinking, ToolCall, ToolResult, Usage
+from supervisor.handler import Message, Part, Reply, Thinking, ToolCall, ToolResult, Usage
+from supervisor.protocol import parse_message
+from supervisor.protocol.inbound import TaskFacts
+from supervisor.testing import CONVERSATION_ID, FakeContext
 
 CALL = ToolCall("look_up", {"q": 1}, id="c1", content="Looking")
 
@@ -125,3 +129,49 @@ def test_a_stream_is_bounded() -> None:
         StreamedParts("it", events=True).feed(b":\n" * (MAX_ANSWER_BYTES // 2 + 1))
     with pytest.raises(InvalidAnswerError, match="201 parts"):
         parts_of(json.dumps(["x"] * (MAX_PARTS + 1)).encode())
+
+
+async def told(message: Message) -> Any:
+    return json.loads(await question(message, FakeContext(), 0))["message"]
+
+
+async def test_what_the_platform_says_of_a_message_stands_beside_what_it_says_ever() -> None:
+    message, _ = parse_message(
+        {
+            "_id": "1" * 24,
+            "conversationId": CONVERSATION_ID,
+            "role": "user",
+            "content": "look",
+            "type": "message",
+            "createdBy": {"userId": "2" * 24},
+            "platform": "portal",
+            "attachments": ["document:7", {"type": "image", "url": "https://x.example/a.png", "filename": "a.png"}],
+            "references": [{"resourceType": "deal", "label": "Deal 7"}],
+        }
+    )
+    assert await told(message) == {
+        "_id": "1" * 24,
+        "conversationId": CONVERSATION_ID,
+        "role": "user",
+        "content": "look",
+        "type": "text",
+        "createdBy": {"userId": "2" * 24},
+        "sender": {"id": "2" * 24, "platform": "portal"},
+        "attachments": ["document:7", "https://x.example/a.png"],
+        "attachment_details": [{}, {"name": "a.png"}],
+        "references": [{"resourceType": "deal", "label": "Deal 7"}],
+    }
+
+
+async def test_a_work_says_that_nobody_said_it() -> None:
+    work = Message(
+        conversation_id="work:1", role="user", content="Tidy", source="work", task=TaskFacts(id="1", title="Tidy")
+    )
+    assert await told(work) == {
+        "conversationId": "work:1",
+        "role": "user",
+        "content": "Tidy",
+        "type": "text",
+        "source": "work",
+        "task": {"id": "1", "title": "Tidy"},
+    }

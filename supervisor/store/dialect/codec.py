@@ -32,7 +32,7 @@ _outbound = msgspec.json.Decoder(OutboundMessage)
 _T = TypeVar("_T")
 
 #: The types of messages in which an agent shows its work: no part of a conversation.
-WORK_TYPES: Final = ("thinking", "tool_call", "tool_result")
+WORK_TYPES: Final = ("thinking", "tool_call", "tool_use", "tool_result")
 
 
 class _Essence(msgspec.Struct, frozen=True):

@@ -247,17 +247,19 @@ async def test_one_agent_that_stays_away_does_not_keep_its_host_down(tmp_path: P
         assert fleet.service.control.status(agent_id(1)).state is not AgentState.ONLINE
 
 
-async def test_a_message_of_an_unknown_type_is_answered_and_counted(tmp_path: Path) -> None:
+async def test_a_message_of_an_unknown_type_is_counted_and_not_answered(tmp_path: Path) -> None:
     async with stack(tmp_path) as fleet:
         identity = await fleet.add()
         await fleet.online()
         conversation = fleet.sandbox.conversation_of(identity)
         poll = {"_id": "a" * 24, "conversationId": conversation, "role": "user", "content": "?", "type": "poll"}
         fleet.sandbox.emit(identity, "message:new", poll)
-        await fleet.until(lambda: [m for m in fleet.sandbox.messages(conversation) if m.content == "Echo: ?"])
+        fleet.sandbox.emit(identity, "message:new", {**poll, "_id": "b" * 24, "type": "text", "content": "!"})
+        await fleet.until(lambda: [m for m in fleet.sandbox.messages(conversation) if m.content == "Echo: !"])
+        assert not [m for m in fleet.sandbox.messages(conversation) if m.content == "Echo: ?"]
         body, _ = fleet.service.metrics.render("text/plain")
         assert b'supervisor_unknown_total{kind="message_type"} 1.0' in body
-        assert b"unknown_type" not in body, "it was not dropped"
+        assert b'supervisor_messages_dropped_total{reason="type"} 1.0' in body
 
 
 async def test_a_v2_server_that_never_acks_settles_sends_once(tmp_path: Path) -> None:

@@ -104,6 +104,9 @@ UNWANTED: list[tuple[dict[str, Any], str]] = [
     ({"role": "assistant"}, "role"),
     ({"role": "narrator"}, "unknown_role"),
     ({"content": "  \n"}, "empty"),
+    # v3 names the agent in what comes back of its own.
+    ({"role": "assistant", "agentId": AGENT, "platform": "portal", "isFinal": True}, "own_echo"),
+    ({"type": "system"}, "type"),
     ({"content": 7}, "mistyped_content"),
     ({"conversationId": None}, "missing_conversationId"),
 ]
@@ -123,11 +126,69 @@ async def test_a_payload_that_is_no_object_is_dropped(desk: Desk) -> None:
     assert dropped(desk.scope.metrics) == {"not_an_object": 1}
 
 
-async def test_an_unknown_type_and_malformed_extras_are_counted_and_answered_all_the_same(desk: Desk) -> None:
-    desk.say("hi", type="hologram", latency="soon")
-    await until(lambda: desk.worked == ["hi"])
+async def test_a_foreign_type_is_counted_and_not_answered(desk: Desk) -> None:
+    desk.say("a vote", type="hologram")
+    for plain in (None, "text", "message"):
+        desk.say(f"hi {plain}", type=plain)
+    await until(lambda: desk.worked == ["hi None", "hi text", "hi message"])
     assert counted(desk.scope.metrics, "supervisor_unknown_total", "kind") == {"message_type": 1}
-    assert dropped(desk.scope.metrics) == {"malformed_latency": 1}
+    assert dropped(desk.scope.metrics) == {"type": 1}
+
+
+async def test_malformed_extras_are_counted_and_the_message_is_answered_all_the_same(desk: Desk) -> None:
+    desk.say("hi", latency="soon", references="here", attachments=[{"type": "file"}])
+    await until(lambda: desk.worked == ["hi"])
+    assert dropped(desk.scope.metrics) == {
+        "malformed_latency": 1,
+        "malformed_references": 1,
+        "malformed_attachments": 1,
+    }
+
+
+async def test_a_person_who_names_the_agent_is_answered(desk: Desk) -> None:
+    desk.say("hi", agentId=AGENT)
+    await until(lambda: desk.worked == ["hi"])
+
+
+async def test_a_repeated_id_is_a_double_whatever_comes_with_it(desk: Desk) -> None:
+    desk.say("hi", 1, platform="discord")
+    desk.say("hi", 1, platform="discord", fullname="Ann")
+    await until(lambda: desk.worked == ["hi"])
+    assert dropped(desk.scope.metrics) == {"duplicate": 1}
+
+
+@pytest.mark.parametrize(
+    ("asleep", "fields", "error", "reason"),
+    [
+        (True, {}, "asleep", "asleep"),
+        (True, {"skipAgent": True}, "asleep", "asleep"),
+        (True, {"content": "/status"}, "asleep", "asleep"),
+        (False, {"skipAgent": True}, "the platform says that the agent is not to answer (skipAgent)", "skip_agent"),
+    ],
+)
+async def test_who_is_not_to_be_answered_is_journaled_as_cancelled_and_counted(
+    desk: Desk, asleep: bool, fields: dict[str, Any], error: str, reason: str
+) -> None:
+    desk.intake = replace(desk.intake, asleep=asleep)
+    desk.say(**{"content": "hi", "number": 1, **fields})
+    await until(lambda: dropped(desk.scope.metrics) == {reason: 1})
+    rows: list[JournaledMessage] = []
+
+    async def settled() -> bool:
+        rows[:] = await desk.journaled()
+        return [row.state for row in rows] == [MessageState.CANCELLED]
+
+    while not await settled():
+        await asyncio.sleep(0)
+    assert [row.error for row in rows] == [error]
+    assert (desk.inbox.waiting, desk.inbox.dead, desk.worked, desk.commands) == (0, 0, [], [])
+
+
+async def test_a_sleeping_agent_tells_nobody_that_its_inbox_is_full(desk: Desk) -> None:
+    desk.intake = replace(desk.intake, asleep=True, limit=0)
+    desk.say("hi", 1)
+    assert dropped(desk.scope.metrics) == {"inbox_full": 1}
+    assert desk.full == []
 
 
 async def test_messages_are_journaled_in_order_and_claimed_where_they_may_run(desk: Desk) -> None:
