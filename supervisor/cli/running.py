@@ -22,12 +22,14 @@ Profile = Annotated[Literal["v1", "v2"], typer.Option(help="The platform's gener
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Run ``main`` to its end on uvloop, or on asyncio's own loop where that is missing."""
+    """Run ``main`` to its end on uvloop, or on asyncio's own loop where that is missing; nothing else ends it."""
+    from supervisor.service import loop  # noqa: PLC0415  import what is slow only when it runs
+
     try:
         import uvloop  # noqa: PLC0415  there is none for some platforms
     except ImportError:
-        return asyncio.run(main)
-    return uvloop.run(main)
+        return loop.run_loop(main)
+    return loop.run_loop(main, uvloop.new_event_loop)
 
 
 def run(

@@ -13,7 +13,7 @@ from supervisor.core.errors import ConfigurationError, HandlerError
 from supervisor.core.records import AgentRecord
 from supervisor.fleet.hooks import HOOK_SECONDS, Hooks
 from supervisor.fleet.shared import Shared
-from supervisor.handlers import MountedHandler
+from supervisor.handlers import MountedHandler, foreign
 from supervisor.handlers.loader import LOAD_SECONDS
 from supervisor.messages import AgentActions, AgentContext, Limits, Pipeline, Profile, Scope
 from supervisor.platform.connection import Connection
@@ -127,7 +127,7 @@ class Agent:
     async def _start_handler(self) -> None:
         try:
             async with asyncio.timeout(HOOK_SECONDS):
-                await self.profile.handler.hook("on_start", self._context)
+                await foreign.call(self.profile.handler.hook("on_start", self._context), self.record.id, "on_start")
         except Exception as error:
             raise HandlerError(f"on_start of {self.record.handler!r} failed: {describe(error, self.redact)}") from error
         self._started = True

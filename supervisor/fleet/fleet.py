@@ -96,7 +96,9 @@ class Fleet:
         while True:
             try:
                 return await runner.run()
-            except Exception:  # noqa: BLE001  whatever it is, the other agents must not notice
+            except asyncio.CancelledError:
+                raise
+            except BaseException:  # noqa: BLE001  whatever it is, the other agents must not notice
                 self._log.exception("agent_crashed", agent=runner.wanted.id)
                 await self._shared.clock.sleep(CRASH_SECONDS)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from supervisor.core.tasks import TaskSet
 from supervisor.handlers import MountedHandler
+from supervisor.handlers.foreign import foreign_context
 from supervisor.protocol import InvalidEventError, parse_event
 from supervisor.protocol.events import Membership, Presence, ReadReceipt, Typing
 from supervisor.telemetry.failures import describe
@@ -69,7 +70,8 @@ class Hooks:
         self, handler: MountedHandler, hook: Coroutine[Any, Any, None], *, timeout: float | None = HOOK_SECONDS
     ) -> asyncio.Task[None]:
         """Run a hook of ``handler`` for ``timeout`` seconds at most."""
-        return self._tasks.spawn(self._run(handler, hook, timeout), f"hook {self._agent_id}")
+        run = self._run(handler, hook, timeout)
+        return self._tasks.spawn(run, f"hook {self._agent_id}", context=foreign_context(self._agent_id))
 
     def retire(self, handler: MountedHandler, context: object) -> None:
         """Stop a handler once the messages it works on are done."""
@@ -86,6 +88,10 @@ class Hooks:
         try:
             async with asyncio.timeout(timeout):
                 await hook
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            self._log.warning("hook_failed", handler=handler.reference, reason="cancelled from within")
         except Exception as error:  # noqa: BLE001  a hook may raise anything
             reason = describe(error, self._redact)
             self._log.warning("hook_failed", handler=handler.reference, reason=reason)

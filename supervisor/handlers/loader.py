@@ -26,6 +26,7 @@ from supervisor.core.errors import ConfigurationError, HandlerError
 from supervisor.handler import Handler
 from supervisor.handlers.mounted import MountedHandler
 from supervisor.handlers.threads import DaemonThreads, ThreadShare
+from supervisor.telemetry.failures import describe
 
 PACKAGE = "supervisor_agents"
 #: An import that brings so many modules along is a library's, which stays for the life of the process.
@@ -175,9 +176,9 @@ class HandlerLoader:
                 ) from error
             wanted = f"the package {error.name!r}, which is not installed" if error.name else str(error)
             raise HandlerError(f"Handler {shown!r} needs {wanted}") from error
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             self._forget(full_name)
-            reason = f"{type(error).__name__}: {error}{self._place(error)}"
+            reason = f"{describe(error)}{self._place(error)}"
             raise HandlerError(f"Handler {shown!r} fails to load: {reason}") from error
         if len(sys.modules) - modules >= HEAVY_IMPORT_MODULES:
             # Or each full collection looks through all of it while the event loop stands: 0.3 s for the assistant's.
@@ -196,8 +197,8 @@ class HandlerLoader:
         if inspect.isclass(target):
             try:
                 target = target()
-            except (Exception, SystemExit) as error:
-                raise HandlerError(f"Handler {reference!r} cannot be made: {type(error).__name__}: {error}") from error
+            except BaseException as error:
+                raise HandlerError(f"Handler {reference!r} cannot be made: {describe(error)}") from error
         on_message = getattr(target, "on_message", target)
         if not callable(on_message):
             raise HandlerError(f"Handler {reference!r} has no on_message")

@@ -10,8 +10,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, cast
 
+from supervisor.core.errors import HandlerError
 from supervisor.handler import Context, Handler, Message, Part
+from supervisor.handlers.foreign import contained, escaped
 from supervisor.handlers.threads import ThreadShare, TimeLimit
+from supervisor.telemetry.failures import describe
 
 #: Stands for the end of an iterator that is read in a thread.
 _STOP = object()
@@ -28,14 +31,6 @@ def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
 def _runs_in_loop(function: Callable[..., Any]) -> bool:
     innermost = _innermost(function)
     return inspect.iscoroutinefunction(innermost) or inspect.isasyncgenfunction(innermost)
-
-
-def _contained(function: Callable[..., Any], *args: Any) -> Any:
-    """Call ``function`` in a thread; what a future cannot carry, or what would end the process, becomes an error."""
-    try:
-        return function(*args)
-    except (StopIteration, SystemExit) as error:
-        raise RuntimeError(f"the handler raised {type(error).__name__}: {error}") from error
 
 
 class MountedHandler:
@@ -82,14 +77,20 @@ class MountedHandler:
         """What the handler answers to ``message``, part by part; ``time_limit`` is held while it waits for a thread.
 
         Raises:
-            whatever the handler raises; ``sys.exit()`` is an error like others, it must not end the fleet.
+            whatever the handler raises. EscapeError: that was no ``Exception``; it must not end the fleet.
         """
         async with aclosing(self._parts(message, ctx, time_limit)) as parts:
-            try:
-                async for part in parts:
-                    yield part
-            except SystemExit as error:
-                raise RuntimeError(f"the handler raised SystemExit: {error}") from error
+            while True:
+                try:
+                    part = await anext(parts, _STOP)
+                except (Exception, asyncio.CancelledError):
+                    raise
+                except BaseException as error:
+                    raise escaped(error, "the handler") from error
+                if part is _STOP:
+                    return
+                # Outside the guard: what is thrown in here is the caller's.
+                yield cast("Part", part)
 
     async def _parts(self, message: Message, ctx: Context, time_limit: TimeLimit | None) -> AsyncGenerator[Part, None]:
         if self._in_loop:
@@ -113,7 +114,7 @@ class MountedHandler:
             yield cast("Part", result)
 
     async def _in_thread(self, time_limit: TimeLimit | None, function: Callable[..., Any], *args: Any) -> Any:
-        return await self.threads.run(time_limit, _contained, function, *args)
+        return await self.threads.run(time_limit, contained, function, *args)
 
     async def _iterate(self, time_limit: TimeLimit | None, iterator: Iterator[Part]) -> AsyncGenerator[Part, None]:
         # One context for all its parts: what a generator sets before a yield holds after it, as it does in the loop.
@@ -126,21 +127,30 @@ class MountedHandler:
         """Call a hook of :class:`supervisor.handler.Handler` if the handler has it: ``on_start``, ``on_stop`` …
 
         Raises:
-            whatever the hook raises; the caller knows what that means for the agent.
+            whatever the hook raises; the caller knows what that means for the agent. EscapeError: no ``Exception``.
         """
-        function = self._hook(name)
-        if function is None:
-            return
         try:
+            function = self._hook(name)
+            if function is None:
+                return
             result = function(*args) if _runs_in_loop(function) else await self._in_thread(None, function, *args)
             if inspect.isawaitable(result):
                 await result
-        except SystemExit as error:
-            raise RuntimeError(f"{name} raised SystemExit: {error}") from error
+        except (Exception, asyncio.CancelledError):
+            raise
+        except BaseException as error:
+            raise escaped(error, name) from error
 
     def wants(self, name: str) -> bool:
-        """Whether the handler defines that hook itself."""
-        return self._hook(name) is not None
+        """Whether the handler defines that hook itself.
+
+        Raises:
+            HandlerError: it cannot even be asked.
+        """
+        try:
+            return self._hook(name) is not None
+        except BaseException as error:
+            raise HandlerError(f"{name} of {self.reference!r} cannot be had: {describe(error)}") from error
 
     def _hook(self, name: str) -> Callable[..., Any] | None:
         function = getattr(self.target, name, None)

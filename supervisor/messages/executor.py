@@ -14,6 +14,7 @@ from supervisor.core.states import FINAL_MESSAGE_STATES, MessageState
 from supervisor.core.tasks import to_the_end
 from supervisor.handler import Permanent, Reply
 from supervisor.handlers import MountedHandler, to_outbound
+from supervisor.handlers.foreign import escaped, foreign_context
 from supervisor.handlers.threads import tell
 from supervisor.messages.attempt import Attempt
 from supervisor.messages.outbox import Outbox
@@ -175,7 +176,10 @@ class MessageExecutor:
 
     async def _within_time(self, attempt: Attempt, handler: MountedHandler, stop: _Stop) -> None:
         limit = attempt.time_limit
-        task = asyncio.create_task(attempt.consume(handler), name=f"handler {attempt.row.agent_id}")
+        agent_id = attempt.row.agent_id
+        task = asyncio.create_task(
+            attempt.consume(handler), name=f"handler {agent_id}", context=foreign_context(agent_id)
+        )
         try:
             await asyncio.wait([task, limit.reached, stop.asked], return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
@@ -191,7 +195,13 @@ class MessageExecutor:
         if task.cancelled():
             # Something that the handler awaited was cancelled, and not by us: an error like any other.
             raise HandlerCancelledError("the handler was cancelled from within")
-        task.result()
+        try:
+            task.result()
+        except Exception:
+            raise
+        except BaseException as error:
+            # Out of a part's own methods, say, when we looked at it.
+            raise escaped(error, "the handler") from error
 
     async def _stop(self, task: asyncio.Task[None], attempt: Attempt, handler: MountedHandler) -> None:
         """Cancel a handler; one that goes on all the same is left behind and what it still makes is discarded."""

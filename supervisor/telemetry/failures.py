@@ -23,7 +23,7 @@ def describe(error: BaseException, redact: Redact = redact) -> str:
     """
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001  the author's __str__ may raise anything
+    except BaseException:  # noqa: BLE001  the author's __str__ may raise anything
         text = "(its text cannot be had)"
     name = type(error).__name__
     return _writable(redact(f"{name}: {text}"[:_CLEANED_CHARS] if text else name))[:MAX_REASON_CHARS]
@@ -31,7 +31,10 @@ def describe(error: BaseException, redact: Redact = redact) -> str:
 
 def describe_fully(error: BaseException, redact: Redact = redact) -> str:
     """An exception with traceback and causes, the end of it where it is long; ``redact`` as in :func:`describe`."""
-    text = "".join(traceback.format_exception(error))
+    try:
+        text = "".join(traceback.format_exception(error))
+    except BaseException:  # noqa: BLE001  the traceback shows the author's __str__ and __notes__
+        text = f"{type(error).__name__} (its traceback cannot be had)"
     return _writable(redact(text[-_CLEANED_CHARS:]))[-MAX_TRACEBACK_CHARS:]
 
 

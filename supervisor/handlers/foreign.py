@@ -1,0 +1,94 @@
+"""Code that is not ours: whatever it raises, stops or cancels, only its own message or agent fails by it.
+
+Three holes are closed (docs/faults.md#r25). What is no ``Exception`` becomes one where we called (:func:`escaped`).
+A task that such code runs in cannot cancel the supervisor's own (:class:`OwnTask`). What escapes all the same, from a
+callback or a child task, ends neither the event loop nor what runs in it (:mod:`supervisor.service.loop`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, TypeAlias, TypeVar
+
+from supervisor.telemetry.failures import describe
+
+_T = TypeVar("_T")
+_Work: TypeAlias = Coroutine[Any, Any, _T] | Generator[Any, None, _T]
+
+#: Whose code runs: set for handlers and their hooks, and inherited by each task and callback that they start.
+_owner: ContextVar[str] = ContextVar("owner of the code that runs", default="")
+
+
+class EscapeError(RuntimeError):
+    """Foreign code raised what is no ``Exception``: ``sys.exit()``, KeyboardInterrupt, a group of them, a panic."""
+
+
+def escaped(error: BaseException, what: str) -> EscapeError:
+    """The error to raise from one that is no ``Exception``; ``what`` names the code that raised it."""
+    return EscapeError(f"{what} raised {describe(error)}")
+
+
+def contained(function: Callable[..., _T], *args: Any) -> _T:
+    """Call foreign code outside the event loop, in a thread.
+
+    Raises:
+        whatever it raises that a future can carry; EscapeError for the rest, StopIteration among it.
+    """
+    try:
+        return function(*args)
+    except StopIteration as error:
+        # A future cannot carry it.
+        raise escaped(error, "the handler") from error
+    except Exception:
+        raise
+    except BaseException as error:
+        raise escaped(error, "the handler") from error
+
+
+def foreign_context(owner: str) -> Context:
+    """The caller's context, in which code of ``owner`` may run: what it starts is known as its own."""
+    context = copy_context()
+    context.run(_owner.set, owner)
+    return context
+
+
+async def call(work: Coroutine[Any, Any, _T], owner: str, name: str) -> _T:
+    """Await foreign code in a task of its own, in which ``owner`` is known; cancelled, it is not waited for.
+
+    Args:
+        name: the task's.
+
+    Raises:
+        whatever ``work`` raises. EscapeError: it cancelled itself.
+    """
+    task = asyncio.create_task(work, name=name, context=foreign_context(owner))
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        raise
+    if task.cancelled():
+        raise EscapeError(f"{name} was cancelled from within")
+    return task.result()
+
+
+class OwnTask(asyncio.Task[_T]):
+    """A task of the supervisor's. Foreign code that cancels all tasks does not reach it."""
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """As any task does, but for foreign code, which is refused."""
+        owner = _owner.get()
+        if owner:
+            message = f"the handler of {owner} tried to cancel a task of the supervisor"
+            self.get_loop().call_exception_handler({"message": message, "task": self})
+            return False
+        return super().cancel(msg)
+
+
+def make_task(loop: asyncio.AbstractEventLoop, work: _Work[_T], *, context: Context | None = None) -> asyncio.Task[_T]:
+    """The event loop's task factory: what foreign code starts is an ordinary task, everything else ours."""
+    owner = _owner.get() if context is None else context.get(_owner, "")
+    return (asyncio.Task if owner else OwnTask)(work, loop=loop, context=context)

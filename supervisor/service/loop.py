@@ -1,0 +1,50 @@
+"""The event loop of the supervisor: nothing ends it but the end of its main coroutine (docs/faults.md#r25).
+
+asyncio lets SystemExit and KeyboardInterrupt of any task or callback out of the loop, and ``loop.stop()`` ends it for
+all. What was ready to run stays ready: the loop is begun again where it stood.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from supervisor.handlers.foreign import make_task
+from supervisor.telemetry.logs import get_logger
+
+T = TypeVar("T")
+
+
+def run_loop(
+    main: Coroutine[Any, Any, T], new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+) -> T:
+    """Run ``main`` to its end in a loop of its own, whatever else raises there or stops the loop.
+
+    Raises:
+        whatever ``main`` raises. KeyboardInterrupt: Ctrl-C came before ``main`` took over the signals.
+    """
+    log = get_logger("supervisor.service")
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        loop = runner.get_loop()
+        loop.set_task_factory(make_task)
+        task = loop.create_task(main, name="main")
+        task.add_done_callback(lambda _: loop.stop())
+        while not task.done():
+            try:
+                loop.run_forever()
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and _interrupts_are_ours():
+                    raise
+                if not task.done():
+                    log.error("loop_escape", reason=type(error).__name__, exc_info=error)
+            else:
+                if not task.done():
+                    log.error("loop_stopped", reason="foreign code called loop.stop()")
+        return task.result()
+
+
+def _interrupts_are_ours() -> bool:
+    """Whether Ctrl-C still raises KeyboardInterrupt; once signals are handled, only foreign code raises it."""
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,0 +1,226 @@
+"""R25: code that is not ours raises what is no ``Exception``, ends the loop or cancels all tasks, wherever it can."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from supervisor.messages.executor import APOLOGY
+from supervisor.sandbox import Sandbox, SandboxUser
+from tests.support.processes import SECONDS, SupervisorProcess, supervisor_process
+from tests.support.reliability import Case
+from tests.support.stack import agent_id
+
+#: What can be raised, by the word that asks for it. None of it is an ``Exception``.
+WAYS = '''
+import asyncio, concurrent.futures, sys, threading
+
+class Panic(BaseException):
+    """As a library in Rust raises it."""
+
+class Unreadable(BaseException):
+    def __str__(self):
+        raise SystemExit(4)
+
+WAYS = {
+    "exit": lambda: SystemExit(2),
+    "interrupt": KeyboardInterrupt,
+    "generator": GeneratorExit,
+    "group": lambda: BaseExceptionGroup("g", [SystemExit(1)]),
+    "panic": Panic,
+    "unreadable": Unreadable,
+    "cancelled": asyncio.CancelledError,
+}
+
+def fail(way):
+    raise WAYS[way]()
+
+async def afail(way):
+    fail(way)
+'''
+WORDS = ("exit", "interrupt", "generator", "group", "panic", "unreadable", "cancelled")
+COROUTINE = (
+    WAYS
+    + """
+class Part(str):
+    def __str__(self):
+        fail(self.way)
+    __len__ = __eq__ = __bool__ = __iter__ = encode = strip = lambda self, *_: fail(self.way)
+    __hash__ = str.__hash__
+
+async def awaited(place, way):
+    if place == "itself":
+        fail(way)
+    elif place == "gather":
+        await asyncio.gather(afail(way))
+    elif place == "wait_for":
+        await asyncio.wait_for(afail(way), 5)
+    elif place == "group":
+        async with asyncio.TaskGroup() as group:
+            group.create_task(afail(way))
+    elif place == "thread":
+        await asyncio.to_thread(fail, way)
+    elif place == "executor":
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            await asyncio.get_running_loop().run_in_executor(pool, fail, way)
+    elif place == "part":
+        part = Part("a part")
+        part.way = way
+        return part
+    raise ValueError(place)
+
+async def left(place, way):
+    loop = asyncio.get_running_loop()
+    if place == "task":
+        left.kept = asyncio.create_task(afail(way))
+    elif place == "callback":
+        loop.call_soon(fail, way)
+    elif place == "timer":
+        loop.call_later(0.001, fail, way)
+    elif place == "finaliser":
+        async def endless():
+            try:
+                yield 1
+                yield 2
+            finally:
+                fail(way)
+        await anext(endless())
+    elif place == "done":
+        task = asyncio.create_task(asyncio.sleep(0))
+        task.add_done_callback(lambda _: fail(way))
+        await asyncio.wait([task])
+    elif place == "foreign":
+        thread = threading.Thread(target=lambda: loop.call_soon_threadsafe(fail, way))
+        thread.start()
+        await asyncio.sleep(0.001)
+    elif way == "stop":
+        loop.stop()
+    elif way == "cancel all":
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+async def on_message(message, ctx):
+    kind, place, way = message.content.split(" ", 2)
+    if kind == "awaited":
+        return await awaited(place, way)
+    await left(place, way)
+    return "fine"
+"""
+)
+HANDLERS = {
+    "coroutine": COROUTINE,
+    "plain": WAYS + "\ndef on_message(message, ctx):\n    fail(message.content)\n",
+    "parts": WAYS + "\nasync def on_message(message, ctx):\n    fail(message.content)\n    yield 1\n",
+    "iterator": WAYS + "\ndef on_message(message, ctx):\n    fail(message.content)\n    yield 1\n",
+}
+AWAITED = ("itself", "gather", "wait_for", "group", "thread", "executor", "part")
+LEFT = ("task", "callback", "timer", "finaliser", "done", "foreign")
+#: What an agent is made of, by the module's name: none of them can run, and no other notices.
+BROKEN = {
+    **{f"import_{word}": f"{WAYS}\nfail({word!r})\n" for word in ("exit", "interrupt", "panic", "unreadable")},
+    **{
+        f"made_{word}": f"{WAYS}\nclass Handler:\n    def __init__(self):\n        fail({word!r})\n"
+        for word in ("exit", "panic")
+    },
+    **{
+        f"start_{word}": f"""
+from supervisor.handler import Handler as Base
+{WAYS}
+class Handler(Base):
+    async def on_message(self, message, ctx):
+        return "never"
+    async def on_start(self, ctx):
+        fail({word!r})
+"""
+        for word in WORDS
+    },
+}
+
+
+@dataclass
+class Trial:
+    """A supervisor in a process of its own, a person, and an agent that has nothing to do with the trouble."""
+
+    fleet: SupervisorProcess
+    user: SandboxUser
+    case: Case
+    bystander: str
+
+    async def says(self, agent: str, text: str) -> str:
+        """What an agent answers."""
+        conversation = await self.user.open(agent)
+        message = await self.user.say(conversation, text)
+        [reply] = await self.user.wait_for_reply(conversation, after=message, timeout=SECONDS)
+        self.case.messages += 1
+        return reply.content
+
+    async def is_well(self, trouble: str) -> None:
+        """The process lives and the other agent answers."""
+        assert not self.fleet.ended, self.fleet.log[-3000:]
+        assert await self.says(self.bystander, f"after {trouble}") == f"Echo: after {trouble}"
+
+    def lines(self, event: str) -> list[dict[str, object]]:
+        """The log's lines of an event."""
+        read = [json.loads(line) for line in self.fleet.log.splitlines() if line.startswith("{")]
+        return [line for line in read if line.get("event") == event]
+
+
+@asynccontextmanager
+async def trial(folder: Path, case: Case, handlers: dict[str, str]) -> AsyncIterator[Trial]:
+    """One agent for each handler, and the bystander, who is the first."""
+    async with Sandbox() as sandbox, supervisor_process(folder, sandbox, handlers) as fleet:
+        bystander = await fleet.add(1, "echo")
+        for number, name in enumerate(handlers, 2):
+            await fleet.add(number, name, settings={"max_attempts": 1})
+        await fleet.start()
+        await fleet.online(bystander)
+        yield Trial(fleet, await sandbox.user(), case, bystander)
+        await fleet.stop()
+
+
+async def test_a_message_whose_handler_raises_anything_anywhere_fails_alone(
+    tmp_path: Path, case: Callable[[str], Case]
+) -> None:
+    figures = case("R25 messages")
+    async with trial(tmp_path, figures, HANDLERS) as tried:
+        agents = {name: agent_id(number) for number, name in enumerate(HANDLERS, 2)}
+        await tried.fleet.online(*agents.values())
+        for name in ("plain", "parts", "iterator"):
+            for way in WORDS:
+                assert await tried.says(agents[name], way) == APOLOGY, (name, way)
+                figures.faults += 1
+            await tried.is_well(name)
+        for place in AWAITED:
+            for way in WORDS:
+                assert await tried.says(agents["coroutine"], f"awaited {place} {way}") == APOLOGY, (place, way)
+                figures.faults += 1
+            await tried.is_well(place)
+        for place in LEFT:
+            for way in WORDS:
+                assert await tried.says(agents["coroutine"], f"left {place} {way}") == "fine", (place, way)
+                figures.faults += 1
+            await tried.is_well(place)
+        for way in ("stop", "cancel all"):
+            assert await tried.says(agents["coroutine"], f"left - {way}") == "fine"
+            figures.faults += 1
+            await tried.is_well(way)
+        assert not tried.lines("agent_crashed")
+        assert figures.faults > 40
+
+
+async def test_an_agent_whose_handler_raises_anything_before_it_runs_is_faulted_alone(
+    tmp_path: Path, case: Callable[[str], Case]
+) -> None:
+    figures = case("R25 agents")
+    async with trial(tmp_path, figures, BROKEN) as tried:
+        figures.faults = len(BROKEN)
+        broken = {agent_id(number) for number, _ in enumerate(BROKEN, 2)}
+        await tried.fleet.until(
+            lambda: broken <= {line["agent"] for line in tried.lines("agent_faulted")}, "all broken ones to say why"
+        )
+        await tried.is_well("the broken ones")
+        assert all(line["reason"] for line in tried.lines("agent_faulted"))
+        assert not tried.lines("agent_crashed")

@@ -1,0 +1,80 @@
+"""Foreign code is contained where it is called, and what it starts does not reach the supervisor's own tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from supervisor.handlers import foreign
+from supervisor.handlers.foreign import EscapeError, OwnTask, contained, foreign_context, make_task
+
+
+@pytest.fixture
+async def complaints() -> Any:
+    """The loop with our task factory; what its exception handler was told."""
+    loop, heard = asyncio.get_running_loop(), list[str]()
+    loop.set_task_factory(make_task)
+    loop.set_exception_handler(lambda _, told: heard.append(told["message"]))
+    yield heard
+    loop.set_task_factory(None)
+    loop.set_exception_handler(None)
+
+
+async def _cancel(task: asyncio.Task[Any]) -> bool:
+    return task.cancel()
+
+
+async def test_foreign_code_cancels_what_it_started_and_nothing_else(complaints: list[str]) -> None:
+    async def foreign_code() -> tuple[bool, bool]:
+        started = asyncio.create_task(asyncio.sleep(60))
+        return started.cancel(), ours.cancel()
+
+    ours = asyncio.create_task(asyncio.sleep(60))
+    assert isinstance(ours, OwnTask)
+    assert await asyncio.create_task(foreign_code(), context=foreign_context("a1")) == (True, False)
+    assert complaints == ["the handler of a1 tried to cancel a task of the supervisor"]
+    assert await asyncio.create_task(_cancel(ours))
+    assert len(complaints) == 1
+    with pytest.raises(asyncio.CancelledError):
+        await ours
+
+
+async def test_a_foreign_call_that_cancels_itself_is_an_error_and_one_that_is_cancelled_is_not_waited_for() -> None:
+    async def cancels_itself() -> None:
+        raise asyncio.CancelledError
+
+    async def swallows() -> None:
+        while not over.is_set():
+            try:
+                await over.wait()
+            except asyncio.CancelledError:
+                swallowed.set()
+
+    with pytest.raises(EscapeError, match="on_start was cancelled from within"):
+        await foreign.call(cancels_itself(), "a1", "on_start")
+    over, swallowed = asyncio.Event(), asyncio.Event()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await foreign.call(swallows(), "a1", "on_start")
+    async with asyncio.timeout(10):
+        await swallowed.wait()
+    over.set()
+
+
+class Panic(BaseException):
+    """What no Exception is."""
+
+
+def test_what_a_future_cannot_carry_is_an_error_that_names_it() -> None:
+    def fail(error: BaseException) -> Iterator[None]:
+        raise error
+
+    for error in (SystemExit(2), KeyboardInterrupt(), GeneratorExit(), Panic("rust"), StopIteration(1)):
+        with pytest.raises(EscapeError, match=type(error).__name__) as caught:
+            contained(fail, error)
+        assert caught.value.__cause__ is error
+    with pytest.raises(ValueError, match="as it is"):
+        contained(fail, ValueError("as it is"))

@@ -1,0 +1,82 @@
+"""The loop ends with its main coroutine, whatever else raises in it or stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+
+import pytest
+import uvloop
+
+from supervisor.service.loop import run_loop
+from tests.support.observing import captured_logs, named
+
+LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
+
+
+async def _exit() -> None:
+    sys.exit(2)
+
+
+async def _main(beats: list[int]) -> int:
+    loop = asyncio.get_running_loop()
+    # As a service does: from here on Ctrl-C raises nothing.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+
+    async def beat() -> None:
+        while True:
+            beats.append(len(beats))
+            await asyncio.sleep(0)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    other = asyncio.create_task(beat())
+    for trouble in (lambda: loop.call_soon(sys.exit, 5), lambda: loop.call_soon(interrupt), loop.stop):
+        trouble()
+        before = len(beats)
+        while len(beats) < before + 3:
+            await asyncio.sleep(0)
+    failed = asyncio.create_task(_exit())
+    await asyncio.wait([failed])
+    assert isinstance(failed.exception(), SystemExit)
+    other.cancel()
+    return 7
+
+
+@LOOPS
+def test_nothing_but_the_end_of_main_ends_it(new_loop: NewLoop) -> None:
+    beats: list[int] = []
+    with captured_logs() as lines:
+        assert run_loop(_main(beats), new_loop) == 7
+    assert len(beats) > 9
+    assert [line["reason"] for line in named(lines, "loop_escape")] == ["SystemExit", "KeyboardInterrupt", "SystemExit"]
+    assert len(named(lines, "loop_stopped")) == 1
+
+
+@LOOPS
+def test_what_main_raises_is_raised(new_loop: NewLoop) -> None:
+    async def fail(error: BaseException) -> None:
+        raise error
+
+    for error in (ValueError("it"), SystemExit(3)):
+        with pytest.raises(type(error)) as caught:
+            run_loop(fail(error), new_loop)
+        assert caught.value is error
+
+
+@LOOPS
+def test_ctrl_c_before_signals_are_handled_ends_it(new_loop: NewLoop) -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+        await asyncio.sleep(60)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_loop(main(), new_loop)
+    finally:
+        signal.signal(signal.SIGINT, before)
