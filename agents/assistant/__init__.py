@@ -24,6 +24,11 @@ from supervisor.handler import AgentContext, Context, Handler, Message, Reply
 from .answering import Standing, answer, usable
 from .settings import AssistantSettings, MisconfiguredError
 
+#: What it needs besides the supervisor, and what installs that: read by commands, which run no handler's code.
+REQUIRES: Final = {
+    "httpx2": "pip install 'aiwm-supervisor[llm]'",
+    "pydantic_ai": "pip install 'aiwm-supervisor[llm]'",
+}
 NOT_CONFIGURED: Final = (
     "I have no instruction yet, so I cannot answer. Whoever looks after me has to write one on the platform."
 )

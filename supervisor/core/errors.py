@@ -79,8 +79,16 @@ class RegistryLockedError(RegistryError):
     """Another supervisor runs on this registry (docs/architecture.md#one-process)."""
 
 
+class RegistryNotFoundError(RegistryError):
+    """There is no registry at that URL yet."""
+
+
 class HandlerError(SupervisorError):
     """A handler cannot be found or loaded."""
+
+
+class HandlerNotFoundError(HandlerError):
+    """The folder of handlers holds none of that name."""
 
 
 class InvalidReplyError(HandlerError):

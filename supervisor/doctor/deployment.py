@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from supervisor.core.errors import ConfigurationError, HandlerError, RegistryError
+from supervisor.core.errors import ConfigurationError, HandlerError, RegistryError, RegistryNotFoundError
 from supervisor.core.records import AgentRecord
 from supervisor.core.status import Overview
 from supervisor.doctor.findings import Finding, Level, Report, Trouble, failed
@@ -12,6 +12,7 @@ from supervisor.handlers import HandlerLoader, find_agents_dir
 from supervisor.settings import Settings
 from supervisor.store import Registry
 
+_ADD: Final = "supervisor agents add ID --handler echo --secret-env AGENT_SECRET"
 #: So many handlers are named.
 _NAMED: Final = 8
 
@@ -38,9 +39,12 @@ async def check_registry(settings: Settings, report: Report) -> tuple[str, list[
         finally:
             await registry.close()
     except RegistryError as error:
-        report(failed("registry", str(error), "", Trouble.CONFIGURATION))
+        advice = ""
+        if isinstance(error, RegistryNotFoundError):
+            advice = f"the first agent makes it too: {_ADD}; one elsewhere: set SUPERVISOR_REGISTRY_URL"
+        report(failed("registry", str(error), advice, Trouble.CONFIGURATION))
         return None
-    advice = "" if records else "add one: supervisor agents add ID --handler echo --secret-env AGENT_SECRET"
+    advice = "" if records else f"add one: {_ADD}"
     level = Level.OK if records else Level.WARN
     report(
         Finding(

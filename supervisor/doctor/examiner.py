@@ -10,7 +10,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from supervisor.core.clock import Clock, SystemClock
-from supervisor.core.errors import ConfigurationError, ConnectError, HandlerError, PlatformError, Verdict
+from supervisor.core.errors import (
+    ConfigurationError,
+    ConnectError,
+    HandlerError,
+    HandlerNotFoundError,
+    PlatformError,
+    Verdict,
+)
 from supervisor.core.records import AgentRecord
 from supervisor.doctor.findings import Finding, Level, Report, Trouble, failed, misconfigured, trouble_of
 from supervisor.doctor.path import Attempt, Prober, other_namespaces, other_paths
@@ -56,8 +63,8 @@ class Examiner:
         self._gates = gates
         self._clock = clock
         self._imports = DaemonThreads(1, "doctor")
-        # What each handler reference came to: one line for a failure, empty for a handler that loads.
-        self._loaded: dict[str, str] = {}
+        # What each handler reference came to; None for a handler that loads.
+        self._loaded: dict[str, HandlerError | None] = {}
         # The load that took too long: a thread cannot be stopped, and no two load at once.
         self._slow: tuple[str, Future[MountedHandler]] | None = None
         self._tokens = TokenClient(
@@ -107,7 +114,7 @@ class Examiner:
             return None
         report(Finding("row", Level.OK, f"handler {record.handler}, secret {_shown(record.secret)}", agent=record.id))
         own = self._own_settings(record, mend, report)
-        well = await self._handler(record, mend, report)
+        well = await self._handler(record, report)
         secret = self._secret(record, mend, report, running=running)
         return (own, secret) if own is not None and well and secret is not None else None
 
@@ -120,31 +127,32 @@ class Examiner:
         report(Finding("settings", Level.OK, f"{len(record.settings)} of its own", agent=record.id))
         return own
 
-    async def _handler(self, record: AgentRecord, mend: str, report: Report) -> bool:
-        problem = self._loaded.get(record.handler)
-        if problem is None and self._slow is not None and not self._slow[1].done():
-            text = f"{record.handler} was not tried: {self._slow[0]} still loads"
-            report(Finding("handler", Level.WARN, text, "mend that one first, then look again", record.id))
-            return True
-        if problem is None:
-            problem = self._loaded[record.handler] = await self._load(record.handler)
-        if problem:
-            report(failed("handler", problem, f"mend its code, or {mend} --handler", Trouble.CONFIGURATION, record.id))
+    async def _handler(self, record: AgentRecord, report: Report) -> bool:
+        if record.handler not in self._loaded:
+            if self._slow is not None and not self._slow[1].done():
+                text = f"{record.handler} was not tried: {self._slow[0]} still loads"
+                report(Finding("handler", Level.WARN, text, "mend that one first, then look again", record.id))
+                return True
+            self._loaded[record.handler] = await self._load(record.handler)
+        if (error := self._loaded[record.handler]) is not None:
+            advice = _handler_cure(error, f"supervisor agents update {record.id} --handler NAME")
+            report(failed("handler", str(error), advice, Trouble.CONFIGURATION, record.id))
             return False
         report(Finding("handler", Level.OK, f"{record.handler} loads", agent=record.id))
         return True
 
-    async def _load(self, reference: str) -> str:
+    async def _load(self, reference: str) -> HandlerError | None:
+        """Load a handler as the supervisor does; what keeps it from that, None for nothing."""
         load = self._imports.submit(self._loader.load, reference)
         try:
             async with asyncio.timeout(LOAD_SECONDS):
                 await asyncio.wrap_future(load)
         except HandlerError as error:
-            return str(error)
+            return error
         except TimeoutError:
             self._slow = reference, load
-            return f"Handler {reference!r} takes longer than {LOAD_SECONDS:g} s to load"
-        return ""
+            return HandlerError(f"Handler {reference!r} takes longer than {LOAD_SECONDS:g} s to load")
+        return None
 
     def _secret(self, record: AgentRecord, mend: str, report: Report, *, running: bool) -> str | None:
         try:
@@ -155,6 +163,8 @@ class Examiner:
                 report(Finding("secret", Level.WARN, text, "run it where the supervisor runs", record.id))
                 return None
             advice = f"{mend} --secret-env, --secret-file or --secret-stdin"
+            if record.secret.startswith("env:"):
+                advice = f"give it a value where the supervisor runs, or {advice}"
             report(failed("secret", str(error), advice, Trouble.CONFIGURATION, record.id))
             return None
         report(Finding("secret", Level.OK, "can be read", agent=record.id))
@@ -199,6 +209,8 @@ class Examiner:
                 return
             trouble = Trouble.PLATFORM if error.verdict is Verdict.RETRY else Trouble.CONFIGURATION
             advice = _LATER if trouble is Trouble.PLATFORM else "mend SUPERVISOR_API_URL"
+            if trouble is Trouble.PLATFORM and "api_url" not in self._settings.model_fields_set:
+                advice += "; to begin without a platform: supervisor demo"
             report(failed("token endpoint", error.reason, advice, trouble))
         else:
             report(Finding("token endpoint", Level.OK, f"{host} gives tokens"))
@@ -267,6 +279,15 @@ class Examiner:
             Trouble.CONFIGURATION: "mend SUPERVISOR_WS_URL, SUPERVISOR_WS_NAMESPACE or the agent's own",
         }.get(trouble, _LATER)
         return failed("connect", error.reason, advice, trouble, record.id)
+
+
+def _handler_cure(error: HandlerError, choose: str) -> str:
+    """What to do about a handler that does not load, by what keeps it from that."""
+    if isinstance(error, HandlerNotFoundError):
+        return f"choose one that is there: {choose}"
+    if isinstance(error.__cause__, ImportError):
+        return f"install what it needs where the supervisor runs, or choose another: {choose}"
+    return f"mend its code, or choose another: {choose}"
 
 
 def _secret_cure(record: AgentRecord) -> str:

@@ -4,7 +4,8 @@ May import telemetry and what is below. What authors are promised belongs to :mo
 ``ctx`` does to :mod:`supervisor.messages`, and the bundled handlers themselves to the folder ``agents``.
 """
 
-from supervisor.handlers.loader import PACKAGE, HandlerLoader, find_agents_dir, handler_names
+from supervisor.handlers.folder import find_agents_dir, handler_names
+from supervisor.handlers.loader import PACKAGE, HandlerLoader
 from supervisor.handlers.mounted import MountedHandler
 from supervisor.handlers.parts import to_outbound
 from supervisor.handlers.threads import DaemonThreads, ThreadShare, TimeLimit

@@ -7,7 +7,6 @@ work, ``sys.path`` is untouched, and the PyPI packages whose import name is ``ag
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import gc
 import importlib
@@ -22,8 +21,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from supervisor.core.errors import ConfigurationError, HandlerError
+from supervisor.core.errors import HandlerError
 from supervisor.handler import Handler
+from supervisor.handlers.folder import handler_names, unknown_handler
 from supervisor.handlers.mounted import MountedHandler
 from supervisor.handlers.threads import DaemonThreads, ThreadShare
 from supervisor.telemetry.failures import describe
@@ -33,37 +33,6 @@ PACKAGE = "supervisor_agents"
 HEAVY_IMPORT_MODULES = 200
 #: How long a handler's code may take to load; a container may have little of the CPU that a large library wants.
 LOAD_SECONDS = 120.0
-
-
-def find_agents_dir(configured: Path | None, *, cwd: Path | None = None) -> Path:
-    """The folder of handlers: the configured one, else ``./agents``, else the bundled ones.
-
-    Raises:
-        ConfigurationError: the configured folder does not exist, or there is none at all.
-    """
-    if configured is not None:
-        if not configured.is_dir():
-            raise ConfigurationError(f"There is no agents folder at {configured}; mend SUPERVISOR_AGENTS_DIR")
-        return configured.resolve()
-    package = Path(__file__).parent.parent
-    for candidate in ((cwd or Path.cwd()) / "agents", package / "_bundled_agents", package.parent / "agents"):
-        if candidate.is_dir():
-            return candidate.resolve()
-    raise ConfigurationError("There is no agents folder; make ./agents or set SUPERVISOR_AGENTS_DIR")
-
-
-def handler_names(agents_dir: Path) -> list[str]:
-    """The handlers that a folder holds; none of their code is run.
-
-    Raises:
-        HandlerError: the folder cannot be read.
-    """
-    try:
-        entries = list(agents_dir.iterdir())
-    except OSError as error:
-        raise HandlerError(f"The agents folder {agents_dir} cannot be read: {error.strerror}") from error
-    found = {entry.stem for entry in entries if entry.suffix == ".py" or (entry / "__init__.py").is_file()}
-    return sorted(name for name in found if name.isidentifier() and not name.startswith("_"))
 
 
 class HandlerLoader:
@@ -121,7 +90,8 @@ class HandlerLoader:
                 handlers included; handlers that are loaded already keep theirs.
 
         Raises:
-            HandlerError: there is no such handler, it is not allowed, or its code fails; the cause is chained.
+            HandlerNotFoundError: the folder holds none of that name.
+            HandlerError: it is not allowed, or its code fails; the cause is chained.
         """
         module_name, _, attribute = reference.partition(":")
         if not module_name or not all(part.isidentifier() for part in module_name.split(".")):
@@ -135,9 +105,7 @@ class HandlerLoader:
 
     def _import_mounted(self, name: str, *, fresh: bool) -> types.ModuleType:
         if name not in self.names():
-            near = difflib.get_close_matches(name, self.names(), n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(self.names()) or 'none'}"
-            raise HandlerError(f"There is no handler {name!r} in {self.agents_dir}; {hint}")
+            raise unknown_handler(name, self.agents_dir, self.names())
         full_name = f"{PACKAGE}.{name}"
         if fresh:
             self._forget_all()

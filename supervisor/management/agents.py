@@ -12,6 +12,7 @@ from typing import Any, Final
 from supervisor.core.errors import ConfigurationError, HandlerError, SupervisorError
 from supervisor.core.records import AgentRecord
 from supervisor.handlers import find_agents_dir, handler_names
+from supervisor.handlers.folder import missing_requirements, unknown_handler
 from supervisor.protocol.text import is_object_id
 from supervisor.settings import AGENT_SETTING_NAMES, Settings, parse_agent_settings
 from supervisor.settings.secrets import SecretBox, SecretResolver
@@ -97,6 +98,8 @@ class Checker:
     def handler(self, reference: str) -> None:
         """Refuse a handler that is not there, naming near ones; its code is not run here.
 
+        What the handler needs may be installed where the supervisor runs and not here: that is a warning.
+
         Raises:
             HandlerError: there is none of that name.
         """
@@ -108,9 +111,11 @@ class Checker:
             return
         known = self._known_handlers()
         if module not in known:
-            near = difflib.get_close_matches(module, known, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known) or 'none'}"
-            raise HandlerError(f"There is no handler {module!r} in {self._agents_dir}; {hint}")
+            raise unknown_handler(module, self._agents_dir, known)
+        missing = missing_requirements(module, self._agents_dir)
+        for cure in dict.fromkeys(missing.values()):
+            packages = " and ".join(package for package in missing if missing[package] == cure)
+            self._note(f"handler {module} needs {packages}, not installed here; where the supervisor runs: {cure}")
 
     def _known_handlers(self) -> list[str]:
         if self._handlers is None:

@@ -31,6 +31,12 @@ def test_the_handler_and_its_test_pass_as_they_are(command: Command, tmp_path: P
     said = command.ok("agents", "new", "weather")
     assert "tests/test_weather.py" in said
     assert "supervisor agents add ID --handler weather" in said
+    assert "python -m pip install pytest\n" in said
+    # The first one hides the bundled handlers, the second one changes nothing.
+    assert "replaces the bundled one here, which has assistant, command, echo" in said
+    assert "bundled" not in command.ok("agents", "new", "another")
+    (tmp_path / "agents" / "another.py").unlink()
+    (tmp_path / "tests" / "test_another.py").unlink()
     assert "2 passed" in python(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "tests")
     python(tmp_path, "mypy", "--strict", "--config-file=", "agents", "tests")
 

@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from supervisor.core.errors import RegistryError
+from supervisor.core.errors import RegistryError, RegistryNotFoundError
 from supervisor.store.sqlite.errors import damaged
 
 #: Where Linux lists what is mounted.
@@ -115,7 +115,7 @@ def check_file(path: Path, mounts: Path, *, create: bool) -> None:
     if path.exists():
         return
     if not create:
-        raise RegistryError(f"There is no registry at {path}; create it with: supervisor db upgrade")
+        raise RegistryNotFoundError(f"There is no registry at {path}; create it with: supervisor db upgrade")
     try:
         create_file(path)
     except FileExistsError:

@@ -207,6 +207,37 @@ async def test_what_is_wrong_here_is_3_and_the_platform_is_not_asked(tmp_path: P
         assert (await asyncio.to_thread(made.command, "doctor", "--limit", "x")).returncode == 2
 
 
+async def test_what_to_do_about_a_handler_depends_on_what_keeps_it_from_loading(tmp_path: Path) -> None:
+    folder = tmp_path / "handlers"
+    folder.mkdir()
+    (folder / "needy.py").write_text("import not_there_1")
+    (folder / "broken.py").write_text("1 / 0")
+    async with deployment(tmp_path) as made:
+        made.command.env["SUPERVISOR_AGENTS_DIR"] = str(folder)
+        for handler, advice in (
+            ("needy", "install what it needs where the supervisor runs"),
+            ("broken", "mend its code"),
+            ("echo", "choose one that is there"),
+        ):
+            with closing(sqlite3.connect(tmp_path / "supervisor.db")) as sql:
+                sql.execute("UPDATE agents SET handler = ?", (handler,))
+                sql.commit()
+            found = (await made.doctor(A1)).of("handler")
+            assert found["advice"].startswith(advice)
+            assert found["advice"].endswith(f"supervisor agents update {A1} --handler NAME")
+        assert "this folder replaces the bundled one" in found["text"]
+
+
+def test_in_an_empty_folder_it_says_how_to_begin(tmp_path: Path) -> None:
+    # Nothing is given; the platform of the defaults cannot be reached from here, whatever there is of a network.
+    done = InProcess(tmp_path)("doctor", "--json", SUPERVISOR_PROXY=NOWHERE)
+    checks = {one["check"]: one for one in json.loads(done.stdout)["checks"]}
+    assert done.returncode == 3
+    assert "the first agent makes it too: supervisor agents add" in checks["registry"]["advice"]
+    assert checks["token endpoint"]["advice"].endswith("to begin without a platform: supervisor demo")
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_a_handler_that_hangs_while_it_loads_is_not_laid_to_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

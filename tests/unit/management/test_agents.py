@@ -88,3 +88,18 @@ async def test_a_row_that_was_damaged_like_that_can_be_changed_and_mended(regist
 async def test_a_slip_in_a_key_is_a_warning(checker: Checker, key: str, warned: str | None) -> None:
     checker.given({key: 2})
     assert checker.take_warnings() == ([warned] if warned else [])
+
+
+def test_a_handler_whose_packages_are_not_installed_is_a_warning_with_the_cure(tmp_path: Path) -> None:
+    requires = {"not_there_1": "install both", "not_there_2": "install both", "not_there_3": "apt install it"}
+    (tmp_path / "needy.py").write_text(f"REQUIRES = {requires}")
+    checker = Checker(Settings(), tmp_path)
+    checker.handler("needy:Handler")
+    assert checker.take_warnings() == [
+        "handler needy needs not_there_1 and not_there_2, not installed here; where the supervisor runs: install both",
+        "handler needy needs not_there_3, not installed here; where the supervisor runs: apt install it",
+    ]
+    # Those of the assistant are installed where tests run.
+    bundled = Checker(Settings())
+    bundled.handler("assistant")
+    assert bundled.take_warnings() == []

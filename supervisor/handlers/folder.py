@@ -1,0 +1,114 @@
+"""The folder of handlers: which one it is, what it holds, and what its modules need. None of their code is run."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from supervisor.core.errors import ConfigurationError, HandlerError, HandlerNotFoundError
+
+#: The constant in which a handler's module says what it needs besides the supervisor (docs/handlers.md#what-it-needs).
+REQUIRES: Final = "REQUIRES"
+#: So many names that are near to an unknown one are shown.
+_NEAR_NAMES: Final = 3
+
+
+def find_agents_dir(configured: Path | None, *, cwd: Path | None = None) -> Path:
+    """The folder of handlers: the configured one, else ``./agents``, else the bundled ones.
+
+    A folder of somebody's own replaces the bundled one as a whole. Whoever left ``command`` out must not have it
+    started by a row.
+
+    Raises:
+        ConfigurationError: the configured folder does not exist, or there is none at all.
+    """
+    if configured is not None:
+        if not configured.is_dir():
+            raise ConfigurationError(f"There is no agents folder at {configured}; mend SUPERVISOR_AGENTS_DIR")
+        return configured.resolve()
+    here = (cwd or Path.cwd()) / "agents"
+    found = here.resolve() if here.is_dir() else bundled_dir()
+    if found is None:
+        raise ConfigurationError("There is no agents folder; make ./agents or set SUPERVISOR_AGENTS_DIR")
+    return found
+
+
+def bundled_dir() -> Path | None:
+    """The folder of the handlers that come with the supervisor; None where they were not installed."""
+    package = Path(__file__).parent.parent
+    for candidate in (package / "_bundled_agents", package.parent / "agents"):
+        if candidate.is_dir():
+            return candidate.resolve()
+    return None
+
+
+def handler_names(agents_dir: Path) -> list[str]:
+    """The handlers that a folder holds, in order; none of their code is run.
+
+    Raises:
+        HandlerError: the folder cannot be read.
+    """
+    try:
+        entries = list(agents_dir.iterdir())
+    except OSError as error:
+        raise HandlerError(f"The agents folder {agents_dir} cannot be read: {error.strerror}") from error
+    found = {entry.stem for entry in entries if entry.suffix == ".py" or (entry / "__init__.py").is_file()}
+    return sorted(name for name in found if name.isidentifier() and not name.startswith("_"))
+
+
+def unknown_handler(name: str, agents_dir: Path, known: Sequence[str]) -> HandlerNotFoundError:
+    """The error for a handler that a folder does not hold: the names near to it, or how to get a bundled one.
+
+    Args:
+        known: the handlers that the folder holds.
+    """
+    bundled = bundled_dir()
+    if bundled is not None and bundled != agents_dir and name in handler_names(bundled):
+        source = bundled / name if (bundled / name).is_dir() else bundled / f"{name}.py"
+        hint = f"this folder replaces the bundled one; copy {source} into it, and the _*.py beside that"
+    elif near := difflib.get_close_matches(name, known, n=_NEAR_NAMES):
+        hint = f"did you mean {' or '.join(near)}?"
+    else:
+        hint = f"there are: {', '.join(known) or 'none'}"
+    return HandlerNotFoundError(f"There is no handler {name!r} in {agents_dir}; {hint}")
+
+
+def missing_requirements(name: str, agents_dir: Path) -> dict[str, str]:
+    """What a handler needs and this Python lacks: import names, each with the command that installs it.
+
+    Read from the text of the module: ``REQUIRES = {"pandas": "pip install pandas"}``. A module that says nothing, or
+    says it in another form, needs nothing.
+    """
+    path = agents_dir / f"{name}.py"
+    try:
+        tree = ast.parse((path if path.is_file() else agents_dir / name / "__init__.py").read_bytes())
+    except (OSError, ValueError, SyntaxError):
+        # Whoever loads it says what is wrong with it.
+        return {}
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == REQUIRES for target in targets):
+            return {module: cure for module, cure in _requirements(node).items() if not _is_installed(module)}
+    return {}
+
+
+def _requirements(node: ast.stmt) -> dict[str, str]:
+    value = getattr(node, "value", None)
+    try:
+        said = ast.literal_eval(value) if value is not None else None
+    except ValueError:
+        return {}
+    pairs = said.items() if isinstance(said, dict) else ()
+    return {key: cure for key, cure in pairs if isinstance(key, str) and isinstance(cure, str) and key.isidentifier()}
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:
+        # Loaded, and without a spec of its own.
+        return True
