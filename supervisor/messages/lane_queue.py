@@ -15,7 +15,7 @@ from supervisor.core.records import JournaledMessage
 
 @dataclass(slots=True)
 class Lane:
-    """One conversation's messages in memory.
+    """One conversation's messages in memory; only :class:`LaneQueue` writes it.
 
     Attributes:
         waiting: in the order of their ids.
@@ -104,6 +104,20 @@ class LaneQueue:
             self._ready.append(lane)
         elif self._lanes.get(conversation_id) is lane:
             del self._lanes[conversation_id]
+
+    def postpone(self, lane: Lane, row: JournaledMessage, timer: asyncio.Task[None]) -> None:
+        """A lane's message is to be tried again: ``timer`` calls :meth:`retry` when it is time."""
+        lane.later, lane.timer = row, timer
+
+    def retry_now(self, conversation_id: str) -> bool:
+        """Let the message that waits for its next attempt be due now; whether one did wait."""
+        lane = self._lanes.get(conversation_id)
+        if lane is None or lane.later is None or lane.timer is None:
+            return False
+        lane.timer.cancel()
+        lane.later.not_before = 0.0
+        self.retry(lane)
+        return True
 
     def retry(self, lane: Lane) -> None:
         """The next attempt at a lane's message is due: it comes before all others of the lane."""

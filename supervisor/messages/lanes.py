@@ -105,11 +105,8 @@ class Lanes:
 
     def retry_now(self, conversation_id: str) -> None:
         """Let the message that waits for its next attempt be due now; nothing happens where none does."""
-        lane = self._queue.find(conversation_id)
-        if lane is not None and lane.later is not None and lane.timer is not None:
-            lane.timer.cancel()
-            lane.later.not_before = 0.0
-            self._retry(lane)
+        if self._queue.retry_now(conversation_id):
+            self._offer()
 
     async def drain(self, timeout: float | None) -> bool:
         """Start nothing more and wait for what runs, for ``timeout`` seconds at most if given; whether all ended."""
@@ -166,8 +163,8 @@ class Lanes:
                 self._backlog.remove(row)
                 self._queue.end(row.conversation_id, lane)
             else:
-                lane.later = row
-                lane.timer = self._timers.spawn(self._retry_at(lane, again_at), f"retry {row.agent_id}")
+                timer = self._timers.spawn(self._retry_at(lane, again_at), f"retry {row.agent_id}")
+                self._queue.postpone(lane, row, timer)
             self._give_back()
 
     async def _attempt(self, row: JournaledMessage) -> float | None:
@@ -192,8 +189,5 @@ class Lanes:
     async def _retry_at(self, lane: Lane, at: float) -> None:
         """Put a message back at the head of its lane when its next attempt is due; later ones wait for it."""
         await self._clock.sleep(max(0.0, at - self._clock.now()))
-        self._retry(lane)
-
-    def _retry(self, lane: Lane) -> None:
         self._queue.retry(lane)
         self._offer()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from supervisor.messages.lane_queue import LaneQueue
 from tests.support.lanes import row
 
@@ -41,15 +43,32 @@ def test_a_busy_lane_is_not_ready() -> None:
     assert queue.ready
 
 
-def test_a_message_between_attempts_comes_before_all_others_of_its_lane() -> None:
+async def test_a_message_between_attempts_comes_before_all_others_of_its_lane() -> None:
     queue = LaneQueue()
     queue.add(row(10))
     lane, first = queue.take()
-    lane.later = first
+    async with asyncio.TaskGroup() as tasks:
+        queue.postpone(lane, first, tasks.create_task(asyncio.sleep(0)))
     queue.add(row(5))
     assert not queue.ready
     queue.retry(lane)
     assert taken(queue) == [10, 5]
+
+
+async def test_a_message_between_attempts_can_be_made_due_at_once() -> None:
+    queue = LaneQueue()
+    assert not queue.retry_now("c")
+    queue.add(row(10))
+    lane, first = queue.take()
+    assert not queue.retry_now("c"), "it runs"
+    first.not_before = 1e12
+    timer = asyncio.create_task(asyncio.sleep(3600))
+    queue.postpone(lane, first, timer)
+    assert queue.retry_now("c")
+    assert (await asyncio.wait([timer]))[0].pop().cancelled()
+    assert not queue.retry_now("c"), "once is enough"
+    assert queue.find("c") is lane
+    assert (first.not_before, taken(queue)) == (0.0, [10])
 
 
 def test_an_occupied_lane_lets_others_wait_and_is_gone_when_nothing_does() -> None:
