@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from supervisor.core.clock import Clock
 from supervisor.handlers import DaemonThreads, HandlerLoader
 from supervisor.messages import Dispatcher, Ledger
-from supervisor.net import Session
 from supervisor.platform.history import PlatformHistory
 from supervisor.platform.hosts.facts import HostFacts
 from supervisor.platform.hosts.gates import Gates
@@ -34,7 +33,6 @@ class Shared:
     dispatcher: Dispatcher
     loader: HandlerLoader
     secrets: SecretResolver
-    session: Session
     transport: Transport
     tokens: TokenClient
     history: PlatformHistory

@@ -75,8 +75,8 @@ async def open_parts(
     cwd: Path | None = None,
     make_wire: MakeWire = SocketIOWire,
     open_registry: RegistryOpener = open_registry,
-) -> tuple[Registry, Shared]:
-    """Open the registry, the transport and the traces, and build what all agents share.
+) -> tuple[Registry, Shared, Session]:
+    """Open the registry, the session, the transport and the traces, and build what all agents share.
 
     Args:
         undo: closes what is open already, should a later part fail.
@@ -102,7 +102,8 @@ async def open_parts(
     undo.push_async_callback(session.close)
     transport = Transport(session, make_wire=make_wire, clock=clock)
     undo.push_async_callback(transport.close)
-    return registry, build_shared(settings, registry, session, transport, loader, clock=clock, tracing=tracing)
+    shared = build_shared(settings, registry, session, transport, loader, clock=clock, tracing=tracing)
+    return registry, shared, session
 
 
 def build_shared(
@@ -138,7 +139,6 @@ def build_shared(
         dispatcher=_dispatcher(settings, metrics),
         loader=loader,
         secrets=_secrets(settings),
-        session=session,
         transport=transport,
         tokens=tokens,
         history=PlatformHistory(api, clock, proxy=settings.proxy),

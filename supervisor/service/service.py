@@ -12,6 +12,7 @@ from supervisor.admin import AdminServer, build_app
 from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.days import day_of
 from supervisor.fleet import Fleet, Shared
+from supervisor.net import Session
 from supervisor.platform.transport import MakeWire, SocketIOWire
 from supervisor.service.assembly import RegistryOpener, check_import_name, lock_info, open_parts, open_registry
 from supervisor.service.code_watch import CodeWatch
@@ -40,9 +41,10 @@ class Service:
         side_tasks: its own loops; ``side_tasks.failed`` is done when it cannot go on by itself.
     """
 
-    def __init__(self, registry: Registry, shared: Shared) -> None:
+    def __init__(self, registry: Registry, shared: Shared, session: Session) -> None:
         self.registry = registry
         self.shared = shared
+        self._session = session
         self.settings = shared.settings
         self.metrics = shared.metrics
         self.fleet = Fleet(registry, shared)
@@ -150,7 +152,7 @@ class Service:
         await self.shared.gates.close()
         await self._stop_answering()
         await self.shared.transport.close()
-        await self.shared.session.close()
+        await self._session.close()
         await self.shared.outages.close()
         await self.shared.tracing.close()
         left = until - self.shared.clock.monotonic() - TRANSACTION_SECONDS

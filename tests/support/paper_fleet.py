@@ -159,7 +159,7 @@ class PaperFleet:
         self.registry = await Registry.open(settings.registry_url, clock=self.clock)
         session, transport = cast("Session", self.session), cast("Transport", PaperTransport(self.session))
         shared = build_shared(settings, self.registry, session, transport, loader, clock=self.clock)
-        self.service = Service(self.registry, shared)
+        self.service = Service(self.registry, shared, session)
         await self.registry.journal.maintenance.rescue()
         await self.service.fleet.reconcile()
 
