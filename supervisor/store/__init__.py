@@ -10,8 +10,7 @@ Inside, :mod:`~supervisor.store.dialect.face` is the seam: above it nothing know
 statements (``sql``, ``migrations``) and what is one database's own (``sqlite``).
 """
 
-from supervisor.store.dialect.holder import LockInfo
-from supervisor.store.dialect.rotation import Rotation
+from supervisor.store.dialect import LockInfo, Rotation
 from supervisor.store.journal import Journal
 from supervisor.store.opening import backup, check, lock_holder, rotate, upgrade
 from supervisor.store.registry import Registry

@@ -13,7 +13,8 @@ from typing import Final
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
-from supervisor.store.dialect.face import Outcome, StorageError
+from supervisor.store.dialect import StorageError
+from supervisor.store.dialect.face import Outcome
 from supervisor.store.dialect.operations import Barrier, Operation
 from supervisor.store.hooks import JournalHooks
 

@@ -14,7 +14,7 @@ from supervisor.core.states import (
     check_transition,
 )
 from supervisor.store.committer import GroupCommitter
-from supervisor.store.dialect.face import JournalChanges
+from supervisor.store.dialect import JournalChanges
 
 
 class DeadLetters:

@@ -20,8 +20,7 @@ from supervisor.core.states import (
 from supervisor.protocol import InboundMessage
 from supervisor.store.committer import GroupCommitter, JournalLimits
 from supervisor.store.dead_letters import DeadLetters
-from supervisor.store.dialect.codec import TextCodec
-from supervisor.store.dialect.face import Database
+from supervisor.store.dialect import Database, TextCodec
 from supervisor.store.dialect.operations import (
     AddMessage,
     MoveReply,

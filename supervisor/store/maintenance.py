@@ -7,7 +7,7 @@ from typing import Final
 
 from supervisor.core.clock import Clock
 from supervisor.store.committer import GroupCommitter
-from supervisor.store.dialect.face import JournalChanges
+from supervisor.store.dialect import JournalChanges
 
 #: The platform's clock may be a little ahead, and a backfill looks a little before the time it is given.
 PURGE_MARGIN_SECONDS: Final = 10.0

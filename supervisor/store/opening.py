@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.clock import SystemClock
 from supervisor.settings.secrets import SecretBox
-from supervisor.store.dialect.holder import LockInfo
-from supervisor.store.dialect.rotation import Rotation
+from supervisor.store.dialect import LockInfo, Rotation
 
 if TYPE_CHECKING:
     from supervisor.store.sqlite import Sqlite

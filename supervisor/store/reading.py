@@ -8,8 +8,7 @@ from typing import Final, Unpack
 
 from supervisor.core.records import JournaledMessage, Reply
 from supervisor.core.states import MessageState
-from supervisor.store.dialect.codec import TextCodec
-from supervisor.store.dialect.face import JournalQuestions
+from supervisor.store.dialect import JournalQuestions, TextCodec
 from supervisor.store.dialect.stored import MessageFilter, StoredMessage, StoredReply
 from supervisor.store.hooks import JournalHooks
 

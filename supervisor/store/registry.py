@@ -11,9 +11,8 @@ from supervisor.core.errors import AgentNotFoundError
 from supervisor.core.records import AgentRecord, UsageRecord
 from supervisor.settings.secrets import SecretBox
 from supervisor.store.committer import JournalLimits
-from supervisor.store.dialect.codec import TextCodec
-from supervisor.store.dialect.face import AgentChanges, AgentRow, AgentValues, Database, StorageError
-from supervisor.store.dialect.holder import LockInfo
+from supervisor.store.dialect import Database, LockInfo, StorageError, TextCodec
+from supervisor.store.dialect.face import AgentChanges, AgentRow, AgentValues
 from supervisor.store.dialect.rows import checked_values, record_from_row, record_values
 from supervisor.store.journal import Journal
 from supervisor.store.opening import dialect_of

@@ -15,10 +15,10 @@ from supervisor.core.clock import Clock
 from supervisor.core.errors import AgentExistsError, AgentNotFoundError, RegistryError, RegistryLockedError
 from supervisor.core.records import CRASHED, JournaledMessage, Reply, UsageRecord
 from supervisor.core.states import FINAL_REPLY_STATES, MessageState, ReplyState
+from supervisor.store.dialect import LockInfo, StorageError
 from supervisor.store.dialect import face as dialect
 from supervisor.store.dialect import operations as op
-from supervisor.store.dialect.face import AgentChanges, AgentRow, AgentValues, StorageError
-from supervisor.store.dialect.holder import LockInfo
+from supervisor.store.dialect.face import AgentChanges, AgentRow, AgentValues
 from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply
 
 Row = StoredMessage | StoredReply

@@ -9,8 +9,7 @@ from supervisor.service.assembly import RegistryOpener
 from supervisor.settings import Settings
 from supervisor.settings.secrets import SecretBox
 from supervisor.store import LockInfo, Registry
-from supervisor.store.dialect.codec import TextCodec
-from supervisor.store.dialect.face import Dialect
+from supervisor.store.dialect import Dialect, TextCodec
 from supervisor.store.sqlite import SqliteDatabase
 
 

@@ -16,7 +16,7 @@ from supervisor.sandbox import Sandbox, SandboxUser, StoredMessage
 from supervisor.service import Service
 from supervisor.service.assembly import RegistryOpener, open_registry
 from supervisor.settings import Settings
-from supervisor.store.dialect.face import Dialect
+from supervisor.store.dialect import Dialect
 from tests.support.registries import opener
 
 SECRET = "s3cret-of-the-test"

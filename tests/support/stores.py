@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from supervisor.core.clock import Clock, SystemClock
 from supervisor.store import LockInfo, Registry
-from supervisor.store.dialect.face import Dialect
+from supervisor.store.dialect import Dialect
 from supervisor.store.sqlite import Sqlite
 from tests.support.memory_store import Memory, Tables
 

@@ -13,8 +13,9 @@ from typing import Final
 
 from supervisor.core.errors import ConfigurationError, RegistryError
 from supervisor.settings.secrets import SecretBox
+from supervisor.store.dialect import Rotation
 from supervisor.store.dialect.codec import SEALED
-from supervisor.store.dialect.rotation import Rotation, Tally
+from supervisor.store.dialect.rotation import Tally
 from supervisor.store.sql import sealed
 from supervisor.store.sql.sealed import IN_SETTINGS, SealedChange, SealedRow
 from supervisor.store.sql.sessions import Sessions

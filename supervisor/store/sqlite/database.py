@@ -10,14 +10,8 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from supervisor.core.errors import RegistryError
-from supervisor.store.dialect.face import (
-    AgentTable,
-    JournalChanges,
-    JournalQuestions,
-    Outcome,
-    StorageError,
-)
-from supervisor.store.dialect.holder import LockInfo
+from supervisor.store.dialect import AgentTable, JournalChanges, JournalQuestions, LockInfo, StorageError
+from supervisor.store.dialect.face import Outcome
 from supervisor.store.dialect.operations import Operation
 from supervisor.store.sql import SqlAgents, SqlChanges, SqlQuestions
 from supervisor.store.sqlite import batch, driver

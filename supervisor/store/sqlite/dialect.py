@@ -11,8 +11,7 @@ from sqlalchemy import Connection
 from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.errors import RegistryError
 from supervisor.settings.secrets import SecretBox
-from supervisor.store.dialect.holder import LockInfo
-from supervisor.store.dialect.rotation import Rotation
+from supervisor.store.dialect import LockInfo, Rotation
 from supervisor.store.sql import rotation
 from supervisor.store.sql.migrate import OURS, Migrations
 from supervisor.store.sqlite import inspection, lock

@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy.exc import DBAPIError
 
 from supervisor.core.errors import RegistryError
-from supervisor.store.dialect.face import DamagedError, StorageError
+from supervisor.store.dialect import DamagedError, StorageError
 
 _TRANSIENT: Final = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space on it",

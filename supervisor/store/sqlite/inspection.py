@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from supervisor.core.errors import RegistryError
-from supervisor.store.dialect.codec import TextCodec
+from supervisor.store.dialect import TextCodec
 from supervisor.store.sqlite import driver, files
 from supervisor.store.sqlite.errors import damaged
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from supervisor.core.errors import RegistryError, RegistryLockedError
-from supervisor.store.dialect.holder import LockInfo
+from supervisor.store.dialect import LockInfo
 
 _RETRIES = 10
 _PAUSE_SECONDS = 0.03

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
-from supervisor.store.dialect.face import DamagedError, StorageError
+from supervisor.store.dialect import DamagedError, StorageError
 from supervisor.store.sqlite import driver
 from supervisor.store.sqlite.errors import explain
 

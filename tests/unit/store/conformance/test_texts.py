@@ -10,8 +10,7 @@ import pytest
 from supervisor.core.states import MessageState, ReplyState
 from supervisor.settings.secrets import SecretBox, generate_key
 from supervisor.store import Journal
-from supervisor.store.dialect import codec
-from supervisor.store.dialect.codec import TextCodec
+from supervisor.store.dialect import TextCodec, codec
 from tests.support.journaling import AGENT, add, answer, settle
 from tests.support.stores import Store, open_on
 
