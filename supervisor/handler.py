@@ -123,7 +123,8 @@ class Reply:
         attachments: http(s) URLs or ``document:<id>``; the platform refuses anything else.
         usage: tokens it cost; also counted in the metrics, in ``supervisor usage`` and against the budgets.
         latency_ms: how long it took to make; the supervisor fills it in when it is left out.
-        type: ``text``, ``thinking``, ``tool_call``, ``tool_result``, ``error`` or ``system``.
+        type: ``text``, ``thinking``, ``tool_call``, ``tool_result``, ``error`` or ``system``. People's clients draw
+            what has no type, so ``text`` and ``error`` go out without it; many hide ``system``.
         error: for ``type="error"``: what went wrong, in words that a person understands.
         metadata: anything JSON; v1 keeps it and echoes it.
     """

@@ -76,7 +76,7 @@ class Assistant(Handler):
     async def on_message(self, message: Message, ctx: Context) -> Reply:
         """Answer one message; thinking, tool calls and their results are sent as they come."""
         if not ctx.instruction.configured:
-            return Reply(NOT_CONFIGURED, type="system")
+            return Reply(NOT_CONFIGURED)
         if self._shared is None:
             self._shared = Shared.take()
         return await answer(message, ctx, self._shared, self._standing)

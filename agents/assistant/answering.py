@@ -182,7 +182,7 @@ async def _run(message: Message, ctx: Context, means: _Means, ends_at: float) ->
 
 
 def _notice(text: str) -> Reply:
-    return Reply(text or "I have used up what I may spend today.", type="system")
+    return Reply(text or "I have used up what I may spend today.")
 
 
 def _failed(ctx: Context, means: _Means, trouble: TroubleError) -> Reply:

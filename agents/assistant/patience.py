@@ -49,6 +49,6 @@ class Patience:
                 async with asyncio.timeout(self._notice_seconds):
                     await self._seen.wait()
         self._ctx.log.info("answer_takes_longer", seconds=self._notice_seconds)
-        await self._ctx.send(Reply(WAIT, type="system"))
+        await self._ctx.send(Reply(WAIT))
         # Some clients take any message for the end of the typing.
         self._ctx.typing()

@@ -35,6 +35,7 @@ _KINDS: Final[Sequence[tuple[Any, str]]] = (
     (kinds.Bytes, "size"),
     (kinds.TextList, "list"),
     (kinds.RoleList, "list"),
+    (kinds.PartKinds, "list"),
     (kinds.HttpUrl, "http(s) URL"),
     (kinds.HttpProxy, "http(s) URL"),
     (kinds.SocketUrl, "ws(s) or http(s) URL"),

@@ -267,8 +267,8 @@ async def _ask(sandbox: Sandbox, text: str) -> str:
         raise SupervisorError(f"No reply came within {_REPLY_SECONDS:.0f} s; see the log above") from None
     except RefusedError as error:
         raise SupervisorError(f"The sandbox refused the message: {error}") from None
-    answer = next(reply for reply in reversed(replies) if reply.type in (None, "text", "error"))
-    if answer.type == "error":
+    answer = next(reply for reply in reversed(replies) if reply.type in (None, "text"))
+    if answer.document.get("error"):
         raise SupervisorError(f"The agent answered with an error: {answer.content}")
     return str(answer.content)
 

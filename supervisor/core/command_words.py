@@ -24,17 +24,21 @@ def command_in(message: InboundMessage) -> str | None:
 
 def without_commands(rows: Sequence[HistoryRow], agent_id: str) -> list[HistoryRow]:
     """A platform's history, oldest first, without commands and the agent's answers to them."""
-    # v2 keeps no types in its history: there all is text.
-    answer_type = "system" if any(row.message.type == "system" for row in rows) else "text"
-    kept: list[HistoryRow] = []
-    unanswered = 0
-    for row in rows:
-        own = agent_id in (row.message.sender_agent_id, row.message.participant_id)
+    left_out: set[int] = set()
+    unanswered: list[int] = []
+    for place, row in enumerate(rows):
         if command_in(row.message):
-            unanswered += 1
-        elif own and unanswered and row.message.type == answer_type:
-            # Nothing ties it to its command but that it is the next of its kind.
-            unanswered -= 1
-        else:
-            kept.append(row)
-    return kept
+            unanswered.append(place)
+        elif unanswered and row.message.type == "system" and _is_of(row, agent_id):
+            # What answered a command had a type up to 0.1.0.
+            left_out |= {unanswered.pop(0), place}
+    for command in unanswered:
+        # Nothing ties an answer to its command but that it is the next thing that the agent said.
+        texts = (place for place in range(command + 1, len(rows)) if rows[place].message.type == "text")
+        answer = next((place for place in texts if place not in left_out and _is_of(rows[place], agent_id)), command)
+        left_out |= {command, answer}
+    return [row for place, row in enumerate(rows) if place not in left_out]
+
+
+def _is_of(row: HistoryRow, agent_id: str) -> bool:
+    return agent_id in (row.message.sender_agent_id, row.message.participant_id)

@@ -21,6 +21,7 @@ from supervisor.messages.outbox import Outbox
 from supervisor.messages.participation import Participation
 from supervisor.messages.profile import Profile
 from supervisor.messages.reply_ids import reply_id, with_reply_id
+from supervisor.messages.visibility import visible
 from supervisor.telemetry.redaction import REDACTED
 from supervisor.telemetry.tracing import AttemptTrace
 
@@ -64,7 +65,13 @@ class Attempt:
         self._token = profile.token
         self.time_limit = TimeLimit(profile.settings.timeout_seconds)
         self._context = MessageContext(
-            profile, participation, row, time_limit=self.time_limit, send=self._send_now, trace=trace
+            profile,
+            participation,
+            row,
+            time_limit=self.time_limit,
+            send=self._send_now,
+            sending=lambda: outbox.is_sending(row.conversation_id),
+            trace=trace,
         )
 
     def redact(self, text: str) -> str:
@@ -117,8 +124,8 @@ class Attempt:
             await self._commit(before)
         self._last = self._new(part)
 
-    def _new(self, part: Part) -> NewReply:
-        """Check a part and give it its number and ``_id``.
+    def _new(self, part: Part) -> NewReply | None:
+        """Check a part and give it its number and ``_id``; None where people are not to see it.
 
         Raises:
             InvalidReplyError: the platform would refuse it.
@@ -142,14 +149,20 @@ class Attempt:
             raise InvalidReplyError(f"the handler's reply cannot be sent: {error}") from error
         if isinstance(part, Reply) and part.usage:
             self._profile.spending.count(part.usage)
-        new = NewReply(self.next_part, message)
+        # A part that is hidden has a number too: another attempt may be at a time when it is shown.
+        number = self.next_part
         self.next_part += 1
+        shown = visible(message, self._profile.settings.show, bridged=self.row.message.bridged)
+        if shown is None:
+            return None
         if message.type in _ANSWERS:
-            self._answer_time.ready(new.part)
-        return new
+            self._answer_time.ready(number)
+        return NewReply(number, shown)
 
     async def _send_now(self, part: Part) -> None:
-        await self._commit(self._new(part))
+        new = self._new(part)
+        if new is not None:
+            await self._commit(new)
 
     async def _commit(self, new: NewReply) -> None:
         """Journal a part and send it, unless an earlier attempt did or nobody waits for this one any more."""
@@ -160,7 +173,8 @@ class Attempt:
     async def _commit_and_push(self, new: NewReply) -> None:
         reply = await self._journal.add_reply(self.row.agent_id, self.row.id, new)
         self.visible = True
-        self._outbox.push(reply, self.row, self._acked)
+        is_answer = new.message.type in _ANSWERS
+        self._outbox.push(reply, self.row, self._acked, on_send=self._context.answering if is_answer else None)
 
     async def finish(self) -> None:
         """Settle the message as done, its last part in the same commit.

@@ -16,7 +16,6 @@ from supervisor.core.command_words import RELOAD, STATUS, STOP, command_in
 from supervisor.core.records import JournaledMessage, NewReply
 from supervisor.core.states import AgentState, MessageState
 from supervisor.core.tasks import TaskSet
-from supervisor.handler import Reply
 from supervisor.handlers import to_outbound
 from supervisor.messages.inbox import Inbox
 from supervisor.messages.outbox import Outbox
@@ -114,7 +113,7 @@ class Commands:
 
     async def _answer(self, row: JournaledMessage, text: str) -> None:
         """Settle a command together with its answer, however often the database refuses it."""
-        reply = Reply(self._profile.secrecy.redact(text), type="system")
+        reply = self._profile.secrecy.redact(text)
         message = with_reply_id(to_outbound(reply, conversation_id=row.conversation_id, agent_id=row.agent_id), row, 0)
         replies = await until_journaled(
             self._scope,

@@ -86,6 +86,9 @@ class MessageContext(AgentContext):
     """The context of ``on_message``; see :class:`supervisor.handler.Context`.
 
     ``typing`` and ``mark_read`` may be called from a handler's thread.
+
+    Args:
+        sending: whether answers of this conversation are on their way.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class MessageContext(AgentContext):
         *,
         time_limit: TimeLimit,
         send: Callable[[Part], Awaitable[None]],
+        sending: Callable[[], bool],
         trace: AttemptTrace,
     ) -> None:
         super().__init__(profile)
@@ -106,7 +110,7 @@ class MessageContext(AgentContext):
         self._send = send
         self._trace = trace
         self._loop = asyncio.get_running_loop()
-        self._typing = TypingIndicator(self._emit_typing)
+        self._typing = TypingIndicator(self._emit_typing, held=sending)
         self._usage: Usage | None = None
         self._log: Any = None
 
@@ -144,6 +148,10 @@ class MessageContext(AgentContext):
     def end(self) -> None:
         """The handler is over: "typing …" is taken back, and nothing shows it again."""
         self._typing.end()
+
+    def answering(self) -> None:
+        """An answer goes out in this moment: "typing …" is taken back first."""
+        self._typing.answer()
 
     def mark_read(self) -> None:
         if self._row.message.id:
@@ -191,7 +199,8 @@ class MessageContext(AgentContext):
         await self._participation.leave(conversation_id)
 
     def _emit_typing(self, on: bool) -> None:
-        self._emit("message:typing", {"conversationId": self.conversation, "isTyping": on})
+        # The indicator runs on the loop, and what it shows must not come after what follows it.
+        self._participation.emit("message:typing", {"conversationId": self.conversation, "isTyping": on})
 
     def _emit(self, event: str, payload: Mapping[str, Any]) -> None:
         self._loop.call_soon_threadsafe(self._participation.emit, event, payload)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from supervisor.core.records import JournaledMessage, Reply
 from supervisor.core.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, ReplyState
-from supervisor.messages.reply_sender import RETRY_SECONDS, OnAcked, Outgoing, ReplySender
+from supervisor.messages.reply_sender import RETRY_SECONDS, OnAcked, OnSend, Outgoing, ReplySender
 from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
 from supervisor.telemetry.logs import bind_message, get_logger
@@ -65,6 +65,10 @@ class Outbox:
         """Replies that are not settled yet."""
         return sum(len(queue.replies) for queue in self._queues.values())
 
+    def is_sending(self, conversation_id: str) -> bool:
+        """Whether replies of a conversation are not settled yet."""
+        return conversation_id in self._queues
+
     @property
     def in_flight(self) -> int:
         """Replies that were sent and are not acknowledged yet."""
@@ -80,10 +84,17 @@ class Outbox:
         """Send over ``connection`` from now on; None: wait for one. What is in flight on another one stays there."""
         self._sender.use(connection)
 
-    def push(self, reply: Reply, answers: JournaledMessage, on_acked: OnAcked | None = None) -> None:
+    def push(
+        self,
+        reply: Reply,
+        answers: JournaledMessage,
+        on_acked: OnAcked | None = None,
+        *,
+        on_send: OnSend | None = None,
+    ) -> None:
         """Take a committed reply to a message."""
         self._traces.replied(answers, reply)
-        self._put(Outgoing(reply, answers, on_acked))
+        self._put(Outgoing(reply, answers, on_acked, on_send))
 
     def resend(self, reply: Reply) -> None:
         """Take a reply that a person replayed; one that is not settled yet is ignored."""

@@ -248,5 +248,5 @@ class Pipeline:
 
     def _send_full_notice(self, conversation_id: str) -> None:
         """Refuse a message aloud: a short notice, sent without the journal that has no room."""
-        notice = {"role": "assistant", "type": "system", "content": FULL_NOTICE, "participantId": self._scope.agent_id}
+        notice = {"role": "assistant", "content": FULL_NOTICE, "participantId": self._scope.agent_id}
         self._participation.emit("message:send", {**notice, "conversationId": conversation_id})

@@ -14,6 +14,7 @@ from supervisor.core.records import JournaledMessage, Reply
 from supervisor.core.states import ReplyState
 from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
+from supervisor.protocol.outbound import as_shown
 from supervisor.telemetry.logs import get_logger
 
 #: How long to wait before each further attempt at a delivery; after the last one the reply is a dead letter.
@@ -23,6 +24,7 @@ RETRY_SECONDS = (5.0, 25.0, 120.0, 600.0)
 SUSPECT_LOSSES = 3
 
 OnAcked = Callable[[Reply], None]
+OnSend = Callable[[], None]
 
 
 class Outcome(NamedTuple):
@@ -39,6 +41,7 @@ class Outgoing:
 
     Attributes:
         answers: the message that the reply answers, where it is known.
+        on_send: called just before each send.
         sends: how often the reply was sent.
         outcome: what the journal does not have yet. A reply whose fate is known is never sent again because the
             journal could not take it.
@@ -49,6 +52,7 @@ class Outgoing:
     reply: Reply
     answers: JournaledMessage | None = None
     on_acked: OnAcked | None = None
+    on_send: OnSend | None = None
     sends: int = 0
     doubtful: bool = False
     parked: bool = False
@@ -110,7 +114,7 @@ class ReplySender:
     async def send(self, outgoing: Outgoing) -> None:
         """Send a reply until its fate is known and journaled."""
         reply = outgoing.reply
-        body = msgspec.json.encode(reply.message)
+        body = msgspec.json.encode(as_shown(reply.message))
         losses = 0
         self._on_sending(reply.message.id or "")
         while not await self._journal_outcome(outgoing):
@@ -141,6 +145,8 @@ class ReplySender:
     async def _send_once(self, outgoing: Outgoing, connection: Connection, body: bytes) -> str | None:
         """The id under which the platform keeps a reply, where it tells: ours, or one that it made."""
         reply = outgoing.reply
+        if outgoing.on_send:
+            outgoing.on_send()
         started = self._clock.monotonic()
         self.in_flight += 1
         outgoing.sends += 1

@@ -4,27 +4,46 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
+
+#: Clients show the indicator for 3 to 10 s after each sign of it (docs/protocol.md#9-display).
+REPEAT_SECONDS: Final = 4.0
+#: How soon to look again whether an earlier answer is out by now.
+HELD_SECONDS: Final = 0.25
 
 
 class TypingIndicator:
-    """Shown when a handler asks for it, taken back once the handler is over, and not shown again after that.
+    """Shown when a handler asks for it, repeated while it works, taken back before each answer and at the end.
 
-    Both verbs may be called from any thread; they take effect in the order of the calls.
+    The verbs of handlers may be called from any thread; they take effect in the order of the calls.
 
     Args:
         emit: tells the platform whether the agent types; called on the event loop.
+        held: whether an answer is on its way just now. Any sign of typing after it would look like a further answer.
+        repeat_seconds, held_seconds: see :data:`REPEAT_SECONDS`, :data:`HELD_SECONDS`.
     """
 
-    def __init__(self, emit: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        emit: Callable[[bool], None],
+        *,
+        held: Callable[[], bool] = lambda: False,
+        repeat_seconds: float = REPEAT_SECONDS,
+        held_seconds: float = HELD_SECONDS,
+    ) -> None:
         self._emit = emit
+        self._held = held
+        self._repeat_seconds = repeat_seconds
+        self._held_seconds = held_seconds
         self._loop = asyncio.get_running_loop()
         self._ending = False
         # Written by callbacks of the loop only, which keep the order of calls from threads.
         self._shown = False
         self._ended = False
+        self._next: asyncio.TimerHandle | None = None
 
     def show(self, on: bool) -> None:
-        """Show the indicator, or take it back."""
+        """Show the indicator until further notice, or take it back."""
         self._loop.call_soon_threadsafe(self._show, on)
 
     def end(self) -> None:
@@ -33,11 +52,46 @@ class TypingIndicator:
             self._ending = True
             self._loop.call_soon_threadsafe(self._end)
 
+    def answer(self) -> None:
+        """An answer goes out: the indicator is taken back now, and comes again if the handler goes on for long.
+
+        Called on the event loop, before the answer.
+        """
+        self._hide()
+        if self._next is not None:
+            self._plan(self._repeat_seconds)
+
     def _show(self, on: bool) -> None:
-        if (on and not self._ended) or (not on and self._shown):
-            self._shown = on
-            self._emit(on)
+        if on and not self._ended:
+            self._sign()
+        elif not on:
+            self._cancel()
+            self._hide()
+
+    def _sign(self) -> None:
+        """Show the indicator, and go on showing it."""
+        if self._held():
+            self._plan(self._held_seconds)
+            return
+        self._shown = True
+        self._emit(True)
+        self._plan(self._repeat_seconds)
+
+    def _hide(self) -> None:
+        if self._shown:
+            self._shown = False
+            self._emit(False)
 
     def _end(self) -> None:
         self._ended = True
-        self._show(False)
+        self._cancel()
+        self._hide()
+
+    def _plan(self, seconds: float) -> None:
+        self._cancel()
+        self._next = self._loop.call_later(seconds, self._sign)
+
+    def _cancel(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None

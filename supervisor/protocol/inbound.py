@@ -80,6 +80,11 @@ class InboundMessage(_Fields, frozen=True, kw_only=True):
             for url, one in zip(super().attachments, known or (_NO_DETAILS,) * len(super().attachments), strict=False)
         )
 
+    @property
+    def bridged(self) -> bool:
+        """Whether somebody wrote it elsewhere, on Discord, Telegram or their like (docs/protocol.md#5-receiving)."""
+        return self.external_username is not None or self.sender.platform not in (None, "portal")
+
     def __repr__(self) -> str:
         # The attachments may hold whole files.
         shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__)

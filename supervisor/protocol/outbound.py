@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -30,6 +30,9 @@ class OutboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel",
     error: str | None = None
     metadata: dict[str, Any] | None = None
 
+
+#: What people's clients draw only where it has no type (docs/protocol.md#9-display).
+_MEANT_FOR_PEOPLE: Final = frozenset({"text", "error"})
 
 _decode_outbound = msgspec.json.Decoder(OutboundMessage).decode
 
@@ -64,6 +67,11 @@ def check_outbound(message: OutboundMessage, max_bytes: int) -> bytes:
     if len(encoded) > max_bytes:
         raise InvalidMessageError(f"it takes {len(encoded):,} bytes; the platform allows {max_bytes:,}")
     return encoded
+
+
+def as_shown(message: OutboundMessage) -> OutboundMessage:
+    """The message as people's clients draw it: an answer or an apology goes out without its type."""
+    return msgspec.structs.replace(message, type=None) if message.type in _MEANT_FOR_PEOPLE else message
 
 
 def _check_words(message: OutboundMessage) -> None:

@@ -131,6 +131,7 @@ HttpProxy = Annotated[
 ]
 SocketUrl = Annotated[str, _url(("ws", "wss", "http", "https"))]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PartKinds = Annotated[tuple[Literal["thinking", "tool_call", "tool_result"], ...], BeforeValidator(listed)]
 RoleList = Annotated[tuple[str, ...], BeforeValidator(listed)]
 TokenBudget = Annotated[int, Field(ge=1)]
 CostBudget = Annotated[float, Field(gt=0, allow_inf_nan=False)]

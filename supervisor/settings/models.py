@@ -29,6 +29,7 @@ from supervisor.settings.kinds import (
     HttpProxy,
     HttpUrl,
     NamespaceName,
+    PartKinds,
     Price,
     RoleList,
     Seconds,
@@ -218,6 +219,11 @@ class AgentSettings(BaseModel):
     delivery: Delivery | None = None
     roles: RoleList = Field(("user",), description="Whose messages reach the handler: user, assistant, system, tool.")
     typing: bool = Field(True, description="Whether people see that the agent types while its handler works.")
+    show: PartKinds | None = Field(
+        None,
+        description="Which signs of its work people see: thinking, tool_call, tool_result; [] hides them. Unset: all, "
+        "but none in conversations bridged from Discord, Telegram and their like.",
+    )
     mark_read: bool = Field(False, description="Whether messages are marked as read when the handler starts on them.")
     commands: bool = Field(True, description="Whether /stop, /reload and /status in a chat are obeyed.")
     budget_tokens: TokenBudget | None = Field(None, description="LLM tokens that this agent may use in a UTC day.")
@@ -245,6 +251,7 @@ class EffectiveSettings:
     delivery: Delivery
     roles: tuple[str, ...]
     typing: bool
+    show: tuple[str, ...] | None
     mark_read: bool
     commands: bool
     budget_tokens: int | None

@@ -51,10 +51,14 @@ async def test_a_person_talks_to_the_tour_guide(chat_url: str, page: Page) -> No
     await expect(page.get_by_role("link", name=re.compile("report.pdf"))).to_be_visible()
 
     await say(page, "error")
-    await expect(page.locator('[data-testid=message][data-type="error"]')).to_contain_text("what an error looks like")
+    await expect(page.get_by_test_id("message").last).to_contain_text("what an error looks like")
 
     await say(page, "fail")
-    await expect(page.locator('[data-testid=message][data-type="error"]').last).to_contain_text("Sorry")
+    await expect(page.get_by_test_id("message").last).to_contain_text("Sorry")
+    # Answers and apologies are what the platform's own widget draws; only the signs of work are not.
+    hidden = await page.get_by_test_id("unseen").all_inner_texts()
+    assert hidden == [f"Not shown on the platform (type {kind})" for kind in ("thinking", "tool_call", "tool_result")]
+    await expect(page.get_by_test_id("locked")).to_be_hidden()
 
 
 async def test_a_person_talks_to_echo(chat_url: str, page: Page) -> None:

@@ -13,7 +13,7 @@ from supervisor.sandbox.world.faults import RefuseSends
 from tests.support.processes import SECONDS, SupervisorProcess, supervisor_process
 from tests.support.registry_file import RegistryFile
 from tests.support.reliability import Case
-from tests.support.stack import SECRET, stack
+from tests.support.stack import SECRET, is_apology, stack
 
 #: Refusals that no later attempt can change, in the platform's words (docs/protocol.md#4-sending).
 PERMANENT = {
@@ -167,7 +167,7 @@ async def test_r24_a_message_that_kills_the_process_is_a_dead_letter_after_max_a
         await supervisor.stop()
         inbox = supervisor.file.inbox()
         _, apology, answer = (m for m in sandbox.messages(conversation) if m.sender_kind == "agent")
-        assert (apology.type, answer.content) == ("error", "Echo: behind it")
+        assert (is_apology(apology), answer.content) == (True, "Echo: behind it")
         assert answers(sandbox, other) == ["Echo: hello", "Echo: beside it"]
         figures.answers(
             ["Echo: behind it", "Echo: beside it"], answers(sandbox, conversation) + answers(sandbox, other)

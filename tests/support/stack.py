@@ -33,6 +33,14 @@ def agent_id(number: int) -> str:
     return f"{number:024x}"
 
 
+def is_apology(message: StoredMessage) -> bool:
+    """Whether a message tells its person of a failure, in the form that people's clients draw: without a type.
+
+    v1 stores what has no type as text.
+    """
+    return message.type in (None, "text") and bool(message.document.get("error"))
+
+
 def make_settings(folder: Path, sandbox: Sandbox, **given: Any) -> Settings:
     """Settings for a supervisor beside ``sandbox``, with waits that suit a test."""
     values: dict[str, Any] = {

@@ -12,6 +12,7 @@ from tests.support.assistants import Assistants, assistants
 from tests.support.fake_mcp import BROKEN, WEATHER, FakeMcp, Tool, fake_mcp
 from tests.support.fake_models import MODEL_KEY, Answer
 from tests.support.observing import figures
+from tests.support.stack import is_apology
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ async def test_tool_calls_and_results_are_shown_in_order_and_a_tool_that_fails_i
 async def test_without_an_instruction_it_says_so_and_asks_no_model(fleet: Assistants) -> None:
     identity = await fleet.add(instruction=None)
     [notice] = await fleet.ask(identity, "hello")
-    assert notice.type == "system"
+    assert notice.type == "text", "which is how v1 stores what has no type"
     assert "no instruction" in notice.content
     assert fleet.models.requests == []
 
@@ -110,7 +111,7 @@ async def test_without_a_model_it_apologises_and_its_health_says_what_to_do(flee
     identity = await fleet.add(settings={})
     assert "there is no model" in fleet.health(identity), "before anybody asks"
     [apology] = await fleet.ask(identity, "hello")
-    assert apology.type == "error"
+    assert is_apology(apology)
     assert "not set up" in apology.content
     assert fleet.health(identity).startswith("failing: the assistant is not set up: there is no model")
 
@@ -130,7 +131,7 @@ async def test_settings_that_make_no_sense_are_named_in_its_health(
 ) -> None:
     identity = await fleet.add(settings=settings)
     [apology] = await fleet.ask(identity, "hello")
-    assert apology.type == "error"
+    assert is_apology(apology)
     assert reason in fleet.health(identity)
     assert "0123456789" not in fleet.health(identity)
 
@@ -236,7 +237,7 @@ async def test_an_exhausted_budget_is_said_and_no_model_is_asked(fleet: Assistan
     fleet.models.say(Answer("First.", usage=(8, 4, 0)))
     await fleet.ask(identity, "one")
     [notice] = await fleet.ask(identity, "two")
-    assert notice.type == "system"
+    assert notice.type == "text"
     assert len(fleet.models.requests) == 1
 
 
@@ -244,7 +245,7 @@ async def test_a_budget_that_ends_between_two_steps_ends_the_answer(fleet: Assis
     fleet.models.say(Answer(tool_calls=(("mcp__We__weather", {}),), usage=(20, 4, 0)))
     identity = await fleet.add(servers={"We": tools}, budget_tokens=10)
     parts = await fleet.ask(identity, "go")
-    assert kinds(parts) == ["tool_call", "tool_result", "system"]
+    assert kinds(parts) == ["tool_call", "tool_result", "text"]
     assert len(fleet.models.requests) == 1
 
 
@@ -252,7 +253,7 @@ async def test_a_model_that_never_comes_to_an_end_is_stopped(fleet: Assistants, 
     fleet.models.otherwise = Answer(tool_calls=(("mcp__We__weather", {}),))
     identity = await fleet.add(servers={"We": tools}, max_steps=3)
     parts = await fleet.ask(identity, "go")
-    assert parts[-1].type == "error"
+    assert is_apology(parts[-1])
     assert "more steps" in parts[-1].content
     assert len(fleet.models.requests) == 3
 

@@ -14,6 +14,7 @@ from tests.support.assistants import Assistants, assistants
 from tests.support.fake_mcp import Tool, fake_mcp
 from tests.support.fake_models import MODEL_KEY, Answer, refusal
 from tests.support.observing import captured_logs, named
+from tests.support.stack import is_apology
 
 TOO_LONG = refusal(400, "This model's maximum context length is 8192 tokens.", "context_length_exceeded")
 WRONG_KEY = refusal(401, f"Incorrect API key provided: {MODEL_KEY}.", "invalid_api_key")
@@ -63,7 +64,7 @@ async def test_a_rate_limit_beyond_the_messages_time_is_said_at_once(fleet: Assi
     identity = await fleet.add()
     fleet.models.say(refusal(429, "Slow down.", "rate_limit_exceeded", Retry_After="3000"))
     [apology] = await fleet.ask(identity, "one")
-    assert apology.type == "error"
+    assert is_apology(apology)
     assert "more than I can answer" in apology.content
     assert "rate limit" in fleet.health(identity)
     # Nor does the next message ask again.
@@ -112,7 +113,7 @@ async def test_a_model_that_is_down_is_said_within_the_messages_time(fleet: Assi
     fleet.models.otherwise = refusal(503, "Unavailable.")
     identity = await fleet.add(timeout_seconds=4)
     [apology] = await fleet.ask(identity, "hello")
-    assert apology.type == "error"
+    assert is_apology(apology)
     assert "does not answer at the moment" in apology.content
     assert fleet.health(identity).startswith("failing: the model does not answer: openai:gpt-4o")
     fleet.models.otherwise = Answer("Back again.")
@@ -167,7 +168,7 @@ async def test_a_message_that_is_too_long_by_itself_is_said_so(fleet: Assistants
     fleet.models.otherwise = TOO_LONG
     identity = await fleet.add()
     [apology] = await fleet.ask(identity, "hello")
-    assert apology.type == "error"
+    assert is_apology(apology)
     assert "more than I can take in" in apology.content
     assert fleet.health(identity) == "ok"
 
@@ -222,7 +223,7 @@ async def test_what_only_a_person_can_mend_leaves_the_agent_online_and_its_healt
     identity = await fleet.add(settings=fleet.settings(provider, model))
     conversation, message = await fleet.say(identity, "hello")
     [apology] = await fleet.answer(conversation, message)
-    assert apology.type == "error"
+    assert is_apology(apology)
     assert "not set up correctly" in apology.content
     assert len(fleet.models.requests) == 1
     assert fleet.stack.service.control.status(identity).state is AgentState.ONLINE

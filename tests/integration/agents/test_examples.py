@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.stack import stack
+from tests.support.stack import is_apology, stack
 
 EXAMPLES = ROOT / "examples"
 SIGNING_SECRET = "shared-with-the-example"
@@ -66,7 +66,7 @@ async def test_a_webhook_answers_in_two_parts_and_refuses_what_others_sign(
             assert thinking.type == "thinking"
             assert reply.content == f"{language.title()} heard: {text}"
         [apology] = await fleet.ask(wrong, "hello")
-        assert apology.type == "error"
+        assert is_apology(apology)
         assert "answered 401" in fleet.service.control.status(wrong).health
 
 
@@ -81,7 +81,7 @@ async def test_a_program_answers_in_two_parts(tmp_path: Path, language: str) -> 
         assert thinking.type == "thinking"
         assert reply.content == f"{language.title()} heard: hello ä"
         [apology] = await fleet.ask(identity, "x" * 10_001, timeout=60)
-        assert apology.type == "error"
+        assert is_apology(apology)
         assert "ended with status 65: that is too long for me" in fleet.service.control.status(identity).health
 
 

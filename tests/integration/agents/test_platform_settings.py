@@ -13,7 +13,7 @@ from supervisor.core.states import AgentState
 from tests.support.assistants import KEY_FILE, ONLINE_SECONDS, Assistants, assistants
 from tests.support.fake_mcp import fake_mcp
 from tests.support.fake_models import MODEL_KEY, FakeModels, fake_models, refusal
-from tests.support.stack import SECRET, SECRET_FILE, Stack, agent_id, stack
+from tests.support.stack import SECRET, SECRET_FILE, Stack, agent_id, is_apology, stack
 from tests.support.webhooks import ScriptedWebhook, says, scripted_webhook
 
 SIGNING_FILE = "signing-secret"
@@ -65,7 +65,7 @@ async def test_keys_go_where_the_row_says_and_nowhere_else(fleet: Assistants, th
     # Nor does a fallback of the platform's get what the row's model refuses.
     fleet.models.otherwise = refusal(401, "Incorrect API key.", "invalid_api_key")
     [apology] = await fleet.ask(identity, "hello again")
-    assert apology.type == "error"
+    assert is_apology(apology)
     assert theirs.requests == []
 
 
@@ -73,7 +73,7 @@ async def test_a_row_without_a_key_gets_none_from_the_platform(fleet: Assistants
     identity = await add(fleet.stack, "assistant", {}, wishes(theirs, f"file:{fleet.stack.folder / KEY_FILE}"))
     await fleet.stack.online(1, ONLINE_SECONDS)
     [apology] = await fleet.ask(identity, "hello")
-    assert apology.type == "error"
+    assert is_apology(apology)
     assert "openai:theirs needs an api_key" in fleet.health(identity)
     assert theirs.requests == []
 

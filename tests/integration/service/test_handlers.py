@@ -15,7 +15,7 @@ import pytest
 
 from supervisor.core.states import AgentState, MessageState
 from supervisor.sandbox import SandboxUser
-from tests.support.stack import Stack, handler_module, stack
+from tests.support.stack import Stack, handler_module, is_apology, stack
 
 HANDLERS = {
     "blocking.py": '''
@@ -123,7 +123,7 @@ async def test_plain_functions_that_hang_leave_other_agents_their_threads(
         for number in range(3):
             await user.say(conversation, f"hang {number}")
         [apology] = await user.wait_for_reply(conversation, after=first)
-        assert apology.type == "error"
+        assert is_apology(apology)
         await fleet.until(lambda: fleet.service.control.status(busy).inbox.running == 1)
         for number in range(5):
             [reply] = await fleet.ask(other, str(number))
@@ -172,7 +172,7 @@ async def test_a_thread_that_outlives_its_time_is_reported_until_it_is_back(
     identity = await fleet.add(1, handler, settings={"timeout_seconds": 0.2})
     await fleet.online()
     reply = (await fleet.ask(identity, "hang", count=1 if handler == "blocking" else 2))[-1]
-    assert (reply.type, "took too long" in reply.content) == ("error", True)
+    assert (is_apology(reply), "took too long" in reply.content) == (True, True)
     [line] = [line for line in log() if line["event"] == "handler_abandoned"]
     assert (line["agent"], line["handler"], line["abandoned"]) == (identity, handler, 1)
     assert abandoned(fleet, identity) == 1
@@ -219,7 +219,7 @@ async def test_typing_is_taken_back_once_whatever_ends_the_handler(
     identity = await fleet.add(1, handler, settings={"timeout_seconds": 0.2, "max_attempts": 1})
     await fleet.online()
     [reply] = await fleet.ask(identity, text)
-    assert reply.type == "error"
+    assert is_apology(reply)
     user = fleet.users[0]
     await fleet.until(lambda: signs(user)[-1:] == [False])
     handler_module(handler).release.set()
@@ -301,7 +301,7 @@ async def test_text_that_cannot_be_stored_is_stored_readably(fleet: Stack) -> No
     identity = await fleet.add(1, "torn", settings={"max_attempts": 1})
     await fleet.online()
     [reply] = await fleet.ask(identity, "x")
-    assert reply.type == "error"
+    assert is_apology(reply)
     [dead] = await fleet.service.registry.journal.messages(agent_id=identity, states=[MessageState.DEAD])
     assert "torn \\ud800 text" in (dead.error or "")
 

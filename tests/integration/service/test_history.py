@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from supervisor.messages.commands import NOTHING_TO_STOP
 from supervisor.sandbox import SandboxUser
 from tests.support.observing import handlers_folder
 from tests.support.stack import SECRET, Stack, agent_id, handler_module, stack
@@ -40,8 +41,9 @@ class Talk:
 
     async def told(self, count: int) -> None:
         """Wait until so many commands have their answers."""
+        answers = ("Name: ", NOTHING_TO_STOP)
         messages = self.fleet.sandbox.messages
-        await self.fleet.until(lambda: [one.type for one in messages(self.id)].count("system") == count)
+        await self.fleet.until(lambda: sum(one.content.startswith(answers) for one in messages(self.id)) == count)
 
     async def recalled(self, text: str = "now") -> list[tuple[str, str]]:
         """What the handler finds when somebody says ``text``: roles and contents, in the order of their times."""
