@@ -161,6 +161,35 @@ class UsageRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Sleep:
+    """The platform has put an agent to sleep (``docs/protocol.md#8-third-generation``).
+
+    Args:
+        since: seconds since the epoch.
+        until: likewise; None: until somebody wakes it.
+        reason: what the platform said of it.
+    """
+
+    since: float
+    until: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentLife:
+    """What is remembered of an agent over a restart.
+
+    Args:
+        registered_at: when it was last known to be registered at the platform, in seconds since the epoch; None: never.
+        sleep: whether it sleeps, and until when.
+    """
+
+    agent_id: str
+    registered_at: float | None = None
+    sleep: Sleep | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NewReply:
     """A reply that has no number yet; the journal gives it one when it is committed."""
 

@@ -12,7 +12,7 @@ from supervisor.core.days import days_before
 from supervisor.core.errors import RegistryError
 from supervisor.fleet import Fleet
 from supervisor.platform.hosts.gates import LAG_LIMIT_SECONDS
-from supervisor.store import Journal
+from supervisor.store import Registry
 from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.metrics import Metrics
 
@@ -20,6 +20,8 @@ COUNT_SECONDS = 5.0
 PRUNE_SECONDS = 600.0
 #: How long what agents used is kept: a year and a month, so that a month can be compared with the last year's.
 USAGE_DAYS = 400
+#: How long the copy of a registry is kept that was made before it was migrated.
+COPY_SECONDS = 7 * 86_400.0
 #: How long what was used waits for a commit to go with.
 SPENDING_SECONDS = 1.0
 LAG_SECONDS = 0.5
@@ -35,7 +37,7 @@ class Housekeeping:
 
     def __init__(
         self,
-        journal: Journal,
+        registry: Registry,
         fleet: Fleet,
         metrics: Metrics,
         clock: Clock,
@@ -43,7 +45,8 @@ class Housekeeping:
         retention_seconds: float,
         on_lag: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
-        self._journal = journal
+        self._registry = registry
+        self._journal = registry.journal
         self._fleet = fleet
         self._metrics = metrics
         self._clock = clock
@@ -61,13 +64,14 @@ class Housekeeping:
                 self._log.warning("count_failed", reason=str(error))
 
     async def prune(self) -> None:
-        """Delete settled messages past their retention, and what was used long ago."""
+        """Delete settled messages past their retention, what was used long ago, and old copies of the registry."""
         while True:
             try:
                 pruned = await self._journal.maintenance.prune(self._clock.now() - self._retention)
                 if pruned:
                     self._log.info("journal_pruned", rows=pruned)
                 await self._journal.maintenance.prune_usage(days_before(self._clock.now(), USAGE_DAYS))
+                await self._registry.forget_copies(self._clock.now() - COPY_SECONDS)
             except RegistryError as error:
                 self._log.warning("prune_failed", reason=str(error))
             await self._clock.sleep(PRUNE_SECONDS)

@@ -115,7 +115,7 @@ class Service:
 
     def _start_side_tasks(self) -> None:
         housekeeping = Housekeeping(
-            self.registry.journal,
+            self.registry,
             self.fleet,
             self.metrics,
             self.shared.clock,

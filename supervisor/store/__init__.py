@@ -6,7 +6,7 @@ message goes through and when a reply is sent belong to ``fleet`` and ``messages
 ``management``.
 
 Inside, :mod:`~supervisor.store.dialect.face` is the seam: above it nothing knows a database (``registry``, ``journal``,
-``reading``, ``dead_letters``, ``maintenance``, ``committer``, ``usage``), below it are the
+``reading``, ``dead_letters``, ``maintenance``, ``committer``, ``usage``, ``lives``), below it are the
 statements (``sql``, ``migrations``) and what is one database's own (``sqlite``).
 """
 

@@ -31,6 +31,7 @@ from supervisor.store.dialect.operations import (
     move_reply,
 )
 from supervisor.store.dialect.stored import StoredMessage
+from supervisor.store.lives import AgentLives
 from supervisor.store.maintenance import JournalMaintenance
 from supervisor.store.reading import JournalReader
 from supervisor.store.usage import UsageJournal
@@ -51,6 +52,7 @@ class Journal(JournalReader):
 
     Attributes:
         usage: what agents use of language models.
+        lives: what is remembered of each agent over a restart.
         dead_letters: what people do with them.
         maintenance: what touches many rows at once.
         hooks: what is told of commits and of trouble.
@@ -62,6 +64,7 @@ class Journal(JournalReader):
         self._limits = limits
         self._committer = GroupCommitter(database.commit, clock, self.hooks, limits)
         self.usage = UsageJournal(self._committer, self.hooks)
+        self.lives = AgentLives(database, self._committer)
         self.dead_letters = DeadLetters(database.changes, self._committer, clock)
         self.maintenance = JournalMaintenance(database.changes, self._committer, clock)
 

@@ -190,6 +190,14 @@ class Registry:
         """
         return await self.database.questions.usage(agent_id, since_day)
 
+    async def forget_copies(self, before: float) -> int:
+        """Delete the copies that were made before migrations, of the times before ``before``; how many.
+
+        Raises:
+            RegistryError: one cannot be deleted.
+        """
+        return await self.database.forget_copies(before)
+
     async def changed(self) -> bool:
         """Whether an agent may have changed since this was last asked: cheap, so it may be asked often.
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import AgentExistsError, AgentNotFoundError, RegistryError, RegistryLockedError
-from supervisor.core.records import CRASHED, JournaledMessage, Reply, UsageRecord
+from supervisor.core.records import CRASHED, AgentLife, JournaledMessage, Reply, UsageRecord
 from supervisor.core.states import FINAL_REPLY_STATES, MessageState, ReplyState
 from supervisor.store.dialect import LockInfo, StorageError
 from supervisor.store.dialect import face as dialect
@@ -36,6 +36,8 @@ class Tables:
     rows: dict[int, Row] = field(default_factory=dict)
     conversations: dict[tuple[str, str], float] = field(default_factory=dict)
     usage: dict[tuple[str, str, str], UsageRecord] = field(default_factory=dict)
+    lives: dict[str, AgentLife] = field(default_factory=dict)
+    lives_since: float | None = None
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     agent_changes: int = 0
     holder: LockInfo | None = None
@@ -137,6 +139,9 @@ class Questions:
         found = [record for _, record in sorted(self.tables.usage.items())]
         return [u for u in found if agent_id in (None, u.agent_id) and u.day >= (since_day or "")]
 
+    async def lives(self, agent_id: str | None) -> list[AgentLife]:
+        return [life for one, life in sorted(self.tables.lives.items()) if agent_id in (None, one)]
+
 
 class Changes(Questions):
     seen: int
@@ -190,6 +195,8 @@ class Changes(Questions):
 
     async def cancel(self, agent_id: str | None, now: float) -> int:
         left = [row for row in self.tables.of(agent_id, None) if agent_id or row.agent_id not in self.tables.agents]
+        kept = self.tables.agents if agent_id is None else set(self.tables.lives) - {agent_id}
+        self.tables.lives = {one: life for one, life in self.tables.lives.items() if one in kept}
         given_up = [row for row in left if row.state in ON_THEIR_WAY]
         self.move(given_up, state=ReplyState.DEAD, settled_at=now, error="the agent was removed")
         return self.move([row for row in left if row.state in UNSETTLED], state=MessageState.CANCELLED, settled_at=now)
@@ -214,7 +221,9 @@ class Changes(Questions):
 class MemoryDatabase(Changes):
     """An open database; others may be open on the same tables."""
 
-    def __init__(self, tables: Tables, url: str, *, locked: bool) -> None:
+    def __init__(self, tables: Tables, url: str, *, locked: bool, now: float) -> None:
+        self.lives_since = now if tables.lives_since is None else tables.lives_since
+        tables.lives_since = self.lives_since if locked else tables.lives_since
         self.uuid, self.where, self.revision = url, url, "memory"
         self.agents: dialect.AgentTable = self
         self.questions: dialect.JournalQuestions = self
@@ -256,12 +265,23 @@ class MemoryDatabase(Changes):
                 for used in records:
                     key = used.day, used.agent_id, used.model
                     usage[key] = usage[key].plus(used) if key in usage else used
+            case op.NoteRegistered(agent_ids=agent_ids, at=at):
+                for agent_id in agent_ids:
+                    self._live(agent_id, registered_at=at)
+            case op.NoteSleep(agent_id=agent_id, sleep=sleep):
+                self._live(agent_id, sleep=sleep)
         return True
 
     def _note(self, agent_id: str, conversation_id: str, at: float | None) -> None:
         before = self.tables.conversations.pop((agent_id, conversation_id), at)
         if at is not None:
             self.tables.conversations[agent_id, conversation_id] = max(at, before or at)
+
+    def _live(self, agent_id: str, **changed: Any) -> None:
+        self.tables.lives[agent_id] = replace(self.tables.lives.get(agent_id, AgentLife(agent_id)), **changed)
+
+    async def forget_copies(self, before: float) -> int:
+        return 0
 
     async def changed(self) -> bool:
         moved, self.seen = self.tables.agent_changes != self.seen, self.tables.agent_changes
@@ -293,7 +313,7 @@ class Memory:
         if lock is not None and tables.holder is not None:
             raise RegistryLockedError(f"Another supervisor runs on the registry {url}: {tables.holder}")
         tables.holder = lock or tables.holder
-        return MemoryDatabase(tables, url, locked=lock is not None)
+        return MemoryDatabase(tables, url, locked=lock is not None, now=clock.now())
 
     def holder(self, url: str) -> LockInfo | None:
         return self.registries[url].holder if url in self.registries else None

@@ -27,7 +27,7 @@ from typing import Any, Protocol
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
-from supervisor.core.records import JournaledMessage, Reply, UsageRecord
+from supervisor.core.records import AgentLife, JournaledMessage, Reply, UsageRecord
 from supervisor.core.states import MessageState
 from supervisor.store.dialect.holder import LockInfo
 from supervisor.store.dialect.operations import Operation
@@ -148,6 +148,10 @@ class JournalQuestions(Protocol):
         """What agents used of language models, by day, agent and model."""
         ...
 
+    async def lives(self, agent_id: str | None) -> list[AgentLife]:
+        """What is remembered of one agent, or of all, in order of ids; nothing of one of which nothing was noted."""
+        ...
+
 
 class JournalChanges(Protocol):
     """What is written outside of batches; each call is one transaction, but for pruning. Times: seconds since 1970."""
@@ -169,7 +173,10 @@ class JournalChanges(Protocol):
         ...
 
     async def cancel(self, agent_id: str | None, now: float) -> int:
-        """Cancel the unsettled messages and give up the replies of one agent, or of all that are not registered."""
+        """Cancel the unsettled messages and give up the replies of one agent, or of all that are not registered.
+
+        What was remembered of their lives is forgotten.
+        """
         ...
 
     async def purge(self, agent_id: str, conversation_id: str | None, now: float) -> int:
@@ -195,11 +202,14 @@ class Database(Protocol):
         uuid: made with the database; tells whether two programs look at the same one.
         where: how it is named to people.
         revision: of its schema.
+        lives_since: when a supervisor that remembers agents' lives first held it, in seconds since the epoch; the
+            moment of opening where none ever has.
     """
 
     uuid: str
     where: str
     revision: str
+    lives_since: float
     agents: AgentTable
     questions: JournalQuestions
     changes: JournalChanges
@@ -225,6 +235,14 @@ class Database(Protocol):
 
         Raises:
             RegistryError: it was opened without a lock.
+        """
+        ...
+
+    async def forget_copies(self, before: float) -> int:
+        """Delete the copies that were made before a migration, of the times before ``before``; how many.
+
+        Raises:
+            RegistryError: one cannot be deleted.
         """
         ...
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from supervisor.core.records import JournaledMessage, NewReply, Reply, UsageRecord
+from supervisor.core.records import JournaledMessage, NewReply, Reply, Sleep, UsageRecord
 from supervisor.core.states import MESSAGE_TRANSITIONS, MessageState, ReplyState, check_transition
 from supervisor.store.dialect import codec
 from supervisor.store.dialect.codec import TextCodec
@@ -167,6 +167,28 @@ class AddUsage(Operation):
     records: Sequence[UsageRecord]
 
     def result(self, won: bool) -> None:  # noqa: ARG002 - sums are always added
+        return None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class NoteRegistered(Operation):
+    """When some agents were last known to be registered at the platform, in seconds since the epoch."""
+
+    agent_ids: Sequence[str]
+    at: float
+
+    def result(self, won: bool) -> None:  # noqa: ARG002 - the last word counts, whatever was there
+        return None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class NoteSleep(Operation):
+    """That an agent sleeps; None: it is awake."""
+
+    agent_id: str
+    sleep: Sleep | None
+
+    def result(self, won: bool) -> None:  # noqa: ARG002 - the last word counts, whatever was there
         return None
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, TextClause, text
 
 from supervisor.core.records import CRASHED, JournaledMessage, Reply
 from supervisor.core.states import MessageState, ReplyState
-from supervisor.store.sql import columns, pruning, usage
+from supervisor.store.sql import columns, lives, pruning, usage
 from supervisor.store.sql.filters import KEY
 from supervisor.store.sql.schema import OPEN_MESSAGES, OPEN_REPLIES
 from supervisor.store.sql.sessions import Sessions
@@ -118,6 +118,7 @@ class SqlChanges:
 
 
 def _cancel(connection: Connection, agent_id: str | None, now: float) -> int:
+    lives.forget(connection, agent_id)
     if agent_id is None:
         connection.execute(CANCEL_REMOVED_REPLIES, {"now": now, "error": AGENT_REMOVED})
         return connection.execute(CANCEL_REMOVED, {"now": now}).rowcount

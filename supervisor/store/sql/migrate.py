@@ -58,7 +58,7 @@ class Migrations:
         if revision != self.head:
             raise RegistryError(
                 f"The registry's schema is at {revision} and this version needs {self.head}; "
-                "make a copy (supervisor db backup), then: supervisor db upgrade"
+                "bring it there, which makes a copy first, with: supervisor db upgrade"
             )
 
     def bring_up(self, connection: Connection) -> None:

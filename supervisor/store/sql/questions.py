@@ -10,10 +10,10 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, TextClause, bindparam, text
 
-from supervisor.core.records import UsageRecord
+from supervisor.core.records import AgentLife, UsageRecord
 from supervisor.core.states import MessageState, ReplyState
 from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply
-from supervisor.store.sql import columns, filters, usage
+from supervisor.store.sql import columns, filters, lives, usage
 from supervisor.store.sql.filters import DEAD_REPLY, KEY
 from supervisor.store.sql.schema import OPEN_MESSAGES, OPEN_REPLIES
 from supervisor.store.sql.sessions import Sessions
@@ -144,6 +144,9 @@ class SqlQuestions:
 
     async def usage(self, agent_id: str | None, since_day: str | None) -> list[UsageRecord]:
         return await self._sessions.read(partial(usage.read, agent_id=agent_id, since_day=since_day))
+
+    async def lives(self, agent_id: str | None) -> list[AgentLife]:
+        return await self._sessions.read(partial(lives.read, agent_id=agent_id))
 
     async def _rows(self, statement: TextClause, **parameters: Any) -> Sequence[Any]:
         return await self._sessions.read(lambda connection: connection.execute(statement, parameters).all())

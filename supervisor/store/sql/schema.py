@@ -6,7 +6,8 @@ in SQLite, and one bad value would fail the reading of every row.
 
 The journal (``inbox``, ``outbox``, ``conversations``) is ours alone and on the hot path: agents appear in it as small
 integers (``agent_keys``), message keys as bytes, states as small integers, messages as one JSON blob. So is ``usage``,
-which outlives the agents that it is about.
+which outlives the agents that it is about. ``agent_lives`` is what the supervisor itself has to remember of an agent,
+kept apart from what people want of it: writing it must not look like a change of the row.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from sqlalchemy import (
 )
 
 #: Every revision that this version can read or bring up to date, oldest first; a test holds it to the migrations.
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 #: Messages that wait or run, and dead letters; the ``where`` of the partial index, so it must appear in queries as is.
 OPEN_MESSAGES: Final = "state <= 3"
 #: Replies on their way; the ``where`` of the partial index, so it must appear in queries as is.
@@ -134,5 +135,17 @@ usage = Table(
     Column("cached_tokens", BigInteger, nullable=False),
     Column("cost", Float, nullable=False),
     Column("unpriced_requests", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Of agents that may have no row in agent_keys, and no messages; there is one row at most for each of ``agents``.
+agent_lives = Table(
+    "agent_lives",
+    metadata,
+    Column("agent_id", Text, primary_key=True),
+    Column("registered_at", Float),
+    Column("asleep_since", Float),
+    Column("asleep_until", Float),
+    Column("asleep_reason", Text),
     sqlite_with_rowid=False,
 )

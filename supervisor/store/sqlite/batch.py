@@ -27,6 +27,8 @@ from supervisor.store.dialect.operations import (
     MoveMessage,
     MoveReply,
     NoteConversation,
+    NoteRegistered,
+    NoteSleep,
     Operation,
 )
 from supervisor.store.sql import columns
@@ -70,6 +72,18 @@ _ADD_USAGE: Final = ManyRows(
     + ", ".join(f"{column} = usage.{column} + excluded.{column}" for column in SUMS),
 )
 
+_REGISTERED: Final = ManyRows(
+    "INSERT INTO agent_lives (agent_id, registered_at) VALUES",
+    2,
+    "ON CONFLICT (agent_id) DO UPDATE SET registered_at = excluded.registered_at",
+)
+_SLEEP: Final = ManyRows(
+    "INSERT INTO agent_lives (agent_id, asleep_since, asleep_until, asleep_reason) VALUES",
+    4,
+    "ON CONFLICT (agent_id) DO UPDATE SET asleep_since = excluded.asleep_since, "
+    "asleep_until = excluded.asleep_until, asleep_reason = excluded.asleep_reason",
+)
+
 
 class ContendedError(Exception):
     """Some operation of the batch lost against somebody else; which one is not known."""
@@ -102,8 +116,14 @@ def apply(connection: Connection, operations: Sequence[Operation], numbers: Numb
     if reply_moves and _MOVE_REPLY.execute(connection, [_move_reply_row(o) for o in reply_moves]) != len(reply_moves):
         raise ContendedError
     for operation in operations:
-        if isinstance(operation, AddUsage):
-            _add_usage(connection, operation.records, numbers)
+        match operation:
+            case AddUsage(records=records):
+                _add_usage(connection, records, numbers)
+            case NoteRegistered(agent_ids=agent_ids, at=at):
+                _REGISTERED.execute(connection, [(agent_id, at) for agent_id in agent_ids])
+            case NoteSleep(agent_id=agent_id, sleep=sleep):
+                slept = (sleep.since, sleep.until, sleep.reason) if sleep else (None, None, None)
+                _SLEEP.execute(connection, [(agent_id, *slept)])
     return [o not in lost for o in operations] if lost else [True] * len(operations)
 
 

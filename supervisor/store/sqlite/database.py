@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +16,7 @@ from supervisor.store.dialect import AgentTable, JournalChanges, JournalQuestion
 from supervisor.store.dialect.face import Outcome
 from supervisor.store.dialect.operations import Operation
 from supervisor.store.sql import SqlAgents, SqlChanges, SqlQuestions
-from supervisor.store.sqlite import batch, driver
+from supervisor.store.sqlite import batch, copies, driver
 from supervisor.store.sqlite.changes import ChangeNotice
 from supervisor.store.sqlite.errors import explain
 from supervisor.store.sqlite.lock import RegistryLock
@@ -47,11 +49,25 @@ class SqliteSessions:
         await self.writer.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a file said of itself when it was opened.
+
+    Args:
+        uuid, revision, lives_since: as :class:`~supervisor.store.dialect.face.Database` has them.
+        numbers: of its rows, loaded.
+    """
+
+    uuid: str
+    revision: str
+    lives_since: float
+    numbers: Numbers
+
+
 class SqliteDatabase:
     """The file and its connections, as :class:`~supervisor.store.dialect.face.Database` describes them.
 
     Args:
-        numbers: of the rows, loaded.
         lock: given up with the last connection.
 
     Attributes:
@@ -63,23 +79,21 @@ class SqliteDatabase:
         self,
         path: Path,
         sessions: SqliteSessions,
-        numbers: Numbers,
+        opened: Opened,
         notice: ChangeNotice,
-        *,
-        uuid: str,
-        revision: str,
         lock: RegistryLock | None,
     ) -> None:
         self.where = str(path)
-        self.uuid = uuid
-        self.revision = revision
+        self.uuid = opened.uuid
+        self.revision = opened.revision
+        self.lives_since = opened.lives_since
         self.writer = sessions.writer
         self.sessions = sessions
         self.agents: AgentTable = SqlAgents(sessions)
         self.questions: JournalQuestions = SqlQuestions(sessions)
         self.changes: JournalChanges = SqlChanges(sessions)
         self._path = path
-        self._numbers = numbers
+        self._numbers = opened.numbers
         self._notice = notice
         self._lock = lock
 
@@ -113,6 +127,9 @@ class SqliteDatabase:
         if self._lock is None:
             raise RegistryError("The registry was opened without a lock; there is nothing to announce")
         self._lock.announce(info)
+
+    async def forget_copies(self, before: float) -> int:
+        return await asyncio.to_thread(copies.forget, self._path, before)
 
     async def close(self) -> None:
         try:

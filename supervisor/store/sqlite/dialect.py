@@ -12,11 +12,11 @@ from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.errors import RegistryError
 from supervisor.settings.secrets import SecretBox
 from supervisor.store.dialect import LockInfo, Rotation
-from supervisor.store.sql import rotation
+from supervisor.store.sql import lives, rotation
 from supervisor.store.sql.migrate import OURS, Migrations
-from supervisor.store.sqlite import inspection, lock
+from supervisor.store.sqlite import copies, inspection, lock
 from supervisor.store.sqlite.changes import ChangeNotice
-from supervisor.store.sqlite.database import SqliteDatabase, SqliteSessions
+from supervisor.store.sqlite.database import Opened, SqliteDatabase, SqliteSessions
 from supervisor.store.sqlite.engines import reader_engine, writer_engine
 from supervisor.store.sqlite.files import MOUNTS, check_file, database_path
 from supervisor.store.sqlite.lock import RegistryLock
@@ -35,6 +35,7 @@ class Sqlite:
         patience_seconds: how long a command waits, in all, for a file that another program keeps locked.
         whole_up_to: files of up to so many bytes are read through when a supervisor starts (about a second per GiB from
             the page cache).
+        spare_bytes: what must be free beside a copy's own size before a migration: SQLite's log grows with it.
         mounts: where the system lists what is mounted.
         migrations: the way to the schema that this version needs.
     """
@@ -42,6 +43,7 @@ class Sqlite:
     busy_seconds: float = 5.0
     patience_seconds: float = 30.0
     whole_up_to: float = 256 * 1024 * 1024
+    spare_bytes: int = 16 * 1024 * 1024
     mounts: Path = MOUNTS
     migrations: Migrations = OURS
 
@@ -64,8 +66,9 @@ class Sqlite:
                 # Before anything is written: a damaged file is left as it is, for whoever wants to save something.
                 await writer.alter(partial(inspection.inspect, path=path, whole_up_to=self.whole_up_to))
             if upgrade:
-                await writer.alter(partial(self._bring_up, path=path))
-            uuid, numbers = await writer.alter(self._begin)
+                await self._copy_what_is_older(writer, path, clock)
+                await writer.alter(self.migrations.bring_up)
+            opened = await writer.alter(partial(self._begin, now=clock.now(), held=file_lock is not None))
             notice = await ChangeNotice.begin(writer)
         except BaseException:
             if writer is not None:
@@ -74,8 +77,7 @@ class Sqlite:
                 file_lock.release()
             raise
         sessions = SqliteSessions(ReadPool(path, reader_engine(path, self.busy_seconds)), writer)
-        revision = self.migrations.head
-        return SqliteDatabase(path, sessions, numbers, notice, uuid=uuid, revision=revision, lock=file_lock)
+        return SqliteDatabase(path, sessions, opened, notice, file_lock)
 
     def holder(self, url: str) -> LockInfo | None:
         return lock.holder(database_path(url))
@@ -108,17 +110,22 @@ class Sqlite:
         finally:
             await database.close()
 
-    def _bring_up(self, connection: Connection, path: Path) -> None:
-        if self.migrations.current(connection) not in (None, self.migrations.head):
-            # No migration makes a damaged file any better.
-            inspection.inspect(connection, path, float("inf"))
-        self.migrations.bring_up(connection)
+    async def _copy_what_is_older(self, writer: Writer, path: Path, clock: Clock) -> None:
+        """Copy a registry that is about to be migrated.
 
-    def _begin(self, connection: Connection) -> tuple[str, Numbers]:
+        Raises:
+            RegistryError: there is no room for a copy, or the registry is damaged, which no migration makes any better.
+        """
+        revision = await writer.alter(self.migrations.current)
+        if revision not in (None, self.migrations.head):
+            make = partial(copies.make, before=self.migrations.head, now=clock.now(), spare_bytes=self.spare_bytes)
+            await writer.call(partial(make, path=path))
+
+    def _begin(self, connection: Connection, now: float, held: bool) -> Opened:
         self.migrations.require(connection)
         uuid = connection.exec_driver_sql("SELECT value FROM meta WHERE key = 'uuid'").scalar()
         if uuid is None:
             raise RegistryError("The registry has lost its UUID (table meta); restore a copy of it")
         numbers = Numbers()
         numbers.load(connection)
-        return str(uuid), numbers
+        return Opened(str(uuid), self.migrations.head, lives.since(connection, now, begin=held), numbers)

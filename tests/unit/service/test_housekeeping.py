@@ -42,7 +42,9 @@ async def test_a_loop_that_lags_is_told_once_a_minute_and_whoever_wants_to_know_
 ) -> None:
     clock = LateClock()
     told: list[float] = []
-    upkeep = Housekeeping(_Unused(), _Unused(), metrics, clock, retention_seconds=1.0, on_lag=told.append)  # type: ignore[arg-type]
+    upkeep = Housekeeping(
+        await open_on(MemoryStore()), _Unused(), metrics, clock, retention_seconds=1.0, on_lag=told.append
+    )  # type: ignore[arg-type]
     watch = asyncio.create_task(upkeep.watch_loop())
     await clock.advance(LAG_SECONDS * 3)
     assert told == [0.0, 0.0, 0.0]
@@ -58,7 +60,7 @@ async def test_a_loop_that_lags_is_told_once_a_minute_and_whoever_wants_to_know_
 
 async def test_usage_of_400_days_is_kept_and_written_every_second() -> None:
     registry, clock = await open_on(MemoryStore()), ManualClock()
-    upkeep = Housekeeping(registry.journal, _Unused(), Metrics(), clock, retention_seconds=60.0)  # type: ignore[arg-type]
+    upkeep = Housekeeping(registry, _Unused(), Metrics(), clock, retention_seconds=60.0)  # type: ignore[arg-type]
     kept, gone = days_before(clock.now(), 400), days_before(clock.now(), 401)
 
     async def days() -> list[str]:

@@ -1,0 +1,75 @@
+"""The copy of a registry's file that is made before a migration changes it.
+
+It lies beside the file, named after the schema that came next and the time, such as
+``supervisor.db.before-0003-20270131T120000Z``.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection
+
+from supervisor.core.errors import RegistryError
+from supervisor.store.sqlite import inspection
+from supervisor.telemetry.logs import get_logger
+
+_TIME: Final = "%Y%m%dT%H%M%SZ"
+
+
+def make(connection: Connection, path: Path, before: str, now: float, spare_bytes: int) -> Path:
+    """Copy the registry into a new file that only its owner can read; the copy.
+
+    Args:
+        before: the revision that it is about to be brought to.
+        now: seconds since the epoch.
+        spare_bytes: what must be free on the disk beside the file's own size.
+
+    Raises:
+        RegistryError: there is no room, the folder cannot be written, or the registry is damaged.
+    """
+    target = path.with_name(f"{path.name}.before-{before}-{datetime.fromtimestamp(now, UTC):{_TIME}}")
+    if target.exists():
+        # Of this very second: an upgrade that failed after its copy was made.
+        return target
+    needed, free = path.stat().st_size + spare_bytes, shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise RegistryError(
+            f"The registry {path} has to be brought to schema {before} and there is no room for the copy that is made "
+            f"first: {free:,} bytes are free in {path.parent} and {needed:,} are needed; free some space"
+        )
+    inspection.copy(connection, path, target)
+    get_logger("supervisor.registry").info("registry_copied", copy=str(target), before=before)
+    return target
+
+
+def forget(path: Path, before: float) -> int:
+    """Delete the copies that were made before a time, in seconds since the epoch; how many.
+
+    Raises:
+        RegistryError: one cannot be deleted.
+    """
+    name = re.compile(rf"{re.escape(path.name)}\.before-\w+-(\d{{8}}T\d{{6}}Z)")
+    old = [
+        copy
+        for copy in path.parent.glob(f"{path.name}.before-*")
+        if (made := name.fullmatch(copy.name)) and _seconds(made[1]) < before
+    ]
+    try:
+        for copy in old:
+            copy.unlink(missing_ok=True)
+    except OSError as error:
+        raise RegistryError(f"The old copy {copy} cannot be deleted: {error.strerror}") from None
+    return len(old)
+
+
+def _seconds(made: str) -> float:
+    try:
+        return datetime.strptime(made, _TIME).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        # No time of ours: never old.
+        return float("inf")
