@@ -42,9 +42,8 @@ async def test_a_loop_that_lags_is_told_once_a_minute_and_whoever_wants_to_know_
 ) -> None:
     clock = LateClock()
     told: list[float] = []
-    upkeep = Housekeeping(
-        await open_on(MemoryStore()), _Unused(), metrics, clock, retention_seconds=1.0, on_lag=told.append
-    )  # type: ignore[arg-type]
+    registry = await open_on(MemoryStore())
+    upkeep = Housekeeping(registry, _Unused(), metrics, clock, retention_seconds=1.0, on_lag=told.append)  # type: ignore[arg-type]
     watch = asyncio.create_task(upkeep.watch_loop())
     await clock.advance(LAG_SECONDS * 3)
     assert told == [0.0, 0.0, 0.0]
