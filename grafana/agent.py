@@ -32,7 +32,7 @@ def build() -> Dashboard:
         "AIWM supervisor / One agent",
         "One agent: whether it is there, what waits for it, what it uses; and the fleet beside it.",
         {
-            "Agent": [*_now(), *_over_time()],
+            "Agent": [*_now(), *_spent(), *_over_time()],
             "Tokens and cost": _tokens(),
             "Beside it: the fleet": _fleet(),
         },
@@ -45,6 +45,7 @@ def _left() -> str:
 
 
 def _now() -> Sequence[Any]:
+    """Whether it is there, and what waits for it."""
     up = series("supervisor_agent_up", OWN)
     return [
         figure(
@@ -81,6 +82,12 @@ def _now() -> Sequence[Any]:
             Target(_left()),
             steps=((None, "red"), (60, "yellow"), (300, "green")),
         ),
+    ]
+
+
+def _spent() -> Sequence[Any]:
+    """What it uses."""
+    return [
         figure(
             "Budget used",
             "The part of the agent's own budget of today (UTC) that is used; no value where it has none.",

@@ -212,13 +212,7 @@ def graph(
         .show_points(shapes.VisibilityMode.AUTO)
         .span_nulls(False)
         .thresholds(_thresholds(((None, "green"), *(((limit, "red"),) if limit is not None else ()))))
-        .legend(
-            common.VizLegendOptions()
-            .show_legend(True)
-            .display_mode(shapes.LegendDisplayMode.LIST)
-            .placement(shapes.LegendPlacement.BOTTOM)
-            .calcs(["lastNotNull"])
-        )
+        .legend(_legend())
         .tooltip(common.VizTooltipOptions().mode(shapes.TooltipDisplayMode.MULTI).sort(shapes.SortOrder.DESCENDING))
     )
     if stacked:
@@ -232,6 +226,22 @@ def graph(
         panel = panel.interval(step)
     if decimals is not None:
         panel = panel.decimals(decimals)
+    return _with_lines(panel, colors, rare=rare)
+
+
+def _legend() -> common.VizLegendOptions:
+    """The names of lines, each with its last value."""
+    return (
+        common.VizLegendOptions()
+        .show_legend(True)
+        .display_mode(shapes.LegendDisplayMode.LIST)
+        .placement(shapes.LegendPlacement.BOTTOM)
+        .calcs(["lastNotNull"])
+    )
+
+
+def _with_lines(panel: timeseries.Panel, colors: Colors, *, rare: bool) -> timeseries.Panel:
+    """The colours of lines by their names; ``rare``: those that are zero throughout are not named."""
     for name, color in colors.items():
         panel = panel.override_by_name(name, _fixed(color))
     if rare:

@@ -11,7 +11,11 @@ from grafana.promql import increase, or_zero, rate, series, summed
 
 def saturation() -> Sequence[Any]:
     """What runs full: inbox, outbox, memory, event loop, disk."""
-    commit, lag = "supervisor_journal_commit_seconds", "supervisor_event_loop_lag_seconds"
+    return [*_queues(), *_speed()]
+
+
+def _queues() -> Sequence[Any]:
+    """What waits, and where."""
     return [
         graph(
             "Messages in the journal",
@@ -43,6 +47,13 @@ def saturation() -> Sequence[Any]:
             Target(summed(series("supervisor_memory_bytes")), "held"),
             width=6,
         ),
+    ]
+
+
+def _speed() -> Sequence[Any]:
+    """How fast the event loop and the disk are."""
+    commit, lag = "supervisor_journal_commit_seconds", "supervisor_event_loop_lag_seconds"
+    return [
         graph(
             "Event loop lag",
             "How late the process's event loop is. Above 100 ms a handler blocks it, or the CPU is short.",

@@ -49,8 +49,8 @@ def build() -> Dashboard:
         "AIWM supervisor / Fleet",
         "Whether the fleet is well: the first line says it, the rows below say why.",
         {
-            "Fleet": [*_health(), *_connections()],
-            "Traffic: rate, errors, duration": _traffic(),
+            "Fleet": [*_health(), *_answers(), *_connections(), *_losses()],
+            "Traffic: rate, errors, duration": [*_traffic(), *_durations(), *_sends()],
             "Tokens and cost": _tokens(),
             "Saturation": capacity.saturation(),
             "Process": capacity.process(),
@@ -59,8 +59,8 @@ def build() -> Dashboard:
 
 
 def _health() -> Sequence[Any]:
+    """Whether the agents are there."""
     unwell = series("supervisor_agents", 'state=~"rejected|faulted"')
-    dead = series("supervisor_inbox_messages", 'state="dead"')
     return [
         figure(
             "Ready",
@@ -94,6 +94,13 @@ def _health() -> Sequence[Any]:
             Target(summed(series("supervisor_agents_failing"))),
             steps=((None, "green"), (1, "orange")),
         ),
+    ]
+
+
+def _answers() -> Sequence[Any]:
+    """Whether people get their answers."""
+    dead = series("supervisor_inbox_messages", 'state="dead"')
+    return [
         figure(
             "Oldest message",
             "How long the oldest waiting message has waited for a handler to begin. It grows where agents are busy, "
@@ -136,6 +143,7 @@ def _ready() -> str:
 
 
 def _connections() -> Sequence[Any]:
+    """Who is connected, and who is not."""
     down = f"{series('supervisor_agent_up')} == 0"
     left = f"{series('supervisor_agent_auth_expiry_timestamp_seconds')} - time()"
     return [
@@ -164,6 +172,13 @@ def _connections() -> Sequence[Any]:
             Column("Token valid for", expr=f"({left}) and on (job, instance, agent) ({down})", unit="s"),
             none="Every agent is online",
         ),
+    ]
+
+
+def _losses() -> Sequence[Any]:
+    """What ends connections, and what will."""
+    left = f"{series('supervisor_agent_auth_expiry_timestamp_seconds')} - time()"
+    return [
         graph(
             "Lost connections, per minute",
             "By reason. Ends that the supervisor itself wants, as when a token is renewed, are among them.",
@@ -194,8 +209,8 @@ def _of_down(metric: str) -> str:
 
 
 def _traffic() -> Sequence[Any]:
+    """What comes, and what handlers make of it."""
     handled = "supervisor_messages_handled_total"
-    refused = rate("supervisor_messages_dropped_total", 'reason!="own_echo"', by="reason")
     return [
         graph(
             "Messages received",
@@ -223,6 +238,12 @@ def _traffic() -> Sequence[Any]:
             top=0.1,
             decimals=1,
         ),
+    ]
+
+
+def _durations() -> Sequence[Any]:
+    """How long answers take, and where that time goes."""
+    return [
         graph(
             "Latency",
             "From a message's arrival to the acknowledgement of its answer: waiting, handling and sending together.",
@@ -249,6 +270,13 @@ def _traffic() -> Sequence[Any]:
         heat(
             "Latency, all messages", "How many messages were answered within which time.", "s", Target(buckets(LATENCY))
         ),
+    ]
+
+
+def _sends() -> Sequence[Any]:
+    """What goes out, and what was not let in."""
+    refused = rate("supervisor_messages_dropped_total", 'reason!="own_echo"', by="reason")
+    return [
         graph(
             "Sends",
             "Messages sent to the platform, by how it ended. Refused ones end as undelivered replies when tried in "

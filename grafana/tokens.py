@@ -37,8 +37,8 @@ def build() -> Dashboard:
         "PRICES; "
         "budgets count UTC days, so the dashboard shows UTC.",
         {
-            "Today and in this range": _summary(),
-            "Tokens": _tokens(),
+            "Today and in this range": [*_summary(), *_shares()],
+            "Tokens": [*_tokens(), *_per_answer()],
             "Cost": _cost(),
             "Budgets": _budgets(),
             "Model calls: rate, errors, duration": _calls(),
@@ -49,10 +49,9 @@ def build() -> Dashboard:
 
 
 def _summary() -> Sequence[Any]:
+    """What was used and spent, and what today will have cost."""
     today = or_zero(increase(COST_TOTAL))
     pace = or_zero(rate(COST_TOTAL))
-    cached = increase(TOKENS_TOTAL, CACHED)
-    given = increase(TOKENS_TOTAL, INPUT)
     return [
         figure(
             "Tokens in range",
@@ -88,6 +87,14 @@ def _summary() -> Sequence[Any]:
         )
         .time_from(TODAY)
         .interval(PACE),
+    ]
+
+
+def _shares() -> Sequence[Any]:
+    """How much of budgets and caches is used, and how many calls fail."""
+    cached = increase(TOKENS_TOTAL, CACHED)
+    given = increase(TOKENS_TOTAL, INPUT)
+    return [
         figure(
             "Fleet budget used",
             "The part of BUDGET_TOKENS or BUDGET_COST of today that is used, whichever is more.",
@@ -127,6 +134,8 @@ def _summary() -> Sequence[Any]:
 
 
 def _tokens() -> Sequence[Any]:
+    """Tokens over time, by what they are counted by."""
+
     def per_minute(label: str, *matchers: str) -> str:
         return f"{rate(TOKENS_TOTAL, *matchers, by=label)} * 60"
 
@@ -161,6 +170,12 @@ def _tokens() -> Sequence[Any]:
             top=1.0,
             decimals=0,
         ),
+    ]
+
+
+def _per_answer() -> Sequence[Any]:
+    """Tokens of one answer."""
+    return [
         graph(
             "Tokens of an answer",
             "What half and 95 of 100 answers stay below, input and output apart. Input that grows steadily is the "
