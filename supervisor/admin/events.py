@@ -72,7 +72,7 @@ class EventStream(StreamingResponse):
             # Returning unfinished makes the server close the connection.
             _log.info("event_stream_dropped", reason="it was not read")
         finally:
-            # Whoever left in the middle of a piece follows no longer from now on, not when it is collected.
+            # A client that left stops following now, not when the generator is collected.
             await self._content.aclose()
 
 
@@ -113,7 +113,7 @@ def add_events(app: FastAPI, service: AdminService) -> None:
         if open_streams[0] >= MAX_STREAMS:
             return json_answer(Problem(f"{MAX_STREAMS} streams are open; end one"), HTTPStatus.SERVICE_UNAVAILABLE)
         wanted = Wanted(agent_id, tuple(kind or ()))
-        # Here, not when it begins: many may ask at once.
+        # Counted before the stream begins: many may ask at once.
         open_streams[0] += 1
         return EventStream(stream_events(service.events, wanted, last, follow, last_event_id), on_end=one_less)
 
@@ -124,7 +124,7 @@ async def stream_events(
     after = _position(events, last_event_id)
     yield f"retry: {_RETRY_MILLISECONDS}\n\n".encode()
     if after is None:
-        # What comes while the first ones are sent is not sent twice, nor left out.
+        # From here on, so that an event during the first ones is neither sent twice nor left out.
         after = events.newest
         if begin := [event for event in events.last(last, wanted) if event.number <= after]:
             yield b"".join(_written(event, events.run) for event in begin)
@@ -140,7 +140,7 @@ def _position(events: Events, last_event_id: str | None) -> int | None:
     run, _, number = (last_event_id or "").partition("-")
     if not number.isdecimal() or len(number) > 18:
         return None
-    # After a restart all that there is has come since.
+    # Another process numbers anew: all of its events are new to the client.
     return min(int(number), events.newest) if run == events.run else 0
 
 
@@ -152,5 +152,5 @@ def _batch(batch: Batch, run: str) -> bytes:
 
 
 def _written(event: Event, run: str) -> bytes:
-    # JSON holds no line break.
+    # One line is enough, because JSON holds no line break.
     return f"id: {run}-{event.number}\nevent: {event.kind}\ndata: ".encode() + event.data + b"\n\n"

@@ -47,7 +47,7 @@ class Guard:
     """ASGI middleware before everything else.
 
     With a token, the API and the console ask for it. Without one only this machine may ask, so a page from elsewhere
-    that the operator's browser shows must not: it is told by the name it calls us (DNS rebinding), or by its origin.
+    that the operator's browser shows must not: the name in ``Host`` (DNS rebinding) or its origin gives it away.
 
     Args:
         app: what is guarded.
@@ -116,7 +116,7 @@ class Guard:
         headers = [
             (b"content-type", kind),
             (b"content-length", str(len(body)).encode()),
-            # The rest of a body that was not read would be taken for the next request.
+            # The connection ends: the unread rest of a body would be taken for the next request.
             (b"connection", b"close"),
             *refused.headers,
         ]

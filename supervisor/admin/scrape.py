@@ -53,7 +53,7 @@ async def _join(pieces: Iterator[bytes]) -> bytes:
     made = []
     for piece in pieces:
         made.append(piece)
-        # A fleet's figures take a while to write: let messages pass in between.
+        # Messages get their turn in between: a large fleet's figures take a while to write.
         await asyncio.sleep(0)
     return b"".join(made)
 

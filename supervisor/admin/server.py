@@ -123,7 +123,7 @@ class AdminServer:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if hasattr(socket, "TCP_USER_TIMEOUT"):
-                # One that takes nothing any more is cut off by the system, which connections inherit from this socket.
+                # Connections inherit this from the socket: the system cuts off a peer that reads no more.
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_SECONDS * 1000)
             listener.bind(address)
             listener.listen(_BACKLOG)

@@ -220,7 +220,7 @@ def resume(agent_id: AgentId, as_json: AsJson = False) -> None:
         if running is not None:
             running.act(agent_id, "resume")
     except SupervisorError as error:
-        warn(f"it could not be told to hurry: {error}")
+        warn(f"the running supervisor could not be asked to try at once: {error}")
     known.done(settings, agent_id, f"Resumed agent {agent_id}", as_json=as_json)
 
 

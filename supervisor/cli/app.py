@@ -64,7 +64,7 @@ def main() -> None:
         code = app(standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read us has had enough; Python would complain once more when it flushes at exit.
+        # The reader of the pipe has gone. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = errors.EXIT_FAILURE
     except KeyboardInterrupt:

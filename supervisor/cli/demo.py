@@ -189,7 +189,7 @@ def _settings(folder: Path, sandbox: Sandbox) -> Settings:
         ws_url=sandbox.ws_url,
         secret_dirs=(folder,),
         admin_port=_ADMIN_PORT,
-        # Our own platform minds no rush.
+        # Rates spare a platform of others; this one is our own.
         auth_rate=500,
         auth_concurrency=50,
         connect_rate=500,

@@ -28,8 +28,8 @@ from supervisor.core.records import AgentRecord
 _REQUIRED: Final = ("id", "handler", "secret")
 _FIELDS: Final = (*_REQUIRED, "name", "settings", "labels", "paused")
 _REFERENCES: Final = ("env:", "file:/", "fernet:")
-# JSON's writers write 1e-07, which YAML 1.1 takes for text. Known to both sides: such a text is written in quotes.
-# Never without the sign: 24 digits with an "e" among them are an id.
+# JSON writes 1e-07, which YAML 1.1 takes for text: here it is a number for reading and for writing.
+# A sign is needed: 24 digits with an "e" among them are an id.
 _EXPONENT: Final = ("tag:yaml.org,2002:float", re.compile(r"-?\d+[eE][-+]\d+\Z"), list("-0123456789"))
 
 
@@ -144,7 +144,7 @@ def _text(value: object, where: str) -> str:
 
 def _secret(value: object, where: str) -> str:
     if not isinstance(value, str) or not value.startswith(_REFERENCES):
-        # It may be the secret itself: it is not repeated.
+        # The value is not repeated: it may be the secret itself.
         raise ConfigurationError(
             f"{where} must be a reference, env:NAME or file:/path (or fernet:… of an export); never the secret itself"
         )

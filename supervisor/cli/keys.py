@@ -59,7 +59,7 @@ def rotate(
     done = asyncio.run(store.rotate(settings.registry_url, box, dry_run=dry_run))
     say(_summary(done, dry_run=dry_run), _fields(done, dry_run=dry_run), as_json)
     if not dry_run:
-        # One that was started meanwhile.
+        # A supervisor may have been started meanwhile.
         _refuse_other_keys(settings, box)
     if done.unreadable:
         raise ConfigurationError(_unreadable(done))

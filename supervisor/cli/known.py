@@ -36,7 +36,11 @@ def ended_by_sigterm() -> Iterator[None]:
 
 
 def with_registry(settings: Settings, work: Callable[[Registry], Awaitable[T]]) -> T:
-    """Open the registry, created if need be, do ``work`` and close it."""
+    """Open the registry, created if need be, do ``work`` and close it.
+
+    Raises:
+        RegistryError: the registry cannot be opened. Or what ``work`` raises.
+    """
     from supervisor.store import Registry  # noqa: PLC0415  SQLAlchemy is slow to import
 
     async def run() -> T:

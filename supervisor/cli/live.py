@@ -60,7 +60,12 @@ class LiveSupervisor:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def overview(self) -> Overview:
-        """The whole supervisor in a few figures."""
+        """The whole supervisor in a few figures.
+
+        Raises:
+            UnreachableError: it does not answer.
+            SupervisorError: it refuses; says why.
+        """
         return msgspec.convert(self._ask("GET", "/api/v1/status"), Overview)
 
     def statuses(self) -> list[AgentStatus]:
@@ -72,7 +77,7 @@ class LiveSupervisor:
         return msgspec.convert(self._ask("GET", f"/api/v1/agents/{_quoted(agent_id)}"), AgentStatus)
 
     def act(self, agent_id: str, action: str) -> AgentStatus:
-        """Pause, resume or reload an agent."""
+        """Do something to an agent; ``action``: pause, resume or reload. Raises as :meth:`overview` does."""
         return msgspec.convert(self._ask("POST", f"/api/v1/agents/{_quoted(agent_id)}/{action}"), AgentStatus)
 
     def events(self, agent_id: str | None, *, last: int, follow: bool, after: str | None = None) -> Iterator[LiveEvent]:

@@ -226,7 +226,7 @@ def discard(
     """
     from supervisor.management import messages  # noqa: PLC0415
 
-    # Not those that are done: of their replies there is nothing to cancel.
+    # Dead ones alone: the replies of a message that is done cannot be cancelled.
     query = _query(agent, conversation, states=[MessageState.DEAD], older_than=older_than)
     settings = _settings()
     chosen = _chosen(settings, "discard", numbers, query if everything else None, yes=yes, filtered=_filtered(query))

@@ -110,7 +110,7 @@ def _table(records: Sequence[UsageRecord], names: dict[str, str], width: int) ->
             shown.remove(title)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in shown:
-        # Of what is still too wide the model gives way: no figure is ever cut.
+        # The model's name gives way where the line is still too wide: no figure is ever cut.
         least = None if title == "MODEL" else widths[title]
         table.add_column(title, justify="right" if title in _FIGURES else "left", no_wrap=True, min_width=least)
     for row in everything:

@@ -44,7 +44,7 @@ class TaskSet:
         return not self._tasks
 
     async def cancel(self) -> None:
-        """Cancel those that run now and wait for their ends; what they raise is not told."""
+        """Cancel those that run now and wait for their ends; what they raise is dropped."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -59,6 +59,6 @@ async def to_the_end(work: Coroutine[Any, Any, _T]) -> _T:
     except asyncio.CancelledError:
         await asyncio.wait([task])
         if not task.cancelled():
-            # Nobody is left to hear of a failure: asyncio complains of one that is not retrieved.
+            # Retrieved, because asyncio complains of an error that nobody asks for.
             task.exception()
         raise

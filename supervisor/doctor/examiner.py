@@ -65,7 +65,7 @@ class Examiner:
         self._imports = DaemonThreads(1, "doctor")
         # What each handler reference came to; None for a handler that loads.
         self._loaded: dict[str, HandlerError | None] = {}
-        # The load that took too long: a thread cannot be stopped, and no two load at once.
+        # The load that took too long. Its thread cannot be stopped, and no two handlers load at once.
         self._slow: tuple[str, Future[MountedHandler]] | None = None
         self._tokens = TokenClient(
             PlatformApi(session.http, clock, timeout_seconds=settings.handshake_seconds),
@@ -203,7 +203,7 @@ class Examiner:
         try:
             await self._tokens.fetch(_NOBODY, self._settings.api_url, "doctor", proxy=self._settings.proxy)
         except PlatformError as error:
-            # Refused in the platform's own words: it is there.
+            # A refusal in the platform's own words proves that the platform is there.
             if error.verdict is Verdict.REJECT and not _elsewhere(error):
                 report(Finding("token endpoint", Level.OK, f"{host} answers as the platform does"))
                 return

@@ -86,7 +86,7 @@ class Prober:
                 endpoint, self._granted, on_connected=lambda: at.append(self._clock.monotonic())
             )
         except ConnectError as error:
-            # Of the candidates there is but one: that it is not there is what it said itself.
+            # The connector words a failure of all candidates. There is one only: its own words are its cause's.
             cause = error.__cause__
             error = cause if isinstance(cause, ConnectError) else error
             return Attempt(namespace, endpoint.engine_path, error=error)

@@ -87,7 +87,7 @@ def missing_requirements(name: str, agents_dir: Path) -> dict[str, str]:
     try:
         tree = ast.parse((path if path.is_file() else agents_dir / name / "__init__.py").read_bytes())
     except (OSError, ValueError, SyntaxError):
-        # Whoever loads it says what is wrong with it.
+        # The loader says what is wrong with such a module.
         return {}
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
@@ -110,5 +110,5 @@ def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except ValueError:
-        # Loaded, and without a spec of its own.
+        # A module that is loaded and has no spec.
         return True

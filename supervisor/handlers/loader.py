@@ -57,9 +57,9 @@ class HandlerLoader:
         self._packages = frozenset(packages)
         threads = max(2, threads)
         self._share = min(max(1, threads_per_agent or threads // 2), threads - 1)
-        # A pool of its own: handlers that block as many threads as there are must not stall DNS.
+        # A pool of their own: DNS must not stall when handlers block every thread.
         self._threads = DaemonThreads(threads, "handler")
-        # What is imported and what is forgotten concerns all: no two threads load at once.
+        # No two threads load at once: what one imports or forgets is everybody's.
         self._loading = threading.Lock()
         self._mount()
 
@@ -116,7 +116,7 @@ class HandlerLoader:
         for name in [name for name in sys.modules if name.startswith(f"{PACKAGE}.")]:
             source = getattr(sys.modules.pop(name), "__file__", None)
             if source and source.endswith(".py"):
-                # Bytecode is told stale by size and whole seconds: of two edits in one second the latter is missed.
+                # Python knows stale bytecode by size and whole seconds: the second of two quick edits would be missed.
                 with contextlib.suppress(OSError, NotImplementedError):
                     Path(importlib.util.cache_from_source(source)).unlink()
         importlib.invalidate_caches()
@@ -149,9 +149,8 @@ class HandlerLoader:
             reason = f"{describe(error)}{self._place(error)}"
             raise HandlerError(f"Handler {shown!r} fails to load: {reason}") from error
         if len(sys.modules) - modules >= HEAVY_IMPORT_MODULES:
-            # Or each full collection looks through all of it while the event loop stands: 0.3 s for the assistant's.
-            # Without a collection before, which would take as long, cyclic garbage of this moment stays for good too:
-            # what came since the last full one, once for each library.
+            # Full collections pass over what is frozen. The assistant's library alone would cost each of them 0.3 s,
+            # for which the event loop stands. A collection now would take as long: what is garbage now stays for good.
             gc.freeze()
         return module
 

@@ -80,12 +80,12 @@ class DaemonThreads(Executor):
         future.add_done_callback(self._came_back)
 
     def _came_back(self, _: Future[Any]) -> None:
-        # In the thread itself, before it looks for work: it sees that there is one too many, and ends.
+        # Called in the thread itself, before it looks for work: it finds that there is one too many, and ends.
         with self._changed:
             self._abandoned -= 1
 
     def _ensure_worker(self) -> None:
-        """See to it that somebody takes what waits; the lock is held."""
+        """Wake or start a thread for the jobs that wait; to be called with the lock held."""
         if not self._jobs:
             return
         if self._idle >= len(self._jobs):
@@ -100,7 +100,7 @@ class DaemonThreads(Executor):
             if self._alive == 0:
                 self._jobs.pop()
                 raise
-            # The system has no more: one of ours takes what waits.
+            # The system gives no more threads: one of those that run takes what waits.
             return
         self._made += 1
         self._alive += 1
@@ -108,13 +108,13 @@ class DaemonThreads(Executor):
     def _work(self) -> None:
         while (job := self._next()) is not None:
             _run(*job)
-            # Or the last message's answer would live until the next one comes.
+            # Else the last message's answer would live until the next one comes.
             del job
 
     def _next(self) -> _Job | None:
         """What to do next; None to end."""
         with self._changed:
-            # Asked of a thread that comes from work only: an idle one may have been told of a job.
+            # Only a thread that comes from work may end: an idle one may have been notified of a job.
             surplus = self._alive > self.limit
             while not (surplus or self._jobs or self._closed):
                 self._idle += 1
@@ -232,7 +232,7 @@ class ThreadShare:
         context = contextvars.copy_context()
 
         def call() -> _T:
-            tell(loop, limit.go)
+            call_in_loop(loop, limit.go)
             return context.run(function, *args)
 
         try:
@@ -240,8 +240,8 @@ class ThreadShare:
         except BaseException:
             self._free.release()
             raise
-        # The thread's own end counts, not that of whoever waits for it.
-        future.add_done_callback(lambda _: tell(loop, self._free.release))
+        # A place is free when the thread ends, not when its caller stops waiting.
+        future.add_done_callback(lambda _: call_in_loop(loop, self._free.release))
         return future
 
 
@@ -254,7 +254,7 @@ class _Untimed:
     def hold(self) -> None: ...
 
 
-def tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: Any) -> None:
-    """Call back in the loop from a thread; where the loop is closed nobody is left to be told."""
+def call_in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: Any) -> None:
+    """Call back in the loop from a thread; nothing happens where the loop is closed, which has nobody to call."""
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(callback, *args)

@@ -90,7 +90,11 @@ class Checker:
             raise ConfigurationError(str(error)) from None
 
     def id(self, agent_id: str) -> None:
-        """Refuse what cannot be an id; warn of one that the platform would not have made."""
+        """Refuse what cannot be an id; warn of one that the platform would not have made.
+
+        Raises:
+            RegistryError: it is empty, too long, or holds a character that no id has.
+        """
         check_id(agent_id)
         if not is_object_id(agent_id):
             self._note(f"agent {agent_id}: ids of the platform are 24 hex digits; it will refuse this one")
@@ -136,7 +140,7 @@ class Checker:
             ConfigurationError: it is no reference, or outside what is allowed.
         """
         name = reference.removeprefix("env:")
-        # With the variable given, whatever still fails is the deployment's bounds.
+        # The variable stands in as set: what still fails is outside the deployment's bounds.
         environ = {name: "set"} if name != reference else {}
         try:
             SecretResolver(
@@ -267,7 +271,7 @@ async def change_agent(registry: Registry, checker: Checker, agent_id: str, chan
         AgentNotFoundError: there is none of that id.
         ConfigurationError: it cannot work like that.
     """
-    # Here, because it reads files: no transaction should wait for them.
+    # Checked before the transaction, which must not wait for files.
     checker.check_changes(agent_id, changes.fields)
     checker.given(changes.settings)
 

@@ -157,7 +157,12 @@ async def _load(registry: Registry, number: int) -> JournaledMessage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one message that a person wanted replayed or discarded; ``refused`` says why nothing did."""
+    """What became of one message that a person wanted replayed or discarded.
+
+    Args:
+        number: the journal's; ``agent_id`` is empty where there is no such message.
+        refused: why nothing was done; None where it was.
+    """
 
     number: int
     agent_id: str = ""

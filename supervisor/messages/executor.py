@@ -15,7 +15,7 @@ from supervisor.core.tasks import to_the_end
 from supervisor.handler import Permanent, Reply
 from supervisor.handlers import MountedHandler, to_outbound
 from supervisor.handlers.foreign import escaped, foreign_context
-from supervisor.handlers.threads import tell
+from supervisor.handlers.threads import call_in_loop
 from supervisor.messages.attempt import Attempt
 from supervisor.messages.outbox import Outbox
 from supervisor.messages.participation import Participation
@@ -214,7 +214,7 @@ class MessageExecutor:
         elif thread is not None and not thread.done():
             # A thread cannot be cancelled, so there is nothing to wait for.
             loop = asyncio.get_running_loop()
-            thread.add_done_callback(lambda _: tell(loop, self._returned))
+            thread.add_done_callback(lambda _: call_in_loop(loop, self._returned))
         else:
             return
         self.abandoned += 1

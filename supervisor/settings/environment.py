@@ -72,7 +72,7 @@ def load_settings(env_file: Path | None = Path(".env"), *, run_secrets: Path | N
         raise ConfigurationError(f"Unknown setting {unknown[0]}; did you mean {nearest}?")
     for name in _NEVER_EMPTY:
         if os.environ.get(PREFIX + name) == "":
-            # An empty variable means "not set" elsewhere; here that would be the production platform.
+            # Elsewhere an empty variable means "not set". Here that would be the production platform.
             raise ConfigurationError(f"{PREFIX}{name} is empty; give it a value, or unset it for the default")
     folders = [folder for folder in ([run_secrets] if run_secrets else _secret_folders()) if folder.is_dir()]
     try:
@@ -82,7 +82,7 @@ def load_settings(env_file: Path | None = Path(".env"), *, run_secrets: Path | N
         name = f"{PREFIX}{str(first['loc'][0]).upper()}: " if first["loc"] else PREFIX
         raise ConfigurationError(f"{name}{first['msg'].removeprefix('Value error, ')}") from None
     except (OSError, UnicodeDecodeError, SettingsError) as error:
-        # Not the library's own words for it: they may repeat what the file holds.
+        # The library's own words are left out: they may repeat what the file holds.
         cause = error.__cause__ if isinstance(error, SettingsError) else error
         reason = cause.strerror if isinstance(cause, OSError) else "a file is not UTF-8 text"
         raise ConfigurationError(f"Cannot read the files of {' and '.join(map(str, folders))}: {reason}") from None

@@ -22,7 +22,7 @@ _UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 6
 
 
 def duration(value: object) -> object:
-    """Read ``90``, ``90s``, ``15m``, ``24h``, ``7d`` as seconds."""
+    """Read ``90``, ``90s``, ``15m``, ``24h``, ``7d`` as seconds; raises ValueError, as every reader here does."""
     if isinstance(value, str) and (match := _DURATION.match(value.strip())):
         return float(match[1]) * _UNIT_SECONDS[match[2]]
     return value
@@ -43,7 +43,7 @@ def listed(value: object) -> object:
         try:
             return json.loads(value)
         except (ValueError, RecursionError):
-            # Without the parser's own words: they may repeat a secret.
+            # The parser's own words are left out: they may repeat a secret.
             raise ValueError("must be a comma-separated list or a JSON list") from None
     return [item.strip() for item in value.split(",") if item.strip()]
 
@@ -66,7 +66,7 @@ def _url(schemes: tuple[str, ...], *, credentials: bool = False) -> AfterValidat
             # Reading the port checks it. Blanks and control characters would be dropped here and read elsewhere.
             good = parts.scheme in schemes and parts.hostname and parts.port != 0 and not _BLANK.search(value)
         except ValueError:
-            # Without its own words: they repeat the value, which may hold a password.
+            # The error's own words are left out: they repeat the value, which may hold a password.
             raise ValueError(wanted) from None
         if not good:
             raise ValueError(wanted)
@@ -142,7 +142,7 @@ Delivery = Literal["at_least_once", "at_most_once"]
 
 
 class Price(BaseModel):
-    """What a model costs per million tokens; ``cached`` is the price of input from a cache, else it costs as input."""
+    """What a million tokens of a model cost; ``cached``: input from a cache, the price of input unless given."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 

@@ -48,7 +48,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def is_service_link(name: str, value: str | None) -> bool:
-    """Whether Kubernetes put it there: a service "supervisor-admin" injects SUPERVISOR_ADMIN_PORT=tcp://…"""
+    """Whether Kubernetes put a variable there: a service "supervisor-admin" injects SUPERVISOR_ADMIN_PORT=tcp://…"""
     return name.endswith("_PORT") and bool(value) and str(value).startswith(("tcp://", "udp://", "sctp://"))
 
 
@@ -70,7 +70,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    # Not in the repr: the URL of a database server holds a password.
+    # Left out of the repr: the URL of a database server holds a password.
     registry_url: str = Field(
         "sqlite+aiosqlite:///supervisor.db", repr=False, description="Where the registry and journal are."
     )

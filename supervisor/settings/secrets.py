@@ -178,7 +178,7 @@ class SecretResolver:
             if self._box is None:
                 raise ConfigurationError("The secret is sealed and SUPERVISOR_SECRET_KEYS is not set; set it")
             return self._box.open(reference)
-        # It may be the secret itself: it is not repeated.
+        # The reference is not repeated: it may be the secret itself.
         raise ConfigurationError("The secret is not a reference; use env:NAME, file:/path or --secret-stdin")
 
     def same(self, one: object, other: object) -> bool:
@@ -245,7 +245,7 @@ class SecretResolver:
 
 def _read_text(named: Path, real: Path) -> str:
     try:
-        # Without waiting: opening a pipe that nobody writes would block for ever.
+        # Opening must not wait: a pipe that nobody writes would block for ever.
         file = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):

@@ -90,7 +90,7 @@ class Events:
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._followers = 0
-        # Followers wait for the event that is there and the next one is made when it is set; owned by the loop.
+        # Followers wait for this one, and setting it makes the next. Owned by the loop.
         self._news = asyncio.Event()
         self._waking = False
 
@@ -183,11 +183,11 @@ class Events:
         self._wake()
 
     def _wake(self) -> None:
-        # Without a follower there is nobody to wake; one that comes looks before it waits.
+        # Nobody is to be woken without a follower: a new one looks before it waits.
         if self._loop is None or not self._followers or self._waking:
             return
         self._waking = True
-        # The last words of a process may come when its loop is closed.
+        # The last lines of a process may come after its loop is closed.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._woken)
 

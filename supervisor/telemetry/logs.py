@@ -74,17 +74,17 @@ def _name_message(_logger: object, _method: str, event: MutableMapping[str, Any]
 _listeners: Final[list[Callable[[Mapping[str, Any]], None]]] = []
 
 
-def listen(hear: Callable[[Mapping[str, Any]], None]) -> Callable[[], None]:
-    """Have ``hear`` called with each line that is written, redacted as it is written, in whatever thread it comes from.
+def listen(listener: Callable[[Mapping[str, Any]], None]) -> Callable[[], None]:
+    """Have ``listener`` called with each line that is written, redacted, in the thread that wrote it.
 
     Returns:
-        What ends that.
+        What ends the calls.
     """
-    _listeners.append(hear)
+    _listeners.append(listener)
 
     def end() -> None:
-        if hear in _listeners:
-            _listeners.remove(hear)
+        if listener in _listeners:
+            _listeners.remove(listener)
 
     return end
 

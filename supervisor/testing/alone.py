@@ -75,7 +75,7 @@ async def _mounted(
 ) -> MountedHandler:
     if isinstance(handler, str):
         loader = HandlerLoader(agents_folder(agents_dir), packages=packages_of(handler))
-        # Its threads are never used: they begin with the first call, and this handler's are the caller's.
+        # The loader's own threads never start: this handler runs in the caller's.
         loaded = await asyncio.to_thread(loader.load, handler)
         loader.close()
         return loaded.using(ThreadShare(threads, 1))

@@ -156,7 +156,7 @@ class AgentSeries:
         self._limit = limit
         self._own = 0
         self._agents: dict[str, _Agent] = {}
-        # When each agent began that is on its way: in the order of time, so that the first is the oldest.
+        # When each agent that is on its way began, the oldest first.
         self._began_at: dict[str, float] = {}
         self._others = _Spent()
         self._counting = threading.Lock()  # guards tokens and cost: handlers report them from threads too
@@ -183,7 +183,7 @@ class AgentSeries:
     def _arrived(self, agent_id: str) -> None:
         self._began_at.pop(agent_id, None)
         if not self._began_at:
-            # A dict keeps the room of what it once held, and looks through it for its first.
+            # An emptied dict keeps its size, and searches all of it for its first key.
             self._began_at = {}
 
     def set_expiry(self, agent_id: str, timestamp: float) -> None:
@@ -192,13 +192,13 @@ class AgentSeries:
             agent.expires_at = timestamp
 
     def add_tokens(self, agent_id: str, kind: str, count: float) -> None:
-        """An agent has used LLM tokens of one kind. May be called from any thread."""
+        """An agent has used ``count`` LLM tokens; ``kind``: input, output or cached. May be called from any thread."""
         with self._counting:
             if (spent := self._spent(agent_id)) is not None:
                 spent.add_tokens(kind, count)
 
     def add_cost(self, agent_id: str, amount: float) -> None:
-        """An agent has spent that much. May be called from any thread."""
+        """An agent has spent ``amount``, in the currency of the prices. May be called from any thread."""
         with self._counting:
             if (spent := self._spent(agent_id)) is not None:
                 spent.add_cost(amount)
@@ -218,7 +218,7 @@ class AgentSeries:
             if len(self._agents) == self._own:
                 self._others = _Spent()
             if not self._agents:
-                # A dict keeps the room of what it once held.
+                # An emptied dict keeps its size.
                 self._agents = {}
 
     def slices(self, *, modern: bool) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from supervisor.core.errors import Verdict
 from supervisor.telemetry.metrics.families import Vocabulary, Workshop
 
+#: How many values a label may take that holds words of others.
 WORDS = 40
 ATTEMPTS = ("online", "kicked", *map(str, Verdict))
 #: Why a connection ends, as the transport has it; whatever else it may say comes beside these.
@@ -37,7 +38,7 @@ class ConnectionMetrics:
             "requests",
             outcome=Vocabulary(WORDS, *REFRESHES),
         )
-        # From the start, so that an alert on an increase sees the first one; so in all these modules.
+        # Every known series begins at 0: else an alert on an increase would miss the first event.
         for outcome in ATTEMPTS:
             self._attempts.child(outcome)
         for reason in DISCONNECTS:
@@ -46,13 +47,13 @@ class ConnectionMetrics:
             self._refreshes.child(outcome)
 
     def connection_attempt(self, outcome: str) -> None:
-        """An attempt to connect ended."""
+        """An attempt to connect ended; ``outcome``: one of :data:`ATTEMPTS`."""
         self._attempts.child(outcome).inc()
 
     def disconnected(self, reason: str) -> None:
-        """A registered connection ended."""
+        """A registered connection ended; ``reason``: as the transport words it, cut to :data:`WORDS` different ones."""
         self._disconnects.child(reason).inc()
 
     def auth_refreshed(self, outcome: str) -> None:
-        """A token request ended."""
+        """A token request ended; ``outcome``: one of :data:`REFRESHES`."""
         self._refreshes.child(outcome).inc()

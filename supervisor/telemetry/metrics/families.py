@@ -102,7 +102,7 @@ class Family(Generic[_Instrument]):
             fitted = tuple(words.past_limit(value) for words, value in zip(self._vocabularies, fitted, strict=True))
         self._used.add(fitted)
         child: _Instrument = self._metric.labels(*fitted)
-        # A value that had to be changed is not kept: there may be any number of those.
+        # A value that had to be cleaned is not cached: their number has no bound.
         if fitted == values:
             self._children[values] = child
         return child

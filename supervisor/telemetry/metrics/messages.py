@@ -93,29 +93,34 @@ class MessageMetrics:
         self._received.child(handler).inc()
 
     def dropped(self, reason: str, count: int = 1) -> None:
-        """Messages were not accepted."""
+        """``count`` messages were not accepted; ``reason``: one of :data:`DROPS`."""
         self._dropped.child(reason).inc(count)
 
     def unknown(self, kind: str) -> None:
-        """The platform sent something that this version does not know; it did no harm."""
+        """The platform sent what this version does not know, which did no harm; ``kind``: one of :data:`UNKNOWN`."""
         self._unknown.child(kind).inc()
 
     def queued(self, handler: str, seconds: float) -> None:
-        """A message waited that long for its handler."""
+        """A message waited ``seconds`` for its handler."""
         self._queue.child(handler).observe(max(0.0, seconds))
 
     def handled(self, handler: str, outcome: str, seconds: float) -> None:
-        """A handler ended after that long."""
+        """An attempt of a handler ended after ``seconds``; ``outcome``: one of :data:`OUTCOMES`."""
         self._handled.child(handler, outcome).inc()
         self._handle.child(handler, outcome).observe(max(0.0, seconds))
 
     def answered(self, handler: str, latency_seconds: float, send_seconds: float) -> None:
-        """The last reply to a message was acknowledged: so long after the message came, and after it was ready."""
+        """The last reply to a message was acknowledged.
+
+        Args:
+            latency_seconds: since the message came.
+            send_seconds: since that reply was ready.
+        """
         self._latency.child(handler).observe(max(0.0, latency_seconds))
         self._send.child(handler).observe(max(0.0, send_seconds))
 
     def sent(self, outcome: str, ack_seconds: float | None = None) -> None:
-        """A send ended; ``ack_seconds`` where it was acknowledged."""
+        """A send ended; ``outcome``: one of :data:`SENDS`; ``ack_seconds``: until its acknowledgement, if one came."""
         self._sends.child(outcome).inc()
         if ack_seconds is not None:
             self._acks.observe(max(0.0, ack_seconds))

@@ -69,7 +69,7 @@ class Metrics(ConnectionMetrics, MessageMetrics, StorageMetrics, ModelMetrics):
     def agent_state(self, agent_id: str, old: AgentState | None, new: AgentState | None) -> None:  # noqa: ARG002
         """An agent changes its state; ``old`` None: it appears; ``new`` None: it is gone.
 
-        The state that is left is the one last told here, so that a call made twice cannot skew the figures.
+        The old state is the one of the last call, whatever ``old`` says: a call made twice cannot skew the figures.
         """
         self._agents.set_state(agent_id, new)
 
@@ -82,11 +82,15 @@ class Metrics(ConnectionMetrics, MessageMetrics, StorageMetrics, ModelMetrics):
         self._agents.set_expiry(agent_id, timestamp)
 
     def bind_budgets(self, ratios: Callable[[], tuple[float | None, Mapping[str, float]]]) -> None:
-        """The used parts of the budgets: the fleet's, and the agents' own."""
+        """Read the used parts of the budgets at each scrape.
+
+        Args:
+            ratios: the fleet's, None without a budget, and those of agents by their ids; 1 is all of it.
+        """
         self._agents.budgets = ratios
 
     def bind_agents(self, read: Callable[[str], Reading | None], clock: Clock) -> None:
-        """What is known of each agent: its messages, its replies, its health.
+        """Read each agent's messages, replies and health at each scrape.
 
         Args:
             read: given an agent's id; None: it is gone.

@@ -89,7 +89,7 @@ class ModelMetrics:
                 self._budget_alerts.child(scope, level)
 
     def tokens(self, agent_id: str, handler: str, usage: Usage) -> None:
-        """An answer cost that many LLM tokens."""
+        """An answer took the tokens of ``usage``; a count that is no positive number is left out."""
         kinds = (("input", usage.prompt_tokens), ("output", usage.completion_tokens), ("cached", usage.cached_tokens))
         for kind, count in kinds:
             # Handlers report what they like: a NaN or a minus would spoil a counter for good.
@@ -101,7 +101,7 @@ class ModelMetrics:
                 self._gen_ai_tokens.child(usage.model, usage.provider, CHAT, kind).observe(count)
 
     def cost(self, agent_id: str, handler: str, model: str, amount: float) -> None:
-        """An answer cost that much money; only of a model that has a price."""
+        """An answer cost ``amount``, in the currency of ``PRICES``; only of a model that has a price."""
         if 0 <= amount < math.inf:
             self._llm_cost.child(handler, model).inc(amount)
             self._by_agent.add_cost(agent_id, amount)
@@ -121,5 +121,5 @@ class ModelMetrics:
             self._model_calls.child(str(call.model), str(provider), CHAT, error_type).observe(seconds)
 
     def budget_alert(self, scope: str, level: str) -> None:
-        """A budget is nearly or wholly used."""
+        """A budget is nearly or wholly used; ``scope``: one of :data:`SCOPES`, ``level``: one of :data:`LEVELS`."""
         self._budget_alerts.child(scope, level).inc()

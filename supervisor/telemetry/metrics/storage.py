@@ -62,7 +62,7 @@ class StorageMetrics:
         )
 
     def committed(self, seconds: float, operations: int) -> None:
-        """The journal committed ``operations`` changes in one transaction."""
+        """The journal committed ``operations`` changes in one transaction, which took ``seconds``."""
         self._commits.observe(max(0.0, seconds))
         self._operations.inc(operations)
 
@@ -71,7 +71,7 @@ class StorageMetrics:
         self._journal_errors.inc()
 
     def loop_lag(self, seconds: float) -> None:
-        """The event loop woke its watcher that much too late."""
+        """The event loop woke its watcher ``seconds`` too late."""
         self._lag.observe(max(0.0, seconds))
 
     def watchdog(self, name: str) -> None:
@@ -79,10 +79,15 @@ class StorageMetrics:
         self._watchdogs.child(name).inc()
 
     def bind_memory(self, held_bytes: Callable[[], float], limit_bytes: int) -> None:
-        """Read from here, whenever somebody scrapes, how many bytes of messages are held in memory, and of how many."""
+        """Read the memory of messages at each scrape.
+
+        Args:
+            held_bytes: how many bytes are in use.
+            limit_bytes: how many may be (``MEMORY_LIMIT``).
+        """
         self._bind_memory(held_bytes)
         self._bind_memory_limit(lambda: limit_bytes)
 
     def bind_ready(self, ready: Callable[[], bool]) -> None:
-        """Read from here, whenever somebody scrapes, whether the supervisor is ready."""
+        """Read at each scrape whether the supervisor is ready."""
         self._bind_ready(ready)

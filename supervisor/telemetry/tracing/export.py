@@ -62,7 +62,7 @@ class Exporter(SpanProcessor):
         }
         self._tls = tls_context(collector.ca_file) if parts.scheme == "https" else None
         self._log = get_logger("supervisor.tracing")
-        # Of this thread alone, as is the count of what was dropped in an outage.
+        # The outage and the count of dropped spans belong to this thread alone.
         self._outage = OutageLog(
             self._log, collector.clock, subject="collector", began="traces_not_exported", ended="traces_exported_again"
         )
@@ -76,7 +76,7 @@ class Exporter(SpanProcessor):
         threading.Thread(target=self._work, name="traces", daemon=True).start()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Nothing is to be told of a span that goes on."""
+        """A span is exported once it ends."""
 
     def on_end(self, span: ReadableSpan) -> None:
         """Take a span; from any thread, at once."""
@@ -96,7 +96,7 @@ class Exporter(SpanProcessor):
         return True
 
     def _work(self) -> None:
-        # From here on whoever waits for it can give up, and cannot cancel it.
+        # Whoever waits for the end can give up from here on, but not cancel it.
         self._over.set_running_or_notify_cancel()
         while batch := self._next():
             self._send(batch)

@@ -63,7 +63,7 @@ class _Ids(RandomIdGenerator):
     """Random ids, but for a root span's, which are given."""
 
     def __init__(self) -> None:
-        # By thread: handlers begin spans in threads of theirs.
+        # One for each thread, because handlers begin spans in theirs.
         self._given = threading.local()
 
     @contextmanager
@@ -166,7 +166,7 @@ class _AgentTraces:
         failed = reply.state in (ReplyState.DEAD, ReplyState.UNKNOWN)
         self._write("send", row, reply.created_at, attributes, kind=SpanKind.PRODUCER, failed=failed)
         unsent = self._open.get(row.id)
-        # Of one that a person had sent again the trace ended long ago.
+        # The trace of a reply that a person had sent again ended long ago.
         if unsent is not None:
             unsent.replies.discard(reply.id)
             if unsent.settled and not unsent.replies:
@@ -182,7 +182,7 @@ class _AgentTraces:
     def _finish(self, row: JournaledMessage) -> None:
         """Write the root."""
         self._open.pop(row.id, None)
-        # Only here: those who look for a trace look at its root, and each attribute of each span has its price.
+        # On the root alone: people search by it, and every attribute of a span takes room.
         attributes: Attributes = {
             "messaging.system": "aiwm",
             "messaging.operation.type": "process",
