@@ -135,18 +135,18 @@ class Caller:
 
     def _check(self, endpoint: Endpoint, learned: Learned, response: ModelResponse, call: Call) -> None:
         """Whether the answer is one."""
-        says = any(not isinstance(part, TextPart) or part.content.strip() for part in response.parts)
-        if response.finish_reason == "content_filter" and not says:
+        has_content = any(not isinstance(part, TextPart) or part.content.strip() for part in response.parts)
+        if response.finish_reason == "content_filter" and not has_content:
             raise TroubleError(Kind.REFUSED, f"{endpoint}: refused by its content filter")
         if response.finish_reason == "length" and not _whole(response.parts):
             raise TroubleError(Kind.LENGTH, f"{endpoint}: the answer reached its length before it said anything")
         # pydantic-ai takes the end of a stream for a reason to stop; the provider's own words are in the details.
         details = response.provider_details or {}
-        said_why = response.finish_reason == "content_filter" or bool(details.get("finish_reason"))
-        if not said_why and learned.says_why_it_ends and endpoint not in self._unfinished:
+        reason_given = response.finish_reason == "content_filter" or bool(details.get("finish_reason"))
+        if not reason_given and learned.gives_finish_reason and endpoint not in self._unfinished:
             self._unfinished.add(endpoint)
             raise TroubleError(Kind.BUSY, f"{endpoint}: the answer broke off")
-        learned.ended(said_why=said_why)
+        learned.ended(reason_given=reason_given)
 
 
 def _without_stumps(response: ModelResponse) -> ModelResponse:

@@ -51,13 +51,13 @@ class Learned:
         self._set("streams", False)
 
     @property
-    def says_why_it_ends(self) -> bool:
+    def gives_finish_reason(self) -> bool:
         """Whether its streams tell that they are complete; some servers' never do."""
         return self._get("says_why", True)
 
-    def ended(self, *, said_why: bool) -> None:
+    def ended(self, *, reason_given: bool) -> None:
         """A stream of it that seems whole has ended."""
-        if said_why:
+        if reason_given:
             self._lessons.pop("says_why", None)
         else:
             self._set("says_why", False)

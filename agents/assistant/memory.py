@@ -9,7 +9,7 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, Text
 
 from supervisor.handler import HistoryItem, Message
 
-from .tokens import said_tokens
+from .tokens import plain_message_tokens
 
 
 def earlier(items: Sequence[HistoryItem], message: Message, limit_tokens: int) -> list[ModelMessage]:
@@ -27,12 +27,12 @@ def earlier(items: Sequence[HistoryItem], message: Message, limit_tokens: int) -
         ),
         len(items),
     )
-    left = limit_tokens - said_tokens(message.content)
+    left = limit_tokens - plain_message_tokens(message.content)
     kept: list[HistoryItem] = []
     for item in reversed(items[:end]):
         if item.role not in ("user", "assistant") or not item.content.strip():
             continue
-        left -= said_tokens(item.content)
+        left -= plain_message_tokens(item.content)
         if left < 0:
             break
         kept.append(item)

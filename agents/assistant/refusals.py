@@ -98,23 +98,23 @@ def is_about_tools(text: str) -> bool:
 def settings_in(text: str, sent: Iterable[str]) -> list[str]:
     """Those of the settings that were sent which a refusal names."""
     lowered = text.lower()
-    return [name for name in sent if any(_says(lowered, word) for word in _SPELLINGS.get(name, (name.lower(),)))]
+    return [name for name in sent if any(_mentions(lowered, word) for word in _SPELLINGS.get(name, (name.lower(),)))]
 
 
-def _says(text: str, word: str) -> bool:
+def _mentions(text: str, word: str) -> bool:
     return re.search(rf"(?<![a-z0-9]){re.escape(word)}(?![a-z0-9])", text) is not None
 
 
 def tools_in(text: str, offered: list[str]) -> list[str]:
     """Those of the offered tools that a refusal names, or points at by their place."""
-    named = [name for name in offered if _says_name(text, name)]
+    named = [name for name in offered if _mentions_name(text, name)]
     if named:
         return named
     places = [int(found) for found in _INDEX.findall(text)]
     return [offered[place] for place in places[:1] if place < len(offered)]
 
 
-def _says_name(text: str, name: str) -> bool:
+def _mentions_name(text: str, name: str) -> bool:
     return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) is not None
 
 

@@ -35,7 +35,7 @@ def text_tokens(text: str) -> int:
     return latin // LATIN_CHARS_PER_TOKEN + len(text) - latin
 
 
-def said_tokens(text: str) -> int:
+def plain_message_tokens(text: str) -> int:
     """About how many tokens a message of this text is."""
     return text_tokens(text) + MESSAGE_TOKENS
 
@@ -49,7 +49,7 @@ def request_tokens(messages: Sequence[ModelMessage], parameters: ModelRequestPar
 
 def _tool_tokens(tool: Any) -> int:
     schema = json.dumps(tool.parameters_json_schema, ensure_ascii=False, default=str)
-    return said_tokens(f"{tool.name} {tool.description or ''} {schema}")
+    return plain_message_tokens(f"{tool.name} {tool.description or ''} {schema}")
 
 
 def message_tokens(message: ModelMessage) -> int:

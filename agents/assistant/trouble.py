@@ -27,7 +27,7 @@ from .refusals import is_too_long
 
 MAX_REASON_CHARS: Final = 300
 #: What is looked through of a refusal for what it is about.
-MAX_SAID_CHARS: Final = 4000
+MAX_ANSWER_CHARS: Final = 4000
 
 
 class Kind(StrEnum):
@@ -157,7 +157,7 @@ _PASSING_STATUSES: Final = frozenset({408, 409, 425})
 #: Proxies bound the bytes of a request.
 _TOO_LARGE_STATUS: Final = 413
 #: Kinds that servers give to what their words say is something else: a request above a minute's tokens is "limited".
-_TOLD_BY_WORDS: Final = (Kind.REJECTED, Kind.RATE_LIMITED, Kind.BUSY)
+_KINDS_BY_WORDING: Final = (Kind.REJECTED, Kind.RATE_LIMITED, Kind.BUSY)
 
 
 def classify(error: Exception, where: object, key: str = "") -> TroubleError:
@@ -170,7 +170,7 @@ def classify(error: Exception, where: object, key: str = "") -> TroubleError:
     kind = next((kind for type_, kind in _KINDS if isinstance(error, type_)), None)
     body = _text(getattr(error, "body", None))
     status = error.status_code if isinstance(error, ModelHTTPError) else None
-    if kind in (*_TOLD_BY_WORDS, None) and isinstance(error, ModelAPIError):
+    if kind in (*_KINDS_BY_WORDING, None) and isinstance(error, ModelAPIError):
         kind = _by_words(error, status, body, kind)
     elif kind is None:
         kind = Kind.BUSY if isinstance(error, (TimeoutError, OSError)) else Kind.STRANGE
@@ -181,7 +181,7 @@ def classify(error: Exception, where: object, key: str = "") -> TroubleError:
         f"{where}: {clean(said, key)}",
         retry_after_seconds=retry_after,
         status=status,
-        said=(body or str(error))[:MAX_SAID_CHARS],
+        said=(body or str(error))[:MAX_ANSWER_CHARS],
     )
 
 

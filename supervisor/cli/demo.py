@@ -35,7 +35,7 @@ _SAMPLES: Final = (("tour", "Tour guide"), ("echo", "Echo"))
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _Options:
     """What the options ask for."""
 
     agents: int
@@ -68,11 +68,11 @@ def demo(
     """
     if ask is not None and not ask.strip():
         raise UsageError("--ask wants a text")
-    wish = _Wish(agents, seconds, ask, profile, port)
+    options = _Options(agents, seconds, ask, profile, port)
     for name in [name for name in os.environ if name.startswith("SUPERVISOR_")]:
         del os.environ[name]
     with _signals_unwind(), tempfile.TemporaryDirectory(prefix="supervisor-demo-") as folder:
-        return run_loop(_until_stopped(_demo(wish, Path(folder))))
+        return run_loop(_until_stopped(_demo(options, Path(folder))))
 
 
 @contextlib.contextmanager
@@ -109,61 +109,61 @@ async def _until_stopped(work: Any) -> int:
     return 0
 
 
-async def _demo(wish: _Wish, folder: Path) -> int:
+async def _demo(options: _Options, folder: Path) -> int:
     from supervisor.telemetry import logs  # noqa: PLC0415  import what is slow only when it runs
 
     logs.configure("WARNING", "console")
     steps = _Steps()
     with steps:
-        async with _sandbox(wish, steps) as sandbox, _fleet(wish, folder, sandbox, steps) as service:
-            if wish.ask is not None:
+        async with _sandbox(options, steps) as sandbox, _fleet(options, folder, sandbox, steps) as service:
+            if options.ask is not None:
                 steps.doing("asking")
-                reply = await _ask(sandbox, wish.ask)
+                reply = await _ask(sandbox, options.ask)
                 steps.close()
                 print(reply, flush=True)
                 return 0
             steps.close()
-            _print_addresses(sandbox, service, wish.seconds)
+            _print_addresses(sandbox, service, options.seconds)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(service.side_tasks.failed), wish.seconds)
+                await asyncio.wait_for(asyncio.shield(service.side_tasks.failed), options.seconds)
                 raise SupervisorError("The supervisor stopped by itself; its log says why")
     return 0
 
 
 @contextlib.asynccontextmanager
-async def _sandbox(wish: _Wish, steps: _Steps) -> AsyncIterator[Sandbox]:
+async def _sandbox(options: _Options, steps: _Steps) -> AsyncIterator[Sandbox]:
     from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
     from supervisor.sandbox import Sandbox, SandboxConfig  # noqa: PLC0415
 
     steps.doing("starting a local platform")
-    port = _CHAT_PORT if wish.port is None else wish.port
-    sandbox = Sandbox(SandboxConfig(profile=wish.profile, port=port))
+    port = _CHAT_PORT if options.port is None else options.port
+    sandbox = Sandbox(SandboxConfig(profile=options.profile, port=port))
     try:
         try:
             await sandbox.start()
         except OSError:
-            if wish.port is not None:
+            if options.port is not None:
                 raise
-            sandbox = Sandbox(SandboxConfig(profile=wish.profile, port=0))
+            sandbox = Sandbox(SandboxConfig(profile=options.profile, port=0))
             await sandbox.start()
     except OSError as error:
         raise ConfigurationError(
             f"Port {port} cannot be taken: {error.strerror or error}; give another --port"
         ) from None
     async with sandbox:
-        steps.done(f"sandbox up ({wish.profile})")
+        steps.done(f"sandbox up ({options.profile})")
         yield sandbox
 
 
 @contextlib.asynccontextmanager
-async def _fleet(wish: _Wish, folder: Path, sandbox: Sandbox, steps: _Steps) -> AsyncIterator[Service]:
+async def _fleet(options: _Options, folder: Path, sandbox: Sandbox, steps: _Steps) -> AsyncIterator[Service]:
     from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
     from supervisor.service import Service  # noqa: PLC0415
 
     steps.doing("filling the registry")
     settings = _settings(folder, sandbox)
-    await _fill(settings, sandbox, wish, folder)
-    steps.done(f"registry with {wish.agents} {'agent' if wish.agents == 1 else 'agents'}")
+    await _fill(settings, sandbox, options, folder)
+    steps.done(f"registry with {options.agents} {'agent' if options.agents == 1 else 'agents'}")
     try:
         service = await Service.start(settings, cwd=folder)
     except ConfigurationError:
@@ -171,7 +171,7 @@ async def _fleet(wish: _Wish, folder: Path, sandbox: Sandbox, steps: _Steps) -> 
             raise
         service = await Service.start(settings.model_copy(update={"admin_port": 0}), cwd=folder)
     try:
-        await _online(service, wish.agents, steps)
+        await _online(service, options.agents, steps)
         service.watch_code()
         yield service
     finally:
@@ -196,15 +196,15 @@ def _settings(folder: Path, sandbox: Sandbox) -> Settings:
     )
 
 
-async def _fill(settings: Settings, sandbox: Sandbox, wish: _Wish, folder: Path) -> None:
+async def _fill(settings: Settings, sandbox: Sandbox, options: _Options, folder: Path) -> None:
     from supervisor.core.records import AgentRecord  # noqa: PLC0415
     from supervisor.store import Registry  # noqa: PLC0415
 
     secret = folder / "agent-secret"
     secret.write_text(_SECRET)
-    samples = _SAMPLES if wish.ask is None else _SAMPLES[::-1]
+    samples = _SAMPLES if options.ask is None else _SAMPLES[::-1]
     records = []
-    for number in range(wish.agents):
+    for number in range(options.agents):
         handler, name = samples[number % len(samples)]
         turn = number // len(samples)
         records.append(
@@ -232,12 +232,12 @@ async def _online(service: Service, count: int, steps: _Steps) -> None:
     """
     from supervisor.core.states import AgentState  # noqa: PLC0415
 
-    async def tell() -> None:
+    async def report_progress() -> None:
         while True:
             steps.doing(f"{service.control.overview().agents.get(AgentState.ONLINE, 0)}/{count} agents online")
             await asyncio.sleep(0.1)
 
-    telling = asyncio.create_task(tell())
+    progress = asyncio.create_task(report_progress())
     seconds = 20 + count / 20
     try:
         await service.fleet.wait_online(count, seconds)
@@ -246,7 +246,7 @@ async def _online(service: Service, count: int, steps: _Steps) -> None:
         example = f"; {away[0].name} is {away[0].state}: {away[0].reason or 'no reason known'}" if away else ""
         raise SupervisorError(f"{len(away)} of {count} agents are not online after {seconds:.0f} s{example}") from None
     finally:
-        telling.cancel()
+        progress.cancel()
     steps.done(f"{count}/{count} agents online")
 
 

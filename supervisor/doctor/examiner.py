@@ -108,21 +108,21 @@ class Examiner:
         Args:
             running: a supervisor runs, whose environment counts for secrets and not this process's.
         """
-        mend = f"mend it: supervisor agents update {record.id}"
+        change = f"mend it: supervisor agents update {record.id}"
         if record.problem:
-            report(failed("row", record.problem, mend, Trouble.CONFIGURATION, record.id))
+            report(failed("row", record.problem, change, Trouble.CONFIGURATION, record.id))
             return None
         report(Finding("row", Level.OK, f"handler {record.handler}, secret {_shown(record.secret)}", agent=record.id))
-        own = self._own_settings(record, mend, report)
+        own = self._own_settings(record, change, report)
         well = await self._handler(record, report)
-        secret = self._secret(record, mend, report, running=running)
+        secret = self._secret(record, change, report, running=running)
         return (own, secret) if own is not None and well and secret is not None else None
 
-    def _own_settings(self, record: AgentRecord, mend: str, report: Report) -> EffectiveSettings | None:
+    def _own_settings(self, record: AgentRecord, change: str, report: Report) -> EffectiveSettings | None:
         try:
             own = self._settings.effective(record.settings)
         except ConfigurationError as error:
-            report(misconfigured("settings", error, f"{mend} --set KEY=VALUE", record.id))
+            report(misconfigured("settings", error, f"{change} --set KEY=VALUE", record.id))
             return None
         report(Finding("settings", Level.OK, f"{len(record.settings)} of its own", agent=record.id))
         return own
@@ -154,7 +154,7 @@ class Examiner:
             return HandlerError(f"Handler {reference!r} takes longer than {LOAD_SECONDS:g} s to load")
         return None
 
-    def _secret(self, record: AgentRecord, mend: str, report: Report, *, running: bool) -> str | None:
+    def _secret(self, record: AgentRecord, change: str, report: Report, *, running: bool) -> str | None:
         try:
             secret = self._secrets.resolve(record.secret)
         except ConfigurationError as error:
@@ -162,7 +162,7 @@ class Examiner:
                 text = f"{error}, as this command sees it: so nothing is asked of the platform"
                 report(Finding("secret", Level.WARN, text, "run it where the supervisor runs", record.id))
                 return None
-            advice = f"{mend} --secret-env, --secret-file or --secret-stdin"
+            advice = f"{change} --secret-env, --secret-file or --secret-stdin"
             if record.secret.startswith("env:"):
                 advice = f"give it a value where the supervisor runs, or {advice}"
             report(failed("secret", str(error), advice, Trouble.CONFIGURATION, record.id))

@@ -67,7 +67,7 @@ class Checker:
             except SupervisorError as error:
                 if not keep_going:
                     raise
-                self._note(f"{prefix}{error}; until that is mended the agent is faulted")
+                self._warn(f"{prefix}{error}; until that is mended the agent is faulted")
             record_values(record)
         except SupervisorError as error:
             raise ConfigurationError(f"{prefix}{error}") from None
@@ -97,7 +97,7 @@ class Checker:
         """
         check_id(agent_id)
         if not is_object_id(agent_id):
-            self._note(f"agent {agent_id}: ids of the platform are 24 hex digits; it will refuse this one")
+            self._warn(f"agent {agent_id}: ids of the platform are 24 hex digits; it will refuse this one")
 
     def handler(self, reference: str) -> None:
         """Refuse a handler that is not there, naming near ones; its code is not run here.
@@ -119,7 +119,7 @@ class Checker:
         missing = missing_requirements(module, self._agents_dir)
         for cure in dict.fromkeys(missing.values()):
             packages = " and ".join(package for package in missing if missing[package] == cure)
-            self._note(f"handler {module} needs {packages}, not installed here; where the supervisor runs: {cure}")
+            self._warn(f"handler {module} needs {packages}, not installed here; where the supervisor runs: {cure}")
 
     def _known_handlers(self) -> list[str]:
         if self._handlers is None:
@@ -152,9 +152,9 @@ class Checker:
         except ConfigurationError as error:
             if not reference.startswith("fernet:"):
                 raise
-            self._note(f"agent {agent_id}: {error}")
+            self._warn(f"agent {agent_id}: {error}")
         if environ and not os.environ.get(name):
-            self._note(f"{name} is not set here; the supervisor needs it in its environment")
+            self._warn(f"{name} is not set here; the supervisor needs it in its environment")
 
     def given(self, settings: Mapping[str, Any]) -> None:
         """Refuse what stands for a secret where settings are shown: given back, it would be stored over the secret.
@@ -166,7 +166,7 @@ class Checker:
         """
         for key, value in settings.items():
             if near := _nearly_ours(key):
-                self._note(f"settings: {key} is left to the handler; did you mean {near}?")
+                self._warn(f"settings: {key} is left to the handler; did you mean {near}?")
             if _holds(value, REDACTED):
                 raise ConfigurationError(
                     f"settings: {REDACTED} stands for a secret that is not shown; leave that key out, or give its value"
@@ -183,7 +183,7 @@ class Checker:
             raise ConfigurationError(f"settings: nested more than {MAX_DEPTH} deep")
         parse_agent_settings(values, self._settings)
 
-    def _note(self, text: str) -> None:
+    def _warn(self, text: str) -> None:
         self._warnings[text] = None
 
 

@@ -39,7 +39,7 @@ _ASLEEP = Ending(MessageState.CANCELLED, "asleep", "asleep")
 #: The platform has put the agent to sleep without saying so to it (docs/protocol.md#8-third-generation, 3).
 _SKIPPED = Ending(MessageState.CANCELLED, "the platform says that the agent is not to answer (skipAgent)", "skip_agent")
 #: Types of messages that somebody has said; all others are parts of answers and notices.
-_SAID = "text"
+_TEXT_TYPE = "text"
 #: How long closing waits for the journal to take what has arrived.
 CLOSE_SECONDS = 5.0
 
@@ -217,7 +217,7 @@ class Inbox:
             return "own_echo"
         if message.role not in self._intake().roles:
             return "role" if message.role in ROLES else "unknown_role"
-        if message.type != _SAID:
+        if message.type != _TEXT_TYPE:
             # Parts of others' answers, notices, and what later platforms may send beside messages.
             if message.type not in TYPES:
                 self._metrics.unknown("message_type")

@@ -56,10 +56,10 @@ class Recall:
         Raises:
             RegistryError: the journal cannot be read.
         """
-        told = await self._journal.history(
+        rows = await self._journal.history(
             self._agent_id, conversation_id, limit, without_commands=self._has_commands()
         )
-        known = [HistoryItem(*row) for row in told]
+        known = [HistoryItem(*row) for row in rows]
         missing = limit - len(known)
         if missing <= 0 or not self._may_be_more(conversation_id, known):
             return known

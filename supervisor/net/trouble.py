@@ -34,9 +34,9 @@ def describe_error(
         proxy: the proxy's URL, where there is one: an error may be about it.
         timeout_seconds: the bound that a time-out exceeded, where it is known.
     """
-    met = str(getattr(error, "host", None) or host)
+    error_host = str(getattr(error, "host", None) or host)
     at_proxy = proxy is not None and _is_at(error, proxy)
-    peer = f"the proxy {met}" if at_proxy else met
+    peer = f"the proxy {error_host}" if at_proxy else error_host
     certificate = getattr(error, "certificate_error", None)
     if certificate is not None:
         detail = one_line(getattr(certificate, "verify_message", "") or "it does not match")
@@ -45,7 +45,7 @@ def describe_error(
         return f"no answer from {host} " + ("in time" if timeout_seconds is None else f"within {timeout_seconds:g} s")
     cause = getattr(error, "os_error", None)
     if isinstance(cause, socket.gaierror):
-        return f"the name {met} cannot be resolved" + (", which SUPERVISOR_PROXY gives" if at_proxy else "")
+        return f"the name {error_host} cannot be resolved" + (", which SUPERVISOR_PROXY gives" if at_proxy else "")
     if not isinstance(cause, OSError):
         return f"{host} {otherwise} ({type(error).__name__})"
     detail = one_line(cause.strerror or type(cause).__name__)

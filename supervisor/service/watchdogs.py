@@ -155,15 +155,15 @@ class SilenceWatch:
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self._metrics = metrics
         self._clock = clock
-        self._told_at = -SILENCE_LINE_SECONDS
-        self._untold = 0
+        self._logged_at = -SILENCE_LINE_SECONDS
+        self._unlogged = 0
         self._log = get_logger("supervisor.watchdogs")
 
     def count(self, agent_id: str) -> None:
         """An agent's connection was given up because nothing came on it."""
         self._metrics.watchdog("connection_silent")
-        self._untold += 1
+        self._unlogged += 1
         now = self._clock.monotonic()
-        if now - self._told_at >= SILENCE_LINE_SECONDS:
-            self._log.warning("connection_silent", agent=agent_id, connections=self._untold)
-            self._told_at, self._untold = now, 0
+        if now - self._logged_at >= SILENCE_LINE_SECONDS:
+            self._log.warning("connection_silent", agent=agent_id, connections=self._unlogged)
+            self._logged_at, self._unlogged = now, 0

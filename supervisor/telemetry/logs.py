@@ -90,8 +90,8 @@ def listen(listener: Callable[[Mapping[str, Any]], None]) -> Callable[[], None]:
 
 
 def _publish(_logger: object, _method: str, event: MutableMapping[str, Any]) -> EventDict:
-    for hear in tuple(_listeners):
-        hear(event)
+    for listener in tuple(_listeners):
+        listener(event)
     return dict(event)
 
 

@@ -50,7 +50,7 @@ CONVERSATIONS: Final = text(
     f"SELECT conversation_id, last_seen FROM conversations WHERE agent_key = {KEY} AND last_seen >= :since "
     "ORDER BY last_seen DESC, conversation_id LIMIT :limit"
 )
-SAID: Final = text(
+ASKED: Final = text(
     f"SELECT id, id, received_at, body FROM inbox WHERE agent_key = {KEY} AND conversation_id = :conversation_id "
     "ORDER BY id DESC LIMIT :limit"
 )
@@ -118,8 +118,8 @@ class SqlQuestions:
         where = {"agent_id": agent_id, "conversation_id": conversation_id, "limit": limit}
 
         def query(connection: Connection) -> tuple[list[Spoken], list[Spoken]]:
-            said, answered = connection.execute(SAID, where).all(), connection.execute(ANSWERED, where).all()
-            return [Spoken(*row) for row in said], [Spoken(*row) for row in answered]
+            asked, answered = connection.execute(ASKED, where).all(), connection.execute(ANSWERED, where).all()
+            return [Spoken(*row) for row in asked], [Spoken(*row) for row in answered]
 
         return await self._sessions.read(query)
 

@@ -55,7 +55,7 @@ def test_memory_ends_before_the_message_that_is_answered(part: Any) -> None:
 
 
 def test_memory_is_cut_at_whole_messages_and_begins_with_the_person(part: Any) -> None:
-    earlier, tokens = part["memory"].earlier, part["tokens"].said_tokens
+    earlier, tokens = part["memory"].earlier, part["tokens"].plain_message_tokens
     items = said("a" * 40, "b" * 40, "c" * 40, "d" * 40, "now")
     room = tokens("now") + 3 * tokens("d" * 40)
     # Three fit, and the oldest of these is the model's.
