@@ -46,6 +46,9 @@ def test_another_folder_is_named_in_the_test_and_in_what_to_do_next(command: Com
     assert (tmp_path / "bots" / "weather.py").is_file()
     assert '/ "bots"' in (tmp_path / "tests" / "test_weather.py").read_text()
     assert "SUPERVISOR_AGENTS_DIR=bots supervisor run" in said
+    # Else the handler would be looked for among the bundled ones.
+    assert "SUPERVISOR_AGENTS_DIR=bots supervisor agents add ID --handler weather" in said
+    assert "The new folder bots replaces the bundled one here" in said
 
 
 @pytest.mark.parametrize("there", ["agents/weather.py", "agents/weather", "tests/test_weather.py"])
