@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.clock import ManualClock
 from tests.support.interrupts import restore_interrupts
@@ -13,8 +14,11 @@ pytest_plugins = ["tests.support.browser", "tests.support.logging", "tests.suppo
 
 
 def pytest_configure() -> None:
-    """The suite may be started in the background."""
+    """The suite may be started in the background, and on a machine that others keep busy."""
     restore_interrupts()
+    # How long an example takes says nothing about the code where the machine is shared.
+    settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("shared machine")
 
 
 @pytest.fixture
