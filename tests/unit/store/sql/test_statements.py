@@ -19,7 +19,7 @@ from supervisor.store.sql import changes, questions
         pytest.param(questions.UNSETTLED, "inbox_open", id="unsettled"),
         pytest.param(questions.REPLAYED, "inbox_open", id="replayed"),
         pytest.param(questions.KNOWN_KEYS, "message_key=?", id="known_keys"),
-        pytest.param(questions.SAID, "inbox_conversation", id="said"),
+        pytest.param(questions.ASKED, "inbox_conversation", id="said"),
         pytest.param(questions.ANSWERED, "outbox_conversation", id="answered"),
         pytest.param(questions.UNSENT, "outbox_open", id="unsent"),
         pytest.param(questions.OWN_REPLIES, "outbox_conversation", id="own_replies"),
