@@ -68,15 +68,15 @@ class AdminService(Protocol):
         ...
 
     async def pause(self, agent_id: str) -> None:
-        """Take an agent offline until it is resumed."""
+        """Take an agent offline until it is resumed; raises AgentNotFoundError."""
         ...
 
     async def resume(self, agent_id: str) -> None:
-        """End an agent's pause, or its wait after a failure or refusal: it tries at once."""
+        """End an agent's pause, or its wait after a failure or refusal: it tries at once; raises AgentNotFoundError."""
         ...
 
     async def reload(self, agent_id: str) -> None:
-        """Fetch an agent's instruction and settings anew and load its handler again."""
+        """Fetch an agent's instruction and settings anew and load its handler again; raises AgentNotFoundError."""
         ...
 
     async def messages(self, query: MessageQuery, limit: int) -> list[MessageSummary]:

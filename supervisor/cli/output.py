@@ -66,7 +66,7 @@ def plain(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A span of time in one figure: ``42 s``, ``3 min``, ``5 h``, ``2 d``."""
+    """``seconds`` in one figure: ``42 s``, ``3 min``, ``5 h``, ``2 d``."""
     whole = max(0, round(seconds))
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if whole >= size:

@@ -58,7 +58,14 @@ class MessageQuery:
 
 
 async def matching(registry: Registry, query: MessageQuery, now: float) -> AsyncIterator[JournaledMessage]:
-    """Every message that matches, the newest first, read page by page."""
+    """Every message that matches, the newest first, read page by page.
+
+    Args:
+        now: what the query's ages count back from, in seconds since the epoch.
+
+    Raises:
+        RegistryError: the registry cannot be read.
+    """
     conditions = query.conditions(now)
     while page := await registry.journal.messages(**conditions, limit=_PAGE):
         for row in page:
