@@ -83,7 +83,7 @@ async def _check(agent_id: str | None, limit: int, report: Report) -> None:
     report(Finding("settings", Level.OK, text))
     loader = check_handlers(settings, report)
     try:
-        known = await check_registry(settings, report)
+        known = await check_registry(settings, report, loader.names() if loader is not None else ())
         if loader is None or (known is None and agent_id is not None):
             return
         uuid, records = known or (None, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from supervisor.core.errors import ConfigurationError, HandlerError, RegistryError, RegistryNotFoundError
@@ -12,7 +13,7 @@ from supervisor.handlers import HandlerLoader, find_agents_dir
 from supervisor.settings import Settings
 from supervisor.store import Registry
 
-_ADD: Final = "supervisor agents add ID --handler echo --secret-env AGENT_SECRET"
+_EXAMPLE: Final = "echo"
 #: So many handlers are named.
 _NAMED: Final = 8
 
@@ -30,8 +31,16 @@ def check_handlers(settings: Settings, report: Report) -> HandlerLoader | None:
     return loader
 
 
-async def check_registry(settings: Settings, report: Report) -> tuple[str, list[AgentRecord]] | None:
-    """The registry's UUID and its agents; None when it cannot be read. Nothing is made or changed."""
+async def check_registry(
+    settings: Settings, report: Report, handlers: Sequence[str] = ()
+) -> tuple[str, list[AgentRecord]] | None:
+    """The registry's UUID and its agents; None when it cannot be read. Nothing is made or changed.
+
+    Args:
+        handlers: those that the agents folder holds; what is advised names one of them.
+    """
+    example = _EXAMPLE if _EXAMPLE in handlers or not handlers else handlers[0]
+    add = f"supervisor agents add ID --handler {example} --secret-env AGENT_SECRET"
     try:
         registry = await Registry.open(settings.registry_url, synchronous=settings.synchronous)
         try:
@@ -41,10 +50,10 @@ async def check_registry(settings: Settings, report: Report) -> tuple[str, list[
     except RegistryError as error:
         advice = ""
         if isinstance(error, RegistryNotFoundError):
-            advice = f"the first agent makes it too: {_ADD}; one elsewhere: set SUPERVISOR_REGISTRY_URL"
+            advice = f"the first agent makes it too: {add}; one elsewhere: set SUPERVISOR_REGISTRY_URL"
         report(failed("registry", str(error), advice, Trouble.CONFIGURATION))
         return None
-    advice = "" if records else f"add one: {_ADD}"
+    advice = "" if records else f"add one: {add}"
     level = Level.OK if records else Level.WARN
     report(
         Finding(

@@ -236,6 +236,11 @@ def test_in_an_empty_folder_it_says_how_to_begin(tmp_path: Path) -> None:
     assert "the first agent makes it too: supervisor agents add" in checks["registry"]["advice"]
     assert checks["token endpoint"]["advice"].endswith("to begin without a platform: supervisor demo")
     assert list(tmp_path.iterdir()) == []
+    # A folder of one's own has no echo.
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "weather.py").touch()
+    said = InProcess(tmp_path)("doctor", SUPERVISOR_PROXY=NOWHERE).stdout
+    assert "supervisor agents add ID --handler weather" in " ".join(said.split())
 
 
 async def test_a_handler_that_hangs_while_it_loads_is_not_laid_to_the_others(
