@@ -9,6 +9,7 @@ from typing import Any
 
 from supervisor.core.states import AgentState
 from supervisor.service.service import CLOSE_SECONDS, Service
+from supervisor.service.stall import StallExit
 from supervisor.service.systemd import ServiceManager
 from supervisor.settings import Settings
 from supervisor.telemetry.logs import get_logger
@@ -20,7 +21,7 @@ SECOND_SIGNAL_SECONDS = 4.0
 
 
 async def run_until_stopped(settings: Settings, *, reload: bool = False) -> int:
-    """Run until SIGTERM or SIGINT, drain, and return the exit code; a second signal ends the drain at once.
+    """Run until SIGTERM, SIGINT or SIGHUP, drain, and return the exit code; a second signal ends the drain at once.
 
     Args:
         reload: follow changes of the handlers' code.
@@ -30,8 +31,12 @@ async def run_until_stopped(settings: Settings, *, reload: bool = False) -> int:
     """
     signals: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signals.put_nowait, number)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # Under nohup a hang-up is to be ignored.
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, signals.put_nowait, number)
+    # Who develops sets breakpoints, which stand longer than any bound.
+    stall = asyncio.create_task(StallExit(0 if reload else settings.stall_seconds).run(), name="stall exit")
     manager = ServiceManager(os.environ)
     service = await Service.start(settings)
     manager.ready()
@@ -39,15 +44,24 @@ async def run_until_stopped(settings: Settings, *, reload: bool = False) -> int:
     if reload:
         service.watch_code()
     signalled: asyncio.Future[int] = asyncio.ensure_future(signals.get())
-    over: list[asyncio.Future[Any]] = [signalled, service.side_tasks.failed]
-    await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
+    failed = await _broke_down([signalled, service.side_tasks.failed]) or service.side_tasks.failed.done()
     manager.stopping(settings.drain_seconds + CLOSE_SECONDS)
     if signalled.done():
         signalled = asyncio.ensure_future(signals.get())
     drained = await _drain(service, signalled)
-    signalled.cancel()
-    posting.cancel()
-    return EXIT_CLEAN if drained and not service.side_tasks.failed.done() else EXIT_CUT_SHORT
+    for task in (signalled, posting, stall):
+        task.cancel()
+    return EXIT_CLEAN if drained and not failed else EXIT_CUT_SHORT
+
+
+async def _broke_down(over: list[asyncio.Future[Any]]) -> bool:
+    """Wait until one of ``over`` is done; whether something else ended the wait, which is logged."""
+    try:
+        await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
+    except BaseException as error:  # noqa: BLE001  whatever it is, the fleet is drained
+        get_logger("supervisor.service").critical("main_ended", reason=type(error).__name__, exc_info=error)
+        return True
+    return False
 
 
 async def _drain(service: Service, signalled: asyncio.Future[int]) -> bool:

@@ -120,6 +120,7 @@ class ProxyUrl(str):
 
 
 Seconds = Annotated[float, BeforeValidator(duration), Field(gt=0, allow_inf_nan=False)]
+SecondsOrNever = Annotated[float, BeforeValidator(duration), Field(ge=0, allow_inf_nan=False)]
 Bytes = Annotated[int, BeforeValidator(size), Field(ge=1)]
 TextList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)]
 HttpUrl = Annotated[str, _url(("http", "https"))]

@@ -33,6 +33,7 @@ from supervisor.settings.kinds import (
     Price,
     RoleList,
     Seconds,
+    SecondsOrNever,
     SocketUrl,
     TextList,
     TokenBudget,
@@ -109,6 +110,9 @@ class Settings(BaseSettings):
         32, ge=1, description="Threads for handlers that are plain functions; one agent may use half of them."
     )
     drain_seconds: Seconds = Field(60, description="How long a stop waits for running handlers.")
+    stall_seconds: SecondsOrNever = Field(
+        60, description="How long the event loop may stand before the process ends itself; 0: for ever."
+    )
     handshake_seconds: Seconds = Field(15, description="How long one attempt to connect may take.")
     ack_seconds: Seconds = Field(15, description="How long an acknowledgement may take.")
     backoff_initial_seconds: Seconds = Field(1, description="The bound of the first delay after a failure.")
