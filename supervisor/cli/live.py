@@ -19,7 +19,7 @@ from supervisor.core.status import AgentStatus, Overview
 from supervisor.settings import Settings
 from supervisor.store import LockInfo, lock_holder
 
-_ANSWER_SECONDS: Final = 10.0
+ANSWER_SECONDS: Final = 10.0
 #: A supervisor that has just started holds its lock for a moment before its admin API answers.
 _STARTING_SECONDS: Final = 3.0
 #: A stream of events has a beat every 15 s; without one for so long the supervisor is gone.
@@ -52,11 +52,13 @@ class LiveSupervisor:
         url: where it listens.
         token: its admin token, where it has one.
         who: what to call it in errors.
+        answer_seconds: the longest that it may take to answer a question.
     """
 
-    def __init__(self, url: str, token: str | None, who: str) -> None:
+    def __init__(self, url: str, token: str | None, who: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         self.url = url
         self.who = who
+        self._answer_seconds = answer_seconds
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def overview(self) -> Overview:
@@ -99,7 +101,7 @@ class LiveSupervisor:
                 raise UnreachableError(f"{self.who} went away: {error or type(error).__name__}") from None
 
     def _ask(self, method: str, path: str) -> Any:
-        with self._open(method, path, {}, _ANSWER_SECONDS) as answer:
+        with self._open(method, path, {}, self._answer_seconds) as answer:
             try:
                 return json.load(answer)
             except (OSError, http.client.HTTPException, ValueError) as error:
@@ -146,18 +148,21 @@ def _quoted(agent_id: str) -> str:
     return urllib.parse.quote(agent_id, safe="")
 
 
-def find(settings: Settings, registry_uuid: str | None = None) -> LiveSupervisor | None:
+def find(
+    settings: Settings, registry_uuid: str | None = None, *, answer_seconds: float = ANSWER_SECONDS
+) -> LiveSupervisor | None:
     """The supervisor that runs on the settings' registry; None when none does.
 
     Args:
         registry_uuid: the registry's own; a supervisor that names another one is not the one we look for.
+        answer_seconds: the longest that it may take to answer a question.
 
     Raises:
         UnreachableError: one holds the lock and does not answer, or it is another registry's.
     """
     deadline = time.monotonic() + _STARTING_SECONDS
     while (holder := lock_holder(settings.registry_url)) is not None:
-        live = _of(holder, settings)
+        live = _of(holder, settings, answer_seconds)
         try:
             overview = live.overview()
         except UnreachableError:
@@ -171,10 +176,11 @@ def find(settings: Settings, registry_uuid: str | None = None) -> LiveSupervisor
     return None
 
 
-def _of(holder: LockInfo, settings: Settings) -> LiveSupervisor:
+def _of(holder: LockInfo, settings: Settings, answer_seconds: float) -> LiveSupervisor:
     who = f"The supervisor (pid {holder.pid} on {holder.host})" if holder.pid else "The supervisor"
     token = settings.admin_token.get_secret_value() if settings.admin_token else None
-    return LiveSupervisor(holder.address or f"http://{settings.admin_host}:{settings.admin_port}", token, who)
+    url = holder.address or f"http://{settings.admin_host}:{settings.admin_port}"
+    return LiveSupervisor(url, token, who, answer_seconds=answer_seconds)
 
 
 def require(settings: Settings, registry_uuid: str | None = None) -> LiveSupervisor:

@@ -44,6 +44,7 @@ class Examiner:
 
     Args:
         secrets: resolves the rows' references, in this process's environment.
+        load_seconds: the longest that a handler's code may take to load.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Examiner:
         session: Session,
         gates: Gates,
         clock: Clock,
+        load_seconds: float = LOAD_SECONDS,
     ) -> None:
         self._settings = settings
         self._loader = loader
@@ -62,6 +64,7 @@ class Examiner:
         self._transport = Transport(session, clock=clock)
         self._gates = gates
         self._clock = clock
+        self._load_seconds = load_seconds
         self._imports = DaemonThreads(1, "doctor")
         # What each handler reference came to; None for a handler that loads.
         self._loaded: dict[str, HandlerError | None] = {}
@@ -77,7 +80,13 @@ class Examiner:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, settings: Settings, loader: HandlerLoader, secrets: SecretResolver, clock: Clock | None = None
+        cls,
+        settings: Settings,
+        loader: HandlerLoader,
+        secrets: SecretResolver,
+        clock: Clock | None = None,
+        *,
+        load_seconds: float = LOAD_SECONDS,
     ) -> AsyncIterator[Examiner]:
         """One with a session of its own.
 
@@ -93,7 +102,15 @@ class Examiner:
             auth_concurrency=settings.auth_concurrency,
             clock=clock,
         )
-        examiner = cls(settings, loader=loader, secrets=secrets, session=session, gates=gates, clock=clock)
+        examiner = cls(
+            settings,
+            loader=loader,
+            secrets=secrets,
+            session=session,
+            gates=gates,
+            clock=clock,
+            load_seconds=load_seconds,
+        )
         try:
             yield examiner
         finally:
@@ -145,13 +162,13 @@ class Examiner:
         """Load a handler as the supervisor does; what keeps it from that, None for nothing."""
         load = self._imports.submit(self._loader.load, reference)
         try:
-            async with asyncio.timeout(LOAD_SECONDS):
+            async with asyncio.timeout(self._load_seconds):
                 await asyncio.wrap_future(load)
         except HandlerError as error:
             return error
         except TimeoutError:
             self._slow = reference, load
-            return HandlerError(f"Handler {reference!r} takes longer than {LOAD_SECONDS:g} s to load")
+            return HandlerError(f"Handler {reference!r} takes longer than {self._load_seconds:g} s to load")
         return None
 
     def _secret(self, record: AgentRecord, change: str, report: Report, *, running: bool) -> str | None:

@@ -34,6 +34,8 @@ from supervisor.telemetry.tracing import NO_TRACING, Collector, Tracing, start_t
 DISTRIBUTION = "aiwm-supervisor"
 #: Opens the registry of a deployment, see :func:`open_registry`.
 RegistryOpener = Callable[[Settings, LockInfo, Clock], Awaitable[Registry]]
+#: Starts the traces of a deployment, see :func:`start_tracing_of`.
+TracingOpener = Callable[[Settings, Clock], Tracing]
 
 
 def check_import_name() -> None:
@@ -67,6 +69,24 @@ async def open_registry(settings: Settings, lock: LockInfo, clock: Clock) -> Reg
     )
 
 
+def collector_of(settings: Settings, clock: Clock) -> Collector | None:
+    """Where the settings send traces; None when they do not."""
+    if settings.otlp_endpoint is None:
+        return None
+    headers = request_headers(settings.otlp_headers.get_secret_value() if settings.otlp_headers else "")
+    return Collector(traces_url(settings.otlp_endpoint), clock, headers, settings.ca_file)
+
+
+def start_tracing_of(settings: Settings, clock: Clock) -> Tracing:
+    """The traces that the settings ask for.
+
+    Raises:
+        ConfigurationError: the extra ``otel`` is missing, or CA_FILE cannot be used.
+    """
+    collector = collector_of(settings, clock)
+    return start_tracing(collector, sample_ratio=settings.trace_sample_ratio) if collector is not None else NO_TRACING
+
+
 async def open_parts(
     settings: Settings,
     clock: Clock,
@@ -75,6 +95,7 @@ async def open_parts(
     cwd: Path | None = None,
     make_wire: MakeWire = SocketIOWire,
     open_registry: RegistryOpener = open_registry,
+    open_tracing: TracingOpener = start_tracing_of,
 ) -> tuple[Registry, Shared, Session]:
     """Open the registry, the session, the transport and the traces, and build what all agents share.
 
@@ -83,6 +104,7 @@ async def open_parts(
         cwd: where ``./agents`` is looked for.
         make_wire: makes the wire of each connection.
         open_registry: opens the registry that the settings name.
+        open_tracing: starts the traces that the settings ask for.
 
     Raises:
         ConfigurationError, RegistryError: a part cannot be opened.
@@ -93,7 +115,7 @@ async def open_parts(
         threads=settings.handler_threads,
     )
     undo.callback(loader.close)
-    tracing = start_tracing_of(settings, clock)
+    tracing = open_tracing(settings, clock)
     undo.push_async_callback(tracing.close)
     lock = lock_info(settings, f"http://{settings.admin_host}:{settings.admin_port}", clock)
     registry = await open_registry(settings, lock, clock)
@@ -202,19 +224,6 @@ def _follow_journal(registry: Registry, metrics: Metrics, clock: Clock) -> None:
     hooks = journal.hooks
     hooks.on_error, hooks.on_commit, hooks.on_unreadable = failed, committed, unreadable
     hooks.on_usage_lost = usage_lost
-
-
-def start_tracing_of(settings: Settings, clock: Clock) -> Tracing:
-    """The traces that the settings ask for.
-
-    Raises:
-        ConfigurationError: the extra ``otel`` is missing, or CA_FILE cannot be used.
-    """
-    if settings.otlp_endpoint is None:
-        return NO_TRACING
-    headers = request_headers(settings.otlp_headers.get_secret_value() if settings.otlp_headers else "")
-    collector = Collector(traces_url(settings.otlp_endpoint), clock, headers, settings.ca_file)
-    return start_tracing(collector, sample_ratio=settings.trace_sample_ratio)
 
 
 def lock_info(settings: Settings, address: str, clock: Clock) -> LockInfo:

@@ -14,7 +14,15 @@ from supervisor.core.days import day_of
 from supervisor.fleet import Fleet, Shared
 from supervisor.net import Session
 from supervisor.platform.transport import MakeWire, SocketIOWire
-from supervisor.service.assembly import RegistryOpener, check_import_name, lock_info, open_parts, open_registry
+from supervisor.service.assembly import (
+    RegistryOpener,
+    TracingOpener,
+    check_import_name,
+    lock_info,
+    open_parts,
+    open_registry,
+    start_tracing_of,
+)
 from supervisor.service.code_watch import CodeWatch
 from supervisor.service.control import Control
 from supervisor.service.housekeeping import Housekeeping
@@ -65,6 +73,7 @@ class Service:
         cwd: Path | None = None,
         make_wire: MakeWire = SocketIOWire,
         open_registry: RegistryOpener = open_registry,
+        open_tracing: TracingOpener = start_tracing_of,
     ) -> Service:
         """Build and start everything; returns once the admin server answers and the agents are on their way.
 
@@ -72,6 +81,7 @@ class Service:
             cwd: where ``./agents`` is looked for.
             make_wire: makes the wire of each connection to the platform.
             open_registry: opens the registry that the settings name.
+            open_tracing: starts the traces that the settings ask for.
 
         Raises:
             ConfigurationError, RegistryError: it cannot start like this; nothing is left running.
@@ -79,7 +89,15 @@ class Service:
         check_import_name()
         async with AsyncExitStack() as undo:
             clock = clock or SystemClock()
-            parts = await open_parts(settings, clock, undo, cwd=cwd, make_wire=make_wire, open_registry=open_registry)
+            parts = await open_parts(
+                settings,
+                clock,
+                undo,
+                cwd=cwd,
+                make_wire=make_wire,
+                open_registry=open_registry,
+                open_tracing=open_tracing,
+            )
             service = cls(*parts)
             undo.push_async_callback(service._stop_answering)
             await service._begin()

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +14,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
+
+from supervisor.core.clock import Clock
+from supervisor.service.assembly import TracingOpener, collector_of
+from supervisor.settings import Settings
+from supervisor.telemetry.tracing import Tracing, start_tracing
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,17 @@ def tree(spans: list[Span]) -> dict[str, Any]:
     [root] = below[""]
     found = named(root)
     return found if isinstance(found, dict) else {found: []}
+
+
+def opens_tracing(**given: Any) -> TracingOpener:
+    """Starts the traces of a service; ``given`` are fields of where they go, such as ``batch_seconds``."""
+
+    def open_tracing(settings: Settings, clock: Clock) -> Tracing:
+        collector = collector_of(settings, clock)
+        assert collector is not None
+        return start_tracing(replace(collector, **given), sample_ratio=settings.trace_sample_ratio)
+
+    return open_tracing
 
 
 @asynccontextmanager

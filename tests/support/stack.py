@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,6 @@ from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState
 from supervisor.sandbox import Sandbox, SandboxUser, StoredMessage
 from supervisor.service import Service
-from supervisor.service.assembly import RegistryOpener, open_registry
 from supervisor.settings import Settings
 from supervisor.store.dialect import Dialect
 from tests.support.registries import opener
@@ -68,7 +67,8 @@ class Stack:
     settings: Settings
     service: Service
     users: list[SandboxUser] = field(default_factory=list)
-    open_registry: RegistryOpener = open_registry
+    #: What :meth:`Service.start` is given besides the settings.
+    parts: Mapping[str, Any] = field(default_factory=dict)
 
     async def add(self, number: int = 1, handler: str = "echo", **fields: Any) -> str:
         """Register an agent with the platform and in the registry; returns its id."""
@@ -109,25 +109,30 @@ class Stack:
         """Stop the supervisor and start another on the same registry."""
         await self.service.stop(grace_seconds)
         self.settings = self.settings.model_copy(update=given)
-        self.service = await Service.start(self.settings, open_registry=self.open_registry)
+        self.service = await Service.start(self.settings, **self.parts)
 
 
 @asynccontextmanager
 async def stack(
-    folder: Path, *, sandbox_settings: dict[str, Any] | None = None, dialect: Dialect | None = None, **given: Any
+    folder: Path,
+    *,
+    sandbox_settings: dict[str, Any] | None = None,
+    dialect: Dialect | None = None,
+    parts: Mapping[str, Any] | None = None,
+    **given: Any,
 ) -> AsyncIterator[Stack]:
     """A running sandbox and supervisor; both are gone afterwards, whatever the test did.
 
     Args:
         dialect: of the registry's database; SQLite as it comes unless given.
+        parts: what :meth:`Service.start` is given besides: a clock, the traces.
         given: settings of the deployment.
     """
     (folder / SECRET_FILE).write_text(SECRET)
     async with Sandbox(**(sandbox_settings or {})) as sandbox:
         settings = make_settings(folder, sandbox, **given)
-        opening = open_registry if dialect is None else opener(dialect)
-        service = await Service.start(settings, open_registry=opening)
-        running = Stack(folder, sandbox, settings, service, open_registry=opening)
+        made = {**({} if dialect is None else {"open_registry": opener(dialect)}), **(parts or {})}
+        running = Stack(folder, sandbox, settings, await Service.start(settings, **made), parts=made)
         try:
             yield running
         finally:

@@ -29,11 +29,8 @@ from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.outage_log import OutageLog
 from supervisor.telemetry.tracing.interface import Collector
 
-#: Spans that wait; further ones are dropped.
-QUEUE_LIMIT: Final = 10_000
-#: Spans in one request; so many are sent at once, fewer once the first has waited for so long.
+#: Spans in one request; so many are sent at once, fewer once the first has waited for the collector's batch_seconds.
 BATCH_LIMIT: Final = 512
-BATCH_SECONDS: Final = 1.0
 #: How long the collector may take to connect, and for each step of its answer.
 POST_SECONDS: Final = 10.0
 #: How long between two lines about spans that were dropped while the collector answers.
@@ -60,6 +57,8 @@ class Exporter(SpanProcessor):
             "Content-Encoding": "gzip",
             "User-Agent": "aiwm-supervisor",
         }
+        self._batch_seconds = collector.batch_seconds
+        self._queue_limit = collector.queue_limit
         self._tls = tls_context(collector.ca_file) if parts.scheme == "https" else None
         self._log = get_logger("supervisor.tracing")
         # The outage and the count of dropped spans belong to this thread alone.
@@ -81,7 +80,7 @@ class Exporter(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Take a span; from any thread, at once."""
         with self._changed:
-            if len(self._queue) >= QUEUE_LIMIT or self._until is not None:
+            if len(self._queue) >= self._queue_limit or self._until is not None:
                 self._overflown += 1
                 return
             self._queue.append(span)
@@ -107,7 +106,7 @@ class Exporter(SpanProcessor):
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._until is not None)
             self._changed.wait_for(
-                lambda: len(self._queue) >= BATCH_LIMIT or self._until is not None, timeout=BATCH_SECONDS
+                lambda: len(self._queue) >= BATCH_LIMIT or self._until is not None, timeout=self._batch_seconds
             )
             if self._until is not None and time.monotonic() >= self._until:
                 return []

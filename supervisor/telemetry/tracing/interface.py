@@ -21,12 +21,16 @@ class Collector:
         url: the whole URL, its path included.
         headers: sent along; they may hold a key.
         ca_file: certificate authorities to trust beside the system's.
+        batch_seconds: the longest that an ended span waits for others to be sent with it.
+        queue_limit: spans that wait; further ones are dropped.
     """
 
     url: str
     clock: Clock
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca_file: Path | None = None
+    batch_seconds: float = 1.0
+    queue_limit: int = 10_000
 
 
 class AttemptTrace(Protocol):

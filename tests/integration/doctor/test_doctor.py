@@ -9,16 +9,20 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from supervisor.core.states import AgentState
+from supervisor.doctor import Examiner, Finding, check_fleet, check_registry
+from supervisor.doctor.findings import exit_code
 from supervisor.handlers import HandlerLoader
 from supervisor.sandbox import Sandbox
-from tests.support.command import InProcess
+from supervisor.settings import Settings
+from supervisor.settings.secrets import SecretResolver
+from tests.support.command import InProcess, until
 from tests.support.stack import SECRET, agent_id, stack
 
 PROFILES = pytest.mark.parametrize("profile", ["v1", "v2"])
@@ -62,6 +66,19 @@ class Deployment:
         assert not any(self.sandbox.messages(self.sandbox.conversation_of(one)) for one in tokens)
         await self.sandbox.wait_until(lambda: not any(self.sandbox.sockets_of(one) for one in tokens))
         return Report(done.returncode, said["checks"], everything)
+
+    async def doctor_of(self, agents_dir: Path, *, load_seconds: float) -> Report:
+        """What the command does without an id, for one that has not the patience that it has."""
+        sandbox, registry_url = self.sandbox, f"sqlite+aiosqlite:///{self.command.folder / 'supervisor.db'}"
+        settings = Settings(registry_url=registry_url, api_url=sandbox.api_url, ws_url=sandbox.ws_url)
+        secrets = SecretResolver(environ=self.command.env, env_prefixes=settings.secret_env_prefixes, dirs=(), box=None)
+        found: list[Finding] = []
+        known = await check_registry(settings, found.append)
+        assert known is not None
+        with closing(HandlerLoader(agents_dir)) as loader:
+            async with Examiner.open(settings, loader, secrets, load_seconds=load_seconds) as examiner:
+                await check_fleet(examiner, known[1], None, found.append, limit=20)
+        return Report(exit_code(found), [asdict(one) for one in found], "")
 
 
 @asynccontextmanager
@@ -243,10 +260,7 @@ def test_in_an_empty_folder_it_says_how_to_begin(tmp_path: Path) -> None:
     assert "supervisor agents add ID --handler weather" in " ".join(said.split())
 
 
-async def test_a_handler_that_hangs_while_it_loads_is_not_laid_to_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("supervisor.doctor.examiner.LOAD_SECONDS", 0.5)
+async def test_a_handler_that_hangs_while_it_loads_is_not_laid_to_the_others(tmp_path: Path) -> None:
     folder, gate = tmp_path / "handlers", threading.Event()
     folder.mkdir()
     answers = "async def on_message(message, ctx): return 'hi'\n"
@@ -260,7 +274,7 @@ async def test_a_handler_that_hangs_while_it_loads_is_not_laid_to_the_others(
             await asyncio.to_thread(made.command.ok, "agents", "update", identity, "--handler", handler)
         holder.start()
         try:
-            report = await made.doctor()
+            report = await made.doctor_of(folder, load_seconds=0.5)
         finally:
             gate.set()
             holder.join()
@@ -272,20 +286,13 @@ async def test_a_handler_that_hangs_while_it_loads_is_not_laid_to_the_others(
         assert "2 of 2 tried were registered and answered" in report.of("agents", "ok")["text"]
 
 
-def test_where_there_is_no_registry_the_handlers_threads_are_let_go_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("args", [(A1,), ("--limit", "0")])
+def test_where_there_is_no_registry_it_says_so_and_leaves_no_thread_behind(
+    tmp_path: Path, args: tuple[str, ...]
 ) -> None:
-    closed: list[HandlerLoader] = []
-    close = HandlerLoader.close
-
-    def noted(loader: HandlerLoader) -> None:
-        closed.append(loader)
-        close(loader)
-
-    monkeypatch.setattr(HandlerLoader, "close", noted)
-    for args in ((A1,), ("--limit", "0")):
-        assert "There is no registry" in InProcess(tmp_path)("doctor", *args, SUPERVISOR_API_URL=NOWHERE).stdout
-    assert len(closed) == 2
+    before = set(threading.enumerate())
+    assert "There is no registry" in InProcess(tmp_path)("doctor", *args, SUPERVISOR_API_URL=NOWHERE).stdout
+    until(lambda: set(threading.enumerate()) <= before, "the threads to end")
 
 
 async def test_without_an_id_the_fleet_is_looked_at_in_few_lines(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 import aiohttp
 import pytest
 
+from supervisor.core.clock import SystemClock
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import AgentState, MessageState
 from supervisor.core.status import InboxCounts
 from supervisor.sandbox import SandboxUser, StoredMessage
-from supervisor.service import housekeeping
+from supervisor.service.housekeeping import COUNT_SECONDS
 from tests.support.command import Command
 from tests.support.journaling import add
 from tests.support.stack import SECRET, Stack, handler_module, stack
@@ -52,6 +53,13 @@ async def on_message(message, ctx):
     yield "after"
 ''',
 }
+
+
+class NeverCounts(SystemClock):
+    """The machine's clock, but that it is never time to count."""
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(86_400.0 if seconds == COUNT_SECONDS else seconds)
 
 
 class Conversation:
@@ -97,14 +105,13 @@ async def converse(fleet: Stack, handler: str, number: int = 1, **fields: Any) -
 
 
 @pytest.fixture
-async def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stack]:
+async def fleet(tmp_path: Path) -> AsyncIterator[Stack]:
     """A stack whose counts follow other processes because it notices them, not because time has passed."""
-    monkeypatch.setattr(housekeeping, "COUNT_SECONDS", 86_400.0)
     folder = tmp_path / "handlers"
     folder.mkdir()
     for name, code in HANDLERS.items():
         (folder / name).write_text(code)
-    async with stack(tmp_path, agents_dir=folder) as running:
+    async with stack(tmp_path, agents_dir=folder, parts={"clock": NeverCounts()}) as running:
         yield running
 
 

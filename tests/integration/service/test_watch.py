@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 
 from supervisor.core.states import AgentState
 from supervisor.platform.hosts.probes import PROBE_SECONDS, PROBES
+from supervisor.store import LockInfo
+from supervisor.store.dialect.face import AgentRow
+from tests.support.memory_store import Memory, MemoryDatabase, Tables
 from tests.support.observing import figures
 from tests.support.stack import Stack, agent_id, handler_module, stack
 
@@ -165,20 +167,31 @@ async def test_a_side_task_that_died_is_a_problem_until_it_runs_again(tmp_path: 
         await fleet.online()
 
 
-async def test_a_registry_that_breaks_under_its_watch_costs_no_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class BreakingDatabase(MemoryDatabase):
+    """Once it is told, the machine's memory runs out at the next reading of all agents."""
+
+    error: MemoryError | None = None
+
+    async def rows(self, agent_id: str | None = None) -> Sequence[AgentRow]:
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        return await super().rows(agent_id)
+
+
+class Breaking(Memory):
+    """The dialect of such databases."""
+
+    async def open(self, url: str, *, lock: LockInfo | None = None, **_: Any) -> BreakingDatabase:
+        return BreakingDatabase(Tables(holder=lock), url, locked=lock is not None)
+
+
+async def test_a_registry_that_breaks_under_its_watch_costs_no_change(tmp_path: Path) -> None:
     """The watch dies between noticing a change and applying it."""
-    async with stack(tmp_path) as fleet:
-        read = fleet.service.registry.agents
-        breaks = iter([MemoryError("once")])
-
-        async def agents() -> Any:
-            if (error := next(breaks, None)) is not None:
-                raise error
-            return await read()
-
-        monkeypatch.setattr(fleet.service.registry, "agents", agents)
+    async with stack(tmp_path, dialect=Breaking()) as fleet:
+        database = fleet.service.registry.database
+        assert isinstance(database, BreakingDatabase)
+        database.error = MemoryError("once")
         await fleet.add()
         await fleet.until(lambda: watchdog(fleet, "side_task_died") == 1)
         await fleet.online()

@@ -23,7 +23,7 @@ from supervisor.telemetry.tracing import Collector as Destination
 from supervisor.telemetry.tracing import export, start_tracing
 from tests.support.assistants import assistants
 from tests.support.certificates import make_server_context
-from tests.support.collector import Collector, Span, collecting, tree
+from tests.support.collector import Collector, Span, collecting, opens_tracing, tree
 from tests.support.fake_mcp import fake_mcp
 from tests.support.fake_models import MODEL_KEY, Answer
 from tests.support.observing import handlers_folder
@@ -91,10 +91,12 @@ async def on_message(message, ctx):
 """,
 }
 
+#: Spans are sent soon after they end.
+HASTY = {"open_tracing": opens_tracing(batch_seconds=0.05)}
+
 
 @pytest.fixture
-async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]:
-    monkeypatch.setattr(export, "BATCH_SECONDS", 0.05)
+async def collector() -> AsyncIterator[Collector]:
     async with collecting() as running:
         yield running
 
@@ -102,7 +104,7 @@ async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]
 @pytest.fixture
 async def fleet(tmp_path: Path, collector: Collector) -> AsyncIterator[Stack]:
     agents_dir = handlers_folder(tmp_path, HANDLERS)
-    async with stack(tmp_path, agents_dir=agents_dir, otlp_endpoint=collector.url) as running:
+    async with stack(tmp_path, agents_dir=agents_dir, parts=HASTY, otlp_endpoint=collector.url) as running:
         yield running
 
 
@@ -131,7 +133,7 @@ def named(spans: list[Span], name: str) -> list[Span]:
 
 async def test_an_assistant_with_its_models_and_tools(tmp_path: Path, collector: Collector) -> None:
     async with (
-        assistants(tmp_path, otlp_endpoint=collector.url, otlp_headers="x-key=k-1") as fleet,
+        assistants(tmp_path, parts=HASTY, otlp_endpoint=collector.url, otlp_headers="x-key=k-1") as fleet,
         fake_mcp() as tools,
     ):
         fleet.models.say(
@@ -344,7 +346,7 @@ async def test_a_webhook_can_go_on_with_the_trace(tmp_path: Path, collector: Col
     (tmp_path / "webhook-secret").write_text("shared")
     async with (
         scripted_webhook() as webhook,
-        stack(tmp_path, allow_private_webhooks=True, otlp_endpoint=f"{collector.url}/v1/traces") as fleet,
+        stack(tmp_path, parts=HASTY, allow_private_webhooks=True, otlp_endpoint=f"{collector.url}/v1/traces") as fleet,
     ):
         webhook.answers = [says({"content": "yes"})]
         secret = f"file:{tmp_path / 'webhook-secret'}"
@@ -360,7 +362,7 @@ async def test_a_webhook_can_go_on_with_the_trace(tmp_path: Path, collector: Col
 async def test_of_a_message_that_is_not_sampled_nothing_is_written(
     tmp_path: Path, collector: Collector, log: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    async with stack(tmp_path, otlp_endpoint=collector.url, trace_sample_ratio=0.0) as fleet:
+    async with stack(tmp_path, parts=HASTY, otlp_endpoint=collector.url, trace_sample_ratio=0.0) as fleet:
         identity = await fleet.add()
         await fleet.online()
         await fleet.ask(identity, "hello")
@@ -451,18 +453,19 @@ async def test_what_is_left_at_the_end_is_sent(fleet: Stack, collector: Collecto
 
 
 async def test_a_queue_that_is_full_drops_what_is_new(
-    fleet: Stack, collector: Collector, monkeypatch: pytest.MonkeyPatch, log: Callable[[], list[dict[str, Any]]]
+    tmp_path: Path, collector: Collector, log: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    monkeypatch.setattr(export, "QUEUE_LIMIT", 8)
+    parts = {"open_tracing": opens_tracing(batch_seconds=0.05, queue_limit=8)}
     collector.go.clear()
-    identity = await fleet.add()
-    await fleet.online()
-    for _ in range(10):
-        await fleet.ask(identity, "hello", timeout=5)
-    collector.go.set()
-    # Told while the collector answers, too: it is slower than what comes.
-    await fleet.until(lambda: [line for line in log() if line["event"] == "spans_dropped" and line["spans"] > 0])
-    await fleet.service.stop()
+    async with stack(tmp_path, parts=parts, otlp_endpoint=collector.url) as fleet:
+        identity = await fleet.add()
+        await fleet.online()
+        for _ in range(10):
+            await fleet.ask(identity, "hello", timeout=5)
+        collector.go.set()
+        # Told while the collector answers, too: it is slower than what comes.
+        await fleet.until(lambda: [line for line in log() if line["event"] == "spans_dropped" and line["spans"] > 0])
+        await fleet.service.stop()
     assert 4 <= len(collector.spans) <= 20
 
 
