@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -32,6 +33,8 @@ from supervisor.telemetry.outage_log import OutageLog
 from supervisor.telemetry.tracing import NO_TRACING, Collector, Tracing, start_tracing
 
 DISTRIBUTION = "aiwm-supervisor"
+#: A line of a distribution's list of files that names one of a package ``supervisor``.
+_OWN_FILE = re.compile(r"^supervisor(/|\.py,)", re.MULTILINE)
 #: Opens the registry of a deployment, see :func:`open_registry`.
 RegistryOpener = Callable[[Settings, LockInfo, Clock], Awaitable[Registry]]
 #: Starts the traces of a deployment, see :func:`start_tracing_of`.
@@ -44,12 +47,19 @@ def check_import_name() -> None:
     Raises:
         ConfigurationError: it does.
     """
-    owners = set(importlib.metadata.packages_distributions().get("supervisor", ())) - {DISTRIBUTION}
-    if owners:
+    # Distributions are asked one by one: the standard library's map of all import names takes half a second to make.
+    claiming = (one.metadata["Name"] for one in importlib.metadata.distributions() if _claims_import_name(one))
+    if owners := set(claiming) - {DISTRIBUTION}:
         raise ConfigurationError(
             f"The package {min(owners)!r} is installed too and has the same import name; "
             f"install {DISTRIBUTION} into a virtual environment of its own"
         )
+
+
+def _claims_import_name(distribution: importlib.metadata.Distribution) -> bool:
+    if (top_level := distribution.read_text("top_level.txt")) is not None:
+        return "supervisor" in top_level.split()
+    return _OWN_FILE.search(distribution.read_text("RECORD") or "") is not None
 
 
 async def open_registry(settings: Settings, lock: LockInfo, clock: Clock) -> Registry:

@@ -45,7 +45,7 @@ async def on_message(message, ctx):
         os._exit({EXIT_CODE})
     if message.content == "slow":
         mark(busy)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.3)
     return f"Echo: {{message.content}}"
 """
 

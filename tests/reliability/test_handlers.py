@@ -182,7 +182,7 @@ async def block_all_threads(folder: Path, agents_dir: Path, counted: Case, secon
         await fleet.online(2)
         bystander = await Bystander.join(fleet)
         async with measured_lag() as idle:
-            await asyncio.sleep(min(seconds, 3.0))
+            await fleet.until(lambda: len(idle.seconds) >= 150)
         talks = []
         for agent in blocking:
             for number in range(threads // 2):

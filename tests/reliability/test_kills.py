@@ -49,8 +49,8 @@ async def on_message(message, ctx):
 }
 #: People write so often, all the time, until they have said what a round gives them to say.
 PAUSE_SECONDS = 0.01
-#: A kill "at a random moment" comes this long after the start at the latest: before, while or after agents are online.
-RANDOM_SECONDS = 1.5
+#: A kill "at a random moment" comes after so many events of the platform at most: while or after agents come online.
+RANDOM_EVENTS = 40
 
 
 @dataclass
@@ -165,7 +165,13 @@ class Kills:
         await self._next_reply()
 
     async def at_random(self) -> None:
-        await asyncio.sleep(self.chance.uniform(0.0, RANDOM_SECONDS))
+        left = self.chance.randrange(1, RANDOM_EVENTS)
+        with self.sandbox.log.subscribe() as events:
+            async with asyncio.timeout(SECONDS):
+                async for _ in events:
+                    left -= 1
+                    if left == 0:
+                        return
 
     async def _next_reply(self) -> None:
         with self.sandbox.log.subscribe() as events:
@@ -253,7 +259,7 @@ async def kills(folder: Path, figures: Case, profile: Profile, messages_a_round:
 @pytest.mark.timeout(300)
 async def test_r9_kills_at_every_step_lose_and_double_nothing(tmp_path: Path, case: Callable[[str], Case]) -> None:
     async with kills(tmp_path, case("R9"), "v1", messages_a_round=20) as play:
-        await play.play(rounds=25)
+        await play.play(rounds=12)
         play.judge(doubles_allowed=False)
 
 

@@ -148,13 +148,14 @@ async def test_r14_a_disk_that_refuses_to_write_beneath_a_process(tmp_path: Path
             await sandbox.wait_online(timeout=60)
             found = await asyncio.to_thread(command.wait_for_log, "run", r'"admin": ?"([^"]+)"')
             address, limits = found[1], psutil.Process(process.pid)
-            async with talking(sandbox, agent_id(1), counted):
+            async with talking(sandbox, agent_id(1), counted) as sent:
                 await sandbox.wait_until(lambda: len(sandbox.messages(sandbox.conversation_of(agent_id(1)))) > 20)
                 size = Path(f"{path}-wal").stat().st_size + 4096
                 limits.rlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
                 counted.faults += 1
                 await until_not_ready(address, "input/output error")
-                await asyncio.sleep(1.0)
+                before = len(sent)
+                await sandbox.wait_until(lambda: len(sent) > before + 50)
                 healed = time.monotonic()
                 limits.rlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
                 await until_ready(address)

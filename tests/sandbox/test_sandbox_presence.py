@@ -1,7 +1,5 @@
 """Where the platform finds an agent, and how it forgets one (docs/protocol.md#7-findings, 1)."""
 
-import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -24,12 +22,12 @@ async def own_presence(socket: RawSocket) -> list[dict[str, Any]]:
 
 
 async def test_v2_forgets_an_agent_that_stays_connected(start: Start) -> None:
-    client = await start(profile="v2", forget_after_seconds=1.0)
+    now = 0.0
+    client = await start(profile="v2", forget_after_seconds=1.0, clock=lambda: now)
     socket = await client.agent()
-    connected = time.monotonic()
     first = await begin(client)
     assert [message["conversationId"] for message in await socket.events("message:new")] == [first]
-    await asyncio.sleep(connected + 1.05 - time.monotonic())
+    now = 1.05
     await begin(client)
     assert await socket.events("message:new") == [], "deaf to new conversations"
     assert client.sandbox.is_online(AGENT), "and it looks healthy"
@@ -39,12 +37,13 @@ async def test_v2_forgets_an_agent_that_stays_connected(start: Start) -> None:
 
 
 async def test_nothing_that_a_v2_agent_sends_renews_it(start: Start) -> None:
-    client = await start(profile="v2", forget_after_seconds=0.3)
+    now = 0.0
+    client = await start(profile="v2", forget_after_seconds=0.3, clock=lambda: now)
     socket = await client.agent()
     conversation = await begin(client)
     token = await client.token()
-    until = time.monotonic() + 0.4
-    while time.monotonic() < until:
+    for later in (0.1, 0.2, 0.29, 0.31):
+        now = later
         await socket.call("conversation:join", {"conversationId": conversation})
         await socket.call("message:send", {"conversationId": conversation, "role": "assistant", "content": "x"})
         assert (await client.ask("POST", "/agents/heartbeat", {"status": "idle"}, token=token))[0] == 201
@@ -78,14 +77,14 @@ async def test_a_redis_that_lost_its_data_forgets_everyone_at_once(v2: Client) -
 
 
 async def test_a_new_connect_renews_the_other_sockets_while_the_set_is_there(start: Start) -> None:
-    client = await start(profile="v2", forget_after_seconds=2.0)
+    now = 0.0
+    client = await start(profile="v2", forget_after_seconds=2.0, clock=lambda: now)
     socket = await client.agent()
-    connected = time.monotonic()
-    await asyncio.sleep(0.7)
+    now = 0.7
     second = await client.agent()
     await second.ws.close()
     await client.sandbox.wait_until(lambda: len(client.sandbox.sockets_of(AGENT)) == 1, 5)
-    await asyncio.sleep(connected + 2.05 - time.monotonic())
+    now = 2.05
     conversation = await begin(client)
     assert (await socket.event("message:new"))["conversationId"] == conversation
 

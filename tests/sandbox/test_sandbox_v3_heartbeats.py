@@ -1,6 +1,5 @@
 """v3: heartbeats and commands (docs/protocol.md#8-third-generation). Read, not run."""
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -94,10 +93,11 @@ async def test_a_changed_instruction_comes_with_a_heartbeat(v3: Client) -> None:
 
 @pytest.mark.parametrize(("stage", "renews"), [("i", False), ("ii", False), ("iii", True)])
 async def test_only_the_newest_gateways_heartbeat_renews(start: Start, stage: str, renews: bool) -> None:
-    client = await start(profile="v3", stage=stage, forget_after_seconds=1.0)
+    now = 0.0
+    client = await start(profile="v3", stage=stage, forget_after_seconds=1.0, clock=lambda: now)
     socket = await client.agent()
-    for _ in range(3):
-        await asyncio.sleep(0.4)
+    for later in (0.4, 0.8, 1.2):
+        now = later
         await socket.call("agent:heartbeat", {"status": "busy"})
     assert bool(client.sandbox.presence.sockets_of(AGENT)) is renews
 

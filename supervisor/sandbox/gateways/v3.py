@@ -152,7 +152,7 @@ class AgentsGateway(Gateway):
 
     def _is_equal(self, session: Session, payload: Mapping[str, Any]) -> bool:
         """Whether an equal send came less than 5 s ago; kept before it is stored, so one that failed counts too."""
-        now = time.monotonic()
+        now = self._shared.config.clock()
         # The first to be kept is the first to end.
         while self._equal_until and next(iter(self._equal_until.values())) <= now:
             del self._equal_until[next(iter(self._equal_until))]

@@ -1,5 +1,7 @@
 """What a sandbox is set to: which generation of the platform it plays, where it listens, how long tokens live."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,6 +56,7 @@ class SandboxConfig:
         organisation_id: The organisation all agents and users belong to, 24 hex digits.
         open_registration: Whether an unknown but well-formed agent id is registered with the secret it first sends.
         registration_role: The role of agents that register so; the platform's own default is ``viewer``.
+        clock: Seconds that only grow, by which agents and equal sends are forgotten.
     """
 
     profile: Profile = "v1"
@@ -76,6 +79,7 @@ class SandboxConfig:
     organisation_id: str = "b" * 24
     open_registration: bool = False
     registration_role: str = "editor"
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         """Refuse settings that could not work, naming the field."""

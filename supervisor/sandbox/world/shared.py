@@ -53,7 +53,7 @@ class Shared:
         self.state = PlatformState()
         self.rooms = Rooms()
         self.timers = Timers()
-        self.presence = PresenceSets(self.state.log, expire_seconds=config.forget_after_seconds)
+        self.presence = PresenceSets(self.state.log, expire_seconds=config.forget_after_seconds, clock=config.clock)
         self.works = Works(self.state.log)
         self.heartbeats = Heartbeats(config.profile, self.state, self.works)
         self.bridge = Bridge(self)

@@ -51,7 +51,7 @@ async def connected(transport: OpenTransport, answer: Answer) -> AsyncIterator[C
                 await answer(peer, frame.removeprefix("42/ws,").partition("[")[0])
 
     async with gateway(script) as server, transport() as made:
-        connection = Connection(AGENT, on_event=lambda *_: None, ackless_grace_seconds=0.2)
+        connection = Connection(AGENT, on_event=lambda *_: None, ackless_grace_seconds=0.1)
         await bound(connection, made, server)
         try:
             yield connection
@@ -64,7 +64,7 @@ async def test_an_outcome_with_a_foreign_id_is_not_the_sends_while_its_ack_is_la
         # A notice of ours that nobody waits for, in the same conversation, is stored at this moment.
         await echo(peer, NOTICE, FOREIGN)
         await event(peer, "message:sent", success=True, messageId=FOREIGN)
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(0.3)
         await ack(peer, ack_id, success=False, error="You do not have permission to create.")
 
     async with connected(transport, answer) as connection:

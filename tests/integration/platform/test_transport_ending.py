@@ -132,8 +132,8 @@ async def test_pings_keep_the_connection(transport: OpenTransport) -> None:
 
 async def test_a_ping_that_is_late_within_its_timeout_does_not_cost_the_connection(transport: OpenTransport) -> None:
     async def script(peer: Peer) -> None:
-        await peer.join(interval=0.4, timeout=0.4)
-        await asyncio.sleep(0.6)
+        await peer.join(interval=0.2, timeout=0.5)
+        await asyncio.sleep(0.4)
         await peer.send("2")
         assert await peer.receive() == "3"
         await peer.send('42/ws,["end",{}]')

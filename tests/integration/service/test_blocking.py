@@ -18,7 +18,7 @@ BLOCKING = '''
 import time
 
 def rest():
-    time.sleep(1)  # the line to be named
+    time.sleep(0.45)  # the line to be named
 
 async def on_message(message, ctx):
     rest()
@@ -28,7 +28,7 @@ THREADED = """
 import time
 
 def on_message(message, ctx):
-    time.sleep(1)
+    time.sleep(0.45)
     return "rested"
 """
 

@@ -148,7 +148,7 @@ async def test_conversations_that_hang_at_once_leave_other_agents_their_threads(
 
 
 async def test_waiting_for_a_thread_takes_no_time_from_the_handler(fleet: Stack) -> None:
-    identity = await fleet.add(1, "blocking", settings={"timeout_seconds": 0.3})
+    identity = await fleet.add(1, "blocking", settings={"timeout_seconds": 0.2})
     await fleet.online()
     user = await fleet.sandbox.user()
     conversation = await user.open(identity)
@@ -158,7 +158,7 @@ async def test_waiting_for_a_thread_takes_no_time_from_the_handler(fleet: Stack)
     await fleet.until(lambda: fleet.service.control.status(identity).inbox.running == 1)
     blocking = handler_module("blocking")
     # Well past the limit: the second message still has no thread, and all its time.
-    await asyncio.sleep(0.7)
+    await asyncio.sleep(0.45)
     assert blocking.started == ["hang"]
     blocking.release.set()
     replies = await user.wait_for_reply(conversation, after=first, count=2)

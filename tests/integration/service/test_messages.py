@@ -441,8 +441,8 @@ async def test_an_answer_that_is_written_while_its_agent_stops_counts_as_one(tmp
             other.execute("BEGIN IMMEDIATE")
             handler.go.set()
             await handler.made.wait()
-            stopping = asyncio.ensure_future(fleet.service.stop(0.2))
-            await asyncio.sleep(0.5)  # past the grace period
+            stopping = asyncio.ensure_future(fleet.service.stop(0.1))
+            await asyncio.sleep(0.3)  # past the grace period
             other.execute("ROLLBACK")
             await stopping
         shown = figures(fleet.service.metrics)

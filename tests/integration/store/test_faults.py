@@ -213,8 +213,8 @@ async def test_a_supervisor_that_starts_while_the_file_is_locked_waits_for_it(re
             url_of(path), clock=SystemClock(), upgrade=True, lock=LockInfo()
         )
         starting = asyncio.create_task(opening)
-        # Longer than SQLite itself waits, several times over.
-        await asyncio.sleep(5 * BUSY_SECONDS)
+        # Longer than SQLite itself waits.
+        await asyncio.sleep(2 * BUSY_SECONDS)
         assert not starting.done()
         other.execute("ROLLBACK")
         started = await starting
