@@ -1,0 +1,35 @@
+"""Which rows this process runs: all of them, as they are now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from supervisor.core.errors import RegistryError
+from supervisor.core.records import AgentRecord
+from supervisor.fleet.ownership import owned
+from supervisor.store import Registry
+from tests.support.messaging import journal_in
+
+
+def row(agent_id: str, **fields: bool) -> AgentRecord:
+    return AgentRecord(agent_id, "echo", "env:AGENT_A", **fields)
+
+
+async def test_every_row_is_owned_and_one_that_was_removed_no_longer(tmp_path: Path) -> None:
+    async with journal_in(tmp_path) as registry:
+        assert await owned(registry) == {}
+        await registry.apply(add=[row("a"), row("b", paused=True)])
+        found = await owned(registry)
+        assert sorted(found) == ["a", "b"]
+        assert found["b"].paused
+        await registry.remove_agent("a")
+        assert list(await owned(registry)) == ["b"]
+
+
+async def test_a_registry_that_cannot_be_read_owns_nothing_rather_than_few(tmp_path: Path) -> None:
+    registry = await Registry.open(f"sqlite+aiosqlite:///{tmp_path / 'supervisor.db'}", upgrade=True)
+    await registry.close()
+    with pytest.raises(RegistryError):
+        await owned(registry)

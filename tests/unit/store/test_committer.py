@@ -1,0 +1,200 @@
+"""The journal's writer task: what it takes together, what it does when the database refuses, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from supervisor.core.errors import RegistryError
+from supervisor.core.records import JournaledMessage
+from supervisor.core.states import MessageState
+from supervisor.store.committer import GroupCommitter, JournalLimits
+from supervisor.store.dialect.face import Outcome, StorageError
+from supervisor.store.dialect.operations import AddMessage, Operation
+from supervisor.store.hooks import JournalHooks
+from tests.support.journaling import AGENT, inbound
+from tests.support.virtual import VirtualClock, VirtualLoop, run
+
+
+class Disk:
+    """Commits batches, and goes wrong when a test says so.
+
+    Attributes:
+        batches: how many operations each commit had, those that failed too.
+        refuses: raised by the next commits, in turn.
+    """
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.refuses: list[Exception] = []
+        self.outcomes: dict[int, Outcome] = {}
+        self.number = 0
+
+    async def commit(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
+        self.batches.append(len(operations))
+        await asyncio.sleep(0)
+        if self.refuses:
+            raise self.refuses.pop(0)
+        won: list[Outcome] = []
+        for operation in operations:
+            self.number += 1
+            if isinstance(operation, AddMessage):
+                operation.number = self.number
+            won.append(self.outcomes.get(self.number, True))
+        return won
+
+
+class Desk:
+    """A committer in virtual time, over such a disk."""
+
+    def __init__(self, loop: VirtualLoop, **limits: int) -> None:
+        self.loop, self.disk, self.hooks = loop, Disk(), JournalHooks()
+        self.errors: list[str] = []
+        self.commits: list[int] = []
+        self.hooks.on_error = self.errors.append
+        self.hooks.on_commit = lambda _seconds, operations: self.commits.append(operations)
+        given = JournalLimits(**limits)
+        self.committer = GroupCommitter(self.disk.commit, VirtualClock(loop), self.hooks, given)
+
+    def add(self, size: int = 10) -> AddMessage:
+        row = JournaledMessage(0, AGENT, "k", inbound(), MessageState.AVAILABLE, 0, received_at=1.0)
+        operation = AddMessage(row=row, body=b"x" * size)
+        self.committer.submit(operation)
+        return operation
+
+
+def test_what_waits_meanwhile_is_committed_together_and_each_caller_is_told() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        desk = Desk(loop)
+        first = desk.add()
+        await loop.turns(1)
+        rest = [desk.add() for _ in range(5)]
+        assert (desk.committer.waiting, desk.committer.waiting_bytes) == (6, 60)
+        await loop.complete(desk.committer.flush())
+        assert desk.disk.batches == [1, 5, 1], "five at once, and the barrier"
+        assert [one.future.result().id for one in (first, *rest)] == [1, 2, 3, 4, 5, 6]
+        assert (desk.committer.waiting, desk.committer.waiting_bytes) == (0, 0)
+        await loop.complete(desk.committer.close(1))
+
+    run(main)
+
+
+@pytest.mark.parametrize(("limits", "batches"), [({"batch": 2}, [2, 2, 1]), ({"batch_bytes": 25}, [2, 2, 1])])
+def test_a_batch_is_bounded_in_number_and_in_bytes(limits: dict[str, int], batches: list[int]) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        desk = Desk(loop, **limits)
+        operations = [desk.add() for _ in range(5)]
+        await loop.settle()
+        assert desk.disk.batches == batches
+        assert all(one.future.done() for one in operations)
+        desk.add(1_000)
+        await loop.settle()
+        assert desk.disk.batches[-1] == 1, "one goes, however large it is"
+        await loop.complete(desk.committer.close(1))
+
+    run(main)
+
+
+def test_a_disk_that_is_full_keeps_all_and_is_told_until_it_takes_them() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        desk = Desk(loop, waiting=3)
+        desk.disk.refuses = [StorageError("full")] * 3
+        operation = desk.add()
+        await loop.settle()
+        assert (desk.committer.problem, operation.future.done()) == ("full", False)
+        desk.add()
+        assert not desk.committer.full
+        desk.add()
+        assert desk.committer.full
+        # 0.05 and 0.1 and 0.2 seconds between the attempts.
+        await loop.advance(0.34)
+        assert not operation.future.done()
+        await loop.advance(0.02)
+        assert operation.future.result().id == 1
+        assert (desk.committer.problem, desk.committer.full) == (None, False)
+        assert (desk.errors, desk.commits) == (["full"] * 3, [1, 2])
+        await loop.complete(desk.committer.close(1))
+
+    run(main)
+
+
+def test_what_the_database_refuses_fails_alone() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        desk = Desk(loop)
+        desk.disk.outcomes = {2: RegistryError("not this one"), 3: False}
+        well, refused, lost = desk.add(), desk.add(), desk.add()
+        await loop.settle()
+        assert well.future.result().id == 1
+        with pytest.raises(RegistryError, match="not this one"):
+            refused.future.result()
+        assert lost.future.result() is None
+        assert (desk.errors, desk.committer.problem) == (["not this one"], None)
+        await loop.complete(desk.committer.close(1))
+
+    run(main)
+
+
+def test_an_error_of_any_other_kind_fails_the_batch_and_not_the_writer() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        desk = Desk(loop)
+        desk.disk.refuses = [ZeroDivisionError("odd")]
+        failed = desk.add()
+        await loop.settle()
+        with pytest.raises(RegistryError, match="The registry failed: odd"):
+            failed.future.result()
+        after = desk.add()
+        await loop.settle()
+        assert after.future.result() is not None
+        await loop.complete(desk.committer.close(1))
+
+    run(main)
+
+
+def test_a_caller_that_has_gone_keeps_nobody_from_being_told() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        desk = Desk(loop)
+        gone, stays = desk.add(), desk.add()
+        gone.future.cancel()
+        await loop.settle()
+        assert gone.row.id == 1, "others may hold its record"
+        assert stays.future.result().id == 2
+        await loop.complete(desk.committer.close(1))
+
+    run(main)
+
+
+def test_what_is_asked_for_at_each_batch_goes_with_it() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        desk = Desk(loop)
+        row = JournaledMessage(0, AGENT, "k", inbound(), MessageState.AVAILABLE, 0, received_at=1.0)
+        desk.committer.on_batch = lambda: AddMessage(row=row, body=b"")
+        desk.add()
+        await loop.settle()
+        assert desk.disk.batches == [2]
+        await loop.complete(desk.committer.close(1))
+
+    run(main)
+
+
+def test_a_close_commits_what_it_can_in_its_time_and_fails_the_rest() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        desk = Desk(loop)
+        await loop.complete(desk.committer.close(1))
+        with pytest.raises(RegistryError, match="closed"):
+            desk.add()
+        slow = Desk(loop)
+        slow.disk.refuses = [StorageError("locked")] * 1_000
+        in_hand, waits = slow.add(), None
+        await loop.settle()
+        waits = slow.add()
+        began = loop.time()
+        await loop.complete(slow.committer.close(3))
+        assert loop.time() - began == pytest.approx(3)
+        for operation in (in_hand, waits):
+            with pytest.raises(RegistryError, match="closed before this was written: locked"):
+                operation.future.result()
+        await loop.complete(slow.committer.close(3))
+
+    run(main)
