@@ -44,7 +44,7 @@ parse = functools.cache(ast.parse)
 
 def imports(tree: ast.AST) -> dict[str, str]:
     """The names that a module imports, and from which top-level package."""
-    found = {}
+    found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {(one.asname or one.name.split(".")[0]): one.name.split(".")[0] for one in node.names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from supervisor.store import Registry
 from tests.support.messaging import journal_in
 
 
-def row(agent_id: str, **fields: bool) -> AgentRecord:
+def row(agent_id: str, **fields: Any) -> AgentRecord:
     return AgentRecord(agent_id, "echo", "env:AGENT_A", **fields)
 
 

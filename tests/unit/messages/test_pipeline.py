@@ -103,11 +103,10 @@ def test_what_was_not_settled_at_a_close_is_taken_up_from_the_journal(tmp_path: 
             await online(script, paper)
             script.say("hello")
             await script.loop.settle()
-            assert paper.pipeline.restored
+            assert (paper.pipeline.restored, await states(script)) == (True, [MessageState.RUNNING])
             await script.loop.complete(paper.disconnect())
             await script.loop.complete(paper.pipeline.close())
-            assert not paper.pipeline.restored
-            assert await states(script) == [MessageState.AVAILABLE]
+            assert (paper.pipeline.restored, await states(script)) == (False, [MessageState.AVAILABLE])
             handler_module("gated").gate.set()
             await script.loop.complete(paper.pipeline.restore())
             await script.loop.complete(paper.connect())

@@ -107,6 +107,6 @@ def test_dead_letters_are_found_replayed_and_discarded(tmp_path: Path) -> None:
                 await complete(asked)
         for missing in (desk.replay(99), desk.message(99)):
             with pytest.raises(MessageNotFoundError):
-                await complete(missing)  # type: ignore[arg-type]
+                await complete(missing)
 
     play(tmp_path, replays, handlers={"brittle": BRITTLE})

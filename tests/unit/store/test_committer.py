@@ -105,9 +105,9 @@ def test_a_disk_that_is_full_keeps_all_and_is_told_until_it_takes_them() -> None
         await loop.settle()
         assert (desk.committer.problem, operation.future.done()) == ("full", False)
         desk.add()
-        assert not desk.committer.full
+        assert (desk.committer.waiting, desk.committer.full) == (2, False)
         desk.add()
-        assert desk.committer.full
+        assert (desk.committer.waiting, desk.committer.full) == (3, True)
         # 0.05 and 0.1 and 0.2 seconds between the attempts.
         await loop.advance(0.34)
         assert not operation.future.done()

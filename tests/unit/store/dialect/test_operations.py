@@ -97,7 +97,7 @@ async def test_a_reply_that_lost_keeps_its_state() -> None:
 
 
 async def test_what_cannot_be_written_is_refused_before_it_is_submitted() -> None:
-    said = OutboundMessage(role="assistant", content="x", conversation_id="c", usage={"tokens": object()})
+    said = OutboundMessage(role="assistant", content="x", conversation_id="c", usage={"tokens": object()})  # type: ignore[arg-type]
     with pytest.raises(RegistryError):
         add_reply(TEXTS, AGENT, None, NewReply(0, said), 5.0)
 
