@@ -20,8 +20,8 @@ from tests.support.observing import figures
 from tests.support.stack import Stack, agent_id, handler_module, stack
 
 Log = Callable[[], list[dict[str, Any]]]
-FLEET = 200
-RATE = 50
+FLEET = 60
+RATE = 30
 
 
 def watchdog(fleet: Stack, name: str) -> float:
@@ -57,7 +57,7 @@ async def test_a_host_that_is_down_is_probed_and_its_fleet_comes_back_at_the_con
         await fleet.sandbox.stop()
         async with knocks(fleet.sandbox.port) as times:
             await fleet.until(
-                lambda: "down for 200 agents" in "".join(fleet.service.control.overview().notices), timeout=30
+                lambda: f"down for {FLEET} agents" in "".join(fleet.service.control.overview().notices), timeout=30
             )
             began, before = time.monotonic(), len(times)
             # Several backoffs of each, which would be hundreds of attempts.
