@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -19,6 +20,12 @@ def pytest_configure() -> None:
     # How long an example takes says nothing about the code where the machine is shared.
     settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("shared machine")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays to the end: no garbage collection has to look through all of it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
