@@ -114,7 +114,7 @@ async def test_traces_go_nowhere_or_where_the_settings_say(tmp_path: Path) -> No
 async def test_what_is_built_shows_the_settings_bounds_and_follows_the_journal(tmp_path: Path) -> None:
     given = settings(tmp_path, agents_dir=tmp_path, memory_limit=12_345_678, budget_tokens=10)
     async with AsyncExitStack() as undo:
-        registry, shared = await open_parts(given, SystemClock(), undo)
+        registry, shared, _ = await open_parts(given, SystemClock(), undo)
         shown = shared.metrics.render("text/plain")[0].decode()
         assert "supervisor_memory_limit_bytes 1.2345678e+07" in shown
         registry.journal.hooks.on_error("disk full")
