@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from textwrap import dedent
 
@@ -23,6 +24,19 @@ MAX_LINES = 400
 MAX_FUNCTION_LINES = 50
 MAX_METHODS = 25
 MAX_PARAMETERS = 7
+#: Rooms whose modules each have a test that mirrors them.
+ENGINE = ("fleet", "messages", "platform", "store")
+#: Modules that are parts of a whole which one suite asks through its face: the suite's main file.
+ASKED_BY = {
+    "supervisor/platform/transport/wires/face.py": "tests/integration/platform/test_transport_opening.py",
+    "supervisor/store/registry.py": "tests/unit/store/conformance/test_agents.py",
+    "supervisor/store/sql/rotation.py": "tests/integration/store/test_keys_rotate.py",
+    "supervisor/store/sql/sealed.py": "tests/integration/store/test_keys_rotate.py",
+    "supervisor/store/sqlite/database.py": "tests/unit/store/conformance/test_committing.py",
+    "supervisor/store/sqlite/dialect.py": "tests/unit/store/sqlite/test_opening.py",
+    "supervisor/store/sqlite/driver.py": "tests/integration/store/test_storage.py",
+    "supervisor/store/sqlite/inspection.py": "tests/unit/store/sqlite/test_opening.py",
+}
 #: Rooms whose signatures are public, or made of a command's options.
 _FREE_SIGNATURES = ("supervisor/cli/", "supervisor/admin/", "supervisor/testing/")
 
@@ -131,6 +145,50 @@ def test_no_line_is_drawn_where_a_file_wants_to_be_two() -> None:
         name for name, text in sources(*BOUNDED) if any(line.lstrip().startswith("# ──") for line in text.splitlines())
     ]
     assert not drawn
+
+
+def is_declaration(tree: ast.AST) -> bool:
+    """Whether a module only declares: without a branch there is nothing in it that could go wrong."""
+    branches = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.IfExp, ast.Match, ast.BoolOp, ast.comprehension)
+    return not any(isinstance(node, branches) for node in ast.walk(tree))
+
+
+def engine_modules() -> Iterator[str]:
+    """Each module of the engine with something in it that a test can be about, by its path."""
+    for name, source in sources():
+        room, _, rest = name.removeprefix("supervisor/").partition("/")
+        told = rest.endswith("__init__.py") or "migrations/" in rest
+        if room in ENGINE and not told and not is_declaration(ast.parse(source)):
+            yield name
+
+
+@cache
+def asked_in(room: str) -> frozenset[str]:
+    """What the tests of a room are about: the names of their files, and the modules that they import."""
+    found: set[str] = set()
+    for kind in ("unit", "integration"):
+        for path in (ROOT / "tests" / kind / room).rglob("test_*.py"):
+            found.add(path.name)
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    found |= {node.module, *(f"{node.module}.{one.name}" for one in node.names)}
+    return frozenset(found)
+
+
+def has_mirror(name: str) -> bool:
+    """Whether a test of a module's room has its name, that of its package with its own, or imports it."""
+    room, *packages, module = name.removeprefix("supervisor/").removesuffix(".py").split("/")
+    names = {f"test_{module}.py", *(f"test_{package}_{module}.py" for package in packages)}
+    return bool(asked_in(room) & {*names, name.removesuffix(".py").replace("/", ".")})
+
+
+@pytest.mark.parametrize("name", list(engine_modules()))
+def test_a_module_of_the_engine_has_a_test_that_mirrors_it(name: str) -> None:
+    if name in ASKED_BY:
+        assert not has_mirror(name), "it has one by now: its line in ASKED_BY can go"
+        assert (ROOT / ASKED_BY[name]).is_file()
+    else:
+        assert has_mirror(name)
 
 
 def test_few_files_stand_loose() -> None:
