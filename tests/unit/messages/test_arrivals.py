@@ -54,13 +54,12 @@ def test_what_comes_meanwhile_goes_together_and_in_its_order() -> None:
         for key in "234":
             desk.put(key)
         assert (desk.begun, len(desk.arrivals), desk.memory.used_bytes) == (["1"], 4, 40)
+        assert [desk.arrivals.journaling] == [True]
         assert [one.key for one in desk.arrivals] == ["2", "3", "4"]
-        assert desk.arrivals.journaling
         desk.open.set()
         await loop.settle()
         assert desk.delivered == ["1", "2", "3", "4"]
-        assert (len(desk.arrivals), desk.memory.used_bytes) == (0, 0)
-        assert not desk.arrivals.journaling
+        assert (len(desk.arrivals), desk.memory.used_bytes, desk.arrivals.journaling) == (0, 0, False)
         desk.put("5")
         await loop.settle()
         assert desk.delivered[-1] == "5"
@@ -71,7 +70,8 @@ def test_what_comes_meanwhile_goes_together_and_in_its_order() -> None:
 def test_what_the_journal_does_not_take_is_not_delivered() -> None:
     async def main(loop: VirtualLoop) -> None:
         desk = Desk()
-        desk.refuse, _ = {"1"}, desk.open.set()
+        desk.refuse = {"1"}
+        desk.open.set()
         desk.put("1")
         desk.put("2")
         await loop.settle()

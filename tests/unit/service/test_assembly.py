@@ -114,13 +114,13 @@ async def test_traces_go_nowhere_or_where_the_settings_say(tmp_path: Path) -> No
 async def test_what_is_built_shows_the_settings_bounds_and_follows_the_journal(tmp_path: Path) -> None:
     given = settings(tmp_path, agents_dir=tmp_path, memory_limit=12_345_678, budget_tokens=10)
     async with AsyncExitStack() as undo:
-        registry, shared, _ = await open_parts(given, SystemClock(), undo)
+        registry, shared, session = await open_parts(given, SystemClock(), undo)
         shown = shared.metrics.render("text/plain")[0].decode()
         assert "supervisor_memory_limit_bytes 1.2345678e+07" in shown
         registry.journal.hooks.on_error("disk full")
         assert "supervisor_journal_errors_total 1.0" in shared.metrics.render("text/plain")[0].decode()
-        other = build_shared(given, registry, shared.session, shared.transport, shared.loader, clock=SystemClock())
+        other = build_shared(given, registry, session, shared.transport, shared.loader, clock=SystemClock())
         assert other.settings is given
         assert other.metrics is not shared.metrics
     assert isinstance(shared.transport, Transport)
-    assert isinstance(shared.session, Session)
+    assert isinstance(session, Session)
