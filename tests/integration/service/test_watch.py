@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 
+from supervisor.core.clock import Clock
 from supervisor.core.states import AgentState
 from supervisor.platform.hosts.probes import PROBE_SECONDS, PROBES
 from supervisor.store import LockInfo
@@ -181,8 +182,8 @@ class BreakingDatabase(MemoryDatabase):
 class Breaking(Memory):
     """The dialect of such databases."""
 
-    async def open(self, url: str, *, lock: LockInfo | None = None, **_: Any) -> BreakingDatabase:
-        return BreakingDatabase(Tables(holder=lock), url, locked=lock is not None)
+    async def open(self, url: str, *, clock: Clock, lock: LockInfo | None = None, **_: Any) -> BreakingDatabase:
+        return BreakingDatabase(Tables(holder=lock), url, locked=lock is not None, now=clock.now())
 
 
 async def test_a_registry_that_breaks_under_its_watch_costs_no_change(tmp_path: Path) -> None:
