@@ -34,7 +34,9 @@ class Agent:
         scope = Scope(record.id, log, shared.journal, shared.metrics, shared.clock, traces)
         self.log = log
         self.profile = Profile(record, scope, shared.settings, shared.secrets, shared.ledger)
-        self.pipeline = Pipeline(self.profile, shared.dispatcher, shared.history, actions, self._receive)
+        self.pipeline = Pipeline(
+            self.profile, shared.dispatcher, shared.history, shared.deliveries, actions, self._receive
+        )
         self._shared = shared
         self._hooks = Hooks(record.id, shared.metrics, self.redact, log)
         self._started = False

@@ -39,6 +39,7 @@ class Fleet:
         self._reconciling = asyncio.Lock()
         self._log = get_logger("supervisor.fleet")
         shared.outages.on_back = self._host_is_back
+        shared.outages.on_call = self._call_back
 
     async def watch(self) -> None:
         """Follow the registry until cancelled; trouble reading it leaves the fleet as it is."""
@@ -122,6 +123,12 @@ class Fleet:
         for runner in self._runners.values():
             if runner.host == host:
                 runner.host_is_back()
+
+    def _call_back(self, agent_id: str) -> None:
+        """An agent's host takes sends again: it follows at the rate of its bucket."""
+        runner = self._runners.get(agent_id)
+        if runner is not None:
+            runner.host_is_back()
 
     def runner(self, agent_id: str) -> Runner:
         """The runner of an agent.

@@ -9,6 +9,7 @@ from supervisor.core.clock import Clock
 from supervisor.handlers import DaemonThreads, HandlerLoader
 from supervisor.messages import Dispatcher, Ledger
 from supervisor.platform.history import PlatformHistory
+from supervisor.platform.hosts.deliveries import Deliveries
 from supervisor.platform.hosts.facts import HostFacts
 from supervisor.platform.hosts.gates import Gates
 from supervisor.platform.hosts.outages import Outages
@@ -38,6 +39,7 @@ class Shared:
     history: PlatformHistory
     gates: Gates
     outages: Outages
+    deliveries: Deliveries
     ledger: Ledger
     tracing: Tracing
     events: Events = field(default_factory=Events)

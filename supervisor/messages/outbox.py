@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
 
 from supervisor.core.records import JournaledMessage, Reply
 from supervisor.core.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, ReplyState
-from supervisor.messages.reply_sender import RETRY_SECONDS, OnAcked, OnSend, Outgoing, ReplySender
+from supervisor.messages.reply_sender import RETRY_SECONDS, OnAcked, OnSend, Outgoing, ReplySender, Terms
 from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
 from supervisor.telemetry.logs import bind_message, get_logger
@@ -26,38 +25,19 @@ class _Queue:
 
 
 class Outbox:
-    """One agent's replies on their way. Owns each reply's state once the journal has committed it.
+    """One agent's replies on their way. Owns each reply's state once the journal has committed it."""
 
-    Args:
-        ack_seconds, at_most_once, on_sending, was_delivered: see :class:`ReplySender`.
-    """
-
-    def __init__(
-        self,
-        scope: Scope,
-        *,
-        ack_seconds: float,
-        at_most_once: Callable[[], bool],
-        on_sending: Callable[[str], None],
-        was_delivered: Callable[[Reply], Awaitable[bool]],
-    ) -> None:
+    def __init__(self, scope: Scope, terms: Terms) -> None:
         self._agent_id = scope.agent_id
         self._journal = scope.journal
         self._metrics = scope.metrics
         self._clock = scope.clock
         self._traces = scope.traces
-        self._at_most_once = at_most_once
+        self._terms = terms
         self._queues: dict[str, _Queue] = {}
         # Set when a reply was settled or has to wait.
         self._moved = asyncio.Event()
-        self._sender = ReplySender(
-            scope,
-            ack_seconds=ack_seconds,
-            at_most_once=at_most_once,
-            on_sending=on_sending,
-            was_delivered=was_delivered,
-            on_parked=self._moved.set,
-        )
+        self._sender = ReplySender(scope, terms, on_parked=self._moved.set)
         self._log = get_logger("supervisor.outbox").bind(agent=scope.agent_id)
 
     @property
@@ -110,7 +90,9 @@ class Outbox:
         """
         left = await self._journal.unsent(self._agent_id)
         messages = await self._journal.answered_by(left)
-        every = [Outgoing(reply, messages.get(reply.id), doubtful=True) for reply in left]
+        host = self._terms.host()
+        # What became of the host since they failed is not known.
+        every = [Outgoing(reply, messages.get(reply.id), doubtful=True, host_waited_for=host) for reply in left]
         for outgoing in every:
             if outgoing.answers is not None:
                 self._traces.replied(outgoing.answers, outgoing.reply)
@@ -118,7 +100,7 @@ class Outbox:
             if message.state in FINAL_MESSAGE_STATES:
                 self._traces.settled(message)
         for outgoing in every:
-            if outgoing.reply.state is ReplyState.SENT and self._at_most_once():
+            if outgoing.reply.state is ReplyState.SENT and self._terms.at_most_once():
                 reason = "stopped before the acknowledgement"
                 await self._journal.settle_reply(outgoing.reply, ReplyState.UNKNOWN, reason)
                 self._metrics.sent("unknown")

@@ -24,8 +24,11 @@ from supervisor.messages.outbox import Outbox
 from supervisor.messages.participation import Participation
 from supervisor.messages.profile import Profile
 from supervisor.messages.recall import Recall
+from supervisor.messages.reply_sender import Terms
 from supervisor.platform.connection import Connection
+from supervisor.platform.endpoint import host_of
 from supervisor.platform.history import PlatformHistory
+from supervisor.platform.hosts.deliveries import Deliveries
 from supervisor.protocol.text import clean_text
 
 #: When to look again at a message that could not be settled.
@@ -51,6 +54,7 @@ class Pipeline:
         profile: Profile,
         dispatcher: Dispatcher,
         history: PlatformHistory,
+        deliveries: Deliveries,
         actions: AgentActions,
         on_event: Callable[[str, object], None],
     ) -> None:
@@ -76,13 +80,15 @@ class Pipeline:
             on_full=self._send_full_notice,
             on_command=self._start_command,
         )
-        self.outbox = Outbox(
-            scope,
+        terms = Terms(
+            deliveries,
+            lambda: host_of(profile.settings.ws_url),
             ack_seconds=ack_seconds,
             at_most_once=lambda: profile.settings.delivery == "at_most_once",
             on_sending=self.inbox.remember_own,
             was_delivered=DeliveryCheck(own_history),
         )
+        self.outbox = Outbox(scope, terms)
         recall = Recall(own_history, has_commands=lambda: profile.settings.commands)
         self._participation = Participation(scope, self.inbox.conversations, recall, ack_seconds)
         self._executor = MessageExecutor(profile, self._participation, self.outbox)

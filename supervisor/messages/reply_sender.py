@@ -14,11 +14,15 @@ from supervisor.core.records import JournaledMessage, Reply
 from supervisor.core.states import ReplyState
 from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
+from supervisor.platform.hosts.deliveries import Deliveries
 from supervisor.protocol.outbound import as_shown
 from supervisor.telemetry.logs import get_logger
 
-#: How long to wait before each further attempt at a delivery; after the last one the reply is a dead letter.
+#: How long to wait before each further attempt at a delivery; after the last one the reply is a dead letter. A failure
+#: that may be the host's does not count, and its wait ends as soon as the host takes sends again.
 RETRY_SECONDS = (5.0, 25.0, 120.0, 600.0)
+#: How long a reply is tried on a host that takes nothing: nobody knows then whose the trouble is.
+GIVE_UP_SECONDS = 5400.0
 
 #: A reply that was in flight when so many connections broke may be what breaks them: it waits like any failed one.
 SUSPECT_LOSSES = 3
@@ -35,6 +39,34 @@ class Outcome(NamedTuple):
     not_before: float = 0.0
 
 
+class _Trouble(NamedTuple):
+    """When a reply failed for the first time (monotonic seconds), and what its host had taken by then."""
+
+    since: float
+    acks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How one agent's replies are sent.
+
+    Args:
+        deliveries: what is known of the hosts, and ``host`` the one of this agent.
+        ack_seconds: how long an acknowledgement may take.
+        at_most_once: asked for each send, since the agent's settings may change: mark a send whose fate is unknown
+            instead of repeating it.
+        on_sending: told each id that the platform may know a reply by, so that its echo is known.
+        was_delivered: asked before a doubtful reply is sent again to a platform that does not keep ``_id``.
+    """
+
+    deliveries: Deliveries
+    host: Callable[[], str]
+    ack_seconds: float
+    at_most_once: Callable[[], bool]
+    on_sending: Callable[[str], None]
+    was_delivered: Callable[[Reply], Awaitable[bool]]
+
+
 @dataclass(slots=True)
 class Outgoing:
     """A reply on its way.
@@ -47,6 +79,9 @@ class Outgoing:
             journal could not take it.
         doubtful: an earlier send may have arrived.
         parked: nothing can be done now: the reply waits for its next attempt, or for a connection.
+        failures: failed attempts, those that may be the host's trouble left out.
+        trouble: the first failed attempt, where there was one.
+        host_waited_for: the host whose trouble the reply waits out; None where the trouble is its own.
     """
 
     reply: Reply
@@ -57,6 +92,9 @@ class Outgoing:
     doubtful: bool = False
     parked: bool = False
     outcome: Outcome | None = None
+    failures: int = 0
+    trouble: _Trouble | None = None
+    host_waited_for: str | None = None
 
     def acked(self) -> None:
         """The platform has the reply."""
@@ -69,31 +107,16 @@ class ReplySender:
     """Sends one agent's replies, one after the other within a conversation.
 
     Args:
-        ack_seconds: how long an acknowledgement may take.
-        at_most_once: asked for each send, since the agent's settings may change: mark a send whose fate is unknown
-            instead of repeating it.
-        on_sending: told each id that the platform may know a reply by, so that its echo is known.
-        was_delivered: asked before a doubtful reply is sent again to a platform that does not keep ``_id``.
         on_parked: told that there is nothing to do now for some reply.
     """
 
-    def __init__(
-        self,
-        scope: Scope,
-        *,
-        ack_seconds: float,
-        at_most_once: Callable[[], bool],
-        on_sending: Callable[[str], None],
-        was_delivered: Callable[[Reply], Awaitable[bool]],
-        on_parked: Callable[[], None],
-    ) -> None:
+    def __init__(self, scope: Scope, terms: Terms, *, on_parked: Callable[[], None]) -> None:
         self._journal = scope.journal
         self._metrics = scope.metrics
         self._clock = scope.clock
-        self._ack_seconds = ack_seconds
-        self._at_most_once = at_most_once
-        self._on_sending = on_sending
-        self._was_delivered = was_delivered
+        self._terms = terms
+        self._at_most_once = terms.at_most_once
+        self._on_sending = terms.on_sending
         self._on_parked = on_parked
         # Whether the platform keeps our ids, so that a second send of one does no harm; None until it has shown it.
         self._keeps_ids: bool | None = None
@@ -126,7 +149,7 @@ class ReplySender:
                 if not await self._journal.mark_sent(reply):
                     # Erased while it waited: there is nothing left to send.
                     return
-            elif outgoing.doubtful and not self._keeps_ids and await self._was_delivered(reply):
+            elif outgoing.doubtful and not self._keeps_ids and await self._terms.was_delivered(reply):
                 outgoing.acked()
                 continue
             try:
@@ -151,10 +174,13 @@ class ReplySender:
         self.in_flight += 1
         outgoing.sends += 1
         try:
-            known_as = await connection.send(reply.message.id or "", reply.conversation_id, body, self._ack_seconds)
+            known_as = await connection.send(
+                reply.message.id or "", reply.conversation_id, body, self._terms.ack_seconds
+            )
         finally:
             self.in_flight -= 1
         self._metrics.sent("acked", self._clock.monotonic() - started)
+        self._terms.deliveries.acked(self._terms.host())
         return known_as
 
     async def _journal_outcome(self, outgoing: Outgoing) -> bool:
@@ -173,12 +199,15 @@ class ReplySender:
 
     async def _wait_for_turn(self, outgoing: Outgoing) -> Connection:
         """Wait until a reply is due and there is a connection for it."""
-        wait = outgoing.reply.not_before - self._clock.now()
+        # No longer than any wait of ours, whatever became of the wall clock since.
+        wait = min(outgoing.reply.not_before - self._clock.now(), RETRY_SECONDS[-1])
         outgoing.parked = wait > 0 or self._connection is None or not self._connection.connected
         if outgoing.parked:
             self._on_parked()
-        if wait > 0:
+        if wait > 0 and outgoing.host_waited_for is None:
             await self._clock.sleep(wait)
+        elif wait > 0 and outgoing.host_waited_for is not None:
+            await self._terms.deliveries.wait(outgoing.host_waited_for, wait)
         connection = await self._wait_for_connection()
         outgoing.parked = False
         return connection
@@ -193,11 +222,10 @@ class ReplySender:
     def _refused(self, outgoing: Outgoing, error: SendRefusedError) -> None:
         """Give a refused reply up, or try again later where that may help."""
         self._metrics.sent("refused")
-        if error.verdict is Verdict.RETRY and outgoing.reply.attempts < len(RETRY_SECONDS):
-            self._defer(outgoing, error.reason)
+        if error.verdict is Verdict.RETRY:
+            self._try_again(outgoing, error.reason)
         else:
-            self._log.error("reply_refused", reason=error.reason)
-            outgoing.outcome = Outcome(ReplyState.DEAD, error.reason)
+            self._give_up(outgoing, error.reason)
 
     def _ambiguous(self, outgoing: Outgoing, error: ConnectionLostError | AckTimeoutError, losses: int) -> None:
         """Deal with a send that may or may not have arrived."""
@@ -211,11 +239,25 @@ class ReplySender:
         if lost and losses < SUSPECT_LOSSES:
             # Sent again, with the same _id, as soon as there is a connection: no fault of the reply's.
             return
-        if outgoing.reply.attempts >= len(RETRY_SECONDS):
-            outgoing.outcome = Outcome(ReplyState.DEAD, error.reason)
-        else:
-            self._defer(outgoing, error.reason)
+        # What breaks connections would break those of others' too, were it tried whenever they are well.
+        self._try_again(outgoing, error.reason, own=lost)
 
-    def _defer(self, outgoing: Outgoing, reason: str) -> None:
-        wait = RETRY_SECONDS[min(outgoing.reply.attempts, len(RETRY_SECONDS) - 1)]
-        outgoing.outcome = Outcome(ReplyState.PENDING, reason, self._clock.now() + wait)
+    def _try_again(self, outgoing: Outgoing, reason: str, *, own: bool = False) -> None:
+        """Have a failed reply wait: for its next attempt, or for its host where the trouble may be the host's."""
+        reply, host, deliveries = outgoing.reply, self._terms.host(), self._terms.deliveries
+        trouble = outgoing.trouble
+        own |= deliveries.failed(host, reply.conversation_id, trouble.acks if trouble else None)
+        if trouble is None:
+            trouble = outgoing.trouble = _Trouble(self._clock.monotonic(), deliveries.acks(host))
+        outgoing.failures += own
+        outgoing.host_waited_for = None if own else host
+        if outgoing.failures > len(RETRY_SECONDS) or self._clock.monotonic() - trouble.since >= GIVE_UP_SECONDS:
+            self._give_up(outgoing, reason)
+        else:
+            done = (outgoing.failures - 1) if own else reply.attempts
+            wait = RETRY_SECONDS[min(done, len(RETRY_SECONDS) - 1)]
+            outgoing.outcome = Outcome(ReplyState.PENDING, reason, self._clock.now() + wait)
+
+    def _give_up(self, outgoing: Outgoing, reason: str) -> None:
+        self._log.error("reply_refused", reason=reason)
+        outgoing.outcome = Outcome(ReplyState.DEAD, reason)

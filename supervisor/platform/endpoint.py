@@ -33,11 +33,16 @@ class Endpoint:
     @property
     def host(self) -> str:
         """The host whose rates apply."""
-        return urlsplit(self.url).netloc
+        return host_of(self.url)
 
     def target(self, namespace: str) -> Target:
         """The transport's target for one candidate."""
         return Target(self.url, namespace, self.engine_path, self.token_via, self.proxy)
+
+
+def host_of(url: str) -> str:
+    """The host of a URL as rates and outages are kept by it, with its port where it names one."""
+    return urlsplit(url).netloc
 
 
 def namespace_candidates(ws_url: str, ws_namespace: str) -> tuple[str, ...]:

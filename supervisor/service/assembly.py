@@ -17,6 +17,7 @@ from supervisor.messages import Dispatcher, Ledger, Limits
 from supervisor.net import Session
 from supervisor.platform.history import PlatformHistory
 from supervisor.platform.hosts.api import PlatformApi
+from supervisor.platform.hosts.deliveries import Deliveries
 from supervisor.platform.hosts.gates import Gates
 from supervisor.platform.hosts.outages import Outages
 from supervisor.platform.tokens import TokenClient
@@ -161,6 +162,7 @@ def build_shared(
     tokens = TokenClient(
         api, gates, clock=clock, refresh_margin_seconds=settings.refresh_margin, on_outcome=metrics.auth_refreshed
     )
+    outages = Outages(clock)
     _follow_journal(registry, metrics, clock)
     transport.on_silent = SilenceWatch(metrics, clock).count
     return Shared(
@@ -175,7 +177,8 @@ def build_shared(
         tokens=tokens,
         history=PlatformHistory(api, clock, proxy=settings.proxy),
         gates=gates,
-        outages=Outages(clock),
+        outages=outages,
+        deliveries=Deliveries(clock, on_acked=outages.takes_sends),
         ledger=_ledger(settings, registry, metrics, clock),
         tracing=tracing,
         events=Events(run=f"{clock.now():.3f}".replace(".", "")),

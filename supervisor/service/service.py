@@ -172,6 +172,7 @@ class Service:
         await self.shared.transport.close()
         await self._session.close()
         await self.shared.outages.close()
+        await self.shared.deliveries.close()
         await self.shared.tracing.close()
         left = until - self.shared.clock.monotonic() - TRANSACTION_SECONDS
         await self.registry.close(timeout=max(1.0, left))

@@ -26,8 +26,10 @@ from supervisor.messages.outbox import Outbox
 from supervisor.messages.participation import Participation
 from supervisor.messages.profile import Profile
 from supervisor.messages.recall import Recall
+from supervisor.messages.reply_sender import Terms
 from supervisor.messages.scope import Scope
 from supervisor.platform.history import Access
+from supervisor.platform.hosts.deliveries import Deliveries
 from supervisor.settings import Settings
 from supervisor.settings.secrets import SecretResolver
 from supervisor.store import Registry
@@ -152,13 +154,15 @@ class Works:
         self.profile = profile_of(scope, **settings)
         self.threads = DaemonThreads(2, "handlers")
         self.profile.mount(MountedHandler("stage", None, on_message, ThreadShare(self.threads, 2)))
-        self.outbox = Outbox(
-            scope,
+        terms = Terms(
+            Deliveries(scope.clock),
+            lambda: "platform.example",
             ack_seconds=5.0,
             at_most_once=lambda: False,
             on_sending=lambda _: None,
             was_delivered=DeliveryCheck(history),
         )
+        self.outbox = Outbox(scope, terms)
         conversations = Conversations(scope)
         self.participation = Participation(scope, conversations, Recall(history, lambda: True), 5.0)
         self.executor = MessageExecutor(

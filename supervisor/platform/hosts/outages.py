@@ -28,6 +28,9 @@ REPORT_DELAY_SECONDS = 1.0
 STRAGGLER_SECONDS = 60.0
 #: The fleet is called back to a host at most this often, should it come and go.
 FOLLOW_SECONDS = 5.0
+#: So often an agent is called back because its host takes the sends of others. What is not back then is away for
+#: reasons of its own, and keeps to its backoff.
+CALLS = 3
 
 
 class _Line(Enum):
@@ -48,6 +51,7 @@ class _Down:
     due: float
     line: _Line = _Line.PENDING
     failures: int = 0
+    calls: int = 0
 
 
 @dataclass(slots=True)
@@ -80,6 +84,8 @@ class Outages:
         self._reporter: asyncio.Task[None] | None = None
         #: Called with the host when the first agent is online there after an outage; set by the fleet.
         self.on_back: Callable[[str], None] = lambda _host: None
+        #: Called with an agent that is down and whose host takes sends again; set by the fleet.
+        self.on_call: Callable[[str], None] = lambda _agent_id: None
 
     def failed(self, agent_id: str, host: str, reason: str) -> None:
         """An agent lost its connection to ``host``, or did not get one; its turn, if it had one, is over."""
@@ -124,6 +130,22 @@ class Outages:
                 reason = {"reason": down.reason} if down.line is _Line.PENDING else {}
                 self._log.info("agent_back", agent=agent_id, seconds=seconds, failures=down.failures, **reason)
         self._end_if_over(host, proof=True)
+
+    def takes_sends(self, host: str) -> None:
+        """A send to a host was acknowledged: its agents that wait for their next attempt need not wait it out."""
+        entry = self._hosts.get(host)
+        if entry is None:
+            return
+        now = self._clock.monotonic()
+        if now - entry.followed_at < FOLLOW_SECONDS:
+            return
+        entry.followed_at = now
+        called = [agent_id for agent_id, down in entry.agents.items() if down.calls < CALLS]
+        if called:
+            entry.probes.open()
+        for agent_id in called:
+            entry.agents[agent_id].calls += 1
+            self.on_call(agent_id)
 
     def forget(self, agent_id: str) -> None:
         """An agent is paused or removed: it is no longer missed."""

@@ -17,8 +17,9 @@ from supervisor.core.errors import AckTimeoutError, SendRefusedError, Verdict
 from supervisor.core.records import AgentRecord, JournaledMessage, NewReply, Reply
 from supervisor.core.states import MessageState, ReplyState
 from supervisor.messages.outbox import Outbox
-from supervisor.messages.reply_sender import RETRY_SECONDS
+from supervisor.messages.reply_sender import GIVE_UP_SECONDS, RETRY_SECONDS, Terms
 from supervisor.messages.scope import Scope
+from supervisor.platform.hosts.deliveries import Deliveries
 from supervisor.protocol import InboundMessage, OutboundMessage
 from supervisor.store import Registry
 from supervisor.telemetry.logs import get_logger
@@ -27,6 +28,7 @@ from supervisor.telemetry.tracing import NO_TRACES
 from tests.support.clock import ManualClock
 
 AGENT, CONVERSATION = "64b5f0c2a1d2e3f405060708", "c1"
+HOST = "platform.example"
 ASKED = JournaledMessage(
     id=1,
     agent_id=AGENT,
@@ -66,13 +68,16 @@ class Desk:
         self._path = path
         self.asked_about: list[Reply] = []
         self.platform_has: set[str] = set()
-        self.outbox = Outbox(
-            Scope(AGENT, get_logger("test"), registry.journal, Metrics(), clock, NO_TRACES),
+        self.deliveries = Deliveries(clock)
+        terms = Terms(
+            self.deliveries,
+            lambda: HOST,
             ack_seconds=5.0,
             at_most_once=lambda: self.at_most_once,
             on_sending=lambda _: None,
             was_delivered=self.was_delivered,
         )
+        self.outbox = Outbox(Scope(AGENT, get_logger("test"), registry.journal, Metrics(), clock, NO_TRACES), terms)
         self.outbox.use(self.line)  # type: ignore[arg-type]
 
     async def was_delivered(self, reply: Reply) -> bool:
@@ -106,6 +111,12 @@ class Desk:
     async def asleep(self) -> None:
         await self.until(lambda: self.clock.sleepers)
 
+    async def pass_time(self, seconds: float) -> None:
+        """Advance the clock, then let the journal's thread write what came of it."""
+        await self.clock.advance(seconds)
+        await self.journal.flush()
+        await self.clock.settle()
+
 
 @pytest.fixture
 async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
@@ -121,6 +132,7 @@ async def desk(
     made = Desk(tmp_path / "supervisor.db", registry, clock, at_most_once=request.param)
     yield made
     await made.outbox.close()
+    await made.deliveries.close()
 
 
 once = pytest.mark.parametrize("desk", [True], indirect=True, ids=["at_most_once"])
@@ -283,3 +295,44 @@ async def test_a_reply_that_was_erased_while_it_waited_is_let_go(desk: Desk) -> 
     await desk.until(lambda: not desk.outbox.waiting)
     # Without a row to write to, no failure could be counted and no wait be kept.
     assert len(desk.line.sent) == (1 if desk.at_most_once else 2)
+
+
+@never
+async def test_an_outage_of_an_hour_costs_no_reply_and_its_end_is_found_soon(desk: Desk) -> None:
+    """R36: nothing is acknowledged, so nobody can say that the reply is at fault."""
+    desk.line.answers = [SendRefusedError("Database is down", Verdict.RETRY)] * 1000
+    reply = await desk.push()
+    await desk.asleep()
+    for _ in range(360):
+        await desk.pass_time(10)
+    assert reply.state is ReplyState.PENDING
+    assert 60 < len(desk.line.sent) < 80, "once a minute at last"
+    desk.line.answers.clear()
+    for _ in range(7):
+        await desk.pass_time(10)
+    await desk.until(lambda: not desk.outbox.waiting)
+    assert reply.state is ReplyState.ACKED
+
+
+@never
+async def test_a_reply_that_a_host_does_not_take_while_it_takes_others_ends_as_before(desk: Desk) -> None:
+    desk.line.answers = [SendRefusedError("odd", Verdict.RETRY)] * 1000
+    reply = await desk.push()
+    await desk.asleep()
+    for _ in range(80):
+        await desk.pass_time(10)
+        desk.deliveries.acked(HOST)
+    await desk.until(lambda: not desk.outbox.waiting)
+    assert reply.state is ReplyState.DEAD
+    assert len(desk.line.sent) < 15, "it is not tried whenever another one is acknowledged"
+
+
+@never
+async def test_a_reply_that_nobody_can_judge_is_given_up_at_last(desk: Desk) -> None:
+    desk.line.answers = [SendRefusedError("odd", Verdict.RETRY)] * 1000
+    reply = await desk.push()
+    await desk.asleep()
+    for _ in range(round(GIVE_UP_SECONDS / 30) + 5):
+        await desk.pass_time(30)
+    await desk.until(lambda: not desk.outbox.waiting)
+    assert reply.state is ReplyState.DEAD

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 import structlog
 
-from supervisor.platform.hosts.outages import HOST_AGENTS, REPORT_DELAY_SECONDS, STRAGGLER_SECONDS, Outages
+from supervisor.platform.hosts.outages import (
+    CALLS,
+    FOLLOW_SECONDS,
+    HOST_AGENTS,
+    REPORT_DELAY_SECONDS,
+    STRAGGLER_SECONDS,
+    Outages,
+)
 from tests.support.clock import ManualClock
 
 HOST = "platform.example"
@@ -208,3 +215,26 @@ async def test_closing_tells_nothing_more(outages: Outages, log: list[Any], cloc
     await outages.close()
     await clock.advance(60)
     assert log == []
+
+
+async def test_agents_are_called_back_when_their_host_takes_sends(outages: Outages, clock: ManualClock) -> None:
+    """R36; an agent that stays away all the same does so for reasons of its own, and keeps to its backoff."""
+    called: list[str] = []
+    outages.on_call = called.append
+    outages.takes_sends(HOST)
+    fail(outages, 1, 2)
+    fail(outages, 3, host="elsewhere.example")
+    await clock.advance(FOLLOW_SECONDS)
+    outages.takes_sends(HOST)
+    outages.takes_sends(HOST)
+    assert called == ["a1", "a2"]
+    recover(outages, 1)
+    for _ in range(2 * CALLS):
+        fail(outages, 2)
+        await clock.advance(FOLLOW_SECONDS)
+        outages.takes_sends(HOST)
+    assert called == ["a1", *["a2"] * CALLS]
+    recover(outages, 2)
+    fail(outages, 2)
+    outages.takes_sends(HOST)
+    assert called == ["a1", *["a2"] * (CALLS + 1)]
