@@ -114,7 +114,21 @@ class PlatformError(SupervisorError):
 
 
 class TokenError(PlatformError):
-    """The token endpoint did not give a token (docs/protocol.md#1-tokens)."""
+    """The token endpoint did not give a token (docs/protocol.md#1-tokens).
+
+    ``suspended`` tells the one refusal that costs the platform next to nothing: it comes before the secret is checked.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        verdict: Verdict = Verdict.RETRY,
+        *,
+        suspended: bool = False,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(reason, verdict, retry_after_seconds=retry_after_seconds)
+        self.suspended = suspended
 
 
 class ConnectError(PlatformError):

@@ -9,12 +9,14 @@ from typing import Self
 
 from supervisor.core.backoff import Backoff
 from supervisor.core.clock import Clock
-from supervisor.core.errors import PlatformError, Verdict
+from supervisor.core.errors import PlatformError, TokenError, Verdict
 from supervisor.core.states import AgentState
 from supervisor.settings import Settings
 
 #: A faulted agent is looked at again this often: a missing file may be there by then.
 FAULT_RECHECK_SECONDS = 30.0
+#: How soon the platform is asked again for a suspended agent, drawn from between: it checks no secret for that.
+SUSPENDED_SECONDS = (45.0, 60.0)
 #: A kick leads to a new token at most this often, doubling while kicks go on: an ill platform kicks good tokens.
 KICK_REFRESH_SECONDS = 10.0
 KICK_REFRESH_CAP_SECONDS = 600.0
@@ -100,6 +102,10 @@ class Recovery:
         match error.verdict:
             case Verdict.REAUTHENTICATE if not is_young and self._may_refresh():
                 return Step(None)
+            case Verdict.REJECT if isinstance(error, TokenError) and error.suspended:
+                # No later than any other refusal, where somebody has set that to be soon.
+                soon = min(self._uniform(*SUSPENDED_SECONDS), self._bounds.reject_initial)
+                return Step(AgentState.REJECTED, soon)
             case Verdict.REJECT:
                 return Step(AgentState.REJECTED, self._rejection_seconds())
             case Verdict.FAULT:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 from supervisor.core.errors import (
     ConfigurationError,
     HandlerError,
     PlatformError,
     RegistryError,
+    TokenError,
     Verdict,
 )
 from supervisor.core.records import AgentRecord
@@ -283,6 +285,10 @@ class Runner:
             self._configuration.refused()
             return
         await self._wait(step.state, error.reason, step.seconds)
+        if isinstance(error, TokenError) and error.suspended:
+            # However many are suspended, the tokens of the others come first.
+            host = urlsplit(self.agent.profile.settings.api_url).hostname or ""
+            await self._desired.change.unless(self._shared.gates.of(host).recheck_rate.acquire())
         if outages.must_wait(agent_id):
             # While the host is down only a few probes go out; the other agents wait for their turn.
             self._become(AgentState.BACKOFF, f"waits for its turn, {self._dialer.host} is down: {error.reason}")

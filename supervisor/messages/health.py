@@ -7,6 +7,11 @@ from typing import Any, Final
 from supervisor.messages.secrecy import Secrecy
 
 MAX_REASON_CHARS: Final = 200
+#: Why no reply is taken, with the cure.
+FORBIDDEN: Final = (
+    "the platform does not let this agent write; give it the role organization.editor there, then reload it: "
+    "supervisor agents reload"
+)
 
 
 class Health:
@@ -23,16 +28,18 @@ class Health:
         self._failure: str | None = None
         # What the handler itself says is wrong; the handler has to take it back.
         self._reported: str | None = None
+        # Whether the platform refuses what the agent says, whatever that is; the next reply that it takes ends it.
+        self._forbidden = False
 
     def __str__(self) -> str:
-        """``ok``, or ``failing`` with what the handler says of itself, else with why the last message failed."""
-        reason = self._reported or self._failure
+        """``ok``, or ``failing`` with what most needs somebody: the platform's no, the handler's word, a message."""
+        reason = (FORBIDDEN if self._forbidden else None) or self._reported or self._failure
         return f"failing: {reason}" if reason else "ok"
 
     @property
     def failing(self) -> bool:
         """Whether it is anything but ``ok``."""
-        return bool(self._reported or self._failure)
+        return bool(self._forbidden or self._reported or self._failure)
 
     def reset(self) -> None:
         """Another handler begins: of that nothing is known."""
@@ -45,6 +52,15 @@ class Health:
     def succeeded(self) -> None:
         """A message was answered."""
         self._failure = None
+
+    def permitted(self, allowed: bool) -> None:
+        """Whether the platform lets the agent write, which its role there decides."""
+        if allowed == self._forbidden:
+            self._forbidden = not allowed
+            if allowed:
+                self._log.info("health_ok")
+            else:
+                self._log.warning("health_failing", reason=FORBIDDEN)
 
     def report(self, reason: str | None) -> None:
         """The handler says what is wrong with it, or, with None, that all is well."""

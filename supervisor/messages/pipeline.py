@@ -87,6 +87,7 @@ class Pipeline:
             at_most_once=lambda: profile.settings.delivery == "at_most_once",
             on_sending=self.inbox.remember_own,
             was_delivered=DeliveryCheck(own_history),
+            on_permission=profile.health.permitted,
         )
         self.outbox = Outbox(scope, terms)
         recall = Recall(own_history, has_commands=lambda: profile.settings.commands)

@@ -24,6 +24,9 @@ RETRY_SECONDS = (5.0, 25.0, 120.0, 600.0)
 #: How long a reply is tried on a host that takes nothing: nobody knows then whose the trouble is.
 GIVE_UP_SECONDS = 5400.0
 
+#: How the platform refuses whatever an agent with too low a role says (docs/protocol.md#4-sending).
+_FORBIDDEN = "You do not have permission"
+
 #: A reply that was in flight when so many connections broke may be what breaks them: it waits like any failed one.
 SUSPECT_LOSSES = 3
 
@@ -57,6 +60,7 @@ class Terms:
             instead of repeating it.
         on_sending: told each id that the platform may know a reply by, so that its echo is known.
         was_delivered: asked before a doubtful reply is sent again to a platform that does not keep ``_id``.
+        on_permission: told whether the platform lets the agent write.
     """
 
     deliveries: Deliveries
@@ -65,6 +69,7 @@ class Terms:
     at_most_once: Callable[[], bool]
     on_sending: Callable[[str], None]
     was_delivered: Callable[[Reply], Awaitable[bool]]
+    on_permission: Callable[[bool], None] = lambda _allowed: None
 
 
 @dataclass(slots=True)
@@ -181,6 +186,7 @@ class ReplySender:
             self.in_flight -= 1
         self._metrics.sent("acked", self._clock.monotonic() - started)
         self._terms.deliveries.acked(self._terms.host())
+        self._terms.on_permission(True)
         return known_as
 
     async def _journal_outcome(self, outgoing: Outgoing) -> bool:
@@ -222,6 +228,8 @@ class ReplySender:
     def _refused(self, outgoing: Outgoing, error: SendRefusedError) -> None:
         """Give a refused reply up, or try again later where that may help."""
         self._metrics.sent("refused")
+        if error.error.startswith(_FORBIDDEN):
+            self._terms.on_permission(False)
         if error.verdict is Verdict.RETRY:
             self._try_again(outgoing, error.reason)
         else:

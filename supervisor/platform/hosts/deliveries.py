@@ -126,14 +126,14 @@ class Deliveries:
         while state.waiting:
             if state.well:
                 await state.rate.acquire()
+            elif await self._recovered(state, PROBE_SECONDS[min(state.probes, len(PROBE_SECONDS) - 1)]):
+                continue
             else:
-                await self._until_recovered(state, PROBE_SECONDS[min(state.probes, len(PROBE_SECONDS) - 1)])
-                if state.well:
-                    continue
                 state.probes += 1
             await self._wake_next(state)
 
-    async def _until_recovered(self, state: _Host, seconds: float) -> None:
+    async def _recovered(self, state: _Host, seconds: float) -> bool:
+        """Wait until the host takes sends again, for ``seconds`` at most; whether it does."""
         timer = asyncio.ensure_future(self._clock.sleep(seconds))
         recovered = asyncio.ensure_future(state.recovered.wait())
         try:
@@ -141,6 +141,7 @@ class Deliveries:
         finally:
             timer.cancel()
             recovered.cancel()
+        return state.well
 
     async def _wake_next(self, state: _Host) -> None:
         if not state.waiting:

@@ -19,6 +19,8 @@ T = TypeVar("T")
 _SLACK_SECONDS: Final = 5.0
 #: How long a token request may wait for its pass before it counts as failed; a rate is that slow only by its setting.
 LONGEST_PASS_SECONDS: Final = 120.0
+#: The share of the rate of tokens that suspended agents have together when they ask again.
+RECHECK_SHARE: Final = 0.25
 #: While the event loop wakes its sleepers later than this, connects slow down: N of them cost N² presence events.
 LAG_LIMIT_SECONDS: Final = 0.25
 #: What a look at a lagging loop leaves of the connect rate, what a look at a well one gives back, and the least of it.
@@ -41,6 +43,8 @@ class HostGate:
 
     connect_rate: RateLimit
     token_rate: RateLimit
+    #: What suspended agents together may take of the rate of tokens.
+    recheck_rate: RateLimit
     connect_pool: BoundedPool
     token_pool: BoundedPool
 
@@ -106,6 +110,7 @@ class Gates:
             gate = self._by_host[host] = HostGate(
                 RateLimit(_steady(self._connect_rate) * self._share, _burst(self._connect_rate), self._clock),
                 RateLimit(_steady(self._auth_rate), _burst(self._auth_rate), self._clock),
+                RateLimit(self._auth_rate * RECHECK_SHARE, 1, self._clock),
                 BoundedPool(self._places, f"connects to {host}"),
                 BoundedPool(self._token_places, f"token requests to {host}"),
             )

@@ -46,7 +46,7 @@ def _refusal(answer: Answer, agent_id: str) -> TokenError:
     if status in (408, 425, 429) or status >= 500 or status < 200:
         return TokenError(reason, retry_after_seconds=answer.retry_after())
     if status in (400, 401, 403) or message:
-        return TokenError(reason, Verdict.REJECT)
+        return TokenError(reason, Verdict.REJECT, suspended=status in (401, 403) and "suspended" in message.lower())
     # 404 and its like without the platform's own words: somebody else answered.
     return TokenError(f"{reason}, and not as the platform does; is API_URL right?", Verdict.REJECT)
 

@@ -70,7 +70,10 @@ class TokenClient:
             grant = await self._fetch(agent_id, api_url, secret, proxy)
         except PlatformError as error:
             failure = TokenError(
-                mask_secret(error.reason, secret), error.verdict, retry_after_seconds=error.retry_after_seconds
+                mask_secret(error.reason, secret),
+                error.verdict,
+                suspended=isinstance(error, TokenError) and error.suspended,
+                retry_after_seconds=error.retry_after_seconds,
             )
         if failure is not None:
             self._on_outcome(_OUTCOMES.get(failure.verdict, "retry"))

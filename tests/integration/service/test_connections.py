@@ -107,6 +107,26 @@ async def test_a_refused_agent_says_why_and_comes_back_on_resume(tmp_path: Path,
         await fleet.online()
 
 
+async def test_suspended_agents_ask_again_by_themselves_at_a_quarter_of_the_rate(tmp_path: Path) -> None:
+    async with stack(tmp_path, auth_rate=20, reject_initial_seconds=0.01) as fleet:
+        identities = [await fleet.add(number) for number in range(1, 5)]
+        await fleet.online(4)
+        secret = (tmp_path / "agent-secret").read_text()
+        for identity in identities:
+            fleet.sandbox.add_agent(identity, secret, status="suspended")
+        fleet.sandbox.tokens.expire(*identities)
+        fleet.sandbox.kick(*identities)
+        for identity in identities:
+            await fleet.state(identity, AgentState.REJECTED)
+        seen = len(fleet.sandbox.token_requests)
+        await fleet.until(lambda: len(fleet.sandbox.token_requests) >= seen + 8)
+        asked = fleet.sandbox.token_requests[seen:]
+        # One pass may have been saved up; then five a second.
+        assert asked[7].at - asked[0].at >= 6 / 5 * 0.9
+        fleet.sandbox.add_agent(identities[0], secret, status="active")
+        await fleet.state(identities[0], AgentState.ONLINE)
+
+
 async def test_a_wrong_secret_is_rejected_and_heals_when_the_file_and_row_are_mended(tmp_path: Path) -> None:
     async with stack(tmp_path) as fleet:
         (tmp_path / "agent-secret").write_text("wrong")

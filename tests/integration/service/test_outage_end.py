@@ -55,8 +55,7 @@ async def test_the_first_send_that_succeeds_wakes_all_replies(tmp_path: Path, pr
 
 
 async def test_the_first_send_that_succeeds_wakes_the_hosts_agents(tmp_path: Path) -> None:
-    patient = {"backoff_initial_seconds": HOUR, "backoff_cap_seconds": HOUR}
-    async with stack(tmp_path, **patient) as fleet:
+    async with stack(tmp_path, backoff_initial_seconds=HOUR, backoff_cap_seconds=HOUR) as fleet:
         well, ill = await fleet.add(1), await fleet.add(2)
         fleet.sandbox.faults.connect("kick", agents=[ill])
         await fleet.online(1)

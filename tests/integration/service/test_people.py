@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from supervisor.messages.executor import APOLOGY
+from supervisor.messages.health import FORBIDDEN
 from supervisor.sandbox import SandboxUser
 from tests.support.observing import handlers_folder
 from tests.support.stack import Stack, handler_module, stack
@@ -143,3 +144,16 @@ async def test_a_row_says_what_is_shown_anywhere(
     ann = v2.sandbox.bridge.person()
     ann.say(agent, "hello")
     await v2.until(lambda: ann.received == on_bridge)
+
+
+async def test_an_agent_that_may_not_write_says_so_with_the_cure(v2: Stack) -> None:
+    agent = await v2.add(1, "echo")
+    await v2.online()
+    v2.sandbox.faults.refuse_sends(error="You do not have permission to create.")
+    user = await v2.sandbox.user()
+    conversation = await user.open(agent)
+    await user.say(conversation, "hello")
+    await v2.until(lambda: v2.service.control.status(agent).health == f"failing: {FORBIDDEN}")
+    v2.sandbox.faults.clear()
+    await user.wait_for_reply(conversation, after=await user.say(conversation, "and now?"))
+    await v2.until(lambda: v2.service.control.status(agent).health == "ok")

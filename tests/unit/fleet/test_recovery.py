@@ -8,7 +8,14 @@ import pytest
 
 from supervisor.core.errors import ConnectError, PlatformError, TokenError, Verdict
 from supervisor.core.states import AgentState
-from supervisor.fleet.recovery import FAULT_RECHECK_SECONDS, KICK_REFRESH_CAP_SECONDS, Bounds, Recovery, Step
+from supervisor.fleet.recovery import (
+    FAULT_RECHECK_SECONDS,
+    KICK_REFRESH_CAP_SECONDS,
+    SUSPENDED_SECONDS,
+    Bounds,
+    Recovery,
+    Step,
+)
 from tests.support.clock import ManualClock
 
 BOUNDS = Bounds(backoff_initial=1, backoff_cap=60, reject_initial=300, reject_cap=3600, stable=60)
@@ -183,3 +190,14 @@ async def test_being_online_does_not_put_off_a_refresh_that_is_due(recovery: Rec
 def test_the_age_of_the_token_says_nothing_about_other_failures(recovery: Recovery) -> None:
     assert recovery.after(REFUSED, token_age_seconds=0.0).state is AgentState.REJECTED
     assert recovery.after(LOST, token_age_seconds=0.0).state is AgentState.BACKOFF
+
+
+def test_a_suspended_agent_is_asked_for_again_within_a_minute_however_often(recovery: Recovery) -> None:
+    """The platform checks no secret for that; other refusals keep their pace."""
+    refused = TokenError("401 Agent is suspended", Verdict.REJECT, suspended=True)
+    for _ in range(50):
+        step = recovery.after(refused)
+        assert step.state is AgentState.REJECTED
+        assert SUSPENDED_SECONDS[0] <= step.seconds <= SUSPENDED_SECONDS[1]
+    first = recovery.after(TokenError("401 Invalid credentials", Verdict.REJECT))
+    assert first.seconds == BOUNDS.reject_initial

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.messages.health import MAX_REASON_CHARS, Health
+from supervisor.messages.health import FORBIDDEN, MAX_REASON_CHARS, Health
 from supervisor.messages.secrecy import Secrecy
 from supervisor.settings.secrets import SecretResolver
 from supervisor.telemetry.logs import get_logger
@@ -40,6 +40,21 @@ def test_what_the_handler_says_stands_until_it_takes_it_back(health: Health) -> 
     health.failed("ValueError: no")
     health.report(None)
     assert str(health) == "ok", "who says that all is well means what was before, too"
+
+
+def test_an_agent_that_may_not_write_is_failing_whatever_its_handler_says(health: Health) -> None:
+    with captured_logs() as lines:
+        health.permitted(True)
+        health.permitted(False)
+        health.permitted(False)
+        health.report(None)
+        health.succeeded()
+        health.reset()
+        assert str(health) == f"failing: {FORBIDDEN}"
+        assert health.failing
+        health.permitted(True)
+        assert (str(health), health.failing) == ("ok", False)
+    assert [line["event"] for line in lines] == ["health_failing", "health_ok"], "said once"
 
 
 def test_another_handler_begins_with_nothing(health: Health) -> None:
