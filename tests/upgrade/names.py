@@ -41,7 +41,9 @@ for module in (supervisor.handler, supervisor.testing):
         thing = getattr(module, name)
         found[f"{module.__name__}.{name}"] = parameters(thing) if callable(thing) else []
         if inspect.isclass(thing):
-            for attribute, member in vars(thing).items():
+            # Where a name is written down does not matter to who uses it.
+            members = {k: v for one in reversed(thing.__mro__) if one is not object for k, v in vars(one).items()}
+            for attribute, member in members.items():
                 if not attribute.startswith("_"):
                     found[f"{module.__name__}.{name}.{attribute}"] = parameters(member) if callable(member) else []
 print(json.dumps(found))
