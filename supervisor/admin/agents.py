@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 from fastapi import FastAPI, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from supervisor.admin.answers import ERRORS, Problem, json_answer
+from supervisor.admin.answers import ERRORS, json_answer, refused
 from supervisor.admin.interface import AdminService
 from supervisor.core.records import AgentRecord
 from supervisor.core.status import AgentStatus
@@ -82,14 +82,14 @@ def _dropped(values: Mapping[str, Any]) -> list[str]:
 
 
 _ONE: Final[dict[int | str, dict[str, Any]]] = {
-    404: {"model": Problem, "description": "No such agent"},
-    422: {"model": Problem, "description": "No such action, or a malformed id"},
+    404: refused("No such agent"),
+    422: refused("No such action, or a malformed id"),
 }
 _WRITTEN: Final[dict[int | str, dict[str, Any]]] = {
-    400: {"model": Problem, "description": "The agent could not run like that; says why"},
-    413: {"model": Problem, "description": "The body is too large"},
-    422: {"model": Problem, "description": "A malformed body"},
-    503: {"model": Problem, "description": "The registry cannot be written just now"},
+    400: refused("The agent could not run like that; says why"),
+    413: refused("The body is too large"),
+    422: refused("A malformed body"),
+    503: refused("The registry cannot be written just now"),
 }
 _MERGED: Final = (
     "Settings and labels are merged into those that are there by their top-level keys: one with null goes, and a value "
@@ -137,7 +137,7 @@ def _writing(app: FastAPI, service: AdminService) -> None:
         summary="Add an agent; answers with it as it is then, on its way online",
         status_code=HTTPStatus.CREATED,
         response_model=AgentStatus,
-        responses=ERRORS | _WRITTEN | {409: {"model": Problem, "description": "There is one of that id"}},
+        responses=ERRORS | _WRITTEN | {409: refused("There is one of that id")},
     )
     async def add(new: NewAgent) -> Response:
         record = AgentRecord(**new.model_dump())

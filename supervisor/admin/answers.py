@@ -9,6 +9,8 @@ from typing import Any, Final
 import msgspec
 from fastapi import Response
 
+_PROBLEM: Final = "#/components/schemas/Problem"
+
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
@@ -17,10 +19,20 @@ class Problem:
     error: str
 
 
+def refused(description: str) -> dict[str, Any]:
+    """How the description of the API names an answer with a :class:`Problem`.
+
+    It refers to the schema, which one route declares as its model: FastAPI would make it anew for every answer.
+    """
+    return {"description": description, "content": {"application/json": {"schema": {"$ref": _PROBLEM}}}}
+
+
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    401: {"model": Problem, "description": "The token is missing or wrong"},
-    403: {"model": Problem, "description": "Not from here"},
+    401: refused("The token is missing or wrong"),
+    403: refused("Not from here"),
 }
+#: For the one route that declares the schema.
+DECLARING_ERRORS: Final = ERRORS | {401: {"model": Problem, "description": ERRORS[401]["description"]}}
 
 
 def json_answer(value: object, status: HTTPStatus = HTTPStatus.OK) -> Response:

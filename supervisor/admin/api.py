@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from supervisor import __version__
 from supervisor.admin.agents import add_agents
-from supervisor.admin.answers import ERRORS, Problem, json_answer
+from supervisor.admin.answers import DECLARING_ERRORS, Problem, json_answer
 from supervisor.admin.events import add_events
 from supervisor.admin.guard import Guard
 from supervisor.admin.interface import AdminService
@@ -108,7 +108,7 @@ def _health(app: FastAPI, service: AdminService) -> None:
         tags=["supervisor"],
         summary="The whole supervisor in a few figures",
         response_model=Overview,
-        responses=ERRORS,
+        responses=DECLARING_ERRORS,
     )
     async def overview() -> Response:
         return json_answer(service.overview())

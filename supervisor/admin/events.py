@@ -13,7 +13,7 @@ from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from supervisor.admin.answers import ERRORS, Problem, json_answer
+from supervisor.admin.answers import ERRORS, Problem, json_answer, refused
 from supervisor.admin.interface import AdminService
 from supervisor.telemetry.events import Batch, Event, Events, Wanted
 from supervisor.telemetry.logs import get_logger
@@ -94,9 +94,9 @@ def add_events(app: FastAPI, service: AdminService) -> None:
         responses=ERRORS
         | {
             200: {"content": {"text/event-stream": {}}, "description": "Events"},
-            400: {"model": Problem, "description": "Asked for over a WebSocket"},
-            422: {"model": Problem, "description": "A malformed filter"},
-            503: {"model": Problem, "description": "Too many streams"},
+            400: refused("Asked for over a WebSocket"),
+            422: refused("A malformed filter"),
+            503: refused("Too many streams"),
         },
     )
     async def events(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import FastAPI, Query, Response
 from fastapi import Path as InPath
 
-from supervisor.admin.answers import ERRORS, Problem, json_answer
+from supervisor.admin.answers import ERRORS, json_answer, refused
 from supervisor.admin.interface import AdminService
 from supervisor.core.states import MessageState
 from supervisor.core.status import MessageDetails, MessageSummary
@@ -27,16 +27,16 @@ Id = Annotated[str | None, Query(max_length=_MAX_ID_CHARS)]
 Age = Annotated[float | None, Query(ge=0, le=_MAX_AGE_SECONDS, allow_inf_nan=False)]
 
 _MALFORMED: Final[dict[int | str, dict[str, Any]]] = {
-    422: {"model": Problem, "description": "A malformed number or filter"},
-    503: {"model": Problem, "description": "The journal cannot be read or written just now"},
+    422: refused("A malformed number or filter"),
+    503: refused("The journal cannot be read or written just now"),
 }
-_ONE: Final = ERRORS | _MALFORMED | {404: {"model": Problem, "description": "No message of that number"}}
+_ONE: Final = ERRORS | _MALFORMED | {404: refused("No message of that number")}
 _ACT: Final = (
     ERRORS
     | _MALFORMED
     | {
-        404: {"model": Problem, "description": "No message of that number"},
-        409: {"model": Problem, "description": "It is no dead letter, or its agent is registered no more"},
+        404: refused("No message of that number"),
+        409: refused("It is no dead letter, or its agent is registered no more"),
     }
 )
 
