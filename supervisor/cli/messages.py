@@ -115,7 +115,10 @@ def list_messages(
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
     undelivered: Annotated[
-        bool, typer.Option("--undelivered", help="With a reply that did not arrive, or of which nobody knows.")
+        bool,
+        typer.Option(
+            "--undelivered", help="With a reply that did not arrive, yet or for good, or of which nobody knows."
+        ),
     ] = False,
     limit: Annotated[int, typer.Option(min=1, max=_MANY, help="So many at most, the newest.")] = 20,
     as_json: AsJson = False,

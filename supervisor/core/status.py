@@ -44,6 +44,9 @@ class AgentStatus:
         conversation_id: the conversation that v1 put it in; None on v2 or when offline.
         conversations: how many conversations it has been active in lately.
         auth_expires_at: when its token expires, seconds since the epoch.
+        undelivered: replies that wait because sending failed, those behind them in their conversations too;
+            ``undelivered_reason`` is why the one failed that has waited longest.
+        notes: what somebody should know of it, though nothing fails.
     """
 
     id: str
@@ -60,6 +63,9 @@ class AgentStatus:
     settings: dict[str, Any] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     paused: bool = False
+    undelivered: int = 0
+    undelivered_reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,7 @@ class Overview:
         inbox: messages of all agents.
         problems: what keeps it from being ready, one line each; empty when it is.
         notices: what a person should know although it is ready: a platform host that is down, refused agents.
+        undelivered: replies that wait because sending failed, of all agents.
     """
 
     version: str
@@ -82,6 +89,7 @@ class Overview:
     inbox: InboxCounts
     problems: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    undelivered: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from supervisor.platform.endpoint import Endpoint, namespace_candidates
 from supervisor.platform.hosts.api import PlatformApi
 from supervisor.platform.hosts.gates import Gates
 from supervisor.platform.tokens import Grant, TokenClient
+from supervisor.platform.tokens.notes import notes_of
 from supervisor.platform.transport import Transport
 from supervisor.settings import EffectiveSettings, Settings
 from supervisor.settings.secrets import SecretResolver
@@ -205,6 +206,8 @@ class Examiner:
         took = _milliseconds(self._clock.monotonic() - started)
         hours = (grant.expires_at - self._clock.now()) / 3600
         report(Finding("token", Level.OK, f"{host} gave one in {took}, good for {hours:.1f} h", agent=record.id))
+        for note in notes_of(grant):
+            report(Finding("role", Level.WARN, note, agent=record.id))
         if not grant.answer.instruction.configured:
             text = "the platform has no instruction for this agent"
             report(

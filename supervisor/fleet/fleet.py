@@ -153,6 +153,11 @@ class Fleet:
         """Messages of each agent."""
         return {agent_id: pipeline.counts for agent_id, pipeline in self._pipelines().items()}
 
+    def undelivered(self) -> tuple[int, str]:
+        """How many replies of all agents wait because sending failed; why one of them did."""
+        found = [pipeline.outbox.undelivered for pipeline in self._pipelines().values()]
+        return sum(number for number, _ in found), next((reason for number, reason in found if number), "")
+
     def reading(self, agent_id: str) -> Reading | None:
         """What the metrics read of an agent; None of one that is gone."""
         runner = self._runners.get(agent_id)

@@ -31,6 +31,7 @@ from supervisor.fleet.shared import Shared
 from supervisor.fleet.upkeep import Upkeep
 from supervisor.messages import AgentActions, Situation
 from supervisor.platform.connection import Connection
+from supervisor.platform.tokens.notes import notes_of
 from supervisor.telemetry.logs import get_logger
 
 #: How long to wait before the journal is read again when it could not be.
@@ -131,6 +132,7 @@ class Runner:
         """The agent as the contract shows it."""
         agent, record, condition = self.agent, self._desired.record, self.condition
         connection = agent.connection
+        undelivered, reason = agent.pipeline.outbox.undelivered
         return AgentStatus(
             id=record.id,
             name=record.name or (agent.grant.answer.name if agent.grant else None) or "",
@@ -146,6 +148,9 @@ class Runner:
             settings=record.settings,
             labels=record.labels,
             paused=record.paused,
+            undelivered=undelivered,
+            undelivered_reason=agent.redact(reason),
+            notes=notes_of(agent.grant),
         )
 
     async def run(self) -> None:

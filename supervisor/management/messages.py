@@ -30,7 +30,7 @@ class MessageQuery:
         states: in one of these; without any, dead letters and done ones with a dead reply, or whatever state where
             ``undelivered`` is asked for.
         older_than_seconds, newer_than_seconds: received at least, and at most, so long ago.
-        undelivered: only those with a reply that did not arrive, or of which nobody knows.
+        undelivered: only those with a reply that did not arrive, yet or for good, or of which nobody knows.
         before_id: only those with a smaller number: the next page.
     """
 

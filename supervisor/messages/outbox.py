@@ -50,6 +50,13 @@ class Outbox:
         return conversation_id in self._queues
 
     @property
+    def undelivered(self) -> tuple[int, str]:
+        """How many replies wait because sending failed, with those behind them; why the oldest of them failed."""
+        failed = [queue.replies for queue in self._queues.values() if queue.replies and queue.replies[0].reply.attempts]
+        oldest = min((replies[0].reply for replies in failed), key=lambda reply: reply.id, default=None)
+        return sum(map(len, failed)), (oldest.error or "") if oldest else ""
+
+    @property
     def in_flight(self) -> int:
         """Replies that were sent and are not acknowledged yet."""
         return self._sender.in_flight

@@ -52,6 +52,7 @@ class ConnectAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     deployment: Deployment | None = None
     allowed_functions: tuple[str, ...] = ()
     name: str | None = None
+    type: str | None = None
 
     def __repr__(self) -> str:
         return f"ConnectAnswer(expires_in={self.expires_in}, instruction={self.instruction.id!r}, …)"
@@ -64,6 +65,7 @@ _ANSWER_OPTIONAL: Final[Mapping[str, Any]] = {
     "deployment": Deployment,
     "allowedFunctions": tuple[str, ...],
     "name": str,
+    "type": str,
 }
 _INSTRUCTION_FIELDS: Final[Mapping[str, Any]] = {"id": str, "systemPrompt": str, "guidelines": tuple[Any, ...]}
 

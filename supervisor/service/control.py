@@ -13,6 +13,7 @@ from supervisor.fleet import Fleet, Shared
 from supervisor.management import agents, messages
 from supervisor.management.messages import MessageQuery, Outcome
 from supervisor.store import Registry
+from supervisor.telemetry.redaction import redact
 
 
 class Control:
@@ -46,6 +47,10 @@ class Control:
             for state in (AgentState.REJECTED, AgentState.FAULTED)
             if states.get(state)
         ]
+        undelivered, why = self._fleet.undelivered()
+        if undelivered:
+            waiting = "1 reply waits" if undelivered == 1 else f"{undelivered} replies wait"
+            notices.append(f"{waiting} to be sent again: {redact(why)}; see: supervisor messages list --undelivered")
         return Overview(
             version=__version__,
             pid=os.getpid(),
@@ -59,6 +64,7 @@ class Control:
             ),
             problems=self.problems(),
             notices=tuple(notices),
+            undelivered=undelivered,
         )
 
     def statuses(self) -> list[AgentStatus]:

@@ -71,6 +71,11 @@ class Closed:
         raise RegistryError("The registry is closed")
 
 
+def undelivered(reply: StoredReply) -> bool:
+    """Whether a reply did not arrive, or nobody knows, or it has failed and is to be sent again."""
+    return reply.state in LOST or (reply.state not in FINAL_REPLY_STATES and reply.attempts > 0)
+
+
 #: What the keys of a MessageFilter ask of a message.
 CONDITIONS: dict[str, Callable[[Any, StoredMessage, Tables], bool]] = {
     "agent_id": lambda wanted, m, _: m.agent_id == wanted,
@@ -79,7 +84,7 @@ CONDITIONS: dict[str, Callable[[Any, StoredMessage, Tables], bool]] = {
     "older_than": lambda wanted, m, _: m.received_at < wanted,
     "newer_than": lambda wanted, m, _: m.received_at >= wanted,
     "before_id": lambda wanted, m, _: m.id < wanted,
-    "undelivered": lambda yes, m, t: not yes or any(r.state in LOST for r in t.replies_to(m)),
+    "undelivered": lambda yes, m, t: not yes or any(undelivered(r) for r in t.replies_to(m)),
     "dead_letters": lambda yes, m, t: not yes or m.state == "dead" or (m.state == "done" and bool(t.dead_replies(m))),
 }
 

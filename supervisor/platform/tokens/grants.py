@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -33,6 +33,7 @@ class Grant:
         expires_at: after this it must not be used.
         refresh_at: when to get the next one.
         stale_at: after this nothing new is begun with it: it might end on its way to the platform.
+        roles: what the token says that the agent may do on the platform, as ``organization.viewer``.
     """
 
     token: str = field(repr=False)
@@ -41,6 +42,7 @@ class Grant:
     expires_at: float
     refresh_at: float
     stale_at: float
+    roles: tuple[str, ...] = ()
 
     def stale(self, now: float) -> bool:
         """Whether so little of the token's life is left at ``now`` that nothing should be begun with it."""
@@ -71,26 +73,40 @@ def make_grant(
     margin = min(margin_seconds, 0.2 * life)
     expires_at = now + life
     refresh_at = max(expires_at - uniform(margin, 2 * margin), now + _SOONEST_REFRESH_SECONDS)
-    return Grant(answer.access_token, answer, now, expires_at, refresh_at, stale_at=expires_at - margin / 2)
+    stale_at = expires_at - margin / 2
+    roles = _roles(answer.access_token)
+    return Grant(answer.access_token, answer, now, expires_at, refresh_at, stale_at=stale_at, roles=roles)
 
 
 class _Claims(msgspec.Struct, frozen=True):
     exp: float | None = None
     iat: float | None = None
+    roles: Any = None
 
 
 def _jwt_seconds_left(token: str, now: float) -> float | None:
     """Seconds that a JWT says it has left to live; None where it is no JWT or does not say."""
+    claims = _read_claims(token)
+    if claims is None or claims.exp is None:
+        return None
+    if claims.iat is not None and abs(now - claims.iat) <= _CLOCK_SKEW_SECONDS:
+        return claims.exp - claims.iat
+    return claims.exp - now
+
+
+def _roles(token: str) -> tuple[str, ...]:
+    """The roles that a JWT names; none where it is no JWT or does not say."""
+    claims = _read_claims(token)
+    named = claims.roles if claims is not None else None
+    return tuple(role for role in named if isinstance(role, str)) if isinstance(named, list) else ()
+
+
+def _read_claims(token: str) -> _Claims | None:
     parts = token.split(".")
     if len(parts) != 3:
         return None
     try:
         payload = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
-        claims = msgspec.json.decode(payload, type=_Claims)
+        return msgspec.json.decode(payload, type=_Claims)
     except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError):
         return None
-    if claims.exp is None:
-        return None
-    if claims.iat is not None and abs(now - claims.iat) <= _CLOCK_SKEW_SECONDS:
-        return claims.exp - claims.iat
-    return claims.exp - now

@@ -60,7 +60,7 @@ class MessageFilter(TypedDict, total=False):
     Keys:
         states: in one of these.
         older_than, newer_than: received before, and at or after this; seconds since the epoch.
-        undelivered: only those with a reply in the outbox that is dead or whose fate is unknown.
+        undelivered: only those with a reply that is dead, whose fate is unknown, or that failed and waits.
         dead_letters: only those that a person can replay: dead ones, and done ones with a dead reply.
         before_id: only those with a smaller id: the next page begins where the last one ended.
     """

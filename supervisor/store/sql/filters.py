@@ -10,7 +10,7 @@ from typing import Any, Final
 from supervisor.core.states import MessageState, ReplyState
 from supervisor.store.dialect.stored import MessageFilter
 from supervisor.store.sql import columns
-from supervisor.store.sql.schema import OPEN_MESSAGES
+from supervisor.store.sql.schema import OPEN_MESSAGES, OPEN_REPLIES
 
 _M: Final = columns.MESSAGE_CODES
 _R: Final = columns.REPLY_CODES
@@ -65,7 +65,10 @@ def _undelivered(of_one_agent: bool) -> str:
     own = f" AND agent_key = {KEY}" if of_one_agent else ""
     return (
         "SELECT inbox_id, agent_key, conversation_id FROM outbox "
-        f"WHERE state >= {_R[ReplyState.UNKNOWN]} AND inbox_id IS NOT NULL{own}"
+        f"WHERE state >= {_R[ReplyState.UNKNOWN]} AND inbox_id IS NOT NULL{own} "
+        # Those that have failed and are to be sent again.
+        "UNION ALL SELECT inbox_id, agent_key, conversation_id FROM outbox "
+        f"WHERE {OPEN_REPLIES} AND attempts > 0 AND inbox_id IS NOT NULL{own}"
     )
 
 

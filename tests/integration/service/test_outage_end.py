@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.states import AgentState, ReplyState
+from supervisor.management.messages import MessageQuery
 from supervisor.service import Service
 from tests.support.stack import Stack, stack
 
@@ -44,6 +45,12 @@ async def test_the_first_send_that_succeeds_wakes_all_replies(tmp_path: Path, pr
         for agent in said:
             while not await waiting(fleet, agent, conversations[agent]):
                 await fleet.until(lambda: True)
+        seen = fleet.service.control.overview()
+        assert seen.undelivered == 3
+        assert "3 replies wait to be sent again" in seen.notices[0]
+        assert "Database is down" in fleet.service.control.status(agents[0]).undelivered_reason
+        listed = await fleet.service.control.messages(MessageQuery(undelivered=True), 10)
+        assert {one.agent_id for one in listed} == set(said)
         await put_off(fleet)
         await fleet.online(4)
         fleet.sandbox.faults.clear()
@@ -52,6 +59,7 @@ async def test_the_first_send_that_succeeds_wakes_all_replies(tmp_path: Path, pr
         for agent, message in said.items():
             [reply] = await user.wait_for_reply(conversations[agent], after=message, timeout=10)
             assert reply.content == "Echo: hello"
+        await fleet.until(lambda: fleet.service.control.overview().undelivered == 0)
 
 
 async def test_the_first_send_that_succeeds_wakes_the_hosts_agents(tmp_path: Path) -> None:

@@ -137,7 +137,12 @@ async def test_messages_whose_replies_did_not_arrive_are_found(journal: Journal)
     foreign = await add(journal, "foreign", agent="another", claim=True)
     (lost,) = await settle(journal, foreign, answer())
     await journal.settle_reply(lost, ReplyState.DEAD)
+    waits = await add(journal, "waits", claim=True)
+    (failed,) = await settle(journal, waits, answer())
     assert await journal.messages(undelivered=True) == [foreign, rows["unknown"], rows["dead"]]
+    await journal.defer_reply(failed, "Database is down", 2_000_000_000.0)
+    assert await journal.messages(undelivered=True) == [waits, foreign, rows["unknown"], rows["dead"]]
+    await journal.settle_reply(failed, ReplyState.ACKED)
     assert await journal.messages(undelivered=True, agent_id=AGENT, limit=1) == [rows["unknown"]]
     assert await journal.messages(undelivered=True, before_id=rows["unknown"].id) == [rows["dead"]]
     assert await journal.messages(undelivered=True, states=[MessageState.DEAD]) == []
