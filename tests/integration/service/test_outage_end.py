@@ -11,7 +11,6 @@ import pytest
 
 from supervisor.core.states import AgentState, ReplyState
 from supervisor.management.messages import MessageQuery
-from supervisor.service import Service
 from tests.support.stack import Stack, stack
 
 #: Far longer than any test: who is answered before was woken.
@@ -30,7 +29,7 @@ async def put_off(fleet: Stack) -> None:
     with closing(sqlite3.connect(fleet.folder / "supervisor.db")) as database:
         database.execute("UPDATE outbox SET attempts = 4, not_before = ? WHERE state = 0", (time.time() + HOUR,))
         database.commit()
-    fleet.service = await Service.start(fleet.settings, open_registry=fleet.open_registry)
+    await fleet.restart()
 
 
 @pytest.mark.parametrize("profile", ["v1", "v2"])
