@@ -41,7 +41,7 @@ class _Options:
     agents: int
     seconds: float | None
     ask: str | None
-    profile: Literal["v1", "v2"]
+    profile: Literal["v1", "v2", "v3"]
     port: int | None
 
 

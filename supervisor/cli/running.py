@@ -18,7 +18,9 @@ T = TypeVar("T")
 LEFT_SECONDS = 0.5
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
-Profile = Annotated[Literal["v1", "v2"], typer.Option(help="The platform's generation to play.")]
+Profile = Annotated[
+    Literal["v1", "v2", "v3"], typer.Option(help="The platform's generation to play; v3 was read, not run.")
+]
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
@@ -78,9 +80,7 @@ async def _leaving_nothing(main: Coroutine[Any, Any, int]) -> int:
 def sandbox(
     port: Port = 8641,
     host: Annotated[str, typer.Option(help="Anything but loopback opens it to the network.")] = "127.0.0.1",
-    profile: Annotated[
-        Literal["v1", "v2", "v3"], typer.Option(help="The platform's generation to play; v3 was read, not run.")
-    ] = "v1",
+    profile: Profile = "v1",
     stage: Annotated[
         Literal["i", "ii", "iii"], typer.Option(help="v3: how far it has got; see docs/protocol.md.")
     ] = "iii",

@@ -136,7 +136,9 @@ class ConnectError(PlatformError):
 
     ``invalid_namespace`` tells the one refusal that another namespace may cure; ``kicked`` a DISCONNECT right after
     the CONNECT ack, which a bad token and an ill platform cause alike; ``refused`` that the platform said no by either;
-    ``deaf`` that it connected and was never registered; ``wrong_path`` that what answered may be no gateway.
+    ``deaf`` that it connected and was never registered; ``wrong_path`` that what answered may be no gateway, and
+    ``no_engine`` that it certainly is none; ``unanswered`` that the upgrade was neither taken nor refused, which is
+    what the platform does at a wrong path (docs/protocol.md#711-a-wrong-engine-path).
     """
 
     def __init__(
@@ -149,12 +151,16 @@ class ConnectError(PlatformError):
         refused: bool = False,
         deaf: bool = False,
         wrong_path: bool = False,
+        no_engine: bool = False,
+        unanswered: bool = False,
         retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(reason, verdict, retry_after_seconds=retry_after_seconds)
         self.invalid_namespace = invalid_namespace
         self.deaf = deaf
-        self.wrong_path = wrong_path
+        self.wrong_path = wrong_path or no_engine
+        self.no_engine = no_engine
+        self.unanswered = unanswered
         self.kicked = kicked
         self.refused = refused or kicked
 

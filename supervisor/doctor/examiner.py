@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Final
@@ -20,12 +20,15 @@ from supervisor.core.errors import (
 )
 from supervisor.core.records import AgentRecord
 from supervisor.doctor.findings import Finding, Level, Report, Trouble, failed, misconfigured, trouble_of
-from supervisor.doctor.path import Attempt, Prober, other_namespaces, other_paths
+from supervisor.doctor.path import Attempt, Prober, Walk, other_namespaces, other_paths
 from supervisor.handlers import DaemonThreads, HandlerLoader, MountedHandler
 from supervisor.handlers.loader import LOAD_SECONDS
 from supervisor.net import Session
-from supervisor.platform.endpoint import Endpoint, namespace_candidates
+from supervisor.platform.connector import Connector
+from supervisor.platform.endpoint import Endpoint, namespace_candidates, path_candidates
 from supervisor.platform.hosts.api import PlatformApi
+from supervisor.platform.hosts.engine_paths import EnginePaths
+from supervisor.platform.hosts.facts import HostFacts
 from supervisor.platform.hosts.gates import Gates
 from supervisor.platform.tokens import Grant, TokenClient
 from supervisor.platform.tokens.notes import notes_of
@@ -71,10 +74,14 @@ class Examiner:
         self._loaded: dict[str, HandlerError | None] = {}
         # The load that took too long. Its thread cannot be stopped, and no two handlers load at once.
         self._slow: tuple[str, Future[MountedHandler]] | None = None
+        api = PlatformApi(session.http, clock, timeout_seconds=settings.handshake_seconds)
+        self._paths = EnginePaths(api, clock)
+        self._facts = HostFacts()
         self._tokens = TokenClient(
-            PlatformApi(session.http, clock, timeout_seconds=settings.handshake_seconds),
+            api,
             gates,
             clock=clock,
+            facts=self._facts,
             refresh_margin_seconds=settings.refresh_margin,
         )
 
@@ -238,36 +245,40 @@ class Examiner:
     async def path(self, record: AgentRecord, own: EffectiveSettings, grant: Grant, report: Report) -> bool:
         """Connect, be registered, and get an answer; whether all of it succeeded."""
         endpoint = self._endpoint(own)
-        prober = Prober(
+        timeout_seconds = self._settings.handshake_seconds
+        connector = Connector(
             self._transport,
             self._gates,
-            self._clock,
+            self._paths,
+            self._facts,
             agent_id=record.id,
-            grant=grant,
-            timeout_seconds=self._settings.handshake_seconds,
+            on_event=lambda _connection, _event, _payload: None,
+            timeout_seconds=timeout_seconds,
         )
-        attempts = [attempt async for attempt in prober.walk(endpoint)]
-        last = attempts[-1]
-        if last.error is None:
-            self._report_path(record, endpoint, attempts, report)
+        prober = Prober(connector, self._clock, grant=grant, timeout_seconds=timeout_seconds)
+        walk = await prober.walk(endpoint)
+        if walk.error is None:
+            self._report_path(record, endpoint, walk.attempts, report)
             return True
-        report(await self._trouble(record, endpoint, prober, tried=attempts, error=last.error))
+        report(await self._trouble(record, endpoint, prober, walk=walk, error=walk.error))
         return False
 
     def _endpoint(self, own: EffectiveSettings) -> Endpoint:
         namespaces = namespace_candidates(own.ws_url, own.ws_namespace)
-        return Endpoint(own.ws_url, namespaces, own.ws_path, own.token_via, self._settings.proxy)
+        others = path_candidates(own.ws_url, own.ws_path)
+        return Endpoint(own.ws_url, namespaces, own.ws_path, own.token_via, self._settings.proxy, others)
 
     @staticmethod
     def _report_path(record: AgentRecord, endpoint: Endpoint, attempts: list[Attempt], report: Report) -> None:
         last = attempts[-1]
-        missing = [attempt.namespace for attempt in attempts[:-1]]
-        beside = f"; it has no {', '.join(missing)}" if missing else ""
-        where = f"{endpoint.host}, namespace {last.namespace}, path {last.engine_path}"
+        missing = [attempt.way.namespace for attempt in attempts if attempt.error and attempt.error.invalid_namespace]
+        beside = f"; it has no {', '.join(dict.fromkeys(missing))}" if missing else ""
+        where = f"{endpoint.host}, namespace {last.way.namespace}, path {last.way.engine_path}"
         took = _milliseconds(last.connected_seconds)
         report(Finding("connect", Level.OK, f"{where}, token as {endpoint.token_via}: {took}{beside}", agent=record.id))
         talks = f", in conversation {last.conversation_id}" if last.conversation_id else ""
-        text = f"its own presence came after {_milliseconds(last.registered_seconds)}{talks}"
+        proof = "its own presence came" if last.has_presence else "no presence came, and a heartbeat was answered"
+        text = f"{proof} after {_milliseconds(last.registered_seconds)}{talks}"
         report(Finding("registered", Level.OK, text, agent=record.id))
         if last.acked_seconds is None:
             text = "the platform acknowledges no event; sends are settled by message:sent alone"
@@ -277,10 +288,10 @@ class Examiner:
             report(Finding("round trip", Level.OK, text, agent=record.id))
 
     async def _trouble(
-        self, record: AgentRecord, endpoint: Endpoint, prober: Prober, *, tried: Sequence[Attempt], error: ConnectError
+        self, record: AgentRecord, endpoint: Endpoint, prober: Prober, *, walk: Walk, error: ConnectError
     ) -> Finding:
         """What to say of an attempt that failed, after a look at whether another namespace or path would do."""
-        others = other_namespaces(endpoint, tried)
+        others = other_namespaces(endpoint, walk.attempts)
         if error.invalid_namespace:
             cure = _cured(await prober.cure(others), "WS_NAMESPACE", endpoint)
             advice = cure or f"{_ASK_PEOPLE}; the namespace goes into SUPERVISOR_WS_NAMESPACE"
@@ -288,11 +299,14 @@ class Examiner:
             return failed("connect", text, advice, Trouble.CONFIGURATION, record.id)
         if error.deaf:
             cure = _cured(await prober.cure(others), "WS_NAMESPACE", endpoint)
-            text = f"{error.reason} in namespace {tried[-1].namespace}: it would be deaf"
+            text = f"{error.reason} in namespace {walk.failed.way.namespace}: it would be deaf"
             return failed("registered", text, cure or _ASK_PEOPLE, Trouble.DEAF, record.id)
         if error.wrong_path and (cured := await prober.cure(other_paths(endpoint))):
             cure = _cured(cured, "WS_PATH", endpoint)
             return failed("connect", error.reason, cure, Trouble.CONFIGURATION, record.id)
+        if error.no_engine:
+            advice = f"{_ASK_PEOPLE}; the path goes into SUPERVISOR_WS_PATH"
+            return failed("connect", error.reason, advice, Trouble.CONFIGURATION, record.id)
         trouble = trouble_of(error)
         advice = {
             Trouble.REFUSED: _REFUSED + _secret_cure(record),
@@ -329,8 +343,8 @@ def _cured(attempt: Attempt | None, setting: str, endpoint: Endpoint) -> str:
     """What to change when another attempt leads to a registered agent."""
     if attempt is None:
         return ""
-    value = attempt.namespace if setting == "WS_NAMESPACE" else attempt.engine_path
-    auto = setting == "WS_NAMESPACE" and attempt.namespace in namespace_candidates(endpoint.url, "auto")
+    value = attempt.way.namespace if setting == "WS_NAMESPACE" else attempt.way.engine_path
+    auto = setting == "WS_NAMESPACE" and attempt.way.namespace in namespace_candidates(endpoint.url, "auto")
     said = f"set SUPERVISOR_{setting}={value}" + (" or auto" if auto else "")
     return f"{said} (or the agent's setting {setting.lower()}): with it the agent is registered"
 

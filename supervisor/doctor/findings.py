@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from supervisor.core.errors import ConfigurationError, ConnectError, PlatformError, Verdict
-from supervisor.settings.kinds import ROOT_IS_DEAF
 
 
 class Level(StrEnum):
@@ -57,9 +56,8 @@ def failed(check: str, text: str, advice: str, trouble: Trouble, agent: str = ""
 
 
 def misconfigured(check: str, error: ConfigurationError, advice: str, agent: str = "") -> Finding:
-    """A setting is wrong; one that is known to be deaf needs no trying (docs/protocol.md#2-addresses)."""
-    trouble = Trouble.DEAF if ROOT_IS_DEAF in str(error) else Trouble.CONFIGURATION
-    return failed(check, str(error), advice, trouble, agent)
+    """A setting is wrong."""
+    return failed(check, str(error), advice, Trouble.CONFIGURATION, agent)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
@@ -78,6 +76,8 @@ def trouble_of(error: PlatformError) -> Trouble:
             return Trouble.DEAF
         if error.kicked:
             return Trouble.PLATFORM
+        if error.no_engine:
+            return Trouble.CONFIGURATION
     if error.verdict is Verdict.FAULT:
         return Trouble.CONFIGURATION
     return Trouble.PLATFORM if error.verdict is Verdict.RETRY else Trouble.REFUSED

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
-from urllib.parse import urlsplit
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import AckTimeoutError, ConnectError, ConnectionLostError
 from supervisor.platform.connection import PROOF_SECONDS, Connection
 from supervisor.platform.connector import Connector
-from supervisor.platform.endpoint import Endpoint, namespace_candidates
-from supervisor.platform.hosts.gates import Gates
+from supervisor.platform.endpoint import ENGINE_PATH, Endpoint, Search, namespace_candidates, path_candidates
+from supervisor.platform.hosts.facts import Way
 from supervisor.platform.tokens import Grant
-from supervisor.platform.transport import Transport
-
-ENGINE_PATH: Final = "/socket.io"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,85 +20,95 @@ class Attempt:
 
     Args:
         connected_seconds: until the namespace's CONNECT was acked.
-        registered_seconds: from there to the agent's own presence.
+        registered_seconds: from there to the proof of the registration.
         acked_seconds: of an event that was acknowledged after that; None where it was not.
+        has_presence: whether the proof was the agent's own presence.
         error: why it came to nothing; None for an agent that is registered.
     """
 
-    namespace: str
-    engine_path: str
+    way: Way
     connected_seconds: float = 0.0
     registered_seconds: float = 0.0
     acked_seconds: float | None = None
     conversation_id: str | None = None
+    has_presence: bool = True
     error: ConnectError | None = None
+
+
+@dataclass(slots=True)
+class Walk:
+    """What came of all attempts at an endpoint.
+
+    Args:
+        error: what they came to; None for an agent that is registered by the last of them.
+    """
+
+    attempts: list[Attempt] = field(default_factory=list)
+    error: ConnectError | None = None
+
+    @property
+    def failed(self) -> Attempt:
+        """The attempt whose failure counts."""
+        return next((one for one in self.attempts if one.error is self.error), self.attempts[-1])
 
 
 class Prober:
     """Makes attempts for one agent with a token that is moments old.
 
     Args:
-        timeout_seconds: for the connect, and again for the registration.
+        connector: opens the agent's connections.
+        timeout_seconds: for an answer over a connection.
     """
 
-    def __init__(
-        self, transport: Transport, gates: Gates, clock: Clock, *, agent_id: str, grant: Grant, timeout_seconds: float
-    ) -> None:
-        self._connector = Connector(
-            transport,
-            gates,
-            agent_id=agent_id,
-            on_event=lambda _connection, _event, _payload: None,
-            timeout_seconds=timeout_seconds,
-        )
+    def __init__(self, connector: Connector, clock: Clock, *, grant: Grant, timeout_seconds: float) -> None:
+        self._connector = connector
         self._clock = clock
         self._grant = grant
         self._timeout = timeout_seconds
 
-    async def walk(self, endpoint: Endpoint) -> AsyncIterator[Attempt]:
-        """Try the namespaces of an endpoint until one says anything but that it is not there."""
-        for namespace in endpoint.namespaces:
-            attempt = await self.attempt(replace(endpoint, namespaces=(namespace,)))
-            yield attempt
-            if attempt.error is None or not attempt.error.invalid_namespace:
-                return
+    async def walk(self, endpoint: Endpoint) -> Walk:
+        """Try the ways into an endpoint as the supervisor does."""
+        walk, search = Walk(), Search(endpoint, None)
+        for way in search.ways():
+            attempt = await self._attempt(endpoint, way)
+            walk.attempts.append(attempt)
+            walk.error = attempt.error
+            if attempt.error is None or search.is_over(way, attempt.error):
+                return walk
+        walk.error = search.failure()
+        return walk
 
-    async def cure(self, endpoints: Iterable[Endpoint]) -> Attempt | None:
-        """The first attempt that leads to a registered agent; None when none does."""
-        for endpoint in endpoints:
-            async for attempt in self.walk(endpoint):
-                if attempt.error is None:
-                    return attempt
-        return None
+    async def cure(self, endpoint: Endpoint | None) -> Attempt | None:
+        """The attempt that leads to a registered agent; None when none does."""
+        walk = Walk() if endpoint is None else await self.walk(endpoint)
+        return walk.attempts[-1] if walk.attempts and walk.error is None else None
 
-    async def attempt(self, endpoint: Endpoint) -> Attempt:
-        """Connect in the endpoint's one namespace, wait to be registered, ask something harmless, and close."""
-        namespace = endpoint.namespaces[0]
+    async def _attempt(self, endpoint: Endpoint, way: Way) -> Attempt:
+        """Connect, wait to be registered, ask something harmless, and close."""
         started = self._clock.monotonic()
         at = [started]
         try:
-            connection = await self._connector.open(
-                endpoint, self._granted, on_connected=lambda: at.append(self._clock.monotonic())
+            if way.engine_path in endpoint.other_paths:
+                await self._connector.look(endpoint, way)
+            connection = await self._connector.attempt(
+                endpoint, way, self._granted, on_connected=lambda: at.append(self._clock.monotonic())
             )
         except ConnectError as error:
-            # The connector words a failure of all candidates. There is one only: its own words are its cause's.
-            cause = error.__cause__
-            error = cause if isinstance(cause, ConnectError) else error
-            return Attempt(namespace, endpoint.engine_path, error=error)
+            return Attempt(way, error=error)
         try:
             registered = self._clock.monotonic()
             acked = await self._ask(connection)
             return Attempt(
-                namespace,
-                endpoint.engine_path,
+                way,
                 at[-1] - started,
                 registered - at[-1],
                 acked,
                 connection.conversation_id,
+                connection.has_presence,
             )
         except ConnectionLostError as lost:
             reason = f"registered, and then the connection was lost: {lost.reason}"
-            return Attempt(namespace, endpoint.engine_path, error=ConnectError(reason))
+            return Attempt(way, error=ConnectError(reason))
         finally:
             await connection.close()
 
@@ -120,16 +125,16 @@ class Prober:
         return self._clock.monotonic() - asked
 
 
-def other_namespaces(endpoint: Endpoint, tried: Sequence[Attempt]) -> list[Endpoint]:
-    """The namespaces that a deployment may have, but for those that were tried."""
+def other_namespaces(endpoint: Endpoint, tried: Sequence[Attempt]) -> Endpoint | None:
+    """The namespaces that a deployment may have, but for those that were tried; None where none is left."""
     known = namespace_candidates(endpoint.url, "auto")
-    left = tuple(name for name in known if name not in [attempt.namespace for attempt in tried])
-    return [replace(endpoint, namespaces=left)] if left else []
+    left = tuple(name for name in known if name not in [attempt.way.namespace for attempt in tried])
+    return replace(endpoint, namespaces=left) if left else None
 
 
-def other_paths(endpoint: Endpoint) -> list[Endpoint]:
-    """Engine paths that a proxy may want: the usual one behind each part of the URL's path."""
-    parts = [part for part in urlsplit(endpoint.url).path.split("/") if part]
-    prefixes = ["/" + "/".join(parts[:count]) for count in range(len(parts), 0, -1)]
-    paths = [*(prefix + ENGINE_PATH for prefix in prefixes), ENGINE_PATH]
-    return [replace(endpoint, engine_path=path) for path in paths if path != endpoint.engine_path]
+def other_paths(endpoint: Endpoint) -> Endpoint | None:
+    """The engine paths that a deployment may have, where another one was chosen; None where it was not."""
+    if endpoint.engine_path == ENGINE_PATH:
+        return None
+    others = path_candidates(endpoint.url, ENGINE_PATH)
+    return replace(endpoint, engine_path=ENGINE_PATH, other_paths=others)

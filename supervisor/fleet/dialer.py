@@ -9,25 +9,28 @@ from supervisor.fleet.agent import Agent
 from supervisor.fleet.shared import Shared
 from supervisor.platform.connection import Connection
 from supervisor.platform.connector import Connector, Grants
-from supervisor.platform.endpoint import Endpoint, namespace_candidates
+from supervisor.platform.endpoint import Endpoint, namespace_candidates, path_candidates
+from supervisor.platform.hosts.facts import Way
 
 #: For so long after a loss a presence of the agent's may still be the old socket's.
 DOUBT_SECONDS = 60.0
 
 
 class Dialer:
-    """Opens an agent's connections; remembers the namespace that registered last."""
+    """Opens an agent's connections; remembers the way in by which it was registered last."""
 
     def __init__(self, agent: Agent, shared: Shared) -> None:
         self._agent = agent
         self._clock = shared.clock
         self._metrics = shared.metrics
         self._proxy = shared.settings.proxy
-        self._namespace: str | None = None
+        self._way: Way | None = None
         self._lost_at: float | None = None
         self._connector = Connector(
             shared.transport,
             shared.gates,
+            shared.paths,
+            shared.facts,
             agent_id=agent.record.id,
             on_event=agent.pipeline.receive,
             timeout_seconds=shared.settings.handshake_seconds,
@@ -41,10 +44,8 @@ class Dialer:
     def _endpoint(self) -> Endpoint:
         own = self._agent.profile.settings
         namespaces = namespace_candidates(own.ws_url, own.ws_namespace)
-        if self._namespace in namespaces:
-            # The one that registered last time first; the others stay candidates, a platform may be rebuilt.
-            namespaces = tuple(dict.fromkeys([self._namespace, *namespaces]))
-        return Endpoint(own.ws_url, namespaces, own.ws_path, own.token_via, self._proxy)
+        others = path_candidates(own.ws_url, own.ws_path)
+        return Endpoint(own.ws_url, namespaces, own.ws_path, own.token_via, self._proxy, others)
 
     async def open(self, grants: Grants, on_connected: Callable[[], None]) -> Connection:
         """Connect, register, join again and catch up.
@@ -65,11 +66,15 @@ class Dialer:
 
     async def _register(self, grants: Grants, on_connected: Callable[[], None]) -> Connection:
         connection = await self._connector.open(
-            self._endpoint(), grants, prove=self._presence_may_be_anothers(), on_connected=on_connected
+            self._endpoint(),
+            grants,
+            prove=self._presence_may_be_anothers(),
+            last=self._way,
+            on_connected=on_connected,
         )
-        if connection.namespace != self._namespace:
-            self._namespace = connection.namespace
-            self._agent.log.debug("namespace", namespace=connection.namespace)
+        if connection.way != self._way:
+            self._way = connection.way
+            self._agent.log.debug("namespace", namespace=self._way.namespace, engine_path=self._way.engine_path)
         return connection
 
     def lost(self) -> None:

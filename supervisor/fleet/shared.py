@@ -10,6 +10,7 @@ from supervisor.handlers import DaemonThreads, HandlerLoader
 from supervisor.messages import Dispatcher, Ledger
 from supervisor.platform.history import PlatformHistory
 from supervisor.platform.hosts.deliveries import Deliveries
+from supervisor.platform.hosts.engine_paths import EnginePaths
 from supervisor.platform.hosts.facts import HostFacts
 from supervisor.platform.hosts.gates import Gates
 from supervisor.platform.hosts.outages import Outages
@@ -35,6 +36,7 @@ class Shared:
     loader: HandlerLoader
     secrets: SecretResolver
     transport: Transport
+    paths: EnginePaths
     tokens: TokenClient
     history: PlatformHistory
     gates: Gates

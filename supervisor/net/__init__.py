@@ -13,6 +13,7 @@ from supervisor.net.trouble import (
     proxy_answered,
     redirect_host,
     retry_after,
+    was_broken_off,
 )
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "redirect_host",
     "retry_after",
     "tls_context",
+    "was_broken_off",
 ]

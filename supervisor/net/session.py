@@ -30,11 +30,14 @@ class Session:
     Attributes:
         tls: verifies the peers of all connections.
         http: the HTTP session; follows no redirect, keeps no cookie, tries nothing twice.
+        upgrades: the same for WebSockets, each on a connection that has carried nothing before: on another one the
+            platform lets an upgrade at a wrong path hang (docs/protocol.md#711-a-wrong-engine-path).
     """
 
-    def __init__(self, tls: ssl.SSLContext, http: aiohttp.ClientSession) -> None:
+    def __init__(self, tls: ssl.SSLContext, http: aiohttp.ClientSession, upgrades: aiohttp.ClientSession) -> None:
         self.tls = tls
         self.http = http
+        self.upgrades = upgrades
 
     @classmethod
     async def open(cls, *, ca_file: Path | None = None, connect_timeout: float = 10.0) -> Session:
@@ -48,26 +51,31 @@ class Session:
             ConfigurationError: the file cannot be read or holds no certificate.
         """
         context = await asyncio.to_thread(tls_context, ca_file)
-        tracing = aiohttp.TraceConfig()
-        tracing.on_request_redirect.append(_refuse_redirect)
-        http = aiohttp.ClientSession(
-            # No limit: with one, a fleet larger than it waits for ever, because these connections do not come back.
-            connector=aiohttp.TCPConnector(limit=0, ssl=context, ttl_dns_cache=30),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
-            trace_configs=[tracing],
-        )
-        # aiohttp sends a GET once more when its connection breaks. Of an upgrade that would be a second attempt, which
-        # nobody counts and no rate bounds.
-        http._retry_connection = False
-        return cls(context, http)
+        made = [_session(context, connect_timeout, keeps_connections=keeps) for keeps in (True, False)]
+        return cls(context, *made)
 
     async def close(self) -> None:
         """Close the session; bounded in time, idempotent."""
         # aiohttp waits until every connection has flushed, for as long as it takes.
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
-                await self.http.close()
+                await asyncio.gather(self.http.close(), self.upgrades.close())
+
+
+def _session(context: ssl.SSLContext, connect_timeout: float, *, keeps_connections: bool) -> aiohttp.ClientSession:
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_redirect.append(_refuse_redirect)
+    http = aiohttp.ClientSession(
+        # No limit: with one, a fleet larger than it waits for ever, because WebSockets' connections do not come back.
+        connector=aiohttp.TCPConnector(limit=0, ssl=context, ttl_dns_cache=30, force_close=not keeps_connections),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
+        trace_configs=[tracing],
+    )
+    # aiohttp sends a GET once more when its connection breaks. Of an upgrade that would be a second attempt, which
+    # nobody counts and no rate bounds.
+    http._retry_connection = False
+    return http
 
 
 async def _refuse_redirect(

@@ -54,6 +54,12 @@ def describe_error(
     return f"{peer} cannot be reached: {detail}" if at_proxy else f"the connection to {peer} failed: {detail}"
 
 
+def was_broken_off(error: Exception) -> bool:
+    """Whether the other side was reached and ended the connection without a word."""
+    known = getattr(error, "certificate_error", None) is not None or isinstance(error, TimeoutError)
+    return not known and not isinstance(getattr(error, "os_error", None), OSError)
+
+
 def _is_at(error: Exception, proxy: str) -> bool:
     """Whether connecting failed at the proxy, not behind it."""
     parts = urlsplit(proxy)

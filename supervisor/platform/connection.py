@@ -6,13 +6,18 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
-from supervisor.core.errors import ConnectionLostError, PlatformError, SendRefusedError
+from supervisor.core.errors import AckTimeoutError, ConnectionLostError, PlatformError, SendRefusedError, Verdict
 from supervisor.core.tasks import TaskSet
+from supervisor.platform.endpoint import AGENTS_NAMESPACE, ROOT
+from supervisor.platform.hosts.facts import SocketFacts, Way
+from supervisor.platform.questions import Questions
+from supervisor.platform.repeats import DROPPED, Repeats
 from supervisor.platform.sends import ACKLESS_GRACE_SECONDS, Sends, refusal, wants_join
 from supervisor.platform.tokens import Grant
 from supervisor.platform.transport import Socket
 from supervisor.protocol import InvalidEventError, parse_event
-from supervisor.protocol.events import Presence
+from supervisor.protocol.events import Presence, SendOutcome
+from supervisor.protocol.outbound import later_form
 from supervisor.telemetry.logs import get_logger
 
 #: How long an acknowledged event may take that proves something about the socket.
@@ -29,34 +34,51 @@ class Connection:
     Args:
         agent_id: the agent's id.
         on_event: gets every event but the answers to our own sends, in order; must only enqueue.
+        facts: what is known of the host and namespace; learns which events are acknowledged.
+        repeats: what the agent has sent lately, over whichever connection.
         ackless_grace_seconds: how long an ack may come after the event that says the same.
 
     Attributes:
         conversation_id: the conversation that the platform put the agent into by itself, where it named one.
-        namespace: the namespace that it joined.
-        registered: done once the agent's own presence came.
+        way: the namespace that it joined, and at which engine path.
+        registered: done once the agent's own presence came, or something else proved the registration.
+        has_presence: whether the agent's own presence came.
         joined: set by ``Joins`` once it is in all conversations that it is to be in.
     """
 
     def __init__(
-        self, agent_id: str, *, on_event: OnEvent, ackless_grace_seconds: float = ACKLESS_GRACE_SECONDS
+        self,
+        agent_id: str,
+        *,
+        on_event: OnEvent,
+        facts: SocketFacts | None = None,
+        repeats: Repeats | None = None,
+        ackless_grace_seconds: float = ACKLESS_GRACE_SECONDS,
     ) -> None:
         self.agent_id = agent_id
         self.conversation_id: str | None = None
-        self.namespace = ""
+        self.way = Way("", "")
         self.registered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.joined = asyncio.Event()
+        self.has_presence = False
+        self.facts = facts or SocketFacts()
         self._on_event = on_event
         self._grant: Grant | None = None
         self._socket: Socket | None = None
+        self._repeats = repeats or Repeats()
         self._sends = Sends(agent_id, ackless_grace_seconds)
         self._tasks = TaskSet()
         self._member_since: dict[str, float] = {}
         self._log = get_logger("supervisor.connection").bind(agent=agent_id)
 
-    def bind(self, socket: Socket, grant: Grant, namespace: str) -> None:
+    def bind(self, socket: Socket, grant: Grant, way: Way) -> None:
         """Take over an open socket: the connector calls this once."""
-        self._socket, self._grant, self.namespace = socket, grant, namespace
+        self._socket, self._grant, self.way = socket, grant, way
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that it joined."""
+        return self.way.namespace
 
     @property
     def grant(self) -> Grant:
@@ -71,6 +93,11 @@ class Connection:
         if self._socket is None:
             raise ConnectionLostError("not connected")
         return self._socket
+
+    @property
+    def questions(self) -> Questions:
+        """Asks what nobody else sees."""
+        return Questions(self.socket, self.facts, self.conversation_id or _NO_CONVERSATION)
 
     @property
     def closed(self) -> asyncio.Future[str]:
@@ -94,6 +121,21 @@ class Connection:
     def max_payload(self) -> int:
         """The largest frame the platform takes, in bytes."""
         return self.socket.max_payload
+
+    @property
+    def at_agents_gateway(self) -> bool:
+        """Whether the third generation's gateway for agents is at the other end (docs/protocol.md#81-where).
+
+        It puts the agent into its conversations by itself and knows no joins. People's process, which may be in the
+        same namespace, tells no presence.
+        """
+        return self.namespace == AGENTS_NAMESPACE or (self.namespace == ROOT and self.has_presence)
+
+    def answered_without_presence(self) -> None:
+        """The agent is registered, as an answer proves; its presence has not come, and may never."""
+        self.facts.has_presence = False
+        if not self.registered.done():
+            self.registered.set_result(None)
 
     def watch_presences(self, wanted: bool) -> None:
         """Whether the presences of others are delivered: N agents cause N² of them."""
@@ -140,10 +182,11 @@ class Connection:
         Raises:
             ConnectionLostError, AckTimeoutError: no answer came within ``timeout`` seconds.
         """
-        conversation = self.conversation_id or _NO_CONVERSATION
-        await self.socket.call("conversation:online", {"conversationId": conversation}, timeout)
+        await self.questions.any_answer(timeout)
 
     async def _ask(self, event: str, conversation_id: str, timeout: float) -> Mapping[str, Any]:
+        if self.at_agents_gateway:
+            raise SendRefusedError(f"this platform has no {event} for agents", Verdict.REJECT)
         answer = await self.socket.call(event, {"conversationId": conversation_id}, timeout)
         if not isinstance(answer, Mapping):
             raise SendRefusedError(f"{event} was answered with {type(answer).__name__}")
@@ -170,16 +213,27 @@ class Connection:
             SendRefusedError: with REJECT where trying again is pointless.
             ConnectionLostError, AckTimeoutError: whether it arrived is unknown.
         """
-        outcome = await self._sends.send(self.socket, message_id, conversation_id, body, timeout)
+        if self.at_agents_gateway:
+            body = later_form(body)
+            # An equal message would be dropped, and acknowledged as if it had not been.
+            if (wait := self._repeats.wait_seconds(body, asyncio.get_running_loop().time())) > 0:
+                await asyncio.sleep(wait)
+        outcome = await self._send(message_id, conversation_id, body, timeout)
         if wants_join(outcome):
             await self.join(conversation_id, timeout)
-            outcome = await self._sends.send(self.socket, message_id, conversation_id, body, timeout)
+            outcome = await self._send(message_id, conversation_id, body, timeout)
+        if outcome.message_id == DROPPED:
+            raise AckTimeoutError("the platform took the message for a repetition of one that it may not have stored")
         if outcome.success:
             return outcome.message_id
         error = outcome.error or "no reason given"
         if error.startswith("E11000") and message_id in error:
             return message_id
         raise refusal(error)
+
+    async def _send(self, message_id: str, conversation_id: str, body: bytes, timeout: float) -> SendOutcome:
+        self._repeats.sent(body, asyncio.get_running_loop().time())
+        return await self._sends.send(self.socket, message_id, conversation_id, body, timeout)
 
     async def drain(self, timeout: float) -> bool:
         """Wait until no send is in flight and all that the platform had for this socket is in; whether that is certain.
@@ -226,5 +280,7 @@ class Connection:
         if presence.type == "agent" and presence.agent_id == self.agent_id and presence.status == "online":
             if presence.conversation_id:
                 self.conversation_id = presence.conversation_id
+            self.has_presence = self.facts.has_presence = True
+            self.facts.presence_names_conversation = presence.conversation_id is not None
             if not self.registered.done():
                 self.registered.set_result(None)

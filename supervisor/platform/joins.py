@@ -80,6 +80,9 @@ class Joins:
             ConnectionLostError: the connection was lost meanwhile.
         """
         self._missing = dict.fromkeys(conversations)
+        if self._connection.at_agents_gateway:
+            self._leave_to_platform()
+            return
         times = self._times
         with suppress(TimeoutError):
             async with asyncio.timeout(times.ack):
@@ -94,6 +97,13 @@ class Joins:
         else:
             self._connection.joined.set()
 
+    def _leave_to_platform(self) -> None:
+        """The platform puts the agent into its conversations by itself: all of them count as joined."""
+        for conversation_id in self._missing:
+            self._connection.record_member(conversation_id, self._clock.monotonic())
+        self._missing.clear()
+        self._connection.joined.set()
+
     async def _go_on(self) -> None:
         late = len(self._missing)
         backoff = Backoff(self._times.retry_initial, self._times.retry_cap)
@@ -104,6 +114,10 @@ class Joins:
             if not self._missing:
                 break
             await self._clock.sleep(backoff.next_delay())
+            if self._connection.at_agents_gateway:
+                # Its presence was late.
+                self._leave_to_platform()
+                return
             missing = list(self._missing)
             await self._round(self._times.ack)
             if self._lost is not None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from supervisor.core.errors import AckTimeoutError, SendRefusedError, Verdict
+from supervisor.platform.repeats import DROPPED
 from supervisor.platform.transport import Socket
 from supervisor.protocol import InvalidEventError, parse_event
 from supervisor.protocol.events import SendOutcome
@@ -20,7 +21,8 @@ ACKLESS_GRACE_SECONDS: Final = 1.0
 #: After so many sends in a row without an ack the server counts as one that never acks.
 ACKLESS_SENDS: Final = 3
 
-_NO_CONVERSATION: Final = "No conversation found"
+#: How refusals begin after which a join and one resend help.
+_WANT_JOIN: Final = ("No conversation found", "You must join the conversation")
 #: How refusals begin after which trying again is pointless; others may be the platform's own trouble.
 _FINAL_REFUSALS: Final = (
     "Message validation failed",
@@ -40,8 +42,8 @@ def refusal(error: str) -> SendRefusedError:
 
 
 def wants_join(outcome: SendOutcome) -> bool:
-    """Whether a send was refused because the socket is in no conversation."""
-    return not outcome.success and (outcome.error or "").startswith(_NO_CONVERSATION)
+    """Whether a send was refused because the socket is in no conversation, or not in the message's."""
+    return not outcome.success and (outcome.error or "").startswith(_WANT_JOIN)
 
 
 class _Content(msgspec.Struct):
@@ -56,6 +58,7 @@ class _Send:
         reported: what ``message:sent`` or ``message:error`` said of it.
         platform_id: the id that its echo had, where the platform gave it another than ours.
         doubtful: an outcome came that may be this send's, and nothing ties the two together.
+        dropped: while it was in flight the platform dropped a message as a repetition, perhaps this one.
     """
 
     conversation_id: str
@@ -63,6 +66,7 @@ class _Send:
     reported: asyncio.Future[SendOutcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     platform_id: str | None = None
     doubtful: bool = False
+    dropped: bool = False
 
     def is_echoed_by(self, message: Mapping[str, Any]) -> bool:
         """Whether a message of the agent's own is this one, by conversation and text.
@@ -103,7 +107,7 @@ class Sends:
     async def send(
         self, socket: Socket, message_id: str, conversation_id: str, body: bytes, timeout: float
     ) -> SendOutcome:
-        """Send one message; what became of it.
+        """Send one message; what became of it, with the id :data:`DROPPED` where it may have been dropped.
 
         Raises:
             ConnectionLostError, AckTimeoutError: nobody knows.
@@ -133,7 +137,8 @@ class Sends:
                 return send.reported.result()
             answer = ack.result()
             self._unacked = 0
-            return _outcome(answer)
+            outcome = _outcome(answer)
+            return SendOutcome(success=True, message_id=DROPPED) if outcome.success and send.dropped else outcome
         except AckTimeoutError:
             # An outcome came that may be this send's: three times in a row, and it is this server's way.
             self._unacked += send.doubtful
@@ -169,6 +174,11 @@ class Sends:
         try:
             outcome = parse_event(SendOutcome, payload)
         except InvalidEventError:
+            return
+        if outcome.message_id == DROPPED:
+            # It names no message: each one in flight may be meant, and is made sure of.
+            for one in self._in_flight.values():
+                one.dropped = True
             return
         send = self._send_of(outcome)
         if send is not None and not send.reported.done():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import mimetypes
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -98,6 +100,50 @@ def _check_arguments(call: ToolCall) -> None:
         msgspec.json.decode(call.function.arguments)
     except (msgspec.DecodeError, RecursionError):
         raise InvalidMessageError(f"the arguments of tool {call.function.name!r} are not JSON") from None
+
+
+#: How the later platform names the types of parts; one that it does not know is shown as an ordinary message there.
+_LATER_TYPES: Final = {
+    "thinking": "thinking",
+    "tool_call": "tool_use",
+    "tool_result": "tool_result",
+    "system": "system",
+}
+_LATER_KINDS: Final = ("image", "audio", "video")
+
+
+def later_form(body: bytes) -> bytes:
+    """A message as the agents' gateway of the third generation takes it (docs/protocol.md#86-sends).
+
+    Types of parts have names of their own there, and attachments are objects.
+
+    Args:
+        body: the message as :func:`check_outbound` encodes it.
+    """
+    message = msgspec.json.decode(body)
+    attachments = message.get("attachments")
+    if "type" not in message and not attachments:
+        return body
+    kept = _LATER_TYPES.get(message.pop("type", None))
+    if kept is not None:
+        message["type"] = kept
+    if attachments:
+        message["attachments"] = [_later_attachment(one) for one in attachments]
+    return msgspec.json.encode(message)
+
+
+def _later_attachment(attachment: str) -> dict[str, str]:
+    if attachment.startswith("document:"):
+        return {"type": "document", "url": attachment}
+    name = urlsplit(attachment).path.rpartition("/")[2]
+    media_type = mimetypes.guess_type(name)[0] or ""
+    kind = media_type.partition("/")[0]
+    described = {"type": kind if kind in _LATER_KINDS else "document" if media_type else "file", "url": attachment}
+    if name:
+        described["filename"] = name
+    if media_type:
+        described["mimeType"] = media_type
+    return described
 
 
 def reply_id(agent_id: str, message_key: str, part: int, replay: int) -> str:

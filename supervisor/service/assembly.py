@@ -18,6 +18,8 @@ from supervisor.net import Session
 from supervisor.platform.history import PlatformHistory
 from supervisor.platform.hosts.api import PlatformApi
 from supervisor.platform.hosts.deliveries import Deliveries
+from supervisor.platform.hosts.engine_paths import EnginePaths
+from supervisor.platform.hosts.facts import HostFacts
 from supervisor.platform.hosts.gates import Gates
 from supervisor.platform.hosts.outages import Outages
 from supervisor.platform.tokens import TokenClient
@@ -159,8 +161,14 @@ def build_shared(
         clock=clock,
     )
     api = PlatformApi(session.http, clock, timeout_seconds=settings.handshake_seconds)
+    facts = HostFacts()
     tokens = TokenClient(
-        api, gates, clock=clock, refresh_margin_seconds=settings.refresh_margin, on_outcome=metrics.auth_refreshed
+        api,
+        gates,
+        clock=clock,
+        facts=facts,
+        refresh_margin_seconds=settings.refresh_margin,
+        on_outcome=metrics.auth_refreshed,
     )
     outages = Outages(clock)
     _follow_journal(registry, metrics, clock)
@@ -174,6 +182,7 @@ def build_shared(
         loader=loader,
         secrets=_secrets(settings),
         transport=transport,
+        paths=EnginePaths(api, clock),
         tokens=tokens,
         history=PlatformHistory(api, clock, proxy=settings.proxy),
         gates=gates,
@@ -181,6 +190,7 @@ def build_shared(
         deliveries=Deliveries(clock, on_acked=outages.takes_sends),
         ledger=_ledger(settings, registry, metrics, clock),
         tracing=tracing,
+        facts=facts,
         events=Events(run=f"{clock.now():.3f}".replace(".", "")),
     )
 

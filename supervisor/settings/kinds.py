@@ -12,8 +12,6 @@ from pydantic_settings import NoDecode
 
 from supervisor.settings.otlp import request_headers
 
-#: Why the root namespace is refused (docs/protocol.md#2-addresses).
-ROOT_IS_DEAF = "the root namespace / takes any client and delivers nothing"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)\Z")
 _BLANK = re.compile(r"[\x00-\x20\x7f\\]")
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB|kB|MB|GB)?\Z", re.IGNORECASE)
@@ -78,8 +76,6 @@ def _url(schemes: tuple[str, ...], *, credentials: bool = False) -> AfterValidat
 
 
 def _namespace(value: str) -> str:
-    if value == "/":
-        raise ValueError(f"{ROOT_IS_DEAF}; set auto, or the platform's own")
     if value != "auto" and not (value.startswith("/") and not _BLANK.search(value)):
         raise ValueError("must be auto, or begin with / and hold no space")
     return value

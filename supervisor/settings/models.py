@@ -85,7 +85,9 @@ class Settings(BaseSettings):
     ws_namespace: NamespaceName = Field(
         "auto", description="The namespace, or auto: the URL's path, then the known ones."
     )
-    ws_path: EnginePath = Field("/socket.io", description="The Engine.IO path, where a proxy wants another.")
+    ws_path: EnginePath = Field(
+        "/socket.io", description="The Engine.IO path; where /socket.io is wrong, the known ones are tried."
+    )
     token_via: TokenVia = Field("auth", description="How the token is passed: auth, header or query.")
     ca_file: Path | None = Field(None, description="A PEM file of certificate authorities to trust.")
     proxy: HttpProxy | None = Field(None, description="An HTTP proxy for the platform; http://user:password@host.")

@@ -16,6 +16,7 @@ from engineio import base_client
 from supervisor.core.clock import SystemClock
 from supervisor.net import Session
 from supervisor.platform.connection import Connection
+from supervisor.platform.hosts.facts import Way
 from supervisor.platform.tokens import Grant
 from supervisor.platform.tokens.grants import make_grant
 from supervisor.platform.transport import Socket, Target, Transport
@@ -123,7 +124,7 @@ async def bound(connection: Connection, made: Transport, server: Gateway) -> Non
     """Open a socket for ``connection`` in the namespace ``/ws``, with a token that is good for a day."""
     grant = make_test_grant()
     socket = await made.open(Target(server.url, "/ws"), TOKEN, agent_id=AGENT, on_event=connection.receive, timeout=5)
-    connection.bind(socket, grant, "/ws")
+    connection.bind(socket, grant, Way("/ws", "/socket.io"))
 
 
 def open_files() -> int:

@@ -161,9 +161,9 @@ class PaperPlatform:
         elif fate == "ok":
             yield _answer(201, self._mint())
         else:
-            yield _answer(
-                int(fate), {"statusCode": int(fate), "message": "no"}, {"Retry-After": "7"} if fate == "429" else {}
-            )
+            message = "Agent with ID a not found" if fate == "404" else "no"
+            headers = {"Retry-After": "7"} if fate == "429" else {}
+            yield _answer(int(fate), {"statusCode": int(fate), "message": message}, headers)
 
     def _mint(self) -> dict[str, Any]:
         token = f"token{len(self.expires)}"
@@ -223,6 +223,9 @@ class PaperPlatform:
     def hear(self, socket: PaperSocket, event: str, said: dict[str, Any], ack: asyncio.Future[Any]) -> None:
         """An agent's event arrived, unless the connection was lost before."""
         if not socket.connected:
+            return
+        if event == "agent:heartbeat":
+            # These generations do not know it.
             return
         if event != "message:send":
             self.asked.append((event, said))

@@ -19,6 +19,7 @@ from supervisor.core.clock import SystemClock
 from supervisor.core.errors import PlatformError, TokenError
 from supervisor.platform.history import PlatformHistory
 from supervisor.platform.hosts.api import PlatformApi
+from supervisor.platform.hosts.facts import HostFacts
 from supervisor.platform.hosts.gates import Gates
 from supervisor.platform.hosts.pool import BoundedPool
 from supervisor.platform.tokens import TokenClient, TokenSource
@@ -108,7 +109,10 @@ class Client:
             connect_rate=1, auth_rate=rate, connect_concurrency=1, auth_concurrency=at_once, clock=self.clock
         )
         self.api = PlatformApi(session, self.clock, timeout_seconds=timeout_seconds)
-        self.tokens = TokenClient(self.api, self.gates, clock=self.clock, on_outcome=self.outcomes.append, **options)
+        self.facts = HostFacts()
+        self.tokens = TokenClient(
+            self.api, self.gates, clock=self.clock, facts=self.facts, on_outcome=self.outcomes.append, **options
+        )
         self.history = PlatformHistory(self.api, self.clock)
 
     @property

@@ -38,7 +38,7 @@ class ApiFacts:
 class SocketFacts:
     """What is known of one namespace at one host."""
 
-    #: Whether an agent's own presence follows its connect. Writer: ``platform/connector.py``.
+    #: Whether an agent's own presence follows its connect. Writer: ``platform/connection.py``.
     has_presence: bool | None = None
     #: Whether that presence names the conversation that the platform put the agent into, as the first generation's
     #: does. Writer: ``platform/connection.py``.

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from supervisor.core.errors import TokenError, Verdict
 from supervisor.net import one_line, proxy_answered, redirect_host
 from supervisor.platform.hosts.api import Answer
 from supervisor.protocol import InvalidEventError, parse_connect_answer
 from supervisor.protocol.answers import ConnectAnswer
 from supervisor.protocol.text import is_object_id
+
+#: How the platform says that it does not know an agent.
+_UNKNOWN_AGENT: Final = re.compile(r"Agent with ID .* not found")
 
 
 def read_connect(answer: Answer, agent_id: str) -> ConnectAnswer:
@@ -33,6 +39,11 @@ def read_connect(answer: Answer, agent_id: str) -> ConnectAnswer:
     return parsed
 
 
+def is_no_endpoint(answer: Answer) -> bool:
+    """Whether no token endpoint answered, rather than one that does not know the agent (docs/protocol.md#87-tokens)."""
+    return answer.status in (404, 405, 410) and not _UNKNOWN_AGENT.match(_platform_message(answer))
+
+
 def _refusal(answer: Answer, agent_id: str) -> TokenError:
     status, host = answer.status, answer.host
     message = _platform_message(answer)
@@ -43,7 +54,7 @@ def _refusal(answer: Answer, agent_id: str) -> TokenError:
         return TokenError(proxy_answered(status, host))
     if status == 500 and not is_object_id(agent_id):
         return TokenError(f"{reason}; the agent's id is not one of the platform's (24 hex digits)", Verdict.REJECT)
-    if status in (408, 425, 429) or status >= 500 or status < 200:
+    if status in (402, 408, 425, 429) or status >= 500 or status < 200:
         return TokenError(reason, retry_after_seconds=answer.retry_after())
     if status in (400, 401, 403) or message:
         return TokenError(reason, Verdict.REJECT, suspended=status in (401, 403) and "suspended" in message.lower())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -12,8 +13,9 @@ from supervisor.core.clock import Clock
 from supervisor.core.errors import PlatformError, SupervisorError, TokenError, Verdict
 from supervisor.net import mask_secret
 from supervisor.platform.hosts.api import Answer, PlatformApi, endpoint_url
+from supervisor.platform.hosts.facts import HostFacts, TokenForm
 from supervisor.platform.hosts.gates import LONGEST_PASS_SECONDS, Gates
-from supervisor.platform.tokens.answers import read_connect
+from supervisor.platform.tokens.answers import is_no_endpoint, read_connect
 from supervisor.platform.tokens.grants import Grant, make_grant
 
 _ANSWER_BYTES: Final = 1024 * 1024
@@ -30,6 +32,7 @@ class TokenClient:
         api: makes the requests.
         gates: the bounds of all hosts; each host has its own, so that one that hangs holds up no other.
         clock: wall time for a token's life.
+        facts: what is known of the hosts; learns in which form each host wants to be asked.
         refresh_margin_seconds: how long before its end a token is renewed.
         uniform: draws between two bounds; tests give their own.
         on_outcome: told how each request ended: ``ok``, ``rejected``, ``retry`` or ``fault``.
@@ -41,6 +44,7 @@ class TokenClient:
         gates: Gates,
         *,
         clock: Clock,
+        facts: HostFacts,
         refresh_margin_seconds: float = 300.0,
         uniform: Callable[[float, float], float] = random.uniform,
         on_outcome: Callable[[str], None] = lambda _outcome: None,
@@ -48,6 +52,7 @@ class TokenClient:
         self._api = api
         self._gates = gates
         self._clock = clock
+        self._facts = facts
         self._margin = refresh_margin_seconds
         self._uniform = uniform
         self._on_outcome = on_outcome
@@ -82,14 +87,32 @@ class TokenClient:
         return grant
 
     async def _fetch(self, agent_id: str, api_url: str, secret: str, proxy: str | None) -> Grant:
-        url = endpoint_url(api_url, "agents", agent_id, "connect")
-        host = url.host or ""
         if not secret:
             raise TokenError("the agent's secret is empty", Verdict.FAULT)
+        facts = self._facts.api(urlsplit(api_url).netloc)
+        first = facts.token_form
+        answer, asked_at = await self._ask(first, agent_id, api_url, secret, proxy)
+        if is_no_endpoint(answer):
+            # Old platforms know one form, later ones may only know the other.
+            other = TokenForm.BODY if first is TokenForm.PATH else TokenForm.PATH
+            again, asked_again_at = await self._ask(other, agent_id, api_url, secret, proxy)
+            if not is_no_endpoint(again):
+                facts.token_form, answer, asked_at = other, again, asked_again_at
+        return make_grant(read_connect(answer, agent_id), asked_at, self._margin, self._uniform)
+
+    async def _ask(
+        self, form: TokenForm, agent_id: str, api_url: str, secret: str, proxy: str | None
+    ) -> tuple[Answer, float]:
+        """Make one token request, when the host's gate lets it through; its answer, and when it was made."""
+        # The id is checked as a part of the path even where it goes into the body.
+        url, content = endpoint_url(api_url, "agents", agent_id, "connect"), {"secret": secret}
+        if form is TokenForm.BODY:
+            url, content = endpoint_url(api_url, "agents", "connect"), {"id": agent_id, "secret": secret}
         try:
-            body = msgspec.json.encode({"secret": secret})
+            body = msgspec.json.encode(content)
         except UnicodeEncodeError:
             raise TokenError("the agent's secret is not text", Verdict.FAULT) from None
+        host = url.host or ""
 
         async def request() -> tuple[Answer, float]:
             # A token's life begins before its answer is here: counted from then it would be used after its end.
@@ -100,10 +123,9 @@ class TokenClient:
             return answer, asked_at
 
         try:
-            answer, asked_at = await self._gates.of(host).request_token(request, timeout=self._api.timeout_seconds)
+            return await self._gates.of(host).request_token(request, timeout=self._api.timeout_seconds)
         except TimeoutError:
             raise TokenError(f"no turn for a token request to {host} within {LONGEST_PASS_SECONDS:g} s") from None
         except SupervisorError as error:
             # The pool is closed, because the supervisor stops.
             raise error if isinstance(error, PlatformError) else TokenError(str(error)) from None
-        return make_grant(read_connect(answer, agent_id), asked_at, self._margin, self._uniform)

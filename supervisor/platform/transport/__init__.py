@@ -9,9 +9,10 @@ May import net and the core. What an event means belongs to :mod:`supervisor.pla
 there may be to :mod:`supervisor.platform.hosts.gates`.
 """
 
+from supervisor.platform.transport.handshake import KICKED
 from supervisor.platform.transport.opening import Target, TokenVia, Transport
 from supervisor.platform.transport.sockets import MALFORMED, Socket
 from supervisor.platform.transport.wires import MakeWire
 from supervisor.platform.transport.wires.socketio import SocketIOWire
 
-__all__ = ["MALFORMED", "MakeWire", "Socket", "SocketIOWire", "Target", "TokenVia", "Transport"]
+__all__ = ["KICKED", "MALFORMED", "MakeWire", "Socket", "SocketIOWire", "Target", "TokenVia", "Transport"]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from supervisor.core.errors import ConnectError, Verdict
-from supervisor.net import describe_error, mask_secret, one_line, proxy_answered, retry_after
+from supervisor.net import describe_error, mask_secret, one_line, proxy_answered, retry_after, was_broken_off
 from supervisor.platform.transport.handshake import BROKEN, CLOSED, KICKED, Handshake, Phase
 from supervisor.platform.transport.wires import (
     AnsweredError,
@@ -54,7 +54,8 @@ def broken_reason(code: int | None) -> str:
 def too_slow(state: Handshake, host: str, timeout: float) -> ConnectError:
     """An attempt that took longer than it may."""
     awaited = _AWAITED.get(state.reached, _AWAITED[Phase.JOINING])
-    return ConnectError(f"no {awaited} from {host} within {timeout:g} s")
+    unanswered = state.reached is Phase.CONNECTING
+    return ConnectError(f"no {awaited} from {host} within {timeout:g} s", unanswered=unanswered)
 
 
 def not_joined(state: Handshake, host: str, *, namespace: str, token: str) -> ConnectError:
@@ -111,7 +112,8 @@ def upgrade_failed(error: UpgradeError, host: str, *, proxy: str | None, now: fl
             return ConnectError("WS_URL is not a URL", Verdict.FAULT)
         case UnreachableError(error=cause):
             broke_off = "closed the connection during the WebSocket upgrade"
-            return ConnectError(describe_error(cause, host, otherwise=broke_off, proxy=proxy))
+            said = describe_error(cause, host, otherwise=broke_off, proxy=proxy)
+            return ConnectError(said, unanswered=was_broken_off(cause))
     return ConnectError(f"the connection to {host} failed")
 
 

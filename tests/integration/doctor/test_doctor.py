@@ -161,34 +161,59 @@ async def test_an_ill_platform_is_5(tmp_path: Path, profile: str) -> None:
 async def test_a_deaf_connection_is_6(tmp_path: Path, profile: str) -> None:
     async with deployment(tmp_path, profile=profile) as made:
         made.sandbox.faults.no_presence()
-        report = await made.doctor(A1, handshake_seconds=0.4)
+        report = await made.doctor(A1, handshake_seconds=1.0)
         assert report.code == 6
         assert "it would be deaf" in report.of("registered")["text"]
         assert "ask the people" in report.of("registered")["advice"]
         # Struck once: another namespace delivers, and is named.
         made.sandbox.faults.clear()
         made.sandbox.faults.no_presence(times=1)
-        report = await made.doctor(A1, handshake_seconds=0.4)
+        report = await made.doctor(A1, handshake_seconds=1.0)
         assert report.code == 6
         assert "set SUPERVISOR_WS_NAMESPACE=" in report.of("registered")["advice"]
-        report = await made.doctor(A1, ws_namespace="/")
-        assert (report.code, "delivers nothing" in report.of("settings")["text"]) == (6, True)
+        # These generations take anybody there and deliver nothing.
+        report = await made.doctor(A1, ws_namespace="/", handshake_seconds=1.0)
+        assert (report.code, "it would be deaf" in report.of("registered")["text"]) == (6, True)
 
 
 @PROFILES
 async def test_what_is_to_be_configured_is_3_and_told(tmp_path: Path, profile: str) -> None:
-    # A proxy answers 403; what the platform itself does, which is nothing, is not found out yet.
+    # Upgrades at a wrong path are not answered at all, or by a proxy: a plain request tells.
     path = "/dev/aiwm/chat/socket.io"
-    async with deployment(tmp_path, profile=profile, engine_path=path, wrong_path_status=403) as made:
+    async with deployment(tmp_path, profile=profile, engine_path=path) as made:
         made.command.env["SUPERVISOR_WS_URL"] = f"ws://127.0.0.1:{made.sandbox.port}/dev/aiwm/chat"
-        wrong_path = await made.doctor(A1)
+        wrong_path = await made.doctor(A1, ws_path="/wrong/socket.io")
         assert wrong_path.code == 3
+        assert "has no Socket.IO at /wrong/socket.io" in wrong_path.of("connect")["text"]
         assert "set SUPERVISOR_WS_PATH=/dev/aiwm/chat/socket.io" in wrong_path.of("connect")["advice"]
+        found = await made.doctor(A1)
+        assert (found.code, f"path {path}" in found.of("connect", "ok")["text"]) == (0, True)
         right = {"ws_path": "/dev/aiwm/chat/socket.io"}
         nowhere = await made.doctor(A1, ws_namespace="/nowhere", **right)
         assert (nowhere.code, nowhere.of("connect")["text"]) == (3, "the platform has no namespace /nowhere")
         assert "set SUPERVISOR_WS_NAMESPACE=/" in nowhere.of("connect")["advice"]
         assert (await made.doctor(A1, **right)).code == 0
+
+
+async def test_a_proxys_403_to_an_upgrade_is_a_wrong_path_and_not_a_refusal(tmp_path: Path) -> None:
+    """Even where no other path leads in, whatever keeps it from that: nobody has refused the agent."""
+    settings: dict[str, Any] = {"profile": "v2", "engine_path": "/elsewhere/socket.io", "wrong_path_status": 403}
+    async with deployment(tmp_path, **settings) as made:
+        report = await made.doctor(A1)
+        assert report.code == 3
+        assert "has no Socket.IO at /socket.io" in report.of("connect")["text"]
+        assert "the path goes into SUPERVISOR_WS_PATH" in report.of("connect")["advice"]
+
+
+async def test_the_third_generation_is_found_and_what_proved_the_registration_is_told(tmp_path: Path) -> None:
+    async with deployment(tmp_path, profile="v3") as made:
+        report = await made.doctor(A1)
+        assert report.code == 0
+        assert "namespace /, path /agent/socket.io" in report.of("connect", "ok")["text"]
+        assert "its own presence came" in report.of("registered", "ok")["text"]
+        report = await made.doctor(A1, ws_path="/chat/socket.io", ws_namespace="/", handshake_seconds=4)
+        assert report.code == 0
+        assert "no presence came, and a heartbeat was answered" in report.of("registered", "ok")["text"]
 
 
 async def test_what_is_wrong_here_is_3_and_the_platform_is_not_asked(tmp_path: Path) -> None:
@@ -316,7 +341,7 @@ async def test_without_an_id_the_fleet_is_looked_at_in_few_lines(tmp_path: Path)
 
 async def test_a_platform_that_acknowledges_nothing_is_a_warning(tmp_path: Path) -> None:
     async with deployment(tmp_path) as made:
-        made.sandbox.faults.drop_acks(events=["conversation:online"])
+        made.sandbox.faults.drop_acks(events=["conversation:online", "message:typing"])
         report = await made.doctor(A1, handshake_seconds=0.5)
         assert (report.code, "acknowledges no event" in report.of("round trip", "warn")["text"]) == (0, True)
 

@@ -8,6 +8,7 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from supervisor.core.errors import TokenError, Verdict
 from supervisor.platform.tokens import Grant
@@ -187,7 +188,39 @@ async def test_somebody_else_answers(status: int) -> None:
     assert "is API_URL right?" in error.reason
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520, 599])
+@pytest.mark.parametrize("status", [404, 405, 410])
+async def test_where_one_form_of_the_request_is_gone_the_other_is_asked_and_remembered(status: int) -> None:
+    path, body = (f"/agents/{AGENT}/connect", {"secret": SECRET}), ("/agents/connect", {"id": AGENT, "secret": SECRET})
+    async with token_server() as server, client() as made:
+        gone = f"/agents/{AGENT}/connect"
+
+        def answer(request: web.Request) -> web.StreamResponse:
+            if request.path != gone:
+                return server.grant(request)
+            return web.json_response({"statusCode": status, "message": f"Cannot POST {gone}"}, status=status)
+
+        server.answer = answer
+        for _ in range(2):
+            await made.tokens.fetch(AGENT, server.url, SECRET)
+        assert server.requests == [path, body, body]
+        assert made.outcomes == ["ok", "ok"], "one need is one request to the metrics"
+        # The platform is rolled back.
+        gone = "/agents/connect"
+        for _ in range(2):
+            await made.tokens.fetch(AGENT, server.url, SECRET)
+        assert server.requests[3:] == [body, path, path]
+
+
+async def test_an_agent_that_is_not_known_is_asked_for_once() -> None:
+    async with token_server() as server, client() as made:
+        message = f"Agent with ID {AGENT} not found"
+        server.answer = answering_json(404, {"statusCode": 404, "message": message})
+        with pytest.raises(TokenError, match=message) as failure:
+            await made.tokens.fetch(AGENT, server.url, SECRET)
+        assert (failure.value.verdict, len(server.requests)) == (Verdict.REJECT, 1)
+
+
+@pytest.mark.parametrize("status", [402, 408, 425, 429, 500, 502, 503, 504, 520, 599])
 async def test_transient_answers(status: int) -> None:
     error, outcomes = await failure_of(answering(status, "<html>busy</html>"))
     assert (error.verdict, error.retry_after_seconds, outcomes) == (Verdict.RETRY, None, ["retry"])

@@ -38,7 +38,13 @@ class Desk:
         self.catch_up = CatchUp(scope, self.participation, backfill, 5.0, rejoin_limit=rejoin_limit)
         self._paper = paper
         self._connector = Connector(
-            shared.transport, shared.gates, agent_id=scope.agent_id, on_event=self._receive, timeout_seconds=15.0
+            shared.transport,
+            shared.gates,
+            shared.paths,
+            shared.facts,
+            agent_id=scope.agent_id,
+            on_event=self._receive,
+            timeout_seconds=15.0,
         )
 
     def _receive(self, _connection: Connection, event: str, _payload: object) -> None:

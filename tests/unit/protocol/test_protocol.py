@@ -29,6 +29,7 @@ from supervisor.protocol import (
     reply_id,
 )
 from supervisor.protocol.events import Membership, Presence, ReadReceipt, SendOutcome, Typing
+from supervisor.protocol.outbound import later_form
 from supervisor.protocol.text import MAX_CONTENT_CHARS, clean_text, is_object_id
 from supervisor.sandbox.gateways.validation import RefusedError, check_attachments, check_v1
 from tests.support.paths import RECORDINGS
@@ -481,3 +482,40 @@ def test_the_token_is_not_in_the_answers_repr() -> None:
         {"accessToken": "s3cret", "mcpServers": {"a": {"headers": {"Authorization": "s3cret"}}}}
     )
     assert "s3cret" not in repr(read)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {}),
+        ({"type": "thinking"}, {"type": "thinking"}),
+        ({"type": "tool_call"}, {"type": "tool_use"}),
+        ({"type": "tool_result"}, {"type": "tool_result"}),
+        ({"type": "system"}, {"type": "system"}),
+        ({"type": "text"}, {}),
+        ({"type": "error"}, {}),
+        (
+            {"attachments": ["https://files.example/a/plan.pdf?x=1", "https://files.example/cat.png", "document:7"]},
+            {
+                "attachments": [
+                    {
+                        "type": "document",
+                        "url": "https://files.example/a/plan.pdf?x=1",
+                        "filename": "plan.pdf",
+                        "mimeType": "application/pdf",
+                    },
+                    {
+                        "type": "image",
+                        "url": "https://files.example/cat.png",
+                        "filename": "cat.png",
+                        "mimeType": "image/png",
+                    },
+                    {"type": "document", "url": "document:7"},
+                ]
+            },
+        ),
+    ],
+)
+def test_the_form_that_later_platforms_want(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    message = {"role": "assistant", "content": "here", "conversationId": "c" * 24, "_id": "1" * 24}
+    assert json.loads(later_form(json.dumps(message | given).encode())) == message | expected

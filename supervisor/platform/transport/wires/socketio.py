@@ -109,7 +109,7 @@ class SocketIOWire:
             UpgradeError: no WebSocket came of it.
         """
         try:
-            self._ws = ws = await self._session.http.ws_connect(
+            self._ws = ws = await self._session.upgrades.ws_connect(
                 url,
                 headers=headers,
                 proxy=self._dial.proxy,

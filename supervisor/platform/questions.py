@@ -1,0 +1,120 @@
+"""Questions that nobody else sees; their acknowledgement proves something about a socket.
+
+Which event is acknowledged differs between generations (docs/protocol.md#82-proof-of-being-registered), so the next
+question is asked where one is not answered soon, and what was found out is remembered for the host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from supervisor.core.errors import AckTimeoutError
+from supervisor.platform.hosts.facts import SocketFacts
+from supervisor.platform.transport import Socket
+
+ONLINE: Final = "conversation:online"
+TYPING: Final = "message:typing"
+HEARTBEAT: Final = "agent:heartbeat"
+#: In the order in which they are asked. A heartbeat comes last: on the newest platform it makes the socket that sends
+#: it the one at which the agent is found (docs/protocol.md#83-heartbeat).
+QUESTIONS: Final = (ONLINE, TYPING, HEARTBEAT)
+#: How long a question may go unanswered before the next one is asked too.
+NEXT_SECONDS: Final = 0.5
+#: What a heartbeat says that only asks: with neither word the platform hands out no work.
+QUIET_HEARTBEAT: Final[Mapping[str, Any]] = {"status": "busy", "mcpConnected": False}
+
+
+class Questions:
+    """Asks over one socket.
+
+    Args:
+        socket: the socket.
+        facts: what is known of its host and namespace; learns which events are acknowledged.
+        conversation_id: named in the questions.
+        next_seconds: how long a question may go unanswered before the next one is asked.
+    """
+
+    def __init__(
+        self, socket: Socket, facts: SocketFacts, conversation_id: str, *, next_seconds: float = NEXT_SECONDS
+    ) -> None:
+        self._socket = socket
+        self._facts = facts
+        self._next_seconds = next_seconds
+        self._payloads: Mapping[str, Mapping[str, Any]] = {
+            ONLINE: {"conversationId": conversation_id},
+            TYPING: {"conversationId": conversation_id, "isTyping": False},
+            HEARTBEAT: QUIET_HEARTBEAT,
+        }
+
+    async def ask(self, event: str, timeout: float) -> object:
+        """Ask one question; its answer.
+
+        Raises:
+            ConnectionLostError, AckTimeoutError: no answer came within ``timeout`` seconds.
+        """
+        answer = await self._socket.call(event, self._payloads[event], timeout)
+        self._facts.answered(event)
+        return answer
+
+    async def any_answer(self, timeout: float) -> str:
+        """Ask until one question is answered, however; the event that was.
+
+        Raises:
+            ConnectionLostError, AckTimeoutError: no answer came within ``timeout`` seconds.
+        """
+        asked: dict[asyncio.Task[object], str] = {}
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + timeout
+        try:
+            for event in self._in_order():
+                left = ends - loop.time()
+                if left <= 0:
+                    break
+                asked[asyncio.create_task(self.ask(event, left), name=f"ask {event}")] = event
+                if (answered := await self._answered(asked, min(left, self._next_seconds))) is not None:
+                    return answered
+            answered = await self._answered(asked, max(0.0, ends - loop.time()) + self._next_seconds)
+        finally:
+            for call in asked:
+                call.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        if answered is None:
+            raise AckTimeoutError(f"nothing was acknowledged within {timeout:g} s")
+        return answered
+
+    def _in_order(self) -> list[str]:
+        known = [event for event in QUESTIONS if self._facts.acks(event) is True]
+        unknown = [event for event in QUESTIONS if self._facts.acks(event) is None]
+        # Where none is ever acknowledged all are asked again: a platform may be rebuilt.
+        return [*known, *unknown] or list(QUESTIONS)
+
+    async def _answered(self, asked: Mapping[asyncio.Task[object], str], seconds: float) -> str | None:
+        """The first of the questions that is answered within ``seconds``; None when none is.
+
+        Raises:
+            ConnectionLostError: the connection was lost.
+        """
+        loop = asyncio.get_running_loop()
+        ends, pending = loop.time() + seconds, {call for call in asked if not call.done()}
+        while pending:
+            done, pending = await asyncio.wait(
+                pending, timeout=max(0.0, ends - loop.time()), return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                return None
+            for call in done:
+                with suppress(AckTimeoutError):
+                    call.result()
+                    self._learn(asked[call], asked.values())
+                    return asked[call]
+        return None
+
+    def _learn(self, answered: str, asked: Iterable[str]) -> None:
+        """Those that were asked before the one that was answered, and were not: the platform lives and is silent."""
+        for event in asked:
+            if event == answered:
+                return
+            self._facts.unanswered(event)
