@@ -16,14 +16,12 @@ from supervisor.platform.sends import ACKLESS_GRACE_SECONDS, Sends, refusal, wan
 from supervisor.platform.tokens import Grant
 from supervisor.platform.transport import Socket
 from supervisor.protocol import InvalidEventError, parse_event
-from supervisor.protocol.events import Presence, SendOutcome
+from supervisor.protocol.events import Presence
 from supervisor.protocol.outbound import later_form
 from supervisor.telemetry.logs import get_logger
 
 #: How long an acknowledged event may take that proves something about the socket.
 PROOF_SECONDS: Final = 5.0
-#: Named in a question where the agent has no conversation: the platform answers all the same.
-_NO_CONVERSATION: Final = "0" * 24
 
 OnEvent = Callable[["Connection", str, object], None]
 
@@ -40,7 +38,8 @@ class Connection:
 
     Attributes:
         conversation_id: the conversation that the platform put the agent into by itself, where it named one.
-        way: the namespace that it joined, and at which engine path.
+        way, namespace: the namespace that it joined, and at which engine path.
+        questions: asks what nobody else sees.
         registered: done once the agent's own presence came, or something else proved the registration.
         has_presence: whether the agent's own presence came.
         joined: set by ``Joins`` once it is in all conversations that it is to be in.
@@ -58,6 +57,7 @@ class Connection:
         self.agent_id = agent_id
         self.conversation_id: str | None = None
         self.way = Way("", "")
+        self.namespace = ""
         self.registered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.joined = asyncio.Event()
         self.has_presence = False
@@ -65,20 +65,15 @@ class Connection:
         self._on_event = on_event
         self._grant: Grant | None = None
         self._socket: Socket | None = None
-        self._repeats = repeats or Repeats()
-        self._sends = Sends(agent_id, ackless_grace_seconds)
+        self.questions = Questions(lambda: self.socket, self.facts)
+        self._sends = Sends(agent_id, repeats or Repeats(), ackless_grace_seconds)
         self._tasks = TaskSet()
         self._member_since: dict[str, float] = {}
         self._log = get_logger("supervisor.connection").bind(agent=agent_id)
 
     def bind(self, socket: Socket, grant: Grant, way: Way) -> None:
         """Take over an open socket: the connector calls this once."""
-        self._socket, self._grant, self.way = socket, grant, way
-
-    @property
-    def namespace(self) -> str:
-        """The namespace that it joined."""
-        return self.way.namespace
+        self._socket, self._grant, self.way, self.namespace = socket, grant, way, way.namespace
 
     @property
     def grant(self) -> Grant:
@@ -93,11 +88,6 @@ class Connection:
         if self._socket is None:
             raise ConnectionLostError("not connected")
         return self._socket
-
-    @property
-    def questions(self) -> Questions:
-        """Asks what nobody else sees."""
-        return Questions(self.socket, self.facts, self.conversation_id or _NO_CONVERSATION)
 
     @property
     def closed(self) -> asyncio.Future[str]:
@@ -130,12 +120,6 @@ class Connection:
         same namespace, tells no presence.
         """
         return self.namespace == AGENTS_NAMESPACE or (self.namespace == ROOT and self.has_presence)
-
-    def answered_without_presence(self) -> None:
-        """The agent is registered, as an answer proves; its presence has not come, and may never."""
-        self.facts.has_presence = False
-        if not self.registered.done():
-            self.registered.set_result(None)
 
     def watch_presences(self, wanted: bool) -> None:
         """Whether the presences of others are delivered: N agents cause N² of them."""
@@ -216,12 +200,11 @@ class Connection:
         if self.at_agents_gateway:
             body = later_form(body)
             # An equal message would be dropped, and acknowledged as if it had not been.
-            if (wait := self._repeats.wait_seconds(body, asyncio.get_running_loop().time())) > 0:
-                await asyncio.sleep(wait)
-        outcome = await self._send(message_id, conversation_id, body, timeout)
+            await self._sends.wait_for_equal(body)
+        outcome = await self._sends.send(self.socket, message_id, conversation_id, body, timeout)
         if wants_join(outcome):
             await self.join(conversation_id, timeout)
-            outcome = await self._send(message_id, conversation_id, body, timeout)
+            outcome = await self._sends.send(self.socket, message_id, conversation_id, body, timeout)
         if outcome.message_id == DROPPED:
             raise AckTimeoutError("the platform took the message for a repetition of one that it may not have stored")
         if outcome.success:
@@ -230,10 +213,6 @@ class Connection:
         if error.startswith("E11000") and message_id in error:
             return message_id
         raise refusal(error)
-
-    async def _send(self, message_id: str, conversation_id: str, body: bytes, timeout: float) -> SendOutcome:
-        self._repeats.sent(body, asyncio.get_running_loop().time())
-        return await self._sends.send(self.socket, message_id, conversation_id, body, timeout)
 
     async def drain(self, timeout: float) -> bool:
         """Wait until no send is in flight and all that the platform had for this socket is in; whether that is certain.

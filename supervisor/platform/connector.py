@@ -203,7 +203,8 @@ class Connector:
                 raise _lost_before_registered(connection) from None
             except PlatformError as error:
                 raise ConnectError(error.reason, error.verdict) from None
-            connection.answered_without_presence()
+            connection.facts.has_presence = False
+            connection.registered.set_result(None)
         finally:
             beat.cancel()
             await asyncio.gather(beat, return_exceptions=True)

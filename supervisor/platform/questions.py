@@ -7,7 +7,7 @@ question is asked where one is not answered soon, and what was found out is reme
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -25,29 +25,28 @@ QUESTIONS: Final = (ONLINE, TYPING, HEARTBEAT)
 NEXT_SECONDS: Final = 0.5
 #: What a heartbeat says that only asks: with neither word the platform hands out no work.
 QUIET_HEARTBEAT: Final[Mapping[str, Any]] = {"status": "busy", "mcpConnected": False}
+#: Nobody's: so nobody sees the question, and the platform answers all the same.
+_NO_CONVERSATION: Final = "0" * 24
+_PAYLOADS: Final[Mapping[str, Mapping[str, Any]]] = {
+    ONLINE: {"conversationId": _NO_CONVERSATION},
+    TYPING: {"conversationId": _NO_CONVERSATION, "isTyping": False},
+    HEARTBEAT: QUIET_HEARTBEAT,
+}
 
 
 class Questions:
     """Asks over one socket.
 
     Args:
-        socket: the socket.
+        socket: gives the socket, once there is one.
         facts: what is known of its host and namespace; learns which events are acknowledged.
-        conversation_id: named in the questions.
         next_seconds: how long a question may go unanswered before the next one is asked.
     """
 
-    def __init__(
-        self, socket: Socket, facts: SocketFacts, conversation_id: str, *, next_seconds: float = NEXT_SECONDS
-    ) -> None:
+    def __init__(self, socket: Callable[[], Socket], facts: SocketFacts, *, next_seconds: float = NEXT_SECONDS) -> None:
         self._socket = socket
         self._facts = facts
         self._next_seconds = next_seconds
-        self._payloads: Mapping[str, Mapping[str, Any]] = {
-            ONLINE: {"conversationId": conversation_id},
-            TYPING: {"conversationId": conversation_id, "isTyping": False},
-            HEARTBEAT: QUIET_HEARTBEAT,
-        }
 
     async def ask(self, event: str, timeout: float) -> object:
         """Ask one question; its answer.
@@ -55,7 +54,7 @@ class Questions:
         Raises:
             ConnectionLostError, AckTimeoutError: no answer came within ``timeout`` seconds.
         """
-        answer = await self._socket.call(event, self._payloads[event], timeout)
+        answer = await self._socket().call(event, _PAYLOADS[event], timeout)
         self._facts.answered(event)
         return answer
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from supervisor.core.errors import AckTimeoutError, SendRefusedError, Verdict
-from supervisor.platform.repeats import DROPPED
+from supervisor.platform.repeats import DROPPED, Repeats
 from supervisor.platform.transport import Socket
 from supervisor.protocol import InvalidEventError, parse_event
 from supervisor.protocol.events import SendOutcome
@@ -92,11 +92,13 @@ class Sends:
 
     Args:
         agent_id: the agent's id, which marks its own messages.
+        repeats: what the agent has sent lately, over whichever connection.
         ackless_grace_seconds: how long an ack may come after the event that says the same.
     """
 
-    def __init__(self, agent_id: str, ackless_grace_seconds: float = ACKLESS_GRACE_SECONDS) -> None:
+    def __init__(self, agent_id: str, repeats: Repeats, ackless_grace_seconds: float = ACKLESS_GRACE_SECONDS) -> None:
         self._agent_id = agent_id
+        self._repeats = repeats
         self._grace = ackless_grace_seconds
         self._in_flight: dict[str, _Send] = {}
         self._unacked = 0
@@ -113,11 +115,17 @@ class Sends:
             ConnectionLostError, AckTimeoutError: nobody knows.
             SendRefusedError: it is too large to be sent.
         """
+        self._repeats.sent(body, asyncio.get_running_loop().time())
         if not self._ackless:
             return await self._send(socket, message_id, _Send(conversation_id, body), timeout)
         # Without acks nothing may tie an outcome to a send, so there may be only one in flight.
         async with self._alone:
             return await self._send(socket, message_id, _Send(conversation_id, body), timeout)
+
+    async def wait_for_equal(self, body: bytes) -> None:
+        """Wait while the platform would drop a message as a repetition, and acknowledge it as if it had not."""
+        if (wait := self._repeats.wait_seconds(body, asyncio.get_running_loop().time())) > 0:
+            await asyncio.sleep(wait)
 
     @property
     def _ackless(self) -> bool:

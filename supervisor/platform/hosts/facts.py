@@ -2,7 +2,7 @@
 
 Generations of the platform differ, and none says which it is (docs/protocol.md#8-third-generation). Every fact here
 is a hint: whoever acts on one still copes with the opposite, because a platform may be rebuilt while we run. ``None``
-means that nobody knows yet. Each fact has one writer, which its comment names; all others only read.
+means that nobody knows yet. The comment of each fact names who writes it; all others only read.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class ApiFacts:
 class SocketFacts:
     """What is known of one namespace at one host."""
 
-    #: Whether an agent's own presence follows its connect. Writer: ``platform/connection.py``.
+    #: Whether an agent's own presence follows its connect. Writers: ``platform/connection.py`` when
+    #: it comes, ``platform/connector.py`` when none does.
     has_presence: bool | None = None
     #: Whether that presence names the conversation that the platform put the agent into, as the first generation's
     #: does. Writer: ``platform/connection.py``.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -89,7 +88,7 @@ class TokenClient:
     async def _fetch(self, agent_id: str, api_url: str, secret: str, proxy: str | None) -> Grant:
         if not secret:
             raise TokenError("the agent's secret is empty", Verdict.FAULT)
-        facts = self._facts.api(urlsplit(api_url).netloc)
+        facts = self._facts.api(endpoint_url(api_url, "agents").authority)
         first = facts.token_form
         answer, asked_at = await self._ask(first, agent_id, api_url, secret, proxy)
         if is_no_endpoint(answer):

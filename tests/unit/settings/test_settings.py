@@ -291,7 +291,6 @@ def test_urls_lose_their_last_slash(tmp_path: Path) -> None:
         ("SYNCHRONOUS", "OFF"),
         ("TOKEN_VIA", "cookie"),
         ("WS_NAMESPACE", "chat"),
-        ("WS_NAMESPACE", "/"),
         ("WS_PATH", "socket.io"),
         ("SECRET_KEYS", "[s3cret"),
         ("OTLP_ENDPOINT", "collector:4318"),
