@@ -162,14 +162,6 @@ def build_shared(
     )
     api = PlatformApi(session.http, clock, timeout_seconds=settings.handshake_seconds)
     facts = HostFacts()
-    tokens = TokenClient(
-        api,
-        gates,
-        clock=clock,
-        facts=facts,
-        refresh_margin_seconds=settings.refresh_margin,
-        on_outcome=metrics.auth_refreshed,
-    )
     outages = Outages(clock)
     _follow_journal(registry, metrics, clock)
     transport.on_silent = SilenceWatch(metrics, clock).count
@@ -183,7 +175,7 @@ def build_shared(
         secrets=_secrets(settings),
         transport=transport,
         paths=EnginePaths(api, clock),
-        tokens=tokens,
+        tokens=_tokens(settings, api, gates, facts, metrics, clock),
         history=PlatformHistory(api, clock, proxy=settings.proxy),
         gates=gates,
         outages=outages,
@@ -192,6 +184,19 @@ def build_shared(
         tracing=tracing,
         facts=facts,
         events=Events(run=f"{clock.now():.3f}".replace(".", "")),
+    )
+
+
+def _tokens(
+    settings: Settings, api: PlatformApi, gates: Gates, facts: HostFacts, metrics: Metrics, clock: Clock
+) -> TokenClient:
+    return TokenClient(
+        api,
+        gates,
+        clock=clock,
+        facts=facts,
+        refresh_margin_seconds=settings.refresh_margin,
+        on_outcome=metrics.auth_refreshed,
     )
 
 
