@@ -23,10 +23,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
-from supervisor.core.errors import ConfigurationError
+from supervisor.core.errors import ConfigurationError, PlatformError
+from supervisor.core.usage import Budget, ModelCall, Usage
 from supervisor.protocol import InboundMessage as Message
 from supervisor.protocol.answers import Deployment, Instruction
-from supervisor.protocol.attachments import Attachment
+from supervisor.protocol.attachments import Attachment, AttachmentDetails
 from supervisor.protocol.inbound import TaskFacts
 from supervisor.protocol.senders import Reference, Sender
 
@@ -34,6 +35,7 @@ __all__ = [
     "AgentContext",
     "AgentInfo",
     "Attachment",
+    "AttachmentDetails",
     "Budget",
     "ConfigurationError",
     "Context",
@@ -44,6 +46,7 @@ __all__ = [
     "Part",
     "Permanent",
     "Permission",
+    "PlatformError",
     "Reference",
     "Reply",
     "Result",
@@ -91,26 +94,6 @@ class ToolResult:
     error: str | None = None
     duration_ms: float | None = None
     content: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens that an answer cost.
-
-    ``model`` names the series it is counted in, with ``provider``, who served it: ``openai``, ``anthropic``, …;
-    ``cached_tokens`` are part of ``prompt_tokens``.
-    """
-
-    prompt_tokens: int
-    completion_tokens: int
-    model: str = "unknown"
-    cached_tokens: int = 0
-    provider: str = "unknown"
-
-    @property
-    def total_tokens(self) -> int:
-        """Prompt and completion together."""
-        return self.prompt_tokens + self.completion_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,36 +147,6 @@ class AgentInfo:
     id: str
     name: str
     labels: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What an agent may still spend today (UTC).
-
-    Args:
-        exhausted: make no model call; answer with ``notice``.
-        notice: words for the person, empty while there is something left.
-        spent_tokens, limit_tokens: input and output together; None: no limit.
-        spent_cost, limit_cost: in the currency of the configured prices; None: no limit.
-    """
-
-    exhausted: bool
-    notice: str
-    spent_tokens: int
-    limit_tokens: int | None
-    spent_cost: float
-    limit_cost: float | None
-
-
-@dataclass(slots=True)
-class ModelCall:
-    """A model call under way; set ``model`` to the model that answered where that is another one.
-
-    ``usage`` is what it cost, for its span in the message's trace; ``ctx.usage()`` counts it.
-    """
-
-    model: str
-    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +308,36 @@ class Context(AgentContext, Protocol):
 
     async def online_users(self) -> list[str]:
         """The ids of the users who are in this conversation now."""
+        ...
+
+    async def channel_send(
+        self,
+        part: str | Mapping[str, Any],
+        *,
+        caption: str | None = None,
+        connection: str | None = None,
+        channel: str | None = None,
+    ) -> None:
+        """Write into a channel of Discord, Telegram or their like; only the third generation of the platform can.
+
+        It is published at once, beside the answer: another attempt at the message publishes it again.
+
+        Args:
+            part: text, an embed ``{title, description, color, url, imageUrl, footer, fields}``, or a file: what
+                :meth:`upload` gives, with or without a ``caption``.
+            connection, channel: where; without them where the message came from (``message.sender``).
+
+        Raises:
+            ValueError: the message came through no channel. PlatformError: the platform has none, or refused it.
+        """
+        ...
+
+    async def upload(self, content: bytes, name: str, media_type: str | None = None) -> Attachment:
+        """Upload a file, for a :class:`Reply` or :meth:`channel_send`; its name tells the media type where nobody does.
+
+        Raises:
+            PlatformError: the platform takes no files, or trouble on the way.
+        """
         ...
 
     async def join(self, conversation_id: str) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from supervisor.handler import Context, Message
+from supervisor.handler import Attachment, Context, Message, Reference
 
 from .settings import AssistantSettings
 
@@ -37,7 +37,23 @@ def _rule(rule: Any) -> str:
 
 
 def prompt(message: Message) -> str:
-    """The message as the model is given it."""
-    if not message.attachments:
-        return message.content
-    return f"{message.content}\n\n[Attachments: {', '.join(message.attachments)}]"
+    """The message as the model is given it: with what came along, which it sees the names of."""
+    parts = [message.content]
+    if message.attachments:
+        parts.append(f"[Attachments: {', '.join(map(_file, message.attachments))}]")
+    parts += [f"[The person refers to {_reference(reference)}]" for reference in message.references]
+    return "\n\n".join(parts)
+
+
+def _file(attachment: Attachment) -> str:
+    """A file by its URL; one whose bytes came along by its name, since they are no text."""
+    known = [fact for fact in (attachment.name, attachment.media_type) if fact]
+    if attachment.startswith("data:"):
+        return f"{', '.join(known) or 'a file'} (its content cannot be read)"
+    return f"{attachment} ({', '.join(known)})" if known else attachment
+
+
+def _reference(reference: Reference) -> str:
+    what = " ".join(one for one in (reference.resource_type, reference.resource_id) if one)
+    named = " ".join(one for one in (reference.label, f"({what})" if what else "") if one) or "something"
+    return f"{named}: {reference.content}" if reference.content else named

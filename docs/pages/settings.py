@@ -35,6 +35,7 @@ _KINDS: Final[Sequence[tuple[Any, str]]] = (
     (kinds.Bytes, "size"),
     (kinds.TextList, "list"),
     (kinds.RoleList, "list"),
+    (kinds.PlatformCommands, "list, or none"),
     (kinds.PartKinds, "list"),
     (kinds.HttpUrl, "http(s) URL"),
     (kinds.HttpProxy, "http(s) URL"),

@@ -201,7 +201,7 @@ def pause(agent_id: AgentId, as_json: AsJson = False) -> None:
 
 @app.command()
 def resume(agent_id: AgentId, as_json: AsJson = False) -> None:
-    """End an agent's pause, or its wait after a failure or a refusal: it tries again at once.
+    """End an agent's pause, its sleep, or its wait after a failure or a refusal: it tries again at once.
 
     Example: `supervisor agents resume 650000000000000000000001`
     """
@@ -212,6 +212,8 @@ def resume(agent_id: AgentId, as_json: AsJson = False) -> None:
 
     async def work(registry: Registry) -> str:
         await registry.update_agent(agent_id, paused=False)
+        if (await registry.journal.lives.of(agent_id)).sleep is not None:
+            await registry.journal.lives.note_sleep(agent_id, None)
         return registry.uuid
 
     uuid = known.with_registry(settings, work)

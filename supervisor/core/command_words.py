@@ -16,7 +16,7 @@ WORDS: Final = frozenset({STOP, RELOAD, STATUS})
 
 def command_in(message: InboundMessage) -> str | None:
     """The command that a person's message is: its whole content, case and blanks aside; None for all others."""
-    if message.role != "user" or message.sender_agent_id is not None or message.attachments:
+    if message.role != "user" or not message.said or message.sender_agent_id is not None or message.attachments:
         return None
     word = message.content.strip().lower()
     return word if word in WORDS else None

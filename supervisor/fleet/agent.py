@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Callable
 from typing import Any
 
-from supervisor.core.errors import ConfigurationError, HandlerError
+from supervisor.core.errors import ConfigurationError, HandlerError, PlatformError
 from supervisor.core.records import AgentRecord
 from supervisor.fleet.hooks import HOOK_SECONDS, Hooks
 from supervisor.fleet.shared import Shared
+from supervisor.fleet.works import WorkFetcher
 from supervisor.handlers import MountedHandler, foreign
 from supervisor.handlers.loader import LOAD_SECONDS
 from supervisor.messages import AgentActions, AgentContext, Limits, Pipeline, Profile, Scope
 from supervisor.platform.connection import Connection
+from supervisor.platform.heartbeats import Pulse
 from supervisor.platform.tokens import Grant
 from supervisor.telemetry.failures import describe
 
@@ -35,7 +38,24 @@ class Agent:
         self.log = log
         self.profile = Profile(record, scope, shared.settings, shared.secrets, shared.ledger)
         self.pipeline = Pipeline(
-            self.profile, shared.dispatcher, shared.history, shared.deliveries, actions, self._receive
+            self.profile,
+            shared.dispatcher,
+            shared.history,
+            shared.deliveries,
+            shared.files,
+            actions,
+            self._receive,
+        )
+        #: Told that the platform refuses the agent although it is connected; the runner sets it.
+        self.on_refused: Callable[[PlatformError], None] = lambda _error: None
+        self._fetcher = WorkFetcher(
+            shared.beats,
+            self.pulse,
+            self.profile.access,
+            shared.clock,
+            seconds=shared.settings.heartbeat_seconds,
+            on_refused=self._refuse,
+            log=log,
         )
         self._shared = shared
         self._hooks = Hooks(record.id, shared.metrics, self.redact, log)
@@ -55,6 +75,11 @@ class Agent:
     def connection(self) -> Connection | None:
         """The connection that is in use; None while the agent is offline."""
         return self.pipeline.connection
+
+    @property
+    def pulse(self) -> Pulse:
+        """What its heartbeats say, and where that goes which they bring."""
+        return self.pipeline.duties.pulse
 
     @property
     def _context(self) -> AgentContext:
@@ -87,6 +112,7 @@ class Agent:
             self.profile.health.reset()
         self._shared.metrics.handler_known(record.handler)
         self.profile.configure(record, settings)
+        self.pipeline.duties.renew()
         self._shared.ledger.limit(record.id, Limits(settings.budget_tokens, settings.budget_cost))
 
     def describe(self, record: AgentRecord) -> None:
@@ -137,6 +163,8 @@ class Agent:
     def use(self, connection: Connection | None) -> None:
         """Send over ``connection`` from now on; None: offline."""
         self.pipeline.use(connection)
+        if connection is not None:
+            connection.start_task(self._fetcher.run(connection, lambda: self.connection is connection), "works")
         self._watch_presences()
 
     def _watch_presences(self) -> None:
@@ -149,6 +177,9 @@ class Agent:
         handler = self.profile.mounted
         if handler is not None and self._started:
             self._hooks.notify(handler, event, payload, self._context)
+
+    def _refuse(self, error: PlatformError) -> None:
+        self.on_refused(error)
 
     async def close(self) -> None:
         """Stop at once; what is not settled stays in the journal for the next start."""

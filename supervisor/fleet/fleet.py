@@ -149,6 +149,11 @@ class Fleet:
         """How many agents are in each state."""
         return Counter(runner.condition.state for runner in self._runners.values())
 
+    @property
+    def asleep(self) -> int:
+        """How many agents sleep."""
+        return sum(pipeline.duties.sleeping.current is not None for pipeline in self._pipelines().values())
+
     def inbox(self) -> Mapping[str, InboxCounts]:
         """Messages of each agent."""
         return {agent_id: pipeline.counts for agent_id, pipeline in self._pipelines().items()}

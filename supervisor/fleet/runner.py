@@ -74,6 +74,7 @@ class Runner:
             clock=shared.clock,
             on_trouble=self._show_trouble,
         )
+        self.agent.on_refused = self._upkeep.refuse
         self._asked_to_wait = False
         self._opened: Connection | None = None
 
@@ -107,7 +108,8 @@ class Runner:
             self._desired.change.set()
 
     def retry_now(self) -> None:
-        """Try again now, whatever the agent waits for (``agents resume``)."""
+        """Try again now, whatever the agent waits for, and sleep no longer (``agents resume``)."""
+        self.agent.pipeline.duties.resume()
         self._recovery.reset()
         self._desired.change.set()
 
@@ -139,7 +141,7 @@ class Runner:
             handler=record.handler,
             state=condition.state,
             since=condition.since,
-            reason=condition.reason,
+            reason=condition.reason or agent.pipeline.duties.sleeping.shown,
             health=str(agent.profile.health),
             conversation_id=connection.conversation_id if connection else None,
             conversations=len(agent.pipeline.inbox.conversations),

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from supervisor.core.clock import Clock
 from supervisor.handlers import DaemonThreads, HandlerLoader
 from supervisor.messages import Dispatcher, Ledger
+from supervisor.platform.beats import HeartbeatClient
+from supervisor.platform.files import PlatformFiles
 from supervisor.platform.history import PlatformHistory
 from supervisor.platform.hosts.deliveries import Deliveries
 from supervisor.platform.hosts.engine_paths import EnginePaths
@@ -39,6 +41,8 @@ class Shared:
     paths: EnginePaths
     tokens: TokenClient
     history: PlatformHistory
+    files: PlatformFiles
+    beats: HeartbeatClient
     gates: Gates
     outages: Outages
     deliveries: Deliveries

@@ -49,10 +49,17 @@ class Upkeep:
         self._clock = clock
         self._on_trouble = on_trouble
         self._refetch_at = 0.0
+        self._refused: PlatformError | None = None
         self._token_suspect = False
+
+    def refuse(self, error: PlatformError) -> None:
+        """The platform refuses the agent that is online: its connection is to end."""
+        self._refused = error
+        self._desired.change.set()
 
     def renewed(self) -> None:
         """Everything is current as of now: nothing is due before its time."""
+        self._refused = None
         self._configuration.connected()
         self._refetch_at = self._clock.monotonic() + REFETCH_SECONDS * random.uniform(0.8, 1.0)  # noqa: S311
 
@@ -75,6 +82,9 @@ class Upkeep:
         change.clear()
         if self._desired.offline:
             raise Changed
+        if (refused := self._refused) is not None:
+            self._refused = None
+            raise refused
         turn = asyncio.ensure_future(self._turn(connection))
         try:
             await change.or_first_of(turn, connection.closed)

@@ -61,7 +61,8 @@ def _reply(reply: Reply, common: dict[str, Any], latency_ms: float | None, usage
         content=reply.content,
         type=reply.type,
         thinking=_thinking(reply.thinking) if reply.thinking else None,
-        attachments=tuple(reply.attachments),
+        # An Attachment is written as the text that it is.
+        attachments=tuple(str(one) if isinstance(one, str) else one for one in reply.attachments),
         usage=fields.Usage(spent.prompt_tokens, spent.completion_tokens, spent.total_tokens) if spent else None,
         latency=None if latency is None else round(latency, 3),
         error=reply.error,

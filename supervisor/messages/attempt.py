@@ -159,6 +159,11 @@ class Attempt:
             self._answer_time.ready(number)
         return NewReply(number, shown)
 
+    @property
+    def _is_heard(self) -> bool:
+        """Whether an answer can be sent: nobody listens where a work or a reminder came from."""
+        return self.row.message.said
+
     async def _send_now(self, part: Part) -> None:
         new = self._new(part)
         if new is not None:
@@ -166,7 +171,7 @@ class Attempt:
 
     async def _commit(self, new: NewReply) -> None:
         """Journal a part and send it, unless an earlier attempt did or nobody waits for this one any more."""
-        if not self._abandoned and new.part not in self._already_made:
+        if self._is_heard and not self._abandoned and new.part not in self._already_made:
             # A part that is committed and not pushed would lie in the outbox until the next start.
             await to_the_end(self._commit_and_push(new))
 
@@ -182,7 +187,8 @@ class Attempt:
         Raises:
             RegistryError: the database refused it.
         """
-        replies = [self._last] if self._last and self._last.part not in self._already_made else []
+        last = self._last if self._is_heard else None
+        replies = [last] if last and last.part not in self._already_made else []
         committed = await self._journal.settle(self.row, MessageState.DONE, replies=replies)
         for reply in committed or ():
             self._outbox.push(reply, self.row, self._acked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import mimetypes
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from supervisor import handler
 from supervisor.core.errors import SupervisorError
 from supervisor.core.records import JournaledMessage
-from supervisor.handler import AgentInfo, Budget, HistoryItem, ModelCall, Part, Permission, Usage
+from supervisor.handler import AgentInfo, Attachment, Budget, HistoryItem, ModelCall, Part, Permission, Usage
 from supervisor.handlers import TimeLimit
 from supervisor.messages.participation import Participation
 from supervisor.messages.profile import Profile
@@ -154,7 +155,7 @@ class MessageContext(AgentContext):
         self._typing.answer()
 
     def mark_read(self) -> None:
-        if self._row.message.id:
+        if self._row.message.id and self._row.message.said:
             self._emit("message:read", {"conversationId": self.conversation, "messageId": self._row.message.id})
 
     def usage(
@@ -190,7 +191,7 @@ class MessageContext(AgentContext):
         return usage
 
     async def online_users(self) -> list[str]:
-        return await self._participation.online_users(self.conversation)
+        return await self._participation.online_users(self.conversation) if self._row.message.said else []
 
     async def join(self, conversation_id: str) -> None:
         await self._participation.join(conversation_id)
@@ -198,9 +199,28 @@ class MessageContext(AgentContext):
     async def leave(self, conversation_id: str) -> None:
         await self._participation.leave(conversation_id)
 
+    async def channel_send(
+        self,
+        part: str | Mapping[str, Any],
+        *,
+        caption: str | None = None,
+        connection: str | None = None,
+        channel: str | None = None,
+    ) -> None:
+        sender = self._row.message.sender
+        payload = channel_payload(part, caption, connection or sender.connection, channel or sender.channel)
+        if self._row.message.said:
+            payload["conversationId"] = self.conversation
+        await self._participation.channel_send(payload)
+
+    async def upload(self, content: bytes, name: str, media_type: str | None = None) -> Attachment:
+        guessed = media_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return await self._participation.upload(bytes(content), name, guessed)
+
     def _emit_typing(self, on: bool) -> None:
-        # The indicator runs on the loop, and what it shows must not come after what follows it.
-        self._participation.emit("message:typing", {"conversationId": self.conversation, "isTyping": on})
+        if self._row.message.said:
+            # The indicator runs on the loop, and what it shows must not come after what follows it.
+            self._participation.emit("message:typing", {"conversationId": self.conversation, "isTyping": on})
 
     def _emit(self, event: str, payload: Mapping[str, Any]) -> None:
         self._loop.call_soon_threadsafe(self._participation.emit, event, payload)
@@ -215,6 +235,24 @@ def _sum(before: Usage, spent: Usage) -> Usage:
         before.cached_tokens + spent.cached_tokens,
         spent.provider,
     )
+
+
+def channel_payload(
+    part: str | Mapping[str, Any], caption: str | None, connection: str | None, channel: str | None
+) -> dict[str, Any]:
+    """The payload of a ``channel:send`` (docs/protocol.md#8-third-generation, 8).
+
+    Raises:
+        ValueError: nobody says where.
+    """
+    if not connection or not channel:
+        raise ValueError("the message came through no channel: name connection and channel")
+    payload: dict[str, Any] = {"connectionId": connection, "channelId": channel}
+    if isinstance(part, Attachment):
+        facts = {"filename": part.name, "mimeType": part.media_type, "caption": caption}
+        known = {name: fact for name, fact in facts.items() if fact is not None}
+        return {**payload, "file": {"fileUrl": str(part), **known}}
+    return {**payload, "content": part} if isinstance(part, str) else {**payload, "embed": dict(part)}
 
 
 def _conforms(agent: AgentContext, message: MessageContext) -> tuple[handler.AgentContext, handler.Context]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from supervisor.core.errors import RegistryError
 from supervisor.messages.scope import Scope
+from supervisor.protocol.inbound import is_task
 from supervisor.telemetry.logs import get_logger
 
 #: Conversations of one agent that are kept in memory: the most recently active ones.
@@ -45,7 +46,8 @@ class Conversations:
             RegistryError: the journal cannot be read.
         """
         known = await self._journal.conversations(self._agent_id, since=since, limit=LIMIT)
-        self._recent.update((conversation_id, None) for conversation_id, _ in reversed(known))
+        ids = (conversation_id for conversation_id, _ in reversed(known))
+        self._recent.update((conversation_id, None) for conversation_id in ids if not is_task(conversation_id))
 
     def touch(self, conversation_id: str) -> None:
         """A message of a conversation was journaled."""

@@ -254,14 +254,16 @@ class MessageExecutor:
             next_part: the first number that no part of this attempt has: one may still be on its way into the journal.
         """
         self._scope.log.error("dead_letter", number=row.id, reason=error.strip().rpartition("\n")[2])
+        replies = [await self._apology(row, apology, next_part)] if row.message.said else []
+        for reply in await self._journal.settle(row, MessageState.DEAD, error=error, replies=replies) or ():
+            self._outbox.push(reply, row)
+
+    async def _apology(self, row: JournaledMessage, apology: str, next_part: int) -> NewReply:
         message = to_outbound(
             Reply(apology, type="error", error=apology), conversation_id=row.conversation_id, agent_id=row.agent_id
         )
         part = max([next_part, *(reply.part + 1 for reply in await self._journal.replies(row.id))])
-        message = with_reply_id(message, row, part)
-        replies = await self._journal.settle(row, MessageState.DEAD, error=error, replies=[NewReply(part, message)])
-        for reply in replies or ():
-            self._outbox.push(reply, row)
+        return NewReply(part, with_reply_id(message, row, part))
 
 
 def _delay(attempt: int) -> float:

@@ -157,7 +157,7 @@ class Inbox:
         limit = intake.limit + COMMAND_ROOM if command else intake.limit
         # While the disk refuses, what has arrived piles up here.
         if self.waiting >= limit or (self._journal.problem and self._memory.free_bytes < size):
-            self._refuse(message.conversation_id, key, aloud=ending is None)
+            self._refuse(message.conversation_id, key, aloud=ending is None and message.said)
             return False
         self._remember(key)
         self._metrics.received(self._handler())
@@ -165,6 +165,10 @@ class Inbox:
             ending = _LOOP
         self._arrivals.put(Arrival(message, key, self._clock.now(), size, ending, command))
         return True
+
+    def take_task(self, message: InboundMessage) -> None:
+        """Take a work or a reminder that a heartbeat has brought; returns at once."""
+        self._accept(message, guarded=False)
 
     def hold(self, conversation_id: str) -> None:
         """Hold a conversation's new messages back until :meth:`fill` or :meth:`release`: older ones may be missing."""
@@ -267,7 +271,7 @@ class Inbox:
             ids = {"conversation": arrival.conversation_id, "message_id": arrival.key}
             self._log.error("message_not_journaled", **ids, reason=str(error))
             self._recent.pop(arrival.key, None)
-            self._refuse(arrival.conversation_id, arrival.key, aloud=arrival.ending is None)
+            self._refuse(arrival.conversation_id, arrival.key, aloud=arrival.ending is None and arrival.message.said)
         else:
             if row is None:
                 self._metrics.dropped("duplicate")
@@ -278,7 +282,8 @@ class Inbox:
 
     async def _deliver(self, arrival: Arrival, row: JournaledMessage) -> None:
         """Hand a journaled message on to where it is worked on."""
-        self.conversations.touch(row.conversation_id)
+        if row.message.said:
+            self.conversations.touch(row.conversation_id)
         if arrival.ending is not None:
             await self._end(row, arrival.ending)
             return

@@ -74,13 +74,14 @@ class Outbox:
     def push(
         self,
         reply: Reply,
-        answers: JournaledMessage,
+        answers: JournaledMessage | None,
         on_acked: OnAcked | None = None,
         *,
         on_send: OnSend | None = None,
     ) -> None:
-        """Take a committed reply to a message."""
-        self._traces.replied(answers, reply)
+        """Take a committed reply to a message; None: to nobody's."""
+        if answers is not None:
+            self._traces.replied(answers, reply)
         self._put(Outgoing(reply, answers, on_acked, on_send))
 
     def resend(self, reply: Reply) -> None:

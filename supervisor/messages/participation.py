@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from supervisor.core.errors import ConnectionLostError
-from supervisor.handler import HistoryItem
+from supervisor.handler import Attachment, HistoryItem
 from supervisor.messages.conversations import Conversations
 from supervisor.messages.recall import Recall
 from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
+from supervisor.platform.sends import refusal
+
+Upload = Callable[[bytes, str, str], Awaitable[Attachment]]
 
 
 class Participation:
@@ -18,13 +21,17 @@ class Participation:
 
     Args:
         ack_seconds: how long the platform's acknowledgements may take.
+        upload: uploads a file of a name and a media type.
     """
 
-    def __init__(self, scope: Scope, conversations: Conversations, recall: Recall, ack_seconds: float) -> None:
+    def __init__(
+        self, scope: Scope, conversations: Conversations, recall: Recall, ack_seconds: float, upload: Upload
+    ) -> None:
         self.conversations = conversations
         self._clock = scope.clock
         self._recall = recall
         self._ack_seconds = ack_seconds
+        self.upload = upload
         self._connection: Connection | None = None
 
     @property
@@ -68,6 +75,19 @@ class Participation:
             RegistryError: the journal cannot be read.
         """
         return await self._recall.last(conversation_id, limit)
+
+    async def channel_send(self, payload: Mapping[str, Any]) -> None:
+        """Write into a channel of a bridge (docs/protocol.md#8-third-generation, 8); success means published only.
+
+        Raises:
+            SendRefusedError: the platform will not have it.
+            AckTimeoutError: no answer came; gateways that have no such event give none.
+            ConnectionLostError: the agent is offline.
+        """
+        answer = await self._online().socket.call("channel:send", payload, self._ack_seconds)
+        if not isinstance(answer, Mapping) or answer.get("success") is not True:
+            error = answer.get("error") if isinstance(answer, Mapping) else None
+            raise refusal(error if isinstance(error, str) else "no reason given")
 
     def _online(self) -> Connection:
         if self._connection is None:

@@ -10,12 +10,14 @@ from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import FINAL_MESSAGE_STATES, MessageState
 from supervisor.core.status import InboxCounts, Reading
+from supervisor.handler import Attachment
 from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.backfill import Backfill, Reach
 from supervisor.messages.catch_up import CatchUp
 from supervisor.messages.commands import AgentActions, Commands
 from supervisor.messages.delivery_check import DeliveryCheck
 from supervisor.messages.dispatcher import Dispatcher
+from supervisor.messages.duties import Duties
 from supervisor.messages.executor import STOP_REASON, MessageExecutor
 from supervisor.messages.inbox import Inbox, Intake
 from supervisor.messages.lanes import Lanes
@@ -27,6 +29,7 @@ from supervisor.messages.recall import Recall
 from supervisor.messages.reply_sender import Terms
 from supervisor.platform.connection import Connection
 from supervisor.platform.endpoint import host_of
+from supervisor.platform.files import PlatformFiles
 from supervisor.platform.history import PlatformHistory
 from supervisor.platform.hosts.deliveries import Deliveries
 from supervisor.protocol.text import clean_text
@@ -47,6 +50,7 @@ class Pipeline:
 
     Attributes:
         inbox, lanes, outbox: the parts that hold messages, to be counted, corrected and replayed into.
+        duties: what the platform asks of the agent beside its conversations.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Pipeline:
         dispatcher: Dispatcher,
         history: PlatformHistory,
         deliveries: Deliveries,
+        files: PlatformFiles,
         actions: AgentActions,
         on_event: Callable[[str, object], None],
     ) -> None:
@@ -90,14 +95,26 @@ class Pipeline:
             on_permission=profile.health.permitted,
         )
         self.outbox = Outbox(scope, terms)
-        recall = Recall(own_history, has_commands=lambda: profile.settings.commands)
-        self._participation = Participation(scope, self.inbox.conversations, recall, ack_seconds)
+        self._participation = self._participate(own_history, files)
         self._executor = MessageExecutor(profile, self._participation, self.outbox)
         self._commands = Commands(
             profile, self.inbox, self.outbox, actions, stop_answer=self.stop_answer, on_settled=self._settled
         )
+        self.duties = Duties(
+            profile, self.inbox, self.outbox, self._participation, actions, stop_answer=self.stop_answer
+        )
         backfill = Backfill(own_history, self.inbox, Reach.of(profile.deployment))
         self._catch_up = CatchUp(scope, self._participation, backfill, ack_seconds)
+
+    def _participate(self, history: AgentHistory, files: PlatformFiles) -> Participation:
+        profile = self._profile
+        recall = Recall(history, has_commands=lambda: profile.settings.commands)
+
+        async def upload(content: bytes, name: str, media_type: str) -> Attachment:
+            return await files.upload(profile.access(), content, name, media_type)
+
+        ack_seconds = profile.deployment.ack_seconds
+        return Participation(self._scope, self.inbox.conversations, recall, ack_seconds, upload)
 
     @property
     def connection(self) -> Connection | None:
@@ -157,6 +174,7 @@ class Pipeline:
             # What was claimed in the last moment before a pause and not given back; nothing of it runs any more.
             await scope.journal.maintenance.rescue(scope.agent_id)
         self._restored_once = True
+        await self.duties.restore()
         await self.inbox.conversations.restore(scope.clock.now() - self._profile.deployment.journal_retention)
         await self.outbox.restore()
         # Last: what is journaled from here on, and not by us, is put into the lanes by whoever notices it.
@@ -182,6 +200,7 @@ class Pipeline:
         self._restored = False
         await self.inbox.close()
         await self._commands.close()
+        await self.duties.close()
         await self.lanes.close()
         await self.outbox.close()
 
@@ -189,6 +208,8 @@ class Pipeline:
         """Take an event from one of the agent's sockets; returns at once."""
         if event == "message:new":
             self.inbox.receive(payload, connection)
+        elif event == "agent:command":
+            self.duties.orders.receive(payload, connection)
         elif event == "__malformed__":
             self._scope.metrics.dropped(str(payload))
         elif event == "exception":
@@ -251,7 +272,8 @@ class Pipeline:
 
     def _intake(self) -> Intake:
         own = self._profile.settings
-        return Intake(own.roles, own.inbox_limit, own.loop_limit, own.commands)
+        asleep = self.duties.sleeping.current is not None
+        return Intake(own.roles, own.inbox_limit, own.loop_limit, own.commands, asleep)
 
     def _send_full_notice(self, conversation_id: str) -> None:
         """Refuse a message aloud: a short notice, sent without the journal that has no room."""

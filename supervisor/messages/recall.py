@@ -13,6 +13,7 @@ from supervisor.core.errors import PlatformError
 from supervisor.handler import HistoryItem
 from supervisor.messages.agent_history import AgentHistory
 from supervisor.protocol.history import HistoryRow
+from supervisor.protocol.inbound import is_task
 
 #: Pages are counted from the oldest row (docs/protocol.md#1-tokens), so the newest page may hold a few rows only.
 PAGES: Final = 2
@@ -79,7 +80,7 @@ class Recall:
         return [*earlier[-missing:], *known]
 
     def _may_be_more(self, conversation_id: str, known: Sequence[HistoryItem]) -> bool:
-        if self._clock.monotonic() < self._ask_from or not self._history.can_be_read:
+        if is_task(conversation_id) or self._clock.monotonic() < self._ask_from or not self._history.can_be_read:
             return False
         return not known or self._complete.get(conversation_id) != known[0].at
 

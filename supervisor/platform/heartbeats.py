@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from supervisor.core.errors import PlatformError, Verdict
+from supervisor.core.records import Sleep
 from supervisor.protocol.text import clean_text, is_id
 
 Status = Literal["idle", "busy", "sleep"]
@@ -21,19 +22,6 @@ _REJECTED: Final = ("Agent is suspended", "Agent with ID")
 _MAX_REASON_CHARS: Final = 200
 _MAX_TASK_CHARS: Final = 20_000
 _MAX_REMINDERS: Final = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Sleep:
-    """Why an agent sleeps; ``since`` and ``until`` in seconds since the epoch, None until somebody wakes it."""
-
-    reason: str
-    since: float
-    until: float | None = None
-
-    def over(self, now: float) -> bool:
-        """Whether it has ended by itself."""
-        return self.until is not None and self.until <= now
 
 
 @dataclass(frozen=True, slots=True)

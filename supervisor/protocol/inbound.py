@@ -85,12 +85,23 @@ class InboundMessage(_Fields, frozen=True, kw_only=True):
         """Whether somebody wrote it elsewhere, on Discord, Telegram or their like (docs/protocol.md#5-receiving)."""
         return self.external_username is not None or self.sender.platform not in (None, "portal")
 
+    @property
+    def said(self) -> bool:
+        """Whether somebody said it in a conversation, where an answer can be sent."""
+        return self.source == "conversation"
+
     def __repr__(self) -> str:
         # The attachments may hold whole files.
         shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__)
         return f"InboundMessage({shown})"
 
 
+def is_task(conversation_id: str) -> bool:
+    """Whether it stands for a work or a reminder, and is no conversation of the platform's."""
+    return conversation_id.startswith(_TASK_PREFIXES)
+
+
+_TASK_PREFIXES: Final = ("work:", "reminder:")
 _NOBODY: Final = Sender()
 _NO_DETAILS: Final = AttachmentDetails()
 

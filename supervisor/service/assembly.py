@@ -15,6 +15,8 @@ from supervisor.fleet import Shared
 from supervisor.handlers import HandlerLoader, find_agents_dir
 from supervisor.messages import Dispatcher, Ledger, Limits
 from supervisor.net import Session
+from supervisor.platform.beats import HeartbeatClient
+from supervisor.platform.files import PlatformFiles
 from supervisor.platform.history import PlatformHistory
 from supervisor.platform.hosts.api import PlatformApi
 from supervisor.platform.hosts.deliveries import Deliveries
@@ -177,6 +179,8 @@ def build_shared(
         paths=EnginePaths(api, clock),
         tokens=_tokens(settings, api, gates, facts, metrics, clock),
         history=PlatformHistory(api, clock, proxy=settings.proxy),
+        files=PlatformFiles(api, proxy=settings.proxy),
+        beats=HeartbeatClient(api, proxy=settings.proxy),
         gates=gates,
         outages=outages,
         deliveries=Deliveries(clock, on_acked=outages.takes_sends),

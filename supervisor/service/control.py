@@ -51,6 +51,8 @@ class Control:
         if undelivered:
             waiting = "1 reply waits" if undelivered == 1 else f"{undelivered} replies wait"
             notices.append(f"{waiting} to be sent again: {redact(why)}; see: supervisor messages list --undelivered")
+        if asleep := self._fleet.asleep:
+            notices.append(f"{_count(asleep)} asleep; see: supervisor agents list")
         return Overview(
             version=__version__,
             pid=os.getpid(),

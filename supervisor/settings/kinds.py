@@ -134,6 +134,12 @@ TokenBudget = Annotated[int, Field(ge=1)]
 CostBudget = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EnginePath = Annotated[str, Field(pattern=r"^/\S+$")]
 NamespaceName = Annotated[str, AfterValidator(_namespace)]
+PlatformCommands = Annotated[
+    tuple[Literal["stop", "reload", "inspect", "sleep", "wake"], ...],
+    NoDecode,
+    BeforeValidator(lambda words: () if words == ["none"] else words),
+    BeforeValidator(listed),
+]
 TokenVia = Literal["auth", "header", "query"]
 Delivery = Literal["at_least_once", "at_most_once"]
 

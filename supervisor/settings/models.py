@@ -30,6 +30,7 @@ from supervisor.settings.kinds import (
     HttpUrl,
     NamespaceName,
     PartKinds,
+    PlatformCommands,
     Price,
     RoleList,
     Seconds,
@@ -115,6 +116,7 @@ class Settings(BaseSettings):
     stall_seconds: SecondsOrNever = Field(
         60, description="How long the event loop may stand before the process ends itself; 0: for ever."
     )
+    heartbeat_seconds: Seconds = Field(45, description="How often agents send heartbeats, where they do.")
     handshake_seconds: Seconds = Field(15, description="How long one attempt to connect may take.")
     ack_seconds: Seconds = Field(15, description="How long an acknowledgement may take.")
     backoff_initial_seconds: Seconds = Field(1, description="The bound of the first delay after a failure.")
@@ -162,6 +164,10 @@ class Settings(BaseSettings):
     allowed_hosts: TextList = Field((), description="Further hosts that a row's URLs may name.")
     handler_packages: TextList = Field((), description="Installed packages whose handlers a row may name.")
     allow_commands: bool = Field(False, description="Whether handlers may run programs of this machine.")
+    platform_commands: PlatformCommands = Field(
+        ("stop", "reload", "inspect", "sleep", "wake"),
+        description="Which commands of the platform agents obey: of these words, or none.",
+    )
     allow_private_webhooks: bool = Field(False, description="Whether webhooks may go to private addresses.")
 
     @classmethod
@@ -232,6 +238,7 @@ class AgentSettings(BaseModel):
     )
     mark_read: bool = Field(False, description="Whether messages are marked as read when the handler starts on them.")
     commands: bool = Field(True, description="Whether /stop, /reload and /status in a chat are obeyed.")
+    work: bool = Field(False, description="Whether works and reminders of the platform reach the handler as messages.")
     budget_tokens: TokenBudget | None = Field(None, description="LLM tokens that this agent may use in a UTC day.")
     budget_cost: CostBudget | None = Field(None, description="What this agent may spend in a UTC day, by PRICES.")
 
@@ -260,6 +267,7 @@ class EffectiveSettings:
     show: tuple[str, ...] | None
     mark_read: bool
     commands: bool
+    work: bool
     budget_tokens: int | None
     budget_cost: float | None
 

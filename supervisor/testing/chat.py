@@ -28,13 +28,16 @@ class Chat:
         self.user = user
         self.conversation = conversation
 
-    async def ask(self, text: str, *, timeout: float = ANSWER_SECONDS) -> StoredMessage:
+    async def ask(self, text: str, *, timeout: float = ANSWER_SECONDS, **fields: Any) -> StoredMessage:
         """Say something; the first answer, a text or an error, as the platform keeps it.
+
+        Args:
+            fields: further fields of the message, as ``attachments`` and, from v2 on, ``references``.
 
         Raises:
             TimeoutError: none came within ``timeout`` seconds.
         """
-        message = await self.user.say(self.conversation, text)
+        message = await self.user.say(self.conversation, text, **fields)
         replies = await self.user.wait_for_reply(self.conversation, after=message, timeout=timeout)
         return next(reply for reply in reversed(replies) if reply.type in (None, "text", "error"))
 
@@ -59,7 +62,7 @@ async def sandboxed(
         handler: its name in the agents folder, or ``package.module:attribute``.
         agents_dir: the folder of handlers; without one it is looked for as ``supervisor run`` does.
         settings: the settings of the agent's row.
-        profile: the generation of the platform, v1 or v2.
+        profile: the generation of the platform: v1, v2 or v3.
         deployment: further deployment settings, as ``timeout_seconds=5``.
 
     Raises:

@@ -6,10 +6,25 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 from supervisor.core.errors import ConfigurationError, InvalidReplyError
-from supervisor.handler import AgentInfo, Budget, Context, HistoryItem, Message, ModelCall, Part, Permission, Usage
+from supervisor.handler import (
+    AgentInfo,
+    Attachment,
+    Budget,
+    Context,
+    HistoryItem,
+    Message,
+    ModelCall,
+    Part,
+    Permission,
+    PlatformError,
+    Sender,
+    Usage,
+)
 from supervisor.handlers import to_outbound
+from supervisor.messages.context import channel_payload
 from supervisor.protocol import InvalidMessageError, check_outbound
 from supervisor.protocol.answers import Deployment, Instruction
 from supervisor.telemetry.logs import get_logger
@@ -36,6 +51,7 @@ class FakeContext:
         permissions: what the deployment allows.
         budget: what may still be spent; nothing limits it unless given.
         online_users: the ids of who is in the conversation.
+        trouble: what ``channel_send()`` and ``upload()`` raise, as on a platform that has neither.
 
     Attributes:
         parts: what was sent or answered, in order.
@@ -47,6 +63,8 @@ class FakeContext:
         spans: the names of ``span()``, likewise.
         health: the reason of the last ``note_health()``.
         conversations: others that were joined and not left.
+        channels: the payload of each ``channel_send()``.
+        files: what was uploaded, by the URL that ``upload()`` gave.
     """
 
     def __init__(
@@ -63,6 +81,7 @@ class FakeContext:
         permissions: Iterable[Permission] = (),
         budget: Budget = _UNLIMITED,
         online_users: Iterable[str] = (),
+        trouble: PlatformError | None = None,
     ) -> None:
         self.agent = agent or AgentInfo(AGENT_ID, "Agent", {})
         self.settings: Mapping[str, Any] = dict(settings or {})
@@ -83,6 +102,10 @@ class FakeContext:
         self.spans: list[str] = []
         self.health: str | None = None
         self.conversations: set[str] = set()
+        self.channels: list[Mapping[str, Any]] = []
+        self.files: dict[str, bytes] = {}
+        self._sender = Sender()
+        self._trouble = trouble
         self._history = [HistoryItem("user", item, 0.0) if isinstance(item, str) else item for item in history]
         self._secrets = dict(secrets or {})
         self._permissions = frozenset(permissions)
@@ -159,7 +182,8 @@ class FakeContext:
         return self._history[-limit:] if limit > 0 else []
 
     def note_message(self, message: Message) -> None:
-        """What is being answered is part of the history."""
+        """What is being answered is part of the history, and says where ``channel_send()`` leads."""
+        self._sender = message.sender
         self._history.append(HistoryItem(message.role, message.content, time.time()))
 
     def typing(self, on: bool = True) -> None:
@@ -188,6 +212,27 @@ class FakeContext:
 
     async def online_users(self) -> list[str]:
         return list(self._online_users)
+
+    async def channel_send(
+        self,
+        part: str | Mapping[str, Any],
+        *,
+        caption: str | None = None,
+        connection: str | None = None,
+        channel: str | None = None,
+    ) -> None:
+        sender = self._sender
+        payload = channel_payload(part, caption, connection or sender.connection, channel or sender.channel)
+        if self._trouble is not None:
+            raise self._trouble
+        self.channels.append(payload)
+
+    async def upload(self, content: bytes, name: str, media_type: str | None = None) -> Attachment:
+        if self._trouble is not None:
+            raise self._trouble
+        url = f"https://files.example/{len(self.files) + 1}/{quote(name)}"
+        self.files[url] = bytes(content)
+        return Attachment(url, name=name, media_type=media_type, size=len(content))
 
     async def join(self, conversation_id: str) -> None:
         self.conversations.add(conversation_id)

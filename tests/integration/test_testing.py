@@ -9,7 +9,20 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.errors import ConfigurationError, HandlerError, InvalidReplyError
-from supervisor.handler import AgentContext, Context, Handler, HistoryItem, Message, Part, Reply, ToolCall
+from supervisor.handler import (
+    AgentContext,
+    AttachmentDetails,
+    Context,
+    Handler,
+    HistoryItem,
+    Message,
+    Part,
+    PlatformError,
+    Reference,
+    Reply,
+    Sender,
+    ToolCall,
+)
 from supervisor.testing import FakeContext, ask, sandboxed
 
 
@@ -58,6 +71,44 @@ async def test_a_function_sees_what_the_context_was_given_and_what_it_does_is_re
     assert (ctx.tools, ctx.spans) == (["look up"], ["all of it"])
     assert (ctx.used.total_tokens, ctx.used.cached_tokens, ctx.used.model) == (10, 1, "large")
     assert ctx.conversations == {"d" * 24}
+
+
+async def test_what_came_along_and_what_goes_beside_is_there_to_be_tried() -> None:
+    async def on_message(message: Message, ctx: Context) -> Reply:
+        [given] = message.attachments
+        file = await ctx.upload(b"a,b", "table.csv", "text/csv")
+        await ctx.channel_send(file, caption=given.name)
+        return Reply(f"for {message.sender.name}, of {message.references[0].label}", attachments=[file])
+
+    ctx = FakeContext()
+    message = Message(
+        conversation_id=ctx.conversation,
+        role="user",
+        content="look",
+        attachments=("https://x.example/a.png",),
+        attachment_details=(AttachmentDetails(name="a.png"),),
+        sender=Sender(name="Ann", connection="c", channel="9"),
+        references=(Reference(label="Deal 7"),),
+    )
+    reply = await ask(on_message, message, ctx)
+    [url] = ctx.files
+    assert reply == Reply("for Ann, of Deal 7", attachments=[url])
+    file = {"fileUrl": url, "filename": "table.csv", "mimeType": "text/csv", "caption": "a.png"}
+    assert ctx.channels == [{"connectionId": "c", "channelId": "9", "file": file}]
+    with pytest.raises(ValueError, match="through no channel"):
+        await FakeContext().channel_send("hi")
+    with pytest.raises(PlatformError, match="no uploads"):
+        await ask(on_message, message, FakeContext(trouble=PlatformError("no uploads here")))
+
+
+async def test_a_chat_brings_what_came_along(agents_dir: Path) -> None:
+    seen = "f'{message.attachments[0].name}, {message.references[0].label}'"
+    code = f"async def on_message(message, ctx):\n    return {seen}\n"
+    (agents_dir / "seen.py").write_text(code)
+    async with sandboxed("seen", agents_dir=agents_dir, profile="v2") as chat:
+        files = [{"type": "file", "url": "https://x.example/a", "filename": "a.txt"}]
+        reply = await chat.ask("look", attachments=files, references=[{"label": "Deal 7"}])
+        assert reply.content == "a.txt, Deal 7"
 
 
 async def test_a_class_lives_from_start_to_stop_and_a_plain_method_runs_in_a_thread() -> None:

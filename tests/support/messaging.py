@@ -13,8 +13,10 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families as parse_metrics
 
 from supervisor.core.clock import Clock, SystemClock
+from supervisor.core.errors import PlatformError
 from supervisor.core.records import AgentRecord, JournaledMessage
 from supervisor.core.states import MessageState
+from supervisor.handler import Attachment
 from supervisor.handlers import DaemonThreads, MountedHandler, ThreadShare
 from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.budgets import Limits
@@ -164,7 +166,7 @@ class Works:
         )
         self.outbox = Outbox(scope, terms)
         conversations = Conversations(scope)
-        self.participation = Participation(scope, conversations, Recall(history, lambda: True), 5.0)
+        self.participation = Participation(scope, conversations, Recall(history, lambda: True), 5.0, no_upload)
         self.executor = MessageExecutor(
             self.profile, self.participation, self.outbox, backoff=lambda _: 7.0, cancel_grace_seconds=0.05
         )
@@ -178,6 +180,11 @@ class Works:
         """What is answered to a message, part by part."""
         replies = await self.journal.replies(number)
         return [reply.message.content for reply in sorted(replies, key=lambda reply: reply.part)]
+
+
+async def no_upload(_content: bytes, name: str, _media_type: str) -> Attachment:
+    """What a platform without a store does."""
+    raise PlatformError(f"no room for {name}")
 
 
 @asynccontextmanager

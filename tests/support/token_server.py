@@ -63,7 +63,8 @@ class TokenServer:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        self.requests.append((request.path_qs, json.loads(body) if body else None))
+        is_json = body and not request.content_type.startswith("multipart/")
+        self.requests.append((request.path_qs, json.loads(body) if is_json else None))
         self.headers.append(dict(request.headers))
         self.running += 1
         self.most = max(self.most, self.running)

@@ -16,6 +16,7 @@ from supervisor.messages.recall import Recall
 from supervisor.platform.connection import Connection
 from supervisor.platform.connector import Connector
 from supervisor.platform.endpoint import Endpoint
+from tests.support.messaging import no_upload
 from tests.support.paper_agent import DIARY, PaperAgent, paper_agent
 from tests.support.paper_platform import HOME
 from tests.support.paper_play import Play, play
@@ -33,7 +34,7 @@ class Desk:
         self.inbox = paper.pipeline.inbox
         self.events: list[str] = []
         recall = Recall(history, has_commands=lambda: True)
-        self.participation = Participation(scope, self.inbox.conversations, recall, 5.0)
+        self.participation = Participation(scope, self.inbox.conversations, recall, 5.0, no_upload)
         backfill = Backfill(history, self.inbox, Reach(3600.0, 10))
         self.catch_up = CatchUp(scope, self.participation, backfill, 5.0, rejoin_limit=rejoin_limit)
         self._paper = paper

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from supervisor.core.errors import PlatformError, Verdict
-from supervisor.platform.heartbeats import HeartbeatAnswer, Pulse, Sleep, Task, parse_heartbeat
+from supervisor.core.records import Sleep
+from supervisor.platform.heartbeats import HeartbeatAnswer, Pulse, Task, parse_heartbeat
 
 WORK_ID = "65a000000000000000000001"
 WORK = {"id": WORK_ID, "title": "Tidy up", "type": "task", "status": "todo", "priorityLevel": 2}
@@ -59,12 +60,11 @@ def test_a_platform_that_hands_out_works_unasked_is_told_busy_and_the_handler_no
 
 def test_a_sleeping_agent_says_why_and_until_when() -> None:
     life = Life()
-    life.sleep = Sleep("night", since=1_700_000_000.0, until=1_700_003_600.5)
+    life.sleep = Sleep(1_700_000_000.0, 1_700_003_600.5, "night")
     told = {"reason": "night", "since": "2023-11-14T22:13:20.000Z", "until": "2023-11-14T23:13:20.500Z"}
     assert life.pulse.payload() == {"status": "sleep", "mcpConnected": False, "sleep": told}
-    assert not life.sleep.over(1_700_003_600.4)
-    assert life.sleep.over(1_700_003_600.5)
-    assert not Sleep("for good", since=0.0).over(1e12)
+    life.sleep = Sleep(1_700_000_000.0)
+    assert life.pulse.payload()["sleep"] == {"reason": "", "since": "2023-11-14T22:13:20.000Z"}
 
 
 def test_a_work_is_read_with_what_the_platform_says_of_it() -> None:

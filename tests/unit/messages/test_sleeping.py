@@ -1,0 +1,49 @@
+"""An agent's sleep: it ends by its time or when somebody says so, and is remembered."""
+
+from __future__ import annotations
+
+from supervisor.core.records import Sleep
+from supervisor.messages.scope import Scope
+from supervisor.messages.sleeping import Sleeping
+from tests.support.journaling import AGENT
+
+
+async def remembered(scope: Scope) -> Sleep | None:
+    return (await scope.journal.lives.of(AGENT)).sleep
+
+
+async def test_a_sleep_is_remembered_and_taken_up_again(scope: Scope) -> None:
+    sleeping = Sleeping(scope)
+    await sleeping.restore()
+    assert (sleeping.current, sleeping.shown) == (None, "")
+    sleeping.begin("night", None)
+    assert sleeping.shown == "asleep until it is woken: night"
+    await sleeping._tasks.wait()
+    assert await remembered(scope) == sleeping.current
+    again = Sleeping(scope)
+    await again.restore()
+    assert again.shown == "asleep until it is woken: night"
+    assert again.end("told to")
+    assert not again.end("told to")
+    await again.close()
+    assert await remembered(scope) is None
+
+
+async def test_a_sleep_ends_by_its_time_also_while_nobody_looks(scope: Scope) -> None:
+    sleeping = Sleeping(scope)
+    now = scope.clock.now()
+    sleeping.begin("", now + 3600)
+    assert sleeping.shown.startswith("asleep until 2")
+    # What was decided last counts, however soon it came after.
+    sleeping.end("told to")
+    sleeping.begin("short", now - 1)
+    assert sleeping.shown == ""
+    await sleeping._tasks.wait()
+    assert await remembered(scope) is None
+
+
+async def test_what_is_not_remembered_yet_is_written_at_the_end(scope: Scope) -> None:
+    sleeping = Sleeping(scope)
+    sleeping.begin("night", None)
+    await sleeping.close()
+    assert (await remembered(scope) or Sleep(0.0)).reason == "night"
