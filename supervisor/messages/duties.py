@@ -34,7 +34,6 @@ class Duties:
         outbox: Outbox,
         participation: Participation,
         actions: AgentActions,
-        *,
         stop_answer: Callable[[str, int], Awaitable[bool]],
     ) -> None:
         self.sleeping = Sleeping(profile.scope)

@@ -100,9 +100,7 @@ class Pipeline:
         self._commands = Commands(
             profile, self.inbox, self.outbox, actions, stop_answer=self.stop_answer, on_settled=self._settled
         )
-        self.duties = Duties(
-            profile, self.inbox, self.outbox, self._participation, actions, stop_answer=self.stop_answer
-        )
+        self.duties = Duties(profile, self.inbox, self.outbox, self._participation, actions, self.stop_answer)
         backfill = Backfill(own_history, self.inbox, Reach.of(profile.deployment))
         self._catch_up = CatchUp(scope, self._participation, backfill, ack_seconds)
 

@@ -34,7 +34,7 @@ class Post:
             made.outbox,
             made.participation,
             AgentActions(lambda: situation, self._reload),
-            stop_answer=self._stop,
+            self._stop,
         )
         self.sockets = [Connection(AGENT, on_event=lambda *_: None) for _ in range(2)]
 
