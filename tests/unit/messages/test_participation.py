@@ -12,6 +12,7 @@ from supervisor.messages.conversations import Conversations
 from supervisor.messages.participation import Participation
 from supervisor.messages.recall import Recall
 from tests.support.journaling import add, answer, settle
+from tests.support.messaging import no_upload
 from tests.support.paper_agent import DIARY, PaperAgent, paper_agent
 from tests.support.paper_play import AGENT, Play, play
 
@@ -23,7 +24,7 @@ def participation(script: Play, paper: PaperAgent) -> Participation:
     """One of a test's own, on the agent's journal."""
     scope = paper.agent.profile.scope
     history = AgentHistory(scope, script.shared.history, paper.agent.profile.access)
-    return Participation(scope, Conversations(scope), Recall(history, lambda: True), 5.0)
+    return Participation(scope, Conversations(scope), Recall(history, lambda: True), 5.0, no_upload)
 
 
 def test_offline_nothing_is_asked_and_what_nobody_waits_for_is_lost(tmp_path: Path) -> None:
