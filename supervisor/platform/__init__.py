@@ -6,11 +6,9 @@ May import telemetry, settings, net and the core; neither the store nor the hand
 """
 
 __all__ = [
-    "beats",
     "connection",
     "connector",
     "endpoint",
-    "files",
     "heartbeats",
     "history",
     "hosts",
