@@ -5,14 +5,4 @@ May import telemetry, settings, net and the core; neither the store nor the hand
 :mod:`supervisor.messages`. A second wire belongs into :mod:`supervisor.platform.transport.wires`.
 """
 
-__all__ = [
-    "connection",
-    "connector",
-    "endpoint",
-    "heartbeats",
-    "history",
-    "hosts",
-    "joins",
-    "tokens",
-    "transport",
-]
+__all__ = ["connection", "connector", "endpoint", "heartbeats", "history", "hosts", "joins", "tokens", "transport"]
