@@ -1,0 +1,103 @@
+"""Works are fetched by REST only while the row asks for them, and only over the connection in use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from supervisor.core.clock import SystemClock
+from supervisor.core.errors import PlatformError, Verdict
+from supervisor.core.records import Sleep
+from supervisor.fleet.works import WorkFetcher
+from supervisor.platform.beats import HeartbeatClient
+from supervisor.platform.connection import Connection
+from supervisor.platform.heartbeats import Pulse, Task
+from supervisor.platform.history import Access
+from supervisor.telemetry.logs import get_logger
+from tests.support.messaging import until
+from tests.support.token_server import AGENT, TokenServer, answering_json, client, token_server
+
+WORK = {"id": "w1", "title": "Tidy up"}
+
+
+class CountingClock(SystemClock):
+    """Counts how often somebody slept."""
+
+    turns = 0
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds)
+        self.turns += 1
+
+
+class Round:
+    """One agent's fetcher before a real server, and what came of it."""
+
+    def __init__(self, server: TokenServer, beats: HeartbeatClient) -> None:
+        self.server = server
+        self.clock = CountingClock()
+        self.takes = self.in_use = True
+        self.sleep: Sleep | None = None
+        self.tasks: list[Task] = []
+        self.refused: list[PlatformError] = []
+        pulse = Pulse(
+            takes_tasks=lambda: self.takes,
+            working=lambda: False,
+            sleep=lambda: self.sleep,
+            on_task=self.tasks.append,
+        )
+        self.fetcher = WorkFetcher(
+            beats,
+            pulse,
+            lambda: Access(server.url, "tok"),
+            self.clock,
+            seconds=0.005,
+            on_refused=self.refused.append,
+            log=get_logger("supervisor.agent"),
+        )
+
+    async def turns(self, count: int) -> None:
+        """Wait until the fetcher has come round so often."""
+        end = self.clock.turns + count
+        await until(lambda: self.clock.turns >= end)
+
+
+@asynccontextmanager
+async def going_round() -> AsyncIterator[Round]:
+    async with token_server() as server, client() as made:
+        server.answer = answering_json(201, {"success": True, "work": WORK})
+        here = Round(server, HeartbeatClient(made.api))
+        connection = Connection(AGENT, on_event=lambda *_: None)
+        task = asyncio.create_task(here.fetcher.run(connection, lambda: here.in_use))
+        yield here
+        here.in_use = False
+        await asyncio.wait_for(task, 10)
+
+
+async def test_works_are_fetched_while_they_are_wanted_and_the_connection_is_in_use() -> None:
+    async with going_round() as here:
+        await until(lambda: len(here.tasks) >= 2)
+        assert {task.id for task in here.tasks} == {"w1"}
+        assert here.server.requests[0] == (f"/agents/{AGENT}/heartbeat", {"status": "idle"})
+        here.takes = False
+        await here.turns(10)
+        asked = len(here.server.requests)
+        await here.turns(10)
+        here.takes, here.sleep = True, Sleep(0.0)
+        await here.turns(10)
+        assert len(here.server.requests) == asked
+
+
+async def test_trouble_is_told_once_and_a_refusal_to_whoever_runs_the_agent() -> None:
+    async with going_round() as here:
+        with structlog.testing.capture_logs() as log:
+            here.server.answer = answering_json(400, {"message": "Agent is suspended. Heartbeat rejected."})
+            await until(lambda: len(here.refused) >= 3)
+        assert {error.verdict for error in here.refused} == {Verdict.REJECT}
+        assert [line["event"] for line in log] == ["works_not_fetched"]
+        here.server.answer = answering_json(201, {"success": True, "work": WORK})
+        before = len(here.tasks)
+        await until(lambda: len(here.tasks) > before)
