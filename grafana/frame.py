@@ -15,7 +15,6 @@ TAG: Final = "aiwm-supervisor"
 FLEET, AGENT, TOKENS = "aiwm-fleet", "aiwm-agent", "aiwm-tokens"
 #: Stands for every value, and for no missing label.
 ALL: Final = ".+"
-COLUMNS: Final = 24
 #: What a link hands over to the other dashboard.
 KEPT: Final = (
     "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${handler:queryparam}&${__url_time_range}"

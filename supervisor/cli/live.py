@@ -19,7 +19,7 @@ from supervisor.core.status import AgentStatus, Overview
 from supervisor.settings import Settings
 from supervisor.store import LockInfo, lock_holder
 
-ANSWER_SECONDS: Final = 10.0
+_ANSWER_SECONDS: Final = 10.0
 #: A supervisor that has just started holds its lock for a moment before its admin API answers.
 _STARTING_SECONDS: Final = 3.0
 #: A stream of events has a beat every 15 s; without one for so long the supervisor is gone.
@@ -55,7 +55,7 @@ class LiveSupervisor:
         answer_seconds: the longest that it may take to answer a question.
     """
 
-    def __init__(self, url: str, token: str | None, who: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(self, url: str, token: str | None, who: str, *, answer_seconds: float = _ANSWER_SECONDS) -> None:
         self.url = url
         self.who = who
         self._answer_seconds = answer_seconds
@@ -149,7 +149,7 @@ def _quoted(agent_id: str) -> str:
 
 
 def find(
-    settings: Settings, registry_uuid: str | None = None, *, answer_seconds: float = ANSWER_SECONDS
+    settings: Settings, registry_uuid: str | None = None, *, answer_seconds: float = _ANSWER_SECONDS
 ) -> LiveSupervisor | None:
     """The supervisor that runs on the settings' registry; None when none does.
 

@@ -11,10 +11,10 @@ from supervisor.fleet.change import Change
 
 
 class Desired:
-    """The wishes that one agent is to meet, and the signal that they changed."""
+    """The desired state of one agent, and the signal that it changed."""
 
     def __init__(self, record: AgentRecord, clock: Clock) -> None:
-        #: Set with each wish; the agent's task waits for it beside everything else.
+        #: Set with each change; the agent's task waits for it beside everything else.
         self.change = Change(clock)
         self._clock = clock
         self._record = record

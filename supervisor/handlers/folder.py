@@ -92,18 +92,22 @@ def missing_requirements(name: str, agents_dir: Path) -> dict[str, str]:
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == REQUIRES for target in targets):
-            return {module: cure for module, cure in _requirements(node).items() if not _is_installed(module)}
+            return {module: command for module, command in _requirements(node).items() if not _is_installed(module)}
     return {}
 
 
 def _requirements(node: ast.stmt) -> dict[str, str]:
     value = getattr(node, "value", None)
     try:
-        said = ast.literal_eval(value) if value is not None else None
+        required = ast.literal_eval(value) if value is not None else None
     except ValueError:
         return {}
-    pairs = said.items() if isinstance(said, dict) else ()
-    return {key: cure for key, cure in pairs if isinstance(key, str) and isinstance(cure, str) and key.isidentifier()}
+    pairs = required.items() if isinstance(required, dict) else ()
+    return {
+        name: command
+        for name, command in pairs
+        if isinstance(name, str) and isinstance(command, str) and name.isidentifier()
+    }
 
 
 def _is_installed(module: str) -> bool:

@@ -117,9 +117,9 @@ class Checker:
         if module not in known:
             raise unknown_handler(module, self._agents_dir, known)
         missing = missing_requirements(module, self._agents_dir)
-        for cure in dict.fromkeys(missing.values()):
-            packages = " and ".join(package for package in missing if missing[package] == cure)
-            self._warn(f"handler {module} needs {packages}, not installed here; where the supervisor runs: {cure}")
+        for command in dict.fromkeys(missing.values()):
+            packages = " and ".join(package for package in missing if missing[package] == command)
+            self._warn(f"handler {module} needs {packages}, not installed here; where the supervisor runs: {command}")
 
     def _known_handlers(self) -> list[str]:
         if self._handlers is None:

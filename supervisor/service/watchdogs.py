@@ -57,7 +57,7 @@ class LoopWatch:
         self._metrics = metrics
         self._packages = frozenset(packages)
         self._blocked: tuple[float, _Place] | None = None  # the beat that is late, and by whom; the thread's
-        self._blamed: dict[str, float] = {}  # when each handler was named last; the loop's
+        self._reported_at: dict[str, float] = {}  # when each handler was named last; the loop's
         self._stall = stall_seconds
         self._interval = beat_seconds
         self._beat = 0.0  # written by the loop, read by the thread
@@ -70,7 +70,7 @@ class LoopWatch:
         self._beat = time.monotonic()
         # A daemon: a process that ends does not wait for it.
         threading.Thread(
-            target=self._look_on, args=(threading.get_ident(), over), name="loop watch", daemon=True
+            target=self._watch_beats, args=(threading.get_ident(), over), name="loop watch", daemon=True
         ).start()
         try:
             while True:
@@ -79,18 +79,18 @@ class LoopWatch:
                 beat, self._beat = self._beat, now
                 stood = now - beat
                 if self._blocked is not None and self._blocked[0] == beat:
-                    self._blame(self._blocked[1], stood - self._interval, now)
+                    self._report_blocking(self._blocked[1], stood - self._interval, now)
                 if stood >= self._stall:
                     self._log.warning("event_loop_goes_on", seconds=round(stood, 3))
         finally:
             over.set()
 
-    def _blame(self, place: _Place, seconds: float, now: float) -> None:
-        """Name a handler that blocks, for a person who can mend it."""
+    def _report_blocking(self, place: _Place, seconds: float, now: float) -> None:
+        """Count a handler that blocks, and log its place now and then."""
         self._metrics.watchdog("handler_blocks")
-        if now - self._blamed.get(place.handler, -math.inf) < BLOCK_LINE_SECONDS:
+        if now - self._reported_at.get(place.handler, -math.inf) < BLOCK_LINE_SECONDS:
             return
-        self._blamed[place.handler] = now
+        self._reported_at[place.handler] = now
         self._log.warning(
             "handler_blocks",
             handler=place.handler,
@@ -100,7 +100,7 @@ class LoopWatch:
             remedy="all agents wait meanwhile: await something that does not block, or make it a plain def",
         )
 
-    def _look_on(self, loop_thread: int, over: threading.Event) -> None:
+    def _watch_beats(self, loop_thread: int, over: threading.Event) -> None:
         late: float | None = None
         while not over.wait(self._interval):
             beat, now = self._beat, time.monotonic()

@@ -20,21 +20,25 @@ _UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 6
 
 
 def duration(value: object) -> object:
-    """Read ``90``, ``90s``, ``15m``, ``24h``, ``7d`` as seconds; raises ValueError, as every reader here does."""
+    """Read ``90``, ``90s``, ``15m``, ``24h``, ``7d`` as seconds; anything else is left to the field's own check."""
     if isinstance(value, str) and (match := _DURATION.match(value.strip())):
         return float(match[1]) * _UNIT_SECONDS[match[2]]
     return value
 
 
 def size(value: object) -> object:
-    """Read ``1000``, ``512KiB``, ``256MiB``, ``1GB`` as bytes."""
+    """Read ``1000``, ``512KiB``, ``256MiB``, ``1GB`` as bytes; anything else is left to the field's own check."""
     if isinstance(value, str) and (match := _SIZE.match(value.strip())):
         return int(match[1]) * _UNIT_BYTES[(match[2] or "").lower()]
     return value
 
 
 def listed(value: object) -> object:
-    """Read a comma-separated list, or one in JSON."""
+    """Read a comma-separated list, or one in JSON.
+
+    Raises:
+        ValueError: it begins as a list in JSON and is none.
+    """
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
