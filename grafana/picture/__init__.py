@@ -19,7 +19,7 @@ from grafana.picture.graphs import Range
 
 __all__ = ["Answers", "Series", "draw", "first_row"]
 
-#: Of Grafana's grid, in pixels, gaps included.
+#: Grafana's grid in pixels: a column, a row of it, and the gap that both include.
 COLUMN, CELL, GAP = 55, 34, 8
 MARGIN: Final = 14
 HEADER: Final = 84

@@ -32,10 +32,10 @@ async def run_until_stopped(settings: Settings, *, reload: bool = False) -> int:
     signals: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # Under nohup a hang-up is to be ignored.
+        # nohup asks for a hang-up to be ignored.
         if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, signals.put_nowait, number)
-    # Who develops sets breakpoints, which stand longer than any bound.
+    # A developer's breakpoint holds the loop longer than any bound.
     stall = asyncio.create_task(StallExit(0 if reload else settings.stall_seconds).run(), name="stall exit")
     manager = ServiceManager(os.environ)
     service = await Service.start(settings)

@@ -138,7 +138,7 @@ usage = Table(
     sqlite_with_rowid=False,
 )
 
-# Of agents that may have no row in agent_keys, and no messages; there is one row at most for each of ``agents``.
+# Keyed by the id itself: an agent that never had a message has no row in agent_keys.
 agent_lives = Table(
     "agent_lives",
     metadata,

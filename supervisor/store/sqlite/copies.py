@@ -34,7 +34,7 @@ def make(connection: Connection, path: Path, before: str, now: float, spare_byte
     """
     target = path.with_name(f"{path.name}.before-{before}-{datetime.fromtimestamp(now, UTC):{_TIME}}")
     if target.exists():
-        # Of this very second: an upgrade that failed after its copy was made.
+        # An upgrade that failed after its copy was made is tried again within the second.
         return target
     needed, free = path.stat().st_size + spare_bytes, shutil.disk_usage(path.parent).free
     if free < needed:
