@@ -177,6 +177,7 @@ class Service:
         left = until - self.shared.clock.monotonic() - TRANSACTION_SECONDS
         await self.registry.close(timeout=max(1.0, left))
         self.shared.loader.close()
+        self.shared.imports.shutdown(wait=False, cancel_futures=True)
 
     async def _stop_answering(self) -> None:
         self._unlisten()

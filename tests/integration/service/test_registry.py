@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -183,6 +184,18 @@ async def test_removal_settles_what_waits(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             while {row.state for row in await journal.messages(agent_id=identity)} != {MessageState.CANCELLED}:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_stopped_supervisor_leaves_no_thread(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    async with stack(tmp_path) as fleet:
+        await fleet.add(1)
+        await fleet.online(1)
+        await fleet.ask(agent_id(1), "hello")
+    async with asyncio.timeout(30):
+        # The loop's own threads end with the loop.
+        while any(not one.name.startswith("asyncio") for one in set(threading.enumerate()) - before):
+            await asyncio.sleep(0.01)
 
 
 async def test_agents_come_and_go_without_leaving_tasks(tmp_path: Path) -> None:
