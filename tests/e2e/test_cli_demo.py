@@ -61,7 +61,7 @@ def left_behind(command: Command) -> list[str]:
     return [path.name for path in (*folder.glob("tmp/*"), *folder.glob("cwd/*")) if path.suffix != ".log"]
 
 
-@pytest.mark.parametrize("profile", ["v1", "v2"])
+@pytest.mark.parametrize("profile", ["v1", "v2", "v3"])
 def test_a_question_is_answered_on_standard_output_and_nothing_else(command: Command, profile: str) -> None:
     (command.folder / ".env").write_text("SUPERVISOR_CONCURRENCY=nonsense\n")
     done = command("demo", "--ask", "Grüße, 世界 🎉", "--profile", profile)
