@@ -168,6 +168,10 @@ class Fleet:
         runner = self._runners.get(agent_id)
         return None if runner is None else runner.agent.pipeline.reading
 
+    def unfindable(self) -> int:
+        """How many agents are connected and, as far as is known, not found for new conversations."""
+        return sum(runner.findability.lost for runner in self._runners.values())
+
     async def wait_online(self, count: int, timeout: float) -> None:
         """Return once ``count`` agents are online.
 

@@ -33,7 +33,7 @@ class Renewal:
         self._max_age = max_age_seconds
         self._clock = clock
         self._uniform = uniform
-        self._due_at = self._old_at = math.inf
+        self._opened_at = self._due_at = self._old_at = math.inf
         self._forgotten = False
         self._woken = asyncio.Event()
 
@@ -49,7 +49,8 @@ class Renewal:
 
     def opened(self, connection: Connection) -> None:
         """The agent uses a new connection from now on."""
-        now, self._forgotten = self._clock.monotonic(), False
+        now = self._opened_at = self._clock.monotonic()
+        self._forgotten = False
         self._due_at = self._old_at = math.inf
         if connection.fades:
             self._old_at = now + self._max_age
@@ -57,12 +58,14 @@ class Renewal:
 
     def closed(self) -> None:
         """The agent has no connection."""
-        self._due_at, self._old_at, self._forgotten = math.inf, math.inf, False
+        self._opened_at = self._due_at = self._old_at = math.inf
+        self._forgotten = False
 
-    def forgotten(self) -> None:
-        """The platform no longer finds the agent: a new socket is due now."""
-        self._forgotten = True
-        self._woken.set()
+    def forgotten(self, since: float) -> None:
+        """The platform no longer finds agents that connected before ``since`` (monotonic seconds)."""
+        if self._opened_at < since:
+            self._forgotten = True
+            self._woken.set()
 
     async def wait(self, seconds: float) -> None:
         """Return when a new socket is due, at the latest after ``seconds``."""

@@ -9,7 +9,7 @@ from supervisor.core.errors import ConnectError
 from supervisor.core.tasks import TaskSet
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.dialer import Dialer
-from supervisor.fleet.renewal import Renewal
+from supervisor.fleet.findability import Findability
 from supervisor.platform.connection import Connection
 from supervisor.platform.connector import Grants
 
@@ -28,11 +28,12 @@ class Rotation:
 
     Args:
         ack_seconds: how long the platform's acknowledgements may take.
-        renewal: when the socket is too old; told of each new one.
+        findability: told of each new connection, and when its predecessor is gone.
     """
 
-    def __init__(self, agent: Agent, dialer: Dialer, ack_seconds: float, renewal: Renewal) -> None:
-        self.renewal = renewal
+    def __init__(self, agent: Agent, dialer: Dialer, ack_seconds: float, findability: Findability) -> None:
+        self._findability = findability
+        self.renewal = findability.renewal
         self._agent = agent
         self._dialer = dialer
         self._ack_seconds = ack_seconds
@@ -71,7 +72,7 @@ class Rotation:
             self._opening = False
         self._refused = 0
         self._agent.use(new)
-        self.renewal.opened(new)
+        self._findability.opened(new, beside_another=True)
         self._retiring.spawn(self._hand_over(old, new), f"retire {self._agent.record.id}")
         return new
 
@@ -108,6 +109,7 @@ class Rotation:
         if not await self._retire(old) and new.connected:
             # The old one had died, nobody knows when: what was sent into it is in the history only.
             self._agent.pipeline.catch_up(new)
+        self._findability.alone(new)
 
     async def _retire(self, old: Connection) -> bool:
         """Close a socket that has ended what it was at; whether all that was sent to it is certainly in."""

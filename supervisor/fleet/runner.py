@@ -24,8 +24,8 @@ from supervisor.fleet.configuration import Configuration
 from supervisor.fleet.desired import Desired
 from supervisor.fleet.dialer import Dialer
 from supervisor.fleet.drain import Drain
+from supervisor.fleet.findability import Findability
 from supervisor.fleet.recovery import FAULT_RECHECK_SECONDS, Bounds, Recovery
-from supervisor.fleet.renewal import Renewal
 from supervisor.fleet.rotation import Rotation, SecondSocketRefusedError
 from supervisor.fleet.shared import Shared
 from supervisor.fleet.upkeep import Upkeep
@@ -63,8 +63,8 @@ class Runner:
         self._dialer = Dialer(self.agent, shared)
         self._recovery = Recovery(Bounds.of(shared.settings), shared.clock)
         self._configuration = Configuration(self.agent, desired, shared)
-        renewal = Renewal(shared.settings.socket_max_age, shared.clock)
-        self.rotation = Rotation(self.agent, self._dialer, shared.settings.ack_seconds, renewal)
+        self.findability = Findability(self.agent, self._dialer, shared)
+        self.rotation = Rotation(self.agent, self._dialer, shared.settings.ack_seconds, self.findability)
         self._upkeep = Upkeep(
             self.agent,
             desired,
@@ -251,7 +251,7 @@ class Runner:
 
     def _come_online(self, connection: Connection) -> None:
         self.agent.use(connection)
-        self.rotation.renewal.opened(connection)
+        self.findability.opened(connection)
         self._recovery.online()
         self._configuration.accepted(connection.grant)
         self._upkeep.renewed()
@@ -270,7 +270,7 @@ class Runner:
     async def _close_all(self, connection: Connection) -> None:
         current = self.agent.connection
         self.agent.use(None)
-        self.rotation.renewal.closed()
+        self.findability.closed()
         self._dialer.lost()
         self._recovery.offline()
         self._shared.metrics.disconnected(connection.closed.result() if connection.closed.done() else "closed by us")

@@ -11,6 +11,7 @@ from supervisor.messages import Dispatcher, Ledger
 from supervisor.platform.beats import HeartbeatClient
 from supervisor.platform.files import PlatformFiles
 from supervisor.platform.history import PlatformHistory
+from supervisor.platform.hosts.checks import Checks
 from supervisor.platform.hosts.deliveries import Deliveries
 from supervisor.platform.hosts.engine_paths import EnginePaths
 from supervisor.platform.hosts.facts import HostFacts
@@ -46,6 +47,7 @@ class Shared:
     gates: Gates
     outages: Outages
     deliveries: Deliveries
+    checks: Checks
     ledger: Ledger
     tracing: Tracing
     events: Events = field(default_factory=Events)

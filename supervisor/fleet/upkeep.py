@@ -45,6 +45,7 @@ class Upkeep:
         self._desired = desired
         self._configuration = configuration
         self._rotation = rotation
+        self._renewal = rotation.renewal
         self._recovery = recovery
         self._clock = clock
         self._on_trouble = on_trouble
@@ -105,7 +106,7 @@ class Upkeep:
         if self._agent.grant is not None:
             # A new handler starts with the token at hand; it must not wait for the platform.
             await self._agent.use_grant(self._agent.grant)
-        await self._rotation.renewal.wait(self._seconds_to_due(connection))
+        await self._renewal.wait(self._seconds_to_due(connection))
         try:
             return await self._renew(connection)
         except PlatformError as error:
@@ -121,7 +122,7 @@ class Upkeep:
             await self._configuration.fetch_grant()
             self._token_suspect = False
         token_ends = self._configuration.connection_due or connection.grant.refresh_at <= self._clock.now()
-        if token_ends or self._rotation.renewal.due:
+        if token_ends or self._renewal.due:
             connection = await self._rotation.run(connection, self._configuration.grant)
         if due:
             self.renewed()
@@ -152,6 +153,7 @@ class Upkeep:
         refused = error.verdict is Verdict.REJECT
         if refused and (self._configuration.connection_due or connection.grant.expired(self._clock.now())):
             raise error
-        self._on_trouble(f"cannot renew: {error.reason}")
+        deaf = "not found for new conversations, and " if self._renewal.unfindable else ""
+        self._on_trouble(f"{deaf}cannot renew: {error.reason}")
         seconds = self._recovery.after(error).seconds if refused else self._recovery.backoff_seconds(error)
         await self._clock.sleep(seconds)

@@ -62,6 +62,8 @@ class Connection:
         self.joined = asyncio.Event()
         self.has_presence = False
         self.facts = facts or SocketFacts()
+        self._presences = 0
+        self._presence = asyncio.Event()
         self._on_event = on_event
         self._grant: Grant | None = None
         self._socket: Socket | None = None
@@ -138,6 +140,31 @@ class Connection:
             ConnectionLostError, AckTimeoutError: whether the agent is in it is unknown.
         """
         await self._ask("conversation:join", conversation_id, timeout)
+
+    async def is_found(self, conversation_id: str, timeout: float) -> bool | None:
+        """Whether the platform finds the agent for new conversations (docs/protocol.md#7-findings, 1).
+
+        A join of an own conversation is acknowledged either way; the own presence follows it only where it does.
+
+        Args:
+            conversation_id: one that the socket is in.
+            timeout: seconds to wait for the acknowledgement, and again for the presence.
+
+        Returns:
+            None where the join failed: that says nothing.
+        """
+        before = self._presences
+        try:
+            await self.join(conversation_id, timeout)
+            async with asyncio.timeout(timeout):
+                while self._presences == before:
+                    self._presence.clear()
+                    await self._presence.wait()
+        except TimeoutError:
+            return False if self.connected else None
+        except PlatformError:
+            return None
+        return True
 
     def member_since(self, conversation_id: str) -> float | None:
         """From when on the socket has certainly been in a conversation (monotonic seconds); None where unknown."""
@@ -257,6 +284,8 @@ class Connection:
         except InvalidEventError:
             return
         if presence.type == "agent" and presence.agent_id == self.agent_id and presence.status == "online":
+            self._presences += 1
+            self._presence.set()
             if presence.conversation_id:
                 self.conversation_id = presence.conversation_id
             self.has_presence = self.facts.has_presence = True

@@ -19,6 +19,7 @@ from supervisor.platform.beats import HeartbeatClient
 from supervisor.platform.files import PlatformFiles
 from supervisor.platform.history import PlatformHistory
 from supervisor.platform.hosts.api import PlatformApi
+from supervisor.platform.hosts.checks import CHECK_SECONDS, CHECKS_WITHIN_AGE, CONNECTS_FOR_CHECK, Checks
 from supervisor.platform.hosts.deliveries import Deliveries
 from supervisor.platform.hosts.engine_paths import EnginePaths
 from supervisor.platform.hosts.facts import HostFacts
@@ -184,6 +185,7 @@ def build_shared(
         gates=gates,
         outages=outages,
         deliveries=Deliveries(clock, on_acked=outages.takes_sends),
+        checks=_checks(settings, clock),
         ledger=_ledger(settings, registry, metrics, clock),
         tracing=tracing,
         facts=facts,
@@ -202,6 +204,12 @@ def _tokens(
         refresh_margin_seconds=settings.refresh_margin,
         on_outcome=metrics.auth_refreshed,
     )
+
+
+def _checks(settings: Settings, clock: Clock) -> Checks:
+    """Checks are a tenth of what connects may be, and an agent has many within the age that its socket may have."""
+    interval = min(CHECK_SECONDS, settings.socket_max_age / CHECKS_WITHIN_AGE)
+    return Checks(clock, rate=settings.connect_rate / CONNECTS_FOR_CHECK, interval_seconds=interval)
 
 
 def _secrets(settings: Settings) -> SecretResolver:

@@ -108,6 +108,7 @@ class Service:
         admin_url = await self._answer()
         self.registry.announce(lock_info(self.settings, admin_url, self.shared.clock))
         self.metrics.bind_agents(self.fleet.reading, self.shared.clock)
+        self.metrics.bind_unfindable(self.fleet.unfindable)
         self.metrics.bind_ready(lambda: not self.problems())
         rescued = await self.registry.journal.maintenance.take_over()
         self.shared.ledger.load(await self.registry.usage(since_day=day_of(self.shared.clock.now())))
@@ -173,6 +174,7 @@ class Service:
         await self._session.close()
         await self.shared.outages.close()
         await self.shared.deliveries.close()
+        await self.shared.checks.close()
         await self.shared.tracing.close()
         left = until - self.shared.clock.monotonic() - TRANSACTION_SECONDS
         await self.registry.close(timeout=max(1.0, left))

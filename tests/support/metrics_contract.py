@@ -29,6 +29,7 @@ _COUNTERS: Final = {
 _GAUGES: Final = {
     "supervisor_agents": {"state"},
     "supervisor_agents_failing": set(),
+    "supervisor_agents_unfindable": set(),
     "supervisor_agents_connecting_oldest_seconds": set(),
     "supervisor_inbox_messages": {"state"},
     "supervisor_inbox_oldest_seconds": set(),

@@ -11,7 +11,7 @@ from supervisor.fleet.agent import Agent
 from supervisor.fleet.configuration import Configuration
 from supervisor.fleet.desired import Desired
 from supervisor.fleet.dialer import Dialer
-from supervisor.fleet.renewal import Renewal
+from supervisor.fleet.findability import Findability
 from supervisor.fleet.rotation import Rotation
 from supervisor.messages import AgentActions, Situation
 from supervisor.platform.connection import Connection
@@ -64,9 +64,8 @@ class PaperAgent:
         self.pipeline = self.agent.pipeline
         self.configuration = Configuration(self.agent, self.desired, shared)
         self.dialer = Dialer(self.agent, shared)
-        self.rotation = Rotation(
-            self.agent, self.dialer, ACK_SECONDS, Renewal(shared.settings.socket_max_age, shared.clock)
-        )
+        self.findability = Findability(self.agent, self.dialer, shared)
+        self.rotation = Rotation(self.agent, self.dialer, ACK_SECONDS, self.findability)
 
     async def _reload(self) -> str:
         self.reloads += 1

@@ -4,4 +4,4 @@ May import telemetry, net and the core. What one agent does at a host belongs to
 :mod:`supervisor.platform.tokens`, :mod:`supervisor.platform.history`, :mod:`supervisor.platform.connector`.
 """
 
-__all__ = ["api", "deliveries", "engine_paths", "facts", "gates", "outages", "pool", "probes"]
+__all__ = ["api", "checks", "deliveries", "engine_paths", "facts", "gates", "outages", "pool", "probes"]

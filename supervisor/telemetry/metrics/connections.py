@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from supervisor.core.errors import Verdict
 from supervisor.telemetry.metrics.families import Vocabulary, Workshop
 
@@ -38,6 +40,11 @@ class ConnectionMetrics:
             "requests",
             outcome=Vocabulary(WORDS, *REFRESHES),
         )
+        self._bind_unfindable = make.reading(
+            "supervisor_agents_unfindable",
+            "Agents that are connected and that the platform does not find for new conversations, as far as is known.",
+            "agents",
+        )
         # Every known series begins at 0: else an alert on an increase would miss the first event.
         for outcome in ATTEMPTS:
             self._attempts.child(outcome)
@@ -45,6 +52,10 @@ class ConnectionMetrics:
             self._disconnects.child(reason)
         for outcome in REFRESHES:
             self._refreshes.child(outcome)
+
+    def bind_unfindable(self, count: Callable[[], float]) -> None:
+        """Read from here, whenever somebody scrapes, how many agents are connected and not found."""
+        self._bind_unfindable(count)
 
     def connection_attempt(self, outcome: str) -> None:
         """An attempt to connect ended; ``outcome``: one of :data:`ATTEMPTS`."""

@@ -15,6 +15,13 @@ def is_found(fleet: Stack, identity: str) -> bool:
     return len(sids) == 1 and fleet.sandbox.presence.sockets_of(identity) == sids
 
 
+def unfindable(fleet: Stack) -> float:
+    """The metric, as it is scraped."""
+    text = fleet.service.metrics.render("")[0].decode()
+    [line] = [line for line in text.splitlines() if line.startswith("supervisor_agents_unfindable ")]
+    return float(line.split()[1])
+
+
 async def test_new_conversations_are_answered_before_and_after_the_platform_has_forgotten(tmp_path: Path) -> None:
     async with stack(tmp_path, sandbox_settings=V2, socket_max_age=0.5) as fleet:
         identity = await fleet.add()
@@ -28,3 +35,46 @@ async def test_new_conversations_are_answered_before_and_after_the_platform_has_
         said = await another.say(conversation, "after")
         assert [reply.content for reply in await another.wait_for_reply(conversation, after=said)] == ["Echo: after"]
         assert len(fleet.sandbox.token_requests) == 1, "a new socket needs no new token"
+
+
+async def test_an_agent_that_was_forgotten_finds_it_out_and_its_neighbours_too(tmp_path: Path) -> None:
+    """Long before their sockets are old: a Redis that lost its data forgets all at once."""
+    given = {"socket_max_age": 50, "handshake_seconds": 1.0}
+    async with stack(tmp_path, sandbox_settings=V2, **given) as fleet:
+        # The last one has no conversation to ask with.
+        ids = [await fleet.add(number) for number in range(1, 6)]
+        await fleet.online(len(ids))
+        for identity in ids[:-1]:
+            assert await fleet.ask(identity, "before")
+        for _ in range(2):
+            before = len(fleet.sandbox.connects)
+            fleet.sandbox.presence.forget()
+            await fleet.until(lambda: unfindable(fleet) > 0)
+            await fleet.until(lambda: all(is_found(fleet, identity) for identity in ids), timeout=30)
+            assert len(fleet.sandbox.connects) == before + len(ids), "each renewed once"
+            assert unfindable(fleet) == 0
+        another = await fleet.sandbox.user()
+        conversation = await another.open(ids[-1])
+        said = await another.say(conversation, "after")
+        assert [reply.content for reply in await another.wait_for_reply(conversation, after=said)] == ["Echo: after"]
+
+
+async def test_after_make_before_break_people_see_the_agent_online_again(tmp_path: Path) -> None:
+    """The old socket's end is broadcast as the agent's; one join of a conversation of its own says otherwise."""
+    async with stack(tmp_path, sandbox_settings=V2, socket_max_age=3600) as fleet:
+        identity = await fleet.add()
+        await fleet.online()
+        await fleet.ask(identity, "hello")
+        user = fleet.users[0]
+        old = fleet.sandbox.sockets_of(identity)[0]
+        await fleet.service.control.reload(identity)
+
+        def joined_after_the_end() -> bool:
+            events = fleet.sandbox.events
+            ended = [n for n, event in enumerate(events) if event.kind == "offline" and event.fields["sid"] == old.sid]
+            return bool(ended) and any(event.kind == "join" for event in events[ended[0] :])
+
+        await fleet.until(joined_after_the_end)
+        joins = [event for event in fleet.sandbox.events if event.kind == "join"]
+        assert len(joins) == 2, "one for the new socket, one after the old one's end"
+        assert user is not None

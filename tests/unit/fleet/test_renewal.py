@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from supervisor.fleet.renewal import YOUNGEST, Renewal
+from supervisor.platform.connection import Connection
 from tests.support.paper_play import AGENT, Play, play
 from tests.support.virtual import VirtualClock, VirtualLoop, run
 
@@ -25,7 +26,7 @@ def test_an_agent_gets_a_new_socket_with_the_token_at_hand_before_it_is_forgotte
         assert second is not first
         assert script.platform.most_sockets[AGENT] == 2, "make before break"
         assert len(script.platform.expires) == 1, "no token was asked for"
-        assert not script.runner().rotation.renewal.unfindable
+        assert not script.runner().findability.lost
 
     play(tmp_path, renews, socket_max_age=MAX_AGE)
 
@@ -78,14 +79,19 @@ def test_a_fleet_that_was_started_at_once_is_not_renewed_at_once(tmp_path: Path)
 def test_who_waits_is_woken_when_the_agent_was_forgotten() -> None:
     async def woken(loop: VirtualLoop) -> None:
         renewal = Renewal(MAX_AGE, VirtualClock(loop))
+        renewal.opened(Connection(AGENT, on_event=lambda *_: None))
         waits = asyncio.ensure_future(renewal.wait(10_000))
         await loop.advance(1)
         assert not waits.done()
         assert not renewal.unfindable
-        renewal.forgotten()
+        renewal.forgotten(0.5)
         await loop.settle()
         assert waits.done()
         assert (renewal.due, renewal.unfindable) == (True, True)
+        renewal.opened(Connection(AGENT, on_event=lambda *_: None))
+        renewal.forgotten(0.5)
+        assert not renewal.due, "this one came later"
+        renewal.forgotten(2)
         await loop.complete(renewal.wait(10_000))
         assert loop.time() == 1, "what is due is not waited for"
         renewal.closed()

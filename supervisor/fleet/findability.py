@@ -1,0 +1,100 @@
+"""Whether the platform finds an agent for new conversations, which being connected does not prove."""
+
+from __future__ import annotations
+
+import itertools
+
+from supervisor.fleet.agent import Agent
+from supervisor.fleet.dialer import Dialer
+from supervisor.fleet.renewal import Renewal
+from supervisor.fleet.shared import Shared
+from supervisor.platform.connection import Connection
+from supervisor.platform.hosts.checks import HostChecks
+
+#: Among so many of an agent's latest conversations the checks go round: one that is refused must not be all there is.
+CONVERSATIONS = 8
+
+
+class Findability:
+    """One agent's part in the checks of its host; renews its socket by age where there is nothing to check with.
+
+    Attributes:
+        renewal: when the socket is to be replaced.
+    """
+
+    def __init__(self, agent: Agent, dialer: Dialer, shared: Shared) -> None:
+        self._agent = agent
+        self._agent_id = agent.record.id
+        self._dialer = dialer
+        self._checks = shared.checks
+        self._timeout = shared.settings.handshake_seconds
+        self._connection: Connection | None = None
+        self._entered: HostChecks | None = None
+        self._beside_another = False
+        self._number = itertools.count()
+        self.renewal = Renewal(shared.settings.socket_max_age, shared.clock)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the agent is connected and, as far as is known, not found."""
+        return self._connection is not None and self.renewal.unfindable
+
+    def opened(self, connection: Connection, *, beside_another: bool = False) -> None:
+        """The agent uses a new connection from now on.
+
+        Args:
+            beside_another: the one before is open still: a presence could be either's.
+        """
+        self._connection = connection
+        self._beside_another = beside_another
+        self.renewal.opened(connection)
+        host = self._checks.of(self._dialer.host)
+        if self._entered is not None and (self._entered is not host or not connection.fades):
+            self._entered.leave(self._agent_id)
+            self._entered = None
+        if connection.fades:
+            self._entered = host
+            host.enter(self._agent_id, self)
+
+    def alone(self, connection: Connection) -> None:
+        """The connection before is closed, of which all were told as if the agent were offline.
+
+        A join of an own conversation says that it is online, and shows whether the platform finds it.
+        """
+        if connection is self._connection:
+            self._beside_another = False
+            if self._entered is not None:
+                self._entered.soon(self._agent_id)
+
+    def closed(self) -> None:
+        """The agent has no connection."""
+        self._connection = None
+        self.renewal.closed()
+        if self._entered is not None:
+            self._entered.leave(self._agent_id)
+            self._entered = None
+
+    @property
+    def can_be_checked(self) -> bool:
+        """Whether there is a conversation to ask with, on the agent's only socket."""
+        return not self._beside_another and not self.renewal.due and bool(self._joined())
+
+    async def check(self) -> bool | None:
+        """Join a conversation once more; whether the platform finds the agent, None where that did not become clear."""
+        connection, joined = self._connection, self._joined()
+        if connection is None or not joined:
+            return None
+        found = await connection.is_found(joined[next(self._number) % len(joined)], self._timeout)
+        return found if connection is self._connection and not self._beside_another else None
+
+    def forgotten(self, since: float) -> None:
+        """The platform has forgotten an agent that connected before ``since`` (monotonic seconds)."""
+        self.renewal.forgotten(since)
+
+    def _joined(self) -> list[str]:
+        """The latest conversations that the connection is in, as far as is known."""
+        connection = self._connection
+        if connection is None or not connection.connected:
+            return []
+        latest = itertools.islice(reversed(self._agent.pipeline.inbox.conversations), CONVERSATIONS)
+        return [one for one in latest if connection.member_since(one) is not None]
