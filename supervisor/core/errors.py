@@ -38,6 +38,18 @@ class Verdict(StrEnum):
     FAULT = "fault"
 
 
+class Refusal(StrEnum):
+    """Why the platform will not have an agent, where it said so beyond doubt.
+
+    SUSPENDED: somebody stopped the agent there; it may be started again at any time. To be asked again costs the
+    platform next to nothing: it looks at this before the secret.
+    UNKNOWN: the platform knows no such agent, or it was deleted.
+    """
+
+    SUSPENDED = "suspended"
+    UNKNOWN = "unknown"
+
+
 class SupervisorError(Exception):
     """A failure worded for the person who has to act on it: what happened, to what, and what to do."""
 
@@ -102,21 +114,7 @@ class PlatformError(SupervisorError):
         reason: one line for status, logs and people; never holds a token or a secret.
         verdict: what the failure asks for.
         retry_after_seconds: how long the platform asked us to wait, where it did.
-    """
-
-    def __init__(
-        self, reason: str, verdict: Verdict = Verdict.RETRY, *, retry_after_seconds: float | None = None
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.verdict = verdict
-        self.retry_after_seconds = retry_after_seconds
-
-
-class TokenError(PlatformError):
-    """The token endpoint did not give a token (docs/protocol.md#1-tokens).
-
-    ``suspended`` tells the one refusal that costs the platform next to nothing: it comes before the secret is checked.
+        refusal: why it will not have the agent, where it said so.
     """
 
     def __init__(
@@ -124,11 +122,23 @@ class TokenError(PlatformError):
         reason: str,
         verdict: Verdict = Verdict.RETRY,
         *,
-        suspended: bool = False,
         retry_after_seconds: float | None = None,
+        refusal: Refusal | None = None,
     ) -> None:
-        super().__init__(reason, verdict, retry_after_seconds=retry_after_seconds)
-        self.suspended = suspended
+        super().__init__(reason)
+        self.reason = reason
+        self.refusal = refusal
+        self.verdict = verdict
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def suspended(self) -> bool:
+        """Whether the platform said that the agent is suspended."""
+        return self.refusal is Refusal.SUSPENDED
+
+
+class TokenError(PlatformError):
+    """The token endpoint did not give a token (docs/protocol.md#1-tokens)."""
 
 
 class ConnectError(PlatformError):

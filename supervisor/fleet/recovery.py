@@ -9,7 +9,7 @@ from typing import Self
 
 from supervisor.core.backoff import Backoff
 from supervisor.core.clock import Clock
-from supervisor.core.errors import PlatformError, TokenError, Verdict
+from supervisor.core.errors import PlatformError, Verdict
 from supervisor.core.states import AgentState
 from supervisor.settings import Settings
 
@@ -102,7 +102,7 @@ class Recovery:
         match error.verdict:
             case Verdict.REAUTHENTICATE if not is_young and self._may_refresh():
                 return Step(None)
-            case Verdict.REJECT if isinstance(error, TokenError) and error.suspended:
+            case Verdict.REJECT if error.suspended:
                 # No later than any other refusal, where somebody has set that to be soon.
                 soon = min(self._uniform(*SUSPENDED_SECONDS), self._bounds.reject_initial)
                 return Step(AgentState.REJECTED, soon)

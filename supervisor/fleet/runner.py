@@ -11,7 +11,6 @@ from supervisor.core.errors import (
     HandlerError,
     PlatformError,
     RegistryError,
-    TokenError,
     Verdict,
 )
 from supervisor.core.records import AgentRecord
@@ -292,7 +291,7 @@ class Runner:
             self._configuration.refused()
             return
         await self._wait(step.state, error.reason, step.seconds)
-        if isinstance(error, TokenError) and error.suspended:
+        if error.suspended:
             # However many are suspended, the tokens of the others come first.
             host = urlsplit(self.agent.profile.settings.api_url).hostname or ""
             await self._desired.change.unless(self._shared.gates.of(host).recheck_rate.acquire())

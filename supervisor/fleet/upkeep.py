@@ -147,10 +147,16 @@ class Upkeep:
         return max(0.0, min(connection.grant.refresh_at - wall, self._refetch_at - now))
 
     async def _wait_after(self, error: PlatformError, connection: Connection) -> None:
-        """Wait before the next turn; a refusal ends the connection once its own token is no longer good."""
+        """Wait before the next turn; a refusal ends the connection once its own token is no longer good.
+
+        One that names the agent suspended or unknown ends it at once.
+        """
         if not connection.connected:
             raise ConnectionLostError(connection.closed.result() if connection.closed.done() else "closed")
         refused = error.verdict is Verdict.REJECT
+        if error.refusal is not None:
+            # It said so itself: whatever the present token is good for, people are not to meet the agent there.
+            raise error
         if refused and (self._configuration.connection_due or connection.grant.expired(self._clock.now())):
             raise error
         deaf = "not found for new conversations, and " if self._renewal.unfindable else ""

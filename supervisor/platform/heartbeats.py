@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from supervisor.core.errors import PlatformError, Verdict
+from supervisor.core.errors import PlatformError, Refusal, Verdict
 from supervisor.core.records import Sleep
 from supervisor.protocol.text import clean_text, is_id
 
@@ -18,7 +18,7 @@ Status = Literal["idle", "busy", "sleep"]
 TaskKind = Literal["work", "reminder"]
 
 #: How refusals of a heartbeat read after which the agent is refused, not the heartbeat.
-_REJECTED: Final = ("Agent is suspended", "Agent with ID")
+_REFUSALS: Final = {"Agent is suspended": Refusal.SUSPENDED, "Agent with ID": Refusal.UNKNOWN}
 _MAX_REASON_CHARS: Final = 200
 _MAX_TASK_CHARS: Final = 20_000
 _MAX_REMINDERS: Final = 100
@@ -136,10 +136,9 @@ def parse_heartbeat(answer: object) -> HeartbeatAnswer:
 def heartbeat_refusal(error: str) -> PlatformError:
     """The error for a refused heartbeat, with what the platform's text asks for."""
     reason = clean_text(error, _MAX_REASON_CHARS)[0]
-    return PlatformError(
-        f"the platform refused the heartbeat: {reason}",
-        Verdict.REJECT if error.startswith(_REJECTED) else Verdict.RETRY,
-    )
+    refusal = next((refusal for begins, refusal in _REFUSALS.items() if error.startswith(begins)), None)
+    verdict = Verdict.RETRY if refusal is None else Verdict.REJECT
+    return PlatformError(f"the platform refused the heartbeat: {reason}", verdict, refusal=refusal)
 
 
 def _tasks(answer: Mapping[str, Any]) -> tuple[Task, ...]:

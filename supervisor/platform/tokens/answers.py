@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from supervisor.core.errors import TokenError, Verdict
+from supervisor.core.errors import Refusal, TokenError, Verdict
 from supervisor.net import one_line, proxy_answered, redirect_host
 from supervisor.platform.hosts.api import Answer
 from supervisor.protocol import InvalidEventError, parse_connect_answer
@@ -57,9 +57,18 @@ def _refusal(answer: Answer, agent_id: str) -> TokenError:
     if status in (402, 408, 425, 429) or status >= 500 or status < 200:
         return TokenError(reason, retry_after_seconds=answer.retry_after())
     if status in (400, 401, 403) or message:
-        return TokenError(reason, Verdict.REJECT, suspended=status in (401, 403) and "suspended" in message.lower())
+        return TokenError(reason, Verdict.REJECT, refusal=_explicit(status, message))
     # 404 and its like without the platform's own words: somebody else answered.
     return TokenError(f"{reason}, and not as the platform does; is API_URL right?", Verdict.REJECT)
+
+
+def _explicit(status: int, message: str) -> Refusal | None:
+    """What the platform says of the agent itself, in its own words (docs/protocol.md#1-tokens)."""
+    if status in (401, 403) and "suspended" in message.lower():
+        return Refusal.SUSPENDED
+    if status == 404 and _UNKNOWN_AGENT.match(message):
+        return Refusal.UNKNOWN
+    return None
 
 
 def _redirected(answer: Answer) -> TokenError:

@@ -76,8 +76,8 @@ class TokenClient:
             failure = TokenError(
                 mask_secret(error.reason, secret),
                 error.verdict,
-                suspended=isinstance(error, TokenError) and error.suspended,
                 retry_after_seconds=error.retry_after_seconds,
+                refusal=error.refusal,
             )
         if failure is not None:
             self._on_outcome(_OUTCOMES.get(failure.verdict, "retry"))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.states import AgentState, MessageState
+from supervisor.sandbox.world.state import AgentStatus
 from tests.support.stack import SECRET, agent_id, handler_module, stack
 
 COUNTING = '''
@@ -225,3 +226,23 @@ async def test_a_secret_that_is_mended_while_refused(tmp_path: Path) -> None:
         (tmp_path / "right").write_text(SECRET)
         await fleet.service.registry.update_agent(identity, secret=f"file:{tmp_path / 'right'}")
         await fleet.online()
+
+
+@pytest.mark.parametrize(("status", "reason"), [("suspended", "401 Agent is suspended"), ("deleted", "not found")])
+async def test_an_agent_that_is_stopped_on_the_platform_goes_offline_with_its_next_renewal(
+    tmp_path: Path, agents_dir: Path, status: AgentStatus, reason: str
+) -> None:
+    """The platform leaves its socket open; people are not to talk to an agent that was stopped."""
+    given = {"agents_dir": agents_dir, "reject_initial_seconds": 0.2, "reject_cap_seconds": 0.2}
+    async with stack(tmp_path, sandbox_settings={"profile": "v2"}, **given) as fleet:
+        stopped, other = await fleet.add(1), await fleet.add(2)
+        await fleet.online(2)
+        fleet.sandbox.agents[stopped].status = status
+        assert fleet.sandbox.is_online(stopped)
+        await fleet.service.control.reload(stopped)
+        assert reason in await fleet.state(stopped, AgentState.REJECTED)
+        await fleet.sandbox.wait_until(lambda: not fleet.sandbox.is_online(stopped))
+        assert fleet.sandbox.is_online(other)
+        fleet.sandbox.agents[stopped].status = "inactive"
+        await fleet.online(2)
+        await fleet.ask(stopped, "again")

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from supervisor.core.errors import ConnectError, PlatformError, TokenError, Verdict
+from supervisor.core.errors import ConnectError, PlatformError, Refusal, TokenError, Verdict
 from supervisor.core.states import AgentState
 from supervisor.fleet.recovery import (
     FAULT_RECHECK_SECONDS,
@@ -194,7 +194,7 @@ def test_the_age_of_the_token_says_nothing_about_other_failures(recovery: Recove
 
 def test_a_suspended_agent_is_asked_for_again_within_a_minute_however_often(recovery: Recovery) -> None:
     """The platform checks no secret for that; other refusals keep their pace."""
-    refused = TokenError("401 Agent is suspended", Verdict.REJECT, suspended=True)
+    refused = TokenError("401 Agent is suspended", Verdict.REJECT, refusal=Refusal.SUSPENDED)
     for _ in range(50):
         step = recovery.after(refused)
         assert step.state is AgentState.REJECTED
