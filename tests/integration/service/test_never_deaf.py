@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tests.support.stack import Stack, stack
 
@@ -39,7 +40,7 @@ async def test_new_conversations_are_answered_before_and_after_the_platform_has_
 
 async def test_an_agent_that_was_forgotten_finds_it_out_and_its_neighbours_too(tmp_path: Path) -> None:
     """Long before their sockets are old: a Redis that lost its data forgets all at once."""
-    given = {"socket_max_age": 50, "handshake_seconds": 1.0}
+    given: dict[str, Any] = {"socket_max_age": 50, "handshake_seconds": 1.0}
     async with stack(tmp_path, sandbox_settings=V2, **given) as fleet:
         # The last one has no conversation to ask with.
         ids = [await fleet.add(number) for number in range(1, 6)]

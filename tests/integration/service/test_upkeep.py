@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -233,7 +234,7 @@ async def test_an_agent_that_is_stopped_on_the_platform_goes_offline_with_its_ne
     tmp_path: Path, agents_dir: Path, status: AgentStatus, reason: str
 ) -> None:
     """The platform leaves its socket open; people are not to talk to an agent that was stopped."""
-    given = {"agents_dir": agents_dir, "reject_initial_seconds": 0.2, "reject_cap_seconds": 0.2}
+    given: dict[str, Any] = {"agents_dir": agents_dir, "reject_initial_seconds": 0.2, "reject_cap_seconds": 0.2}
     async with stack(tmp_path, sandbox_settings={"profile": "v2"}, **given) as fleet:
         stopped, other = await fleet.add(1), await fleet.add(2)
         await fleet.online(2)
