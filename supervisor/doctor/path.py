@@ -91,7 +91,7 @@ class Prober:
             if way.engine_path in endpoint.other_paths:
                 await self._connector.look(endpoint, way)
             connection = await self._connector.attempt(
-                endpoint, way, self._granted, on_connected=lambda: at.append(self._clock.monotonic())
+                endpoint, way, self._granted, on_connected=lambda _: at.append(self._clock.monotonic())
             )
         except ConnectError as error:
             return Attempt(way, error=error)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from supervisor.core.errors import ConnectError, PlatformError
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.shared import Shared
 from supervisor.platform.connection import Connection
-from supervisor.platform.connector import Connector, Grants
+from supervisor.platform.connector import Connector, Grants, OnConnected
 from supervisor.platform.endpoint import Endpoint, namespace_candidates, path_candidates
-from supervisor.platform.hosts.facts import Way
+from supervisor.platform.hosts.facts import SocketFacts, Way
 
 #: For so long after a loss a presence of the agent's may still be the old socket's.
 DOUBT_SECONDS = 60.0
@@ -21,7 +19,8 @@ class Dialer:
 
     def __init__(self, agent: Agent, shared: Shared) -> None:
         self._agent = agent
-        self._clock = shared.clock
+        self.clock = shared.clock
+        self._facts = shared.facts
         self._metrics = shared.metrics
         self._proxy = shared.settings.proxy
         self._way: Way | None = None
@@ -41,13 +40,17 @@ class Dialer:
         """The platform host that the agent connects to."""
         return self._endpoint().host
 
+    def facts(self, connection: Connection) -> SocketFacts:
+        """What the fleet knows of the other end of a connection."""
+        return self._facts.sockets(self.host, connection.namespace)
+
     def _endpoint(self) -> Endpoint:
         own = self._agent.profile.settings
         namespaces = namespace_candidates(own.ws_url, own.ws_namespace)
         others = path_candidates(own.ws_url, own.ws_path)
         return Endpoint(own.ws_url, namespaces, own.ws_path, own.token_via, self._proxy, others)
 
-    async def open(self, grants: Grants, on_connected: Callable[[], None]) -> Connection:
+    async def open(self, grants: Grants, on_connected: OnConnected) -> Connection:
         """Connect, register, join again and catch up.
 
         See :meth:`Connector.open` and :meth:`supervisor.messages.Pipeline.connect`.
@@ -55,8 +58,16 @@ class Dialer:
         Raises:
             ConnectError, ConnectionLostError: the attempt failed; nothing is left open.
         """
+
+        async def register(opened: OnConnected) -> Connection:
+            def tell(connection: Connection) -> None:
+                opened(connection)
+                on_connected(connection)
+
+            return await self._register(grants, tell)
+
         try:
-            connection = await self._agent.pipeline.connect(lambda: self._register(grants, on_connected))
+            connection = await self._agent.pipeline.connect(register)
         except PlatformError as error:
             kicked = isinstance(error, ConnectError) and error.kicked
             self._metrics.connection_attempt("kicked" if kicked else str(error.verdict))
@@ -64,11 +75,13 @@ class Dialer:
         self._metrics.connection_attempt("online")
         return connection
 
-    async def _register(self, grants: Grants, on_connected: Callable[[], None]) -> Connection:
+    async def _register(self, grants: Grants, on_connected: OnConnected) -> Connection:
+        first = self._agent.connection
         connection = await self._connector.open(
             self._endpoint(),
             grants,
             prove=self._presence_may_be_anothers(),
+            first=first if first is not None and first.connected else None,
             last=self._way,
             on_connected=on_connected,
         )
@@ -79,10 +92,10 @@ class Dialer:
 
     def lost(self) -> None:
         """The agent's connection went away just now."""
-        self._lost_at = self._clock.monotonic()
+        self._lost_at = self.clock.monotonic()
         self._agent.pipeline.lost()
 
     def _presence_may_be_anothers(self) -> bool:
         """Whether another socket of the agent is open or was a moment ago: a presence does not say whose it is."""
-        recent = self._lost_at is not None and self._clock.monotonic() - self._lost_at < DOUBT_SECONDS
+        recent = self._lost_at is not None and self.clock.monotonic() - self._lost_at < DOUBT_SECONDS
         return self._agent.connection is not None or recent

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from functools import partial
 from typing import Any
 
 from supervisor.core.errors import ConnectError
@@ -12,11 +14,19 @@ from supervisor.fleet.dialer import Dialer
 from supervisor.fleet.findability import Findability
 from supervisor.platform.connection import Connection
 from supervisor.platform.connector import Grants
+from supervisor.platform.transport import KICKED
 
-#: After so many refusals of a second socket in a row the first one is closed to make room.
+#: So often in a row a second socket is refused, or puts out the first, before the platform counts as one of one socket.
 REFUSED_ROTATIONS = 2
 #: How long the first socket is kept for conversations that the second one cannot join.
 JOIN_SECONDS = 300.0
+#: A first socket that the platform ends so soon after it let the second one in was put out by it.
+PUT_OUT_SECONDS = 1.0
+#: Whoever comes online so soon after it made room was kept out by its own first socket.
+ROOM_SECONDS = 10.0
+#: How long a moment in which nothing is under way is waited for, before the only socket is closed.
+CALM_SECONDS = 30.0
+_LOOK_SECONDS = 0.1
 
 
 class SecondSocketRefusedError(Exception):
@@ -25,6 +35,8 @@ class SecondSocketRefusedError(Exception):
 
 class Rotation:
     """One agent's way from one connection to the next: make before break, where the platform allows it.
+
+    The second socket is used as soon as it is proven, or as it is when the first goes before that.
 
     Args:
         ack_seconds: how long the platform's acknowledgements may take.
@@ -36,16 +48,25 @@ class Rotation:
         self.renewal = findability.renewal
         self._agent = agent
         self._dialer = dialer
+        self._clock = dialer.clock
         self._ack_seconds = ack_seconds
-        self._refused = 0
-        self._one_socket_only = False
         self._opening = False
+        self._taken_over = False
+        self._second: Connection | None = None
+        self._second_at = self._ended_at = self._room_at = -math.inf
+        self._refused = self._put_out = 0
+        self._needs_room = False
         self._retiring = TaskSet()
 
     @property
     def opening(self) -> bool:
         """Whether a second connection is being opened: it may outlive the first."""
         return self._opening
+
+    @property
+    def taken_over(self) -> bool:
+        """Whether the second connection is in use although it is not proven yet: the first is gone."""
+        return self._taken_over
 
     async def run(self, old: Connection, grants: Grants) -> Connection:
         """Open a new connection and let the agent use it; the old one closes once the new one has joined everywhere.
@@ -57,11 +78,13 @@ class Rotation:
             SecondSocketRefusedError: the platform allows one socket an agent; the old one is closed.
             PlatformError: the new one could not be opened.
         """
-        if self._one_socket_only:
+        if self._needs_room or self._dialer.facts(old).one_socket:
             await self._make_room(old)
         self._opening = True
+        self._second_at = self._ended_at = -math.inf
+        old.closed.add_done_callback(self._first_gone)
         try:
-            new = await self._dialer.open(grants, lambda: None)
+            new = await self._dialer.open(grants, partial(self._offered, old))
         except ConnectError as error:
             if not (error.refused and old.connected):
                 raise
@@ -69,30 +92,86 @@ class Rotation:
             # Not the agent's fault, since its first socket works: as a passing failure it is tried again.
             raise ConnectError(error.reason, refused=True) from error
         finally:
-            self._opening = False
+            old.closed.remove_done_callback(self._first_gone)
+            self._opening = self._taken_over = False
+            self._second = None
         self._refused = 0
-        self._agent.use(new)
-        self._findability.opened(new, beside_another=True)
+        self._notice_put_out(old, new)
+        if self._agent.connection is not new:
+            self._agent.use(new)
+            self._findability.opened(new, beside_another=True)
         self._retiring.spawn(self._hand_over(old, new), f"retire {self._agent.record.id}")
         return new
+
+    def _offered(self, first: Connection, second: Connection) -> None:
+        """A second socket is open, and waits for what proves it."""
+        self._second, self._second_at = second, self._clock.monotonic()
+        if first.closed.done():
+            self._take_over(second)
+
+    def _first_gone(self, _closed: asyncio.Future[str]) -> None:
+        self._ended_at = self._clock.monotonic()
+        if self._second is not None and self._second.connected:
+            self._take_over(self._second)
+
+    def _notice_put_out(self, old: Connection, new: Connection) -> None:
+        """The new socket is proven: notice whether it put out the old one; the end of a token is none of that."""
+        kicked = old.closed.done() and old.closed.result() == KICKED and not old.grant.expired(self._clock.now() + 1)
+        if not kicked or abs(self._ended_at - self._second_at) > PUT_OUT_SECONDS:
+            self._put_out = 0
+            return
+        self._put_out += 1
+        if self._put_out >= REFUSED_ROTATIONS:
+            self._learn_one_socket(new, "a second socket puts out the first")
+
+    def _take_over(self, second: Connection) -> None:
+        """The first socket is gone: whatever is proven of the second one, it is all that the agent has."""
+        self._taken_over = True
+        self._agent.use(second)
+        self._findability.opened(second)
 
     async def _refusal(self, old: Connection, error: ConnectError) -> None:
         """Fall back to break before make where a second socket is refused again and again beside one that works."""
         self._refused += 1
         if self._refused >= REFUSED_ROTATIONS:
-            self._one_socket_only = True
+            self._needs_room = True
             self._agent.log.info("second_socket_refused", reason=error.reason, remedy="renewing by break before make")
             await self._make_room(old)
 
     async def _make_room(self, old: Connection) -> None:
-        """Close the first socket once it has ended what it was at.
+        """Close the first socket, at a calm moment, once it has ended what it was at.
 
         Raises:
             SecondSocketRefusedError: always; the agent has no connection now.
         """
+        await self._calm(old)
         self._agent.use(None)
         await self._retire(old)
+        self._room_at = self._clock.monotonic()
         raise SecondSocketRefusedError
+
+    async def _calm(self, old: Connection) -> None:
+        """Wait for a moment in which nothing is under way; not for long, and not until the token ends."""
+        left = max(0.0, (old.grant.expires_at - self._clock.now()) / 2)
+        until = self._clock.monotonic() + min(CALM_SECONDS, left)
+        while not self._agent.pipeline.idle and old.connected and self._clock.monotonic() < until:
+            await self._clock.sleep(_LOOK_SECONDS)
+
+    def came_online(self, connection: Connection) -> None:
+        """The agent is online with its only socket: whether making room for it was of any use is known now."""
+        if self._needs_room and self._clock.monotonic() - self._room_at < ROOM_SECONDS:
+            self._learn_one_socket(connection, "a second socket is refused")
+        elif self._room_at > -math.inf:
+            # An ill platform refuses first sockets as well.
+            self._needs_room = False
+            self._refused = 0
+        self._room_at = -math.inf
+
+    def _learn_one_socket(self, connection: Connection, reason: str) -> None:
+        facts = self._dialer.facts(connection)
+        if not facts.one_socket:
+            facts.one_socket = True
+            self._agent.log.info("one_socket_platform", reason=reason, remedy="renewing by break before make")
 
     async def _hand_over(self, old: Connection, new: Connection) -> None:
         """Close the first socket once the second one is in every conversation; until then both are listened to."""

@@ -220,7 +220,9 @@ class Runner:
             await self.agent.pipeline.restore()
         await self._configuration.grant()
         self._become(AgentState.CONNECTING)
-        self._opened = await self._dialer.open(self._configuration.grant, lambda: self._become(AgentState.REGISTERING))
+        self._opened = await self._dialer.open(
+            self._configuration.grant, lambda _: self._become(AgentState.REGISTERING)
+        )
         return self._opened
 
     async def _close_opened(self) -> None:
@@ -251,6 +253,7 @@ class Runner:
     def _come_online(self, connection: Connection) -> None:
         self.agent.use(connection)
         self.findability.opened(connection)
+        self.rotation.came_online(connection)
         self._recovery.online()
         self._configuration.accepted(connection.grant)
         self._upkeep.renewed()

@@ -20,7 +20,7 @@ from supervisor.platform.connection import Connection
 #: does not ask at once.
 REFETCH_SECONDS = 3600.0
 #: A first socket that is lost while a second one is being opened: so soon the second must be there.
-REPLACED_SECONDS = 2.0
+REPLACED_SECONDS = 5.0
 
 
 class Upkeep:
@@ -92,6 +92,9 @@ class Upkeep:
             if connection.closed.done() and self._rotation.opening:
                 # Where the platform allows one socket, the second has put out the first, and is nearly there.
                 await change.or_first_of(turn, within=REPLACED_SECONDS)
+            if not turn.done() and self._rotation.taken_over:
+                # The agent uses the second already, which is being proven and joins: that is bounded.
+                await change.or_first_of(turn)
             if turn.done():
                 return turn.result()
             if connection.closed.done():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -17,6 +18,14 @@ REJOIN_LIMIT = 512
 
 def _is_joined(connection: Connection, conversation_id: str) -> bool:
     return connection.member_since(conversation_id) is not None
+
+
+#: Opens a connection, and tells it before it is proven.
+Register = Callable[[Callable[[Connection], None]], Awaitable[Connection]]
+
+
+def _ignore(_connection: Connection) -> None:
+    """It is no use before it is proven."""
 
 
 class CatchUp:
@@ -43,26 +52,25 @@ class CatchUp:
         self._rejoin_limit = rejoin_limit
         self._warned = False
 
-    async def connect(self, register: Callable[[], Awaitable[Connection]]) -> Connection:
+    async def connect(self, register: Register) -> Connection:
         """Have a connection opened and registered; ask for what was said while there was none.
 
         Args:
-            register: opens the connection; nothing of it is left open where it raises.
+            register: opens the connection; nothing of it is left open where it raises. Tells the connection as soon as
+                the namespace is joined.
 
         Raises:
             ConnectionLostError: the connection was lost meanwhile; it is closed. Otherwise as ``register``.
         """
-        was_connected = self._is_connected_elsewhere()
-        waiting_conversations = [] if was_connected else self._backfill.begin()
+        another = self._participation.connection
+        if another is not None and another.connected:
+            return await self._connect_beside(another, register)
+        waiting_conversations = self._backfill.begin()
         try:
-            connection = await register()
+            connection = await register(_ignore)
             try:
-                if was_connected:
-                    waiting_conversations = self._begin_gap()
                 await self._join_home(connection)
                 await self._rejoin(connection)
-                if was_connected and not waiting_conversations:
-                    waiting_conversations = self._begin_gap()
             except BaseException:
                 await connection.close()
                 raise
@@ -72,6 +80,40 @@ class CatchUp:
         if waiting_conversations:
             self._fill(waiting_conversations, connection)
         return connection
+
+    async def _connect_beside(self, another: Connection, register: Register) -> Connection:
+        """As :meth:`connect`, while another connection is open: as long as it is, nothing can be missed.
+
+        The new one joins at once, so that it is in the conversations when the other goes, and so that these joins prove
+        it. Where the other goes first, the messages of what may have been missed wait from that moment on.
+        """
+        gap = _Gap(self, another)
+        joins: list[asyncio.Task[None]] = []
+
+        def opened(connection: Connection) -> None:
+            joins.append(asyncio.create_task(self._rejoin(connection), name=f"joins {self._scope.agent_id}"))
+
+        connection: Connection | None = None
+        try:
+            connection = await register(opened)
+            await self._join_home(connection)
+            await asyncio.gather(*joins)
+        except BaseException:
+            for task in joins:
+                task.cancel()
+            await asyncio.gather(*joins, return_exceptions=True)
+            if connection is not None:
+                await connection.close()
+            self._backfill.give_up(gap.end())
+            raise
+        if waiting_conversations := gap.end():
+            self._fill(waiting_conversations, connection)
+        return connection
+
+    def begin_gap(self) -> list[str]:
+        """The connection went away just now: hold what comes from now on in conversations that may have missed some."""
+        self.lost()
+        return self._backfill.begin()
 
     def lost(self) -> None:
         """The agent's connection went away just now: messages may be missed from here on."""
@@ -85,21 +127,6 @@ class CatchUp:
 
     def _fill(self, waiting_conversations: list[str], connection: Connection) -> None:
         connection.start_task(self._backfill.run(waiting_conversations, partial(_is_joined, connection)), "backfill")
-
-    def _is_connected_elsewhere(self) -> bool:
-        """Whether another connection of the agent is open: while one is, nothing can be missed."""
-        another = self._participation.connection
-        return another is not None and another.connected
-
-    def _begin_gap(self) -> list[str]:
-        """Hold what comes from now on, if the other connection went away while this one was made.
-
-        Where the platform allows an agent one socket, the new one puts out the old one.
-        """
-        if self._is_connected_elsewhere():
-            return []
-        self._backfill.lost()
-        return self._backfill.begin()
 
     async def _join_home(self, connection: Connection) -> None:
         """The platform has put the agent into one conversation by itself; after a gap it is asked about like others."""
@@ -133,3 +160,25 @@ class CatchUp:
             log=self._scope.log,
         )
         await joins.run(known[:limit])
+
+
+class _Gap:
+    """What may be missed once ``first`` is gone, while a second connection is being made."""
+
+    def __init__(self, catch_up: CatchUp, first: Connection) -> None:
+        self._catch_up = catch_up
+        self._first = first
+        self._waiting: list[str] | None = None
+        first.closed.add_done_callback(self._begin)
+
+    def _begin(self, _closed: object) -> None:
+        if self._waiting is None:
+            self._waiting = self._catch_up.begin_gap()
+
+    def end(self) -> list[str]:
+        """The conversations whose messages wait, for whoever ends that."""
+        self._first.closed.remove_done_callback(self._begin)
+        if self._first.closed.done():
+            self._begin(None)
+        waiting, self._waiting = self._waiting or [], []
+        return waiting

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from supervisor.core.command_words import command_in
 from supervisor.core.errors import RegistryError
@@ -13,7 +13,7 @@ from supervisor.core.status import InboxCounts, Reading
 from supervisor.handler import Attachment
 from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.backfill import Backfill, Reach
-from supervisor.messages.catch_up import CatchUp
+from supervisor.messages.catch_up import CatchUp, Register
 from supervisor.messages.commands import AgentActions, Commands
 from supervisor.messages.delivery_check import DeliveryCheck
 from supervisor.messages.dispatcher import Dispatcher
@@ -137,11 +137,16 @@ class Pipeline:
         return Reading(self.inbox.counts, self.lanes.oldest_at, pending, sent, self._profile.health.failing)
 
     @property
+    def idle(self) -> bool:
+        """Whether no handler works on a message and no reply is on its way."""
+        return not self.counts.running and not self.outbox.waiting
+
+    @property
     def abandoned(self) -> int:
         """Handlers that were cancelled and go on all the same."""
         return self._executor.abandoned
 
-    async def connect(self, register: Callable[[], Awaitable[Connection]]) -> Connection:
+    async def connect(self, register: Register) -> Connection:
         """Have a connection opened, its conversations joined and what was missed asked for.
 
         Args, Raises: as :meth:`CatchUp.connect`.

@@ -42,6 +42,7 @@ class Connection:
         questions: asks what nobody else sees.
         registered: done once the agent's own presence came, or something else proved the registration.
         has_presence: whether the agent's own presence came.
+        proven: done once the platform showed that it serves this very socket: by an acknowledged join, or a message.
         joined: set by ``Joins`` once it is in all conversations that it is to be in.
     """
 
@@ -62,6 +63,7 @@ class Connection:
         self.joined = asyncio.Event()
         self.has_presence = False
         self.facts = facts or SocketFacts()
+        self.proven: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._presences = 0
         self._presence = asyncio.Event()
         self._on_event = on_event
@@ -140,6 +142,11 @@ class Connection:
             ConnectionLostError, AckTimeoutError: whether the agent is in it is unknown.
         """
         await self._ask("conversation:join", conversation_id, timeout)
+        self._prove()
+
+    def _prove(self) -> None:
+        if not self.proven.done():
+            self.proven.set_result(None)
 
     async def is_found(self, conversation_id: str, timeout: float) -> bool | None:
         """Whether the platform finds the agent for new conversations (docs/protocol.md#7-findings, 1).
@@ -272,6 +279,7 @@ class Connection:
         if event == "presence:update":
             self._receive_presence(payload)
         elif event == "message:new":
+            self._prove()
             self._sends.match_echo(payload)
         elif event in ("message:sent", "message:error"):
             self._sends.match_outcome(payload)

@@ -25,7 +25,12 @@ PRESENCE_SECONDS: Final = 2.0
 LOOK_SECONDS: Final = 5.0
 
 
-def _ignore() -> None:
+OnConnected = Callable[[Connection], object]
+#: How long a second socket may wait for what proves it, while the first is there.
+BESIDE_SECONDS: Final = 300.0
+
+
+def _ignore(_connection: Connection) -> None:
     """Nobody wants to know."""
 
 
@@ -68,8 +73,9 @@ class Connector:
         grants: Grants,
         *,
         prove: bool = False,
+        first: Connection | None = None,
         last: Way | None = None,
-        on_connected: Callable[[], None] = _ignore,
+        on_connected: OnConnected = _ignore,
     ) -> Connection:
         """Connect and wait until the platform has registered the agent.
 
@@ -80,7 +86,9 @@ class Connector:
             prove: ask for an acknowledged event on this socket too. A presence does not say whose it is, and another
                 socket of the agent is open or was a moment ago.
             last: the way by which the agent was registered last; else the host's counts.
-            on_connected: called when the namespace is joined and the registration is awaited.
+            first: the agent's open socket, beside which this one is to be the second. While that one is there a proof
+                may be late in coming; once it is gone, no later than that of any other socket.
+            on_connected: told the connection when the namespace is joined and the registration is awaited.
 
         Raises:
             ConnectError: no candidate led to a registration; nothing is left open.
@@ -91,7 +99,7 @@ class Connector:
             try:
                 if way.engine_path in endpoint.other_paths and way != search.last:
                     await self.look(endpoint, way)
-                return await self.attempt(endpoint, way, grants, prove=prove, on_connected=on_connected)
+                return await self.attempt(endpoint, way, grants, prove=prove, first=first, on_connected=on_connected)
             except ConnectError as error:
                 if search.is_over(way, error):
                     raise
@@ -104,7 +112,8 @@ class Connector:
         grants: Grants,
         *,
         prove: bool = False,
-        on_connected: Callable[[], None] = _ignore,
+        first: Connection | None = None,
+        on_connected: OnConnected = _ignore,
     ) -> Connection:
         """Try one way; arguments and errors as of :meth:`open`."""
         connection = Connection(
@@ -115,8 +124,11 @@ class Connector:
         )
         try:
             await self._connect(connection, endpoint, way, grants)
-            on_connected()
-            await self._register(connection, prove=prove)
+            on_connected(connection)
+            if first is not None:
+                await self._register_beside(connection, first)
+            else:
+                await self._register(connection, prove=prove)
         except BaseException:
             await connection.close()
             raise
@@ -178,6 +190,26 @@ class Connector:
         if connection.has_presence and (prove or connection.namespace == DOUBTFUL_NAMESPACE):
             await _prove(connection)
 
+    async def _register_beside(self, connection: Connection, first: Connection) -> None:
+        """Wait for what proves a second socket: an ack or a message on this very one. A presence may be the first's.
+
+        Raises:
+            ConnectError: it was lost, or nothing proved it in time.
+        """
+        proof = asyncio.ensure_future(_proved(connection))
+        over: list[asyncio.Future[Any]] = [proof, connection.proven, connection.closed]
+        try:
+            await asyncio.wait([*over, first.closed], timeout=BESIDE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if first.closed.done() and not any(one.done() for one in over):
+                await asyncio.wait(over, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            proof.cancel()
+            await asyncio.gather(proof, return_exceptions=True)
+        if connection.closed.done():
+            raise _lost_before_registered(connection)
+        if not (connection.proven.done() or (proof.done() and not proof.cancelled())):
+            raise ConnectError("connected, and nothing proved that the platform serves this socket", deaf=True)
+
     async def _ask_for_proof(self, connection: Connection, timeout: float) -> None:
         """No presence has come: the answer to a heartbeat will do, and so will a presence that is late.
 
@@ -208,6 +240,18 @@ class Connector:
         finally:
             beat.cancel()
             await asyncio.gather(beat, return_exceptions=True)
+
+
+async def _proved(connection: Connection) -> None:
+    """Return once an event of this socket was acknowledged, or where nothing ever is and a presence has to do."""
+    await asyncio.wait([connection.registered], timeout=PRESENCE_SECONDS)
+    while connection.connected:
+        try:
+            return await connection.round_trip(PROOF_SECONDS)
+        except AckTimeoutError:
+            if connection.registered.done() and connection.namespace != DOUBTFUL_NAMESPACE:
+                return None
+    return None
 
 
 def _no_engine(endpoint: Endpoint, way: Way) -> ConnectError:

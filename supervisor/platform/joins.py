@@ -148,7 +148,9 @@ class Joins:
             self._lost = error
         except SendRefusedError as error:
             self._reason = error.reason
-            if error.verdict is Verdict.REJECT:
+            served = self._connection.registered.done() or self._connection.proven.done()
+            # Before the platform has registered a socket it refuses what it would not refuse later.
+            if error.verdict is Verdict.REJECT and served:
                 del self._missing[conversation_id]
                 self._refused.append(conversation_id)
         except PlatformError as error:

@@ -161,6 +161,14 @@ async def test_the_presence_can_be_missing(client: Client) -> None:
     assert (await deaf.event("presence:update"))["agentId"] == OTHER
 
 
+async def test_the_presence_can_reach_everybody_but_the_socket_that_connects(client: Client) -> None:
+    first = await client.agent()
+    client.sandbox.faults.presence_elsewhere()
+    second = await client.connect()
+    assert (await first.event("presence:update"))["agentId"] == AGENT
+    assert [frame for frame in await second.barrier() if "presence:update" in frame] == []
+
+
 async def test_acks_can_be_lost(client: Client) -> None:
     socket = await client.agent()
     conversation, message = await say(client)

@@ -78,7 +78,7 @@ class PaperAgent:
 
     async def connect(self) -> Connection:
         """Open a connection and use it."""
-        connection = await self.dialer.open(self.configuration.grant, lambda: None)
+        connection = await self.dialer.open(self.configuration.grant, lambda _: None)
         self.agent.use(connection)
         return connection
 

@@ -118,6 +118,7 @@ class PaperPlatform:
     Attributes:
         tokens, connects, sends: what becomes of the next ones; the ``standing_`` fate of those after that.
         token_seconds: how long a token is good for.
+        deaf_to: events that are not acknowledged.
         asked: events of agents that are no messages, with their payloads.
         broken: what no supervisor may do, in the order in which it was done.
     """
@@ -136,6 +137,7 @@ class PaperPlatform:
     expires: dict[str, float] = field(default_factory=dict)
     most_sockets: Counter[str] = field(default_factory=Counter)
     asked: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    deaf_to: set[str] = field(default_factory=set)
     broken: list[str] = field(default_factory=list)
 
     def heal(self) -> None:
@@ -229,6 +231,8 @@ class PaperPlatform:
             return
         if event != "message:send":
             self.asked.append((event, said))
+            if event in self.deaf_to:
+                return
             self._acknowledge(
                 socket, ack, {"success": True, "conversationId": said["conversationId"], "onlineUsers": []}
             )

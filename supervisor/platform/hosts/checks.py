@@ -50,12 +50,14 @@ class _Member:
     """An agent that takes turns.
 
     Attributes:
+        entered_at: when its connection was new.
         due_at: when its next turn may come, in monotonic seconds.
         failures: how often in a row it was not found, though its socket was new from the second time on: its turns
             get ever rarer, because its check may be of no use.
     """
 
     who: Checked
+    entered_at: float
     due_at: float
     failures: int = 0
 
@@ -114,7 +116,7 @@ class HostChecks:
     def enter(self, agent_id: str, who: Checked) -> None:
         """An agent has a new connection: it takes turns from now on."""
         failures = self._members[agent_id].failures if agent_id in self._members else 0
-        self._members[agent_id] = _Member(who, self._after(failures), failures)
+        self._members[agent_id] = _Member(who, self._clock.monotonic(), self._after(failures), failures)
         self._members.move_to_end(agent_id)
         self._look()
 
@@ -217,7 +219,9 @@ class HostChecks:
 
     def _found(self, agent_id: str, member: _Member) -> None:
         """The platform finds an agent, and tells so."""
-        self._suspicion = None
+        if self._suspicion is not None and member.entered_at < self._suspicion.since:
+            # It was connected all the time and is known: the platform has not forgotten all.
+            self._suspicion = None
         if member.failures:
             member.failures = 0
             self._take_turn(agent_id)

@@ -7,7 +7,7 @@ from typing import Any
 
 from supervisor.sandbox.gateways import shapes
 from supervisor.sandbox.gateways.validation import RefusedError
-from supervisor.sandbox.world.faults import RefuseSends
+from supervisor.sandbox.world.faults import PresenceElsewhere, RefuseSends
 from supervisor.sandbox.world.ids import timestamp
 from supervisor.sandbox.world.sessions import Session
 from supervisor.sandbox.world.shared import Shared
@@ -58,7 +58,8 @@ class Gateway(ABC):
         self._enter(session)
         session.registered = True
         if session.agent_id is None or self.announces_agents:
-            self._rooms.broadcast("presence:update", self._presence_of(session))
+            elsewhere = self._faults.strike(PresenceElsewhere, session.agent_id) is not None
+            self._rooms.broadcast("presence:update", self._presence_of(session), but=session if elsewhere else None)
         self._state.log.add("online", session.agent_id, owner=session.identity.id, sid=session.sid)
 
     def depart(self, session: Session) -> None:

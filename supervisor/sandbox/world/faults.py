@@ -89,6 +89,13 @@ class NoPresence(Fault):
     """The CONNECT is acked but the agent is never registered: it stays deaf."""
 
 
+class PresenceElsewhere(Fault):
+    """An agent's own presence reaches everybody but the socket that has just connected.
+
+    The norm is a broadcast to every socket; an adapter between processes that lags has this effect.
+    """
+
+
 class DropAcks(Fault):
     """Acks of these ``events`` are lost; with ``confirmations`` the ``message:sent`` / ``message:error`` too."""
 
@@ -168,6 +175,7 @@ SWITCHES: dict[str, type[Fault]] = {
     "cookies": Cookies,
     "delay": Delay,
     "no_presence": NoPresence,
+    "presence_elsewhere": PresenceElsewhere,
     "drop_acks": DropAcks,
     "hang": Hang,
     "rest": Rest,

@@ -168,9 +168,9 @@ class Rooms:
         """Send an event to a conversation."""
         _emit_to(self._rooms.get(conversation_id, {}), event, payload, but=but, lazily=False)
 
-    def broadcast(self, event: str, payload: Any) -> None:
-        """Send an event to everyone."""
-        _emit_to(self._sessions, event, payload, but=None, lazily=len(self._sessions) >= _LAZY_FROM)
+    def broadcast(self, event: str, payload: Any, *, but: Session | None = None) -> None:
+        """Send an event to everyone, or to everyone ``but`` one."""
+        _emit_to(self._sessions, event, payload, but=but, lazily=len(self._sessions) >= _LAZY_FROM)
 
 
 def _emit_to(sessions: Iterable[Session], event: str, payload: Any, *, but: Session | None, lazily: bool) -> None:

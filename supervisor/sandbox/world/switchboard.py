@@ -22,6 +22,7 @@ from supervisor.sandbox.world.faults import (
     KickAtExpiry,
     LicenceExpired,
     NoPresence,
+    PresenceElsewhere,
     RefuseEvents,
     RefuseSends,
     Rest,
@@ -140,6 +141,10 @@ class Faults:
     def no_presence(self, *, agents: list[str] | None = None, times: int | None = None) -> None:
         """See :class:`NoPresence`."""
         self.set(NoPresence(agents=agents, times=times))
+
+    def presence_elsewhere(self, *, agents: list[str] | None = None, times: int | None = None) -> None:
+        """See :class:`PresenceElsewhere`."""
+        self.set(PresenceElsewhere(agents=agents, times=times))
 
     def drop_acks(
         self,

@@ -60,7 +60,7 @@ class Attempts:
         endpoint = Endpoint(self._server.url, namespaces or ("/ws",), "/socket.io", "auth", None)
         return await self._connector.open(endpoint, grants, prove=prove, on_connected=self._count)
 
-    def _count(self) -> None:
+    def _count(self, _connection: Connection) -> None:
         self.connected += 1
 
     async def fails(self, *namespaces: str, **options: Any) -> ConnectError:

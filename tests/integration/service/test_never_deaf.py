@@ -1,4 +1,4 @@
-"""Agents stay reachable for new conversations on a platform that forgets them (docs/protocol.md#7-findings, 1)."""
+"""Agents stay reachable for new conversations on a platform that forgets them (docs/faults.md#r37)."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,47 @@ def test_an_end_closes_what_was_on_its_way_out(tmp_path: Path) -> None:
             assert (old.connected, new.connected) == (False, True)
 
     play(tmp_path, ends, handlers=HANDLERS)
+
+
+def test_a_second_socket_is_taken_over_as_it_is_when_the_first_goes(tmp_path: Path) -> None:
+    async def taken_over(script: Play) -> None:
+        async with paper_agent(script) as paper:
+            old = await script.loop.complete(paper.come_online())
+            # Nothing proves it for three seconds.
+            script.platform.connects.append("late")
+            script.platform.deaf_to.update(("conversation:online", "conversation:join"))
+            rotating = asyncio.ensure_future(paper.rotation.run(old, paper.configuration.grant))
+            await script.loop.advance(1)
+            assert (paper.agent.connection, paper.rotation.taken_over) == (old, False)
+            script.platform.sockets[0].lose("server disconnect")
+            await script.loop.settle()
+            second = paper.agent.connection
+            assert second is not None
+            assert (second.connected, paper.rotation.taken_over) == (True, True)
+            assert script.say("in between"), "it brings messages already"
+            await script.loop.advance(1)
+            assert script.answers == ["dear diary: in between"]
+            assert await script.loop.complete(_result(rotating)) is second
+
+    play(tmp_path, taken_over, handlers=HANDLERS)
+
+
+def test_one_that_is_never_proven_does_not_outlive_the_first_for_long(tmp_path: Path) -> None:
+    async def deaf(script: Play) -> None:
+        async with paper_agent(script) as paper:
+            old = await script.loop.complete(paper.come_online())
+            script.platform.connects.append("deaf")
+            script.platform.deaf_to.update(("conversation:online", "conversation:join"))
+            rotating = asyncio.ensure_future(paper.rotation.run(old, paper.configuration.grant))
+            await script.loop.advance(60)
+            assert not rotating.done(), "while the first is there, there is time"
+            script.platform.sockets[0].lose("server disconnect")
+            with pytest.raises(ConnectError, match="nothing proved"):
+                await script.loop.complete(_result(rotating))
+            assert script.platform.sockets == []
+
+    play(tmp_path, deaf, handlers=HANDLERS)
+
+
+async def _result(task: asyncio.Future[Connection]) -> Connection:
+    return await task

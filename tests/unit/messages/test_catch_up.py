@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,9 @@ class Desk:
     def _receive(self, _connection: Connection, event: str, _payload: object) -> None:
         self.events.append(event)
 
-    async def register(self) -> Connection:
+    async def register(self, opened: Callable[[Connection], None]) -> Connection:
         endpoint = Endpoint("wss://paper.example/chat", ("/chat",), "/socket.io", "auth", None)
-        return await self._connector.open(endpoint, self._paper.configuration.grant)
+        return await self._connector.open(endpoint, self._paper.configuration.grant, on_connected=opened)
 
     async def connect(self) -> Connection:
         """Connect, and use the connection."""
