@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor.core.errors import ConfigurationError
+from supervisor.core.errors import ConfigurationError, TokenError
 from supervisor.core.records import AgentRecord
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.desired import Desired
@@ -88,6 +88,15 @@ class Configuration:
     async def fetch_grant(self) -> None:
         """As :meth:`grant`, but with a new token whatever the age of the present one."""
         await self._agent.use_grant(await self._required_source().refresh())
+
+    async def adopt(self, token: str) -> None:
+        """Take over a fresh token that the platform gave unasked; the socket goes on with its own."""
+        try:
+            grant = self._required_source().adopt(token)
+        except TokenError as error:
+            self._agent.log.warning("token_not_adopted", reason=error.reason)
+        else:
+            await self._agent.use_grant(grant)
 
     def _required_source(self) -> TokenSource:
         if self._source is None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Awaitable, Callable
 
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.dialer import Dialer
+from supervisor.fleet.heartbeat import Heartbeat
 from supervisor.fleet.renewal import Renewal
 from supervisor.fleet.shared import Shared
 from supervisor.platform.connection import Connection
@@ -18,11 +20,18 @@ CONVERSATIONS = 8
 class Findability:
     """One agent's part in the checks of its host; renews its socket by age where there is nothing to check with.
 
+    Where the platform answers heartbeats they are sent, and on the newest one they are all that is needed.
+
+    Args:
+        on_token: told a fresh token that came with a heartbeat's answer.
+
     Attributes:
         renewal: when the socket is to be replaced.
     """
 
-    def __init__(self, agent: Agent, dialer: Dialer, shared: Shared) -> None:
+    def __init__(
+        self, agent: Agent, dialer: Dialer, shared: Shared, on_token: Callable[[str], Awaitable[None]]
+    ) -> None:
         self._agent = agent
         self._agent_id = agent.record.id
         self._dialer = dialer
@@ -33,6 +42,7 @@ class Findability:
         self._beside_another = False
         self._number = itertools.count()
         self.renewal = Renewal(shared.settings.socket_max_age, shared.clock)
+        self.heartbeat = Heartbeat(agent, dialer, on_token=on_token, on_refused=self.renewal.refused)
 
     @property
     def lost(self) -> bool:
@@ -48,6 +58,7 @@ class Findability:
         self._connection = connection
         self._beside_another = beside_another
         self.renewal.opened(connection)
+        self.heartbeat.opened(connection)
         host = self._checks.of(self._dialer.host)
         if self._entered is not None and (self._entered is not host or not connection.fades):
             self._entered.leave(self._agent_id)
@@ -77,7 +88,10 @@ class Findability:
     @property
     def can_be_checked(self) -> bool:
         """Whether there is a conversation to ask with, on the agent's only socket."""
-        return not self._beside_another and not self.renewal.due and bool(self._joined())
+        connection = self._connection
+        if connection is None or not connection.fades or self._beside_another or self.renewal.due:
+            return False
+        return bool(self._joined())
 
     async def check(self) -> bool | None:
         """Join a conversation once more; whether the platform finds the agent, None where that did not become clear."""

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 
 from supervisor.core.clock import Clock
+from supervisor.core.errors import PlatformError
 from supervisor.platform.connection import Connection
 
 #: A socket is renewed at an age drawn from the last fifth of what is allowed: a fleet that was started at once does not
@@ -33,31 +34,37 @@ class Renewal:
         self._max_age = max_age_seconds
         self._clock = clock
         self._uniform = uniform
+        self._connection: Connection | None = None
         self._opened_at = self._due_at = self._old_at = math.inf
         self._forgotten = False
+        self._refusal: PlatformError | None = None
         self._woken = asyncio.Event()
 
     @property
     def due(self) -> bool:
         """Whether a new socket is due."""
-        return self._forgotten or self._clock.monotonic() >= self._due_at
+        return self._forgotten or (self._fades and self._clock.monotonic() >= self._due_at)
 
     @property
     def unfindable(self) -> bool:
         """Whether the platform has forgotten the agent, as far as is known: it said so, or has had the time to."""
-        return self._forgotten or self._clock.monotonic() >= self._old_at
+        return self._forgotten or (self._fades and self._clock.monotonic() >= self._old_at)
+
+    @property
+    def _fades(self) -> bool:
+        return self._connection is not None and self._connection.fades
 
     def opened(self, connection: Connection) -> None:
         """The agent uses a new connection from now on."""
+        self.closed()
         now = self._opened_at = self._clock.monotonic()
-        self._forgotten = False
-        self._due_at = self._old_at = math.inf
-        if connection.fades:
-            self._old_at = now + self._max_age
-            self._due_at = now + self._max_age * self._uniform(YOUNGEST, 1.0)
+        self._connection = connection
+        self._old_at = now + self._max_age
+        self._due_at = now + self._max_age * self._uniform(YOUNGEST, 1.0)
 
     def closed(self) -> None:
         """The agent has no connection."""
+        self._connection = self._refusal = None
         self._opened_at = self._due_at = self._old_at = math.inf
         self._forgotten = False
 
@@ -67,13 +74,26 @@ class Renewal:
             self._forgotten = True
             self._woken.set()
 
+    def refused(self, error: PlatformError) -> None:
+        """The platform said that it will not have the agent: the socket is of no use to anybody."""
+        self._refusal = error
+        self._woken.set()
+
     async def wait(self, seconds: float) -> None:
-        """Return when a new socket is due, at the latest after ``seconds``."""
+        """Return when a new socket is due, at the latest after ``seconds``.
+
+        Raises:
+            PlatformError: the platform will not have the agent.
+        """
         self._woken.clear()
-        left = min(seconds, self._due_at - self._clock.monotonic())
-        if self.due or left <= 0:
-            return
-        waits = [asyncio.ensure_future(self._clock.sleep(left)), asyncio.ensure_future(self._woken.wait())]
+        left = min(seconds, self._due_at - self._clock.monotonic()) if self._fades else seconds
+        if not self.due and left > 0 and self._refusal is None:
+            await self._first_of(left)
+        if self._refusal is not None:
+            raise self._refusal
+
+    async def _first_of(self, seconds: float) -> None:
+        waits = [asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._woken.wait())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:

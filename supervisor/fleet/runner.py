@@ -62,7 +62,7 @@ class Runner:
         self._dialer = Dialer(self.agent, shared)
         self._recovery = Recovery(Bounds.of(shared.settings), shared.clock)
         self._configuration = Configuration(self.agent, desired, shared)
-        self.findability = Findability(self.agent, self._dialer, shared)
+        self.findability = Findability(self.agent, self._dialer, shared, self._configuration.adopt)
         self.rotation = Rotation(self.agent, self._dialer, shared.settings.ack_seconds, self.findability)
         self._upkeep = Upkeep(
             self.agent,

@@ -120,7 +120,7 @@ class Upkeep:
 
     async def _renew(self, connection: Connection) -> Connection:
         """Do what is due: get a new token, open a new socket with it, or one with the token at hand."""
-        due = self._seconds_to_due(connection) <= 0 or self._token_suspect
+        due = self._token_suspect or (self._seconds_to_due(connection) <= 0 and not self._has_newer_token(connection))
         if due:
             await self._configuration.fetch_grant()
             self._token_suspect = False
@@ -131,6 +131,12 @@ class Upkeep:
             self.renewed()
         self._on_trouble("")
         return connection
+
+    def _has_newer_token(self, connection: Connection) -> bool:
+        """Whether all that is due is a token, and a fresh one is at hand: a heartbeat brought it."""
+        grant, now = self._agent.grant, self._clock.now()
+        refetch = self._configuration.connection_due or self._clock.monotonic() >= self._refetch_at
+        return not refetch and grant is not None and grant is not connection.grant and grant.refresh_at > now
 
     async def _configure(self) -> None:
         """Take over what is wanted; a reload of code that is broken leaves the agent with the code it has."""

@@ -9,8 +9,9 @@ from typing import Any, Final
 from supervisor.core.errors import AckTimeoutError, ConnectionLostError, PlatformError, SendRefusedError, Verdict
 from supervisor.core.tasks import TaskSet
 from supervisor.platform.endpoint import AGENTS_NAMESPACE, ROOT
+from supervisor.platform.heartbeats import HeartbeatAnswer, parse_heartbeat
 from supervisor.platform.hosts.facts import SocketFacts, Way
-from supervisor.platform.questions import Questions
+from supervisor.platform.questions import HEARTBEAT, Questions
 from supervisor.platform.repeats import DROPPED, Repeats
 from supervisor.platform.sends import ACKLESS_GRACE_SECONDS, Sends, refusal, wants_join
 from supervisor.platform.tokens import Grant
@@ -65,6 +66,7 @@ class Connection:
         self.facts = facts or SocketFacts()
         self.proven: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._presences = 0
+        self._reminds = False
         self._presence = asyncio.Event()
         self._on_event = on_event
         self._grant: Grant | None = None
@@ -107,9 +109,10 @@ class Connection:
     def fades(self) -> bool:
         """Whether the platform finds the agent by this socket for a limited time only (docs/protocol.md#7-findings, 1).
 
-        The generations that put the agent into its conversation, and name it in its own presence, do not forget.
+        The first generation, which names the agent's conversation in its own presence, does not forget; the newest is
+        reminded by each heartbeat (docs/protocol.md#8-third-generation, 3).
         """
-        return self.conversation_id is None
+        return self.conversation_id is None and not self._reminds
 
     @property
     def max_payload(self) -> int:
@@ -147,6 +150,24 @@ class Connection:
     def _prove(self) -> None:
         if not self.proven.done():
             self.proven.set_result(None)
+
+    async def beat(self, payload: Mapping[str, Any], timeout: float) -> HeartbeatAnswer:
+        """Send an ``agent:heartbeat``; what its answer brings.
+
+        Raises:
+            ConnectionLostError, AckTimeoutError: there was no answer.
+            PlatformError: the platform refused it.
+        """
+        try:
+            answer = await self.socket.call(HEARTBEAT, payload, timeout)
+        except AckTimeoutError:
+            self.facts.unanswered(HEARTBEAT)
+            raise
+        self.facts.answered(HEARTBEAT)
+        parsed = parse_heartbeat(answer)
+        self._prove()
+        self._reminds = self.namespace == ROOT
+        return parsed
 
     async def is_found(self, conversation_id: str, timeout: float) -> bool | None:
         """Whether the platform finds the agent for new conversations (docs/protocol.md#7-findings, 1).

@@ -64,7 +64,7 @@ class PaperAgent:
         self.pipeline = self.agent.pipeline
         self.configuration = Configuration(self.agent, self.desired, shared)
         self.dialer = Dialer(self.agent, shared)
-        self.findability = Findability(self.agent, self.dialer, shared)
+        self.findability = Findability(self.agent, self.dialer, shared, self.configuration.adopt)
         self.rotation = Rotation(self.agent, self.dialer, ACK_SECONDS, self.findability)
 
     async def _reload(self) -> str:

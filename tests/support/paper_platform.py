@@ -119,6 +119,7 @@ class PaperPlatform:
         tokens, connects, sends: what becomes of the next ones; the ``standing_`` fate of those after that.
         token_seconds: how long a token is good for.
         deaf_to: events that are not acknowledged.
+        heartbeat: what heartbeats are answered with; None: they are events that it does not know.
         asked: events of agents that are no messages, with their payloads.
         broken: what no supervisor may do, in the order in which it was done.
     """
@@ -138,6 +139,7 @@ class PaperPlatform:
     most_sockets: Counter[str] = field(default_factory=Counter)
     asked: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     deaf_to: set[str] = field(default_factory=set)
+    heartbeat: dict[str, Any] | None = None
     broken: list[str] = field(default_factory=list)
 
     def heal(self) -> None:
@@ -166,6 +168,10 @@ class PaperPlatform:
             message = "Agent with ID a not found" if fate == "404" else "no"
             headers = {"Retry-After": "7"} if fate == "429" else {}
             yield _answer(int(fate), {"statusCode": int(fate), "message": message}, headers)
+
+    def mint(self) -> str:
+        """A token that nobody asked for."""
+        return str(self._mint()["accessToken"])
 
     def _mint(self) -> dict[str, Any]:
         token = f"token{len(self.expires)}"
@@ -232,6 +238,10 @@ class PaperPlatform:
         if event != "message:send":
             self.asked.append((event, said))
             if event in self.deaf_to:
+                return
+            if event == "agent:heartbeat":
+                if self.heartbeat is not None:
+                    self._acknowledge(socket, ack, self.heartbeat)
                 return
             self._acknowledge(
                 socket, ack, {"success": True, "conversationId": said["conversationId"], "onlineUsers": []}

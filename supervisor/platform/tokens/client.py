@@ -15,7 +15,7 @@ from supervisor.platform.hosts.api import Answer, PlatformApi, endpoint_url
 from supervisor.platform.hosts.facts import HostFacts, TokenForm
 from supervisor.platform.hosts.gates import LONGEST_PASS_SECONDS, Gates
 from supervisor.platform.tokens.answers import is_no_endpoint, read_connect
-from supervisor.platform.tokens.grants import Grant, make_grant
+from supervisor.platform.tokens.grants import Grant, make_grant, with_token
 
 _ANSWER_BYTES: Final = 1024 * 1024
 _OUTCOMES: Final = {Verdict.REJECT: "rejected", Verdict.FAULT: "fault"}
@@ -84,6 +84,14 @@ class TokenClient:
             raise failure
         self._on_outcome("ok")
         return grant
+
+    def renewed(self, grant: Grant, token: str) -> Grant:
+        """``grant`` with another token, which says itself how long it lives.
+
+        Raises:
+            TokenError: it has ended already.
+        """
+        return make_grant(with_token(grant.answer, token), self._clock.now(), self._margin, self._uniform)
 
     async def _fetch(self, agent_id: str, api_url: str, secret: str, proxy: str | None) -> Grant:
         if not secret:

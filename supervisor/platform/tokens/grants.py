@@ -78,6 +78,21 @@ def make_grant(
     return Grant(answer.access_token, answer, now, expires_at, refresh_at, stale_at=stale_at, roles=roles)
 
 
+def with_token(answer: ConnectAnswer, token: str) -> ConnectAnswer:
+    """An answer with another token, which the tool servers' headers hold too (docs/protocol.md#1-tokens)."""
+    servers = _replaced(answer.mcp_servers, answer.access_token, token)
+    return msgspec.structs.replace(answer, access_token=token, expires_in=None, mcp_servers=servers)
+
+
+def _replaced(value: Any, old: str, new: str) -> Any:
+    """JSON in which a text stands in place of another, wherever that is."""
+    if isinstance(value, str):
+        return value.replace(old, new)
+    if isinstance(value, dict):
+        return {key: _replaced(one, old, new) for key, one in value.items()}
+    return [_replaced(one, old, new) for one in value] if isinstance(value, list) else value
+
+
 class _Claims(msgspec.Struct, frozen=True):
     exp: float | None = None
     iat: float | None = None

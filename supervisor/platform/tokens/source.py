@@ -128,6 +128,22 @@ class TokenSource:
         self.current = grant
         return grant
 
+    def adopt(self, token: str) -> Grant:
+        """Take over a fresh token that the platform gave unasked; all else stays as the last answer told it.
+
+        Raises:
+            TokenError: there is none to go by, or the token has ended already or was refused.
+        """
+        if self.current is None:
+            raise TokenError("a token came before any was asked for")
+        if not (token.isascii() and token.isprintable()) or " " in token:
+            raise TokenError("the platform gave a token that is none")
+        grant = self._client.renewed(self.current, token)
+        if _digest(grant) in self._refused:
+            raise TokenError("the platform gave a token that it had refused")
+        self.current = grant
+        return grant
+
     def _read_secret(self) -> str:
         try:
             return self._secret()

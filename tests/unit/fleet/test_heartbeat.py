@@ -1,0 +1,99 @@
+"""Heartbeats where the platform answers them (docs/protocol.md#8-third-generation, 3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from supervisor.core.states import AgentState
+from supervisor.platform.hosts.facts import SILENCES
+from tests.support.paper_play import AGENT, Play, play
+
+HOUR = 3600.0
+BEAT = "agent:heartbeat"
+
+
+def beats(script: Play) -> int:
+    return [event for event, _ in script.platform.asked].count(BEAT)
+
+
+def test_they_go_on_and_ask_for_no_work(tmp_path: Path) -> None:
+    async def beating(script: Play) -> None:
+        script.platform.heartbeat = {"success": True}
+        await script.add()
+        await script.loop.advance(HOUR)
+        assert HOUR / 60 <= beats(script) <= HOUR / 30 + 1
+        said = [payload for event, payload in script.platform.asked if event == BEAT]
+        assert all(one["mcpConnected"] is False for one in said), "else it is put to sleep for what it does not do"
+
+    play(tmp_path, beating)
+
+
+def test_a_platform_that_does_not_know_them_is_left_alone(tmp_path: Path) -> None:
+    async def silent(script: Play) -> None:
+        for number in range(1, 9):
+            await script.add(f"{number:024x}")
+            await script.loop.advance(10)
+        await script.loop.advance(HOUR)
+        # One in twenty connections tries again: of five, hardly ever more than one.
+        assert SILENCES <= beats(script) <= SILENCES + 5
+        assert script.state(f"{1:024x}") is AgentState.ONLINE
+
+    play(tmp_path, silent)
+
+
+def test_only_the_newest_socket_beats(tmp_path: Path) -> None:
+    async def newest(script: Play) -> None:
+        script.platform.heartbeat = {"success": True}
+        await script.add()
+        await script.loop.advance(1)
+        script.platform.deaf_to.add("conversation:join")
+        for _ in range(3):
+            script.runner().reload()
+            await script.loop.advance(1)
+        before = beats(script)
+        assert before >= 4, "each new socket at once"
+        await script.loop.advance(HOUR)
+        assert beats(script) - before <= HOUR / 30 + 1
+
+    play(tmp_path, newest)
+
+
+def test_a_fresh_token_is_taken_and_none_is_asked_for(tmp_path: Path) -> None:
+    async def fresh(script: Play) -> None:
+        script.platform.token_seconds = 2000
+        script.platform.heartbeat = {"success": True}
+        await script.add()
+        await script.loop.advance(1)
+        [first] = script.platform.sockets
+        assert len(script.platform.expires) == 1
+        await script.loop.advance(1000)
+        given = script.platform.mint()
+        script.platform.heartbeat = {"success": True, "token": given}
+        await script.loop.advance(60)
+        script.platform.heartbeat = {"success": True}
+        grant = script.runner().agent.grant
+        assert grant is not None
+        assert grant.token == given
+        assert script.platform.sockets == [first]
+        await script.loop.advance(900)
+        [second] = script.platform.sockets
+        assert (second.token, len(script.platform.expires)) == (given, 2), "the new socket has it; nobody asked for one"
+        assert script.platform.broken == []
+
+    play(tmp_path, fresh)
+
+
+def test_a_refusal_ends_the_connection(tmp_path: Path) -> None:
+    async def refused(script: Play) -> None:
+        script.platform.heartbeat = {"success": True}
+        await script.add(AGENT)
+        await script.loop.advance(1)
+        script.platform.heartbeat = {"success": False, "error": "sleep field is required when status is sleep"}
+        await script.loop.advance(120)
+        assert script.state() is AgentState.ONLINE, "that is about the heartbeat"
+        script.platform.heartbeat = {"success": False, "error": "Agent is suspended. Heartbeat rejected."}
+        await script.loop.advance(61)
+        assert (script.state(), script.platform.sockets) == (AgentState.REJECTED, [])
+        assert "suspended" in script.runner().status().reason
+
+    play(tmp_path, refused)
