@@ -8,7 +8,7 @@ from supervisor.fleet.shared import Shared
 from supervisor.platform.connection import Connection
 from supervisor.platform.connector import Connector, Grants, OnConnected
 from supervisor.platform.endpoint import Endpoint, namespace_candidates, path_candidates
-from supervisor.platform.hosts.facts import SocketFacts, Way
+from supervisor.platform.hosts.facts import Way
 
 #: For so long after a loss a presence of the agent's may still be the old socket's.
 DOUBT_SECONDS = 60.0
@@ -20,7 +20,6 @@ class Dialer:
     def __init__(self, agent: Agent, shared: Shared) -> None:
         self._agent = agent
         self.clock = shared.clock
-        self._facts = shared.facts
         self._metrics = shared.metrics
         self._proxy = shared.settings.proxy
         self._way: Way | None = None
@@ -39,10 +38,6 @@ class Dialer:
     def host(self) -> str:
         """The platform host that the agent connects to."""
         return self._endpoint().host
-
-    def facts(self, connection: Connection) -> SocketFacts:
-        """What the fleet knows of the other end of a connection."""
-        return self._facts.sockets(self.host, connection.namespace)
 
     def _endpoint(self) -> Endpoint:
         own = self._agent.profile.settings

@@ -78,7 +78,7 @@ class Rotation:
             SecondSocketRefusedError: the platform allows one socket an agent; the old one is closed.
             PlatformError: the new one could not be opened.
         """
-        if self._needs_room or self._dialer.facts(old).one_socket:
+        if self._needs_room or old.facts.one_socket:
             await self._make_room(old)
         self._opening = True
         self._second_at = self._ended_at = -math.inf
@@ -168,7 +168,7 @@ class Rotation:
         self._room_at = -math.inf
 
     def _learn_one_socket(self, connection: Connection, reason: str) -> None:
-        facts = self._dialer.facts(connection)
+        facts = connection.facts
         if not facts.one_socket:
             facts.one_socket = True
             self._agent.log.info("one_socket_platform", reason=reason, remedy="renewing by break before make")

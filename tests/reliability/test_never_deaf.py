@@ -119,7 +119,8 @@ async def test_r37_people_begin_conversations_while_the_platform_forgets(
         print(
             f"\nasked {figures.messages}, answered {figures.messages - figures.lost}, lost {figures.lost}, "
             f"doubled {figures.doubled}, out of order {disordered}; "
-            f"{len(people.said)} conversations, {people.unfound} begun with an agent that was not found, {renewed} further connects, {kinds['join']} joins"
+            f"{len(people.said)} conversations, {people.unfound} of them begun with an agent that was not found; "
+            f"{renewed} further connects, {kinds['join']} joins"
         )
     assert renewed >= AGENTS * (seconds / FORGET_SECONDS - 1), "the platform would have forgotten them"
     assert (figures.lost, disordered) == (0, 0)

@@ -232,9 +232,6 @@ class PaperPlatform:
         """An agent's event arrived, unless the connection was lost before."""
         if not socket.connected:
             return
-        if event == "agent:heartbeat":
-            # These generations do not know it.
-            return
         if event != "message:send":
             self.asked.append((event, said))
             if event in self.deaf_to:

@@ -86,7 +86,7 @@ def test_a_second_socket_is_taken_over_as_it_is_when_the_first_goes(tmp_path: Pa
             old = await script.loop.complete(paper.come_online())
             # Nothing proves it for three seconds.
             script.platform.connects.append("late")
-            script.platform.deaf_to.update(("conversation:online", "conversation:join"))
+            script.platform.deaf_to.update(("conversation:online", "conversation:join", "message:typing"))
             rotating = asyncio.ensure_future(paper.rotation.run(old, paper.configuration.grant))
             await script.loop.advance(1)
             assert (paper.agent.connection, paper.rotation.taken_over) == (old, False)
@@ -108,7 +108,7 @@ def test_one_that_is_never_proven_does_not_outlive_the_first_for_long(tmp_path: 
         async with paper_agent(script) as paper:
             old = await script.loop.complete(paper.come_online())
             script.platform.connects.append("deaf")
-            script.platform.deaf_to.update(("conversation:online", "conversation:join"))
+            script.platform.deaf_to.update(("conversation:online", "conversation:join", "message:typing"))
             rotating = asyncio.ensure_future(paper.rotation.run(old, paper.configuration.grant))
             await script.loop.advance(60)
             assert not rotating.done(), "while the first is there, there is time"
