@@ -57,13 +57,6 @@ class Agent:
             on_refused=self._refuse,
             log=log,
         )
-        #: What its heartbeats say, and where that goes which they bring.
-        self.pulse = Pulse(
-            takes_tasks=lambda: False,
-            working=lambda: self.pipeline.counts.running > 0,
-            sleep=lambda: None,
-            on_task=lambda _task: None,
-        )
         self._shared = shared
         self._hooks = Hooks(record.id, shared.metrics, self.redact, log)
         self._started = False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 
+from supervisor.core.errors import PlatformError
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.dialer import Dialer
 from supervisor.fleet.heartbeat import Heartbeat
@@ -42,7 +44,7 @@ class Findability:
         self._beside_another = False
         self._number = itertools.count()
         self.renewal = Renewal(shared.settings.socket_max_age, shared.clock)
-        self.heartbeat = Heartbeat(agent, dialer, on_token=on_token, on_refused=self.renewal.refused)
+        self.heartbeat = Heartbeat(agent, dialer, on_token=on_token)
 
     @property
     def lost(self) -> bool:
@@ -98,7 +100,7 @@ class Findability:
         connection, joined = self._connection, self._joined()
         if connection is None or not joined:
             return None
-        found = await connection.is_found(joined[next(self._number) % len(joined)], self._timeout)
+        found = await is_found(connection, joined[next(self._number) % len(joined)], self._timeout)
         return found if connection is self._connection and not self._beside_another else None
 
     def forgotten(self, since: float) -> None:
@@ -112,3 +114,29 @@ class Findability:
             return []
         latest = itertools.islice(reversed(self._agent.pipeline.inbox.conversations), CONVERSATIONS)
         return [one for one in latest if connection.member_since(one) is not None]
+
+
+async def is_found(connection: Connection, conversation_id: str, timeout: float) -> bool | None:
+    """Whether the platform finds the agent for new conversations (docs/protocol.md#7-findings, 1).
+
+    A join of an own conversation is acknowledged either way; the own presence follows it only where it does.
+
+    Args:
+        conversation_id: one that the socket is in.
+        timeout: seconds to wait for the acknowledgement, and again for the presence.
+
+    Returns:
+        None where the join failed: that says nothing.
+    """
+    before = connection.presences
+    try:
+        await connection.join(conversation_id, timeout)
+        async with asyncio.timeout(timeout):
+            while connection.presences == before:
+                connection.presence_came.clear()
+                await connection.presence_came.wait()
+    except TimeoutError:
+        return False if connection.connected else None
+    except PlatformError:
+        return None
+    return True

@@ -10,6 +10,8 @@ from supervisor.core.errors import AckTimeoutError, ConnectionLostError, Platfor
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.dialer import Dialer
 from supervisor.platform.connection import PROOF_SECONDS, Connection
+from supervisor.platform.endpoint import ROOT
+from supervisor.platform.heartbeats import HeartbeatAnswer, parse_heartbeat
 from supervisor.platform.questions import HEARTBEAT
 
 #: From one heartbeat to the next, drawn between the two (docs/protocol.md#8-third-generation, 3).
@@ -25,21 +27,12 @@ class Heartbeat:
 
     Args:
         on_token: told a fresh token that came with an answer.
-        on_refused: told that the platform will not have the agent: it is suspended or unknown.
     """
 
-    def __init__(
-        self,
-        agent: Agent,
-        dialer: Dialer,
-        *,
-        on_token: Callable[[str], Awaitable[None]],
-        on_refused: Callable[[PlatformError], None],
-    ) -> None:
+    def __init__(self, agent: Agent, dialer: Dialer, *, on_token: Callable[[str], Awaitable[None]]) -> None:
         self._agent = agent
         self._dialer = dialer
         self._on_token = on_token
-        self._on_refused = on_refused
         self._connection: Connection | None = None
 
     def opened(self, connection: Connection) -> None:
@@ -52,7 +45,7 @@ class Heartbeat:
     async def _beat(self, connection: Connection) -> None:
         while connection is self._connection and connection.connected:
             try:
-                answer = await connection.beat(self._agent.pulse.payload(), PROOF_SECONDS)
+                answer = await self._ask(connection)
             except AckTimeoutError:
                 if connection.facts.acks(HEARTBEAT) is not True:
                     return
@@ -60,7 +53,7 @@ class Heartbeat:
                 return
             except PlatformError as error:
                 if error.refusal is not None:
-                    self._on_refused(error)
+                    self._agent.on_refused(error)
                     return
                 self._agent.log.debug("heartbeat_failed", reason=error.reason)
             else:
@@ -68,3 +61,19 @@ class Heartbeat:
                 if answer.token is not None:
                     await self._on_token(answer.token)
             await self._dialer.clock.sleep(random.uniform(*BEAT_SECONDS))  # noqa: S311
+
+    async def _ask(self, connection: Connection) -> HeartbeatAnswer:
+        """Send one; what its answer brings.
+
+        Raises:
+            ConnectionLostError, AckTimeoutError: there was no answer. PlatformError: the platform refused it.
+        """
+        try:
+            answer = await connection.socket.call(HEARTBEAT, self._agent.pulse.payload(), PROOF_SECONDS)
+        except AckTimeoutError:
+            connection.facts.unanswered(HEARTBEAT)
+            raise
+        connection.facts.answered(HEARTBEAT)
+        parsed = parse_heartbeat(answer)
+        connection.reminded = connection.namespace == ROOT
+        return parsed

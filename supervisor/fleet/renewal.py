@@ -8,7 +8,6 @@ import random
 from collections.abc import Callable
 
 from supervisor.core.clock import Clock
-from supervisor.core.errors import PlatformError
 from supervisor.platform.connection import Connection
 
 #: A socket is renewed at an age drawn from the last fifth of what is allowed: a fleet that was started at once does not
@@ -37,7 +36,6 @@ class Renewal:
         self._connection: Connection | None = None
         self._opened_at = self._due_at = self._old_at = math.inf
         self._forgotten = False
-        self._refusal: PlatformError | None = None
         self._woken = asyncio.Event()
 
     @property
@@ -64,7 +62,7 @@ class Renewal:
 
     def closed(self) -> None:
         """The agent has no connection."""
-        self._connection = self._refusal = None
+        self._connection = None
         self._opened_at = self._due_at = self._old_at = math.inf
         self._forgotten = False
 
@@ -74,23 +72,12 @@ class Renewal:
             self._forgotten = True
             self._woken.set()
 
-    def refused(self, error: PlatformError) -> None:
-        """The platform said that it will not have the agent: the socket is of no use to anybody."""
-        self._refusal = error
-        self._woken.set()
-
     async def wait(self, seconds: float) -> None:
-        """Return when a new socket is due, at the latest after ``seconds``.
-
-        Raises:
-            PlatformError: the platform will not have the agent.
-        """
+        """Return when a new socket is due, at the latest after ``seconds``."""
         self._woken.clear()
         left = min(seconds, self._due_at - self._clock.monotonic()) if self._fades else seconds
-        if not self.due and left > 0 and self._refusal is None:
+        if not self.due and left > 0:
             await self._first_of(left)
-        if self._refusal is not None:
-            raise self._refusal
 
     async def _first_of(self, seconds: float) -> None:
         waits = [asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._woken.wait())]

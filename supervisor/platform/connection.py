@@ -9,9 +9,8 @@ from typing import Any, Final
 from supervisor.core.errors import AckTimeoutError, ConnectionLostError, PlatformError, SendRefusedError, Verdict
 from supervisor.core.tasks import TaskSet
 from supervisor.platform.endpoint import AGENTS_NAMESPACE, ROOT
-from supervisor.platform.heartbeats import HeartbeatAnswer, parse_heartbeat
 from supervisor.platform.hosts.facts import SocketFacts, Way
-from supervisor.platform.questions import HEARTBEAT, Questions
+from supervisor.platform.questions import Questions
 from supervisor.platform.repeats import DROPPED, Repeats
 from supervisor.platform.sends import ACKLESS_GRACE_SECONDS, Sends, refusal, wants_join
 from supervisor.platform.tokens import Grant
@@ -44,6 +43,8 @@ class Connection:
         registered: done once the agent's own presence came, or something else proved the registration.
         has_presence: whether the agent's own presence came.
         proven: done once the platform showed that it serves this very socket: by an acknowledged join, or a message.
+        reminded: whether heartbeats keep the platform from forgetting the agent; set by who sends them.
+        presences, presence_came: how often the agent's own presence came, and the signal that it did.
         joined: set by ``Joins`` once it is in all conversations that it is to be in.
     """
 
@@ -65,9 +66,9 @@ class Connection:
         self.has_presence = False
         self.facts = facts or SocketFacts()
         self.proven: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._presences = 0
-        self._reminds = False
-        self._presence = asyncio.Event()
+        self.reminded = False
+        self.presences = 0
+        self.presence_came = asyncio.Event()
         self._on_event = on_event
         self._grant: Grant | None = None
         self._socket: Socket | None = None
@@ -112,7 +113,7 @@ class Connection:
         The first generation, which names the agent's conversation in its own presence, does not forget; the newest is
         reminded by each heartbeat (docs/protocol.md#8-third-generation, 3).
         """
-        return self.conversation_id is None and not self._reminds
+        return self.conversation_id is None and not self.reminded
 
     @property
     def max_payload(self) -> int:
@@ -145,54 +146,7 @@ class Connection:
             ConnectionLostError, AckTimeoutError: whether the agent is in it is unknown.
         """
         await self._ask("conversation:join", conversation_id, timeout)
-        self._prove()
-
-    def _prove(self) -> None:
-        if not self.proven.done():
-            self.proven.set_result(None)
-
-    async def beat(self, payload: Mapping[str, Any], timeout: float) -> HeartbeatAnswer:
-        """Send an ``agent:heartbeat``; what its answer brings.
-
-        Raises:
-            ConnectionLostError, AckTimeoutError: there was no answer.
-            PlatformError: the platform refused it.
-        """
-        try:
-            answer = await self.socket.call(HEARTBEAT, payload, timeout)
-        except AckTimeoutError:
-            self.facts.unanswered(HEARTBEAT)
-            raise
-        self.facts.answered(HEARTBEAT)
-        parsed = parse_heartbeat(answer)
-        self._prove()
-        self._reminds = self.namespace == ROOT
-        return parsed
-
-    async def is_found(self, conversation_id: str, timeout: float) -> bool | None:
-        """Whether the platform finds the agent for new conversations (docs/protocol.md#7-findings, 1).
-
-        A join of an own conversation is acknowledged either way; the own presence follows it only where it does.
-
-        Args:
-            conversation_id: one that the socket is in.
-            timeout: seconds to wait for the acknowledgement, and again for the presence.
-
-        Returns:
-            None where the join failed: that says nothing.
-        """
-        before = self._presences
-        try:
-            await self.join(conversation_id, timeout)
-            async with asyncio.timeout(timeout):
-                while self._presences == before:
-                    self._presence.clear()
-                    await self._presence.wait()
-        except TimeoutError:
-            return False if self.connected else None
-        except PlatformError:
-            return None
-        return True
+        _done(self.proven)
 
     def member_since(self, conversation_id: str) -> float | None:
         """From when on the socket has certainly been in a conversation (monotonic seconds); None where unknown."""
@@ -300,7 +254,7 @@ class Connection:
         if event == "presence:update":
             self._receive_presence(payload)
         elif event == "message:new":
-            self._prove()
+            _done(self.proven)
             self._sends.match_echo(payload)
         elif event in ("message:sent", "message:error"):
             self._sends.match_outcome(payload)
@@ -313,11 +267,16 @@ class Connection:
         except InvalidEventError:
             return
         if presence.type == "agent" and presence.agent_id == self.agent_id and presence.status == "online":
-            self._presences += 1
-            self._presence.set()
+            self.presences += 1
+            self.presence_came.set()
             if presence.conversation_id:
                 self.conversation_id = presence.conversation_id
             self.has_presence = self.facts.has_presence = True
             self.facts.presence_names_conversation = presence.conversation_id is not None
             if not self.registered.done():
                 self.registered.set_result(None)
+
+
+def _done(proof: asyncio.Future[None]) -> None:
+    if not proof.done():
+        proof.set_result(None)

@@ -49,11 +49,11 @@ class SocketFacts:
     _silences: dict[str, int] = field(default_factory=dict)
 
     def answered(self, event: str) -> None:
-        """An event was acknowledged. Called by ``platform/connection.py`` alone."""
+        """An event was acknowledged. Called by who asked."""
         self._silences[event] = 0
 
     def unanswered(self, event: str) -> None:
-        """An event was not acknowledged in time. Called by ``platform/connection.py`` alone."""
+        """An event was not acknowledged in time. Called by who asked."""
         self._silences[event] = self._silences.get(event, 0) + 1
 
     def acks(self, event: str) -> bool | None:
