@@ -12,6 +12,7 @@ from supervisor.platform.beats import HeartbeatClient
 from supervisor.platform.connection import Connection
 from supervisor.platform.heartbeats import Pulse
 from supervisor.platform.history import Access
+from supervisor.platform.questions import HEARTBEAT
 
 
 class WorkFetcher:
@@ -53,7 +54,9 @@ class WorkFetcher:
         """
         while in_use():
             await self._clock.sleep(self._seconds * random.uniform(2 / 3, 1.0))  # noqa: S311
-            if in_use() and self._pulse.wanted_by_rest:
+            # Where the socket's heartbeats are acknowledged they bring the works.
+            by_socket = connection.facts.acks(HEARTBEAT) is True
+            if in_use() and not by_socket and self._pulse.wanted_by_rest:
                 await self._beat(connection.agent_id)
 
     async def _beat(self, agent_id: str) -> None:

@@ -79,6 +79,7 @@ async def test_a_message_is_asked_as_signed_json(fleet: Stack, webhook: Scripted
         stored.id, conversation, "user", "ping ä"
     )  # fmt: skip
     assert sent.pop("createdBy") == {"userId": stored.sender_id}
+    assert sent.pop("sender") == {"id": stored.sender_id}
     assert sent == {name: value for name, value in stored.document.items() if name in sent}
     assert [(item["role"], item["content"]) for item in body["history"]] == [("user", "ping ä")]
     assert body["idempotency_key"] == asked.headers["Idempotency-Key"]

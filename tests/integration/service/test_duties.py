@@ -288,6 +288,26 @@ async def test_a_platform_without_channels_and_files_says_so(tmp_path: Path, age
         assert reply.content == "cannot: 127.0.0.1 takes no uploads of files"
 
 
+async def test_own_replies_that_come_back_and_messages_that_come_twice_are_known(
+    tmp_path: Path, agents_dir: Path
+) -> None:
+    async with stack(tmp_path, sandbox_settings={"profile": "v3"}, agents_dir=agents_dir) as fleet:
+        # Its own role is among those that it answers: only who wrote it tells them apart.
+        identity = await fleet.add(handler="worker", settings={"roles": ["user", "assistant"]})
+        await fleet.online(timeout=30)
+        bridged = fleet.sandbox.bridge.person("discord", "ann")
+        conversation = bridged.say(identity, "hi")
+        await fleet.until(lambda: bridged.received[-1:] == ["done: hi"], timeout=30)
+        bridged.say(identity, "bye")
+        await fleet.until(lambda: bridged.received[-1:] == ["done: bye"], timeout=30)
+        assert [message.content for message in handler_module("worker").given] == ["hi", "bye"]
+        said = [m.content for m in fleet.sandbox.messages(conversation) if m.sender_kind == "agent"]
+        assert [text for text in said if text.startswith("done")] == ["done: hi", "done: bye"]
+        body, _ = fleet.service.metrics.render("text/plain")
+        assert b'supervisor_messages_dropped_total{reason="duplicate"} 2.0' in body
+        assert b'supervisor_messages_dropped_total{reason="own_echo"} ' in body
+
+
 async def test_what_is_marked_to_be_skipped_is_cancelled_and_nobody_hears_of_it(
     tmp_path: Path, agents_dir: Path
 ) -> None:

@@ -16,6 +16,7 @@ from supervisor.platform.beats import HeartbeatClient
 from supervisor.platform.connection import Connection
 from supervisor.platform.heartbeats import Pulse, Task
 from supervisor.platform.history import Access
+from supervisor.platform.questions import HEARTBEAT
 from supervisor.telemetry.logs import get_logger
 from tests.support.messaging import until
 from tests.support.token_server import AGENT, TokenServer, answering_json, client, token_server
@@ -39,6 +40,7 @@ class Round:
     def __init__(self, server: TokenServer, beats: HeartbeatClient) -> None:
         self.server = server
         self.clock = CountingClock()
+        self.connection = Connection(AGENT, on_event=lambda *_: None)
         self.takes = self.in_use = True
         self.sleep: Sleep | None = None
         self.tasks: list[Task] = []
@@ -70,7 +72,7 @@ async def going_round() -> AsyncIterator[Round]:
     async with token_server() as server, client() as made:
         server.answer = answering_json(201, {"success": True, "work": WORK})
         here = Round(server, HeartbeatClient(made.api))
-        connection = Connection(AGENT, on_event=lambda *_: None)
+        connection = here.connection
         task = asyncio.create_task(here.fetcher.run(connection, lambda: here.in_use))
         yield here
         here.in_use = False
@@ -87,6 +89,9 @@ async def test_works_are_fetched_while_they_are_wanted_and_the_connection_is_in_
         asked = len(here.server.requests)
         await here.turns(10)
         here.takes, here.sleep = True, Sleep(0.0)
+        await here.turns(10)
+        here.sleep = None
+        here.connection.facts.answered(HEARTBEAT)
         await here.turns(10)
         assert len(here.server.requests) == asked
 
