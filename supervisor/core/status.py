@@ -24,6 +24,7 @@ class Reading(NamedTuple):
         oldest_at: when its oldest unsettled message came, seconds since the epoch; None where it has none.
         pending, sent: replies that wait to be sent, and that are sent and not acknowledged yet.
         failing: whether its health is anything but ``ok``.
+        unjoined: its conversations that are known and not joined yet.
     """
 
     inbox: InboxCounts
@@ -31,6 +32,7 @@ class Reading(NamedTuple):
     pending: int
     sent: int
     failing: bool
+    unjoined: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from supervisor.fleet.works import WorkFetcher
 from supervisor.handlers import MountedHandler, foreign
 from supervisor.handlers.loader import LOAD_SECONDS
 from supervisor.messages import AgentActions, AgentContext, Limits, Pipeline, Profile, Scope
+from supervisor.messages.pipeline import PlatformApis
 from supervisor.platform.connection import Connection
 from supervisor.platform.heartbeats import Pulse
 from supervisor.platform.tokens import Grant
@@ -40,9 +41,8 @@ class Agent:
         self.pipeline = Pipeline(
             self.profile,
             shared.dispatcher,
-            shared.history,
+            PlatformApis(shared.history, shared.conversations, shared.files),
             shared.deliveries,
-            shared.files,
             actions,
             self._receive,
         )
@@ -151,6 +151,13 @@ class Agent:
             self._hooks.spawn(handler, handler.hook("on_reload", self._context))
         self._watch_presences()
         self.pipeline.resume()
+
+    def amend(self, grant: Grant) -> None:
+        """Take over what the platform tells of the agent now, the token being the same; the handler hears of it."""
+        self.profile.authorize(grant)
+        if self._started:
+            handler = self.profile.handler
+            self._hooks.spawn(handler, handler.hook("on_reload", self._context))
 
     async def _start_handler(self) -> None:
         try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from supervisor.core.errors import ConfigurationError, TokenError
 from supervisor.core.records import AgentRecord
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.desired import Desired
 from supervisor.fleet.shared import Shared
 from supervisor.platform.tokens import Grant, TokenSource
+from supervisor.protocol.answers import ConnectAnswer
 
 #: Settings whose change needs a new token or a new socket; all others are taken over in place.
 _CONNECTION_SETTINGS = ("api_url", "ws_url", "ws_namespace", "ws_path", "token_via")
@@ -97,6 +100,22 @@ class Configuration:
             self._agent.log.warning("token_not_adopted", reason=error.reason)
         else:
             await self._agent.use_grant(grant)
+
+    def amend(self, grant: Grant, answer: ConnectAnswer) -> bool:
+        """Take over what the platform tells of the agent now; whether ``grant`` was still the one in use."""
+        amended = self._source.amend(grant, answer) if self._source is not None else None
+        if amended is None or self._agent.grant is not grant:
+            return False
+        if self._accepted is grant:
+            self._accepted = amended
+        self._agent.amend(amended)
+        return True
+
+    @property
+    def refetched(self) -> bool:
+        """Whether instruction and settings are kept current without new tokens."""
+        host = urlsplit(self._agent.profile.settings.api_url).netloc
+        return self._shared.facts.api(host).has_instruction is True
 
     def _required_source(self) -> TokenSource:
         if self._source is None:

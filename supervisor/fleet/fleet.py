@@ -172,6 +172,12 @@ class Fleet:
         """How many agents are connected and, as far as is known, not found for new conversations."""
         return sum(runner.findability.lost for runner in self._runners.values())
 
+    def covered(self) -> dict[str, float]:
+        """Until when nothing can have been missed, for each agent that is connected, in seconds since the epoch."""
+        connected = {one: pipeline for one, pipeline in self._pipelines().items() if pipeline.connection is not None}
+        found = {agent_id: pipeline.roster.covered_until for agent_id, pipeline in connected.items()}
+        return {agent_id: at for agent_id, at in found.items() if at}
+
     async def wait_online(self, count: int, timeout: float) -> None:
         """Return once ``count`` agents are online.
 

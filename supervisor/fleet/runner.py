@@ -25,6 +25,7 @@ from supervisor.fleet.dialer import Dialer
 from supervisor.fleet.drain import Drain
 from supervisor.fleet.findability import Findability
 from supervisor.fleet.recovery import FAULT_RECHECK_SECONDS, Bounds, Recovery
+from supervisor.fleet.refetch import Refetch
 from supervisor.fleet.rotation import Rotation, SecondSocketRefusedError
 from supervisor.fleet.shared import Shared
 from supervisor.fleet.upkeep import Upkeep
@@ -64,6 +65,7 @@ class Runner:
         self._configuration = Configuration(self.agent, desired, shared)
         self.findability = Findability(self.agent, self._dialer, shared, self._configuration.adopt)
         self.rotation = Rotation(self.agent, self._dialer, shared.settings.ack_seconds, self.findability)
+        self._refetch = Refetch(self.agent, self._configuration, shared)
         self._upkeep = Upkeep(
             self.agent,
             desired,
@@ -257,6 +259,7 @@ class Runner:
         self._recovery.online()
         self._configuration.accepted(connection.grant)
         self._upkeep.renewed()
+        self._refetch.start()
         self._become(AgentState.ONLINE)
         self._shared.outages.recovered(self.wanted.id, self._dialer.host)
         self._desired.answer_reloads("")
@@ -274,6 +277,7 @@ class Runner:
         self.agent.use(None)
         self.findability.closed()
         self._dialer.lost()
+        await self._refetch.stop()
         self._recovery.offline()
         self._shared.metrics.disconnected(connection.closed.result() if connection.closed.done() else "closed by us")
         for open_one in {connection, current} - {None}:

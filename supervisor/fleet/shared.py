@@ -9,8 +9,10 @@ from supervisor.core.clock import Clock
 from supervisor.handlers import DaemonThreads, HandlerLoader
 from supervisor.messages import Dispatcher, Ledger
 from supervisor.platform.beats import HeartbeatClient
+from supervisor.platform.conversations import PlatformConversations
 from supervisor.platform.files import PlatformFiles
 from supervisor.platform.history import PlatformHistory
+from supervisor.platform.hosts.agent_api import AgentApi
 from supervisor.platform.hosts.checks import Checks
 from supervisor.platform.hosts.deliveries import Deliveries
 from supervisor.platform.hosts.engine_paths import EnginePaths
@@ -41,9 +43,11 @@ class Shared:
     transport: Transport
     paths: EnginePaths
     tokens: TokenClient
+    agent_api: AgentApi
     history: PlatformHistory
     files: PlatformFiles
     beats: HeartbeatClient
+    conversations: PlatformConversations
     gates: Gates
     outages: Outages
     deliveries: Deliveries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable
 
@@ -16,8 +17,8 @@ from supervisor.fleet.recovery import Recovery
 from supervisor.fleet.rotation import Rotation
 from supervisor.platform.connection import Connection
 
-#: Instruction and settings are fetched anew this often, drawn from the last fifth: a fleet that was started at once
-#: does not ask at once.
+#: Where a new token is the only way to instruction and settings they are fetched this often, drawn from the last fifth:
+#: a fleet that was started at once does not ask at once.
 REFETCH_SECONDS = 3600.0
 #: A first socket that is lost while a second one is being opened: so soon the second must be there.
 REPLACED_SECONDS = 5.0
@@ -153,7 +154,8 @@ class Upkeep:
         if self._configuration.connection_due:
             return 0.0
         now, wall = self._clock.monotonic(), self._clock.now()
-        return max(0.0, min(connection.grant.refresh_at - wall, self._refetch_at - now))
+        refetch = math.inf if self._configuration.refetched else self._refetch_at - now
+        return max(0.0, min(connection.grant.refresh_at - wall, refetch))
 
     async def _wait_after(self, error: PlatformError, connection: Connection) -> None:
         """Wait before the next turn; a refusal ends the connection once its own token is no longer good.

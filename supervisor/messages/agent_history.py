@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from supervisor.messages.scope import Scope
-from supervisor.platform.history import Access, PlatformHistory
-from supervisor.protocol.history import HistoryRow
+from supervisor.platform.history import PlatformHistory
+from supervisor.platform.hosts.agent_api import Access
+from supervisor.protocol.history import HistoryPage, HistoryRow
 
 
 class AgentHistory:
@@ -14,12 +15,16 @@ class AgentHistory:
 
     Args:
         access: where to ask and with what; called for each question, since both change.
+        at_leisure: nobody waits for the answers, so that the host's rate bounds the questions.
     """
 
-    def __init__(self, scope: Scope, platform: PlatformHistory, access: Callable[[], Access]) -> None:
+    def __init__(
+        self, scope: Scope, platform: PlatformHistory, access: Callable[[], Access], *, at_leisure: bool = False
+    ) -> None:
         self.scope = scope
         self._platform = platform
         self._access = access
+        self._at_leisure = at_leisure
 
     @property
     def may_exist(self) -> bool:
@@ -37,7 +42,15 @@ class AgentHistory:
         Raises:
             PlatformError: the platform did not answer as it should.
         """
-        return self._platform.backwards(self._access(), conversation_id)
+        return self._platform.backwards(self._access(), conversation_id, at_leisure=self._at_leisure)
+
+    async def last(self, conversation_id: str, count: int) -> HistoryPage | None:
+        """The newest rows, oldest first, by one request; None where the platform has no such endpoint.
+
+        Raises:
+            PlatformError: the platform did not answer as it should.
+        """
+        return await self._platform.last(self._access(), conversation_id, count)
 
     async def journaled(self, rows: Sequence[HistoryRow]) -> set[str]:
         """The ids of those rows that the agent's inbox has.

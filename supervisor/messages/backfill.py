@@ -15,8 +15,9 @@ from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.conversations import LIMIT
 from supervisor.messages.inbox import Inbox
 from supervisor.messages.missed import NOTICES, SLACK_SECONDS, Seen, missed, since_known
+from supervisor.platform.hosts.api_gate import NotAskedError
 from supervisor.protocol import InboundMessage
-from supervisor.protocol.history import HistoryRow
+from supervisor.protocol.history import HistoryPage, HistoryRow
 from supervisor.settings import Settings
 
 #: Conversations asked about at once, for one agent.
@@ -26,6 +27,8 @@ HOLD_SECONDS = 10.0
 #: How long before the agent was put into a conversation a message may be the reason for that.
 JOIN_SLACK_SECONDS = 5.0
 ATTEMPTS = 4
+#: Rows of the first look at a conversation, which is enough for most.
+LOOK_ROWS = 50
 #: Messages and replies read from the journal at once; they are decoded on the event loop.
 PAGE = 500
 
@@ -47,9 +50,14 @@ class Backfill:
     """Brings one agent's missed messages into its inbox.
 
     New messages of a conversation that is being asked about wait in the inbox: the missed ones come first.
+
+    Args:
+        floor: what was said before this is not looked for, in seconds since the epoch.
     """
 
-    def __init__(self, history: AgentHistory, inbox: Inbox, reach: Reach) -> None:
+    def __init__(
+        self, history: AgentHistory, inbox: Inbox, reach: Reach, floor: Callable[[], float] = lambda: 0.0
+    ) -> None:
         scope = history.scope
         self._agent_id = scope.agent_id
         self._journal = scope.journal
@@ -58,10 +66,16 @@ class Backfill:
         self._history = history
         self._inbox = inbox
         self._reach = reach
+        self._floor = floor
         # Conversations that were complete once: until when, in seconds since the epoch.
         self._complete_until: dict[str, float] = {}
         # Conversations that are complete and stay so while the connection lasts.
         self._complete: set[str] = set()
+
+    @property
+    def possible(self) -> bool:
+        """Whether anything can be looked for: it is not turned off, and the platform may have a history."""
+        return self._reach.messages > 0 and self._history.may_exist
 
     def begin(self) -> list[str]:
         """Before a new connection brings anything: hold the messages of the conversations that have a gap.
@@ -69,7 +83,7 @@ class Backfill:
         Returns:
             Those conversations, for :meth:`run` or :meth:`give_up`.
         """
-        if not self._reach.messages or not self._history.may_exist:
+        if not self.possible:
             return []
         conversations = list(reversed(self._inbox.conversations))
         for conversation_id in conversations:
@@ -89,12 +103,17 @@ class Backfill:
         known = self._inbox.conversations
         self._complete_until = {one: until for one, until in self._complete_until.items() if one in known}
 
-    async def run(self, conversations: Sequence[str], is_joined: Callable[[str], bool]) -> None:
+    async def run(
+        self, conversations: Sequence[str], is_joined: Callable[[str], bool], *, hold_seconds: float = HOLD_SECONDS
+    ) -> None:
         """Catch up with each of the conversations, several at once.
 
         Args:
             is_joined: whether the connection is in a conversation: only then nothing more can be missed in it.
+            hold_seconds: how long new messages wait for the missed ones.
         """
+        if not conversations:
+            return
         turns = iter(conversations)
         found = 0
 
@@ -106,7 +125,7 @@ class Backfill:
                 except Exception:  # noqa: BLE001  whatever it is, the other conversations must not suffer
                     self._log.exception("backfill_failed", conversation=conversation_id)
 
-        release = asyncio.create_task(self._release_late(conversations), name=f"release {self._agent_id}")
+        release = asyncio.create_task(self._release_late(conversations, hold_seconds), name=f"release {self._agent_id}")
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(AT_ONCE, len(conversations))):
@@ -118,8 +137,8 @@ class Backfill:
         if found:
             self._log.info("backfilled", messages=found)
 
-    async def _release_late(self, conversations: Sequence[str]) -> None:
-        await self._clock.sleep(HOLD_SECONDS)
+    async def _release_late(self, conversations: Sequence[str], seconds: float) -> None:
+        await self._clock.sleep(seconds)
         self.give_up(conversations)
 
     async def _catch_up(self, conversation_id: str, is_joined: Callable[[str], bool]) -> int:
@@ -141,15 +160,21 @@ class Backfill:
     ) -> list[InboundMessage] | None:
         """Ask a few times; None when there is no answer: the next connection asks again."""
         backoff = Backoff()
-        for attempt in range(1, ATTEMPTS + 1):
+        attempts = 0
+        while True:
+            attempts += 1
             try:
                 return await ask()
+            except NotAskedError as error:
+                # It costs the platform nothing, and so it is no attempt.
+                attempts -= 1
+                reason, again, wait = error.reason, True, error.retry_after_seconds or 1.0
             except PlatformError as error:
                 reason, again = error.reason, error.verdict is Verdict.RETRY
                 wait = max(backoff.next_delay(), error.retry_after_seconds or 0.0)
             except RegistryError as error:
                 reason, again, wait = str(error), True, backoff.next_delay()
-            if not again or attempt == ATTEMPTS:
+            if not again or attempts == ATTEMPTS:
                 break
             await self._clock.sleep(wait)
         self._log.warning("backfill_failed", conversation=conversation_id, reason=reason)
@@ -157,14 +182,16 @@ class Backfill:
 
     async def _missed(self, conversation_id: str) -> list[InboundMessage]:
         oldest = max(
-            self._clock.now() - self._reach.seconds, self._complete_until.get(conversation_id, 0.0) - SLACK_SECONDS
+            self._clock.now() - self._reach.seconds,
+            self._complete_until.get(conversation_id, 0.0) - SLACK_SECONDS,
+            self._floor(),
         )
         rows = await self._rows(conversation_id, oldest)
         if not rows:
             return []
         keys = await self._history.journaled(rows)
         if not await self._knew_before(conversation_id, oldest):
-            rows = since_known(rows, keys, await self._joined_at(conversation_id) - JOIN_SLACK_SECONDS)
+            rows = since_known(rows, keys, await self._known_since(conversation_id, oldest))
         return missed(rows, await self._seen(conversation_id, keys, oldest), self._agent_id)
 
     async def _knew_before(self, conversation_id: str, oldest: float) -> bool:
@@ -178,13 +205,19 @@ class Backfill:
         )
         return bool(older)
 
-    async def _joined_at(self, conversation_id: str) -> float:
-        """When the agent joined a conversation of which the journal has no message, or its messages were erased."""
-        known = await self._journal.conversations(self._agent_id, since=0.0, limit=LIMIT)
-        return dict(known).get(conversation_id, self._clock.now())
+    async def _known_since(self, conversation_id: str, oldest: float) -> float:
+        """From when on a conversation is the agent's to answer of which the journal has no message.
+
+        It joined it then, or its messages were erased then. One that it never knew was begun while it was away.
+        """
+        known = dict(await self._journal.conversations(self._agent_id, since=0.0, limit=LIMIT))
+        return known[conversation_id] - JOIN_SLACK_SECONDS if conversation_id in known else oldest
 
     async def _rows(self, conversation_id: str, oldest: float) -> Sequence[HistoryRow]:
         """The newest rows, oldest first: none from before ``oldest``, and of others no more than the reach allows."""
+        newest = await self._history.last(conversation_id, LOOK_ROWS)
+        if newest is not None and self._is_enough(newest, oldest):
+            return [row for row in newest.rows if row.at is None or row.at >= oldest]
         rows: list[HistoryRow] = []
         others = 0
         async with aclosing(self._history.backwards(conversation_id)) as pages:
@@ -198,6 +231,12 @@ class Backfill:
                         return rows[::-1]
                     rows.append(row)
         return rows[::-1]
+
+    def _is_enough(self, newest: HistoryPage, oldest: float) -> bool:
+        """Whether the newest rows are all that is asked for."""
+        rows = newest.rows
+        whole = newest.total < LOOK_ROWS or (bool(rows) and rows[0].at is not None and rows[0].at < oldest)
+        return whole and len(rows) <= self._reach.messages
 
     async def _seen(self, conversation_id: str, keys: set[str], since: float) -> Seen:
         """What the journal knows of the time of the rows, and of a little more."""

@@ -8,16 +8,13 @@ from functools import partial
 
 from supervisor.messages.backfill import Backfill
 from supervisor.messages.participation import Participation
+from supervisor.messages.roster import Roster, is_joined
 from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
 from supervisor.platform.joins import Joins, JoinTimes
 
-#: So many conversations, the most recently active ones, are joined again on platforms that forget them.
+#: So many conversations, the most recently active ones, are joined again before an agent counts as online.
 REJOIN_LIMIT = 512
-
-
-def _is_joined(connection: Connection, conversation_id: str) -> bool:
-    return connection.member_since(conversation_id) is not None
 
 
 #: Opens a connection, and tells it before it is proven.
@@ -40,6 +37,7 @@ class CatchUp:
         scope: Scope,
         participation: Participation,
         backfill: Backfill,
+        roster: Roster,
         ack_seconds: float,
         *,
         rejoin_limit: int = REJOIN_LIMIT,
@@ -48,6 +46,7 @@ class CatchUp:
         self._participation = participation
         self._conversations = participation.conversations
         self._backfill = backfill
+        self._roster = roster
         self._ack_seconds = ack_seconds
         self._rejoin_limit = rejoin_limit
         self._warned = False
@@ -70,15 +69,14 @@ class CatchUp:
             connection = await register(_ignore)
             try:
                 await self._join_home(connection)
-                await self._rejoin(connection)
+                joining = await self._rejoin(connection)
             except BaseException:
                 await connection.close()
                 raise
         except BaseException:
             self._backfill.give_up(waiting_conversations)
             raise
-        if waiting_conversations:
-            self._fill(waiting_conversations, connection)
+        connection.start_task(self._roster.follow(connection, waiting_conversations, joining), "conversations")
         return connection
 
     async def _connect_beside(self, another: Connection, register: Register) -> Connection:
@@ -88,7 +86,7 @@ class CatchUp:
         it. Where the other goes first, the messages of what may have been missed wait from that moment on.
         """
         gap = _Gap(self, another)
-        joins: list[asyncio.Task[None]] = []
+        joins: list[asyncio.Task[list[str]]] = []
 
         def opened(connection: Connection) -> None:
             joins.append(asyncio.create_task(self._rejoin(connection), name=f"joins {self._scope.agent_id}"))
@@ -97,7 +95,7 @@ class CatchUp:
         try:
             connection = await register(opened)
             await self._join_home(connection)
-            await asyncio.gather(*joins)
+            joining = [one for some in await asyncio.gather(*joins) for one in some]
         except BaseException:
             for task in joins:
                 task.cancel()
@@ -106,8 +104,7 @@ class CatchUp:
                 await connection.close()
             self._backfill.give_up(gap.end())
             raise
-        if waiting_conversations := gap.end():
-            self._fill(waiting_conversations, connection)
+        connection.start_task(self._roster.follow(connection, gap.end(), joining), "conversations")
         return connection
 
     def begin_gap(self) -> list[str]:
@@ -118,15 +115,14 @@ class CatchUp:
     def lost(self) -> None:
         """The agent's connection went away just now: messages may be missed from here on."""
         self._backfill.lost()
+        self._roster.lost()
 
     def missed(self, connection: Connection) -> None:
         """Ask what was missed: another connection was thought to be there, and had died silently."""
         self._backfill.lost()
         if waiting_conversations := self._backfill.begin():
-            self._fill(waiting_conversations, connection)
-
-    def _fill(self, waiting_conversations: list[str], connection: Connection) -> None:
-        connection.start_task(self._backfill.run(waiting_conversations, partial(_is_joined, connection)), "backfill")
+            backfill = self._backfill.run(waiting_conversations, partial(is_joined, connection))
+            connection.start_task(backfill, "backfill")
 
     async def _join_home(self, connection: Connection) -> None:
         """The platform has put the agent into one conversation by itself; after a gap it is asked about like others."""
@@ -136,30 +132,35 @@ class CatchUp:
             if conversation_id not in self._conversations:
                 await self._conversations.joined(conversation_id)
 
-    async def _rejoin(self, connection: Connection) -> None:
-        """Join the known conversations that the platform has not put the agent back into.
+    async def _rejoin(self, connection: Connection) -> list[str]:
+        """Join the known conversations that the platform has not put the agent back into; those that are tried.
 
         Some generations do so with one, which the agent's own presence names, and some with none
-        (docs/protocol.md#3-acceptance).
+        (docs/protocol.md#3-acceptance). What is past the limit is joined in the background. So is what only the
+        connection before is in, which closes no sooner.
 
         Raises:
             ConnectionLostError: the connection was lost meanwhile.
         """
-        known = [one for one in reversed(self._conversations) if one != connection.conversation_id]
+        another = self._participation.connection
+        known = dict.fromkeys([*reversed(self._conversations), *(another.members if another else ())])
+        known.pop(connection.conversation_id or "", None)
+        conversations = list(known)
         limit = self._rejoin_limit
-        if len(known) > limit and not self._warned:
-            self._scope.log.warning("too_many_conversations", known=len(known), joined=limit)
-        self._warned = len(known) > limit
+        if len(conversations) > limit and not self._warned:
+            self._scope.log.info("too_many_conversations", known=len(conversations), joined=limit)
+        self._warned = len(conversations) > limit
         joins = Joins(
             connection,
             clock=self._scope.clock,
             times=JoinTimes(self._ack_seconds),
-            is_known=self._conversations.__contains__,
+            is_known=lambda conversation_id: not self._conversations.has_left(conversation_id),
             forget=self._conversations.left,
-            on_late=partial(self._backfill.run, is_joined=partial(_is_joined, connection)),
+            on_late=partial(self._backfill.run, is_joined=partial(is_joined, connection)),
             log=self._scope.log,
         )
-        await joins.run(known[:limit])
+        await joins.run(conversations[:limit], later=conversations[limit:])
+        return conversations
 
 
 class _Gap:

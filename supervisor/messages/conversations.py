@@ -23,6 +23,8 @@ class Conversations:
         self._clock = scope.clock
         self._log = get_logger("supervisor.inbox").bind(agent=scope.agent_id)
         self._recent: OrderedDict[str, None] = OrderedDict()
+        # When the agent left some, or was not let in, in seconds since the epoch.
+        self._left: OrderedDict[str, float] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._recent)
@@ -51,6 +53,7 @@ class Conversations:
 
     def touch(self, conversation_id: str) -> None:
         """A message of a conversation was journaled."""
+        self._left.pop(conversation_id, None)
         self._recent[conversation_id] = None
         self._recent.move_to_end(conversation_id)
         if len(self._recent) > LIMIT:
@@ -59,15 +62,40 @@ class Conversations:
     async def joined(self, conversation_id: str) -> None:
         """The agent joined a conversation: after a reconnect it is to be in it again."""
         self.touch(conversation_id)
+        await self._record(conversation_id, self._clock.now())
+
+    async def found(self, conversation_id: str, at: float) -> None:
+        """A conversation was found that last changed ``at`` (seconds since the epoch), and the agent is in it now.
+
+        Those that change later come before it; past the limit it is left to the platform's list.
+        """
+        if conversation_id not in self._recent and len(self._recent) < LIMIT:
+            self._recent[conversation_id] = None
+            self._recent.move_to_end(conversation_id, last=False)
+        await self._record(conversation_id, at)
+
+    async def _record(self, conversation_id: str, at: float) -> None:
         try:
-            await self._journal.record_conversation(self._agent_id, conversation_id, at=self._clock.now())
+            await self._journal.record_conversation(self._agent_id, conversation_id, at=at)
         except RegistryError as error:
             self._log.warning("conversation_not_noted", conversation=conversation_id, reason=str(error))
 
     async def left(self, conversation_id: str) -> None:
         """The agent left a conversation, or is not let in: it is not joined again until somebody writes in it."""
         self._recent.pop(conversation_id, None)
+        self._left[conversation_id] = self._clock.now()
+        if len(self._left) > LIMIT:
+            self._left.popitem(last=False)
         try:
             await self._journal.forget_conversation(self._agent_id, conversation_id)
         except RegistryError as error:
             self._log.warning("conversation_not_forgotten", conversation=conversation_id, reason=str(error))
+
+    def has_left(self, conversation_id: str, updated_at: float | None = None) -> bool:
+        """Whether the agent left a conversation, or was not let in, and nobody has written there since.
+
+        Args:
+            updated_at: when it last changed, in seconds since the epoch, where that is known.
+        """
+        left_at = self._left.get(conversation_id)
+        return left_at is not None and (updated_at is None or updated_at <= left_at)

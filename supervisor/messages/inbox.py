@@ -108,6 +108,8 @@ class Inbox:
         self.changes = 0
         self.dead = 0
         self.conversations = Conversations(scope)
+        #: Told of a message in a conversation that is not known, before it is taken in; may hold the conversation back.
+        self.on_stranger: Callable[[InboundMessage, Connection], None] = lambda _message, _source: None
 
     def receive(self, payload: object, source: Connection) -> None:
         """Take a ``message:new`` from a socket; returns at once, never raises for what the payload holds."""
@@ -129,6 +131,8 @@ class Inbox:
         elif message.id is None and self._pairing.is_second(message, source, now):
             self._metrics.dropped("duplicate")
         else:
+            if message.conversation_id not in self.conversations:
+                self.on_stranger(message, source)
             self._accept(message)
 
     def _is_own(self, payload: dict[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from supervisor.core.command_words import command_in
 from supervisor.core.errors import RegistryError
@@ -19,6 +20,7 @@ from supervisor.messages.delivery_check import DeliveryCheck
 from supervisor.messages.dispatcher import Dispatcher
 from supervisor.messages.duties import Duties
 from supervisor.messages.executor import STOP_REASON, MessageExecutor
+from supervisor.messages.gap import Gap
 from supervisor.messages.inbox import Inbox, Intake
 from supervisor.messages.lanes import Lanes
 from supervisor.messages.missed import FULL_NOTICE
@@ -27,7 +29,9 @@ from supervisor.messages.participation import Participation
 from supervisor.messages.profile import Profile
 from supervisor.messages.recall import Recall
 from supervisor.messages.reply_sender import Terms
+from supervisor.messages.roster import Listing, Roster
 from supervisor.platform.connection import Connection
+from supervisor.platform.conversations import PlatformConversations
 from supervisor.platform.endpoint import host_of
 from supervisor.platform.files import PlatformFiles
 from supervisor.platform.history import PlatformHistory
@@ -36,6 +40,15 @@ from supervisor.protocol.text import clean_text
 
 #: When to look again at a message that could not be settled.
 UNSETTLED_RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformApis:
+    """What the platform's HTTP API has for an agent's messages."""
+
+    history: PlatformHistory
+    conversations: PlatformConversations
+    files: PlatformFiles
 
 
 class Pipeline:
@@ -51,15 +64,15 @@ class Pipeline:
     Attributes:
         inbox, lanes, outbox: the parts that hold messages, to be counted, corrected and replayed into.
         duties: what the platform asks of the agent beside its conversations.
+        roster: the agent's conversations as the platform lists them.
     """
 
     def __init__(
         self,
         profile: Profile,
         dispatcher: Dispatcher,
-        history: PlatformHistory,
+        platform: PlatformApis,
         deliveries: Deliveries,
-        files: PlatformFiles,
         actions: AgentActions,
         on_event: Callable[[str, object], None],
     ) -> None:
@@ -67,7 +80,7 @@ class Pipeline:
         self._scope = scope = profile.scope
         self._on_event = on_event
         self._restored = self._restored_once = False
-        own_history = AgentHistory(scope, history, profile.access)
+        own_history = AgentHistory(scope, platform.history, profile.access)
         ack_seconds = profile.deployment.ack_seconds
         self.lanes = Lanes(
             dispatcher,
@@ -85,24 +98,42 @@ class Pipeline:
             on_full=self._send_full_notice,
             on_command=self._start_command,
         )
-        terms = Terms(
-            deliveries,
-            lambda: host_of(profile.settings.ws_url),
-            ack_seconds=ack_seconds,
-            at_most_once=lambda: profile.settings.delivery == "at_most_once",
-            on_sending=self.inbox.remember_own,
-            was_delivered=DeliveryCheck(own_history),
-            on_permission=profile.health.permitted,
-        )
-        self.outbox = Outbox(scope, terms)
-        self._participation = self._participate(own_history, files)
+        self.outbox = Outbox(scope, self._terms(deliveries, own_history))
+        self._participation = self._participate(own_history, platform.files)
         self._executor = MessageExecutor(profile, self._participation, self.outbox)
         self._commands = Commands(
             profile, self.inbox, self.outbox, actions, stop_answer=self.stop_answer, on_settled=self._settled
         )
         self.duties = Duties(profile, self.inbox, self.outbox, self._participation, actions, self.stop_answer)
-        backfill = Backfill(own_history, self.inbox, Reach.of(profile.deployment))
-        self._catch_up = CatchUp(scope, self._participation, backfill, ack_seconds)
+        reach = Reach.of(profile.deployment)
+        self._gap = Gap(scope, lambda: profile.record.created_at, reach.seconds)
+        backfill = Backfill(
+            AgentHistory(scope, platform.history, profile.access, at_leisure=True),
+            self.inbox,
+            reach,
+            lambda: self._gap.floor,
+        )
+        self.roster = self._make_roster(backfill, platform.conversations)
+        self._catch_up = CatchUp(scope, self._participation, backfill, self.roster, ack_seconds)
+
+    def _terms(self, deliveries: Deliveries, history: AgentHistory) -> Terms:
+        profile = self._profile
+        return Terms(
+            deliveries,
+            lambda: host_of(profile.settings.ws_url),
+            ack_seconds=profile.deployment.ack_seconds,
+            at_most_once=lambda: profile.settings.delivery == "at_most_once",
+            on_sending=self.inbox.remember_own,
+            was_delivered=DeliveryCheck(history),
+            on_permission=profile.health.permitted,
+        )
+
+    def _make_roster(self, backfill: Backfill, conversations: PlatformConversations) -> Roster:
+        deployment = self._profile.deployment
+        listing = Listing(conversations, self._profile.access, deployment.conversations_seconds)
+        roster = Roster(self._scope, self.inbox, backfill, self._gap, listing, deployment.ack_seconds)
+        self.inbox.on_stranger = roster.look_before
+        return roster
 
     def _participate(self, history: AgentHistory, files: PlatformFiles) -> Participation:
         profile = self._profile
@@ -134,7 +165,8 @@ class Pipeline:
         """What the metrics read of the agent."""
         sent = self.outbox.in_flight
         pending = self.outbox.waiting - sent
-        return Reading(self.inbox.counts, self.lanes.oldest_at, pending, sent, self._profile.health.failing)
+        failing = self._profile.health.failing
+        return Reading(self.inbox.counts, self.lanes.oldest_at, pending, sent, failing, self.roster.unjoined)
 
     @property
     def idle(self) -> bool:
@@ -178,6 +210,7 @@ class Pipeline:
             await scope.journal.maintenance.rescue(scope.agent_id)
         self._restored_once = True
         await self.duties.restore()
+        await self._gap.restore()
         await self.inbox.conversations.restore(scope.clock.now() - self._profile.deployment.journal_retention)
         await self.outbox.restore()
         # Last: what is journaled from here on, and not by us, is put into the lanes by whoever notices it.

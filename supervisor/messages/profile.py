@@ -15,7 +15,7 @@ from supervisor.messages.ledger import Ledger
 from supervisor.messages.scope import Scope
 from supervisor.messages.secrecy import Secrecy
 from supervisor.messages.spending import Spending
-from supervisor.platform.history import Access
+from supervisor.platform.hosts.agent_api import Access
 from supervisor.platform.tokens import Grant
 from supervisor.protocol.answers import ConnectAnswer
 from supervisor.settings import AGENT_SETTING_NAMES, EffectiveSettings, Settings

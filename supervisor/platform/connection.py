@@ -46,6 +46,8 @@ class Connection:
         reminded: whether heartbeats keep the platform from forgetting the agent; set by who sends them.
         presences, presence_came: how often the agent's own presence came, and the signal that it did.
         joined: set by ``Joins`` once it is in all conversations that it is to be in.
+        members: the conversations that the socket is in, as far as is known, and since when at the least (monotonic
+            seconds); read only.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class Connection:
         self.questions = Questions(lambda: self.socket, self.facts)
         self._sends = Sends(agent_id, repeats or Repeats(), ackless_grace_seconds)
         self._tasks = TaskSet()
-        self._member_since: dict[str, float] = {}
+        self.members: dict[str, float] = {}
         self._log = get_logger("supervisor.connection").bind(agent=agent_id)
 
     def bind(self, socket: Socket, grant: Grant, way: Way) -> None:
@@ -150,15 +152,15 @@ class Connection:
 
     def member_since(self, conversation_id: str) -> float | None:
         """From when on the socket has certainly been in a conversation (monotonic seconds); None where unknown."""
-        return self._member_since.get(conversation_id)
+        return self.members.get(conversation_id)
 
     def record_member(self, conversation_id: str, at: float) -> None:
         """A join or a message proves that the socket has been in a conversation since ``at`` (monotonic seconds)."""
-        self._member_since.setdefault(conversation_id, at)
+        self.members.setdefault(conversation_id, at)
 
     async def leave(self, conversation_id: str, timeout: float) -> None:
         """Leave a conversation; raises as :meth:`join` does."""
-        self._member_since.pop(conversation_id, None)
+        self.members.pop(conversation_id, None)
         await self._ask("conversation:leave", conversation_id, timeout)
 
     async def online_users(self, conversation_id: str, timeout: float) -> list[str]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from supervisor.core.clock import Clock
-from supervisor.core.errors import PlatformError, Verdict
-from supervisor.net import mask_secret
-from supervisor.platform.hosts.api import Answer, PlatformApi, endpoint_url
+from supervisor.core.errors import PlatformError
+from supervisor.platform.hosts.agent_api import Access, AgentApi, read_json
 from supervisor.protocol import InvalidEventError, parse_history
-from supervisor.protocol.history import HistoryPage, HistoryRow
+from supervisor.protocol.history import HistoryPage, HistoryRow, parse_last
 from supervisor.telemetry.logs import get_logger
 
 #: Rows asked for at once; a platform may give fewer and says so.
@@ -24,16 +21,6 @@ ABSENT_SECONDS: Final = 600.0
 COLLECTIONS: Final = ("messages", "actions")
 #: A page holds up to a hundred messages of up to 1 MB; more than this is not worth its memory.
 _PAGE_BYTES: Final = 16 * 1024 * 1024
-#: Pages asked for at once and host.
-_AT_ONCE: Final = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Where an agent asks, and with what: the API's URL and the agent's token, empty while it has none."""
-
-    api_url: str
-    token: str = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -48,37 +35,40 @@ class PlatformHistory:
     """Reads conversations back from the platform, for all agents; remembers for each API what it has.
 
     Args:
-        api: makes the requests.
+        api: asks with the agent's token.
         clock: the time after which an API that had no history is asked again.
-        proxy: an HTTP proxy's URL; it may hold a user and a password.
     """
 
-    def __init__(self, api: PlatformApi, clock: Clock, *, proxy: str | None = None) -> None:
+    def __init__(self, api: AgentApi, clock: Clock) -> None:
         self._api = api
         self._clock = clock
-        self._proxy = proxy
         self._apis: dict[str, _Known] = {}
-        # For each host its own, so that one that hangs holds up no other.
-        self._places: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_AT_ONCE))
         self._log = get_logger("supervisor.history")
 
     def may_have(self, api_url: str) -> bool:
         """Whether asking may be of use: False once the platform was found to have no history."""
         return bool(self._candidates(api_url))
 
-    async def backwards(self, access: Access, conversation_id: str) -> AsyncGenerator[tuple[HistoryRow, ...], None]:
+    async def backwards(
+        self, access: Access, conversation_id: str, *, at_leisure: bool = False
+    ) -> AsyncGenerator[tuple[HistoryRow, ...], None]:
         """The pages of a conversation from the newest to the oldest, each oldest first; none where there is no history.
+
+        Args:
+            at_leisure: nobody waits for them.
 
         Raises:
             PlatformError: the platform did not answer as it should.
         """
-        found = await self._first_page(access, conversation_id)
+        found = await self._first_page(access, conversation_id, at_leisure)
         if found is None:
             return
         collection, first = found
         # Page 1 is the oldest, and the total is not known before it is asked for.
         for number in range(-(-first.total // first.limit), 1, -1):
-            page = await self.page(access, conversation_id, collection, number=number, limit=first.limit)
+            page = await self.page(
+                access, conversation_id, collection, number=number, limit=first.limit, at_leisure=at_leisure
+            )
             if page is None:
                 break
             yield page.rows
@@ -90,9 +80,11 @@ class PlatformHistory:
         names = [name for name in COLLECTIONS if known.absent.get(name, 0.0) <= now]
         return sorted(names, key=lambda name: name != known.proven)
 
-    async def _first_page(self, access: Access, conversation_id: str) -> tuple[str, HistoryPage] | None:
+    async def _first_page(
+        self, access: Access, conversation_id: str, at_leisure: bool
+    ) -> tuple[str, HistoryPage] | None:
         for collection in self._candidates(access.api_url):
-            page = await self.page(access, conversation_id, collection)
+            page = await self.page(access, conversation_id, collection, at_leisure=at_leisure)
             if page is None and self._apis[access.api_url].proven == collection:
                 # The collection was there: somebody before the platform answers, as while the platform restarts.
                 raise PlatformError("the history endpoint that was there answered 404")
@@ -104,7 +96,14 @@ class PlatformHistory:
         return None
 
     async def page(
-        self, access: Access, conversation_id: str, collection: str, *, number: int = 1, limit: int = PAGE_ROWS
+        self,
+        access: Access,
+        conversation_id: str,
+        collection: str,
+        *,
+        number: int = 1,
+        limit: int = PAGE_ROWS,
+        at_leisure: bool = False,
     ) -> HistoryPage | None:
         """One page of a conversation; None where the platform has no such endpoint (404).
 
@@ -114,34 +113,46 @@ class PlatformHistory:
             collection: one of :data:`COLLECTIONS`.
             number: the page, from 1, which is the oldest.
             limit: rows on a page.
+            at_leisure: nobody waits for it.
 
         Raises:
             PlatformError: anything else came; the token never occurs in its reason.
         """
-        answer: Any = None
-        failure: PlatformError | None = None
-        try:
-            answer = await self._ask(access, conversation_id, collection, number, limit)
-        except PlatformError as error:
-            failure = PlatformError(
-                mask_secret(error.reason, access.token), error.verdict, retry_after_seconds=error.retry_after_seconds
-            )
-        if failure is not None:
-            raise failure
-        if answer is None:
-            return None
-        try:
-            return parse_history(answer, conversation_id, limit)
-        except InvalidEventError as error:
-            raise PlatformError(f"the history endpoint answered with something else: {error}") from None
+        query = {"page": number, "limit": limit}
+        answer = await self._ask(access, [collection, "conversation", conversation_id], query, at_leisure)
+        return None if answer is None else _read(parse_history, answer, conversation_id, limit)
 
-    async def _ask(self, access: Access, conversation_id: str, collection: str, number: int, limit: int) -> Any:
-        url = endpoint_url(access.api_url, collection, "conversation", conversation_id)
-        url = url.with_query(page=number, limit=limit)
-        async with self._places[url.host or ""]:
-            headers = {"Authorization": f"Bearer {access.token}"}
-            answer = await self._api.request("GET", url, limit_bytes=_PAGE_BYTES, proxy=self._proxy, headers=headers)
-        return None if answer.status == 404 else _read(answer)
+    async def last(self, access: Access, conversation_id: str, count: int) -> HistoryPage | None:
+        """The newest rows of a conversation, oldest first, with one request where the platform has that endpoint.
+
+        Returns:
+            None where it has not: :meth:`backwards` may find them.
+
+        Raises:
+            PlatformError: the platform did not answer as it should.
+        """
+        empty: HistoryPage | None = None
+        for collection in self._candidates(access.api_url):
+            name = f"{collection}/last"
+            known = self._apis[access.api_url]
+            if known.absent.get(name, 0.0) > self._clock.monotonic():
+                continue
+            answer = await self._ask(
+                access, [collection, "conversation", conversation_id, "last", str(count)], {}, True
+            )
+            if answer is None:
+                known.absent[name] = self._clock.monotonic() + ABSENT_SECONDS
+                continue
+            page = _read(parse_last, answer, conversation_id)
+            if page.total:
+                known.proven = collection
+                return page
+            empty = page
+        return empty
+
+    async def _ask(self, access: Access, parts: Sequence[str], query: Mapping[str, str | int], at_leisure: bool) -> Any:
+        answer = await self._api.ask(access, *parts, query=query, limit_bytes=_PAGE_BYTES, at_leisure=at_leisure)
+        return read_json(answer, "the history")
 
     def _mark_absent(self, api_url: str, collection: str) -> None:
         absent_before = collection not in self._candidates(api_url)
@@ -151,22 +162,8 @@ class PlatformHistory:
             self._log.warning("no_history", api=api_url, reason="what is said while an agent is away is lost")
 
 
-def _read(answer: Answer) -> Any:
-    """The JSON of an answer.
-
-    Raises:
-        PlatformError: it is no history.
-    """
-    if answer.status == 401:
-        raise PlatformError(f"{answer.host} refused the token for the history", Verdict.REAUTHENTICATE)
-    if not 200 <= answer.status < 300:
-        lasting = 400 <= answer.status < 500 and answer.status not in (408, 425, 429)
-        raise PlatformError(
-            f"{answer.host} answered {answer.status} for the history",
-            Verdict.REJECT if lasting else Verdict.RETRY,
-            retry_after_seconds=answer.retry_after(),
-        )
-    payload = answer.json()
-    if payload is None:
-        raise PlatformError(f"{answer.host} answered the history with something that is not JSON, or too large")
-    return payload
+def _read(parse: Callable[..., HistoryPage], answer: object, *given: Any) -> HistoryPage:
+    try:
+        return parse(answer, *given)
+    except InvalidEventError as error:
+        raise PlatformError(f"the history endpoint answered with something else: {error}") from None

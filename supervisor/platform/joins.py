@@ -70,11 +70,12 @@ class Joins:
         self._lost: ConnectionLostError | None = None
         self._reason = ""
 
-    async def run(self, conversations: Iterable[str]) -> None:
+    async def run(self, conversations: Iterable[str], *, later: Iterable[str] = ()) -> None:
         """Join them all; those that fail for a passing reason go on being tried while the connection lives.
 
         Args:
             conversations: their ids, the most important first.
+            later: those that are joined once these were tried, while the connection is in use already.
 
         Raises:
             ConnectionLostError: the connection was lost meanwhile.
@@ -92,6 +93,7 @@ class Joins:
         if self._missing:
             reason = self._reason or "the platform is slow"
             self._log.warning("conversations_not_joined", count=len(self._missing), reason=reason)
+        self._missing |= dict.fromkeys(later)
         if self._missing or self._refused:
             self._connection.start_task(self._go_on(), "joins")
         else:

@@ -16,6 +16,8 @@ PLACEHOLDER_PROMPTS: Final = frozenset(
         "Instruction is currently inactive.",
     }
 )
+#: Stands for the agent's own token in what is told without one.
+TOKEN_PLACEHOLDER: Final = "<USER_ACCESS_TOKEN>"  # noqa: S105 - the text that stands for one
 
 
 class Instruction(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -81,12 +83,66 @@ def parse_connect_answer(payload: object) -> ConnectAnswer:
     token = payload.get("accessToken")
     if not isinstance(token, str) or not token:
         raise InvalidEventError("missing_accessToken", "the answer has no accessToken")
-    fields = {"accessToken": token, **_well_formed(payload, _ANSWER_OPTIONAL)}
+    return msgspec.convert({"accessToken": token, **_configuration(payload)}, ConnectAnswer)
+
+
+def parse_configuration(payload: object, known: ConnectAnswer, token: str) -> ConnectAnswer:
+    """Read what the platform tells of an agent without giving a token.
+
+    In the headers of tool servers a placeholder stands for the agent's token (docs/protocol.md#7-findings, 6).
+
+    Args:
+        known: the answer that the token came with, whose token and life stay.
+        token: the agent's.
+
+    Raises:
+        InvalidEventError: it is no object, or no configuration.
+    """
+    if not isinstance(payload, Mapping) or not isinstance(payload.get("instruction"), Mapping):
+        raise InvalidEventError("not_a_configuration", "the configuration has no instruction")
+    fields = _configuration(payload)
+    if "mcpServers" in fields:
+        fields["mcpServers"] = _with_token(fields["mcpServers"], token)
+    return msgspec.convert({**fields, "accessToken": known.access_token, "expiresIn": known.expires_in}, ConnectAnswer)
+
+
+def parse_instruction(payload: object, known: ConnectAnswer) -> ConnectAnswer:
+    """As :func:`parse_configuration`, of the instruction alone: guidelines and all else stay as they are known.
+
+    Raises:
+        InvalidEventError: it is no object, or has no prompt.
+    """
+    if not isinstance(payload, Mapping) or not isinstance(payload.get("systemPrompt"), str):
+        raise InvalidEventError("not_an_instruction", "the instruction has no systemPrompt")
+    told = _well_formed(payload, _INSTRUCTION_FIELDS)
+    guidelines = tuple(told.get("guidelines", known.instruction.guidelines))
+    instruction = Instruction(id=told.get("id", ""), system_prompt=told["systemPrompt"], guidelines=guidelines)
+    return msgspec.structs.replace(known, instruction=instruction)
+
+
+def _configuration(payload: Mapping[str, Any]) -> dict[str, Any]:
+    fields = _well_formed(payload, _ANSWER_OPTIONAL)
     instruction = payload.get("instruction")
     if isinstance(instruction, Mapping):
         # Field by field: guidelines of another shape must not cost the agent its system prompt.
         fields["instruction"] = _well_formed(instruction, _INSTRUCTION_FIELDS)
-    return msgspec.convert(fields, ConnectAnswer)
+    return fields
+
+
+def _with_token(servers: Mapping[str, Any], token: str) -> dict[str, Any]:
+    """Tool servers with the token where the placeholder stands in their headers."""
+    return {name: _server_with_token(server, token) for name, server in servers.items()}
+
+
+def _server_with_token(server: Any, token: str) -> Any:
+    headers = server.get("headers") if isinstance(server, Mapping) else None
+    if not isinstance(headers, Mapping):
+        return server
+    filled = {
+        name: value.replace(TOKEN_PLACEHOLDER, token) if isinstance(value, str) else value
+        for name, value in headers.items()
+    }
+    return {**server, "headers": filled}
 
 
 def _well_formed(payload: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,8 +53,29 @@ def parse_history(answer: object, conversation_id: str, limit: int) -> HistoryPa
     if not isinstance(answer, Mapping) or not isinstance(answer.get("data"), Sequence):
         raise InvalidEventError("not_a_history", "history: no data")
     data = answer["data"]
-    rows = tuple(row for raw in data if (row := _row(raw, conversation_id)) is not None)
-    return HistoryPage(rows, _whole(answer.get("total"), len(data)), _whole(answer.get("limit"), limit) or limit)
+    return HistoryPage(
+        _rows(data, conversation_id),
+        _whole(answer.get("total"), len(data)),
+        _whole(answer.get("limit"), limit) or limit,
+    )
+
+
+def parse_last(answer: object, conversation_id: str) -> HistoryPage:
+    """Read an answer of the endpoint of the last rows: a bare array, oldest first.
+
+    Returns:
+        ``total`` is the length of the array: rows that are no messages count.
+
+    Raises:
+        InvalidEventError: it is no array.
+    """
+    if not isinstance(answer, Sequence) or isinstance(answer, str | bytes):
+        raise InvalidEventError("not_a_history", "history: no array")
+    return HistoryPage(_rows(answer, conversation_id), len(answer), len(answer))
+
+
+def _rows(data: Sequence[object], conversation_id: str) -> tuple[HistoryRow, ...]:
+    return tuple(row for raw in data if (row := _row(raw, conversation_id)) is not None)
 
 
 def _row(raw: object, conversation_id: str) -> HistoryRow | None:
@@ -92,13 +113,19 @@ def _whole(value: object, otherwise: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else otherwise
 
 
+def time_of(text: object) -> float | None:
+    """A time of the platform's in seconds since the epoch; None for anything that is none."""
+    if not isinstance(text, str):
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
 def _time(created_at: str | None, message_id: str) -> float | None:
     """When a row was stored; an ObjectId holds it too, to the second."""
-    if created_at is not None:
-        try:
-            at = datetime.fromisoformat(created_at)
-        except ValueError:
-            pass
-        else:
-            return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    if (at := time_of(created_at)) is not None:
+        return at
     return float(int(message_id[:_TIME_DIGITS], 16)) if is_object_id(message_id) else None

@@ -16,8 +16,10 @@ from supervisor.handlers import HandlerLoader, find_agents_dir
 from supervisor.messages import Dispatcher, Ledger, Limits
 from supervisor.net import Session
 from supervisor.platform.beats import HeartbeatClient
+from supervisor.platform.conversations import PlatformConversations
 from supervisor.platform.files import PlatformFiles
 from supervisor.platform.history import PlatformHistory
+from supervisor.platform.hosts.agent_api import AgentApi
 from supervisor.platform.hosts.api import PlatformApi
 from supervisor.platform.hosts.checks import CHECK_SECONDS, CHECKS_WITHIN_AGE, CONNECTS_FOR_CHECK, Checks
 from supervisor.platform.hosts.deliveries import Deliveries
@@ -161,10 +163,12 @@ def build_shared(
         auth_rate=settings.auth_rate,
         connect_concurrency=settings.connect_concurrency,
         auth_concurrency=settings.auth_concurrency,
+        api_rate=settings.api_rate,
         clock=clock,
     )
     api = PlatformApi(session.http, clock, timeout_seconds=settings.handshake_seconds)
     facts = HostFacts()
+    agent_api = AgentApi(api, gates, proxy=settings.proxy)
     outages = Outages(clock)
     _follow_journal(registry, metrics, clock)
     transport.on_silent = SilenceWatch(metrics, clock).count
@@ -179,7 +183,9 @@ def build_shared(
         transport=transport,
         paths=EnginePaths(api, clock),
         tokens=_tokens(settings, api, gates, facts, metrics, clock),
-        history=PlatformHistory(api, clock, proxy=settings.proxy),
+        agent_api=agent_api,
+        history=PlatformHistory(agent_api, clock),
+        conversations=PlatformConversations(agent_api, clock),
         files=PlatformFiles(api, proxy=settings.proxy),
         beats=HeartbeatClient(api, proxy=settings.proxy),
         gates=gates,

@@ -24,6 +24,8 @@ USAGE_DAYS = 400
 COPY_SECONDS = 7 * 86_400.0
 #: How long what was used waits for a commit to go with.
 SPENDING_SECONDS = 1.0
+#: After a crash so much more is looked for than was missed.
+LIVES_SECONDS = 60.0
 LAG_SECONDS = 0.5
 LAG_WARNING_INTERVAL_SECONDS = 60.0
 
@@ -83,6 +85,13 @@ class Housekeeping:
             if self._journal.healthy:
                 # Else it would wait in vain, one operation more each time; it goes with the first commit that succeeds.
                 self._journal.usage.write()
+
+    async def write_lives(self) -> None:
+        """Have the registry remember until when each agent can have missed nothing."""
+        while True:
+            await self._clock.sleep(LIVES_SECONDS)
+            if self._journal.healthy and (covered := self._fleet.covered()):
+                self._journal.lives.record_soon(covered)
 
     async def watch_loop(self) -> None:
         """Measure how late the event loop is, and say when it is held up."""

@@ -145,6 +145,7 @@ class Service:
         self.side_tasks.start("counts", housekeeping.count)
         self.side_tasks.start("prune", housekeeping.prune)
         self.side_tasks.start("usage", housekeeping.write_usage)
+        self.side_tasks.start("lives", housekeeping.write_lives)
         self.side_tasks.start("loop lag", housekeeping.watch_loop)
         self.side_tasks.start("loop watch", LoopWatch(self.metrics, packages=self.settings.handler_packages).run)
 

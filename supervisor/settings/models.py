@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     )
     connect_rate: float = Field(50, gt=0, allow_inf_nan=False, description="Connection attempts per second and host.")
     auth_rate: float = Field(20, gt=0, allow_inf_nan=False, description="Token requests per second and host.")
+    api_rate: float = Field(
+        50, gt=0, allow_inf_nan=False, description="Other requests to the platform's API per second and host."
+    )
     auth_concurrency: int = Field(10, ge=1, description="Token requests at once per host.")
     connect_concurrency: int = Field(100, ge=1, description="Connection attempts at once per host.")
     concurrency: int = Field(256, ge=1, description="Handlers running at once, in all; most of them wait.")
@@ -137,6 +140,12 @@ class Settings(BaseSettings):
     )
     backfill_age: Seconds = Field(86_400, description="How far back missed messages are asked for after a gap.")
     backfill_messages: int = Field(1000, ge=0, description="How many messages of a conversation; 0 turns it off.")
+    conversations_seconds: Seconds = Field(
+        300, description="How often each agent looks for conversations begun without it; less often in a large fleet."
+    )
+    instruction_seconds: Seconds = Field(
+        60, description="How often instruction and settings are asked for anew; less often in a large fleet."
+    )
     memory_limit: Bytes = Field(
         256 * 1024 * 1024, description="Bytes of waiting messages in memory, of all agents; the others stay on disk."
     )

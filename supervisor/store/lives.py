@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 from supervisor.core.records import AgentLife, Sleep
 from supervisor.store.committer import GroupCommitter
 from supervisor.store.dialect.face import Database
-from supervisor.store.dialect.operations import NoteRegistered, NoteSleep
+from supervisor.store.dialect.operations import RecordRegistered, RecordSleep
 
 
 class AgentLives:
@@ -31,22 +33,35 @@ class AgentLives:
         found = await self._questions.lives(agent_id)
         return found[0] if found else AgentLife(agent_id)
 
-    async def note_registered(self, agent_ids: Sequence[str], at: float) -> None:
-        """Some agents were registered at the platform at ``at`` (seconds since the epoch).
+    async def record_registered(self, times: Mapping[str, float]) -> None:
+        """When some agents were last known to be registered, in seconds since the epoch, by their ids.
 
         Raises:
             RegistryError: it cannot be written.
         """
-        operation = NoteRegistered(agent_ids=list(agent_ids), at=at)
-        self._committer.submit(operation)
-        await operation.future
+        await self._registered(times).future
 
-    async def note_sleep(self, agent_id: str, sleep: Sleep | None) -> None:
+    def record_soon(self, times: Mapping[str, float]) -> None:
+        """As :meth:`record_registered`, waiting for nothing; where it cannot be written, more is looked for later."""
+        if not self._committer.closed:
+            self._registered(times).future.add_done_callback(_retrieve)
+
+    def _registered(self, times: Mapping[str, float]) -> RecordRegistered:
+        operation = RecordRegistered(times=dict(times))
+        self._committer.submit(operation)
+        return operation
+
+    async def record_sleep(self, agent_id: str, sleep: Sleep | None) -> None:
         """An agent sleeps; None: it is awake.
 
         Raises:
             RegistryError: it cannot be written.
         """
-        operation = NoteSleep(agent_id=agent_id, sleep=sleep)
+        operation = RecordSleep(agent_id=agent_id, sleep=sleep)
         self._committer.submit(operation)
         await operation.future
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()

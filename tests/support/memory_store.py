@@ -270,10 +270,10 @@ class MemoryDatabase(Changes):
                 for used in records:
                     key = used.day, used.agent_id, used.model
                     usage[key] = usage[key].plus(used) if key in usage else used
-            case op.NoteRegistered(agent_ids=agent_ids, at=at):
-                for agent_id in agent_ids:
+            case op.RecordRegistered(times=times):
+                for agent_id, at in times.items():
                     self._live(agent_id, registered_at=at)
-            case op.NoteSleep(agent_id=agent_id, sleep=sleep):
+            case op.RecordSleep(agent_id=agent_id, sleep=sleep):
                 self._live(agent_id, sleep=sleep)
         return True
 

@@ -30,7 +30,7 @@ from supervisor.messages.profile import Profile
 from supervisor.messages.recall import Recall
 from supervisor.messages.reply_sender import Terms
 from supervisor.messages.scope import Scope
-from supervisor.platform.history import Access
+from supervisor.platform.hosts.agent_api import Access
 from supervisor.platform.hosts.deliveries import Deliveries
 from supervisor.settings import Settings
 from supervisor.settings.secrets import SecretResolver
@@ -118,6 +118,8 @@ class HistoryServer:
             await asyncio.Event().wait()
         if self.failures:
             return web.Response(status=self.failures.pop(0))
+        if (parts := request.path.split("/"))[-2] == "last":
+            return web.json_response(self.rows[-int(parts[-1]) :])
         page, limit = int(request.query["page"]), int(request.query["limit"])
         shown = self.rows[(page - 1) * limit : page * limit]
         return web.json_response({"data": shown, "total": len(self.rows), "page": page, "limit": limit})

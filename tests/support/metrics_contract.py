@@ -10,6 +10,7 @@ from typing import Final
 _COUNTERS: Final = {
     "supervisor_connection_attempts_total": {"outcome"},
     "supervisor_disconnects_total": {"reason"},
+    "supervisor_conversation_lists_total": {"outcome"},
     "supervisor_auth_refreshes_total": {"outcome"},
     "supervisor_messages_received_total": {"handler"},
     "supervisor_messages_handled_total": {"handler", "outcome"},
@@ -30,6 +31,7 @@ _GAUGES: Final = {
     "supervisor_agents": {"state"},
     "supervisor_agents_failing": set(),
     "supervisor_agents_unfindable": set(),
+    "supervisor_conversations_unjoined": set(),
     "supervisor_agents_connecting_oldest_seconds": set(),
     "supervisor_inbox_messages": {"state"},
     "supervisor_inbox_oldest_seconds": set(),

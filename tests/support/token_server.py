@@ -18,6 +18,7 @@ from aiohttp import web
 from supervisor.core.clock import SystemClock
 from supervisor.core.errors import PlatformError, TokenError
 from supervisor.platform.history import PlatformHistory
+from supervisor.platform.hosts.agent_api import AgentApi
 from supervisor.platform.hosts.api import PlatformApi
 from supervisor.platform.hosts.facts import HostFacts
 from supervisor.platform.hosts.gates import Gates
@@ -114,7 +115,8 @@ class Client:
         self.tokens = TokenClient(
             self.api, self.gates, clock=self.clock, facts=self.facts, on_outcome=self.outcomes.append, **options
         )
-        self.history = PlatformHistory(self.api, self.clock)
+        self.agent_api = AgentApi(self.api, self.gates)
+        self.history = PlatformHistory(self.agent_api, self.clock)
 
     @property
     def pool(self) -> BoundedPool:

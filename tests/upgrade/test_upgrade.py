@@ -8,6 +8,7 @@ import json
 import re
 import signal
 import sqlite3
+import stat
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -43,6 +44,8 @@ from tests.upgrade.story import (
 pytestmark = pytest.mark.timeout(600)
 
 TODAY = Version(ROOT)
+#: An agent of a release's registry that repeats what it hears, and has nothing left to do.
+ECHO = 1
 RELEASES = sorted(path.parent.name for path in FIXTURES.glob("*/made"))
 #: Times in the registry file, as a release has written them.
 _TIMES = {
@@ -203,6 +206,35 @@ async def test_a_killed_supervisor_goes_on(release: Path, running: Home) -> None
             assert await run.end(signal.SIGTERM) == 0
     for number in (WAITING, FLAKY, REFUSED, UNACKNOWLEDGED, ONCE):
         assert set(running.states(number)) == {DONE}
+
+
+async def test_who_spoke_before_an_upgrade_gets_no_answer_to_it(release: Path, running: Home) -> None:
+    """And the registry was copied before its schema changed."""
+    unpacked(release, "registry", running.database)
+    moved_to_now(running.database)
+    (running.folder / "released").touch()
+    async with Sandbox(profile="v2") as sandbox:
+        running.at(sandbox)
+        for number in range(1, 20):
+            sandbox.add_agent(agent_id(number), SECRET)
+        person = await sandbox.user()
+        conversation = await person.open(agent_id(ECHO))
+        await person.say(conversation, "before the upgrade")
+        run = await Run.start(running)
+        try:
+            await run.online(17)
+            await person.say(conversation, "after it")
+
+            def answers() -> list[str]:
+                said = sandbox.messages(conversation)
+                return [message.content for message in said if message.sender_kind == "agent"]
+
+            await until(answers, "the answer")
+            assert answers() == ["Echo: after it"]
+            [copy] = running.database.parent.glob(f"{running.database.name}.before-*")
+            assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+        finally:
+            assert await run.end(signal.SIGTERM) == 0
 
 
 async def test_an_encrypted_registry_is_opened_with_its_key(release: Path, running: Home) -> None:

@@ -1,4 +1,4 @@
-"""What bounds the bursts: for each platform host a rate and a number of places, for connects and for token requests.
+"""What bounds the bursts: for each platform host a rate and places, for connects, token requests and other questions.
 
 One gate for each host: the trouble of one platform is never the trouble of agents on another.
 """
@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from supervisor.core.backoff import RateLimit
 from supervisor.core.clock import Clock
+from supervisor.platform.hosts.api_gate import ApiGate
 from supervisor.platform.hosts.pool import BoundedPool
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class HostGate:
     recheck_rate: RateLimit
     connect_pool: BoundedPool
     token_pool: BoundedPool
+    api: ApiGate
 
     async def connect(self, attempt: Callable[[], Awaitable[T]], *, timeout: float) -> T:
         """Make one connection attempt when the host's places and rate allow it.
@@ -87,16 +89,24 @@ class Gates:
     """The gates of all hosts, made as they are met.
 
     Args:
-        connect_rate, auth_rate: passes per second and host.
+        connect_rate, auth_rate, api_rate: passes per second and host.
         connect_concurrency, auth_concurrency: attempts and token requests at once and host.
         clock: the time by which passes are given.
     """
 
     def __init__(
-        self, *, connect_rate: float, auth_rate: float, connect_concurrency: int, auth_concurrency: int, clock: Clock
+        self,
+        *,
+        connect_rate: float,
+        auth_rate: float,
+        connect_concurrency: int,
+        auth_concurrency: int,
+        clock: Clock,
+        api_rate: float = 50.0,
     ) -> None:
         self._connect_rate = connect_rate
         self._auth_rate = auth_rate
+        self._api_rate = api_rate
         self._places = connect_concurrency
         self._token_places = auth_concurrency
         self._clock = clock
@@ -113,6 +123,12 @@ class Gates:
                 RateLimit(self._auth_rate * RECHECK_SHARE, 1, self._clock),
                 BoundedPool(self._places, f"connects to {host}"),
                 BoundedPool(self._token_places, f"token requests to {host}"),
+                ApiGate(
+                    host,
+                    self._api_rate,
+                    RateLimit(_steady(self._api_rate), _burst(self._api_rate), self._clock),
+                    self._clock,
+                ),
             )
         return gate
 

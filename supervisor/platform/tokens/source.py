@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import SupervisorError, TokenError, Verdict
 from supervisor.platform.tokens.client import TokenClient
 from supervisor.platform.tokens.grants import Grant
+from supervisor.protocol.answers import ConnectAnswer
 
 
 class _Flight:
@@ -51,7 +53,7 @@ class TokenSource:
         self._secret = secret
         self._clock = clock
         self._proxy = proxy
-        #: The newest grant that was not refused; written by the flight and by :meth:`refuse` alone.
+        #: The newest grant that was not refused; written by the flight, :meth:`amend` and :meth:`refuse` alone.
         self.current: Grant | None = None
         self._flight: _Flight | None = None
         self._unwinding: set[asyncio.Task[Grant]] = set()
@@ -154,6 +156,13 @@ class TokenSource:
         except Exception as error:  # noqa: BLE001 - whatever it is, the agent cannot run without a secret
             reason = f"the secret cannot be read ({type(error).__name__})"
         raise TokenError(reason, Verdict.FAULT)
+
+    def amend(self, grant: Grant, answer: ConnectAnswer) -> Grant | None:
+        """Let ``answer`` stand for what came with a token; None where another token has come meanwhile."""
+        if self.current is not grant:
+            return None
+        self.current = replace(grant, answer=answer)
+        return self.current
 
     def refuse(self, grant: Grant) -> None:
         """The platform refused this grant's token: it is never given out again."""

@@ -6,7 +6,7 @@ An operation carries what a database needs to write it, and brings its caller's 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,18 +171,17 @@ class AddUsage(Operation):
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class NoteRegistered(Operation):
-    """When some agents were last known to be registered at the platform, in seconds since the epoch."""
+class RecordRegistered(Operation):
+    """When some agents were last known to be registered at the platform, in seconds since the epoch, by their ids."""
 
-    agent_ids: Sequence[str]
-    at: float
+    times: Mapping[str, float]
 
     def result(self, won: bool) -> None:  # noqa: ARG002 - the last word counts, whatever was there
         return None
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class NoteSleep(Operation):
+class RecordSleep(Operation):
     """That an agent sleeps; None: it is awake."""
 
     agent_id: str

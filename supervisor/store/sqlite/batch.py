@@ -27,9 +27,9 @@ from supervisor.store.dialect.operations import (
     MoveMessage,
     MoveReply,
     NoteConversation,
-    NoteRegistered,
-    NoteSleep,
     Operation,
+    RecordRegistered,
+    RecordSleep,
 )
 from supervisor.store.sql import columns
 from supervisor.store.sql.usage import SUMS
@@ -119,9 +119,9 @@ def apply(connection: Connection, operations: Sequence[Operation], numbers: Numb
         match operation:
             case AddUsage(records=records):
                 _add_usage(connection, records, numbers)
-            case NoteRegistered(agent_ids=agent_ids, at=at):
-                _REGISTERED.execute(connection, [(agent_id, at) for agent_id in agent_ids])
-            case NoteSleep(agent_id=agent_id, sleep=sleep):
+            case RecordRegistered(times=times):
+                _REGISTERED.execute(connection, list(times.items()))
+            case RecordSleep(agent_id=agent_id, sleep=sleep):
                 slept = (sleep.since, sleep.until, sleep.reason) if sleep else (None, None, None)
                 _SLEEP.execute(connection, [(agent_id, *slept)])
     return [o not in lost for o in operations] if lost else [True] * len(operations)

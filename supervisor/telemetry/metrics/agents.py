@@ -104,9 +104,29 @@ OUTBOX = Description(
     "messages",
     ("state",),
 )
+UNJOINED = Description(
+    "supervisor_conversations_unjoined",
+    "gauge",
+    "Conversations of connected agents that the platform lists and that are not joined yet.",
+    "conversations",
+)
 #: In the order in which they are written.
 DESCRIPTIONS: Final = (
-    *(AGENTS, UP, EXPIRY, AGENT_TOKENS, AGENT_COST, BUDGETS, AGENT_BUDGET, AGENT_INBOX, INBOX, OLDEST, OUTBOX, FAILING),
+    *(
+        AGENTS,
+        UP,
+        EXPIRY,
+        AGENT_TOKENS,
+        AGENT_COST,
+        BUDGETS,
+        AGENT_BUDGET,
+        AGENT_INBOX,
+        INBOX,
+        OLDEST,
+        OUTBOX,
+        FAILING,
+        UNJOINED,
+    ),
     CONNECTING_OLDEST,
 )
 
@@ -241,6 +261,7 @@ class AgentSeries:
         yield OLDEST, iter([("", 0.0 if sums.oldest_at is None else max(0.0, self.clock.now() - sums.oldest_at))])
         yield OUTBOX, sums.outbox()
         yield FAILING, iter([("", sums.failing)])
+        yield UNJOINED, iter([("", sums.unjoined)])
         yield CONNECTING_OLDEST, iter([("", self._longest_way_seconds())])
 
     def _longest_way_seconds(self) -> float:
@@ -295,17 +316,18 @@ class _Sums:
 
     def __init__(self) -> None:
         self.oldest_at: float | None = None
-        self.failing = 0
+        self.failing = self.unjoined = 0
         self._available = self._running = self._dead = self._pending = self._sent = 0
 
     def take(self, reading: Reading | None) -> float:
         """Add one agent's; its messages that wait or run."""
         if reading is None:
             return 0.0
-        inbox, oldest_at, pending, sent, failing = reading
+        inbox, oldest_at, pending, sent, failing, unjoined = reading
         if oldest_at is not None and (self.oldest_at is None or oldest_at < self.oldest_at):
             self.oldest_at = oldest_at
         self.failing += failing
+        self.unjoined += unjoined
         self._pending += pending
         self._sent += sent
         self._available += inbox.available

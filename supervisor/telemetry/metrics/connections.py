@@ -15,6 +15,7 @@ DISCONNECTS = (
     *("server disconnect", "transport close", "transport error", "ping timeout", "server error", "server restart"),
     "closed by us",
 )
+LISTS = ("ok", "absent", "failed")
 REFRESHES = ("ok", "rejected", "retry", "fault")
 
 
@@ -45,6 +46,12 @@ class ConnectionMetrics:
             "Agents that are connected and that the platform does not find for new conversations, as far as is known.",
             "agents",
         )
+        self._listings = make.counters(
+            "supervisor_conversation_lists_total",
+            "Requests for the list of an agent's conversations, by how they ended; absent: the platform has none.",
+            "lists",
+            outcome=Vocabulary(WORDS, *LISTS),
+        )
         # Every known series begins at 0: else an alert on an increase would miss the first event.
         for outcome in ATTEMPTS:
             self._attempts.child(outcome)
@@ -52,6 +59,8 @@ class ConnectionMetrics:
             self._disconnects.child(reason)
         for outcome in REFRESHES:
             self._refreshes.child(outcome)
+        for outcome in LISTS:
+            self._listings.child(outcome)
 
     def bind_unfindable(self, count: Callable[[], float]) -> None:
         """Read from here, whenever somebody scrapes, how many agents are connected and not found."""
@@ -68,3 +77,7 @@ class ConnectionMetrics:
     def auth_refreshed(self, outcome: str) -> None:
         """A token request ended; ``outcome``: one of :data:`REFRESHES`."""
         self._refreshes.child(outcome).inc()
+
+    def conversations_listed(self, outcome: str) -> None:
+        """The platform was asked for an agent's conversations; ``outcome``: one of :data:`LISTS`."""
+        self._listings.child(outcome).inc()

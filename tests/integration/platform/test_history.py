@@ -9,7 +9,8 @@ import structlog
 from aiohttp import web
 
 from supervisor.core.errors import PlatformError, Verdict
-from supervisor.platform.history import ABSENT_SECONDS, Access, PlatformHistory
+from supervisor.platform.history import ABSENT_SECONDS, PlatformHistory
+from supervisor.platform.hosts.agent_api import Access
 from supervisor.protocol.history import HistoryPage
 from tests.support.clock import ManualClock
 from tests.support.token_server import (
@@ -118,7 +119,7 @@ async def test_the_second_collection_is_asked_where_the_first_is_empty_and_first
 
 async def test_an_api_without_history_is_remembered_warned_about_once_and_asked_again_later(clock: ManualClock) -> None:
     async with token_server() as server, client() as made:
-        history = PlatformHistory(made.api, clock)
+        history = PlatformHistory(made.agent_api, clock)
         server.answer = answering(404)
         with structlog.testing.capture_logs() as log:
             assert history.may_have(server.url)

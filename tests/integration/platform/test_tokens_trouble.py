@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from supervisor.core.errors import TokenError, Verdict
-from supervisor.platform.history import Access
+from supervisor.platform.hosts.agent_api import Access
 from tests.support.certificates import make_server_context
 from tests.support.gateway import eventually, raw_server
 from tests.support.token_server import (

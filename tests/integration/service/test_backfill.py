@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from supervisor.core.states import AgentState, MessageState
-from supervisor.platform.history import Access
+from supervisor.platform.hosts.agent_api import Access
 from supervisor.sandbox import SandboxUser
 from supervisor.service import Service
 from tests.support.stack import Stack, stack
@@ -236,12 +236,12 @@ async def test_a_gap_in_which_nobody_could_be_asked_is_made_up_later(tmp_path: P
 
 
 async def test_messages_without_an_id_are_not_taken_twice_from_the_history(tmp_path: Path) -> None:
-    """Bridged ones come without an id, and the history has one for them."""
+    """Bridged ones come without an id, and the history has one for them; it has the first, which never comes, too."""
     async with talking(tmp_path, "v2") as (fleet, identity, _user, _conversation):
         person = fleet.sandbox.bridge.person()
-        conversation = person.say(identity, "the first is never heard")
+        conversation = person.say(identity, "the first is never sent to the agent")
         person.say(identity, "from afar")
-        await until_answered(fleet, conversation, ["from afar"])
+        await until_answered(fleet, conversation, ["the first is never sent to the agent", "from afar"])
         fleet.sandbox.cut(identity)
         await fleet.state(identity, AgentState.BACKOFF, AgentState.CONNECTING, AgentState.AUTHENTICATING)
         await fleet.online()

@@ -12,8 +12,10 @@ from supervisor.core.errors import ConnectError
 from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.backfill import Backfill, Reach
 from supervisor.messages.catch_up import CatchUp
+from supervisor.messages.gap import Gap
 from supervisor.messages.participation import Participation
 from supervisor.messages.recall import Recall
+from supervisor.messages.roster import Listing, Roster
 from supervisor.platform.connection import Connection
 from supervisor.platform.connector import Connector
 from supervisor.platform.endpoint import Endpoint
@@ -37,7 +39,10 @@ class Desk:
         recall = Recall(history, has_commands=lambda: True)
         self.participation = Participation(scope, self.inbox.conversations, recall, 5.0, no_upload)
         backfill = Backfill(history, self.inbox, Reach(3600.0, 10))
-        self.catch_up = CatchUp(scope, self.participation, backfill, 5.0, rejoin_limit=rejoin_limit)
+        gap = Gap(scope, lambda: paper.agent.record.created_at, 3600.0)
+        listing = Listing(shared.conversations, paper.agent.profile.access, 300.0)
+        roster = Roster(scope, self.inbox, backfill, gap, listing, 5.0)
+        self.catch_up = CatchUp(scope, self.participation, backfill, roster, 5.0, rejoin_limit=rejoin_limit)
         self._paper = paper
         self._connector = Connector(
             shared.transport,
@@ -88,7 +93,7 @@ def test_what_the_platform_puts_the_agent_into_needs_no_join(tmp_path: Path) -> 
     play(tmp_path, connects, handlers=HANDLERS)
 
 
-def test_past_the_limit_the_most_recent_ones_are_joined_and_one_warning_names_the_number(tmp_path: Path) -> None:
+def test_past_the_limit_the_most_recent_ones_are_joined_first_and_one_line_names_the_number(tmp_path: Path) -> None:
     async def connects(script: Play) -> None:
         async with paper_agent(script) as paper:
             await script.loop.complete(paper.configure())
@@ -96,11 +101,15 @@ def test_past_the_limit_the_most_recent_ones_are_joined_and_one_warning_names_th
             for conversation in OTHERS:
                 await script.loop.complete(desk.inbox.conversations.joined(conversation))
             for _ in range(2):
-                await script.loop.complete(desk.connect())
+                script.platform.asked.clear()
+                connection = await script.loop.complete(desk.connect())
+                assert set(joins(script)) == set(OTHERS[-2:])
+                await script.loop.advance(2)
+                assert joins(script)[2:] == [HOME, *OTHERS[-3::-1]][-3:]
+                assert connection.joined.is_set()
                 await script.loop.complete(desk.disconnect())
-            assert set(joins(script)) == set(OTHERS[-2:])
-            [warning] = script.logged("too_many_conversations")
-            assert (warning["known"], warning["joined"]) == (len(OTHERS), 2)
+            [line] = script.logged("too_many_conversations")
+            assert (line["known"], line["joined"]) == (len(OTHERS), 2)
 
     play(tmp_path, connects, handlers=HANDLERS)
 

@@ -15,9 +15,9 @@ async def test_of_whom_nothing_was_noted_nothing_is_known(registry: Registry) ->
 
 async def test_registration_and_sleep_are_remembered_over_a_restart(registry: Registry, opened: Opener) -> None:
     lives = registry.journal.lives
-    await lives.note_registered([AGENT, "other"], 1000.0)
-    await lives.note_sleep(AGENT, Sleep(1001.0, 2000.0, "no work done"))
-    await lives.note_sleep("third", Sleep(1002.0))
+    await lives.record_registered({AGENT: 1000.0, "other": 1000.0})
+    await lives.record_sleep(AGENT, Sleep(1001.0, 2000.0, "no work done"))
+    await lives.record_sleep("third", Sleep(1002.0))
     await registry.close()
     again = (await opened()).journal.lives
     assert await again.of(AGENT) == AgentLife(AGENT, 1000.0, Sleep(1001.0, 2000.0, "no work done"))
@@ -28,10 +28,10 @@ async def test_registration_and_sleep_are_remembered_over_a_restart(registry: Re
 async def test_the_last_word_counts(registry: Registry) -> None:
     """A clock that was ahead and set back must not leave a time that nothing replaces."""
     lives = registry.journal.lives
-    await lives.note_registered([AGENT], 5000.0)
-    await lives.note_registered([AGENT], 1000.0)
-    await lives.note_sleep(AGENT, Sleep(1.0, 2.0, "x"))
-    await lives.note_sleep(AGENT, None)
+    await lives.record_registered({AGENT: 5000.0})
+    await lives.record_registered({AGENT: 1000.0})
+    await lives.record_sleep(AGENT, Sleep(1.0, 2.0, "x"))
+    await lives.record_sleep(AGENT, None)
     assert await lives.of(AGENT) == AgentLife(AGENT, 1000.0)
 
 
@@ -42,7 +42,7 @@ async def test_a_whole_fleet_is_noted_at_once_and_is_no_change_of_its_rows(regis
     await registry.changed()
     commits: list[int] = []
     registry.journal.hooks.on_commit = lambda _seconds, operations: commits.append(operations)
-    await registry.journal.lives.note_registered(ids, 7.0)
+    await registry.journal.lives.record_registered(dict.fromkeys(ids, 7.0))
     assert commits == [1]
     assert not await registry.changed(), "the fleet need not read its rows again"
     assert (await other.journal.lives.of(ids[-1])).registered_at == 7.0
@@ -51,7 +51,7 @@ async def test_a_whole_fleet_is_noted_at_once_and_is_no_change_of_its_rows(regis
 async def test_who_is_removed_is_forgotten(registry: Registry) -> None:
     journal = registry.journal
     await registry.add_agent(AgentRecord(AGENT, "echo", "env:AGENT_A"))
-    await journal.lives.note_registered([AGENT, "removed by SQL", "removed"], 7.0)
+    await journal.lives.record_registered(dict.fromkeys([AGENT, "removed by SQL", "removed"], 7.0))
     await add(journal, "k1")
     await journal.maintenance.cancel_agent("removed")
     assert await journal.lives.of("removed") == AgentLife("removed")

@@ -1,0 +1,282 @@
+"""Finds, joins and reads an agent's conversations as the platform lists them, so that none stays unanswered.
+
+docs/protocol.md#7-findings, 2: the platform puts an agent into few of its conversations by itself, and into none of
+those that were begun while it was away or forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from supervisor.core.backoff import Backoff
+from supervisor.core.errors import AckTimeoutError, ConnectionLostError, PlatformError, Verdict
+from supervisor.messages.backfill import HOLD_SECONDS, Backfill
+from supervisor.messages.gap import Gap
+from supervisor.messages.inbox import Inbox
+from supervisor.messages.missed import SLACK_SECONDS
+from supervisor.messages.scope import Scope
+from supervisor.platform.connection import Connection
+from supervisor.platform.conversations import ABSENT_SECONDS, PlatformConversations
+from supervisor.platform.hosts.agent_api import Access
+from supervisor.protocol import InboundMessage
+from supervisor.protocol.conversations import ListedConversation
+
+#: Joins on their way at once.
+AT_ONCE: Final = 8
+#: How long a person's first words wait for what may have been said before them.
+LOOK_SECONDS: Final = 3.0
+#: So many joins in a row that nobody acknowledged: this platform has none.
+SILENCES: Final = 3
+
+
+def is_joined(connection: Connection, conversation_id: str) -> bool:
+    """Whether a connection is in a conversation, as far as is known."""
+    return connection.member_since(conversation_id) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Where an agent's conversations are listed.
+
+    Args:
+        platform: asks.
+        access: where to ask and with what; called for each question, since both change.
+        seconds: how often.
+    """
+
+    platform: PlatformConversations
+    access: Callable[[], Access]
+    seconds: float
+
+
+class Roster:
+    """One agent's conversations, kept complete.
+
+    After each registration all of them are listed, then every few minutes those that changed. What the connection is
+    not in is joined, the one that changed last first, and asked for what was said since the gap began.
+
+    Args:
+        gap: from when on messages may have been missed.
+        ack_seconds: how long the platform's acknowledgement of a join may take.
+
+    Attributes:
+        unjoined: how many conversations are known and not joined yet.
+    """
+
+    def __init__(
+        self, scope: Scope, inbox: Inbox, backfill: Backfill, gap: Gap, listing: Listing, ack_seconds: float
+    ) -> None:
+        self._agent_id = scope.agent_id
+        self._clock = scope.clock
+        self._metrics = scope.metrics
+        self._log = scope.log
+        self._inbox = inbox
+        self._conversations = inbox.conversations
+        self._backfill = backfill
+        self._gap = gap
+        self._listing = listing
+        self._ack_seconds = ack_seconds
+        self._following: Connection | None = None
+        self._complete_on: Connection | None = None
+        self._joining: frozenset[str] = frozenset()
+        # Joined and not read: when they had last changed by then.
+        self._unread: dict[str, float | None] = {}
+        self._looking: set[str] = set()
+        self._silences = 0
+        self._lists = False
+        self.unjoined = 0
+
+    @property
+    def covered_until(self) -> float:
+        """Until when nothing can have been missed, while the agent is connected, in seconds since the epoch.
+
+        Where the platform lists conversations that is the last list: between two the agent may be forgotten.
+        """
+        return self._gap.covered_until if self._lists else self._clock.now()
+
+    def lost(self) -> None:
+        """The connection went away just now."""
+        self._gap.covered(self.covered_until)
+        self._gap.note()
+        self.unjoined = 0
+
+    async def follow(self, connection: Connection, held: Sequence[str], joining: Collection[str] = ()) -> None:
+        """Keep the conversations complete while a connection lasts; it is cancelled with it.
+
+        Args:
+            held: the conversations whose new messages wait, because they have a gap.
+            joining: those that somebody else joins.
+        """
+        self._following = connection
+        self._joining = frozenset(joining)
+        unread, self._unread = self._unread, {}
+        self._backfill.give_up(list(unread))
+        release = asyncio.create_task(self._release_late(held), name=f"release {self._agent_id}")
+        gate = self._listing.platform.gate(self._listing.access())
+        try:
+            with gate.asker("conversations"):
+                await self._follow(connection, list(held))
+        finally:
+            release.cancel()
+            self._backfill.give_up([*held, *self._unread])
+            await asyncio.gather(release, return_exceptions=True)
+
+    async def _follow(self, connection: Connection, held: list[str]) -> None:
+        backoff = Backoff()
+        since: float | None = None
+        while True:
+            started = self._clock.now()
+            try:
+                rows = await self._list(since)
+            except PlatformError as error:
+                self._metrics.conversations_listed("failed")
+                self._log.info("conversations_not_listed", reason=error.reason)
+                wait = max(backoff.next_delay(), error.retry_after_seconds or 0.0)
+                self._backfill.give_up(list(self._unread))
+                await self._backfill.run(held, partial(is_joined, connection))
+            else:
+                if rows is None:
+                    await self._backfill.run(held, partial(is_joined, connection))
+                    whole = True
+                else:
+                    whole = await self._take(rows, connection, held)
+                if whole:
+                    backoff.reset()
+                    since = started - SLACK_SECONDS
+                if whole and not self._unread:
+                    self._complete_on = connection
+                    self._gap.covered(started)
+                wait = self._wait_seconds() if whole else backoff.next_delay()
+            held = []
+            await self._clock.sleep(wait)
+            if self._following is not connection:
+                # Another connection has taken its place, and is followed.
+                return
+
+    async def _list(self, since: float | None) -> list[ListedConversation] | None:
+        listing = self._listing
+        rows = await listing.platform.newest_first(
+            listing.access(), self._agent_id, since=since, expected=len(self._conversations) > 0
+        )
+        self._lists = rows is not None
+        self._metrics.conversations_listed("absent" if rows is None else "ok")
+        return rows
+
+    def _wait_seconds(self) -> float:
+        """How long until the next list: none where something was joined that may have gone on meanwhile."""
+        if self._unread:
+            return 0.0
+        gate = self._listing.platform.gate(self._listing.access())
+        seconds = gate.interval("conversations", self._listing.seconds)
+        # Absent lists are looked for again when the platform may have been updated.
+        seconds = seconds if self._lists else max(seconds, ABSENT_SECONDS)
+        return seconds * random.uniform(0.9, 1.1)  # noqa: S311 - spreads a fleet that started at once
+
+    async def _release_late(self, held: Sequence[str]) -> None:
+        """Let new messages go on in time, whatever becomes of the list."""
+        await self._clock.sleep(HOLD_SECONDS)
+        self._backfill.give_up([*held, *self._unread])
+
+    async def _take(self, rows: Sequence[ListedConversation], connection: Connection, held: Sequence[str]) -> bool:
+        """Catch up with what has a gap, and join what the connection is not in; whether all of that succeeded."""
+        floor = self._gap.floor
+        listed = {row.id for row in rows}
+        changed = {row.id for row in rows if row.updated_at is None or row.updated_at >= floor}
+        asked = [one for one in held if one in changed or one not in listed]
+        unread, self._unread = self._unread, {}
+        went_on = [row.id for row in rows if row.id in unread and row.updated_at != unread[row.id]]
+        self._backfill.give_up([one for one in unread if one not in went_on])
+        asked += went_on
+        self._backfill.give_up([one for one in held if one not in set(asked)])
+        missing = [row for row in rows if self._is_missing(row, connection)]
+        self.unjoined = len(missing)
+        turns = iter(missing)
+        whole = True
+
+        async def take_turns() -> None:
+            nonlocal whole
+            for row in turns:
+                whole &= await self._bring_in(row, connection, look=row.id in changed)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._backfill.run(asked, partial(is_joined, connection)), name="backfill")
+            for _ in range(min(AT_ONCE, len(missing))):
+                group.create_task(take_turns(), name=f"join {self._agent_id}")
+        if missing:
+            self._log.info("conversations_found", count=len(missing), joined=len(missing) - self.unjoined)
+        return whole
+
+    def _is_missing(self, row: ListedConversation, connection: Connection) -> bool:
+        joined = is_joined(connection, row.id) or row.id == connection.conversation_id
+        return not joined and row.id not in self._joining and not self._conversations.has_left(row.id, row.updated_at)
+
+    async def _bring_in(self, row: ListedConversation, connection: Connection, *, look: bool) -> bool:
+        """Join a conversation and look at what was said last in it; whether that need not be tried again."""
+        possible = self._backfill.possible
+        if possible:
+            # Before the join: what is said from then on comes after what was said before.
+            self._inbox.hold(row.id)
+        keep_held = False
+        try:
+            joined = await self._join(row.id, connection)
+            if joined is None:
+                await self._conversations.left(row.id)
+                return True
+            if look and possible:
+                await self._backfill.run([row.id], partial(is_joined, connection))
+            elif joined and possible:
+                # What was said between the list and the join shows in the next list.
+                self._unread[row.id] = row.updated_at
+                keep_held = True
+            if joined:
+                self.unjoined = max(0, self.unjoined - 1)
+                now = self._clock.now()
+                await self._conversations.found(row.id, now if row.updated_at is None else min(row.updated_at, now))
+            return joined
+        finally:
+            if not keep_held:
+                self._inbox.release(row.id)
+
+    async def _join(self, conversation_id: str, connection: Connection) -> bool | None:
+        """Whether the connection is in a conversation now; None where the platform refuses it for good."""
+        if self._silences >= SILENCES:
+            return True
+        try:
+            await connection.join(conversation_id, self._ack_seconds)
+        except ConnectionLostError:
+            return False
+        except AckTimeoutError:
+            # The third generation has no joins, and puts its agents in by itself.
+            self._silences += 1
+            return False
+        except PlatformError as error:
+            return None if error.verdict is Verdict.REJECT else False
+        self._silences = 0
+        connection.record_member(conversation_id, self._clock.monotonic())
+        return True
+
+    def look_before(self, message: InboundMessage, source: Connection) -> None:
+        """Somebody speaks in a conversation that is not known: hold that back while something may come before it.
+
+        Until the first list is through, the conversation may have been begun while the agent was away. And of a new
+        bridged one the first message is lost as a rule (docs/protocol.md#7-findings, 3); those have no id.
+        """
+        conversation_id = message.conversation_id
+        listed = source is self._complete_on and message.id is not None
+        if listed or conversation_id in self._looking or not self._backfill.possible:
+            return
+        self._looking.add(conversation_id)
+        self._inbox.hold(conversation_id)
+        source.start_task(self._look(conversation_id, source), "look")
+
+    async def _look(self, conversation_id: str, connection: Connection) -> None:
+        try:
+            await self._backfill.run([conversation_id], partial(is_joined, connection), hold_seconds=LOOK_SECONDS)
+        finally:
+            self._looking.discard(conversation_id)
+            self._inbox.release(conversation_id)

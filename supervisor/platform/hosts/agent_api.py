@@ -1,0 +1,119 @@
+"""What agents ask of the platform's HTTP API with their tokens, through the host's gate; no error holds the token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from yarl import URL
+
+from supervisor.core.errors import PlatformError, Verdict
+from supervisor.net.trouble import mask_secret
+from supervisor.platform.hosts.api import Answer, PlatformApi, endpoint_url
+from supervisor.platform.hosts.api_gate import ApiGate, NotAskedError
+from supervisor.platform.hosts.gates import Gates
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where an agent asks, and with what: the API's URL and the agent's token, empty while it has none."""
+
+    api_url: str
+    token: str = field(repr=False)
+
+
+class AgentApi:
+    """Asks for agents.
+
+    Args:
+        api: makes the requests.
+        gates: the bounds of all hosts.
+        proxy: an HTTP proxy's URL; it may hold a user and a password.
+    """
+
+    def __init__(self, api: PlatformApi, gates: Gates, *, proxy: str | None = None) -> None:
+        self._api = api
+        self._gates = gates
+        self._proxy = proxy
+
+    def gate(self, access: Access) -> ApiGate:
+        """The bound of the host that is asked."""
+        return self._gates.of(urlsplit(access.api_url).hostname or "").api
+
+    async def ask(
+        self,
+        access: Access,
+        *parts: str,
+        limit_bytes: int,
+        query: Mapping[str, str | int] | None = None,
+        body: Mapping[str, Any] | None = None,
+        at_leisure: bool = True,
+    ) -> Answer:
+        """``GET {api}/{parts}``, or ``POST`` where there is a body, which goes as JSON.
+
+        Args:
+            limit_bytes: how much of the answer is read; the body of a larger one is None.
+            at_leisure: nobody waits for it, see :meth:`ApiGate.ask`.
+
+        Raises:
+            PlatformError: there was no answer, or the host is ill; the token never occurs in its reason.
+        """
+        failure: PlatformError | None = None
+        try:
+            url, options = _request(access, parts, query, body)
+
+            async def request() -> Answer:
+                return await self._api.request(
+                    "GET" if body is None else "POST", url, limit_bytes=limit_bytes, proxy=self._proxy, **options
+                )
+
+            return await self._gates.of(url.host or "").api.ask(request, at_leisure=at_leisure)
+        except NotAskedError:
+            raise
+        except PlatformError as error:
+            failure = PlatformError(
+                mask_secret(error.reason, access.token), error.verdict, retry_after_seconds=error.retry_after_seconds
+            )
+        # Outside the except block: the first error may hold the request with its headers.
+        raise failure
+
+
+def _request(
+    access: Access, parts: tuple[str, ...], query: Mapping[str, str | int] | None, body: Mapping[str, Any] | None
+) -> tuple[URL, dict[str, Any]]:
+    url = endpoint_url(access.api_url, *parts)
+    if query:
+        url = url.with_query({name: str(value) for name, value in query.items()})
+    headers = {"Authorization": f"Bearer {access.token}"}
+    if body is None:
+        return url, {"headers": headers}
+    return url, {"headers": headers | {"Content-Type": "application/json"}, "data": msgspec.json.encode(body)}
+
+
+def read_json(answer: Answer, what: str) -> Any:
+    """The JSON of an answer; None where the platform has no such endpoint (404, 405, 410).
+
+    Args:
+        what: was asked for, in words, for errors.
+
+    Raises:
+        PlatformError: it is no such answer.
+    """
+    if answer.status in (404, 405, 410):
+        return None
+    if answer.status == 401:
+        raise PlatformError(f"{answer.host} refused the token for {what}", Verdict.REAUTHENTICATE)
+    if not 200 <= answer.status < 300:
+        lasting = 400 <= answer.status < 500 and answer.status not in (402, 408, 425, 429)
+        raise PlatformError(
+            f"{answer.host} answered {answer.status} for {what}",
+            Verdict.REJECT if lasting else Verdict.RETRY,
+            retry_after_seconds=answer.retry_after(),
+        )
+    payload = answer.json()
+    if payload is None:
+        raise PlatformError(f"{answer.host} answered {what} with something that is not JSON, or too large")
+    return payload
