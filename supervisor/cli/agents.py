@@ -213,7 +213,7 @@ def resume(agent_id: AgentId, as_json: AsJson = False) -> None:
     async def work(registry: Registry) -> str:
         await registry.update_agent(agent_id, paused=False)
         if (await registry.journal.lives.of(agent_id)).sleep is not None:
-            await registry.journal.lives.note_sleep(agent_id, None)
+            await registry.journal.lives.record_sleep(agent_id, None)
         return registry.uuid
 
     uuid = known.with_registry(settings, work)

@@ -11,7 +11,7 @@ from supervisor.core.errors import PlatformError, Verdict
 from supervisor.platform.beats import HeartbeatClient
 from supervisor.platform.connection import Connection
 from supervisor.platform.heartbeats import Pulse
-from supervisor.platform.history import Access
+from supervisor.platform.hosts.agent_api import Access
 from supervisor.platform.questions import HEARTBEAT
 
 

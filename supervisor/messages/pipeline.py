@@ -98,7 +98,7 @@ class Pipeline:
             on_full=self._send_full_notice,
             on_command=self._start_command,
         )
-        self.outbox = Outbox(scope, self._terms(deliveries, own_history))
+        self.outbox = Outbox(scope, _terms(profile, self.inbox, deliveries, own_history))
         self._participation = self._participate(own_history, platform.files)
         self._executor = MessageExecutor(profile, self._participation, self.outbox)
         self._commands = Commands(
@@ -115,18 +115,6 @@ class Pipeline:
         )
         self.roster = self._make_roster(backfill, platform.conversations)
         self._catch_up = CatchUp(scope, self._participation, backfill, self.roster, ack_seconds)
-
-    def _terms(self, deliveries: Deliveries, history: AgentHistory) -> Terms:
-        profile = self._profile
-        return Terms(
-            deliveries,
-            lambda: host_of(profile.settings.ws_url),
-            ack_seconds=profile.deployment.ack_seconds,
-            at_most_once=lambda: profile.settings.delivery == "at_most_once",
-            on_sending=self.inbox.remember_own,
-            was_delivered=DeliveryCheck(history),
-            on_permission=profile.health.permitted,
-        )
 
     def _make_roster(self, backfill: Backfill, conversations: PlatformConversations) -> Roster:
         deployment = self._profile.deployment
@@ -315,3 +303,16 @@ class Pipeline:
         """Refuse a message aloud: a short notice, sent without the journal that has no room."""
         notice = {"role": "assistant", "content": FULL_NOTICE, "participantId": self._scope.agent_id}
         self._participation.emit("message:send", {**notice, "conversationId": conversation_id})
+
+
+def _terms(profile: Profile, inbox: Inbox, deliveries: Deliveries, history: AgentHistory) -> Terms:
+    """On what terms an agent's replies are sent."""
+    return Terms(
+        deliveries,
+        lambda: host_of(profile.settings.ws_url),
+        ack_seconds=profile.deployment.ack_seconds,
+        at_most_once=lambda: profile.settings.delivery == "at_most_once",
+        on_sending=inbox.remember_own,
+        was_delivered=DeliveryCheck(history),
+        on_permission=profile.health.permitted,
+    )

@@ -81,7 +81,7 @@ class Sleeping:
 
     async def _note(self) -> Sleep | None:
         sleep = self._sleep
-        await self._scope.journal.lives.note_sleep(self._scope.agent_id, sleep)
+        await self._scope.journal.lives.record_sleep(self._scope.agent_id, sleep)
         return sleep
 
     async def close(self) -> None:

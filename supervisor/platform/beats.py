@@ -7,7 +7,7 @@ from typing import Any, Final
 from supervisor.core.errors import PlatformError, Verdict
 from supervisor.net.trouble import mask_secret
 from supervisor.platform.heartbeats import HeartbeatAnswer, heartbeat_refusal, parse_heartbeat
-from supervisor.platform.history import Access
+from supervisor.platform.hosts.agent_api import Access
 from supervisor.platform.hosts.api import Answer, PlatformApi, endpoint_url
 
 _ANSWER_BYTES: Final = 1024 * 1024

@@ -8,7 +8,7 @@ import aiohttp
 
 from supervisor.core.errors import PlatformError, Verdict
 from supervisor.net.trouble import mask_secret
-from supervisor.platform.history import Access
+from supervisor.platform.hosts.agent_api import Access
 from supervisor.platform.hosts.api import Answer, PlatformApi, endpoint_url
 from supervisor.protocol.attachments import Attachment
 from supervisor.protocol.text import is_attachment

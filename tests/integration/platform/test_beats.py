@@ -8,7 +8,7 @@ from aiohttp import web
 from supervisor.core.errors import PlatformError, Verdict
 from supervisor.platform.beats import HeartbeatClient
 from supervisor.platform.files import PlatformFiles
-from supervisor.platform.history import Access
+from supervisor.platform.hosts.agent_api import Access
 from tests.support.token_server import (
     AGENT,
     SECRET,

@@ -15,7 +15,7 @@ from supervisor.fleet.works import WorkFetcher
 from supervisor.platform.beats import HeartbeatClient
 from supervisor.platform.connection import Connection
 from supervisor.platform.heartbeats import Pulse, Task
-from supervisor.platform.history import Access
+from supervisor.platform.hosts.agent_api import Access
 from supervisor.platform.questions import HEARTBEAT
 from supervisor.telemetry.logs import get_logger
 from tests.support.messaging import until
