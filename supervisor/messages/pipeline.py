@@ -113,15 +113,9 @@ class Pipeline:
             reach,
             lambda: self._gap.floor,
         )
-        self.roster = self._make_roster(backfill, platform.conversations)
+        listing = Listing(platform.conversations, profile.access, profile.deployment.conversations_seconds)
+        self.roster = Roster(scope, self.inbox, backfill, self._gap, listing, ack_seconds)
         self._catch_up = CatchUp(scope, self._participation, backfill, self.roster, ack_seconds)
-
-    def _make_roster(self, backfill: Backfill, conversations: PlatformConversations) -> Roster:
-        deployment = self._profile.deployment
-        listing = Listing(conversations, self._profile.access, deployment.conversations_seconds)
-        roster = Roster(self._scope, self.inbox, backfill, self._gap, listing, deployment.ack_seconds)
-        self.inbox.on_stranger = roster.look_before
-        return roster
 
     def _participate(self, history: AgentHistory, files: PlatformFiles) -> Participation:
         profile = self._profile

@@ -76,6 +76,7 @@ class Roster:
         self._metrics = scope.metrics
         self._log = scope.log
         self._inbox = inbox
+        inbox.on_stranger = self.look_before
         self._conversations = inbox.conversations
         self._backfill = backfill
         self._gap = gap

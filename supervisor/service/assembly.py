@@ -158,14 +158,7 @@ def build_shared(
 ) -> Shared:
     """What the agents of a service share, its figures bound to what they count."""
     metrics = Metrics(agent_limit=settings.metrics_agent_limit)
-    gates = Gates(
-        connect_rate=settings.connect_rate,
-        auth_rate=settings.auth_rate,
-        connect_concurrency=settings.connect_concurrency,
-        auth_concurrency=settings.auth_concurrency,
-        api_rate=settings.api_rate,
-        clock=clock,
-    )
+    gates = _gates(settings, clock)
     api = PlatformApi(session.http, clock, timeout_seconds=settings.handshake_seconds)
     facts = HostFacts()
     agent_api = AgentApi(api, gates, proxy=settings.proxy)
@@ -196,6 +189,17 @@ def build_shared(
         tracing=tracing,
         facts=facts,
         events=Events(run=f"{clock.now():.3f}".replace(".", "")),
+    )
+
+
+def _gates(settings: Settings, clock: Clock) -> Gates:
+    return Gates(
+        connect_rate=settings.connect_rate,
+        auth_rate=settings.auth_rate,
+        connect_concurrency=settings.connect_concurrency,
+        auth_concurrency=settings.auth_concurrency,
+        api_rate=settings.api_rate,
+        clock=clock,
     )
 
 
