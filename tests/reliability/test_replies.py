@@ -12,7 +12,7 @@ from supervisor.core.states import AgentState, MessageState
 from supervisor.messages.executor import APOLOGY
 from tests.support.observing import Bystander, handlers_folder
 from tests.support.reliability import Case
-from tests.support.stack import Stack, handler_module, stack
+from tests.support.stack import Stack, handler_module, is_apology, stack
 
 CODE = '''
 """Gives what the message names, as an answer, as one of several parts, or through ctx.send."""
@@ -101,9 +101,9 @@ class Talk:
         self.id = identity
 
     async def ask(self, text: str, count: int = 1) -> list[tuple[str, str]]:
-        """Say something; the types and contents of the answers."""
+        """Say something; the types and contents of the answers, an apology's being "error"."""
         replies = await self.fleet.ask(self.id, text, count=count)
-        return [(reply.type or "text", reply.content) for reply in replies]
+        return [("error" if is_apology(reply) else reply.type or "text", reply.content) for reply in replies]
 
     async def error(self, text: str) -> str:
         """What the journal says of the dead letter that a message became."""

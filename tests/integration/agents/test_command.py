@@ -19,7 +19,7 @@ from agents.command import Options, run
 from supervisor.core.states import AgentState, MessageState
 from supervisor.handler import Context
 from tests.support.command import until
-from tests.support.stack import Stack, stack
+from tests.support.stack import Stack, is_apology, stack
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ def settings(code: str, **given: Any) -> dict[str, Any]:
 
 
 async def answer(fleet: Stack, code: str, text: str = "hello", **given: Any) -> tuple[str | None, str]:
-    """What a program answers: type and content, the last of its parts."""
+    """What a program answers: type ("error" of an apology) and content, the last of its parts."""
     identity = await fleet.add(1, "command", settings=settings(code, **given))
     await fleet.online()
     reply = (await fleet.ask(identity, text, timeout=60))[-1]
-    return reply.type, reply.content
+    return "error" if is_apology(reply) else reply.type, reply.content
 
 
 async def failure(fleet: Stack) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from supervisor.core.states import AgentState, MessageState
+from supervisor.core.states import AgentState, MessageState, ReplyState
 from supervisor.sandbox import SandboxUser
 from tests.support.stack import Stack, handler_module, is_apology, stack
 
@@ -224,6 +224,10 @@ async def test_typing_is_taken_back_once_whatever_ends_the_handler(
     await fleet.until(lambda: signs(user)[-1:] == [False])
     handler_module(handler).release.set()
     await fleet.until(lambda: abandoned(fleet, identity) == 0)
+    # While an answer is on its way nothing is shown that would look like another one.
+    [row] = await fleet.service.registry.journal.messages(agent_id=identity)
+    while [one.state for one in await fleet.service.registry.journal.replies(row.id)] != [ReplyState.ACKED]:
+        await asyncio.sleep(0.01)
     await user.say(fleet.sandbox.conversation_of(identity), "fails")
     await fleet.until(lambda: len(signs(user)) >= len(seen) + 2)
     assert signs(user) == [*seen, True, False]
