@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 from collections.abc import Callable
+from contextlib import suppress
 
 from supervisor.core.clock import Clock
 from supervisor.platform.connection import Connection
@@ -77,13 +78,7 @@ class Renewal:
         self._woken.clear()
         left = min(seconds, self._due_at - self._clock.monotonic()) if self._fades else seconds
         if not self.due and left > 0:
-            await self._first_of(left)
-
-    async def _first_of(self, seconds: float) -> None:
-        waits = [asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._woken.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in waits:
-                one.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+            # No task of its own: it is waited for all the time, by every agent.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._woken.wait()

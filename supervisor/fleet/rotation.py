@@ -25,8 +25,8 @@ PUT_OUT_SECONDS = 1.0
 #: Whoever comes online so soon after it made room was kept out by its own first socket.
 ROOM_SECONDS = 10.0
 #: How long a moment in which nothing is under way is waited for, before the only socket is closed.
-CALM_SECONDS = 30.0
-_LOOK_SECONDS = 0.1
+CALM_SECONDS = 3.0
+_LOOK_SECONDS = 0.02
 
 
 class SecondSocketRefusedError(Exception):

@@ -116,6 +116,8 @@ def test_one_that_is_never_proven_does_not_outlive_the_first_for_long(tmp_path: 
             with pytest.raises(ConnectError, match="nothing proved"):
                 await script.loop.complete(_result(rotating))
             assert script.platform.sockets == []
+            # As its owner does that hears of the loss.
+            await script.loop.complete(old.close())
 
     play(tmp_path, deaf, handlers=HANDLERS)
 
