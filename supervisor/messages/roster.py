@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from supervisor.core.backoff import Backoff
 from supervisor.core.errors import AckTimeoutError, ConnectionLostError, PlatformError, Verdict
@@ -107,7 +107,7 @@ class Roster:
         self.unjoined = 0
 
     async def follow(self, connection: Connection, held: Sequence[str], joining: Collection[str] = ()) -> None:
-        """Keep the conversations complete while a connection lasts; it is cancelled with it.
+        """Keep the conversations complete while a connection lasts; it ends with it.
 
         Args:
             held: the conversations whose new messages wait, because they have a gap.
@@ -119,13 +119,18 @@ class Roster:
         self._backfill.give_up(list(unread))
         release = asyncio.create_task(self._release_late(held), name=f"release {self._agent_id}")
         gate = self._listing.platform.gate(self._listing.access())
+        following = asyncio.create_task(self._follow(connection, list(held)), name=f"lists {self._agent_id}")
         try:
             with gate.asker("conversations"):
-                await self._follow(connection, list(held))
+                over: list[asyncio.Future[Any]] = [following, connection.closed]
+                await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                following.result()
         finally:
             release.cancel()
+            following.cancel()
             self._backfill.give_up([*held, *self._unread])
-            await asyncio.gather(release, return_exceptions=True)
+            await asyncio.gather(release, following, return_exceptions=True)
 
     async def _follow(self, connection: Connection, held: list[str]) -> None:
         backoff = Backoff()
