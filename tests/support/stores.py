@@ -13,7 +13,8 @@ from supervisor.core.clock import Clock, SystemClock
 from supervisor.store import LockInfo, Registry
 from supervisor.store.dialect import Dialect
 from supervisor.store.sqlite import Sqlite
-from tests.support.memory_store import Memory, Tables
+from tests.support.memory_store import Memory
+from tests.support.memory_tables import Tables
 
 
 class Store(Protocol):

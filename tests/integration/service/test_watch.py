@@ -16,7 +16,8 @@ from supervisor.core.states import AgentState
 from supervisor.platform.hosts.probes import PROBE_SECONDS, PROBES
 from supervisor.store import LockInfo
 from supervisor.store.dialect.face import AgentRow
-from tests.support.memory_store import Memory, MemoryDatabase, Tables
+from tests.support.memory_store import Memory, MemoryDatabase
+from tests.support.memory_tables import Tables
 from tests.support.observing import figures
 from tests.support.stack import Stack, agent_id, handler_module, stack
 
