@@ -101,7 +101,9 @@ class Findability:
         if connection is None or not joined:
             return None
         found = await is_found(connection, joined[next(self._number) % len(joined)], self._timeout)
-        return found if connection is self._connection and not self._beside_another else None
+        # A new socket that is on its way causes the same presence.
+        unclear = connection is not self._connection or self._beside_another or self.renewal.due
+        return None if unclear else found
 
     def forgotten(self, since: float) -> None:
         """The platform has forgotten an agent that connected before ``since`` (monotonic seconds)."""

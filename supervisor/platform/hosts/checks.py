@@ -51,6 +51,7 @@ class _Member:
 
     Attributes:
         entered_at: when its connection was new.
+        known_at: when the platform certainly found it last: at its entry, or when it was asked and found.
         due_at: when its next turn may come, in monotonic seconds.
         failures: how often in a row it was not found, though its socket was new from the second time on: its turns
             get ever rarer, because its check may be of no use.
@@ -58,6 +59,7 @@ class _Member:
 
     who: Checked
     entered_at: float
+    known_at: float
     due_at: float
     failures: int = 0
 
@@ -67,19 +69,22 @@ class _Suspicion:
     """Agents in a row that were not found.
 
     Attributes:
-        since: when the first of them was asked, in monotonic seconds; what connected later is known again.
+        since: when the first of them was asked, in monotonic seconds; what was found later is known again.
+        known_at: when one of them was found last. Had all been forgotten at once, it was after that.
     """
 
     since: float
+    known_at: float
     agents: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """The agent that shows whether the platform's silence means anything; asked first at ``since``."""
+    """The agent that shows whether the platform's silence means anything; asked first at ``since``, found before."""
 
     agent_id: str
     since: float
+    known_at: float
 
 
 class HostChecks:
@@ -116,7 +121,8 @@ class HostChecks:
     def enter(self, agent_id: str, who: Checked) -> None:
         """An agent has a new connection: it takes turns from now on."""
         failures = self._members[agent_id].failures if agent_id in self._members else 0
-        self._members[agent_id] = _Member(who, self._clock.monotonic(), self._after(failures), failures)
+        now = self._clock.monotonic()
+        self._members[agent_id] = _Member(who, now, now, self._after(failures), failures)
         self._members.move_to_end(agent_id)
         self._look()
 
@@ -207,19 +213,20 @@ class HostChecks:
         if found is None or self._members.get(agent_id) is not member:
             return
         if found:
-            self._found(agent_id, member)
+            self._found(agent_id, member, asked_at)
         elif self._proven or self._trial is None or self._trial.agent_id == agent_id:
             member.failures += 1
             self._log.info("agent_forgotten", agent=agent_id, host=self._host, remedy="opening a new socket")
             member.who.forgotten(asked_at)
             if self._proven:
-                self._suspect(agent_id, asked_at)
+                self._suspect(agent_id, asked_at, member.known_at)
             else:
-                self._trial = _Trial(agent_id, asked_at)
+                self._trial = _Trial(agent_id, asked_at, member.known_at)
 
-    def _found(self, agent_id: str, member: _Member) -> None:
+    def _found(self, agent_id: str, member: _Member, asked_at: float) -> None:
         """The platform finds an agent, and tells so."""
-        if self._suspicion is not None and member.entered_at < self._suspicion.since:
+        member.known_at = asked_at
+        if self._suspicion is not None and member.entered_at <= self._suspicion.known_at:
             # It was connected all the time and is known: the platform has not forgotten all.
             self._suspicion = None
         if member.failures:
@@ -229,14 +236,15 @@ class HostChecks:
         if not self._proven and trial is not None and trial.agent_id == agent_id:
             # The new socket is found, so the old one had been forgotten: so may the others have been.
             self._proven = True
-            self._suspect(agent_id, trial.since)
+            self._suspect(agent_id, trial.since, trial.known_at)
         self._proven = True
 
-    def _suspect(self, agent_id: str, asked_at: float) -> None:
+    def _suspect(self, agent_id: str, asked_at: float, known_at: float) -> None:
         """One was forgotten: ask its neighbours at once, and where they were forgotten too, renew all."""
         if self._suspicion is None:
-            self._suspicion = _Suspicion(asked_at)
+            self._suspicion = _Suspicion(asked_at, known_at)
         suspicion = self._suspicion
+        suspicion.known_at = max(suspicion.known_at, known_at)
         suspicion.agents.add(agent_id)
         others = [one for one, m in self._members.items() if one not in suspicion.agents and m.who.can_be_checked]
         if others and len(suspicion.agents) < ALL_FORGOTTEN:
@@ -248,7 +256,8 @@ class HostChecks:
         if len(self._members) > 1:
             self._log.warning("all_agents_forgotten", host=self._host, agents=len(self._members))
         for member in list(self._members.values()):
-            member.who.forgotten(suspicion.since)
+            if member.known_at <= suspicion.since:
+                member.who.forgotten(suspicion.since)
 
 
 class Checks:
