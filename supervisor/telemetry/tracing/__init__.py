@@ -27,7 +27,8 @@ def start_tracing(collector: Collector, *, sample_ratio: float = 1.0) -> Tracing
     try:
         from supervisor.telemetry.tracing.spans import SpanTracing  # noqa: PLC0415  slow, and not always there
     except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
         raise ConfigurationError(
-            f"SUPERVISOR_OTLP_ENDPOINT needs {error.name}, which comes with: pip install 'aiwm-supervisor[otel]'"
+            f"SUPERVISOR_OTLP_ENDPOINT needs {package}, which comes with: pip install 'aiwm-supervisor[otel]'"
         ) from None
     return SpanTracing(collector, sample_ratio=sample_ratio)
