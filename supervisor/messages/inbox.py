@@ -128,6 +128,9 @@ class Inbox:
         source.record_member(message.conversation_id, now)
         if (reason := self._unwanted(message)) is not None:
             self._metrics.dropped(reason)
+            if message.id is not None:
+                # v2's history tells the sender's kind for the role that it gave: there the same message looks wanted.
+                self._remember(message.id)
         elif message.id is None and self._pairing.is_second(message, source, now):
             self._metrics.dropped("duplicate")
         else:

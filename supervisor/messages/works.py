@@ -27,6 +27,7 @@ class Works:
         self._tasks = TaskSet()
         #: The id of the work that the handler did not end; None while there is none.
         self.undone: str | None = None
+        self._resumed = 0
 
     @property
     def open(self) -> bool:
@@ -40,10 +41,12 @@ class Works:
     def resume(self) -> None:
         """Ask for works again: the row or its handler changed, or somebody said so."""
         self.undone = None
+        self._resumed += 1
 
     async def _take(self, task: Task) -> None:
         message = as_message(task)
         key = message.id or ""
+        resumed = self._resumed
         try:
             known = await self._scope.journal.known_keys(self._scope.agent_id, [key])
         except RegistryError as error:
@@ -52,6 +55,9 @@ class Works:
             return
         if not known:
             self._inbox.take_task(message)
+        elif resumed != self._resumed:
+            # Somebody asked to go on after the platform had handed it out: it is asked for once more.
+            return
         elif task.kind == "work" and self.undone is None and not self._inbox.waiting:
             self.undone = task.id
             remedy = "the handler has to end it with the platform's tools; agents reload asks for works again"

@@ -63,12 +63,21 @@ class Room:
 
 
 @asynccontextmanager
-async def room(transport: OpenTransport, **answers: list[dict[str, Any] | None]) -> AsyncIterator[Room]:
-    """A connection to a platform that acks each join, but for the next ones of a conversation as given; None: never."""
+async def room(
+    transport: OpenTransport, *, registered: bool = True, **answers: list[dict[str, Any] | None]
+) -> AsyncIterator[Room]:
+    """A connection to a platform that acks each join, but for the next ones of a conversation as given; None: never.
+
+    Args:
+        registered: whether the platform has registered the socket before the first join.
+    """
 
     async def script(peer: Peer) -> None:
         await peer.join()
         made.peer = peer
+        if registered:
+            presence = {"type": "agent", "agentId": AGENT, "status": "online"}
+            await peer.send("42/ws," + json.dumps(["presence:update", presence]))
         while True:
             frame = await peer.receive()
             ack_id, _, body = frame.removeprefix("42/ws,").partition("[")
@@ -86,6 +95,8 @@ async def room(transport: OpenTransport, **answers: list[dict[str, Any] | None])
         connection = Connection(AGENT, on_event=lambda *_: None)
         made = Room(connection, answers=answers)
         await bound(connection, opener, server)
+        if registered:
+            await asyncio.wait_for(asyncio.shield(connection.registered), 5)
         try:
             yield made
         finally:
@@ -159,6 +170,14 @@ async def test_only_final_refusals_are_no_reason_to_warn(transport: OpenTranspor
         assert await made.join("gone") == []
         await asyncio.wait_for(made.connection.joined.wait(), 5)
         assert made.forgotten == ["gone"]
+
+
+async def test_a_refusal_before_the_platform_has_registered_the_socket_is_not_final(transport: OpenTransport) -> None:
+    early: list[dict[str, Any] | None] = [{"success": False, "error": "Cannot read properties of undefined"}]
+    async with room(transport, registered=False, early=early) as made:
+        assert events(await made.join("early")) == ["conversations_not_joined"]
+        await asyncio.wait_for(made.connection.joined.wait(), 5)
+        assert (made.asked, made.forgotten) == (["early", "early"], [])
 
 
 async def test_what_the_agent_has_left_meanwhile_is_not_joined_again(transport: OpenTransport) -> None:

@@ -59,7 +59,8 @@ async def reconnected(fleet: Stack, identity: str) -> None:
     await fleet.until(
         lambda: (
             fleet.service.control.status(identity).state is AgentState.ONLINE
-            and fleet.service.fleet.runner(identity).agent.connection is not before
+            # For a moment after the kick it has none.
+            and fleet.service.fleet.runner(identity).agent.connection not in (before, None)
         )
     )
 
