@@ -103,10 +103,18 @@ async def test_every_line_about_a_message_names_it(fleet: Stack, log: Log) -> No
     await tell(agents[2], "hello", "from a handler's thread", "from its next part")
     await tell(agents[0], "/status", "command")
     fleet.sandbox.faults.refuse_sends(times=1)
-    await tell(agents[0], "and now", *OWN, "reply_refused")
+    await tell(agents[0], "and now", *OWN, "health_failing", "reply_refused")
     # The same task delivers this one, and says nothing of it: what is logged then is about nothing else.
     fleet.sandbox.faults.refuse_sends(agents=[agents[2]], times=1)
-    await tell(agents[2], "once more", "from a handler's thread", "reply_refused", "from its next part")
+    await tell(
+        agents[2],
+        "once more",
+        "from a handler's thread",
+        "health_failing",
+        "reply_refused",
+        "from its next part",
+        "health_ok",
+    )
 
     await fleet.service.stop()
     for ids, events in expected:
