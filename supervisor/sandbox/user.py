@@ -51,7 +51,7 @@ class SandboxUser:
     async def open(self, agent_id: str, *, another: bool = False) -> str:
         """Enter the conversation with an agent and return its id.
 
-        v1 has one conversation an agent; later ones have one for each pair, or with ``another`` one more. An anonymous
+        v1 has one conversation an agent, later ones have one for each pair; ``another`` makes one more. An anonymous
         person is in its one conversation already.
 
         Raises:
@@ -60,7 +60,10 @@ class SandboxUser:
         if agent_id not in self._state.agents:
             raise LookupError(f"no agent {agent_id} on the sandbox; add_agent() first")
         if self._profile == "v1":
-            conversation_id = self._state.conversation_of(agent_id).id
+            made = (
+                self._state.begin_conversation(agent_id, self.id) if another else self._state.conversation_of(agent_id)
+            )
+            conversation_id = made.id
             self._gateway.handle(self._session, "conversation:join", {"conversationId": conversation_id})
             return conversation_id
         if self._session.identity.kind == "anonymous":

@@ -18,6 +18,7 @@ from tests.support.reliability import Case
 from tests.support.stack import Stack
 from tests.support.traces import add_fleet, watched_stack
 
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
 AGENTS = 201
 FORGET_SECONDS = 20.0
 #: Conversations begun a second, and messages in each.
@@ -86,8 +87,6 @@ async def restart(fleet: Stack) -> None:
             await fleet.restart(grace_seconds=5)
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("seconds", "restarts"), [(60, False), (600, True)], ids=["a minute", "ten minutes, restarts"])
 async def test_r37_people_begin_conversations_while_the_platform_forgets(
     tmp_path: Path,

@@ -51,10 +51,11 @@ def sandbox_in_a_thread(agents: int) -> Iterator[Sandbox]:
 
     async def run() -> None:
         async with Sandbox(profile="v2") as sandbox:
+            people = [await sandbox.user() for _ in range(CONVERSATIONS)]
             for number in range(agents):
                 sandbox.add_agent(agent_id(number), SECRET, instruction="Be brief. " * 100)
-                for person in range(CONVERSATIONS):
-                    sandbox._state.begin_conversation(agent_id(number), f"{person:024x}")
+                for person in people:
+                    await person.open(agent_id(number))
             made.append(sandbox)
             ready.set()
             await asyncio.to_thread(over.wait)

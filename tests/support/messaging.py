@@ -77,6 +77,11 @@ async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
             await asyncio.sleep(0.005)
 
 
+async def ended(name: str) -> None:
+    """Wait until the tasks of a name that run now have ended."""
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == name))
+
+
 def row_id(number: int) -> str:
     """The platform's id of the n-th row."""
     return f"{number:024x}"

@@ -26,6 +26,8 @@ class Lists:
     sandbox: Sandbox
     conversations: PlatformConversations
     own: list[str] = field(default_factory=list)
+    #: How many questions were told of.
+    told: int = 0
 
     async def ask(self, agent: str = OWN, role: Any = "editor", **how: Any) -> list[str] | None:
         access = Access(self.sandbox.api_url, self.sandbox.tokens.for_agent(agent, role=role))
@@ -35,7 +37,7 @@ class Lists:
     def questions(self) -> list[str]:
         """What was asked since this was last asked."""
         asked = [event.fields["query"] for event in self.sandbox.events if event.kind == "conversations_listed"]
-        since, self._seen = getattr(self, "_seen", 0), len(asked)
+        since, self.told = self.told, len(asked)
         return asked[since:]
 
 
@@ -48,8 +50,8 @@ async def lists(number: int = 3, **platform: Any) -> AsyncIterator[Lists]:
         # v1 has one conversation an agent; more of them are found all the same.
         for person in range(number):
             user = await sandbox.user()
-            asked.own.append(sandbox._state.begin_conversation(OWN, user.id).id)
-            sandbox._state.begin_conversation(OTHER, user.id)
+            asked.own.append(await user.open(OWN, another=True))
+            await user.open(OTHER, another=True)
             sandbox.conversations[asked.own[-1]].updated_at += person
         asked.own.reverse()
         yield asked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +100,9 @@ async def test_what_was_said_before_the_agent_was_added_is_joined_and_not_answer
         user = await fleet.sandbox.user()
         conversation = await user.open(identity)
         await user.say(conversation, "long ago")
-        # A row's time has whole seconds.
-        await asyncio.sleep(1.1)
+        # A row's time has whole seconds: the agent is added in a later one.
+        said = int(time.time())
+        await fleet.until(lambda: int(time.time()) > said)
         await fleet.add()
         await fleet.online()
         await user.say(conversation, "now")

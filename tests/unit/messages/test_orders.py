@@ -15,7 +15,7 @@ from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
 from tests.support.clock import ManualClock
 from tests.support.journaling import AGENT
-from tests.support.messaging import CONVERSATION, Works, counted, until, works
+from tests.support.messaging import CONVERSATION, Works, counted, ended, works
 from tests.support.work_desk import WorkDesk
 
 
@@ -48,7 +48,7 @@ class Post:
 
     async def order(self, payload: Any, *, socket: int = 0) -> None:
         self.duties.orders.receive(payload, self.sockets[socket])
-        await self.duties.orders._tasks.wait()
+        await ended(f"order {AGENT}")
 
 
 @pytest.fixture
@@ -108,4 +108,4 @@ async def test_a_sleeping_agent_says_so_in_its_heartbeats(post: Post) -> None:
     assert "s3cret-of-ann" not in str(beat)
     await post.order({"type": "wake"})
     assert post.duties.pulse.payload() == {"status": "idle", "mcpConnected": False}
-    await until(lambda: not post.duties.sleeping._tasks)
+    await ended(f"sleep {AGENT}")

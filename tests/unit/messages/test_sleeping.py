@@ -6,6 +6,7 @@ from supervisor.core.records import Sleep
 from supervisor.messages.scope import Scope
 from supervisor.messages.sleeping import Sleeping
 from tests.support.journaling import AGENT
+from tests.support.messaging import ended
 
 
 async def remembered(scope: Scope) -> Sleep | None:
@@ -18,7 +19,7 @@ async def test_a_sleep_is_remembered_and_taken_up_again(scope: Scope) -> None:
     assert (sleeping.current, sleeping.shown) == (None, "")
     sleeping.begin("night", None)
     assert sleeping.shown == "asleep until it is woken: night"
-    await sleeping._tasks.wait()
+    await ended(f"sleep {AGENT}")
     assert await remembered(scope) == sleeping.current
     again = Sleeping(scope)
     await again.restore()
@@ -38,7 +39,7 @@ async def test_a_sleep_ends_by_its_time_also_while_nobody_looks(scope: Scope) ->
     sleeping.end("told to")
     sleeping.begin("short", now - 1)
     assert sleeping.shown == ""
-    await sleeping._tasks.wait()
+    await ended(f"sleep {AGENT}")
     assert await remembered(scope) is None
 
 
