@@ -196,10 +196,16 @@ class BusyFleet:
             faults.connect("error", message="Internal error", times=2)
             box.cut(*some(HOOKED))
 
+        def say_twice() -> None:
+            said = {**odd, "_id": f"{self.chance.getrandbits(96):024x}", "type": "text"}
+            for _ in range(2):
+                box.emit(agent_id(1), "message:new", said)
+
         return [
             lambda: box.cut(*some(ECHOES, 2)),
             lambda: faults.refuse_sends(agents=some(ECHOES), times=1),
             lambda: box.emit(agent_id(1), "message:new", {**odd, "_id": "f" * 24, "type": "hologram"}),
+            say_twice,
             lambda: box.kick(*some(TOURS)),
             lambda: faults.drop_acks(confirmations=True, agents=some(ECHOES), times=1),
             lambda: faults.rest("token", status=503, times=1),
