@@ -140,7 +140,7 @@ async def test_a_join_whose_ack_is_lost_costs_no_other_conversation(transport: O
 
 
 async def test_a_platform_that_acks_no_join_holds_nobody_up(transport: OpenTransport) -> None:
-    never: dict[str, list[dict[str, Any] | None]] = {f"c{n}": [None] * 100 for n in range(AT_ONCE)}
+    never: dict[str, Any] = {f"c{n}": [None] * 100 for n in range(AT_ONCE)}
     async with room(transport, **never) as made:
         started = asyncio.get_running_loop().time()
         # Longer than this test may take: what is right in the end is right because joins are on their way at once.
