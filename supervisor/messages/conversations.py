@@ -50,6 +50,7 @@ class Conversations:
         known = await self._journal.conversations(self._agent_id, since=since, limit=LIMIT)
         ids = (conversation_id for conversation_id, _ in reversed(known))
         self._recent.update((conversation_id, None) for conversation_id in ids if not is_task(conversation_id))
+        self._left.update(await self._journal.left_conversations(self._agent_id, limit=LIMIT))
 
     def touch(self, conversation_id: str) -> None:
         """A message of a conversation was journaled."""

@@ -155,8 +155,12 @@ class Journal(JournalReader):
         await self._commit(NoteConversation(agent_id=agent_id, conversation_id=conversation_id, last_seen=at))
 
     async def forget_conversation(self, agent_id: str, conversation_id: str) -> None:
-        """An agent is in a conversation no longer; what was said there stays."""
-        await self._commit(NoteConversation(agent_id=agent_id, conversation_id=conversation_id, last_seen=None))
+        """An agent is in a conversation no longer; what was said there stays.
+
+        That it left is remembered as a negative time, which no list of those it is in reaches.
+        """
+        left = NoteConversation(agent_id=agent_id, conversation_id=conversation_id, last_seen=-self._clock.now())
+        await self._commit(left)
 
     async def add_reply(self, agent_id: str, inbox_id: int | None, reply: NewReply) -> Reply:
         """A reply into the outbox, as pending; ``inbox_id`` is the message that it answers, if any."""

@@ -109,6 +109,10 @@ class JournalReader:
         """
         return await self._questions.conversations(agent_id, since, limit)
 
+    async def left_conversations(self, agent_id: str, *, limit: int) -> list[tuple[str, float]]:
+        """The conversations that an agent left, and when (seconds since the epoch), the one left last at the end."""
+        return await self._questions.left_conversations(agent_id, limit)
+
     async def messages(self, *, limit: int = 100, **conditions: Unpack[MessageFilter]) -> list[JournaledMessage]:
         """Messages that meet every condition given, the newest first."""
         return self._messages(await self._questions.messages(conditions, limit))

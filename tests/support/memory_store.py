@@ -50,6 +50,10 @@ class Questions:
         found = [(c, at) for (agent, c), at in self.tables.conversations.items() if agent == agent_id and at >= since]
         return sorted(found, key=lambda one: (-one[1], one[0]))[:limit]
 
+    async def left_conversations(self, agent_id: str, limit: int) -> list[tuple[str, float]]:
+        found = [(c, -at) for (agent, c), at in self.tables.conversations.items() if agent == agent_id and at < 0]
+        return sorted(found, key=lambda one: one[1])[-limit:]
+
     async def conversation(self, agent_id: str, conversation_id: str, limit: int) -> tuple[list[Spoken], list[Spoken]]:
         said, answered = self.tables.inbox(agent_id, conversation_id), self.tables.outbox(agent_id, conversation_id)
         replies = [Spoken(r.id, r.inbox_id, r.created_at, r.body) for r in answered if r.state not in LOST]
@@ -142,6 +146,7 @@ class Changes(Questions):
     async def purge(self, agent_id: str, conversation_id: str | None, now: float) -> int:
         tables = self.tables
         begun = [one for one in tables.conversations if one[0] == agent_id and conversation_id in (None, one[1])]
+        begun = [one for one in begun if tables.conversations[one] > 0]
         tables.conversations |= dict.fromkeys(begun, now)
         return self.delete(tables.of(agent_id, conversation_id))
 
@@ -149,7 +154,7 @@ class Changes(Questions):
         needed = {r.inbox_id for r in self.tables.outbox() if r.state in ON_THEIR_WAY}
         old = [row for row in self.tables.rows.values() if row.settled_at is not None and row.settled_at < before]
         yield self.delete([row for row in old if row.id not in needed and row.state not in ON_THEIR_WAY])
-        self.tables.conversations = {one: at for one, at in self.tables.conversations.items() if at >= before}
+        self.tables.conversations = {one: at for one, at in self.tables.conversations.items() if abs(at) >= before}
 
     async def prune_usage(self, before_day: str) -> int:
         usage = self.tables.usage
@@ -213,7 +218,7 @@ class MemoryDatabase(Changes):
     def _note(self, agent_id: str, conversation_id: str, at: float | None) -> None:
         before = self.tables.conversations.pop((agent_id, conversation_id), at)
         if at is not None:
-            self.tables.conversations[agent_id, conversation_id] = max(at, before or at)
+            self.tables.conversations[agent_id, conversation_id] = at if at < 0 else max(at, before or at)
 
     def _live(self, agent_id: str, **changed: Any) -> None:
         self.tables.lives[agent_id] = replace(self.tables.lives.get(agent_id, AgentLife(agent_id)), **changed)

@@ -118,6 +118,10 @@ class JournalQuestions(Protocol):
         """An agent's conversations seen at or after ``since``, and when, the most recently active first."""
         ...
 
+    async def left_conversations(self, agent_id: str, limit: int) -> list[tuple[str, float]]:
+        """The conversations that an agent left, and when, the one left last at the end."""
+        ...
+
     async def conversation(self, agent_id: str, conversation_id: str, limit: int) -> tuple[list[Spoken], list[Spoken]]:
         """The newest messages, and the newest replies that are acked or on their way, each the newest first."""
         ...

@@ -73,7 +73,7 @@ class AddMessage(Operation):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class NoteConversation(Operation):
-    """When an agent's conversation was last seen; None: it is forgotten."""
+    """When an agent's conversation was last seen; negative: when it was left; None: it is forgotten."""
 
     agent_id: str
     conversation_id: str

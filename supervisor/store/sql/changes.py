@@ -131,5 +131,7 @@ def _purge(connection: Connection, agent_id: str, conversation_id: str | None, n
     named = {"agent_id": agent_id, "conversation_id": conversation_id} if conversation_id else {"agent_id": agent_id}
     erased = [connection.execute(text(f"DELETE FROM {table} {where}"), named).rowcount for table in ("outbox", "inbox")]
     # The conversations begin anew, so that what is erased is not asked for again.
-    connection.execute(text(f"UPDATE conversations SET last_seen = :now {where}"), {**named, "now": now})
+    connection.execute(
+        text(f"UPDATE conversations SET last_seen = :now {where} AND last_seen > 0"), {**named, "now": now}
+    )
     return sum(erased)

@@ -30,7 +30,8 @@ _PRUNE: Final = {
 }
 _PRUNE_CONVERSATIONS: Final = text(
     "DELETE FROM conversations WHERE (agent_key, conversation_id) IN "
-    f"(SELECT agent_key, conversation_id FROM conversations WHERE last_seen < :before LIMIT {SLICE})"
+    "(SELECT agent_key, conversation_id FROM conversations WHERE last_seen < :before AND last_seen > -:before "
+    f"LIMIT {SLICE})"
 )
 
 

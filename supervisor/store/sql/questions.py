@@ -50,6 +50,10 @@ CONVERSATIONS: Final = text(
     f"SELECT conversation_id, last_seen FROM conversations WHERE agent_key = {KEY} AND last_seen >= :since "
     "ORDER BY last_seen DESC, conversation_id LIMIT :limit"
 )
+LEFT_CONVERSATIONS: Final = text(
+    f"SELECT conversation_id, -last_seen FROM conversations WHERE agent_key = {KEY} AND last_seen < 0 "
+    "ORDER BY last_seen, conversation_id LIMIT :limit"
+)
 ASKED: Final = text(
     f"SELECT id, id, received_at, body FROM inbox WHERE agent_key = {KEY} AND conversation_id = :conversation_id "
     "ORDER BY id DESC LIMIT :limit"
@@ -113,6 +117,10 @@ class SqlQuestions:
     async def conversations(self, agent_id: str, since: float, limit: int) -> list[tuple[str, float]]:
         rows = await self._rows(CONVERSATIONS, agent_id=agent_id, since=since, limit=limit)
         return [(conversation_id, last_seen) for conversation_id, last_seen in rows]
+
+    async def left_conversations(self, agent_id: str, limit: int) -> list[tuple[str, float]]:
+        rows = await self._rows(LEFT_CONVERSATIONS, agent_id=agent_id, limit=limit)
+        return [(conversation_id, left_at) for conversation_id, left_at in reversed(rows)]
 
     async def conversation(self, agent_id: str, conversation_id: str, limit: int) -> tuple[list[Spoken], list[Spoken]]:
         where = {"agent_id": agent_id, "conversation_id": conversation_id, "limit": limit}

@@ -196,8 +196,8 @@ def _record_conversations(
         else:
             where = numbers.agent_key(connection, operation.agent_id), operation.conversation_id
             latest[where] = operation.last_seen
+    _UNSEEN.execute(connection, [where for where, at in latest.items() if at is None or at < 0])
     _SEEN.execute(connection, [(*where, at) for where, at in latest.items() if at is not None])
-    _UNSEEN.execute(connection, [where for where, at in latest.items() if at is None])
 
 
 def _move_row(move: MoveMessage) -> tuple[Any, ...]:

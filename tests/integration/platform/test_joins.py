@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,15 +62,16 @@ class Room:
         self.late.append(conversations)
 
 
-@asynccontextmanager
-async def room(
-    transport: OpenTransport, *, registered: bool = True, **answers: list[dict[str, Any] | None]
-) -> AsyncIterator[Room]:
-    """A connection to a platform that acks each join, but for the next ones of a conversation as given; None: never.
+def room(transport: OpenTransport, **answers: list[dict[str, Any] | None]) -> AbstractAsyncContextManager[Room]:
+    """A connection to a platform that acks each join, but for the next ones of a conversation as given; None: never."""
+    return a_room(transport, answers, registered=True)
 
-    Args:
-        registered: whether the platform has registered the socket before the first join.
-    """
+
+@asynccontextmanager
+async def a_room(
+    transport: OpenTransport, answers: dict[str, list[dict[str, Any] | None]], *, registered: bool
+) -> AsyncIterator[Room]:
+    """As :func:`room`; ``registered``: whether the platform has registered the socket before the first join."""
 
     async def script(peer: Peer) -> None:
         await peer.join()
@@ -174,7 +175,7 @@ async def test_only_final_refusals_are_no_reason_to_warn(transport: OpenTranspor
 
 async def test_a_refusal_before_the_platform_has_registered_the_socket_is_not_final(transport: OpenTransport) -> None:
     early: list[dict[str, Any] | None] = [{"success": False, "error": "Cannot read properties of undefined"}]
-    async with room(transport, registered=False, early=early) as made:
+    async with a_room(transport, {"early": early}, registered=False) as made:
         assert events(await made.join("early")) == ["conversations_not_joined"]
         await asyncio.wait_for(made.connection.joined.wait(), 5)
         assert (made.asked, made.forgotten) == (["early", "early"], [])

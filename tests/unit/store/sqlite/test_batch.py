@@ -124,3 +124,13 @@ async def test_a_conversation_is_where_its_last_word_leaves_it(desk: Desk) -> No
     gone = NoteConversation(agent_id=AGENT, conversation_id="c2", last_seen=None)
     await desk.apply(older, gone)
     assert await desk.ask("SELECT last_seen FROM conversations") == [200.0]
+
+
+async def test_a_conversation_that_was_left_is_remembered_until_somebody_speaks_in_it(desk: Desk) -> None:
+    journal = desk.registry.journal
+    await desk.apply(message("1", at=200.0), NoteConversation(agent_id=AGENT, conversation_id="c1", last_seen=-300.0))
+    assert await journal.conversations(AGENT, since=0.0, limit=9) == []
+    assert await journal.left_conversations(AGENT, limit=9) == [("c1", 300.0)]
+    await desk.apply(message("2", at=250.0))
+    assert await journal.conversations(AGENT, since=0.0, limit=9) == [("c1", 250.0)]
+    assert await journal.left_conversations(AGENT, limit=9) == []
