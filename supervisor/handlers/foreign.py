@@ -88,7 +88,12 @@ class OwnTask(asyncio.Task[_T]):
         return super().cancel(msg)
 
 
-def make_task(loop: asyncio.AbstractEventLoop, work: _Work[_T], *, context: Context | None = None) -> asyncio.Task[_T]:
-    """The event loop's task factory: what foreign code starts is an ordinary task, everything else ours."""
+def make_task(loop: asyncio.AbstractEventLoop, work: _Work[_T], **options: Any) -> asyncio.Task[_T]:
+    """The event loop's task factory: what foreign code starts is an ordinary task, everything else ours.
+
+    Args:
+        options: what the loop gives a task beside its work, ``context`` among it; more of them in newer Pythons.
+    """
+    context: Context | None = options.get("context")
     owner = _owner.get() if context is None else context.get(_owner, "")
-    return (asyncio.Task if owner else OwnTask)(work, loop=loop, context=context)
+    return (asyncio.Task if owner else OwnTask)(work, loop=loop, **options)
