@@ -12,6 +12,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from supervisor.core.errors import RegistryError
+from supervisor.core.tasks import to_the_end
 from supervisor.store.dialect import AgentTable, JournalChanges, JournalQuestions, LockInfo, StorageError
 from supervisor.store.dialect.face import Outcome
 from supervisor.store.dialect.operations import Operation
@@ -35,7 +36,8 @@ class SqliteSessions:
         self.writer = writer
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        return await self._pool.read(work)
+        # A query that is cancelled half-way leaves its connection open until the garbage collector finds it.
+        return await to_the_end(self._pool.read(work))
 
     async def alter(self, work: Callable[[Connection], T]) -> T:
         return await self.writer.alter(work)
