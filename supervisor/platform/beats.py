@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from supervisor.core.errors import PlatformError, Verdict
-from supervisor.net.trouble import mask_secret
 from supervisor.platform.heartbeats import HeartbeatAnswer, heartbeat_refusal, parse_heartbeat
-from supervisor.platform.hosts.agent_api import Access
+from supervisor.platform.hosts.agent_api import Access, without_token
 from supervisor.platform.hosts.api import Answer, PlatformApi, endpoint_url
 
 _ANSWER_BYTES: Final = 1024 * 1024
@@ -45,7 +44,7 @@ class HeartbeatClient:
                 "POST", url, limit_bytes=_ANSWER_BYTES, proxy=self._proxy, headers=headers, json=body
             )
         except PlatformError as error:
-            failure = PlatformError(mask_secret(error.reason, access.token), error.verdict)
+            failure = without_token(error, access.token)
         raise failure
 
 

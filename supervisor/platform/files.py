@@ -7,8 +7,7 @@ from typing import Final
 import aiohttp
 
 from supervisor.core.errors import PlatformError, Verdict
-from supervisor.net.trouble import mask_secret
-from supervisor.platform.hosts.agent_api import Access
+from supervisor.platform.hosts.agent_api import Access, unsuccessful, without_token
 from supervisor.platform.hosts.api import Answer, PlatformApi, endpoint_url
 from supervisor.protocol.attachments import Attachment
 from supervisor.protocol.text import is_attachment
@@ -48,9 +47,7 @@ class PlatformFiles:
             )
             return _read(answer, name, media_type, len(content))
         except PlatformError as error:
-            failure = PlatformError(
-                mask_secret(error.reason, access.token), error.verdict, retry_after_seconds=error.retry_after_seconds
-            )
+            failure = without_token(error, access.token)
         raise failure
 
 
@@ -66,12 +63,7 @@ def _read(answer: Answer, name: str, media_type: str, size: int) -> Attachment:
         raise PlatformError(f"{answer.host} refused the token for an upload", Verdict.REAUTHENTICATE)
     if not 200 <= answer.status < 300:
         # 500 is what a platform without a store says; nobody can tell it from other trouble.
-        lasting = 400 <= answer.status < 500 and answer.status not in (402, 408, 425, 429)
-        raise PlatformError(
-            f"{answer.host} answered {answer.status} to an upload",
-            Verdict.REJECT if lasting else Verdict.RETRY,
-            retry_after_seconds=answer.retry_after(),
-        )
+        raise unsuccessful(answer, "to an upload")
     said = answer.json()
     url = said.get("fileUrl") if isinstance(said, dict) else None
     if not (isinstance(url, str) and is_attachment(url)):

@@ -74,9 +74,7 @@ class AgentApi:
         except NotAskedError:
             raise
         except PlatformError as error:
-            failure = PlatformError(
-                mask_secret(error.reason, access.token), error.verdict, retry_after_seconds=error.retry_after_seconds
-            )
+            failure = without_token(error, access.token)
         # Outside the except block: the first error may hold the request with its headers.
         raise failure
 
@@ -93,6 +91,21 @@ def _request(
     return url, {"headers": headers | {"Content-Type": "application/json"}, "data": msgspec.json.encode(body)}
 
 
+def without_token(error: PlatformError, token: str) -> PlatformError:
+    """The same error, its reason without the token that was asked with."""
+    return PlatformError(mask_secret(error.reason, token), error.verdict, retry_after_seconds=error.retry_after_seconds)
+
+
+def unsuccessful(answer: Answer, to_what: str) -> PlatformError:
+    """The error for a status that is no success: REJECT where asking again is pointless, else RETRY."""
+    lasting = 400 <= answer.status < 500 and answer.status not in (402, 408, 425, 429)
+    return PlatformError(
+        f"{answer.host} answered {answer.status} {to_what}",
+        Verdict.REJECT if lasting else Verdict.RETRY,
+        retry_after_seconds=answer.retry_after(),
+    )
+
+
 def read_json(answer: Answer, what: str) -> Any:
     """The JSON of an answer; None where the platform has no such endpoint (404, 405, 410).
 
@@ -107,12 +120,7 @@ def read_json(answer: Answer, what: str) -> Any:
     if answer.status == 401:
         raise PlatformError(f"{answer.host} refused the token for {what}", Verdict.REAUTHENTICATE)
     if not 200 <= answer.status < 300:
-        lasting = 400 <= answer.status < 500 and answer.status not in (402, 408, 425, 429)
-        raise PlatformError(
-            f"{answer.host} answered {answer.status} for {what}",
-            Verdict.REJECT if lasting else Verdict.RETRY,
-            retry_after_seconds=answer.retry_after(),
-        )
+        raise unsuccessful(answer, f"for {what}")
     payload = answer.json()
     if payload is None:
         raise PlatformError(f"{answer.host} answered {what} with something that is not JSON, or too large")
