@@ -34,6 +34,18 @@ HEAVY_IMPORT_MODULES = 200
 #: How long a handler's code may take to load; a container may have little of the CPU that a large library wants.
 LOAD_SECONDS = 120.0
 
+#: No two threads load at once: what one imports or forgets is everybody's.
+_loading = threading.Lock()
+
+
+def _package(agents_dir: Path) -> types.ModuleType:
+    package = types.ModuleType(PACKAGE, "The handlers of the agents folder.")
+    package.__path__ = [str(agents_dir)]
+    spec = importlib.machinery.ModuleSpec(PACKAGE, None, is_package=True)
+    spec.submodule_search_locations = package.__path__
+    package.__spec__ = spec
+    return package
+
 
 class HandlerLoader:
     """Loads handlers from the agents folder and, where the deployment allows it, from installed packages.
@@ -59,18 +71,13 @@ class HandlerLoader:
         self._share = min(max(1, threads_per_agent or threads // 2), threads - 1)
         # A pool of their own: DNS must not stall when handlers block every thread.
         self._threads = DaemonThreads(threads, "handler")
-        # No two threads load at once: what one imports or forgets is everybody's.
-        self._loading = threading.Lock()
-        self._mount()
+        self._package = _package(agents_dir)
 
     def _mount(self) -> None:
-        package = types.ModuleType(PACKAGE, "The handlers of the agents folder.")
-        package.__path__ = [str(self.agents_dir)]
-        spec = importlib.machinery.ModuleSpec(PACKAGE, None, is_package=True)
-        spec.submodule_search_locations = package.__path__
-        package.__spec__ = spec
-        self._forget(PACKAGE)
-        sys.modules[PACKAGE] = package
+        """Have the package be this folder's: another loader of the process may have mounted its own."""
+        if sys.modules.get(PACKAGE) is not self._package:
+            self._forget(PACKAGE)
+            sys.modules[PACKAGE] = self._package
 
     @staticmethod
     def _forget(name: str) -> None:
@@ -96,7 +103,7 @@ class HandlerLoader:
         module_name, _, attribute = reference.partition(":")
         if not module_name or not all(part.isidentifier() for part in module_name.split(".")):
             raise HandlerError(f"{reference!r} is no handler; write echo, echo:Handler or package.module:attribute")
-        with self._loading:
+        with _loading:
             if "." in module_name:
                 target = self._import_installed(module_name, attribute)
             else:
@@ -106,6 +113,7 @@ class HandlerLoader:
     def _import_mounted(self, name: str, *, fresh: bool) -> types.ModuleType:
         if name not in self.names():
             raise unknown_handler(name, self.agents_dir, self.names())
+        self._mount()
         full_name = f"{PACKAGE}.{name}"
         if fresh:
             self._forget_all()

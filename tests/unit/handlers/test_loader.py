@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from pathlib import Path
 from textwrap import dedent
 from typing import Any, cast
@@ -303,6 +303,21 @@ async def test_a_function_has_no_hooks(loader: HandlerLoader, write: Write) -> N
     handler = loader.load("mine")
     assert not handler.wants("on_start")
     await handler.hook("on_start", None)
+
+
+async def test_loaders_of_several_folders_each_load_their_own(
+    loader: HandlerLoader, write: Write, tmp_path: Path
+) -> None:
+    write("here.py", "from .words import WORD\nasync def on_message(message, ctx): return WORD\n")
+    write("words.py", "WORD = 'ours'\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "there.py").write_text("from .words import WORD\nasync def on_message(message, ctx): return WORD\n")
+    (elsewhere / "words.py").write_text("WORD = 'theirs'\n")
+    with closing(HandlerLoader(elsewhere)) as other:
+        for _ in range(2):
+            assert await answers(loader.load("here")) == ["ours"]
+            assert await answers(other.load("there")) == ["theirs"]
 
 
 def test_names_are_the_handlers_of_the_folder(loader: HandlerLoader, write: Write) -> None:
