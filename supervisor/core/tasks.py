@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator
 from contextvars import Context
 from typing import Any, TypeVar
 
@@ -49,6 +49,22 @@ class TaskSet:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def first_of(*work: Awaitable[Any], beside: Iterable[asyncio.Future[Any]] = ()) -> None:
+    """Return once one of them is done; which one, and how it ended, the caller sees elsewhere.
+
+    Args:
+        work: cancelled when one of all is done, or the caller is cancelled.
+        beside: goes on, whatever happens here.
+    """
+    own = [asyncio.ensure_future(one) for one in work]
+    try:
+        await asyncio.wait([*beside, *own], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in own:
+            one.cancel()
+        await asyncio.gather(*own, return_exceptions=True)
 
 
 async def to_the_end(work: Coroutine[Any, Any, _T]) -> _T:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from supervisor.core.clock import Clock
+from supervisor.core.tasks import first_of
 
 _T = TypeVar("_T")
 
@@ -52,12 +53,7 @@ class Change:
 
     async def or_first_of(self, *events: asyncio.Future[Any], within: float | None = None) -> None:
         """Wait for the change or the first of ``events``, for ``within`` seconds at most; none of them is cancelled."""
-        own = [asyncio.ensure_future(self._event.wait())]
+        own: list[Awaitable[Any]] = [self._event.wait()]
         if within is not None:
-            own.append(asyncio.ensure_future(self._clock.sleep(within)))  # type: ignore[arg-type]
-        try:
-            await asyncio.wait([*events, *own], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in own:
-                one.cancel()
-            await asyncio.gather(*own, return_exceptions=True)
+            own.append(self._clock.sleep(within))
+        await first_of(*own, beside=events)

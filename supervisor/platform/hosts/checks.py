@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from supervisor.core.clock import Clock
-from supervisor.core.tasks import TaskSet
+from supervisor.core.tasks import TaskSet, first_of
 from supervisor.telemetry.logs import get_logger
 
 #: Presences a second that the checks of one host's agents may cause in all, at every socket of the fleet together.
@@ -167,23 +167,11 @@ class HostChecks:
                 continue
             agent_id = self._next(now)
             if agent_id is None:
-                await self._wait(min(member.due_at for member in self._members.values()) - now)
+                wait = min(member.due_at for member in self._members.values()) - now
+                await first_of(self._clock.sleep(max(0.0, wait)), self._more.wait())
                 continue
             self._next_at = now + 1.0 / self.rate
             self._tasks.spawn(self._check(agent_id, self._members[agent_id]), f"check {agent_id}")
-
-    async def _wait(self, seconds: float) -> None:
-        """Wait for the next turn that is due, or for an urgent one."""
-        waits: list[asyncio.Future[object]] = [
-            asyncio.ensure_future(self._clock.sleep(max(0.0, seconds))),
-            asyncio.ensure_future(self._more.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in waits:
-                one.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
 
     def _next(self, now: float) -> str | None:
         """Whose turn it is; those who cannot be asked wait for their next one."""

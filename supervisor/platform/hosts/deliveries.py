@@ -16,6 +16,7 @@ from typing import Final
 
 from supervisor.core.backoff import RateLimit
 from supervisor.core.clock import Clock
+from supervisor.core.tasks import first_of
 
 #: So many replies a second are woken for each host.
 WAKE_RATE: Final = 50.0
@@ -93,14 +94,12 @@ class Deliveries:
         """Wait for ``seconds``, or until the host takes sends again, or until this one is to try whether it does."""
         state = self._of(host)
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = asyncio.ensure_future(self._clock.sleep(seconds))
         state.waiting[woken] = self._clock.monotonic() + WAKE_SECONDS
         if state.waker is None or state.waker.done():
             state.waker = asyncio.create_task(self._wake(state), name=f"deliveries {host}", context=Context())
         try:
-            await asyncio.wait([woken, timer], return_when=asyncio.FIRST_COMPLETED)
+            await first_of(self._clock.sleep(seconds), beside=[woken])
         finally:
-            timer.cancel()
             woken.cancel()
             state.waiting.pop(woken, None)
 
@@ -134,13 +133,7 @@ class Deliveries:
 
     async def _recovered(self, state: _Host, seconds: float) -> bool:
         """Wait until the host takes sends again, for ``seconds`` at most; whether it does."""
-        timer = asyncio.ensure_future(self._clock.sleep(seconds))
-        recovered = asyncio.ensure_future(state.recovered.wait())
-        try:
-            await asyncio.wait([timer, recovered], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            timer.cancel()
-            recovered.cancel()
+        await first_of(self._clock.sleep(seconds), state.recovered.wait())
         return state.well
 
     async def _wake_next(self, state: _Host) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import gc
 from contextvars import Context, ContextVar
 
-from supervisor.core.tasks import TaskSet
+from supervisor.core.tasks import TaskSet, first_of
 from tests.support.clock import ManualClock
 
 _where: ContextVar[str] = ContextVar("where", default="nowhere")
@@ -72,3 +72,32 @@ async def test_cancelling_waits_for_what_a_task_does_at_its_end(clock: ManualClo
     await tasks.cancel()
     assert ends == ["slow"]
     assert len(tasks) == 0
+
+
+async def test_the_first_of_several_ends_the_wait_and_the_others_but_not_what_goes_on_beside(
+    clock: ManualClock,
+) -> None:
+    ended: list[str] = []
+    beside: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    event = asyncio.Event()
+
+    async def wait(name: str) -> None:
+        try:
+            await event.wait()
+        finally:
+            ended.append(name)
+
+    waiting = asyncio.ensure_future(first_of(clock.sleep(5), wait("own"), beside=[beside]))
+    await clock.advance(4.9)
+    assert not waiting.done()
+    await clock.advance(0.1)
+    assert (waiting.done(), ended, beside.done()) == (True, ["own"], False)
+
+    again = asyncio.ensure_future(first_of(wait("cancelled"), beside=[beside]))
+    await clock.settle()
+    again.cancel()
+    await clock.settle()
+    assert (again.cancelled(), ended, beside.done()) == (True, ["own", "cancelled"], False)
+
+    beside.set_result(None)
+    await first_of(wait("too late"), beside=[beside])
