@@ -7,27 +7,23 @@ from typing import Final
 import aiohttp
 
 from supervisor.core.errors import PlatformError, Verdict
-from supervisor.platform.hosts.agent_api import Access, unsuccessful, without_token
-from supervisor.platform.hosts.api import Answer, PlatformApi, endpoint_url
+from supervisor.platform.hosts.agent_api import Access, AgentApi, unsuccessful
+from supervisor.platform.hosts.api import Answer
 from supervisor.protocol.attachments import Attachment
 from supervisor.protocol.text import is_attachment
 
 _ANSWER_BYTES: Final = 64 * 1024
-#: The statuses of a platform that has no such endpoint.
-_ABSENT: Final = (404, 405, 410)
 
 
 class PlatformFiles:
     """Uploads files to the platform, for all agents.
 
     Args:
-        api: makes the requests.
-        proxy: an HTTP proxy's URL; it may hold a user and a password.
+        api: asks with the agent's token.
     """
 
-    def __init__(self, api: PlatformApi, *, proxy: str | None = None) -> None:
+    def __init__(self, api: AgentApi) -> None:
         self._api = api
-        self._proxy = proxy
 
     async def upload(self, access: Access, content: bytes, name: str, media_type: str) -> Attachment:
         """Upload one file; where it is found, for an attachment of a reply.
@@ -38,17 +34,9 @@ class PlatformFiles:
         """
         form = aiohttp.FormData()
         form.add_field("file", content, filename=name, content_type=media_type)
-        headers = {"Authorization": f"Bearer {access.token}"}
-        url = endpoint_url(access.api_url, "files", "upload")
-        failure: PlatformError | None = None
-        try:
-            answer = await self._api.request(
-                "POST", url, limit_bytes=_ANSWER_BYTES, proxy=self._proxy, headers=headers, data=form
-            )
-            return _read(answer, name, media_type, len(content))
-        except PlatformError as error:
-            failure = without_token(error, access.token)
-        raise failure
+        # A handler waits for it.
+        answer = await self._api.ask(access, "files", "upload", body=form, limit_bytes=_ANSWER_BYTES, at_leisure=False)
+        return _read(answer, name, media_type, len(content))
 
 
 def _read(answer: Answer, name: str, media_type: str, size: int) -> Attachment:
@@ -57,7 +45,7 @@ def _read(answer: Answer, name: str, media_type: str, size: int) -> Attachment:
     Raises:
         PlatformError: none was.
     """
-    if answer.status in _ABSENT:
+    if answer.no_endpoint:
         raise PlatformError(f"{answer.host} takes no uploads of files", Verdict.REJECT)
     if answer.status == 401:
         raise PlatformError(f"{answer.host} refused the token for an upload", Verdict.REAUTHENTICATE)

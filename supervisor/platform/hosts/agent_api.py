@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import msgspec
 from yarl import URL
 
 from supervisor.core.errors import PlatformError, Verdict
 from supervisor.net.trouble import mask_secret
-from supervisor.platform.hosts.api import Answer, PlatformApi, endpoint_url
+from supervisor.platform.hosts.api import ABSENT, Answer, PlatformApi, endpoint_url
 from supervisor.platform.hosts.api_gate import ApiGate, NotAskedError
 from supervisor.platform.hosts.gates import Gates
 
@@ -49,10 +50,10 @@ class AgentApi:
         *parts: str,
         limit_bytes: int,
         query: Mapping[str, str | int] | None = None,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | aiohttp.FormData | None = None,
         at_leisure: bool = True,
     ) -> Answer:
-        """``GET {api}/{parts}``, or ``POST`` where there is a body, which goes as JSON.
+        """``GET {api}/{parts}``, or ``POST`` where there is a body, which goes as JSON or as a form.
 
         Args:
             limit_bytes: how much of the answer is read; the body of a larger one is None.
@@ -80,7 +81,10 @@ class AgentApi:
 
 
 def _request(
-    access: Access, parts: tuple[str, ...], query: Mapping[str, str | int] | None, body: Mapping[str, Any] | None
+    access: Access,
+    parts: tuple[str, ...],
+    query: Mapping[str, str | int] | None,
+    body: Mapping[str, Any] | aiohttp.FormData | None,
 ) -> tuple[URL, dict[str, Any]]:
     url = endpoint_url(access.api_url, *parts)
     if query:
@@ -88,6 +92,8 @@ def _request(
     headers = {"Authorization": f"Bearer {access.token}"}
     if body is None:
         return url, {"headers": headers}
+    if isinstance(body, aiohttp.FormData):
+        return url, {"headers": headers, "data": body}
     return url, {"headers": headers | {"Content-Type": "application/json"}, "data": msgspec.json.encode(body)}
 
 
@@ -115,7 +121,7 @@ def read_json(answer: Answer, what: str) -> Any:
     Raises:
         PlatformError: it is no such answer.
     """
-    if answer.status in (404, 405, 410):
+    if answer.status in ABSENT:
         return None
     if answer.status == 401:
         raise PlatformError(f"{answer.host} refused the token for {what}", Verdict.REAUTHENTICATE)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
@@ -14,8 +15,13 @@ from yarl import URL
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import PlatformError, Verdict
-from supervisor.net import describe_error, proxy_answered, retry_after
+from supervisor.net import describe_error, one_line, proxy_answered, retry_after
 from supervisor.protocol.text import replace_lone_surrogates
+
+#: The statuses of a platform that has no such endpoint.
+ABSENT: Final = (404, 405, 410)
+#: How the platform says that it does not know an agent.
+_UNKNOWN_AGENT: Final = re.compile(r"Agent with ID .* not found")
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,26 @@ class Answer:
             return msgspec.json.decode(replace_lone_surrogates(body))
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return None
+
+    @property
+    def message(self) -> str:
+        """The ``message`` of the platform's error body, and its ``errors``, in one line; empty for anything else."""
+        payload = self.json()
+        if not isinstance(payload, dict) or not isinstance(payload.get("message"), str):
+            return ""
+        errors = payload.get("errors")
+        details = [error for error in errors if isinstance(error, str)] if isinstance(errors, list) else []
+        return one_line(": ".join([payload["message"], *([", ".join(details)] if details else [])]))
+
+    @property
+    def knows_no_agent(self) -> bool:
+        """Whether the platform says that there is no such agent."""
+        return bool(_UNKNOWN_AGENT.match(self.message))
+
+    @property
+    def no_endpoint(self) -> bool:
+        """Whether no endpoint answered, rather than one that does not know the agent (docs/protocol.md#87-tokens)."""
+        return self.status in ABSENT and not self.knows_no_agent
 
     def retry_after(self) -> float | None:
         """Seconds that ``Retry-After`` asks for; None without one."""

@@ -14,7 +14,7 @@ from supervisor.net import mask_secret
 from supervisor.platform.hosts.api import Answer, PlatformApi, endpoint_url
 from supervisor.platform.hosts.facts import HostFacts, TokenForm
 from supervisor.platform.hosts.gates import LONGEST_PASS_SECONDS, Gates
-from supervisor.platform.tokens.answers import is_no_endpoint, read_connect
+from supervisor.platform.tokens.answers import read_connect
 from supervisor.platform.tokens.grants import Grant, make_grant, with_token
 
 _ANSWER_BYTES: Final = 1024 * 1024
@@ -99,11 +99,11 @@ class TokenClient:
         facts = self._facts.api(endpoint_url(api_url, "agents").authority)
         first = facts.token_form
         answer, asked_at = await self._ask(first, agent_id, api_url, secret, proxy)
-        if is_no_endpoint(answer):
+        if answer.no_endpoint:
             # Old platforms know one form, later ones may only know the other.
             other = TokenForm.BODY if first is TokenForm.PATH else TokenForm.PATH
             again, asked_again_at = await self._ask(other, agent_id, api_url, secret, proxy)
-            if not is_no_endpoint(again):
+            if not again.no_endpoint:
                 facts.token_form, answer, asked_at = other, again, asked_again_at
         return make_grant(read_connect(answer, agent_id), asked_at, self._margin, self._uniform)
 

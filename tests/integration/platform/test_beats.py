@@ -9,6 +9,7 @@ from supervisor.core.errors import PlatformError, Verdict
 from supervisor.platform.beats import HeartbeatClient
 from supervisor.platform.files import PlatformFiles
 from supervisor.platform.hosts.agent_api import Access
+from supervisor.platform.hosts.api_gate import ILL_FAILURES, NotAskedError
 from tests.support.token_server import (
     AGENT,
     SECRET,
@@ -29,7 +30,7 @@ def access(server: TokenServer) -> Access:
 
 async def test_a_heartbeat_goes_to_the_old_path_and_to_the_new_one_where_that_is_gone() -> None:
     async with token_server() as server, client() as made:
-        beats = HeartbeatClient(made.api)
+        beats = HeartbeatClient(made.agent_api)
         server.answer = answering_json(201, {"success": True, "token": "fresh"})
         assert (await beats.beat(access(server), AGENT, {"status": "idle"})).token == "fresh"
         assert server.requests == [(f"/base/agents/{AGENT}/heartbeat", {"status": "idle"})]
@@ -67,9 +68,31 @@ async def test_a_refused_heartbeat_says_what_it_asks_for(
     async with token_server() as server, client() as made:
         server.answer = answering_json(status, {"message": message})
         with pytest.raises(PlatformError) as failure:
-            await HeartbeatClient(made.api).beat(access(server), AGENT, {"status": "idle"})
+            await HeartbeatClient(made.agent_api).beat(access(server), AGENT, {"status": "idle"})
         assert (failure.value.verdict, len(server.requests)) == (verdict, asked)
         assert_secret_is_nowhere(failure.value)
+
+
+async def test_heartbeats_and_uploads_pass_the_gate_of_their_host() -> None:
+    async with token_server() as server, client() as made:
+        beats, files = HeartbeatClient(made.agent_api), PlatformFiles(made.agent_api)
+        server.answer = answering(503, "")
+        for _ in range(ILL_FAILURES):
+            with pytest.raises(PlatformError):
+                await beats.beat(access(server), AGENT, {"status": "idle"})
+        asked = len(server.requests)
+        assert beats.gate(access(server)).ill
+        # The first question after that may be the one that is tried.
+        refusals: list[PlatformError] = []
+        for _ in range(3):
+            with pytest.raises(PlatformError) as failure:
+                await beats.beat(access(server), AGENT, {"status": "idle"})
+            refusals.append(failure.value)
+        assert isinstance(refusals[-1], NotAskedError), "a heartbeat is nothing that somebody waits for"
+        assert len(server.requests) <= asked + 2
+        server.answer = answering_json(201, UPLOADED)
+        assert await files.upload(access(server), b"a", "a", "text/plain"), "a handler waits for it"
+        assert not beats.gate(access(server)).ill
 
 
 async def test_a_file_is_uploaded_as_the_field_file() -> None:
@@ -81,7 +104,7 @@ async def test_a_file_is_uploaded_as_the_field_file() -> None:
             return web.json_response(UPLOADED, status=201)
 
         server.answer = take
-        file = await PlatformFiles(made.api).upload(access(server), b"a,b", "täble.csv", "text/csv")
+        file = await PlatformFiles(made.agent_api).upload(access(server), b"a,b", "täble.csv", "text/csv")
         [body] = given
         assert all(part in body for part in (b'name="file"', b"Content-Type: text/csv", b"\r\n\r\na,b\r\n"))
         assert (file, file.name, file.media_type, file.size) == (UPLOADED["fileUrl"], "täble.csv", "text/csv", 3)
@@ -103,7 +126,7 @@ async def test_an_upload_that_failed_says_what_it_asks_for(status: int, body: ob
     async with token_server() as server, client() as made:
         server.answer = answering_json(status, body)
         with pytest.raises(PlatformError) as failure:
-            await PlatformFiles(made.api).upload(access(server), b"a", "a", "text/plain")
+            await PlatformFiles(made.agent_api).upload(access(server), b"a", "a", "text/plain")
         assert failure.value.verdict is verdict
         assert_secret_is_nowhere(failure.value)
 
@@ -112,5 +135,5 @@ async def test_an_upload_waits_as_long_as_it_is_asked_to() -> None:
     async with token_server() as server, client() as made:
         server.answer = answering(429, "", Retry_After="7")
         with pytest.raises(PlatformError) as failure:
-            await PlatformFiles(made.api).upload(access(server), b"a", "a", "text/plain")
+            await PlatformFiles(made.agent_api).upload(access(server), b"a", "a", "text/plain")
         assert failure.value.retry_after_seconds == 7
