@@ -24,7 +24,7 @@ from supervisor.doctor.path import Attempt, Prober, Walk, other_namespaces, othe
 from supervisor.handlers import DaemonThreads, HandlerLoader, MountedHandler
 from supervisor.handlers.loader import LOAD_SECONDS
 from supervisor.net import Session
-from supervisor.platform.connector import Connector
+from supervisor.platform.connector import Caller, Connector
 from supervisor.platform.endpoint import Endpoint, namespace_candidates, path_candidates
 from supervisor.platform.hosts.api import PlatformApi
 from supervisor.platform.hosts.engine_paths import EnginePaths
@@ -251,8 +251,7 @@ class Examiner:
             self._gates,
             self._paths,
             self._facts,
-            agent_id=record.id,
-            on_event=lambda _connection, _event, _payload: None,
+            Caller(record.id, lambda _connection, _event, _payload: None),
             timeout_seconds=timeout_seconds,
         )
         prober = Prober(connector, self._clock, grant=grant, timeout_seconds=timeout_seconds)

@@ -14,7 +14,7 @@ from supervisor.core.errors import ConfigurationError, HandlerError, PlatformErr
 from supervisor.core.records import AgentRecord
 from supervisor.fleet.hooks import HOOK_SECONDS, Hooks
 from supervisor.fleet.shared import Shared
-from supervisor.fleet.works import WorkFetcher
+from supervisor.fleet.works import Pace, WorkFetcher
 from supervisor.handlers import MountedHandler, foreign
 from supervisor.handlers.loader import LOAD_SECONDS
 from supervisor.messages import AgentActions, AgentContext, Limits, Pipeline, Profile, Scope
@@ -52,8 +52,7 @@ class Agent:
             shared.beats,
             self.pulse,
             self.profile.access,
-            shared.clock,
-            seconds=shared.settings.heartbeat_seconds,
+            Pace(shared.clock, shared.settings.heartbeat_seconds, shared.uniform),
             on_refused=self._refuse,
             log=log,
         )

@@ -6,7 +6,7 @@ from supervisor.core.errors import ConnectError, PlatformError
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.shared import Shared
 from supervisor.platform.connection import Connection
-from supervisor.platform.connector import Connector, Grants, OnConnected
+from supervisor.platform.connector import Caller, Connector, Grants, OnConnected
 from supervisor.platform.endpoint import Endpoint, namespace_candidates, path_candidates
 from supervisor.platform.hosts.facts import Way
 
@@ -29,8 +29,7 @@ class Dialer:
             shared.gates,
             shared.paths,
             shared.facts,
-            agent_id=agent.record.id,
-            on_event=agent.pipeline.receive,
+            Caller(agent.record.id, agent.pipeline.receive, agent.pulse),
             timeout_seconds=shared.settings.handshake_seconds,
         )
 

@@ -43,8 +43,8 @@ class Findability:
         self._entered: HostChecks | None = None
         self._beside_another = False
         self._number = itertools.count()
-        self.renewal = Renewal(shared.settings.socket_max_age, shared.clock)
-        self.heartbeat = Heartbeat(agent, dialer, on_token=on_token)
+        self.renewal = Renewal(shared.settings.socket_max_age, shared.clock, uniform=shared.uniform)
+        self.heartbeat = Heartbeat(agent, dialer, on_token=on_token, uniform=shared.uniform)
 
     @property
     def lost(self) -> bool:

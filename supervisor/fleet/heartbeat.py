@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -11,7 +10,6 @@ from supervisor.fleet.agent import Agent
 from supervisor.fleet.dialer import Dialer
 from supervisor.platform.connection import PROOF_SECONDS, Connection
 from supervisor.platform.endpoint import ROOT
-from supervisor.platform.heartbeats import HeartbeatAnswer, parse_heartbeat
 from supervisor.platform.questions import HEARTBEAT
 
 #: From one heartbeat to the next, drawn between the two (docs/protocol.md#8-third-generation, 3).
@@ -27,26 +25,36 @@ class Heartbeat:
 
     Args:
         on_token: told a fresh token that came with an answer.
+        uniform: draws between two bounds.
     """
 
-    def __init__(self, agent: Agent, dialer: Dialer, *, on_token: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        dialer: Dialer,
+        *,
+        on_token: Callable[[str], Awaitable[None]],
+        uniform: Callable[[float, float], float],
+    ) -> None:
         self._agent = agent
         self._dialer = dialer
         self._on_token = on_token
+        self._uniform = uniform
         self._connection: Connection | None = None
 
     def opened(self, connection: Connection) -> None:
         """Beat over ``connection`` from now on, if its platform answers."""
         self._connection = connection
         acks = connection.facts.acks(HEARTBEAT)
-        if acks is not False or random.randrange(TRY_AGAIN) == 0:  # noqa: S311
+        if acks is not False or self._uniform(0, TRY_AGAIN) < 1:
             connection.start_task(self._beat(connection), "heartbeat")
 
     async def _beat(self, connection: Connection) -> None:
         while connection is self._connection and connection.connected:
             try:
-                answer = await self._ask(connection)
+                answer = await connection.questions.beat(PROOF_SECONDS)
             except AckTimeoutError:
+                connection.facts.unanswered(HEARTBEAT)
                 if connection.facts.acks(HEARTBEAT) is not True:
                     return
             except ConnectionLostError:
@@ -57,23 +65,7 @@ class Heartbeat:
                     return
                 self._agent.log.debug("heartbeat_failed", reason=error.reason)
             else:
-                self._agent.pulse.take(answer)
+                connection.reminded = connection.namespace == ROOT
                 if answer.token is not None:
                     await self._on_token(answer.token)
-            await self._dialer.clock.sleep(random.uniform(*BEAT_SECONDS))  # noqa: S311
-
-    async def _ask(self, connection: Connection) -> HeartbeatAnswer:
-        """Send one; what its answer brings.
-
-        Raises:
-            ConnectionLostError, AckTimeoutError: there was no answer. PlatformError: the platform refused it.
-        """
-        try:
-            answer = await connection.socket.call(HEARTBEAT, self._agent.pulse.payload(), PROOF_SECONDS)
-        except AckTimeoutError:
-            connection.facts.unanswered(HEARTBEAT)
-            raise
-        connection.facts.answered(HEARTBEAT)
-        parsed = parse_heartbeat(answer)
-        connection.reminded = connection.namespace == ROOT
-        return parsed
+            await self._dialer.clock.sleep(self._uniform(*BEAT_SECONDS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -42,7 +41,7 @@ class Refetch:
             wait = gate.interval("instruction", shared.settings.instruction_seconds)
             while True:
                 # Drawn, so that a fleet that was started at once does not ask at once.
-                await shared.clock.sleep(wait * random.uniform(0.8, 1.0))  # noqa: S311
+                await shared.clock.sleep(wait * shared.uniform(0.8, 1.0))
                 try:
                     there = await self._fetch()
                 except PlatformError as error:

@@ -61,7 +61,7 @@ class Runner:
         self.agent = Agent(record, shared, log, AgentActions(situation, desired.refresh))
         self._drain = Drain(self.agent, desired, condition, shared.clock)
         self._dialer = Dialer(self.agent, shared)
-        self._recovery = Recovery(Bounds.of(shared.settings), shared.clock)
+        self._recovery = Recovery(Bounds.of(shared.settings), shared.clock, uniform=shared.uniform)
         self._configuration = Configuration(self.agent, desired, shared)
         self.findability = Findability(self.agent, self._dialer, shared, self._configuration.adopt)
         self.rotation = Rotation(self.agent, self._dialer, shared.settings.ack_seconds, self.findability)
@@ -72,7 +72,7 @@ class Runner:
             self._configuration,
             self.rotation,
             recovery=self._recovery,
-            clock=shared.clock,
+            shared=shared,
             on_trouble=self._show_trouble,
         )
         self.agent.on_refused = self._upkeep.refuse

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
@@ -56,5 +58,7 @@ class Shared:
     tracing: Tracing
     events: Events = field(default_factory=Events)
     facts: HostFacts = field(default_factory=HostFacts)
+    #: Draws between two bounds, for what a fleet must not do all at once.
+    uniform: Callable[[float, float], float] = random.uniform
     #: Where handlers are imported: a bounded number at once, and not where DNS is looked up.
     imports: Executor = field(default_factory=lambda: DaemonThreads(2, "import"))

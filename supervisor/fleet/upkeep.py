@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 from collections.abc import Callable
 
-from supervisor.core.clock import Clock
 from supervisor.core.errors import ConnectError, ConnectionLostError, HandlerError, PlatformError, Verdict
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.change import Changed
@@ -15,6 +13,7 @@ from supervisor.fleet.configuration import Configuration
 from supervisor.fleet.desired import Desired
 from supervisor.fleet.recovery import Recovery
 from supervisor.fleet.rotation import Rotation
+from supervisor.fleet.shared import Shared
 from supervisor.platform.connection import Connection
 
 #: Where a new token is the only way to instruction and settings they are fetched this often, drawn from the last fifth:
@@ -39,7 +38,7 @@ class Upkeep:
         rotation: Rotation,
         *,
         recovery: Recovery,
-        clock: Clock,
+        shared: Shared,
         on_trouble: Callable[[str], None],
     ) -> None:
         self._agent = agent
@@ -48,7 +47,8 @@ class Upkeep:
         self._rotation = rotation
         self._renewal = rotation.renewal
         self._recovery = recovery
-        self._clock = clock
+        self._clock = shared.clock
+        self._uniform = shared.uniform
         self._on_trouble = on_trouble
         self._refetch_at = 0.0
         self._refused: PlatformError | None = None
@@ -63,7 +63,7 @@ class Upkeep:
         """Everything is current as of now: nothing is due before its time."""
         self._refused = None
         self._configuration.connected()
-        self._refetch_at = self._clock.monotonic() + REFETCH_SECONDS * random.uniform(0.8, 1.0)  # noqa: S311
+        self._refetch_at = self._clock.monotonic() + REFETCH_SECONDS * self._uniform(0.8, 1.0)
 
     async def next_turn(self, connection: Connection) -> Connection:
         """One turn, dropped when the connection is lost or something else is wanted meanwhile.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from supervisor.core.clock import Clock
@@ -15,13 +17,27 @@ from supervisor.platform.hosts.agent_api import Access
 from supervisor.platform.questions import HEARTBEAT
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often somebody asks.
+
+    Args:
+        seconds: from one question to the next, at the most.
+        uniform: draws between two bounds; tests give their own.
+    """
+
+    clock: Clock
+    seconds: float
+    uniform: Callable[[float, float], float] = random.uniform
+
+
 class WorkFetcher:
-    """One agent's heartbeats by REST.
+    """One agent's heartbeats by REST, less often in a large fleet.
 
     Args:
         pulse: what they say, and what becomes of that which they bring.
         access: where to ask and with what; called for each question, since both change.
-        seconds: how often, at most; drawn from the last third, so that a fleet does not ask at once.
+        pace: how often; drawn from the last third, so that a fleet does not ask at once.
         on_refused: told that the platform refuses the agent: it is suspended, or gone.
         log: the agent's logger.
     """
@@ -31,17 +47,15 @@ class WorkFetcher:
         client: HeartbeatClient,
         pulse: Pulse,
         access: Callable[[], Access],
-        clock: Clock,
+        pace: Pace,
         *,
-        seconds: float,
         on_refused: Callable[[PlatformError], None],
         log: Any,
     ) -> None:
         self._client = client
         self._pulse = pulse
         self._access = access
-        self._clock = clock
-        self._seconds = seconds
+        self._pace = pace
         self._on_refused = on_refused
         self._log = log
         self._failing = ""
@@ -52,12 +66,17 @@ class WorkFetcher:
         Args:
             in_use: whether it is still the one in use; another one has heartbeats of its own.
         """
+        pace = self._pace
         while in_use():
-            await self._clock.sleep(self._seconds * random.uniform(2 / 3, 1.0))  # noqa: S311
-            # Where the socket's heartbeats are acknowledged they bring the works.
-            by_socket = connection.facts.acks(HEARTBEAT) is True
-            if in_use() and not by_socket and self._pulse.wanted_by_rest:
-                await self._beat(connection.agent_id)
+            gate = self._client.gate(self._access())
+            with gate.asker("heartbeat") if self._wanted(connection) else nullcontext():
+                await pace.clock.sleep(gate.interval("heartbeat", pace.seconds) * pace.uniform(2 / 3, 1.0))
+                if in_use() and self._wanted(connection):
+                    await self._beat(connection.agent_id)
+
+    def _wanted(self, connection: Connection) -> bool:
+        """Whether works are to be fetched: where the socket's heartbeats are acknowledged those bring them."""
+        return self._pulse.wanted_by_rest and connection.facts.acks(HEARTBEAT) is not True
 
     async def _beat(self, agent_id: str) -> None:
         try:

@@ -47,11 +47,13 @@ class Listing:
         platform: asks.
         access: where to ask and with what; called for each question, since both change.
         seconds: how often.
+        uniform: draws between two bounds; tests give their own.
     """
 
     platform: PlatformConversations
     access: Callable[[], Access]
     seconds: float
+    uniform: Callable[[float, float], float] = random.uniform
 
 
 class Roster:
@@ -181,7 +183,8 @@ class Roster:
         seconds = gate.interval("conversations", self._listing.seconds)
         # Absent lists are looked for again when the platform may have been updated.
         seconds = seconds if self._lists else max(seconds, ABSENT_SECONDS)
-        return seconds * random.uniform(0.9, 1.1)  # noqa: S311 - spreads a fleet that started at once
+        # Drawn, so that a fleet that was started at once does not ask at once.
+        return seconds * self._listing.uniform(0.9, 1.1)
 
     async def _release_late(self, held: Sequence[str]) -> None:
         """Let new messages go on in time, whatever becomes of the list."""

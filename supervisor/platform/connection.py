@@ -9,6 +9,7 @@ from typing import Any, Final
 from supervisor.core.errors import AckTimeoutError, ConnectionLostError, PlatformError, SendRefusedError, Verdict
 from supervisor.core.tasks import TaskSet
 from supervisor.platform.endpoint import AGENTS_NAMESPACE, ROOT
+from supervisor.platform.heartbeats import Pulse, quiet_pulse
 from supervisor.platform.hosts.facts import SocketFacts, Way
 from supervisor.platform.questions import Questions
 from supervisor.platform.repeats import DROPPED, Repeats
@@ -34,12 +35,13 @@ class Connection:
         on_event: gets every event but the answers to our own sends, in order; must only enqueue.
         facts: what is known of the host and namespace; learns which events are acknowledged.
         repeats: what the agent has sent lately, over whichever connection.
+        pulse: what the agent's heartbeats say.
         ackless_grace_seconds: how long an ack may come after the event that says the same.
 
     Attributes:
         conversation_id: the conversation that the platform put the agent into by itself, where it named one.
         way, namespace: the namespace that it joined, and at which engine path.
-        questions: asks what nobody else sees.
+        questions: asks what nobody else sees, and sends heartbeats.
         registered: done once the agent's own presence came, or something else proved the registration.
         has_presence: whether the agent's own presence came.
         proven: done once the platform showed that it serves this very socket: by an acknowledged join, or a message.
@@ -57,6 +59,7 @@ class Connection:
         on_event: OnEvent,
         facts: SocketFacts | None = None,
         repeats: Repeats | None = None,
+        pulse: Pulse | None = None,
         ackless_grace_seconds: float = ACKLESS_GRACE_SECONDS,
     ) -> None:
         self.agent_id = agent_id
@@ -74,7 +77,7 @@ class Connection:
         self._on_event = on_event
         self._grant: Grant | None = None
         self._socket: Socket | None = None
-        self.questions = Questions(lambda: self.socket, self.facts)
+        self.questions = Questions(lambda: self.socket, self.facts, pulse or quiet_pulse())
         self._sends = Sends(agent_id, repeats or Repeats(), ackless_grace_seconds)
         self._tasks = TaskSet()
         self.members: dict[str, float] = {}

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from supervisor.core.errors import AckTimeoutError, ConnectError, ConnectionLostError, PlatformError, Verdict
 from supervisor.platform.connection import PROOF_SECONDS, Connection, OnEvent
 from supervisor.platform.endpoint import DOUBTFUL_NAMESPACE, Endpoint, Search
-from supervisor.platform.heartbeats import parse_heartbeat
+from supervisor.platform.heartbeats import Pulse, quiet_pulse
 from supervisor.platform.hosts.engine_paths import EnginePaths
 from supervisor.platform.hosts.facts import HostFacts, Way
 from supervisor.platform.hosts.gates import Gates
-from supervisor.platform.questions import HEARTBEAT
 from supervisor.platform.repeats import Repeats
 from supervisor.platform.tokens import Grant
 from supervisor.platform.transport import KICKED, Transport
@@ -34,6 +34,21 @@ def _ignore(_connection: Connection) -> None:
     """Nobody wants to know."""
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who connects.
+
+    Args:
+        agent_id: the agent's id.
+        on_event: gets every event but the answers to the agent's own sends, in order; must only enqueue.
+        pulse: what the agent's heartbeats say.
+    """
+
+    agent_id: str
+    on_event: OnEvent
+    pulse: Pulse = field(default_factory=quiet_pulse)
+
+
 class Connector:
     """Opens one agent's connections.
 
@@ -42,8 +57,7 @@ class Connector:
         gates: the bounds of all hosts.
         paths: looks at engine paths, for all agents.
         facts: what is known of the hosts; learns which way worked, and whether a presence comes there.
-        agent_id: the agent's id.
-        on_event: gets every event but the answers to the agent's own sends, in order; must only enqueue.
+        caller: the agent that connects.
         timeout_seconds: for the connect, and again for the registration.
     """
 
@@ -53,17 +67,15 @@ class Connector:
         gates: Gates,
         paths: EnginePaths,
         facts: HostFacts,
+        caller: Caller,
         *,
-        agent_id: str,
-        on_event: OnEvent,
         timeout_seconds: float,
     ) -> None:
         self._transport = transport
         self._gates = gates
         self._paths = paths
         self._facts = facts
-        self._agent_id = agent_id
-        self._on_event = on_event
+        self._caller = caller
         self._timeout = timeout_seconds
         self._repeats = Repeats()
 
@@ -117,10 +129,11 @@ class Connector:
     ) -> Connection:
         """Try one way; arguments and errors as of :meth:`open`."""
         connection = Connection(
-            self._agent_id,
-            on_event=self._on_event,
+            self._caller.agent_id,
+            on_event=self._caller.on_event,
             facts=self._facts.sockets(endpoint.host, way.namespace),
             repeats=self._repeats,
+            pulse=self._caller.pulse,
         )
         try:
             await self._connect(connection, endpoint, way, grants)
@@ -144,7 +157,7 @@ class Connector:
             socket = await self._transport.open(
                 endpoint.target(way),
                 grant.token,
-                agent_id=self._agent_id,
+                agent_id=self._caller.agent_id,
                 on_event=connection.receive,
                 timeout=self._timeout,
             )
@@ -216,7 +229,7 @@ class Connector:
         Raises:
             ConnectError: neither came within ``timeout`` seconds, or the platform refused the agent.
         """
-        beat = asyncio.ensure_future(connection.questions.ask(HEARTBEAT, timeout))
+        beat = asyncio.ensure_future(connection.questions.beat(timeout))
         try:
             either: list[asyncio.Future[Any]] = [connection.registered, beat]
             await asyncio.wait([*either, connection.closed], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -230,7 +243,7 @@ class Connector:
                     deaf=True,
                 )
             try:
-                parse_heartbeat(beat.result())
+                beat.result()
             except ConnectionLostError:
                 raise _lost_before_registered(connection) from None
             except PlatformError as error:

@@ -114,6 +114,11 @@ class Pulse:
             self._on_task(task)
 
 
+def quiet_pulse() -> Pulse:
+    """The heartbeats of somebody who only asks: with ``busy`` and no tools the platform hands out no work."""
+    return Pulse(takes_tasks=lambda: False, working=lambda: True, sleep=lambda: None, on_task=lambda _task: None)
+
+
 def parse_heartbeat(answer: object) -> HeartbeatAnswer:
     """Read the answer to a heartbeat, by event or by REST; what is malformed in it is left out.
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from supervisor.core.errors import AckTimeoutError
+from supervisor.core.errors import AckTimeoutError, ConnectionLostError, PlatformError
+from supervisor.platform.heartbeats import HeartbeatAnswer, Pulse, parse_heartbeat
 from supervisor.platform.hosts.facts import SocketFacts
 from supervisor.platform.transport import Socket
 
@@ -23,14 +24,11 @@ HEARTBEAT: Final = "agent:heartbeat"
 QUESTIONS: Final = (ONLINE, TYPING, HEARTBEAT)
 #: How long a question may go unanswered before the next one is asked too.
 NEXT_SECONDS: Final = 0.5
-#: What a heartbeat says that only asks: with neither word the platform hands out no work.
-QUIET_HEARTBEAT: Final[Mapping[str, Any]] = {"status": "busy", "mcpConnected": False}
 #: Nobody's: so nobody sees the question, and the platform answers all the same.
 _NO_CONVERSATION: Final = "0" * 24
 _PAYLOADS: Final[Mapping[str, Mapping[str, Any]]] = {
     ONLINE: {"conversationId": _NO_CONVERSATION},
     TYPING: {"conversationId": _NO_CONVERSATION, "isTyping": False},
-    HEARTBEAT: QUIET_HEARTBEAT,
 }
 
 
@@ -40,23 +38,53 @@ class Questions:
     Args:
         socket: gives the socket, once there is one.
         facts: what is known of its host and namespace; learns which events are acknowledged.
+        pulse: what the agent's heartbeats say, and where that goes which they bring.
         next_seconds: how long a question may go unanswered before the next one is asked.
     """
 
-    def __init__(self, socket: Callable[[], Socket], facts: SocketFacts, *, next_seconds: float = NEXT_SECONDS) -> None:
+    def __init__(
+        self, socket: Callable[[], Socket], facts: SocketFacts, pulse: Pulse, *, next_seconds: float = NEXT_SECONDS
+    ) -> None:
         self._socket = socket
         self._facts = facts
+        self._pulse = pulse
         self._next_seconds = next_seconds
 
-    async def ask(self, event: str, timeout: float) -> object:
-        """Ask one question; its answer.
+    async def beat(self, timeout: float) -> HeartbeatAnswer:
+        """Send one heartbeat, whatever it is for, and hand on the works that its answer brings.
+
+        Returns:
+            The answer; a token in it comes again with each heartbeat, and may be left to a later one.
+
+        Raises:
+            ConnectionLostError, AckTimeoutError: no answer came within ``timeout`` seconds.
+            PlatformError: the platform refused it.
+        """
+        answer = parse_heartbeat(await self._call(HEARTBEAT, self._pulse.payload(), timeout))
+        self._pulse.take(answer)
+        return answer
+
+    async def _call(self, event: str, payload: Mapping[str, Any], timeout: float) -> object:
+        answer = await self._socket().call(event, payload, timeout)
+        self._facts.answered(event)
+        return answer
+
+    async def _ask(self, event: str, timeout: float) -> None:
+        """Ask one question; returns once it is answered, however.
 
         Raises:
             ConnectionLostError, AckTimeoutError: no answer came within ``timeout`` seconds.
         """
-        answer = await self._socket().call(event, _PAYLOADS[event], timeout)
-        self._facts.answered(event)
-        return answer
+        if event != HEARTBEAT:
+            await self._call(event, _PAYLOADS[event], timeout)
+            return
+        try:
+            await self.beat(timeout)
+        except (ConnectionLostError, AckTimeoutError):
+            raise
+        except PlatformError:
+            # A refusal is an answer too; the agent's own heartbeats hear of it and act on it.
+            return
 
     async def any_answer(self, timeout: float) -> str:
         """Ask until one question is answered, however; the event that was.
@@ -64,7 +92,7 @@ class Questions:
         Raises:
             ConnectionLostError, AckTimeoutError: no answer came within ``timeout`` seconds.
         """
-        asked: dict[asyncio.Task[object], str] = {}
+        asked: dict[asyncio.Task[None], str] = {}
         loop = asyncio.get_running_loop()
         ends = loop.time() + timeout
         try:
@@ -72,7 +100,7 @@ class Questions:
                 left = ends - loop.time()
                 if left <= 0:
                     break
-                asked[asyncio.create_task(self.ask(event, left), name=f"ask {event}")] = event
+                asked[asyncio.create_task(self._ask(event, left), name=f"ask {event}")] = event
                 if (answered := await self._answered(asked, min(left, self._next_seconds))) is not None:
                     return answered
             answered = await self._answered(asked, max(0.0, ends - loop.time()) + self._next_seconds)
@@ -90,7 +118,7 @@ class Questions:
         # Where none is ever acknowledged all are asked again: a platform may be rebuilt.
         return [*known, *unknown] or list(QUESTIONS)
 
-    async def _answered(self, asked: Mapping[asyncio.Task[object], str], seconds: float) -> str | None:
+    async def _answered(self, asked: Mapping[asyncio.Task[None], str], seconds: float) -> str | None:
         """The first of the questions that is answered within ``seconds``; None when none is.
 
         Raises:

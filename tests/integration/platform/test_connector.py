@@ -14,7 +14,7 @@ from supervisor.core.clock import SystemClock
 from supervisor.core.errors import ConnectError, ConnectionLostError, SendRefusedError, TokenError, Verdict
 from supervisor.net.session import Session
 from supervisor.platform.connection import Connection
-from supervisor.platform.connector import Connector
+from supervisor.platform.connector import Caller, Connector
 from supervisor.platform.endpoint import Endpoint
 from supervisor.platform.hosts.api import PlatformApi
 from supervisor.platform.hosts.engine_paths import EnginePaths
@@ -82,7 +82,7 @@ async def way(transport: OpenTransport, script: Script, timeout_seconds: float =
     paths, facts = EnginePaths(PlatformApi(session.http, clock), clock), HostFacts()
     async with gateway(script) as server, transport() as opener:
         connector = Connector(
-            opener, gates, paths, facts, agent_id=AGENT, on_event=lambda *_: None, timeout_seconds=timeout_seconds
+            opener, gates, paths, facts, Caller(AGENT, lambda *_: None), timeout_seconds=timeout_seconds
         )
         try:
             yield Attempts(connector, server)

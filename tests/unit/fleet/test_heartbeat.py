@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from supervisor.core.states import AgentState
+from supervisor.core.states import AgentState, MessageState
 from supervisor.platform.hosts.facts import SILENCES
 from tests.support.paper_play import AGENT, Play, play
 
@@ -26,6 +26,31 @@ def test_they_go_on_and_ask_for_no_work(tmp_path: Path) -> None:
         assert all(one["mcpConnected"] is False for one in said), "else it is put to sleep for what it does not do"
 
     play(tmp_path, beating)
+
+
+def test_one_that_proves_a_registration_is_like_all_others(tmp_path: Path) -> None:
+    async def proving(script: Play) -> None:
+        script.platform.standing_connect = "mute"
+        script.platform.heartbeat = {"success": True, "work": {"id": "w1", "title": "Tidy up"}}
+        await script.add(settings={"work": True})
+        await script.loop.advance(1.9)
+        assert beats(script) == 0, "a presence might come"
+        await script.loop.advance(1)
+        said = [payload for event, payload in script.platform.asked if event == BEAT]
+        assert said[0] == {"status": "idle", "mcpConnected": True}
+        journal = script.fleet.service.registry.journal
+        [work] = await script.loop.complete(journal.messages(states=[MessageState.DONE], limit=9))
+        # What the proof brought was not lost.
+        assert (work.message.id, script.state()) == ("work:w1", AgentState.ONLINE)
+        script.runner().agent.pipeline.duties.sleeping.begin("told to", None)
+        before = beats(script)
+        script.platform.cut()
+        await script.loop.advance(10)
+        again = [payload for event, payload in script.platform.asked if event == BEAT][before:]
+        assert again, "the new socket was proven"
+        assert {one["status"] for one in again} == {"sleep"}, "a busy one would say that it is awake"
+
+    play(tmp_path, proving)
 
 
 def test_a_platform_that_does_not_know_them_is_left_alone(tmp_path: Path) -> None:

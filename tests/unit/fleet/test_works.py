@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
+import pytest
 import structlog
 
 from supervisor.core.clock import SystemClock
 from supervisor.core.errors import PlatformError, Verdict
 from supervisor.core.records import Sleep
-from supervisor.fleet.works import WorkFetcher
+from supervisor.fleet.works import Pace, WorkFetcher
 from supervisor.platform.beats import HeartbeatClient
 from supervisor.platform.connection import Connection
 from supervisor.platform.heartbeats import Pulse, Task
@@ -21,16 +22,20 @@ from supervisor.telemetry.logs import get_logger
 from tests.support.messaging import until
 from tests.support.token_server import AGENT, TokenServer, answering_json, client, token_server
 
+#: How often they are fetched, for the clock of this test.
+SECONDS = 30.0
 WORK = {"id": "w1", "title": "Tidy up"}
 
 
 class CountingClock(SystemClock):
-    """Counts how often somebody slept."""
+    """Counts how often somebody slept, and lets nobody sleep for long."""
 
     turns = 0
+    seconds = 0.0
 
     async def sleep(self, seconds: float) -> None:
-        await super().sleep(seconds)
+        self.seconds = seconds
+        await super().sleep(min(seconds, 0.005))
         self.turns += 1
 
 
@@ -39,6 +44,7 @@ class Round:
 
     def __init__(self, server: TokenServer, beats: HeartbeatClient) -> None:
         self.server = server
+        self.gate = beats.gate(Access(server.url, "tok"))
         self.clock = CountingClock()
         self.connection = Connection(AGENT, on_event=lambda *_: None)
         self.takes = self.in_use = True
@@ -55,8 +61,7 @@ class Round:
             beats,
             pulse,
             lambda: Access(server.url, "tok"),
-            self.clock,
-            seconds=0.005,
+            Pace(self.clock, SECONDS, uniform=lambda low, _: low),
             on_refused=self.refused.append,
             log=get_logger("supervisor.agent"),
         )
@@ -71,7 +76,7 @@ class Round:
 async def going_round() -> AsyncIterator[Round]:
     async with token_server() as server, client() as made:
         server.answer = answering_json(201, {"success": True, "work": WORK})
-        here = Round(server, HeartbeatClient(made.api))
+        here = Round(server, HeartbeatClient(made.agent_api))
         connection = here.connection
         task = asyncio.create_task(here.fetcher.run(connection, lambda: here.in_use))
         yield here
@@ -106,3 +111,19 @@ async def test_trouble_is_told_once_and_a_refusal_to_whoever_runs_the_agent() ->
         here.server.answer = answering_json(201, {"success": True, "work": WORK})
         before = len(here.tasks)
         await until(lambda: len(here.tasks) > before)
+
+
+async def test_many_agents_ask_less_often_than_one_and_those_that_do_not_ask_count_for_nothing() -> None:
+    async with going_round() as here:
+        await until(lambda: len(here.tasks) >= 1)
+        assert here.clock.seconds == pytest.approx(SECONDS * 2 / 3)
+        gate = here.gate
+        with ExitStack() as others:
+            for _ in range(999):
+                others.enter_context(gate.asker("heartbeat"))
+            await here.turns(2)
+            # A quarter of 50 questions a second, among a thousand agents.
+            assert here.clock.seconds == pytest.approx(80 * 2 / 3)
+        here.takes = False
+        await here.turns(2)
+        assert (gate.interval("heartbeat", 0.0), here.clock.seconds) == (0.0, pytest.approx(SECONDS * 2 / 3))

@@ -17,7 +17,7 @@ from supervisor.messages.participation import Participation
 from supervisor.messages.recall import Recall
 from supervisor.messages.roster import Listing, Roster
 from supervisor.platform.connection import Connection
-from supervisor.platform.connector import Connector
+from supervisor.platform.connector import Caller, Connector
 from supervisor.platform.endpoint import Endpoint
 from tests.support.messaging import no_upload
 from tests.support.paper_agent import DIARY, PaperAgent, paper_agent
@@ -49,8 +49,7 @@ class Desk:
             shared.gates,
             shared.paths,
             shared.facts,
-            agent_id=scope.agent_id,
-            on_event=self._receive,
+            Caller(scope.agent_id, self._receive),
             timeout_seconds=15.0,
         )
 
