@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 import pydantic_ai
@@ -159,7 +160,9 @@ async def _run(message: Message, ctx: Context, means: _Means, ends_at: float) ->
                 prompt(message),
                 model=model,
                 message_history=earlier(said, message, settings.history_tokens),
-                instructions=instructions(ctx, settings, tools.missing),
+                instructions=instructions(
+                    ctx, settings, message, missing=tools.missing, today=datetime.now(UTC).date()
+                ),
                 toolsets=tools.toolsets,
                 model_settings=request_settings(settings),
                 usage_limits=UsageLimits(request_limit=None),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from supervisor.handler import AgentContext
 
@@ -81,6 +81,7 @@ class AssistantSettings(_Settings):
         api_key: a reference to its key: ``env:NAME``, ``file:/path``.
         fallback_models: models to use in this order when the first does not answer: names, or objects with ``model``,
             ``base_url`` and ``api_key``.
+        instruction_extra: what the model is told besides the platform's instruction.
         temperature, max_output_tokens, thinking: passed to the model where it takes them.
         model_settings: more of the model's settings by pydantic-ai's names: ``top_p``, ``seed``, ``stop_sequences``,
             ``extra_body`` with what only this server knows …
@@ -105,6 +106,7 @@ class AssistantSettings(_Settings):
     fallback_models: Annotated[
         tuple[Annotated[FallbackModel, BeforeValidator(_named)], ...], BeforeValidator(_listed), Field(max_length=10)
     ] = ()
+    instruction_extra: Annotated[str, StringConstraints(strip_whitespace=True, max_length=100_000)] = ""
     temperature: float | None = Field(None, ge=0, le=2)
     max_output_tokens: int | None = Field(None, ge=1)
     thinking: bool | Literal["minimal", "low", "medium", "high"] | None = None

@@ -53,7 +53,7 @@ async def test_an_answer_with_its_thinking_and_the_providers_own_usage(
 
     [request] = fleet.models.requests
     assert (request.provider, request.model, request.key) == (provider, model, MODEL_KEY)
-    assert "Be brief.\n\nGuidelines:\n- Be kind.\n- Be quick." in request.texts
+    assert "Be brief.\n\nGuidelines:\n- Be kind.\n- Be quick." in request.said
     assert "What is it?" in request.texts
     assert fleet.health(identity) == "ok"
     series = f'gen_ai_provider_name="{provider}",gen_ai_request_model="{model}",gen_ai_token_type="input"'

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from supervisor.handler import HistoryItem
+from supervisor.handler import HistoryItem, Sender
 from tests.support.fake_mcp import Tool, fake_mcp
 from tests.support.fake_models import Answer, Request, refusal
 from tests.support.lone_assistants import LoneAssistant, lone_assistant
@@ -30,6 +30,15 @@ def conversation(assistant: LoneAssistant, turns: int, text: str = "x" * 400) ->
 def takes(characters: int, refused: Callable[[Request], Answer]) -> Callable[[Request], Answer]:
     """A model that takes so many characters."""
     return lambda request: refused(request) if len(request.said) > characters else Answer("Short enough.")
+
+
+async def test_the_model_hears_who_speaks_what_day_it_is_and_what_the_row_adds() -> None:
+    async with lone_assistant(instruction_extra="Prices are in euros.") as assistant:
+        await assistant.ask("hello", sender=Sender(id="1", name="Ana", platform="discord"))
+        said = assistant.models.requests[-1].said
+        assert 'hello\n\n[Sent by {"name": "Ana", "platform": "discord"}]' in said
+        assert "Prices are in euros." in said
+        assert "Today is " in said
 
 
 @pytest.mark.parametrize("message", VAGUE)
