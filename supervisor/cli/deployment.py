@@ -86,9 +86,13 @@ def config(as_json: AsJson = False) -> None:
     Example: `supervisor config --json`
     """
     from supervisor.cli import output  # noqa: PLC0415
+    from supervisor.cli.errors import warn  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
+    from supervisor.settings.environment import env_file_notes  # noqa: PLC0415
 
     settings = load_settings()
+    for note in env_file_notes():
+        warn(note)
     shown = _shown(settings)
     if as_json:
         output.print_json(shown)

@@ -65,6 +65,7 @@ async def _check(agent_id: str | None, limit: int, report: Report) -> None:
     )
     from supervisor.doctor.findings import Trouble, failed, misconfigured  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
+    from supervisor.settings.environment import env_file_notes  # noqa: PLC0415
     from supervisor.settings.secrets import SecretBox, SecretResolver  # noqa: PLC0415
 
     try:
@@ -81,6 +82,8 @@ async def _check(agent_id: str | None, limit: int, report: Report) -> None:
     given = sorted(settings.model_fields_set)
     text = f"{len(given)} given, the rest by default; API {settings.api_url}, gateway {settings.ws_url}"
     report(Finding("settings", Level.OK, text))
+    for note in env_file_notes():
+        report(Finding("settings", Level.WARN, note))
     loader = check_handlers(settings, report)
     try:
         known = await check_registry(settings, report, loader.names() if loader is not None else ())

@@ -52,12 +52,15 @@ def run(
     """
     from supervisor.service import run_until_stopped  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
+    from supervisor.settings.environment import env_file_notes  # noqa: PLC0415
     from supervisor.telemetry import logs  # noqa: PLC0415  import what is slow only when it runs
 
     given = {} if agents_dir is None else {"agents_dir": agents_dir}
     settings = load_settings(**given)
     stream = sys.stdout if settings.log_format == "json" else sys.stderr
     logs.configure(settings.log_level, settings.log_format, stream)
+    for note in env_file_notes():
+        logs.get_logger("supervisor.settings").warning("env_file_reference", reason=note)
     return run_loop(_leaving_nothing(run_until_stopped(settings, reload=reload)))
 
 

@@ -46,6 +46,22 @@ def bundled_dir() -> Path | None:
     return None
 
 
+def split_reference(reference: str) -> tuple[str, str]:
+    """A row's handler as a module and one attribute of it, which is empty where none is named.
+
+    Raises:
+        HandlerError: it is neither.
+    """
+    module, _, attribute = reference.partition(":")
+    if not module or not all(part.isidentifier() for part in module.split(".")):
+        raise HandlerError(f"{reference!r} is no handler; write echo, echo:Handler or package.module:attribute")
+    if attribute and not attribute.isidentifier():
+        raise HandlerError(
+            f"{reference!r} is no handler: after the colon stands one name of the module; give what you mean one"
+        )
+    return module, attribute
+
+
 def handler_names(agents_dir: Path) -> list[str]:
     """The handlers that a folder holds, in order; none of their code is run.
 

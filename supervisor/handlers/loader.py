@@ -7,7 +7,6 @@ work, ``sys.path`` is untouched, and the PyPI packages whose import name is ``ag
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import importlib
 import importlib.machinery
@@ -19,12 +18,12 @@ import traceback
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from supervisor.core.errors import HandlerError
-from supervisor.handler import Handler
-from supervisor.handlers.folder import handler_names, unknown_handler
+from supervisor.handlers.folder import handler_names, split_reference, unknown_handler
 from supervisor.handlers.mounted import MountedHandler
+from supervisor.handlers.picking import pick
 from supervisor.handlers.threads import DaemonThreads, ThreadShare
 from supervisor.telemetry.failures import describe
 
@@ -100,15 +99,13 @@ class HandlerLoader:
             HandlerNotFoundError: the folder holds none of that name.
             HandlerError: it is not allowed, or its code fails; the cause is chained.
         """
-        module_name, _, attribute = reference.partition(":")
-        if not module_name or not all(part.isidentifier() for part in module_name.split(".")):
-            raise HandlerError(f"{reference!r} is no handler; write echo, echo:Handler or package.module:attribute")
+        module_name, attribute = split_reference(reference)
         with _loading:
             if "." in module_name:
                 target = self._import_installed(module_name, attribute)
             else:
                 target = self._import_mounted(module_name, fresh=fresh)
-            return self._mounted(reference, _pick(target, attribute, reference))
+            return self._mounted(reference, pick(target, attribute, reference))
 
     def _import_mounted(self, name: str, *, fresh: bool) -> types.ModuleType:
         if name not in self.names():
@@ -182,27 +179,3 @@ class HandlerLoader:
     def close(self) -> None:
         """Let go of the threads; one that is still in a handler ends with it or with the process."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _pick(module: types.ModuleType, attribute: str, reference: str) -> Any:
-    """The handler of a module: the attribute named, else its Handler class, else its ``on_message``."""
-    if attribute:
-        try:
-            return functools.reduce(getattr, attribute.split("."), cast("Any", module))
-        except AttributeError:
-            raise HandlerError(f"Handler {reference!r}: its module has no {attribute!r}") from None
-    classes = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, Handler) and value.__module__ == module.__name__
-    ]
-    if len(classes) == 1:
-        return classes[0]
-    if classes:
-        names = ", ".join(value.__name__ for value in classes)
-        raise HandlerError(
-            f"Handler {reference!r} has several classes ({names}); name one: {reference}:{classes[0].__name__}"
-        )
-    if hasattr(module, "on_message"):
-        return module.on_message
-    raise HandlerError(f"Handler {reference!r} has neither a Handler class nor an on_message")

@@ -12,7 +12,7 @@ from typing import Any, Final
 from supervisor.core.errors import ConfigurationError, HandlerError, SupervisorError
 from supervisor.core.records import AgentRecord
 from supervisor.handlers import find_agents_dir, handler_names
-from supervisor.handlers.folder import missing_requirements, unknown_handler
+from supervisor.handlers.folder import missing_requirements, split_reference, unknown_handler
 from supervisor.protocol.text import is_object_id
 from supervisor.settings import AGENT_SETTING_NAMES, Settings, parse_agent_settings
 from supervisor.settings.secrets import SecretBox, SecretResolver
@@ -107,9 +107,7 @@ class Checker:
         Raises:
             HandlerError: there is none of that name.
         """
-        module = reference.partition(":")[0]
-        if not module or not all(part.isidentifier() for part in module.split(".")):
-            raise HandlerError(f"{reference!r} is no handler; write echo, echo:Handler or package.module:attribute")
+        module, _ = split_reference(reference)
         if "." in module:
             self._check_package(module)
             return

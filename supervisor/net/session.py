@@ -11,6 +11,7 @@ from typing import Final
 
 import aiohttp
 
+from supervisor.net.masks import UnmaskedConnector
 from supervisor.net.tls import tls_context
 from supervisor.net.trouble import redirect_host
 
@@ -65,9 +66,10 @@ class Session:
 def _session(context: ssl.SSLContext, connect_timeout: float, *, keeps_connections: bool) -> aiohttp.ClientSession:
     tracing = aiohttp.TraceConfig()
     tracing.on_request_redirect.append(_refuse_redirect)
+    connector = aiohttp.TCPConnector if keeps_connections else UnmaskedConnector
     http = aiohttp.ClientSession(
         # No limit: with one, a fleet larger than it waits for ever, because WebSockets' connections do not come back.
-        connector=aiohttp.TCPConnector(limit=0, ssl=context, ttl_dns_cache=30, force_close=not keeps_connections),
+        connector=connector(limit=0, ssl=context, ttl_dns_cache=30, force_close=not keeps_connections),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
         trace_configs=[tracing],

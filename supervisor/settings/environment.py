@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dotenv.parser import parse_stream
 from pydantic import ValidationError
-from pydantic_settings import DotEnvSettingsSource, SettingsError
+from pydantic_settings import SettingsError
 
 from supervisor.core.errors import ConfigurationError
-from supervisor.settings.models import PREFIX, RUN_SECRETS, Settings, is_service_link
+from supervisor.settings.env_file import read_env_file
+from supervisor.settings.models import PASSWORDS, PREFIX, RUN_SECRETS, Settings, is_service_link
 
 # What others put into the environment under our prefix: Kubernetes' service links, and supervisord.
 _FOREIGN = re.compile(r"SUPERVISOR_(?:.+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT_\d+_.+)\Z")
@@ -32,17 +32,13 @@ def _is_foreign(name: str, value: str | None) -> bool:
     return bool(_FOREIGN.match(name)) or name.removeprefix(PREFIX) in _SUPERVISORD or is_service_link(name, value)
 
 
-def _check_env_file(path: Path | None) -> None:
-    """Refuse a line that python-dotenv would pass over with a warning."""
-    if path is None or not path.is_file():
-        return
-    try:
-        with path.open(encoding="utf-8") as lines:
-            broken = next((binding.original.line for binding in parse_stream(lines) if binding.error), None)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"Cannot read {path}: {error}") from None
-    if broken is not None:
-        raise ConfigurationError(f"{path}, line {broken}: this is not NAME=value")
+def env_file_notes(env_file: Path = Path(".env")) -> tuple[str, ...]:
+    """What the owner of a file of variables should know, a line each.
+
+    Raises:
+        ConfigurationError: as :func:`load_settings`.
+    """
+    return read_env_file(env_file, PASSWORDS).notes
 
 
 def _secret_folders() -> list[Path]:
@@ -61,11 +57,7 @@ def load_settings(env_file: Path | None = Path(".env"), *, run_secrets: Path | N
         ConfigurationError: an unknown ``SUPERVISOR_*`` variable, which is named with the nearest known one, or a
             value that does not fit; the value itself is never repeated, it may be a secret.
     """
-    _check_env_file(env_file)
-    try:
-        in_file = DotEnvSettingsSource(Settings, env_file=env_file).env_vars
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"Cannot read {env_file}: {error}") from None
+    in_file = {name: value for name, value in read_env_file(env_file, PASSWORDS).values.items() if value}
     if unknown := _unknown_variables({**in_file, **os.environ}):
         known = [PREFIX + name.upper() for name in Settings.model_fields]
         nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.0)[0]

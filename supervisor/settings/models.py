@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from supervisor.core.errors import ConfigurationError
+from supervisor.settings.env_file import read_env_file
 from supervisor.settings.kinds import (
     Bytes,
     CostBudget,
@@ -46,6 +47,8 @@ from supervisor.settings.kinds import (
 
 PREFIX = "SUPERVISOR_"
 RUN_SECRETS = Path("/run/secrets")
+#: What a person chose, or was given, and may hold any character.
+PASSWORDS = frozenset({f"{PREFIX}ADMIN_TOKEN", f"{PREFIX}METRICS_TOKEN", f"{PREFIX}PROXY"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -60,6 +63,17 @@ class _Environment(EnvSettingsSource):
     def _load_env_vars(self) -> Mapping[str, str | None]:
         variables = super()._load_env_vars()
         return {name: value for name, value in variables.items() if not is_service_link(name.upper(), value)}
+
+
+class _EnvFile(EnvSettingsSource):
+    """A file of variables, as :mod:`supervisor.settings.env_file` reads it."""
+
+    def __init__(self, settings_cls: type[BaseSettings], path: Path | None) -> None:
+        self._path = path
+        super().__init__(settings_cls)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name.lower(): value for name, value in read_env_file(self._path, PASSWORDS).values.items() if value}
 
 
 class Settings(BaseSettings):
@@ -188,7 +202,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, _Environment(settings_cls), dotenv_settings, file_secret_settings
+        path = getattr(dotenv_settings, "env_file", None)
+        return init_settings, _Environment(settings_cls), _EnvFile(settings_cls, path), file_secret_settings
 
     @model_validator(mode="after")
     def _admin_token_off_loopback(self) -> Self:

@@ -53,6 +53,7 @@ NONSENSE: list[tuple[str, Any, str]] = [
     ("settings", b"\xff", "settings"),
     ("settings", DEEP, "settings"),
     ("settings", '{"a":1e999}', "settings"),
+    ("settings", '{"a":"' + "x" * 2**20 + '"}', "settings is too long"),
     ("settings", '{"concurrency":"many"}', "concurrency"),
     ("settings", '{"concurrency":0}', "concurrency"),
     ("settings", '{"concurrency":1e300}', "concurrency"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -17,10 +18,19 @@ from supervisor.core.records import AgentRecord
 from supervisor.protocol.text import is_object_id
 
 MAX_ID_CHARS: Final = 128
+#: The longest settings and labels: 1 MiB of JSON. Whoever reads rows may leave longer text where it is.
+MAX_TEXT_BYTES: Final = 1 << 20
 #: What a row's owner may change; the id and the times are not among it.
 CHANGEABLE: Final = frozenset({"name", "handler", "secret", "settings", "labels", "paused"})
 _REFERENCE = re.compile(r"(?:env:\S|file:/|fernet:\S)")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d(?:\.\d+)?)Z?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Stands for text that is too long to be read; ``size`` is in characters or bytes, as the database counts."""
+
+    size: int
 
 
 def record_from_row(row: Mapping[str, Any]) -> AgentRecord:
@@ -40,7 +50,20 @@ def record_from_row(row: Mapping[str, Any]) -> AgentRecord:
     )
 
 
+def _too_long(value: object, column: str, problems: list[str]) -> bool:
+    """Whether text is longer than any may be; nothing reads it then."""
+    size = value.size if isinstance(value, Unread) else len(value) if isinstance(value, str | bytes) else 0
+    if size <= MAX_TEXT_BYTES and isinstance(value, str) and not value.isascii():
+        size = len(value.encode("utf-8", "replace"))
+    if size > MAX_TEXT_BYTES:
+        problems.append(f"{column} is too long to be read ({size:,}; at most {MAX_TEXT_BYTES:,} bytes)")
+        return True
+    return False
+
+
 def _read_text(value: object, column: str, problems: list[str], *, required: bool = False) -> str:
+    if _too_long(value, column, problems):
+        return ""
     if isinstance(value, str):
         if required and not value.strip():
             problems.append(f"{column} is empty")
@@ -76,7 +99,7 @@ def _read_secret(value: object, problems: list[str]) -> str:
 
 
 def _read_object(value: object, column: str, problems: list[str]) -> dict[str, Any]:
-    if value is None or value == "":
+    if value is None or value == "" or _too_long(value, column, problems):
         return {}
     try:
         decoded = msgspec.json.decode(value) if isinstance(value, str | bytes) else value
@@ -174,7 +197,12 @@ def _store_object(agent_id: str, column: str, value: object) -> str:
         encoded = json.dumps(dict(value), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise RegistryError(f"Agent {agent_id}: {column} cannot be written as JSON: {error}") from None
-    return _store_text(agent_id, column, encoded)
+    stored = _store_text(agent_id, column, encoded)
+    if (size := len(stored.encode())) > MAX_TEXT_BYTES:
+        raise RegistryError(
+            f"Agent {agent_id}: {column} has {size:,} bytes of JSON; at most {MAX_TEXT_BYTES:,} are allowed"
+        )
+    return stored
 
 
 def _store_flag(agent_id: str, value: object) -> int:

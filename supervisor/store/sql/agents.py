@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, case, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from supervisor.core.errors import AgentExistsError, AgentNotFoundError
 from supervisor.store.dialect.face import AgentChanges, AgentRow, AgentValues
+from supervisor.store.dialect.rows import MAX_TEXT_BYTES, Unread
 from supervisor.store.sql.schema import agents
 from supervisor.store.sql.sessions import Sessions
+
+#: The columns whose text may be of any length, and the query that leaves what is too long in the database.
+_TEXTS: Final = tuple(agents.c[name] for name in ("name", "handler", "secret", "settings", "labels"))
+_QUERY: Final = select(
+    *(column for column in agents.c if column not in set(_TEXTS)),
+    *(case((func.length(column) <= MAX_TEXT_BYTES, column)).label(column.name) for column in _TEXTS),
+    *(func.length(column).label(f"{column.name}_size") for column in _TEXTS),
+).order_by(agents.c.id)
 
 
 class SqlAgents:
@@ -46,10 +55,17 @@ class SqlAgents:
 
 
 def _rows(connection: Connection, agent_id: str | None) -> Sequence[AgentRow]:
-    query = select(agents).order_by(agents.c.id)
-    if agent_id is not None:
-        query = query.where(agents.c.id == agent_id)
-    return [dict(row) for row in connection.execute(query).mappings()]
+    query = _QUERY if agent_id is None else _QUERY.where(agents.c.id == agent_id)
+    return [_bounded(dict(row)) for row in connection.execute(query).mappings()]
+
+
+def _bounded(row: dict[str, Any]) -> AgentRow:
+    """A row without its sizes; what is too long is named in its place."""
+    for column in _TEXTS:
+        size = row.pop(f"{column.name}_size")
+        if size is not None and size > MAX_TEXT_BYTES:
+            row[column.name] = Unread(size)
+    return row
 
 
 def _row(connection: Connection, agent_id: str) -> AgentRow:

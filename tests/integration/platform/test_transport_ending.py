@@ -31,6 +31,11 @@ async def serve_raw(peer: Peer, data: bytes) -> None:
     peer.request.transport.write(data)
 
 
+def xored(payload: bytes) -> bytes:
+    """A payload as the mask "abcd" makes it."""
+    return bytes(byte ^ b"abcd"[place % 4] for place, byte in enumerate(payload))
+
+
 ENDS: dict[str, tuple[Callable[[Peer], Awaitable[object]], str]] = {
     "kick": (lambda peer: peer.send("41/ws,"), "server disconnect"),
     "kick without comma": (lambda peer: peer.send("41/ws"), "server disconnect"),
@@ -46,6 +51,8 @@ ENDS: dict[str, tuple[Callable[[Peer], Awaitable[object]], str]] = {
     "garbage": (lambda peer: serve_raw(peer, b"\xff\xff\xff\xff"), "protocol error"),
     "text that is not UTF-8": (lambda peer: serve_raw(peer, b"\x81\x03\xff\xfe\xfd"), "protocol error"),
     "too large for us": (lambda peer: serve_raw(peer, b"\x81\x7f" + (2**32).to_bytes(8, "big")), "frame too large"),
+    "masked event": (lambda peer: serve_raw(peer, b"\x81\x86abcd" + xored(b'42["x"')), "protocol error"),
+    "masked ping": (lambda peer: serve_raw(peer, b"\x89\x80abcd"), "protocol error"),
     "late refusal": (lambda peer: peer.send('44/ws,{"message":"token expired"}'), "refused"),
 }
 

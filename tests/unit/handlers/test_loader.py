@@ -351,10 +351,11 @@ async def test_an_attribute_chooses(loader: HandlerLoader, write: Write) -> None
             async def on_message(self, message, ctx): return "two"
             @staticmethod
             async def other(message, ctx): return "other"
+        other = Two.other
         """,
     )
     assert await answers(loader.load("many:Two")) == ["two"]
-    assert await answers(loader.load("many:Two.other")) == ["other"]
+    assert await answers(loader.load("many:other")) == ["other"]
     with pytest.raises(HandlerError, match=r"several classes \(One, Two\); name one: many:One"):
         loader.load("many")
     with pytest.raises(HandlerError, match="its module has no 'Three'"):

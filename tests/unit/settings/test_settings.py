@@ -18,6 +18,7 @@ from supervisor.settings import (
     load_settings,
     parse_agent_settings,
 )
+from supervisor.settings.environment import env_file_notes
 
 Env = pytest.MonkeyPatch
 
@@ -542,6 +543,42 @@ def test_a_broken_env_file_is_refused_with_its_line(tmp_path: Path) -> None:
     path.write_text("SUPERVISOR_CONCURRENCY=5\nthis is not a setting\n")
     with pytest.raises(ConfigurationError, match="line 2"):
         load_settings(path)
+
+
+def test_a_password_in_the_env_file_is_what_is_written_there(tmp_path: Path, monkeypatch: Env) -> None:
+    monkeypatch.setenv("HOME", "/root")
+    (tmp_path / ".env").write_text("SUPERVISOR_ADMIN_TOKEN=pa${HOME}word\nsupervisor_metrics_token='a$${X:-y}'\n")
+    settings = load(tmp_path)
+    assert settings.admin_token == SecretStr("pa${HOME}word")
+    assert settings.metrics_token == SecretStr("a$${X:-y}")
+    notes = env_file_notes(tmp_path / ".env")
+    assert [note.partition(": ")[2].split(" ")[0] for note in notes] == [
+        "SUPERVISOR_ADMIN_TOKEN",
+        "supervisor_metrics_token",
+    ]
+    assert all("taken as it is written" in note and "pa$" not in note and "/root" not in note for note in notes)
+
+
+def test_what_an_env_file_filled_in_before_is_filled_in_for_one_version_and_told(
+    tmp_path: Path, monkeypatch: Env
+) -> None:
+    monkeypatch.setenv("PLACE", "platform.example")
+    monkeypatch.setenv("TOKEN", "t0ken")
+    (tmp_path / ".env").write_text(
+        "OTHER=aiwm\nSUPERVISOR_API_URL=https://${PLACE}/${OTHER}\nSUPERVISOR_ADMIN_TOKEN=${TOKEN}\nSUPERVISOR_LOG_LEVEL=DEBUG\n"
+    )
+    settings = load(tmp_path)
+    assert settings.api_url == "https://platform.example/aiwm"
+    assert settings.admin_token == SecretStr("t0ken")
+    notes = env_file_notes(tmp_path / ".env")
+    assert len(notes) == 2
+    assert all("filled in for the last time" in note and "t0ken" not in note for note in notes)
+
+
+def test_an_env_file_without_references_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SUPERVISOR_ADMIN_TOKEN=p$HOME{x}\n")
+    assert load(tmp_path).admin_token == SecretStr("p$HOME{x}")
+    assert env_file_notes(tmp_path / ".env") == env_file_notes(tmp_path / "none") == ()
 
 
 @pytest.mark.parametrize("name", ["API_URL", "WS_URL", "REGISTRY_URL"])

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord
-from supervisor.store.dialect.rows import MAX_ID_CHARS, check_id, checked_values, record_from_row, record_values
+from supervisor.store.dialect.rows import (
+    MAX_ID_CHARS,
+    MAX_TEXT_BYTES,
+    Unread,
+    check_id,
+    checked_values,
+    record_from_row,
+    record_values,
+)
 
 ROW: dict[str, Any] = {
     "id": "a1",
@@ -45,6 +54,13 @@ def test_a_row_is_a_record_and_back() -> None:
         ("settings", "no json", "settings is not JSON"),
         ("labels", '{"a": 5}', "labels: a is not text"),
         ("paused", "maybe", "paused is neither 0 nor 1"),
+        ("settings", Unread(2**30), "settings is too long to be read (1,073,741,824; at most 1,048,576 bytes)"),
+        ("settings", json.dumps({"a": "x" * 2**20}), "settings is too long to be read"),
+        ("settings", json.dumps({"a": "ü" * 2**19}, ensure_ascii=False), "settings is too long to be read"),
+        ("settings", b" " * (2**20 + 1), "settings is too long to be read"),
+        ("labels", Unread(2**21), "labels is too long to be read"),
+        ("handler", Unread(2**21), "handler is too long to be read"),
+        ("secret", "env:" + "x" * 2**20, "secret is too long to be read"),
     ],
 )
 def test_what_cannot_be_used_is_named_and_left_out(column: str, value: object, problem: str) -> None:
@@ -61,7 +77,15 @@ def test_an_id_that_names_no_agent_is_refused(agent_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"secret": "hunter2-in-the-clear"}, {"id": "b"}, {"nonsense": 1}, {"settings": {"a": float("nan")}}]
+    "changes",
+    [
+        {"secret": "hunter2-in-the-clear"},
+        {"id": "b"},
+        {"nonsense": 1},
+        {"settings": {"a": float("nan")}},
+        {"settings": {"a": "hunter2-in-the-clear" * 2**16}},
+        {"labels": {"a": "ü" * 2**19}},
+    ],
 )
 def test_what_must_not_be_stored_is_refused_without_its_secret(changes: dict[str, Any]) -> None:
     with pytest.raises(RegistryError) as caught:
@@ -73,3 +97,10 @@ def test_a_record_with_a_secret_in_the_clear_is_not_stored() -> None:
     with pytest.raises(RegistryError) as caught:
         record_values(AgentRecord("a1", "echo", "hunter2-in-the-clear"))
     assert "hunter2" not in str(caught.value)
+
+
+def test_settings_of_exactly_a_mebibyte_are_stored_and_read() -> None:
+    settings = {"a": "x" * (MAX_TEXT_BYTES - len('{"a": ""}'))}
+    stored = checked_values("a1", {"settings": settings})
+    assert len(stored["settings"]) == MAX_TEXT_BYTES
+    assert record_from_row({**ROW, **stored}).settings == settings
