@@ -79,11 +79,9 @@ async def _check(agent_id: str | None, limit: int, report: Report) -> None:
     except ConfigurationError as error:
         report(misconfigured("settings", error, "see: supervisor config --help"))
         return
-    given = sorted(settings.model_fields_set)
-    text = f"{len(given)} given, the rest by default; API {settings.api_url}, gateway {settings.ws_url}"
-    report(Finding("settings", Level.OK, text))
-    for note in env_file_notes():
-        report(Finding("settings", Level.WARN, note))
+    text = f"{len(settings.model_fields_set)} given, the rest by default; API {settings.api_url}, gateway {settings.ws_url}"
+    for level, said in [(Level.OK, text), *((Level.WARN, note) for note in env_file_notes())]:
+        report(Finding("settings", level, said))
     loader = check_handlers(settings, report)
     try:
         known = await check_registry(settings, report, loader.names() if loader is not None else ())
