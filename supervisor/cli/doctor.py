@@ -56,13 +56,12 @@ async def _check(agent_id: str | None, limit: int, report: Report) -> None:
     from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
     from supervisor.doctor import (  # noqa: PLC0415
         Examiner,
-        Finding,
-        Level,
         check_agent,
         check_fleet,
         check_handlers,
         check_registry,
     )
+    from supervisor.doctor.deployment import check_settings  # noqa: PLC0415
     from supervisor.doctor.findings import Trouble, failed, misconfigured  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
     from supervisor.settings.environment import env_file_notes  # noqa: PLC0415
@@ -79,9 +78,7 @@ async def _check(agent_id: str | None, limit: int, report: Report) -> None:
     except ConfigurationError as error:
         report(misconfigured("settings", error, "see: supervisor config --help"))
         return
-    text = f"{len(settings.model_fields_set)} given, the rest by default; API {settings.api_url}, gateway {settings.ws_url}"
-    for level, said in [(Level.OK, text), *((Level.WARN, note) for note in env_file_notes())]:
-        report(Finding("settings", level, said))
+    check_settings(settings, env_file_notes(), report)
     loader = check_handlers(settings, report)
     try:
         known = await check_registry(settings, report, loader.names() if loader is not None else ())

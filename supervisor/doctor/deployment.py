@@ -18,6 +18,14 @@ _EXAMPLE: Final = "echo"
 _NAMED: Final = 8
 
 
+def check_settings(settings: Settings, notes: Sequence[str], report: Report) -> None:
+    """The settings in effect, and what their owner should know of where they come from."""
+    given = f"{len(settings.model_fields_set)} given, the rest by default"
+    report(Finding("settings", Level.OK, f"{given}; API {settings.api_url}, gateway {settings.ws_url}"))
+    for note in notes:
+        report(Finding("settings", Level.WARN, note))
+
+
 def check_handlers(settings: Settings, report: Report) -> HandlerLoader | None:
     """The agents folder; a loader for it, None when there is none."""
     try:
