@@ -25,6 +25,8 @@ import msgspec
 
 from supervisor.handler import Context, Message, Part, Permanent, Reply, Thinking, ToolCall, ToolResult, Usage
 
+from ._charset import Recoder, recoded
+
 VERSION: Final = 1
 #: Bounds of one answer; the platform takes about a megabyte in one message.
 MAX_PART_BYTES: Final = 1_000_000
@@ -151,13 +153,20 @@ def _as_received(message: Message) -> dict[str, Any]:
     return {"content": "", **fields}
 
 
-def parts_of(raw: bytes) -> list[Part]:
+def parts_of(raw: bytes, charset: str | None = None) -> list[Part]:
     """The parts of a whole answer in JSON.
+
+    Args:
+        charset: the one that its sender named.
 
     Raises:
         InvalidAnswerError: it is no JSON, or not of the shapes above.
     """
-    value = _decoded(raw)
+    try:
+        text = recoded(raw, charset)
+    except UnicodeDecodeError as error:
+        raise _unreadable(error, raw) from None
+    value = _decoded(text)
     values = value if isinstance(value, list) else [] if value is None else [value]
     if len(values) > MAX_PARTS:
         raise InvalidAnswerError(f"the answer has {len(values)} parts; {MAX_PARTS} are allowed")
@@ -195,16 +204,23 @@ def _part(value: Any) -> Part:
     return shape.part()
 
 
-def text_of(raw: bytes) -> str:
+def text_of(raw: bytes, charset: str | None = None) -> str:
     """An answer in plain text, without the space around it; empty for nothing.
 
+    Args:
+        charset: the one that its sender named; UTF-8 without.
+
     Raises:
-        InvalidAnswerError: it is not UTF-8.
+        InvalidAnswerError: it is not of that charset.
     """
     try:
-        return raw.decode().strip()
-    except UnicodeDecodeError:
-        raise InvalidAnswerError(f"the answer is not text in UTF-8: {shown(raw)}") from None
+        return recoded(raw, charset).decode().strip()
+    except UnicodeDecodeError as error:
+        raise _unreadable(error, raw) from None
+
+
+def _unreadable(error: UnicodeDecodeError, raw: bytes) -> InvalidAnswerError:
+    return InvalidAnswerError(f"the answer is not text in {error.encoding.upper()}: {shown(raw)}")
 
 
 def shown(raw: bytes) -> str:
@@ -253,10 +269,12 @@ class StreamedParts:
     Args:
         events: whether it is server-sent events; ``data: [DONE]`` ends them early, as model APIs do.
         what: who sends it, for errors.
+        charset: the one that its sender named.
     """
 
-    def __init__(self, what: str, *, events: bool = False) -> None:
+    def __init__(self, what: str, *, events: bool = False, charset: str | None = None) -> None:
         self._lines = Lines(what)
+        self._recoder = Recoder(charset)
         self._events = events
         self._data: list[bytes] = []
         self._count = 0
@@ -268,8 +286,15 @@ class StreamedParts:
         Raises:
             InvalidAnswerError: it is too large, too much, or one is of no known shape.
         """
+        return self._read(data, final=False)
+
+    def _read(self, data: bytes, *, final: bool) -> list[Part]:
+        try:
+            text = self._recoder.feed(data, final=final) + (b"\n\n" if final else b"")
+        except UnicodeDecodeError as error:
+            raise _unreadable(error, data) from None
         parts: list[Part] = []
-        for line in () if self.done else self._lines.feed(data):
+        for line in () if self.done else self._lines.feed(text):
             raw = self._event(line) if self._events else line.strip()
             if self.done:
                 break
@@ -297,6 +322,6 @@ class StreamedParts:
             CutOffError: it ended in the middle of a part.
         """
         try:
-            return self.feed(b"\n\n")
+            return self._read(b"", final=True)
         except InvalidAnswerError as error:
             raise CutOffError(f"the stream ended in the middle of a part: {error}") from None

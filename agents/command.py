@@ -11,7 +11,8 @@ Needs SUPERVISOR_ALLOW_COMMANDS. Settings of the agent:
 `_exchange` describes question and answer; an empty output says nothing. Exit status 0 is success, 64 to 78 (sysexits)
 final, anything else is tried again. What it writes to standard error ends up in the log, the last of it. Its
 environment is PATH, LANG, HOME and TMPDIR, nothing of the supervisor's. Whatever it starts in its process group is
-killed when it ends, on a time-out, on ``/stop`` and when the supervisor stops.
+killed when it ends, on a time-out, on ``/stop`` and when the supervisor stops; what has left the group does not hold
+up the answer, which is what was written until the program's end.
 """
 
 from __future__ import annotations
@@ -47,13 +48,23 @@ PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_ERROR_BYTES: Final = 4000
 #: How long a killed program may take to go; one in the kernel's hands (a dead network disk) goes later by itself.
 KILL_SECONDS: Final = 5.0
+#: How long a program that has ended is read from: all that it wrote is in the pipe by then.
+LINGER_SECONDS: Final = 0.2
+#: Enough for the megabyte that a pipe may hold, and an end for what a child that was left behind goes on to write.
+_MAX_LATE_READS: Final = 32
 _READ_BYTES: Final = 65_536
 _SYSEXITS: Final = range(64, 79)
 #: Sets the bounds and becomes the program. Between fork and exec in a process with threads, Python may deadlock; and
 #: bounds set from outside come too late. RLIMIT_DATA, not RLIMIT_AS: V8 and Go reserve addresses they never use.
+#: What is open besides the three pipes is closed: uvloop hands down every descriptor that is inheritable.
 _LAUNCHER: Final = """
 import os, resource, sys
 cpu, memory = int(sys.argv[1]), int(sys.argv[2])
+for fd in map(int, os.listdir("/dev/fd")):
+    try:
+        fd > 2 and os.close(fd)
+    except OSError:
+        pass  # the listing's own
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
 resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
@@ -195,16 +206,17 @@ async def run(options: Options, asked: bytes, folder: str, ctx: Context) -> Asyn
         )
         try:
             raw = bytearray()
-            while chunk := await program.stdout.read(_READ_BYTES):
-                if options.output == "ndjson":
-                    for part in stream.feed(chunk):
-                        yield part
-                else:
-                    raw += chunk
-                    if len(raw) > MAX_PART_BYTES:
-                        raise InvalidAnswerError(f"the program gave more than {MAX_PART_BYTES} bytes")
+            async with aclosing(_written(program)) as chunks:
+                async for chunk in chunks:
+                    if options.output == "ndjson":
+                        for part in stream.feed(chunk):
+                            yield part
+                    else:
+                        raw += chunk
+                        if len(raw) > MAX_PART_BYTES:
+                            raise InvalidAnswerError(f"the program gave more than {MAX_PART_BYTES} bytes")
             await program.ended
-            await asyncio.wait(beside, timeout=KILL_SECONDS)
+            await asyncio.wait(beside, timeout=LINGER_SECONDS)
         finally:
             for task in beside:
                 task.cancel()
@@ -214,6 +226,30 @@ async def run(options: Options, asked: bytes, folder: str, ctx: Context) -> Asyn
         _check_status(program.status, bytes(complaint), options)
     for part in _rest(options, bytes(raw), stream):
         yield part
+
+
+async def _written(program: _Program) -> AsyncGenerator[bytes, None]:
+    """What the program writes, up to its end: a child that it left behind may hold the pipe open for ever."""
+    assert program.stdout is not None  # noqa: S101
+    reads_left = _MAX_LATE_READS
+    reading: asyncio.Task[bytes] | None = None
+    try:
+        while reads_left > 0:
+            reading = asyncio.ensure_future(program.stdout.read(_READ_BYTES))
+            await asyncio.wait((reading, program.ended), return_when=asyncio.FIRST_COMPLETED)
+            if program.ended.done():
+                # What it wrote is in the pipe already; nothing more comes of it where that is read.
+                await asyncio.wait({reading}, timeout=LINGER_SECONDS)
+                if not reading.done():
+                    return
+                reads_left -= 1
+            if not (chunk := reading.result()):
+                return
+            yield chunk
+    finally:
+        if reading is not None and not reading.done():
+            reading.cancel()
+            await asyncio.wait({reading})
 
 
 def _rest(options: Options, raw: bytes, stream: StreamedParts) -> list[Part]:

@@ -17,7 +17,8 @@ The request is a POST of the object that `_exchange` describes, with these heade
 * ``traceparent``: the message's trace (W3C), where the supervisor writes traces
 
 The answer: 204 for nothing; ``application/json`` with the parts that `_exchange` describes; ``text/plain``; or parts
-as they come in ``application/x-ndjson`` or ``text/event-stream``. Time-outs, lost connections and the statuses 408,
+as they come in ``application/x-ndjson`` or ``text/event-stream``; in UTF-8, or in the charset that is named or that a
+byte order mark tells. Time-outs, lost connections and the statuses 408,
 425, 429 and 5xx are tried again, after Retry-After where it is given and there is time; any other is final.
 """
 
@@ -273,14 +274,15 @@ async def _parts(response: aiohttp.ClientResponse, host: str) -> AsyncGenerator[
     if encoding != "identity":
         raise InvalidAnswerError(f"{host} answered with Content-Encoding {encoding}; send it as it is")
     if kind in _STREAMS:
-        async with aclosing(_streamed(response, StreamedParts(host, events=_STREAMS[kind]))) as parts:
+        stream = StreamedParts(host, events=_STREAMS[kind], charset=response.charset)
+        async with aclosing(_streamed(response, stream)) as parts:
             async for part in parts:
                 yield part
     elif kind == "application/json":
-        for part in parts_of(await _whole(response, host)):
+        for part in parts_of(await _whole(response, host), response.charset):
             yield part
     elif kind == "text/plain":
-        if text := text_of(await _whole(response, host)):
+        if text := text_of(await _whole(response, host), response.charset):
             yield text
     else:
         raise InvalidAnswerError(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -134,19 +136,60 @@ async def test_nothing_of_a_program_outlives_it(fleet: Stack, how: str) -> None:
     await fleet.until(lambda: all(map(is_gone, pids)), timeout=60)
 
 
-def test_programs_run_and_are_killed_on_uvloop_too(tmp_path: Path) -> None:
-    """The loop of ``supervisor run``; its transports are of classes of their own."""
-    options = Options(command=(sys.executable, "-I", "-c", FAMILY.replace("{waits}", "False")), output="ndjson")
+def pids_of(code: str, folder: Path, loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> list[int]:
+    """What a program prints, run without a fleet; its part is process ids."""
+    options = Options(command=(sys.executable, "-I", "-c", code), output="ndjson")
 
     async def pids() -> list[int]:
         context = cast("Context", SimpleNamespace(log=SimpleNamespace(info=lambda *_, **__: None)))
-        [part] = [part async for part in run(options, b"{}", str(tmp_path), context)]
+        [part] = [part async for part in run(options, b"{}", str(folder), context)]
         assert isinstance(part, str)
         return [int(pid) for pid in part.split()]
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        found = runner.run(asyncio.wait_for(pids(), 60))
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(asyncio.wait_for(pids(), 60))
+
+
+def test_programs_run_and_are_killed_on_uvloop_too(tmp_path: Path) -> None:
+    """The loop of ``supervisor run``; its transports are of classes of their own."""
+    found = pids_of(FAMILY.replace("{waits}", "False"), tmp_path, uvloop.new_event_loop)
     until(lambda: all(map(is_gone, found)), "the end of all its processes")
+
+
+LEFT_BEHIND = """
+import subprocess, sys
+code = "import time\\nwhile True: print(flush=True); time.sleep({pause})"
+child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+print(f'"{child.pid}"', flush=True)
+"""
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("pause", ["600", "0.001"], ids=["silent", "writing"])
+def test_a_child_that_left_its_group_does_not_hold_the_answer(
+    tmp_path: Path, loop_factory: Callable[[], asyncio.AbstractEventLoop], pause: str
+) -> None:
+    """It has all three pipes, and lives for as long as it likes."""
+    [child] = pids_of(LEFT_BEHIND.replace("{pause}", pause), tmp_path, loop_factory)
+    # What writes into the closed pipe ends by itself.
+    if not is_gone(child) and pause == "600":
+        psutil.Process(child).kill()
+    until(lambda: is_gone(child), "the end of the child")
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_program_inherits_no_descriptor_but_its_three_pipes(
+    tmp_path: Path, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    with socket.socket() as ours:
+        os.set_inheritable(ours.fileno(), True)
+        # The listing's own descriptor is closed by then.
+        code = (
+            "import os\n"
+            "held = [fd for fd in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{fd}')]\n"
+            "print('\"' + ' '.join(held) + '\"')"
+        )
+        assert sorted(pids_of(code, tmp_path, loop_factory)) == [0, 1, 2]
 
 
 async def test_the_end_of_standard_error_is_logged(fleet: Stack, log: Callable[[], list[dict[str, Any]]]) -> None:

@@ -115,6 +115,16 @@ async def test_shapes_of_an_answer_reach_the_person(fleet: Stack, webhook: Scrip
     assert reply.document["usage"]["totalTokens"] == 12
 
 
+async def test_an_answer_is_read_in_the_charset_that_it_is_written_in(fleet: Stack, webhook: ScriptedWebhook) -> None:
+    identity = await agent(
+        fleet,
+        webhook,
+        says('{"content": "Grüße"}'.encode("latin-1"), kind="application/json; charset=iso-8859-1"),
+        says(b"\xef\xbb\xbf" + '{"content": "Ça va"}'.encode(), kind="application/json"),
+    )
+    assert [(await fleet.ask(identity, text))[-1].content for text in ("one", "two")] == ["Grüße", "Ça va"]
+
+
 @pytest.mark.parametrize("answer", [says(status=204), says(None), says([]), says(b" \n", kind="text/plain")])
 async def test_an_answer_may_be_nothing(fleet: Stack, webhook: ScriptedWebhook, answer: Answer) -> None:
     identity = await agent(fleet, webhook, answer, says(b"second\n", kind="text/plain; charset=utf-8"))
