@@ -128,11 +128,12 @@ async def is_found(connection: Connection, conversation_id: str, timeout: float)
         timeout: seconds to wait for the acknowledgement, and again for the presence.
 
     Returns:
-        None where the join failed: that says nothing.
+        None where the join failed, or is never acknowledged: that says nothing.
     """
     before = connection.presences
     try:
-        await connection.join(conversation_id, timeout)
+        if not await connection.join(conversation_id, timeout):
+            return None
         async with asyncio.timeout(timeout):
             while connection.presences == before:
                 connection.presence_came.clear()

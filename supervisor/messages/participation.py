@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from supervisor.core.errors import ConnectionLostError
+from supervisor.core.errors import ConnectionLostError, SendRefusedError, Verdict
 from supervisor.handler import Attachment, HistoryItem
 from supervisor.messages.conversations import Conversations
 from supervisor.messages.recall import Recall
@@ -55,6 +55,10 @@ class Participation:
             ConnectionLostError: the agent is offline. Otherwise as :meth:`Connection.join`.
         """
         connection = self._online()
+        if connection.at_agents_gateway:
+            raise SendRefusedError(
+                "this platform has no joins: it puts agents into conversations by itself", Verdict.REJECT
+            )
         await connection.join(conversation_id, self._ack_seconds)
         connection.record_member(conversation_id, self._clock.monotonic())
         await self.conversations.joined(conversation_id)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from supervisor.core.backoff import Backoff
-from supervisor.core.errors import AckTimeoutError, ConnectionLostError, PlatformError, Verdict
+from supervisor.core.errors import PlatformError, Verdict
 from supervisor.messages.backfill import HOLD_SECONDS, Backfill
 from supervisor.messages.gap import Gap
 from supervisor.messages.inbox import Inbox
@@ -30,8 +30,6 @@ from supervisor.protocol.conversations import ListedConversation
 AT_ONCE: Final = 8
 #: How long a person's first words wait for what may have been said before them.
 LOOK_SECONDS: Final = 3.0
-#: So many joins in a row that nobody acknowledged: this platform has none.
-SILENCES: Final = 3
 
 
 def is_joined(connection: Connection, conversation_id: str) -> bool:
@@ -90,7 +88,6 @@ class Roster:
         # Joined and not read: when they had last changed by then.
         self._unread: dict[str, float | None] = {}
         self._looking: set[str] = set()
-        self._silences = 0
         self._lists = False
         self.unjoined = 0
 
@@ -253,19 +250,10 @@ class Roster:
 
     async def _join(self, conversation_id: str, connection: Connection) -> bool | None:
         """Whether the connection is in a conversation now; None where the platform refuses it for good."""
-        if self._silences >= SILENCES:
-            return True
         try:
             await connection.join(conversation_id, self._ack_seconds)
-        except ConnectionLostError:
-            return False
-        except AckTimeoutError:
-            # The third generation has no joins, and puts its agents in by itself.
-            self._silences += 1
-            return False
         except PlatformError as error:
             return None if error.verdict is Verdict.REJECT else False
-        self._silences = 0
         connection.record_member(conversation_id, self._clock.monotonic())
         return True
 

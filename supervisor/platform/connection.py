@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from supervisor.core.errors import AckTimeoutError, ConnectionLostError, PlatformError, SendRefusedError, Verdict
@@ -21,6 +22,7 @@ from supervisor.protocol.events import Presence
 from supervisor.protocol.outbound import later_form
 from supervisor.telemetry.logs import get_logger
 
+JOIN: Final = "conversation:join"
 #: How long an acknowledged event may take that proves something about the socket.
 PROOF_SECONDS: Final = 5.0
 
@@ -80,6 +82,7 @@ class Connection:
         self.questions = Questions(lambda: self.socket, self.facts, pulse or quiet_pulse())
         self._sends = Sends(agent_id, repeats or Repeats(), ackless_grace_seconds)
         self._tasks = TaskSet()
+        self._waits_for_join = False
         self.members: dict[str, float] = {}
         self._log = get_logger("supervisor.connection").bind(agent=agent_id)
 
@@ -143,15 +146,50 @@ class Connection:
         if self._socket is not None:
             self._socket.emit(event, payload)
 
-    async def join(self, conversation_id: str, timeout: float) -> None:
+    async def join(self, conversation_id: str, timeout: float) -> bool:
         """Join a conversation; v2 forgets all of them at each reconnect (docs/protocol.md#3-acceptance).
+
+        Returns:
+            Whether the platform acknowledged it. False where it never does, which is learned for the host and no reason
+            to wait: the gateway for agents has no joins and puts them in by itself.
 
         Raises:
             SendRefusedError: the platform will not have the agent there.
             ConnectionLostError, AckTimeoutError: whether the agent is in it is unknown.
         """
-        await self._ask("conversation:join", conversation_id, timeout)
+        if self.at_agents_gateway:
+            return False
+        if self.facts.never_acks(JOIN):
+            # One is waited for beside: a platform may be rebuilt while we run.
+            if self._waits_for_join:
+                self.emit(JOIN, {"conversationId": conversation_id})
+            else:
+                self._waits_for_join = True
+                self.start_task(self._join_beside(conversation_id, timeout), "join")
+            return False
+        try:
+            await self._ask(JOIN, conversation_id, timeout)
+        except AckTimeoutError:
+            if not self._waits_for_join:
+                self._waits_for_join = True
+                self.start_task(self._doubt_joins(), "doubt")
+            raise
         _done(self.proven)
+        self.facts.answered(JOIN)
+        return True
+
+    async def _join_beside(self, conversation_id: str, timeout: float) -> None:
+        with suppress(PlatformError):
+            await self._ask(JOIN, conversation_id, timeout)
+            self.facts.answered(JOIN)
+        self._waits_for_join = False
+
+    async def _doubt_joins(self) -> None:
+        """A join was not acknowledged: where something else is the platform lives, and is silent about joins."""
+        with suppress(PlatformError):
+            await self.round_trip(PROOF_SECONDS)
+            self.facts.unanswered(JOIN)
+        self._waits_for_join = False
 
     def member_since(self, conversation_id: str) -> float | None:
         """From when on the socket has certainly been in a conversation (monotonic seconds); None where unknown."""

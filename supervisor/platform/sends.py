@@ -30,6 +30,7 @@ _FINAL_REFUSALS: Final = (
     "Invalid attachments",
     "You do not have permission",
     "Cast to ",
+    "Invalid ID format",
     "Entity with ID",
     "Cannot read properties",
     "E11000",

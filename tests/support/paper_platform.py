@@ -99,6 +99,8 @@ class PaperSocket:
     def emit(self, event: str, payload: Mapping[str, Any] | bytes) -> None:
         if self.connected and event == "message:send" and isinstance(payload, dict):
             self._platform.notices.append(payload["conversationId"])
+        if self.connected and event == "conversation:join" and isinstance(payload, dict):
+            self._platform.asked.append((event, payload))
 
     async def close(self) -> None:
         self.lose("closed by us")
@@ -120,6 +122,8 @@ class PaperPlatform:
         token_seconds: how long a token is good for.
         deaf_to: events that are not acknowledged.
         heartbeat: what heartbeats are answered with; None: they are events that it does not know.
+        conversations: those that it lists, of whichever agent asks; None: it has no such list.
+        refused_joins: the error that a join of a conversation is answered with.
         asked: events of agents that are no messages, with their payloads.
         broken: what no supervisor may do, in the order in which it was done.
     """
@@ -140,6 +144,8 @@ class PaperPlatform:
     asked: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     deaf_to: set[str] = field(default_factory=set)
     heartbeat: dict[str, Any] | None = None
+    conversations: list[str] | None = None
+    refused_joins: dict[str, str] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
 
     def heal(self) -> None:
@@ -152,6 +158,9 @@ class PaperPlatform:
     async def request(self, method: str, url: Any, **_: Any) -> AsyncIterator[Any]:
         """As :meth:`aiohttp.ClientSession.request`."""
         await asyncio.sleep(0)
+        if method != "POST" and self.conversations is not None and url.path.endswith("/conversations"):
+            yield _answer(200, {"data": self._listed(url.query)})
+            return
         if method != "POST":
             yield _answer(404, {"statusCode": 404, "message": "Cannot GET"})
             return
@@ -168,6 +177,15 @@ class PaperPlatform:
             message = "Agent with ID a not found" if fate == "404" else "no"
             headers = {"Retry-After": "7"} if fate == "429" else {}
             yield _answer(int(fate), {"statusCode": int(fate), "message": message}, headers)
+
+    def _listed(self, query: Mapping[str, str]) -> list[dict[str, str]]:
+        """A page of the list, in the form of the first two generations; they were begun lately."""
+        if "filter[agentId]" not in query or "filter[updatedAt][$gte]" in query:
+            return []
+        size, agent_id = int(query["limit"]), query["filter[agentId]"]
+        begins = (int(query["page"]) - 1) * size
+        page = (self.conversations or [])[begins : begins + size]
+        return [{"_id": one, "agentId": agent_id, "updatedAt": "2027-01-15T07:00:00.000Z"} for one in page]
 
     def mint(self) -> str:
         """A token that nobody asked for."""
@@ -240,9 +258,11 @@ class PaperPlatform:
                 if self.heartbeat is not None:
                     self._acknowledge(socket, ack, self.heartbeat)
                 return
-            self._acknowledge(
-                socket, ack, {"success": True, "conversationId": said["conversationId"], "onlineUsers": []}
-            )
+            conversation = said["conversationId"]
+            answer: dict[str, Any] = {"success": True, "conversationId": conversation, "onlineUsers": []}
+            if event == "conversation:join" and conversation in self.refused_joins:
+                answer = {"success": False, "error": self.refused_joins[conversation]}
+            self._acknowledge(socket, ack, answer)
             return
         fate = self.sends.popleft() if self.sends else "ok"
         self.fates[said["_id"]].append(fate)

@@ -47,10 +47,12 @@ class SocketFacts:
     #: Whether the platform has only one socket of an agent at a time. Writer: ``fleet/rotation.py``.
     one_socket: bool | None = None
     _silences: dict[str, int] = field(default_factory=dict)
+    _acked: set[str] = field(default_factory=set)
 
     def answered(self, event: str) -> None:
         """An event was acknowledged. Called by who asked."""
         self._silences[event] = 0
+        self._acked.add(event)
 
     def unanswered(self, event: str) -> None:
         """An event was not acknowledged in time. Called by who asked."""
@@ -66,6 +68,13 @@ class SocketFacts:
         if silences is None or 0 < silences < SILENCES:
             return None
         return silences == 0
+
+    def never_acks(self, event: str) -> bool:
+        """Whether nobody needs to wait for an event's acknowledgement: it never came, :data:`SILENCES` times or more.
+
+        A platform that has acknowledged it once is ill when it does not.
+        """
+        return event not in self._acked and self.acks(event) is False
 
 
 @dataclass(frozen=True, slots=True)

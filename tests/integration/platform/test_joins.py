@@ -165,8 +165,11 @@ async def test_passing_refusals_are_tried_again_and_final_ones_forgotten(transpo
         assert events(log) == ["conversations_not_joined", "conversations_joined"]
 
 
-async def test_only_final_refusals_are_no_reason_to_warn(transport: OpenTransport) -> None:
-    gone: list[dict[str, Any] | None] = [{"success": False, "error": "Cast to ObjectId failed"}]
+@pytest.mark.parametrize(
+    "error", ["Cast to ObjectId failed", "Invalid ID format: gone. Must be a valid MongoDB ObjectId"], ids=["v1", "v2"]
+)
+async def test_only_final_refusals_are_no_reason_to_warn(transport: OpenTransport, error: str) -> None:
+    gone: list[dict[str, Any] | None] = [{"success": False, "error": error}]
     async with room(transport, gone=gone) as made:
         assert await made.join("gone") == []
         await asyncio.wait_for(made.connection.joined.wait(), 5)

@@ -15,6 +15,11 @@ from tests.support.stack import Stack, stack
 
 #: The third generation while its agents still join.
 V3 = {"profile": "v3", "stage": "i"}
+#: Where it puts them into their conversations by itself and knows no joins.
+GATEWAYS = {
+    "v3, ii": ({"profile": "v3", "stage": "ii"}, {"ws_namespace": "/ws/agent"}),
+    "v3, iii": ({"profile": "v3", "stage": "iii"}, {}),
+}
 LATER = pytest.mark.parametrize("platform", [{"profile": "v2"}, V3], ids=["v2", "v3"])
 #: More than any bound on what is joined before an agent counts as online.
 MANY = 700
@@ -41,11 +46,15 @@ async def answered(fleet: Stack, conversation: str, *texts: str) -> None:
     assert answers(fleet, conversation) == [f"Echo: {text}" for text in texts]
 
 
-@pytest.mark.parametrize("platform", [{"profile": "v1"}, {"profile": "v2"}, V3], ids=["v1", "v2", "v3"])
+@pytest.mark.parametrize(
+    ("platform", "settings"),
+    [({"profile": "v1"}, {}), ({"profile": "v2"}, {}), (V3, {}), *GATEWAYS.values()],
+    ids=["v1", "v2", "v3", *GATEWAYS],
+)
 async def test_who_wrote_first_while_the_agent_was_away_is_answered_and_once(
-    tmp_path: Path, platform: dict[str, Any]
+    tmp_path: Path, platform: dict[str, Any], settings: dict[str, Any]
 ) -> None:
-    async with stack(tmp_path, sandbox_settings=platform) as fleet:
+    async with stack(tmp_path, sandbox_settings=platform, **settings) as fleet:
         identity = await fleet.add()
         await fleet.online()
         await away(fleet, identity)

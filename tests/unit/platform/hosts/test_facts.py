@@ -29,3 +29,16 @@ def test_an_event_counts_as_never_acknowledged_only_after_several_silences_in_a_
     known.answered("agent:heartbeat")
     assert known.acks("agent:heartbeat") is True
     assert known.acks("message:typing") is None
+
+
+def test_nobody_waits_for_what_was_never_acknowledged_and_a_platform_that_did_so_once_is_ill() -> None:
+    facts = HostFacts()
+    one, two = facts.sockets("one", "/chat"), facts.sockets("two", "/chat")
+    two.answered("conversation:join")
+    for number in range(SILENCES):
+        assert not one.never_acks("conversation:join"), number
+        for known in (one, two):
+            known.unanswered("conversation:join")
+    assert (one.never_acks("conversation:join"), two.never_acks("conversation:join")) == (True, False)
+    one.answered("conversation:join")
+    assert not one.never_acks("conversation:join")

@@ -1,0 +1,86 @@
+"""An agent's conversations are kept complete, whatever the platform says to joins: over a paper platform."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from supervisor.platform.connection import Connection
+from tests.support.paper_play import AGENT, Play, play
+
+#: More than are joined at once.
+LISTED = [f"{number:024x}" for number in range(0xC0, 0xC0 + 60)]
+OTHER = f"{2:024x}"
+JOIN = "conversation:join"
+
+
+def joins(script: Play) -> Counter[str]:
+    """How often a join of each conversation was asked for."""
+    return Counter(said["conversationId"] for event, said in script.platform.asked if event == JOIN)
+
+
+def connection(script: Play, agent_id: str = AGENT) -> Connection:
+    found = script.runner(agent_id).agent.connection
+    assert found is not None
+    return found
+
+
+def is_complete(script: Play, agent_id: str = AGENT) -> bool:
+    """Whether an agent is in all its conversations, as far as it knows."""
+    unjoined = script.runner(agent_id).agent.pipeline.roster.unjoined
+    return unjoined == 0 and set(LISTED) <= set(connection(script, agent_id).members)
+
+
+def test_joins_that_are_never_acknowledged_are_learned_for_the_host_and_not_waited_for(tmp_path: Path) -> None:
+    async def silent(script: Play) -> None:
+        script.platform.keeps_ids = False
+        script.platform.deaf_to.add(JOIN)
+        script.platform.conversations = LISTED
+        await script.add()
+        await script.loop.advance(120)
+        assert (is_complete(script), set(joins(script))) == (True, set(LISTED)), "each was asked for all the same"
+        # What one agent has found out the next one need not.
+        script.platform.asked.clear()
+        await script.add(OTHER)
+        await script.loop.advance(3)
+        assert (is_complete(script, OTHER), set(joins(script))) == (True, set(LISTED))
+        # A platform that is rebuilt acknowledges them: then they are waited for again.
+        script.platform.deaf_to.clear()
+        script.platform.cut()
+        await script.loop.advance(30)
+        assert connection(script).facts.acks(JOIN) is True
+        assert is_complete(script)
+
+    play(tmp_path, silent, ack_seconds=5)
+
+
+def test_where_agents_are_put_into_their_conversations_none_is_asked_for_and_none_is_given_up(tmp_path: Path) -> None:
+    async def gateway(script: Play) -> None:
+        script.platform.keeps_ids = False
+        script.platform.conversations = LISTED
+        await script.add()
+        await script.loop.advance(10)
+        assert connection(script).at_agents_gateway
+        assert (is_complete(script), joins(script)) == (True, Counter())
+        conversations = script.runner().agent.pipeline.inbox.conversations
+        assert [one for one in LISTED if one not in conversations] == []
+
+    play(tmp_path, gateway, ws_namespace="/ws/agent")
+
+
+def test_a_conversation_that_the_platform_calls_malformed_is_asked_for_once(tmp_path: Path) -> None:
+    async def refuses(script: Play) -> None:
+        script.platform.keeps_ids = False
+        script.platform.conversations = LISTED[:3]
+        ill, malformed, well = LISTED[:3]
+        script.platform.refused_joins = {malformed: "Invalid ID format: no", ill: "Database is down"}
+        await script.add()
+        await script.loop.advance(2000)
+        assert joins(script)[malformed] == 1
+        assert joins(script)[ill] > 5, "that may pass"
+        script.platform.refused_joins.clear()
+        await script.loop.advance(400)
+        assert {ill, well} <= set(connection(script).members)
+        assert joins(script)[malformed] == 1
+
+    play(tmp_path, refuses)
