@@ -140,7 +140,9 @@ class Roster:
                 rows = await self._list(since)
             except PlatformError as error:
                 self._metrics.conversations_listed("failed")
-                self._log.info("conversations_not_listed", reason=error.reason)
+                # The first failure may be the beginning of an outage, which has lines of its own.
+                log = self._log.info if backoff.failures else self._log.debug
+                log("conversations_not_listed", reason=error.reason)
                 wait = max(backoff.next_delay(), error.retry_after_seconds or 0.0)
                 self._backfill.give_up(list(self._unread))
                 await self._backfill.run(held, partial(is_joined, connection))

@@ -75,7 +75,7 @@ async def test_messages_without_an_id_are_neither_lost_nor_doubled_over_rotation
                 person.say(identity, "ok")
                 sent += 1
                 await asyncio.sleep(0.003)
-        await fleet.until(lambda: answers(fleet, conversation).count("ok") >= sent)
+        await fleet.until(lambda: answers(fleet, conversation).count("ok") >= sent, timeout=30)
         await fleet.ask(identity, "last")
         found = answers(fleet, conversation).count("ok")
         assert found >= sent, "lost"
