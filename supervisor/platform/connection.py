@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 from supervisor.core.errors import AckTimeoutError, ConnectionLostError, PlatformError, SendRefusedError, Verdict
@@ -12,6 +11,7 @@ from supervisor.core.tasks import TaskSet
 from supervisor.platform.endpoint import AGENTS_NAMESPACE, ROOT
 from supervisor.platform.heartbeats import Pulse, quiet_pulse
 from supervisor.platform.hosts.facts import SocketFacts, Way
+from supervisor.platform.joiner import JOIN, Joiner
 from supervisor.platform.questions import Questions
 from supervisor.platform.repeats import DROPPED, Repeats
 from supervisor.platform.sends import ACKLESS_GRACE_SECONDS, Sends, refusal, wants_join
@@ -22,7 +22,6 @@ from supervisor.protocol.events import Presence
 from supervisor.protocol.outbound import later_form
 from supervisor.telemetry.logs import get_logger
 
-JOIN: Final = "conversation:join"
 #: How long an acknowledged event may take that proves something about the socket.
 PROOF_SECONDS: Final = 5.0
 
@@ -82,7 +81,13 @@ class Connection:
         self.questions = Questions(lambda: self.socket, self.facts, pulse or quiet_pulse())
         self._sends = Sends(agent_id, repeats or Repeats(), ackless_grace_seconds)
         self._tasks = TaskSet()
-        self._waits_for_join = False
+        self._joiner = Joiner(
+            lambda conversation_id, timeout: self._ask(JOIN, conversation_id, timeout),
+            lambda conversation_id: self.emit(JOIN, {"conversationId": conversation_id}),
+            self.facts,
+            self.questions,
+            self.start_task,
+        )
         self.members: dict[str, float] = {}
         self._log = get_logger("supervisor.connection").bind(agent=agent_id)
 
@@ -159,37 +164,10 @@ class Connection:
         """
         if self.at_agents_gateway:
             return False
-        if self.facts.never_acks(JOIN):
-            # One is waited for beside: a platform may be rebuilt while we run.
-            if self._waits_for_join:
-                self.emit(JOIN, {"conversationId": conversation_id})
-            else:
-                self._waits_for_join = True
-                self.start_task(self._join_beside(conversation_id, timeout), "join")
-            return False
-        try:
-            await self._ask(JOIN, conversation_id, timeout)
-        except AckTimeoutError:
-            if not self._waits_for_join:
-                self._waits_for_join = True
-                self.start_task(self._doubt_joins(), "doubt")
-            raise
-        _done(self.proven)
-        self.facts.answered(JOIN)
-        return True
-
-    async def _join_beside(self, conversation_id: str, timeout: float) -> None:
-        with suppress(PlatformError):
-            await self._ask(JOIN, conversation_id, timeout)
-            self.facts.answered(JOIN)
-        self._waits_for_join = False
-
-    async def _doubt_joins(self) -> None:
-        """A join was not acknowledged: where something else is the platform lives, and is silent about joins."""
-        with suppress(PlatformError):
-            await self.round_trip(PROOF_SECONDS)
-            self.facts.unanswered(JOIN)
-        self._waits_for_join = False
+        acked = await self._joiner.join(conversation_id, timeout)
+        if acked:
+            _done(self.proven)
+        return acked
 
     def member_since(self, conversation_id: str) -> float | None:
         """From when on the socket has certainly been in a conversation (monotonic seconds); None where unknown."""
