@@ -91,6 +91,8 @@ def reader_engine(path: Path, busy_seconds: float) -> AsyncEngine:
         poolclass=AsyncAdaptedQueuePool,
         pool_size=READERS,
         max_overflow=0,
+        # The pool above hands connections out, one query each: nobody waits here.
+        pool_timeout=None,
         hide_parameters=True,
         pool_reset_on_return=None,
         isolation_level="AUTOCOMMIT",

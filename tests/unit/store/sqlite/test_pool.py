@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from supervisor.core.errors import RegistryError
 from supervisor.store import Registry
 from supervisor.store.dialect.face import StorageError
-from supervisor.store.sqlite.engines import reader_engine
+from supervisor.store.sqlite.engines import READERS, reader_engine
 from supervisor.store.sqlite.pool import ReadPool
 
 
@@ -43,6 +47,42 @@ async def test_many_read_at_once_and_see_what_is_committed(pool: ReadPool, path:
         assert await asyncio.gather(*[pool.read(count) for _ in range(20)]) == [0] * 20
         writer.execute("COMMIT")
         assert await pool.read(count) == 1
+
+
+async def test_whoever_waits_for_a_connection_waits_as_long_as_it_takes_and_in_its_turn(path: Path) -> None:
+    """Four queries stand; hundreds wait behind them, some give up, and the others are answered in order."""
+    go_on = threading.Event()
+
+    def held(connection: Connection) -> int:
+        return int(connection.exec_driver_sql("SELECT wait_for_it()").scalar_one())
+
+    engine = reader_engine(path, 0.05)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _connect(connection: Any, _record: object) -> None:
+        connection.run_async(lambda raw: raw.create_function("wait_for_it", 0, lambda: int(go_on.wait(30))))
+
+    assert isinstance(engine.pool, AsyncAdaptedQueuePool)
+    assert engine.pool.timeout() is None, "no limit beneath ours, which would be an error and no answer"
+    pool, served = ReadPool(path, engine), list[int]()
+
+    async def read(number: int) -> None:
+        await pool.read(count)
+        served.append(number)
+
+    standing = [asyncio.create_task(pool.read(held)) for _ in range(READERS)]
+    while engine.pool.checkedout() < READERS:
+        await asyncio.sleep(0.01)
+    waiting = [asyncio.create_task(read(number)) for number in range(300)]
+    await asyncio.sleep(0)
+    for one in waiting[::3]:
+        one.cancel()
+    go_on.set()
+    assert await asyncio.gather(*standing) == [1] * READERS
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert sorted(served) == [number for number in range(300) if number % 3]
+    assert all(later - earlier > -2 * READERS for earlier, later in pairwise(served)), "nobody was passed over"
+    await pool.close()
 
 
 async def test_nobody_writes_through_it(pool: ReadPool) -> None:
