@@ -110,7 +110,7 @@ def add(
     )
     checker = agents.Checker(settings)
     checker.check(record)
-    known.with_registry(settings, lambda registry: registry.add_agent(record))
+    known.with_registry(settings, lambda registry: registry.add_agent(record), create=True)
     checks.print_warnings(checker)
     known.done(settings, agent_id, f"Added agent {agent_id}{', paused' if paused else ''}", as_json=as_json)
 
@@ -160,7 +160,7 @@ def list_agents(as_json: AsJson = False) -> None:
     from supervisor.cli import output  # noqa: PLC0415
 
     settings = _settings()
-    statuses = known.statuses_of(settings, known.with_registry(settings, known.rows_of))
+    statuses = known.statuses_of(settings, known.read_registry(settings, known.rows_of))
     if as_json:
         output.print_json([output.as_json(status) for status in statuses])
     elif statuses:
@@ -180,7 +180,7 @@ def show(agent_id: AgentId, as_json: AsJson = False) -> None:
 
     settings = _settings()
     (status,) = known.statuses_of(
-        settings, known.with_registry(settings, lambda registry: known.rows_of(registry, agent_id))
+        settings, known.read_registry(settings, lambda registry: known.rows_of(registry, agent_id))
     )
     if as_json:
         output.print_json(output.as_json(status))
@@ -240,7 +240,7 @@ def reload(agent_id: AgentId, as_json: AsJson = False) -> None:
         await registry.agent(agent_id)
         return registry.uuid
 
-    live.require(settings, known.with_registry(settings, work)).act(agent_id, "reload")
+    live.require(settings, known.read_registry(settings, work)).act(agent_id, "reload")
     if as_json:
         known.print_agent(settings, agent_id)
     else:
@@ -258,7 +258,7 @@ def remove(
     Example: `supervisor agents remove 650000000000000000000001 --yes`
     """
     settings = _settings()
-    record = known.with_registry(settings, lambda registry: registry.agent(agent_id))
+    record = known.read_registry(settings, lambda registry: registry.agent(agent_id))
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(f"Removing agent {agent_id} wants a yes, and nobody is there to ask; add --yes")

@@ -20,15 +20,16 @@ db = typer.Typer(no_args_is_help=True, help="The registry's database.", rich_mar
 
 @db.command()
 def upgrade(as_json: AsJson = False) -> None:
-    """Create the registry, or bring its schema up to date; `supervisor run` does it by itself.
+    """Create the registry, or bring its schema up to date while no supervisor runs on it; `supervisor run` does so too.
 
     Example: `supervisor db upgrade`
     """
     from supervisor import store  # noqa: PLC0415  SQLAlchemy is slow to import
     from supervisor.settings import load_settings  # noqa: PLC0415
 
-    url = load_settings().registry_url
-    schema = asyncio.run(store.upgrade(url))
+    settings = load_settings()
+    url = settings.registry_url
+    schema = asyncio.run(store.upgrade(url, migration_copy=settings.migration_copy))
     say(f"{redact(url)}: schema {schema} (current)", {"registry_url": redact(url), "schema": schema}, as_json)
 
 
@@ -51,7 +52,7 @@ def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that is not there yet.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Copy the registry into a new file, also while a supervisor runs; it holds people's messages.
+    """Copy the registry, of whatever version, into a new file, also while it runs; it holds people's messages.
 
     Example: `supervisor db backup supervisor-backup.db`
     """

@@ -12,6 +12,8 @@ from supervisor.cli.errors import warn
 
 if TYPE_CHECKING:
     from supervisor.cli.fleet_file import Plan
+    from supervisor.core.records import AgentRecord
+    from supervisor.settings import Settings
     from supervisor.store import Registry
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
@@ -48,17 +50,31 @@ def import_fleet(
 
     async def work(registry: Registry) -> Plan:
         plan = fleet_file.plan(records, await registry.agents(), prune=prune)
-        if not dry_run and not plan.empty:
+        if not plan.empty:
             changed = [change.record for change in plan.change]
             await registry.apply(add=plan.add, change=changed, remove=plan.remove)
         return plan
 
-    plan = known.with_registry(settings, work)
+    if dry_run:
+        plan = fleet_file.plan(records, _registered(settings), prune=prune)
+    else:
+        plan = known.with_registry(settings, work, create=True)
     checks.print_warnings(checker)
     if as_json:
         output.print_json(_plan_as_json(plan, dry_run=dry_run))
     else:
         _show(plan, dry_run=dry_run)
+
+
+def _registered(settings: Settings) -> list[AgentRecord]:
+    """The agents that there are; none where there is no registry yet, which is not made for the asking."""
+    from supervisor.cli import known  # noqa: PLC0415
+    from supervisor.core.errors import RegistryNotFoundError  # noqa: PLC0415
+
+    try:
+        return known.read_registry(settings, lambda registry: registry.agents())
+    except RegistryNotFoundError:
+        return []
 
 
 def _read(file: str) -> str:
@@ -111,7 +127,7 @@ def export_fleet(
     from supervisor.cli import fleet_file, known, output  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
 
-    records = known.with_registry(load_settings(), lambda registry: registry.agents())
+    records = known.read_registry(load_settings(), lambda registry: registry.agents())
     for record in records:
         if record.problem:
             warn(f"agent {record.id} is left out, its row cannot be used: {record.problem}")

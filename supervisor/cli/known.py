@@ -35,19 +35,43 @@ def ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def with_registry(settings: Settings, work: Callable[[Registry], Awaitable[T]]) -> T:
-    """Open the registry, created if need be, do ``work`` and close it.
+def with_registry(settings: Settings, work: Callable[[Registry], Awaitable[T]], *, create: bool = False) -> T:
+    """Open the registry, its schema brought up to date, do ``work`` that writes to it, and close it.
+
+    Args:
+        create: make one where there is none.
 
     Raises:
         RegistryError: the registry cannot be opened. Or what ``work`` raises.
     """
-    from supervisor.store import Registry  # noqa: PLC0415  SQLAlchemy is slow to import
+    return _with(settings, work, upgrade=True, create=create)
+
+
+def read_registry(settings: Settings, work: Callable[[Registry], Awaitable[T]]) -> T:
+    """As :func:`with_registry`, for ``work`` that only reads: nothing is made, migrated or written.
+
+    Raises:
+        RegistryNotFoundError: there is none. Or as :func:`with_registry`.
+    """
+    return _with(settings, work, reading=True)
+
+
+def _with(
+    settings: Settings,
+    work: Callable[[Registry], Awaitable[T]],
+    *,
+    upgrade: bool = False,
+    create: bool = False,
+    reading: bool = False,
+) -> T:
+    from supervisor.store import Access, Registry  # noqa: PLC0415  SQLAlchemy is slow to import
 
     async def run() -> T:
         registry = await Registry.open(
             settings.registry_url,
             synchronous=settings.synchronous,
-            upgrade=True,
+            upgrade=upgrade,
+            access=Access(reading, create, settings.migration_copy),
             cipher=_cipher(settings),
             encrypt=settings.journal_encryption,
         )
@@ -149,7 +173,7 @@ def print_agent(settings: Settings, agent_id: str) -> None:
     from supervisor.cli import output  # noqa: PLC0415
     from supervisor.core.errors import SupervisorError  # noqa: PLC0415
 
-    rows = with_registry(settings, lambda registry: rows_of(registry, agent_id))
+    rows = read_registry(settings, lambda registry: rows_of(registry, agent_id))
     try:
         (status,) = statuses_of(settings, rows)
     except SupervisorError as error:

@@ -18,6 +18,7 @@ from supervisor.core.errors import SupervisorError
 from supervisor.core.status import AgentStatus, Overview
 from supervisor.settings import Settings
 from supervisor.store import LockInfo, lock_holder
+from supervisor.store.opening import require_registry
 
 _ANSWER_SECONDS: Final = 10.0
 #: A supervisor that has just started holds its lock for a moment before its admin API answers.
@@ -188,9 +189,11 @@ def require(settings: Settings, registry_uuid: str | None = None) -> LiveSupervi
 
     Raises:
         NotRunningError: none does.
+        RegistryNotFoundError: there is no registry that one could run on.
         UnreachableError: one does, and does not answer.
     """
     found = find(settings, registry_uuid)
     if found is None:
+        require_registry(settings.registry_url)
         raise NotRunningError("No supervisor runs on this registry; start it with: supervisor run")
     return found

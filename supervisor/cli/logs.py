@@ -56,7 +56,7 @@ def logs(
 def _require_agent(settings: Settings, agent_id: str) -> None:
     from supervisor.cli import known  # noqa: PLC0415
 
-    known.with_registry(settings, lambda registry: registry.agent(agent_id))
+    known.read_registry(settings, lambda registry: registry.agent(agent_id))
 
 
 def _follow(settings: Settings, agent_id: str | None, lines: int, shown: _Shown) -> None:

@@ -133,7 +133,7 @@ def list_messages(
         agent, conversation, states=state, older_than=older_than, newer_than=newer_than, undelivered=undelivered
     )
     beyond = 0 if as_json else _MANY
-    shown, more = known.with_registry(_settings(), lambda registry: _newest(registry, query, limit, beyond))
+    shown, more = known.read_registry(_settings(), lambda registry: _newest(registry, query, limit, beyond))
     if as_json:
         output.print_json([dataclasses.asdict(message) for message in shown])
     elif not shown:
@@ -173,7 +173,7 @@ def show(
     from supervisor.cli import message_output, output  # noqa: PLC0415
     from supervisor.management import messages  # noqa: PLC0415
 
-    message = known.with_registry(_settings(), lambda registry: messages.details(registry, number))
+    message = known.read_registry(_settings(), lambda registry: messages.details(registry, number))
     if as_json:
         output.print_json(dataclasses.asdict(message))
     else:
@@ -259,7 +259,7 @@ def _chosen(
 
         return [row.id async for row in messages.matching(registry, query, time.time())]
 
-    found = known.with_registry(settings, find)
+    found = known.read_registry(settings, find)
     if found:
         _confirm(f"{what.capitalize()} {_count(len(found))}", yes=yes)
     else:
@@ -309,7 +309,8 @@ def purge(
 ) -> None:
     """Erase for good what was said with an agent: messages in every state, and replies.
 
-    A message that is being answered at this moment is let go; nothing of it is kept.
+    A message that is being answered at this moment is let go; nothing of it is kept. Copies of the registry that were
+    made before an upgrade hold it too, and are deleted; backups of your own are yours to delete.
 
     Example: `supervisor messages purge --agent 650000000000000000000001 --conversation 65a000000000000000000001`
     """
@@ -317,12 +318,17 @@ def purge(
     settings = _settings()
     where = f" in conversation {conversation_id}" if conversation_id else ""
     _confirm(f"Erase for good what was said with agent {agent_id}{where}", yes=yes)
-    erased = known.with_registry(
-        settings, lambda registry: registry.journal.maintenance.purge(agent_id, conversation_id)
-    )
+    erased, copies = known.with_registry(settings, lambda registry: _purge(registry, agent_id, conversation_id))
     if as_json:
         from supervisor.cli import output  # noqa: PLC0415
 
-        output.print_json({"erased": erased})
+        output.print_json({"erased": erased, "copies": copies})
     else:
-        print(f"Erased {erased} messages and replies")
+        held = f"; and what held them too, made before an upgrade: {', '.join(copies)}" if copies else ""
+        print(f"Erased {erased} messages and replies{held}")
+
+
+async def _purge(registry: Registry, agent_id: str, conversation_id: str | None) -> tuple[int, list[str]]:
+    """Erase what was said, and every copy of the registry that holds it; the number of rows, and the copies."""
+    erased = await registry.journal.maintenance.purge(agent_id, conversation_id)
+    return erased, await registry.forget_copies(float("inf"))

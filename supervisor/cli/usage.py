@@ -43,7 +43,7 @@ def usage(
     from supervisor.settings import load_settings  # noqa: PLC0415  pydantic is slow to import
 
     since = days_before(time.time(), days - 1)
-    records, names = known.with_registry(load_settings(), lambda registry: _read(registry, agent, since))
+    records, names = known.read_registry(load_settings(), lambda registry: _read(registry, agent, since))
     if as_json:
         sums = [_sum(group) for group in _by_agent(records).values()]
         total = _as_json(_sum(records), but=("agent_id", "model", "day")) if records else None

@@ -33,7 +33,7 @@ from supervisor.service.watchdogs import SilenceWatch
 from supervisor.settings import Settings
 from supervisor.settings.otlp import request_headers, traces_url
 from supervisor.settings.secrets import SecretBox, SecretResolver
-from supervisor.store import LockInfo, Registry
+from supervisor.store import Access, LockInfo, Registry
 from supervisor.telemetry.events import Events
 from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.metrics import Metrics
@@ -80,6 +80,7 @@ async def open_registry(settings: Settings, lock: LockInfo, clock: Clock) -> Reg
         settings.registry_url,
         synchronous=settings.synchronous,
         upgrade=True,
+        access=Access(migration_copy=settings.migration_copy),
         lock=lock,
         clock=clock,
         cipher=SecretBox.of(settings.secret_keys),

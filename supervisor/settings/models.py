@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL", description="SQLite's synchronous: FULL also survives power loss, at a price per commit."
     )
+    migration_copy: bool = Field(
+        True, description="Copy the registry beside itself before an upgrade changes it; deleted after 7 days."
+    )
     api_url: HttpUrl = Field("https://api.x-or.cloud/dev/aiwm", description="The platform's REST API.")
     ws_url: SocketUrl = Field(
         "wss://api.x-or.cloud/dev/aiwm/chat", description="The platform's Socket.IO URL; its path is the namespace."

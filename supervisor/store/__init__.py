@@ -11,11 +11,13 @@ statements (``sql``, ``migrations``) and what is one database's own (``sqlite``)
 """
 
 from supervisor.store.dialect import LockInfo, Rotation
+from supervisor.store.dialect.face import Access
 from supervisor.store.journal import Journal
 from supervisor.store.opening import backup, check, lock_holder, rotate, upgrade
 from supervisor.store.registry import Registry
 
 __all__ = [
+    "Access",
     "Journal",
     "LockInfo",
     "Registry",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from supervisor.core.clock import SystemClock
 from supervisor.settings.secrets import SecretBox
 from supervisor.store.dialect import LockInfo, Rotation
+from supervisor.store.dialect.face import Access
 
 if TYPE_CHECKING:
     from supervisor.store.sqlite import Sqlite
@@ -21,13 +22,18 @@ def dialect_of(url: str) -> Sqlite:  # noqa: ARG001 - SQLite is the only one, an
     return Sqlite()
 
 
-async def upgrade(url: str) -> str:
+async def upgrade(url: str, *, migration_copy: bool = True) -> str:
     """Create the registry at ``url``, or bring its schema up to date; the revision that it then has.
+
+    Args:
+        migration_copy: copy what is older first.
 
     Raises:
         RegistryError: it cannot be done; nothing was changed.
     """
-    database = await dialect_of(url).open(url, clock=SystemClock(), upgrade=True)
+    database = await dialect_of(url).open(
+        url, clock=SystemClock(), upgrade=True, access=Access(migration_copy=migration_copy)
+    )
     await database.close()
     return database.revision
 
@@ -44,7 +50,7 @@ async def check(url: str) -> str:
 async def backup(url: str, target: Path) -> None:
     """Copy the registry at ``url`` into a new file, as it is at one moment, also while a supervisor runs on it.
 
-    The target is there, whole, or not at all.
+    Its schema may be of any version. The target is there, whole, or not at all.
 
     Raises:
         RegistryError: the target exists or cannot be written, or the registry cannot be read or is damaged.
@@ -68,3 +74,12 @@ def lock_holder(url: str) -> LockInfo | None:
         RegistryError: the URL is not a registry's.
     """
     return dialect_of(url).holder(url)
+
+
+def require_registry(url: str) -> None:
+    """See that there is a registry at ``url``.
+
+    Raises:
+        RegistryNotFoundError: there is none; says how to find or make one.
+    """
+    dialect_of(url).require_registry(url)

@@ -12,7 +12,7 @@ from supervisor.core.records import AgentRecord, UsageRecord
 from supervisor.settings.secrets import SecretBox
 from supervisor.store.committer import JournalLimits
 from supervisor.store.dialect import Database, LockInfo, StorageError, TextCodec
-from supervisor.store.dialect.face import AgentChanges, AgentRow, AgentValues
+from supervisor.store.dialect.face import ANY_ACCESS, Access, AgentChanges, AgentRow, AgentValues
 from supervisor.store.dialect.rows import checked_values, record_from_row, record_values
 from supervisor.store.journal import Journal
 from supervisor.store.opening import dialect_of
@@ -46,12 +46,13 @@ class Registry:
         self._closed = False
 
     @classmethod
-    async def open(
+    async def open(  # noqa: PLR0913 - the one way in, whose options have names
         cls,
         url: str,
         *,
         synchronous: str = "NORMAL",
         upgrade: bool = False,
+        access: Access = ANY_ACCESS,
         lock: LockInfo | None = None,
         clock: Clock | None = None,
         cipher: SecretBox | None = None,
@@ -63,6 +64,7 @@ class Registry:
             url: ``sqlite+aiosqlite:///path``.
             synchronous: NORMAL (power loss may take the last commits) or FULL.
             upgrade: create or bring up to date the schema, in one transaction.
+            access: what may be done to it for that.
             lock: take the supervisor's lock in this name, and look for damage.
             cipher: opens journaled text that is encrypted; None when there are no keys.
             encrypt: encrypt the text that is journaled from now on with it.
@@ -73,7 +75,14 @@ class Registry:
         """
         clock = clock or SystemClock()
         texts = TextCodec(cipher, encrypt=encrypt)
-        database = await dialect_of(url).open(url, clock=clock, synchronous=synchronous, upgrade=upgrade, lock=lock)
+        database = await dialect_of(url).open(
+            url,
+            clock=clock,
+            synchronous=synchronous,
+            upgrade=upgrade,
+            access=access,
+            lock=lock,
+        )
         return cls(database, clock, texts=texts)
 
     async def close(self, timeout: float | None = None) -> None:
@@ -190,8 +199,8 @@ class Registry:
         """
         return await self.database.questions.usage(agent_id, since_day)
 
-    async def forget_copies(self, before: float) -> int:
-        """Delete the copies that were made before migrations, of the times before ``before``; how many.
+    async def forget_copies(self, before: float) -> list[str]:
+        """Delete the copies that were made before migrations, of the times before ``before``; their names.
 
         Raises:
             RegistryError: one cannot be deleted.

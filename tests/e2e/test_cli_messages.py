@@ -290,8 +290,12 @@ def test_a_purge_erases_an_agents_words_or_those_of_one_conversation(command: Co
     assert "Erase for good" in one_line(unasked.stderr)
     assert "Erased 2" in command.ok("messages", "purge", "--agent", A1, "--conversation", "c1", "--yes")
     assert numbers(command) == [foreign, kept]
-    assert command.json("messages", "purge", "--agent", A1, "--yes") == {"erased": 2}
-    assert command.json("messages", "purge", "--agent", A1, "--yes") == {"erased": 0}
+    assert command.json("messages", "purge", "--agent", A1, "--yes") == {"erased": 2, "copies": []}
+    copy = command.folder / "supervisor.db.before-0003-20260131T120000Z"
+    copy.write_text("as it was before an upgrade")
+    said = command.json("messages", "purge", "--agent", A1, "--yes")
+    assert said == {"erased": 0, "copies": [str(copy)]}
+    assert not copy.exists(), "what held the same words is erased too"
     assert b"s3cr3t words" not in (command.folder / "supervisor.db").read_bytes()
     assert numbers(command) == [foreign]
 

@@ -223,8 +223,8 @@ class MemoryDatabase(Changes):
     def _live(self, agent_id: str, **changed: Any) -> None:
         self.tables.lives[agent_id] = replace(self.tables.lives.get(agent_id, AgentLife(agent_id)), **changed)
 
-    async def forget_copies(self, before: float) -> int:
-        return 0
+    async def forget_copies(self, before: float) -> list[str]:
+        return []
 
     async def changed(self) -> bool:
         moved, self.seen = self.tables.agent_changes != self.seen, self.tables.agent_changes
@@ -248,9 +248,16 @@ class Memory:
     registries: dict[str, Tables] = field(default_factory=dict)
 
     async def open(
-        self, url: str, *, clock: Clock, synchronous: str = "", upgrade: bool = False, lock: LockInfo | None = None
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        synchronous: str = "",
+        upgrade: bool = False,
+        access: dialect.Access = dialect.ANY_ACCESS,
+        lock: LockInfo | None = None,
     ) -> MemoryDatabase:
-        if url not in self.registries and not upgrade:
+        if url not in self.registries and not (upgrade and access.create):
             raise RegistryError(f"There is no registry at {url}; create it with: supervisor db upgrade")
         tables = self.registries.setdefault(url, Tables())
         if lock is not None and tables.holder is not None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
@@ -39,6 +39,26 @@ Outcome = bool | RegistryError
 AgentRow = Mapping[str, Any]
 #: Column values of a row of the table ``agents``, checked.
 AgentValues = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What may be done to a registry for it to be opened.
+
+    Args:
+        reading: nothing is written, and an older schema will do.
+        create: an upgrade makes a registry where there is none.
+        migration_copy: an upgrade copies what is older before it changes it.
+    """
+
+    reading: bool = False
+    create: bool = True
+    migration_copy: bool = True
+
+
+#: Whatever the opening asks for.
+ANY_ACCESS: Final = Access()
+READING: Final = Access(reading=True)
 
 
 class StorageError(RegistryError):
@@ -242,8 +262,8 @@ class Database(Protocol):
         """
         ...
 
-    async def forget_copies(self, before: float) -> int:
-        """Delete the copies that were made before a migration, of the times before ``before``; how many.
+    async def forget_copies(self, before: float) -> list[str]:
+        """Delete the copies that were made before a migration, of the times before ``before``; their names.
 
         Raises:
             RegistryError: one cannot be deleted.
@@ -265,6 +285,7 @@ class Dialect(Protocol):
         clock: Clock,
         synchronous: str = "NORMAL",
         upgrade: bool = False,
+        access: Access = ANY_ACCESS,
         lock: LockInfo | None = None,
     ) -> Database:
         """Open the registry at ``url``; the arguments are those of ``Registry.open``.

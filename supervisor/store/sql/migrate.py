@@ -13,6 +13,22 @@ from supervisor.store import migrations
 from supervisor.store.sql.schema import REVISIONS
 
 
+class NewerSchemaError(RegistryError):
+    """A newer version of the supervisor made the database, or has migrated it.
+
+    Args:
+        revision: of its schema.
+        known: the newest that this version knows.
+    """
+
+    def __init__(self, revision: str, known: str) -> None:
+        super().__init__(
+            f"The registry has a newer schema ({revision}) than this version of the supervisor knows ({known}); "
+            "run the version that made it"
+        )
+        self.revision = revision
+
+
 @dataclass(frozen=True, slots=True)
 class Migrations:
     """The way from one schema to the next.
@@ -34,20 +50,20 @@ class Migrations:
         """The revision that a database is at; None when it has no schema of ours.
 
         Raises:
-            RegistryError: a newer version of the supervisor made it.
+            NewerSchemaError: a newer version of the supervisor made it.
         """
         if not inspect(connection).has_table("alembic_version"):
             return None
         revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
         if revision is not None and revision not in self.revisions:
-            raise RegistryError(
-                f"The registry has a newer schema ({revision}) than this version of the supervisor knows "
-                f"({self.head}); upgrade the supervisor, or restore a copy of the registry from before"
-            )
+            raise NewerSchemaError(revision, self.head)
         return str(revision) if revision is not None else None
 
-    def require(self, connection: Connection) -> None:
-        """Refuse a database that is not at the schema of this version.
+    def require(self, connection: Connection, *, older: bool = False) -> str:
+        """Refuse a database that is not at the schema of this version; the revision that it is at.
+
+        Args:
+            older: an older one will do: later migrations only add to it.
 
         Raises:
             RegistryError: it has none, an older, or a newer one; the text names the command that helps.
@@ -55,11 +71,21 @@ class Migrations:
         revision = self.current(connection)
         if revision is None:
             raise RegistryError("The registry has no schema yet; create it with: supervisor db upgrade")
-        if revision != self.head:
+        if revision != self.head and not older:
             raise RegistryError(
                 f"The registry's schema is at {revision} and this version needs {self.head}; "
                 "bring it there, which makes a copy first, with: supervisor db upgrade"
             )
+        return revision
+
+    def require_any(self, connection: Connection) -> None:
+        """Refuse a database that has no schema of ours, of whatever version.
+
+        Raises:
+            RegistryError: it has none.
+        """
+        if not inspect(connection).has_table("alembic_version"):
+            raise RegistryError("The registry has no schema yet; create it with: supervisor db upgrade")
 
     def bring_up(self, connection: Connection) -> None:
         """Run the migrations that are missing, within the caller's transaction.

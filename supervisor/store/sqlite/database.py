@@ -130,7 +130,7 @@ class SqliteDatabase:
             raise RegistryError("The registry was opened without a lock; there is nothing to announce")
         self._lock.announce(info)
 
-    async def forget_copies(self, before: float) -> int:
+    async def forget_copies(self, before: float) -> list[str]:
         return await asyncio.to_thread(copies.forget, self._path, before)
 
     async def close(self) -> None:

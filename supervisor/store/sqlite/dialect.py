@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,16 +10,17 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from supervisor.core.clock import Clock, SystemClock
-from supervisor.core.errors import RegistryError
+from supervisor.core.errors import RegistryError, RegistryLockedError
 from supervisor.settings.secrets import SecretBox
 from supervisor.store.dialect import LockInfo, Rotation
+from supervisor.store.dialect.face import ANY_ACCESS, READING, Access
 from supervisor.store.sql import lives, rotation
-from supervisor.store.sql.migrate import OURS, Migrations
+from supervisor.store.sql.migrate import OURS, Migrations, NewerSchemaError
 from supervisor.store.sqlite import copies, inspection, lock
 from supervisor.store.sqlite.changes import ChangeNotice
 from supervisor.store.sqlite.database import Opened, SqliteDatabase, SqliteSessions
 from supervisor.store.sqlite.engines import reader_engine, writer_engine
-from supervisor.store.sqlite.files import MOUNTS, check_file, database_path
+from supervisor.store.sqlite.files import MOUNTS, check_file, check_place, database_path, not_found
 from supervisor.store.sqlite.lock import RegistryLock
 from supervisor.store.sqlite.numbers import Numbers
 from supervisor.store.sqlite.pool import ReadPool
@@ -54,53 +56,73 @@ class Sqlite:
         clock: Clock,
         synchronous: str = "NORMAL",
         upgrade: bool = False,
+        access: Access = ANY_ACCESS,
         lock: LockInfo | None = None,
     ) -> SqliteDatabase:
         path = database_path(url)
-        check_file(path, self.mounts, create=upgrade)
-        file_lock = RegistryLock(path, lock) if lock is not None else None
-        writer: Writer | None = None
-        try:
-            writer = Writer(path, writer_engine(path, synchronous, self.busy_seconds), clock, self.patience_seconds)
+        check_place(path, self.mounts)
+        async with AsyncExitStack() as undo:
+            file_lock = self._hold(path, lock, undo)
+            check_file(path, create=upgrade and access.create)
+            engine = writer_engine(path, synchronous, self.busy_seconds, reading=access.reading)
+            writer = Writer(path, engine, clock, self.patience_seconds)
+            undo.push_async_callback(writer.close)
             if file_lock is not None:
                 # Before anything is written: a damaged file is left as it is, for whoever wants to save something.
                 await writer.alter(partial(inspection.inspect, path=path, whole_up_to=self.whole_up_to))
             if upgrade:
-                await self._copy_what_is_older(writer, path, clock)
-                await writer.alter(self.migrations.bring_up)
-            opened = await writer.alter(partial(self._begin, now=clock.now(), held=file_lock is not None))
+                await self._bring_up(writer, path, clock.now(), access, held=file_lock is not None)
+            begin = partial(self._begin, path=path, now=clock.now(), held=file_lock is not None, older=access.reading)
+            opened = await writer.alter(begin)
             notice = await ChangeNotice.begin(writer)
-        except BaseException:
-            if writer is not None:
-                await writer.close()
-            if file_lock is not None:
-                file_lock.release()
-            raise
+            undo.pop_all()
         sessions = SqliteSessions(ReadPool(path, reader_engine(path, self.busy_seconds)), writer)
         return SqliteDatabase(path, sessions, opened, notice, file_lock)
+
+    def _hold(self, path: Path, info: LockInfo | None, undo: AsyncExitStack) -> RegistryLock | None:
+        """Take the lock in the name of ``info``; without one, see that whoever has it has the same file open."""
+        if info is None:
+            lock.refuse_beside(path)
+            return None
+        held = RegistryLock(path, info)
+        undo.callback(held.release)
+        return held
 
     def holder(self, url: str) -> LockInfo | None:
         return lock.holder(database_path(url))
 
+    def require_registry(self, url: str) -> None:
+        """See that there is a registry at ``url``; raises RegistryNotFoundError."""
+        path = database_path(url)
+        if not path.exists():
+            raise not_found(path)
+
     async def check(self, url: str) -> str:
         """Look the registry at ``url`` through; one line that says that it is well."""
         path = database_path(url)
-        database = await self.open(url, clock=SystemClock())
+        database = await self.open(url, clock=SystemClock(), access=READING)
         try:
             await database.writer.call(partial(inspection.inspect_thoroughly, path=path))
             number = len(await database.agents.rows())
         finally:
             await database.close()
-        return f"{path}: sound, schema {database.revision} (current), {number} agents, registry {database.uuid}"
+        schema, head = database.revision, self.migrations.head
+        stands = "current" if schema == head else f"this version needs {head}: supervisor db upgrade"
+        return f"{path}: sound, schema {schema} ({stands}), {number} agents, registry {database.uuid}"
 
     async def backup(self, url: str, target: Path) -> None:
-        """Copy the registry at ``url`` into a new file, as it is at one moment."""
+        """Copy the registry at ``url``, whatever its schema, into a new file, as it is at one moment."""
         path = database_path(url)
-        database = await self.open(url, clock=SystemClock())
+        check_place(path, self.mounts)
+        lock.refuse_beside(path)
+        check_file(path, create=False)
+        engine = writer_engine(path, "NORMAL", self.busy_seconds, reading=True)
+        writer = Writer(path, engine, SystemClock(), self.patience_seconds)
         try:
-            await database.writer.call(partial(inspection.copy, path=path, target=target))
+            await writer.alter(self.migrations.require_any)
+            await writer.call(partial(inspection.copy, path=path, target=target))
         finally:
-            await database.close()
+            await writer.close()
 
     async def rotate(self, url: str, box: SecretBox, *, dry_run: bool = False) -> Rotation:
         """Encrypt everything in the registry at ``url`` under the first key of ``box``."""
@@ -110,22 +132,60 @@ class Sqlite:
         finally:
             await database.close()
 
-    async def _copy_what_is_older(self, writer: Writer, path: Path, clock: Clock) -> None:
-        """Copy a registry that is about to be migrated.
+    async def _bring_up(self, writer: Writer, path: Path, now: float, access: Access, *, held: bool) -> None:
+        """Bring a registry to the schema of this version, once it is copied.
 
         Raises:
-            RegistryError: there is no room for a copy, or the registry is damaged, which no migration makes any better.
+            RegistryError: a supervisor runs on it, there is no room for a copy, the registry is damaged, which no
+                migration makes any better, or it has no schema and none may be made.
         """
-        revision = await writer.alter(self.migrations.current)
-        if revision not in (None, self.migrations.head):
-            make = partial(copies.make, before=self.migrations.head, now=clock.now(), spare_bytes=self.spare_bytes)
-            await writer.call(partial(make, path=path))
+        revision = await writer.alter(partial(self._current, path=path))
+        if revision == self.migrations.head:
+            return
+        if revision is None:
+            await writer.alter(self.migrations.bring_up if access.create else self.migrations.require)
+            return
+        migrating = None if held else self._hold_to_migrate(path, revision)
+        try:
+            if access.migration_copy:
+                make = partial(copies.make, before=self.migrations.head, now=now, spare_bytes=self.spare_bytes)
+                await writer.call(partial(make, path=path))
+            await writer.alter(self.migrations.bring_up)
+        finally:
+            if migrating is not None:
+                migrating.release()
 
-    def _begin(self, connection: Connection, now: float, held: bool) -> Opened:
-        self.migrations.require(connection)
+    def _hold_to_migrate(self, path: Path, revision: str) -> RegistryLock:
+        """Whoever runs on a registry knows its schema and no other: nobody may run while it changes."""
+        try:
+            return RegistryLock(path, LockInfo())
+        except RegistryLockedError:
+            running = lock.holder(path)
+            raise RegistryLockedError(
+                f"The registry {path} has schema {revision} and this version needs {self.migrations.head}, but a "
+                f"supervisor runs on it ({running or 'it has not said who it is'}); nothing was changed: stop it, "
+                "then start this version, which brings the registry up to date"
+            ) from None
+
+    def _current(self, connection: Connection, path: Path) -> str | None:
+        """The revision that a file is at.
+
+        Raises:
+            NewerSchemaError: it is newer; the text tells the way back.
+        """
+        try:
+            return self.migrations.current(connection)
+        except NewerSchemaError as error:
+            copy = copies.newest(path, before=error.revision)
+            way = f"put {copy}, the copy made before that, in its place" if copy else "restore a copy from before that"
+            raise RegistryError(f"{error}, or {way} (see docs/operate.md#upgrade)") from None
+
+    def _begin(self, connection: Connection, path: Path, now: float, held: bool, older: bool) -> Opened:
+        self._current(connection, path)
+        revision = self.migrations.require(connection, older=older)
         uuid = connection.exec_driver_sql("SELECT value FROM meta WHERE key = 'uuid'").scalar()
         if uuid is None:
             raise RegistryError("The registry has lost its UUID (table meta); restore a copy of it")
         numbers = Numbers()
         numbers.load(connection)
-        return Opened(str(uuid), self.migrations.head, lives.since(connection, now, begin=held), numbers)
+        return Opened(str(uuid), revision, lives.since(connection, now, begin=held), numbers)

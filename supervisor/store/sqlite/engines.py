@@ -29,7 +29,10 @@ def _lenient_text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _writer_pragmas(synchronous: str) -> tuple[str, ...]:
+def _writer_pragmas(synchronous: str, reading: bool) -> tuple[str, ...]:
+    if reading:
+        # A copy that is looked at stays the file that it is.
+        return ("query_only=ON", "cache_size=-16384")
     return (
         "journal_mode=WAL",
         f"synchronous={synchronous}",
@@ -43,12 +46,13 @@ def _writer_pragmas(synchronous: str) -> tuple[str, ...]:
     )
 
 
-def writer_engine(path: Path, synchronous: str, busy_seconds: float) -> Engine:
+def writer_engine(path: Path, synchronous: str, busy_seconds: float, *, reading: bool = False) -> Engine:
     """The synchronous engine of the one connection that writes; every transaction begins with BEGIN IMMEDIATE.
 
     Args:
         synchronous: NORMAL or FULL.
         busy_seconds: how long SQLite waits for another program's lock before it says busy.
+        reading: it cannot write either, and waits for nobody who does.
 
     Raises:
         RegistryError: ``synchronous`` is something else.
@@ -71,7 +75,7 @@ def writer_engine(path: Path, synchronous: str, busy_seconds: float) -> Engine:
     def _connect(connection: sqlite3.Connection, _record: object) -> None:
         connection.text_factory = _lenient_text
         try:
-            for pragma in _writer_pragmas(synchronous):
+            for pragma in _writer_pragmas(synchronous, reading):
                 connection.execute(f"PRAGMA {pragma}").close()
         except sqlite3.Error:
             connection.close()
@@ -79,7 +83,7 @@ def writer_engine(path: Path, synchronous: str, busy_seconds: float) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
 

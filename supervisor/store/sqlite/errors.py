@@ -41,7 +41,8 @@ def explain(path: Path, error: Exception) -> RegistryError:
     if code in _TRANSIENT:
         return StorageError(f"The registry {path} cannot be used now: {_TRANSIENT[code]}")
     # SQLAlchemy's own text quotes the parameters, which may be a person's words.
-    return RegistryError(f"The registry {path} refused an operation: {original}")
+    way = "; if an older version made it: supervisor db upgrade" if str(original).startswith("no such table") else ""
+    return RegistryError(f"The registry {path} refused an operation: {original}{way}")
 
 
 def explain_copy(error: sqlite3.Error) -> RegistryError | None:

@@ -1,8 +1,14 @@
-"""Where a registry's file may lie, and how one is made and published."""
+"""Where a registry's files may lie, and how one is made, opened and published.
+
+What stands at a path of ours and is no file of ours is refused and left alone: a link would have us write into what it
+points to. A folder on the way to it may be a link.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +18,8 @@ from sqlalchemy.exc import ArgumentError
 from supervisor.core.errors import RegistryError, RegistryNotFoundError
 from supervisor.store.sqlite.errors import damaged
 
+#: What SQLite puts beside a database.
+BESIDE: Final = ("-wal", "-shm", "-journal")
 #: Where Linux lists what is mounted.
 MOUNTS: Final = Path("/proc/mounts")
 # WAL's shared memory does not work across machines (https://sqlite.org/wal.html). 9p and overlay are left alone:
@@ -47,7 +55,8 @@ def check_place(path: Path, mounts: Path = MOUNTS) -> None:
     """Refuse a file that cannot be a registry, before anything is opened or made.
 
     Raises:
-        RegistryError: its folder is missing, it lies on a network file system, or its rights forbid its use.
+        RegistryError: its folder is missing, it lies on a network file system, its rights forbid its use, or it is a
+            link or no regular file.
     """
     folder = path.parent
     if not folder.is_dir():
@@ -57,12 +66,72 @@ def check_place(path: Path, mounts: Path = MOUNTS) -> None:
         raise RegistryError(
             f"The registry {path} lies on a network file system ({kind}), where SQLite loses data; use a local disk"
         )
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         raise RegistryError(f"The registry {path} is a folder; set SUPERVISOR_REGISTRY_URL to a file")
+    for name in ("", *BESIDE):
+        require_own(path.with_name(f"{path.name}{name}"))
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
         raise RegistryError(f"The registry {path} cannot be read and written by this user; mend its rights")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise RegistryError(f"The registry's folder {folder} cannot be written by this user; SQLite needs to")
+
+
+def require_own(path: Path) -> None:
+    """Refuse what stands at a path of ours and is no file of ours; nothing there is well.
+
+    Raises:
+        RegistryError: it is a link, symbolic or hard, a folder, or a device, pipe or socket.
+    """
+    try:
+        found = path.lstat()
+    except OSError:
+        return
+    refused = _strange(path, found)
+    if refused is not None:
+        raise refused
+
+
+def _strange(path: Path, found: os.stat_result) -> RegistryError | None:
+    """Why what was found at a path of ours is not used; None for a file of ours."""
+    if stat.S_ISLNK(found.st_mode):
+        return RegistryError(
+            f"{path} is a symbolic link, which is not followed; name the file itself, or remove the link "
+            "(a folder on the way to it may be one)"
+        )
+    if not stat.S_ISREG(found.st_mode):
+        return RegistryError(f"{path} is no regular file and is not used; move it away")
+    if found.st_nlink > 1:
+        return RegistryError(
+            f"{path} is one of {found.st_nlink} hard links to a file, which is not written to: what has two names is "
+            "held twice; remove the other names, or put a copy in its place"
+        )
+    return None
+
+
+def open_own(path: Path, flags: int, mode: int = 0o600) -> int:
+    """Open a file of ours; its descriptor.
+
+    Args:
+        flags: as of :func:`os.open`. Nothing is truncated.
+        mode: of a file that is made.
+
+    Raises:
+        RegistryError: it is a link or no regular file; what is behind it was not touched.
+        OSError: it cannot be opened.
+    """
+    require_own(path)
+    try:
+        # What comes there between the two looks is not followed, and a pipe not waited for.
+        file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            require_own(path)
+        raise
+    refused = _strange(path, os.fstat(file))
+    if refused is not None:
+        os.close(file)
+        raise refused
+    return file
 
 
 def network_file_system(path: Path, mounts: Path) -> str | None:
@@ -100,28 +169,35 @@ def orphaned_wal(path: Path) -> bool:
 
 def create_file(path: Path) -> None:
     """Make an empty file that only its owner can read, because it will hold people's messages."""
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
 
-def check_file(path: Path, mounts: Path, *, create: bool) -> None:
-    """Refuse what cannot be a registry; make an empty file where there is none and ``create`` says so.
+def check_file(path: Path, *, create: bool) -> None:
+    """Refuse what cannot be a registry in a place that can hold one; make an empty file where ``create`` says so.
 
     Raises:
         RegistryError: one line says why and what to do.
     """
-    check_place(path, mounts)
     if orphaned_wal(path):
         raise damaged(path, "it is missing or empty, and its log is there")
     if path.exists():
         return
     if not create:
-        raise RegistryNotFoundError(f"There is no registry at {path}; create it with: supervisor db upgrade")
+        raise not_found(path)
     try:
         create_file(path)
     except FileExistsError:
         raise exists(path) from None
     except OSError as error:
         raise RegistryError(f"The file {path} cannot be created: {error.strerror}") from None
+
+
+def not_found(path: Path) -> RegistryNotFoundError:
+    """The line for a registry that is not there."""
+    return RegistryNotFoundError(
+        f"There is no registry at {path}; if it is elsewhere, go there or set SUPERVISOR_REGISTRY_URL, else create "
+        "it with: supervisor db upgrade, or with its first agent: supervisor agents add"
+    )
 
 
 def publish(whole: Path, target: Path) -> None:
@@ -137,7 +213,7 @@ def publish(whole: Path, target: Path) -> None:
         raise
     except OSError:
         # A file system without hard links.
-        if target.exists():
+        if os.path.lexists(target):
             raise FileExistsError from None
         whole.rename(target)
 

@@ -53,7 +53,7 @@ def copy(connection: Connection, path: Path, target: Path) -> None:
     Raises:
         RegistryError: the target exists or cannot be written, or the registry is damaged.
     """
-    if target.exists():
+    if os.path.lexists(target):
         raise files.exists(target)
     # A copy of a damaged file would take the place of a sound one.
     inspect(connection, path, float("inf"))

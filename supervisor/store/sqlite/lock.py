@@ -15,9 +15,12 @@ import msgspec
 
 from supervisor.core.errors import RegistryError, RegistryLockedError
 from supervisor.store.dialect import LockInfo
+from supervisor.store.sqlite.files import open_own
 
 _RETRIES = 10
 _PAUSE_SECONDS = 0.03
+#: Nobody says more of himself.
+_MOST_BYTES = 64 * 1024
 
 
 class RegistryLock:
@@ -25,17 +28,17 @@ class RegistryLock:
 
     Raises:
         RegistryLockedError: somebody else holds it.
-        RegistryError: the sidecar cannot be opened.
+        RegistryError: the sidecar cannot be opened, or is a link or no regular file, which is left alone.
     """
 
     def __init__(self, database: Path, info: LockInfo) -> None:
         path = sidecar(database)
         try:
-            self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+            self._file = open_own(path, os.O_CREAT | os.O_RDWR, 0o644)
         except OSError as error:
             raise RegistryError(f"The registry's lock {path} cannot be opened: {error.strerror}") from None
         if not self._taken():
-            who = _read(path)
+            who = _read(self._file)
             os.close(self._file)
             raise RegistryLockedError(
                 f"Another supervisor runs on the registry {database}: {who or 'it has not said who it is'}; "
@@ -74,24 +77,48 @@ def sidecar(database: Path) -> Path:
 
 
 def holder(database: Path) -> LockInfo | None:
-    """Who holds the lock of a database file; None when nobody does."""
-    path = sidecar(database)
+    """Who holds the lock of a database file; None when nobody does.
+
+    Raises:
+        RegistryError: the sidecar is a link or no regular file.
+    """
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = open_own(sidecar(database), os.O_RDONLY)
     except OSError:
         return None
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
-        return _read(path)
+        return _read(file)
     else:
         return None
     finally:
         os.close(file)
 
 
-def _read(path: Path) -> LockInfo | None:
+def refuse_beside(database: Path) -> None:
+    """Refuse to work on a file that is not the one that the supervisor of its path has open.
+
+    Raises:
+        RegistryError: what is at the path now is another file, or none; or the sidecar is not ours.
+    """
+    running = holder(database)
+    if running is None or not (running.lost or running.inode):
+        return
     try:
-        return msgspec.json.decode(path.read_bytes(), type=LockInfo)
+        inode = database.stat().st_ino
+    except OSError:
+        inode = 0
+    if running.lost or inode != running.inode:
+        what = running.lost or f"{database} was {'replaced' if inode else 'deleted'} beneath it"
+        raise RegistryError(
+            f"The supervisor (pid {running.pid} on {running.host}) has another file open than is at {database} now: "
+            f"{what}; stop it, which saves what it holds beside the registry, and put the right file there"
+        )
+
+
+def _read(file: int) -> LockInfo | None:
+    try:
+        return msgspec.json.decode(os.pread(file, _MOST_BYTES, 0), type=LockInfo)
     except (OSError, msgspec.DecodeError):
         return None

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.errors import RegistryError
+from supervisor.core.errors import RegistryError, RegistryLockedError
 from supervisor.core.records import AgentRecord
 from supervisor.store import LockInfo, Registry
-from supervisor.store.sqlite import Sqlite
+from supervisor.store.dialect.face import READING, Access, AgentChanges
+from supervisor.store.sql.migrate import OURS
+from supervisor.store.sqlite import Sqlite, lock
 from tests.support.clock import ManualClock
 from tests.support.migrations import COMING, coming_revision
 from tests.support.stores import SqliteStore, open_on
@@ -57,8 +59,9 @@ async def test_it_is_kept_until_it_is_old(old: SqliteStore) -> None:
     registry = await upgraded(old, clock)
     beside = old.folder / "supervisor.db.before-my-own-experiments"
     beside.touch()
-    assert await registry.forget_copies(clock.now()) == 0
-    assert await registry.forget_copies(clock.now() + 1) == 1
+    [copy] = old.folder.glob(f"supervisor.db.before-{COMING}-*")
+    assert await registry.forget_copies(clock.now()) == []
+    assert await registry.forget_copies(clock.now() + 1) == [str(copy)]
     assert list(old.folder.glob("*.before-*")) == [beside], "only what we made is ours to delete"
     await registry.close()
 
@@ -72,3 +75,80 @@ async def test_without_room_for_it_nothing_is_migrated(old: SqliteStore) -> None
     assert "\n" not in str(caught.value)
     assert old.path.read_bytes() == before
     assert not list(old.folder.glob("*.before-*"))
+    assert "SUPERVISOR_MIGRATION_COPY=false" in str(caught.value)
+
+
+async def test_whoever_does_without_a_copy_gets_none(old: SqliteStore) -> None:
+    database = await old.dialect.open(old.url, clock=ManualClock(), upgrade=True, access=Access(migration_copy=False))
+    assert database.revision == COMING
+    await database.close()
+    assert not list(old.folder.glob("*.before-*"))
+
+
+@pytest.mark.parametrize("access", [Access(), Access(migration_copy=False), Access(create=False)])
+async def test_what_a_supervisor_runs_is_not_migrated_beneath_it(old: SqliteStore, access: Access) -> None:
+    running = await Sqlite().open(old.url, clock=ManualClock(), lock=LockInfo())
+    with pytest.raises(RegistryLockedError, match=r"a supervisor runs on it \(pid .* stop it, then start this version"):
+        await old.dialect.open(old.url, clock=ManualClock(), upgrade=True, access=access)
+    reading = await old.dialect.open(old.url, clock=ManualClock(), access=READING)
+    assert [row["id"] for row in await reading.agents.rows()] == ["agent-1"], "who only reads needs no newer schema"
+    assert reading.revision == running.revision
+    await reading.close()
+    assert not list(old.folder.glob("*.before-*"))
+    await running.close()
+    migrated = await old.dialect.open(old.url, clock=ManualClock(), upgrade=True)
+    assert migrated.revision == COMING
+    assert lock.holder(old.path) is None, "held while it migrates, and no longer"
+    await migrated.close()
+
+
+async def test_an_older_version_is_told_the_way_back(old: SqliteStore) -> None:
+    clock = ManualClock()
+    await (await upgraded(old, clock)).close()
+    [copy] = old.folder.glob(f"supervisor.db.before-{COMING}-*")
+    for upgrade, access in ((True, Access()), (False, READING), (False, Access())):
+        with pytest.raises(RegistryError, match=rf"newer schema \({COMING}\).*put {copy}, the copy made before that"):
+            await Sqlite().open(old.url, clock=clock, upgrade=upgrade, access=access)
+    copy.unlink()
+    with pytest.raises(RegistryError, match="or restore a copy from before that"):
+        await Sqlite().open(old.url, clock=clock)
+
+
+async def test_a_registry_of_any_version_can_be_copied(old: SqliteStore) -> None:
+    """By a version that knows the file's schema, a newer one, or an older one."""
+    await Sqlite().backup(old.url, old.folder / "same.db")
+    assert isinstance(old.dialect, Sqlite)
+    await old.dialect.backup(old.url, old.folder / "older.db")
+    await (await upgraded(old, ManualClock())).close()
+    await Sqlite().backup(old.url, old.folder / "newer.db")
+    for name in ("same", "older", "newer"):
+        with closing(sqlite3.connect(old.folder / f"{name}.db")) as sql:
+            assert sql.execute("SELECT id FROM agents").fetchall() == [("agent-1",)]
+
+
+@pytest.mark.parametrize("kind", ["symlink", "dangling"])
+async def test_a_copy_never_goes_where_something_else_points(old: SqliteStore, kind: str) -> None:
+    target, victim = old.folder / "copy.db", old.folder / "victim"
+    if kind == "symlink":
+        victim.write_text("theirs")
+    target.symlink_to(victim)
+    with pytest.raises(RegistryError, match="exists already; name another"):
+        await Sqlite().backup(old.url, target)
+    assert target.is_symlink()
+    assert [path.read_text() for path in (victim,) if path.exists()] == (["theirs"] if kind == "symlink" else [])
+
+
+async def test_what_is_looked_at_stays_as_it_is(old: SqliteStore) -> None:
+    """A copy is a file of its own form, which a look at it does not change."""
+    copy = old.folder / "copy.db"
+    await Sqlite().backup(old.url, copy)
+    before = copy.read_bytes()
+    assert isinstance(old.dialect, Sqlite)
+    for migrations in (OURS, old.dialect.migrations):
+        dialect = Sqlite(patience_seconds=0, migrations=migrations)
+        reading = await dialect.open(f"sqlite+aiosqlite:///{copy}", clock=ManualClock(), access=READING)
+        with pytest.raises(RegistryError):
+            await reading.agents.write("2026-01-31 12:00:00", AgentChanges(remove=["agent-1"]))
+        await reading.close()
+    assert copy.read_bytes() == before
+    assert sorted(path.name for path in old.folder.glob("copy.db*")) == ["copy.db"]

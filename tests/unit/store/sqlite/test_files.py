@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import stat
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from supervisor.store.sqlite.files import (
     check_place,
     database_path,
     network_file_system,
+    open_own,
     orphaned_wal,
     publish,
 )
@@ -84,29 +88,77 @@ def test_a_place_is_refused_before_anything_is_made(tmp_path: Path, mounts: Path
             check_place(path, mounts)
     mounts.write_text("server:/x / nfs rw 0 0\n")
     with pytest.raises(RegistryError, match=r"network file system \(nfs\)"):
-        check_file(tmp_path / "a.db", mounts, create=True)
+        check_place(tmp_path / "a.db", mounts)
     assert not (tmp_path / "a.db").exists()
 
 
-def test_a_file_is_made_for_its_owner_alone_and_only_where_it_is_wanted(tmp_path: Path, mounts: Path) -> None:
+def test_a_file_is_made_for_its_owner_alone_and_only_where_it_is_wanted(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     with pytest.raises(RegistryError, match="create it with: supervisor db upgrade"):
-        check_file(path, mounts, create=False)
-    check_file(path, mounts, create=True)
+        check_file(path, create=False)
+    check_file(path, create=True)
     assert (path.stat().st_size, path.stat().st_mode & 0o777) == (0, 0o600)
-    check_file(path, mounts, create=False)
+    check_file(path, create=False)
 
 
-def test_a_log_without_its_database_is_damage_and_not_a_place_for_a_new_one(tmp_path: Path, mounts: Path) -> None:
+def test_a_log_without_its_database_is_damage_and_not_a_place_for_a_new_one(tmp_path: Path) -> None:
     path, wal = tmp_path / "a.db", tmp_path / "a.db-wal"
     wal.touch()
     assert not orphaned_wal(path), "an empty log holds nothing"
     wal.write_bytes(b"rows")
     path.touch()
     with pytest.raises(DamagedError, match="its log is there"):
-        check_file(path, mounts, create=True)
+        check_file(path, create=True)
     path.write_bytes(b"pages")
     assert not orphaned_wal(path)
+
+
+@pytest.mark.parametrize("name", ["a.db", "a.db-wal", "a.db-shm", "a.db-journal", "a.db.lock"])
+@pytest.mark.parametrize("kind", ["symbolic link", "dangling", "hard link", "pipe", "socket", "device", "folder"])
+def test_what_is_no_file_of_ours_is_refused_and_nothing_behind_it_is_touched(
+    tmp_path: Path, mounts: Path, name: str, kind: str
+) -> None:
+    ours, victim = tmp_path / name, tmp_path / "victim"
+    victim.write_text("theirs")
+    match kind:
+        case "symbolic link":
+            ours.symlink_to(victim)
+        case "dangling":
+            ours.symlink_to(tmp_path / "nowhere")
+        case "hard link":
+            ours.hardlink_to(victim)
+        case "pipe":
+            os.mkfifo(ours)
+        case "socket":
+            made = socket.socket(socket.AF_UNIX)
+            made.bind(str(ours))
+            made.close()
+        case "device":
+            try:
+                os.mknod(ours, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+            except PermissionError:
+                pytest.skip("only root makes devices")
+        case "folder":
+            ours.mkdir()
+    with pytest.raises(RegistryError, match=f"{name} is ") as caught:
+        # Whoever opens it for writing is refused as whoever looks at the place.
+        open_own(ours, os.O_CREAT | os.O_RDWR)
+    assert "\n" not in str(caught.value)
+    if name != "a.db.lock":
+        with pytest.raises(RegistryError, match=f"{name} is "):
+            check_place(tmp_path / "a.db", mounts)
+    assert victim.read_text() == "theirs"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_folder_on_the_way_may_be_a_link(tmp_path: Path, mounts: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "disk")
+    path = tmp_path / "data" / "a.db"
+    check_place(path, mounts)
+    check_file(path, create=True)
+    os.close(open_own(path, os.O_RDWR))
+    check_place(path, mounts)
 
 
 def test_a_whole_file_gets_its_name_and_never_replaces_another(tmp_path: Path) -> None:
@@ -119,3 +171,8 @@ def test_a_whole_file_gets_its_name_and_never_replaces_another(tmp_path: Path) -
     with pytest.raises(FileExistsError):
         publish(whole, target)
     assert target.read_text() == "old"
+    target.unlink()
+    target.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExistsError):
+        publish(whole, target)
+    assert not (tmp_path / "nowhere").exists()

@@ -11,7 +11,7 @@ import pytest
 
 from supervisor.core.errors import RegistryError, RegistryLockedError
 from supervisor.store.dialect.holder import LockInfo
-from supervisor.store.sqlite.lock import RegistryLock, holder, sidecar
+from supervisor.store.sqlite.lock import RegistryLock, holder, refuse_beside, sidecar
 
 HOLDS = """
 import fcntl, sys
@@ -65,7 +65,37 @@ def test_a_holder_that_has_not_said_who_it_is_holds_it_all_the_same_until_it_die
     RegistryLock(database, LockInfo()).release()
 
 
-def test_a_sidecar_that_cannot_be_opened_is_an_error_of_its_own(database: Path) -> None:
-    sidecar(database).mkdir()
-    with pytest.raises(RegistryError, match=r"supervisor\.db\.lock cannot be opened"):
-        RegistryLock(database, LockInfo())
+@pytest.mark.parametrize("kind", ["symbolic link", "hard link", "pipe"])
+def test_a_sidecar_that_is_no_file_of_ours_is_refused_and_left_alone(database: Path, kind: str) -> None:
+    path, victim = sidecar(database), database.with_name("victim")
+    victim.write_text("theirs")
+    match kind:
+        case "symbolic link":
+            path.symlink_to(victim)
+        case "hard link":
+            path.hardlink_to(victim)
+        case "pipe":
+            os.mkfifo(path)
+    for ask in (lambda: RegistryLock(database, LockInfo()), lambda: holder(database)):
+        with pytest.raises(RegistryError, match=r"supervisor\.db\.lock is "):
+            ask()
+    assert victim.read_text() == "theirs"
+
+
+def test_who_has_another_file_open_is_no_company(database: Path) -> None:
+    """A command beside a supervisor works on the supervisor's file or not at all."""
+    refuse_beside(database)
+    database.touch()
+    lock = RegistryLock(database, LockInfo(inode=database.stat().st_ino))
+    refuse_beside(database)
+    database.rename(database.with_name("moved"))
+    with pytest.raises(RegistryError, match=r"was deleted beneath it; stop it"):
+        refuse_beside(database)
+    database.touch()
+    with pytest.raises(RegistryError, match=rf"pid {os.getpid()}.* was replaced beneath it; stop it"):
+        refuse_beside(database)
+    lock.announce(LockInfo(inode=database.stat().st_ino, lost="it was overwritten"))
+    with pytest.raises(RegistryError, match="it was overwritten"):
+        refuse_beside(database)
+    lock.release()
+    refuse_beside(database)
