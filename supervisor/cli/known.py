@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from supervisor.cli.errors import warn
 
 if TYPE_CHECKING:
-    from supervisor.core.records import AgentRecord
+    from supervisor.core.records import AgentRecord, Undelivered
     from supervisor.core.status import AgentStatus, InboxCounts
     from supervisor.settings import Settings
     from supervisor.settings.secrets import SecretBox
@@ -97,11 +97,12 @@ class Rows:
 
     records: list[AgentRecord]
     inboxes: dict[str, InboxCounts]
+    undelivered: dict[str, Undelivered]
     uuid: str
 
 
 async def rows_of(registry: Registry, only: str | None = None) -> Rows:
-    """Read every agent's row, or one's, and what its inbox holds."""
+    """Read every agent's row, or one's, what its inbox holds, and what its outbox could not send."""
     from supervisor.core.states import MessageState  # noqa: PLC0415
     from supervisor.core.status import InboxCounts  # noqa: PLC0415
 
@@ -110,14 +111,17 @@ async def rows_of(registry: Registry, only: str | None = None) -> Rows:
     for agent_id, counts in (await registry.journal.counts()).items():
         waiting = counts.get(MessageState.AVAILABLE, 0) + counts.get(MessageState.RETRYABLE, 0)
         inboxes[agent_id] = InboxCounts(waiting, counts.get(MessageState.RUNNING, 0), counts.get(MessageState.DEAD, 0))
-    return Rows(records, inboxes, registry.uuid)
+    return Rows(records, inboxes, await registry.journal.undelivered(only), registry.uuid)
 
 
 def _offline(record: AgentRecord, rows: Rows, reason: str = "") -> AgentStatus:
     """An agent as it is while no supervisor runs it."""
+    from supervisor.core.records import Undelivered  # noqa: PLC0415
     from supervisor.core.states import AgentState  # noqa: PLC0415
     from supervisor.core.status import AgentStatus, InboxCounts  # noqa: PLC0415
+    from supervisor.telemetry.redaction import redact  # noqa: PLC0415
 
+    undelivered = rows.undelivered.get(record.id, Undelivered(0, ""))
     return AgentStatus(
         id=record.id,
         name=record.name,
@@ -128,6 +132,8 @@ def _offline(record: AgentRecord, rows: Rows, reason: str = "") -> AgentStatus:
         settings=record.settings,
         labels=record.labels,
         paused=record.paused,
+        undelivered=undelivered.number,
+        undelivered_reason=redact(undelivered.reason),
     )
 
 

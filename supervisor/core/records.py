@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from supervisor.core.states import MessageState, ReplyState
 from supervisor.protocol import InboundMessage, OutboundMessage
@@ -116,6 +117,28 @@ class Reply:
     def conversation_id(self) -> str:
         """The conversation that it is sent to."""
         return self.message.conversation_id
+
+
+class Undelivered(NamedTuple):
+    """Replies that wait because sending failed.
+
+    Args:
+        reason: why the one failed that came first; empty where there is none.
+    """
+
+    number: int
+    reason: str
+
+
+def undelivered(queues: Iterable[Sequence[Reply]]) -> Undelivered:
+    """Those that have failed, with those behind them.
+
+    Args:
+        queues: replies that are not settled, of a conversation each, in the order in which they are sent.
+    """
+    failed = [queue for queue in queues if queue and queue[0].attempts]
+    oldest = min((queue[0] for queue in failed), key=lambda reply: reply.id, default=None)
+    return Undelivered(sum(map(len, failed)), (oldest.error or "") if oldest else "")
 
 
 @dataclass(frozen=True, slots=True)

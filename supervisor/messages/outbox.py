@@ -8,7 +8,7 @@ from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
 
-from supervisor.core.records import JournaledMessage, Reply
+from supervisor.core.records import JournaledMessage, Reply, Undelivered, undelivered
 from supervisor.core.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, ReplyState
 from supervisor.messages.reply_sender import RETRY_SECONDS, OnAcked, OnSend, Outgoing, ReplySender, Terms
 from supervisor.messages.scope import Scope
@@ -50,11 +50,9 @@ class Outbox:
         return conversation_id in self._queues
 
     @property
-    def undelivered(self) -> tuple[int, str]:
-        """How many replies wait because sending failed, with those behind them; why the oldest of them failed."""
-        failed = [queue.replies for queue in self._queues.values() if queue.replies and queue.replies[0].reply.attempts]
-        oldest = min((replies[0].reply for replies in failed), key=lambda reply: reply.id, default=None)
-        return sum(map(len, failed)), (oldest.error or "") if oldest else ""
+    def undelivered(self) -> Undelivered:
+        """Those that wait because sending failed, and why."""
+        return undelivered([outgoing.reply for outgoing in queue.replies] for queue in self._queues.values())
 
     @property
     def in_flight(self) -> int:

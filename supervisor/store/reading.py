@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Final, Unpack
 
-from supervisor.core.records import JournaledMessage, Reply
+from supervisor.core.records import JournaledMessage, Reply, Undelivered, undelivered
 from supervisor.core.states import MessageState
 from supervisor.store.dialect import JournalQuestions, TextCodec
 from supervisor.store.dialect.stored import MessageFilter, StoredMessage, StoredReply
@@ -45,6 +45,17 @@ class JournalReader:
         replies = self._replies(await self._questions.unsent(agent_id))
         self._warn_unreadable([reply for reply in replies if reply.problem])
         return [reply for reply in replies if not reply.problem]
+
+    async def undelivered(self, agent_id: str | None = None) -> dict[str, Undelivered]:
+        """The replies of an agent, None: of every agent, that wait because sending failed; agents without are left out.
+
+        As :func:`supervisor.core.records.undelivered` counts them, from the journal alone.
+        """
+        queues: dict[str, dict[str, list[Reply]]] = {}
+        for reply in self._replies(await self._questions.unsent(agent_id)):
+            queues.setdefault(reply.agent_id, {}).setdefault(reply.conversation_id, []).append(reply)
+        found = {owner: undelivered(own.values()) for owner, own in queues.items()}
+        return {owner: waiting for owner, waiting in found.items() if waiting.number}
 
     async def replies(self, inbox_id: int) -> list[Reply]:
         """Every reply to one message, in order of their ids."""

@@ -62,7 +62,7 @@ class Questions:
     async def replies_of(self, inbox_id: int) -> list[StoredReply]:
         return [r for m in await self.load([inbox_id]) for r in self.tables.replies_to(m)]
 
-    async def unsent(self, agent_id: str) -> list[StoredReply]:
+    async def unsent(self, agent_id: str | None) -> list[StoredReply]:
         return [r for r in self.tables.outbox(agent_id) if r.state in ON_THEIR_WAY]
 
     async def own_replies(

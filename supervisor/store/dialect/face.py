@@ -150,8 +150,8 @@ class JournalQuestions(Protocol):
         """Every reply to one message, in order of their ids."""
         ...
 
-    async def unsent(self, agent_id: str) -> list[StoredReply]:
-        """An agent's replies that are pending or sent, in order of their ids."""
+    async def unsent(self, agent_id: str | None) -> list[StoredReply]:
+        """An agent's replies that are pending or sent, None: every agent's, in order of their ids."""
         ...
 
     async def own_replies(

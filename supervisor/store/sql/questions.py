@@ -63,6 +63,11 @@ ANSWERED: Final = text(
     f"AND conversation_id = :conversation_id AND state <= {_ACKED} ORDER BY id DESC LIMIT :limit"
 )
 UNSENT: Final = text(f"{_REPLIES} WHERE outbox.agent_key = {KEY} AND outbox.{OPEN_REPLIES} ORDER BY outbox.id")
+# Agent by agent, as above.
+UNSENT_OF_ALL: Final = text(
+    f"SELECT {columns.REPLY_COLUMNS} FROM agent_keys CROSS JOIN outbox WHERE outbox.agent_key = agent_keys.key "
+    f"AND outbox.{OPEN_REPLIES} ORDER BY outbox.id"
+)
 REPLIES_OF: Final = text(
     f"{_REPLIES} JOIN inbox ON inbox.id = :id AND outbox.agent_key = inbox.agent_key "
     "AND outbox.conversation_id = inbox.conversation_id WHERE outbox.inbox_id = :id ORDER BY outbox.id"
@@ -134,7 +139,9 @@ class SqlQuestions:
     async def replies_of(self, inbox_id: int) -> list[StoredReply]:
         return await self._replies(REPLIES_OF, id=inbox_id)
 
-    async def unsent(self, agent_id: str) -> list[StoredReply]:
+    async def unsent(self, agent_id: str | None) -> list[StoredReply]:
+        if agent_id is None:
+            return await self._replies(UNSENT_OF_ALL)
         return await self._replies(UNSENT, agent_id=agent_id)
 
     async def own_replies(

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from supervisor.core.records import Reply, Undelivered
 from supervisor.core.states import IllegalTransitionError, MessageState, ReplyState
 from supervisor.store import Journal
 from tests.support.journaling import AGENT, add, answer, inbound, settle
@@ -189,3 +190,22 @@ async def test_one_batch_of_everything_is_one_commit(journal: Journal) -> None:
     unsent = await journal.unsent(AGENT)
     assert [r.message.content for r in unsent] == ["a", "b", "c", "d"]
     assert [r.id for r in unsent] == sorted(r.id for r in unsent)
+
+
+async def test_replies_that_wait_because_sending_failed_are_counted_with_those_behind_them(journal: Journal) -> None:
+    async def reply(content: str, conversation: str, agent: str = AGENT) -> Reply:
+        return await journal.add_reply(agent, None, answer(content, conversation=conversation))
+
+    other, third = "b" * 24, "c" * 24
+    first, _, _, elsewhere = [await reply(*one) for one in (("one", "c1"), ("two", "c1"), ("well", "c2"), ("x", "c3"))]
+    of_other, arrived = await reply("there", "c1", other), await reply("gone", "c1", third)
+    assert await journal.undelivered() == {}, "none has failed"
+    assert await journal.defer_reply(elsewhere, "no ack", 0.0)
+    assert await journal.defer_reply(first, "Database is down", 0.0)
+    assert await journal.defer_reply(of_other, "no ack", 0.0)
+    assert await journal.defer_reply(arrived, "no ack", 0.0)
+    assert await journal.settle_reply(arrived, ReplyState.ACKED)
+    mine = Undelivered(3, "Database is down")
+    assert await journal.undelivered() == {AGENT: mine, other: Undelivered(1, "no ack")}
+    assert await journal.undelivered(AGENT) == {AGENT: mine}
+    assert await journal.undelivered(third) == {}

@@ -22,6 +22,7 @@ from supervisor.store.sql import changes, questions
         pytest.param(questions.ASKED, "inbox_conversation", id="said"),
         pytest.param(questions.ANSWERED, "outbox_conversation", id="answered"),
         pytest.param(questions.UNSENT, "outbox_open", id="unsent"),
+        pytest.param(questions.UNSENT_OF_ALL, "outbox_open", id="unsent_of_all"),
         pytest.param(questions.OWN_REPLIES, "outbox_conversation", id="own_replies"),
         pytest.param(questions.DEAD_REPLIES, "outbox_conversation", id="dead_replies"),
         pytest.param(questions.REPLAYED_REPLIES, "outbox_open", id="replayed_replies"),
