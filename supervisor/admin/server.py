@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
 from collections.abc import Generator
 from typing import Final
@@ -88,6 +89,8 @@ class AdminServer:
             timeout_keep_alive=30,
             timeout_graceful_shutdown=int(_STOP_SECONDS) - 2,
         )
+        # To be without an access log cuts that logger off for the whole process, warnings of others included.
+        logging.getLogger("uvicorn.access").propagate = True
         self._server = server = _Server(config)
         self._task = asyncio.create_task(server.serve(sockets=[self._socket]), name="admin server")
         self._task.add_done_callback(lambda _: server.listening.set())

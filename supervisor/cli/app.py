@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
 import typer
 
 from supervisor import __version__
-from supervisor.cli import agents, demo, deployment, doctor, errors, keys, logs, messages, running, status, usage
+from supervisor.cli import (
+    agents,
+    demo,
+    deployment,
+    doctor,
+    errors,
+    keys,
+    logs,
+    messages,
+    running,
+    status,
+    streams,
+    usage,
+)
 
 app = typer.Typer(
     name="supervisor",
@@ -60,15 +72,12 @@ app.command()(deployment.config)
 
 def main() -> None:
     """Run the command and exit with its code."""
+    streams.prepare()
+    code, failure = 0, None
     try:
-        code = app(standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader of the pipe has gone. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = errors.EXIT_FAILURE
+        code = app(standalone_mode=False) or 0
     except KeyboardInterrupt:
         code = errors.EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001  whatever it is, the user gets a line
-        code = errors.report(error)
-    sys.exit(code or 0)
+        failure = error
+    sys.exit(streams.finish(code, failure))

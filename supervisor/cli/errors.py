@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 from typing import Final
@@ -33,15 +34,17 @@ def report(error: BaseException) -> int:
         The exit code.
     """
     if STATE.debug:
-        traceback.print_exception(error)
+        with contextlib.suppress(OSError, ValueError):
+            traceback.print_exception(error)
     text, code = _explain(error)
     complain(f"Error: {text}")
     return code
 
 
 def complain(line: str) -> None:
-    """Write one line to standard error."""
-    print(" ".join(line.split()), file=sys.stderr, flush=True)
+    """Write one line to standard error; nobody hears of it where that cannot be written."""
+    with contextlib.suppress(OSError, ValueError):
+        print(" ".join(line.split()), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from supervisor.cli.errors import warn
+from supervisor.cli.streams import takes_unicode
 
 if TYPE_CHECKING:
     from supervisor.cli.fleet_file import Plan
@@ -135,4 +136,4 @@ def export_fleet(
     if as_json:
         output.print_json(fleet_file.document(usable))
     else:
-        sys.stdout.write(fleet_file.dump(usable))
+        sys.stdout.write(fleet_file.dump(usable, ascii_only=not takes_unicode()))

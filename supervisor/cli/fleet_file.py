@@ -222,7 +222,11 @@ def document(records: Sequence[AgentRecord]) -> dict[str, Any]:
     return {"agents": entries}
 
 
-def dump(records: Sequence[AgentRecord]) -> str:
-    """A fleet as YAML that :func:`parse` reads back as the same records."""
-    text: str = yaml.dump(document(records), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+def dump(records: Sequence[AgentRecord], *, ascii_only: bool = False) -> str:
+    """A fleet as YAML that :func:`parse` reads back as the same records.
+
+    Args:
+        ascii_only: escape every other character, for an encoding that may not have it.
+    """
+    text: str = yaml.dump(document(records), Dumper=_Dumper, sort_keys=False, allow_unicode=not ascii_only, width=120)
     return text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from supervisor.cli.errors import complain
+from supervisor.cli.streams import as_text
 
 if TYPE_CHECKING:
     from supervisor.cli.live import LiveEvent
@@ -93,7 +93,7 @@ class _Shown:
 
         self.last_id = event.id or self.last_id
         if self._as_json:
-            print(json.dumps({**event.fields, "kind": event.kind}, ensure_ascii=False), flush=True)
+            print(as_text({**event.fields, "kind": event.kind}), flush=True)
         elif event.kind == "gap":
             complain(f"{event.fields.get('missed')} events are missing here: more came than the supervisor keeps")
         else:

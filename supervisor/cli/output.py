@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from supervisor.cli.streams import as_text
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus
 from supervisor.protocol.text import clean_text
@@ -52,7 +53,7 @@ def stderr_console() -> Console:
 
 def print_json(value: object) -> None:
     """Write ``value`` as JSON for programs."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    print(as_text(value, indent=2))
 
 
 def as_json(status: AgentStatus) -> dict[str, Any]:

@@ -53,9 +53,10 @@ def run(
     from supervisor.service import run_until_stopped  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
     from supervisor.settings.environment import env_file_notes  # noqa: PLC0415
-    from supervisor.telemetry import logs  # noqa: PLC0415  import what is slow only when it runs
+    from supervisor.telemetry import logs, standard_streams  # noqa: PLC0415  import what is slow only when it runs
 
     given = {} if agents_dir is None else {"agents_dir": agents_dir}
+    standard_streams.divert()
     settings = load_settings(**given)
     stream = sys.stdout if settings.log_format == "json" else sys.stderr
     logs.configure(settings.log_level, settings.log_format, stream)
@@ -69,13 +70,14 @@ async def _leaving_nothing(main: Coroutine[Any, Any, int]) -> int:
 
     The loop's own end would wait for ever for a handler that swallows its cancellation (docs/faults.md#r15).
     """
+    from supervisor.telemetry import logs  # noqa: PLC0415
+
     code = await main
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()
     if left and (await asyncio.wait(left, timeout=LEFT_SECONDS))[1]:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        logs.flush()
         os._exit(code)
     return code
 

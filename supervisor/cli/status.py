@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from supervisor.cli import known
+from supervisor.cli.streams import as_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -56,7 +56,7 @@ def status(
 
 
 def _print_json(overview: Overview, indent: int | None = None) -> None:
-    print(json.dumps(dataclasses.asdict(overview), ensure_ascii=False, indent=indent), flush=True)
+    print(as_text(dataclasses.asdict(overview), indent), flush=True)
 
 
 @dataclasses.dataclass
@@ -92,7 +92,7 @@ def _watch(settings: Settings, *, as_json: bool) -> int:
                 if seen.overview is not None and not seen.trouble:
                     _print_json(seen.overview)
                 else:
-                    print(json.dumps({"error": seen.trouble}), flush=True)
+                    print(as_text({"error": seen.trouble}), flush=True)
                 time.sleep(_REFRESH_SECONDS)
         _watch_table(settings, seen)
     return 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 from typing import Any
 
@@ -90,6 +91,8 @@ class PortServer:
             server_header=False,
             backlog=_BACKLOG,
         )
+        # To be without an access log cuts that logger off for the whole process.
+        logging.getLogger("uvicorn.access").propagate = True
         config.load()
         server = uvicorn.Server(config)
         server.lifespan = LifespanOff(config)

@@ -10,8 +10,11 @@ import faulthandler
 import sys
 from typing import Final, TextIO
 
+from supervisor.telemetry import standard_streams
+
 #: How often the timer is armed anew; each time costs a thread of the C library's.
 BEAT_SECONDS: Final = 1.0
+STANDARD_ERROR: Final = 2
 
 
 class StallExit:
@@ -26,15 +29,16 @@ class StallExit:
 
     def __init__(self, seconds: float, stream: TextIO | None = None) -> None:
         self._seconds = seconds
-        self._stream = stream or sys.__stderr__
+        # Nobody may read it: the process ends all the same.
+        self._file = standard_streams.patient(stream.fileno() if stream is not None else STANDARD_ERROR)
 
     async def run(self) -> None:
         """Arm the timer at each beat, until cancelled."""
-        if not self._seconds or self._stream is None or _is_debugged():
+        if not self._seconds or _is_debugged():
             return
         try:
             while True:
-                faulthandler.dump_traceback_later(self._seconds + BEAT_SECONDS, file=self._stream, exit=True)
+                faulthandler.dump_traceback_later(self._seconds + BEAT_SECONDS, file=self._file, exit=True)
                 await asyncio.sleep(BEAT_SECONDS)
         finally:
             faulthandler.cancel_dump_traceback_later()

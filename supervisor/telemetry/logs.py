@@ -6,6 +6,7 @@ come, so that nothing is written to standard output behind anybody's back.
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import sys
@@ -18,8 +19,11 @@ from typing import Any, Final, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor
 
+from supervisor.telemetry import line_writer
 from supervisor.telemetry.console import Console, wants_colour
+from supervisor.telemetry.line_writer import LineWriter
 from supervisor.telemetry.redaction import redact_event
+from supervisor.telemetry.standard_streams import diverted, writer_of
 
 #: Libraries that are kept to warnings. engineio's INFO prints the CONNECT packet with its token, the models' clients
 #: print requests in their DEBUG; the others say nothing that our own lines do not.
@@ -121,12 +125,64 @@ def _ordered(_logger: object, _method: str, event: MutableMapping[str, Any]) -> 
     return ordered | dict(event)
 
 
-def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
-    return json.dumps(event, ensure_ascii=False, default=str)
+class _Json:
+    """A line for machines; in ASCII where the stream's encoding would make something else of the rest than UTF-8."""
+
+    def __init__(self, encoding: str | None) -> None:
+        self._ascii = codecs.lookup(encoding or "utf-8").name != "utf-8"
+
+    def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+        return json.dumps(event, ensure_ascii=self._ascii, default=str)
 
 
-class _Handler(logging.StreamHandler[TextIO]):
-    """Our one handler; a class of its own, so that configuring again finds it."""
+class _Handler(logging.Handler):
+    """Our one handler: renders where the line was logged, and leaves the writing to the writer's thread."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        shared = writer_of(stream)
+        self.writer = shared or LineWriter(stream)
+        self._owns_writer = shared is None
+        for other in diverted():
+            other.notice = self.lost_elsewhere
+        self.writer.notice = self.lost
+
+    def retire(self) -> None:
+        """Write what there is, for a moment; there is a successor."""
+        self.writer.flush(line_writer.LAST_SECONDS)
+        if self._owns_writer:
+            self.writer.close(0.0)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Have a record written; never waits for whoever reads, never raises."""
+        try:
+            line = self.format(record)
+        except Exception as error:  # noqa: BLE001  a defect of whoever logs, which is said and costs nobody else
+            line = self.render(
+                "error",
+                "log_line_unwritable",
+                source=record.name,
+                file=f"{record.pathname}:{record.lineno}",
+                reason=type(error).__name__,
+            )
+        self.writer.put(f"{line}\n")
+
+    def render(self, level: str, event: str, **fields: object) -> str:
+        """A line of our own, rendered outside any logger."""
+        line = {"event": event, **fields, "level": level, "logger": __name__}
+        return self.format(
+            logging.makeLogRecord({"msg": _timestamp(None, level, line), "_logger": None, "_name": level})
+        )
+
+    def lost(self, lines: int) -> str:
+        """What stands where lines are missing."""
+        remedy = "nobody read, or the disk is full: they were dropped so that nothing waits"
+        return f"{self.render('warning', 'log_lines_lost', lines=lines, remedy=remedy)}\n"
+
+    def lost_elsewhere(self, lines: int) -> str:
+        """Say that lines are missing in another stream; nothing stands there."""
+        self.writer.put(f"{self.render('warning', 'printed_lines_lost', lines=lines)}\n")
+        return ""
 
 
 _SHARED: Final[tuple[Processor, ...]] = (
@@ -152,7 +208,9 @@ def configure(
             reads it, as in a container, the log is what the process writes.
     """
     target = stream if stream is not None else sys.stderr
-    renderer: Processor = _json_line if fmt == "json" else Console(colours=wants_colour(target))
+    renderer: Processor = (
+        _Json(getattr(target, "encoding", None)) if fmt == "json" else Console(colours=wants_colour(target))
+    )
     handler = _Handler(target)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -168,16 +226,27 @@ def configure(
         )
     )
     root = logging.getLogger()
+    former = [one for one in root.handlers if isinstance(one, _Handler)]
     root.handlers = [*(kept for kept in root.handlers if not isinstance(kept, _Handler)), handler]
+    for one in former:
+        one.retire()
     root.setLevel(level)
     for name in _NOISY:
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+        library = logging.getLogger(name)
+        library.setLevel(max(logging.WARNING, root.level))
+        # Configuring uvicorn without its access log cuts that logger off, for the whole process.
+        library.propagate, library.disabled = True, False
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(root.level),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def flush(seconds: float = line_writer.LAST_SECONDS) -> bool:
+    """Have all that was logged and printed so far written, for so long at most; whether it is."""
+    return line_writer.flush_all(seconds)
 
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:

@@ -14,12 +14,21 @@ import structlog
 from supervisor.telemetry import logs
 
 
+class Written(io.StringIO):
+    """What was written, whenever that is asked: lines travel through a queue."""
+
+    def getvalue(self) -> str:
+        """All of it, with what was logged up to now."""
+        assert logs.flush(), "the log's thread does not write"
+        return super().getvalue()
+
+
 @pytest.fixture
 def log() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """What was logged so far, at every level, one dict a line."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    stream = io.StringIO()
+    stream = Written()
     logs.configure("DEBUG", "json", stream)
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     root.handlers, root.level = handlers, level
@@ -29,9 +38,9 @@ def log() -> Iterator[Callable[[], list[dict[str, Any]]]]:
 
 def configured(
     fmt: Literal["json", "console"] = "json", level: Literal["DEBUG", "INFO", "WARNING"] = "INFO"
-) -> io.StringIO:
+) -> Written:
     """Have everything logged to what is returned, until logging is configured again."""
-    stream = io.StringIO()
+    stream = Written()
     logs.configure(level, fmt, stream)
     return stream
 
@@ -41,6 +50,6 @@ def fail(text: str) -> None:
     raise ValueError(text)
 
 
-def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+def lines(stream: Written) -> list[dict[str, Any]]:
     """The lines of JSON that were logged."""
     return [json.loads(line) for line in stream.getvalue().splitlines()]

@@ -23,6 +23,7 @@ _COUNTERS: Final = {
     "supervisor_journal_operations_total": set(),
     "supervisor_journal_errors_total": set(),
     "supervisor_watchdog_total": {"watchdog"},
+    "supervisor_log_lines_lost_total": set(),
     "supervisor_budget_alerts_total": {"scope", "level"},
     "supervisor_unknown_total": {"kind"},
     "process_cpu_seconds_total": set(),

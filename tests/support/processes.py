@@ -20,6 +20,8 @@ from tests.support.registry_file import RegistryFile
 from tests.support.stack import SECRET, SECRET_FILE, agent_id
 
 T = TypeVar("T")
+#: Stands for the log file of a registry's processes.
+LOG = -1
 
 #: A start, or an end that the process has to find by itself, on a busy machine.
 SECONDS = 60.0
@@ -97,17 +99,23 @@ class SupervisorProcess:
         }
         return {**os.environ, **{f"SUPERVISOR_{name.upper()}": str(value) for name, value in settings.items()}}
 
-    async def start(self, **given: Any) -> None:
-        """Start a process; ``given`` are further settings."""
+    async def start(self, *, output: int | None = LOG, limits: str = "", **given: Any) -> None:
+        """Start a process.
+
+        Args:
+            output: the descriptor of its standard output and error; None: both are closed.
+            limits: what the shell sets before, such as ``ulimit -n 100``.
+            given: further settings.
+        """
         assert self.process is None, "one supervisor per registry"
         self.starts += 1
+        redirection = ">&- 2>&-" if output is None else "2>&1"
         with self._log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "supervisor", "run"),
+                *("sh", "-c", f'{limits or ":"}; exec "$0" -m supervisor run {redirection}', sys.executable),
                 env=self.environment(**given),
                 cwd=self.folder,
-                stdout=log,
-                stderr=asyncio.subprocess.STDOUT,
+                stdout=log if output in (None, LOG) else output,
             )
 
     async def online(self, *identities: str) -> None:

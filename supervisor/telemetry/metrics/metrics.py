@@ -111,6 +111,7 @@ class Metrics(ConnectionMetrics, MessageMetrics, StorageMetrics, ModelMetrics):
         return self._slices(modern=False), CONTENT_TYPE_PLAIN_0_0_4
 
     def _slices(self, *, modern: bool) -> Iterator[bytes]:
+        self._count_lost_lines()
         for family in self._registry.collect():
             yield from in_slices(family, modern=modern)
         yield from self._agents.slices(modern=modern)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from supervisor.telemetry.line_writer import lines_lost
 from supervisor.telemetry.metrics.families import FAST_SECONDS, Vocabulary, Workshop
 
 #: What is watched; each has a line in the log under the same name.
@@ -30,6 +31,7 @@ class StorageMetrics:
             "Errors of the journal: writes that failed; most are tried again.",
             "errors",
         )
+        self._lines_known = 0
         self._make_process(make)
 
     def _make_process(self, make: Workshop) -> None:
@@ -57,6 +59,11 @@ class StorageMetrics:
             "What supervisor_memory_bytes is bounded by: MEMORY_LIMIT, in bytes.",
             "bytes",
         )
+        self._lines_lost = make.counter(
+            "supervisor_log_lines_lost_total",
+            "Lines of the log, and of what handlers print, that nobody read or that a full disk did not take.",
+            "lines",
+        )
         self._bind_ready = make.reading(
             "supervisor_ready", "1 while the supervisor is ready, as /readyz says, else 0 (a boolean).", "boolean"
         )
@@ -77,6 +84,12 @@ class StorageMetrics:
     def watchdog(self, name: str) -> None:
         """One of :data:`WATCHDOGS` has struck. May be called from any thread."""
         self._watchdogs.child(name).inc()
+
+    def _count_lost_lines(self) -> None:
+        """Take over what the process has counted: lines are lost in threads that must wait for nothing."""
+        lost = lines_lost()
+        self._lines_lost.inc(lost - self._lines_known)
+        self._lines_known = lost
 
     def bind_memory(self, held_bytes: Callable[[], float], limit_bytes: int) -> None:
         """Read the memory of messages at each scrape.

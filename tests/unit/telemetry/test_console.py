@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
-
 import pytest
 
 from supervisor.telemetry import logs
-from tests.support.logging import configured
+from tests.support.logging import Written, configured
 
 
 def test_text_from_outside_forges_no_line() -> None:
@@ -19,7 +17,7 @@ def test_text_from_outside_forges_no_line() -> None:
     assert "\x1b" not in stream.getvalue()
 
 
-class Terminal(io.StringIO):
+class Terminal(Written):
     def isatty(self) -> bool:
         return True
 
@@ -35,7 +33,7 @@ def test_colours_are_for_terminals_that_want_them(
     monkeypatch.setenv("TERM", "xterm")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    stream = Terminal() if terminal else io.StringIO()
+    stream = Terminal() if terminal else Written()
     logs.configure("INFO", "console", stream)
     logs.get_logger("x").warning("agent offline", agent="a1", reason="two words", empty="")
     assert ("\x1b[" in stream.getvalue()) is coloured

@@ -96,6 +96,7 @@ def test_bound_fields_and_tracebacks_are_written() -> None:
 def test_without_a_stream_logs_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("INFO", "console")
     logs.get_logger("x").info("event")
+    assert logs.flush()
     captured = capsys.readouterr()
     assert "event" in captured.err
     assert captured.out == ""
