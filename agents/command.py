@@ -114,6 +114,9 @@ def read_options(ctx: AgentContext) -> Options:
 class Command(Handler):
     """One agent's program."""
 
+    #: Each message is a process, which needs more of the machine than a wait.
+    concurrency = 4
+
     def __init__(self) -> None:
         self._options: Options | None = None
 

@@ -21,7 +21,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from supervisor.core.errors import ConfigurationError, PlatformError
 from supervisor.core.usage import Budget, ModelCall, Usage
@@ -355,7 +355,13 @@ class Handler:
     Every hook may be a plain method, which runs in a thread, or a coroutine. ``on_message`` may also be a generator of
     parts. ``__init__`` runs in a thread too: what needs the event loop, such as an HTTP session, is made in
     :meth:`on_start`.
+
+    Attributes:
+        concurrency: how many conversations of one agent suit it at once, where neither the row nor
+            SUPERVISOR_AGENT_CONCURRENCY says; None: 4 in threads, half of the fleet's places for a coroutine.
     """
+
+    concurrency: ClassVar[int | None] = None
 
     def on_message(self, message: Message, ctx: Context) -> Result:
         """Answer one message; messages of a conversation come one at a time, in order."""

@@ -8,7 +8,7 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from supervisor.core.errors import HandlerError
 from supervisor.handler import Context, Handler, Message, Part
@@ -16,6 +16,8 @@ from supervisor.handlers.foreign import contained, escaped
 from supervisor.handlers.threads import ThreadShare, TimeLimit
 from supervisor.telemetry.failures import describe
 
+#: Conversations of one agent at once where each holds a thread.
+IN_THREADS: Final = 4
 #: Stands for the end of an iterator that is read in a thread.
 _STOP = object()
 
@@ -64,6 +66,17 @@ class MountedHandler:
             self._running -= 1
             if self._running == 0:
                 self.idle.set()
+
+    def concurrency(self, places: int) -> int:
+        """How many conversations of one agent suit it: what the class says, else few in threads and many that wait.
+
+        Args:
+            places: messages of the whole fleet at once; one agent that waits may have half of them.
+        """
+        own = self.target.concurrency if isinstance(self.target, Handler) else None
+        if isinstance(own, int) and own > 0:
+            return own
+        return max(IN_THREADS, places // 2) if self._in_loop else IN_THREADS
 
     @property
     def streams(self) -> bool:

@@ -85,7 +85,7 @@ class Pipeline:
         self.lanes = Lanes(
             dispatcher,
             scope.clock,
-            concurrency=lambda: profile.settings.concurrency,
+            concurrency=lambda: profile.concurrency,
             work=self._work,
             refill=self._read_page,
         )

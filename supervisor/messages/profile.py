@@ -10,6 +10,7 @@ from supervisor.core.errors import HandlerError
 from supervisor.core.records import AgentRecord
 from supervisor.handler import AgentInfo, Permission
 from supervisor.handlers import MountedHandler
+from supervisor.handlers.mounted import IN_THREADS
 from supervisor.messages.health import Health
 from supervisor.messages.ledger import Ledger
 from supervisor.messages.scope import Scope
@@ -81,6 +82,13 @@ class Profile:
         if self._handler is None:
             raise HandlerError(f"Agent {self._record.id} has no handler")
         return self._handler
+
+    @property
+    def concurrency(self) -> int:
+        """How many conversations are handled at once: as the row or the deployment says, else as suits the handler."""
+        if (chosen := self._settings.concurrency) is not None:
+            return chosen
+        return self._handler.concurrency(self.deployment.concurrency) if self._handler else IN_THREADS
 
     def configure(self, record: AgentRecord, settings: EffectiveSettings) -> None:
         """Take over a row and what it comes to."""

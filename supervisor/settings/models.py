@@ -150,7 +150,12 @@ class Settings(BaseSettings):
         description="The age at which sockets are renewed where the platform forgets agents after an hour.",
     )
     delivery: Delivery = Field("at_least_once", description="Whether a send whose ack was lost is repeated.")
-    agent_concurrency: int = Field(4, ge=1, description="Conversations of one agent handled at once.")
+    agent_concurrency: int | None = Field(
+        None,
+        ge=1,
+        description="Conversations of one agent handled at once. Unset: 4 for a handler that runs in threads, half of "
+        "CONCURRENCY for one that waits in the event loop.",
+    )
     inbox_limit: int = Field(10_000, ge=1, description="Messages an agent may have waiting.")
     loop_limit: int = Field(
         20, ge=0, description="Messages a minute and conversation that no person wrote; then a pause. 0: no limit."
@@ -274,11 +279,11 @@ class AgentSettings(BaseModel):
 class EffectiveSettings:
     """What one agent runs with; made by :meth:`Settings.effective`.
 
-    The names and units are those of :class:`AgentSettings`. A budget of None is no limit: the deployment's budgets are
-    the fleet's and no default of an agent's.
+    The names and units are those of :class:`AgentSettings`; a concurrency of None is what suits the handler. A budget
+    of None is no limit: the deployment's budgets are the fleet's and no default of an agent's.
     """
 
-    concurrency: int
+    concurrency: int | None
     inbox_limit: int
     loop_limit: int
     timeout_seconds: float

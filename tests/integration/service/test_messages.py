@@ -160,16 +160,23 @@ async def test_a_conversation_keeps_its_order(fleet: Stack) -> None:
     assert [r.content for r in replies] == [f"Echo: {n}" for n in range(30)]
 
 
-async def test_conversations_of_one_agent_run_beside_each_other(tmp_path: Path, agents_dir: Path) -> None:
+async def test_thirty_people_wait_beside_each_other_for_an_agent_that_waits_itself(
+    tmp_path: Path, agents_dir: Path
+) -> None:
     async with stack(tmp_path, sandbox_settings={"profile": "v2"}, agents_dir=agents_dir) as fleet:
         identity = await fleet.add(1, "slow")
         await fleet.online()
-        busy, other = await fleet.sandbox.user(), await fleet.sandbox.user()
-        await busy.say(await busy.open(identity), "wait")
-        conversation = await other.open(identity)
-        message = await other.say(conversation, "quick")
-        [reply] = await other.wait_for_reply(conversation, after=message)
-        assert reply.content == "done: quick"
+        people = [await fleet.sandbox.user() for _ in range(30)]
+        asked = []
+        for user in people:
+            conversation = await user.open(identity)
+            asked.append((user, conversation, await user.say(conversation, "wait")))
+        slow = handler_module("slow")
+        await fleet.until(lambda: len(slow.started) == len(people))
+        slow.gate.set()
+        for user, conversation, message in asked:
+            [reply] = await user.wait_for_reply(conversation, after=message)
+            assert reply.content == "done: wait"
 
 
 async def test_a_failing_handler_is_tried_again_and_the_lane_waits(v1: Stack) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from supervisor.core.errors import HandlerError
 from supervisor.core.records import AgentRecord
-from supervisor.handler import Usage
+from supervisor.handler import Handler, Usage
 from supervisor.handlers import DaemonThreads, MountedHandler, ThreadShare
 from supervisor.messages.budgets import Limits
 from supervisor.messages.ledger import Ledger
@@ -57,18 +57,66 @@ async def test_before_anything_is_known_all_of_it_is_empty(scope: Scope) -> None
         _ = made.handler
 
 
+class Few(Handler):
+    """Says how many conversations suit it."""
+
+    concurrency = 7
+
+    async def on_message(self, message: Any, ctx: Any) -> str:
+        return str(message)
+
+
+class Odd(Few):
+    """Has an attribute of that name for something of its own."""
+
+    concurrency = "many"  # type: ignore[assignment]
+
+
+def in_thread(message: Any, ctx: Any) -> str:
+    return str(message)
+
+
+async def waiting(message: Any, ctx: Any) -> str:
+    return str(message)
+
+
+@pytest.mark.parametrize(
+    ("target", "deployment", "row_says", "conversations"),
+    [
+        (None, {}, None, 4),
+        (in_thread, {}, None, 4),
+        (waiting, {}, None, 128),
+        (waiting, {"concurrency": 60}, None, 30),
+        (waiting, {"concurrency": 2}, None, 4),
+        (Few(), {}, None, 7),
+        (Odd(), {}, None, 128),
+        (Few(), {"agent_concurrency": 1000}, None, 1000),
+        (waiting, {"agent_concurrency": 4}, None, 4),
+        (waiting, {"agent_concurrency": 4}, 200, 200),
+        (in_thread, {}, 200, 200),
+    ],
+)
+async def test_what_nobody_set_is_what_suits_the_handler(
+    scope: Scope, target: Any, deployment: dict[str, int], row_says: int | None, conversations: int
+) -> None:
+    made = configured(profile(scope, **deployment), row(settings={} if row_says is None else {"concurrency": row_says}))
+    if target is not None:
+        on_message = getattr(target, "on_message", target)
+        made.mount(MountedHandler("mine", target, on_message, ThreadShare(DaemonThreads(1, "none"), 1)))
+    assert made.concurrency == conversations
+
+
 async def test_what_a_row_says_goes_before_what_the_deployment_and_the_platform_say(scope: Scope) -> None:
     made = profile(scope, api_url="https://one.example/api")
-    usual = made.settings.concurrency
     made.authorize(grant(name="Theirs", settings={"mood": "good", "city": "Ulm"}))
-    assert (made.info.name, made.settings.concurrency, made.access().api_url) == (
+    assert (made.info.name, made.settings.inbox_limit, made.access().api_url) == (
         "Theirs",
-        usual,
+        10_000,
         "https://one.example/api",
     )
-    configured(made, row(name="Ann", labels={"team": "x"}, settings={"mood": "bad", "concurrency": usual + 1}))
-    assert (made.info.name, dict(made.info.labels), made.settings.concurrency) == ("Ann", {"team": "x"}, usual + 1)
-    assert dict(made.own_settings) == {"mood": "bad"}, "concurrency is the agent's and not its handler's"
+    configured(made, row(name="Ann", labels={"team": "x"}, settings={"mood": "bad", "inbox_limit": 7}))
+    assert (made.info.name, dict(made.info.labels), made.settings.inbox_limit) == ("Ann", {"team": "x"}, 7)
+    assert dict(made.own_settings) == {"mood": "bad"}, "inbox_limit is the agent's and not its handler's"
     assert dict(made.merged_settings) == {"mood": "bad", "city": "Ulm"}
 
 
