@@ -56,7 +56,7 @@ async def test_what_a_task_logs_names_the_message_that_it_is_about() -> None:
 
 def test_chatty_libraries_need_a_warning_to_be_heard() -> None:
     stream = configured(level="DEBUG")
-    libraries = ["engineio.client", "socketio.client", "aiosqlite", "alembic.runtime.migration", "uvicorn.access"]
+    libraries = ["engineio.client", "socketio.client", "aiosqlite", "alembic.runtime.migration", "uvicorn.error"]
     for name in libraries:
         logging.getLogger(name).info("chatter")
         logging.getLogger(name).warning("trouble")
