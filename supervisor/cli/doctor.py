@@ -85,7 +85,8 @@ async def _check(agent_id: str | None, limit: int, report: Report) -> None:
         if loader is None or (known is None and agent_id is not None):
             return
         uuid, records = known or (None, [])
-        running = _running(settings, uuid, report) if uuid is not None else None
+        live = sum(not record.paused for record in records)
+        running = _running(settings, uuid, live, report) if uuid is not None else None
         async with Examiner.open(settings, loader, secrets) as examiner:
             if agent_id is None:
                 await check_fleet(examiner, records, running, report, limit=limit)
@@ -107,11 +108,12 @@ def _environment() -> Mapping[str, str]:
     return os.environ
 
 
-def _running(settings: Settings, uuid: str, report: Report) -> Running | None:
-    """The supervisor that runs on the registry, and what it says."""
+def _running(settings: Settings, uuid: str, agents: int, report: Report) -> Running | None:
+    """The supervisor that runs on the registry, what it says, and whether it can have so many agents online."""
     from supervisor.cli import live  # noqa: PLC0415
     from supervisor.core.errors import SupervisorError  # noqa: PLC0415
     from supervisor.doctor import Finding, Level, Running, check_supervisor  # noqa: PLC0415
+    from supervisor.doctor.deployment import check_descriptors  # noqa: PLC0415
 
     try:
         found = live.find(settings, uuid)
@@ -122,6 +124,7 @@ def _running(settings: Settings, uuid: str, report: Report) -> Running | None:
         report(Finding("supervisor", Level.WARN, str(error), advice))
         return Running(None)
     check_supervisor(overview, found.url if found is not None else "", report)
+    check_descriptors(agents, overview.pid if overview is not None else None, report)
     return Running({status.id: status for status in statuses}) if found is not None else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,6 +11,7 @@ from supervisor.core.records import AgentRecord
 from supervisor.core.status import Overview
 from supervisor.doctor.findings import Finding, Level, Report, Trouble, failed
 from supervisor.handlers import HandlerLoader, find_agents_dir
+from supervisor.net import descriptors
 from supervisor.settings import Settings
 from supervisor.store import Registry
 
@@ -69,6 +71,20 @@ async def check_registry(
         )
     )
     return registry.uuid, records
+
+
+def check_descriptors(agents: int, pid: int | None, report: Report) -> None:
+    """Whether the file descriptors suffice: of the supervisor that runs, else of one that would be started here."""
+    found = descriptors.of_process(pid if pid is not None else os.getpid())
+    if found is None:
+        return
+    limit, needed = found[pid is None], descriptors.needed(agents)
+    text = f"{'it' if pid is not None else 'one started here'} may have {limit}, and {agents} agents need {needed}"
+    if needed <= limit:
+        report(Finding("descriptors", Level.OK, text))
+        return
+    waiting = agents - descriptors.Budget(limit).agents
+    report(Finding("descriptors", Level.WARN, f"{text}: {waiting} of them will wait", descriptors.REMEDY))
 
 
 def check_supervisor(overview: Overview | None, url: str, report: Report) -> None:

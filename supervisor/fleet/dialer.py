@@ -20,6 +20,7 @@ class Dialer:
     def __init__(self, agent: Agent, shared: Shared) -> None:
         self._agent = agent
         self.clock = shared.clock
+        self.room = shared.room
         self._metrics = shared.metrics
         self._proxy = shared.settings.proxy
         self._way: Way | None = None

@@ -78,13 +78,28 @@ class Rotation:
             SecondSocketRefusedError: the platform allows one socket an agent; the old one is closed.
             PlatformError: the new one could not be opened.
         """
-        if self._needs_room or old.facts.one_socket:
+        if self._needs_room or old.facts.one_socket or not self._dialer.room.take_second():
             await self._make_room(old)
+        try:
+            new = await self._open_second(old, grants)
+        except BaseException:
+            self._dialer.room.leave_second()
+            raise
+        old.closed.add_done_callback(lambda _: self._dialer.room.leave_second())
+        self._refused = 0
+        self._notice_put_out(old, new)
+        if self._agent.connection is not new:
+            self._agent.use(new)
+            self._findability.opened(new, beside_another=True)
+        self._retiring.spawn(self._hand_over(old, new), f"retire {self._agent.record.id}")
+        return new
+
+    async def _open_second(self, old: Connection, grants: Grants) -> Connection:
         self._opening = True
         self._second_at = self._ended_at = -math.inf
         old.closed.add_done_callback(self._first_gone)
         try:
-            new = await self._dialer.open(grants, partial(self._offered, old))
+            return await self._dialer.open(grants, partial(self._offered, old))
         except ConnectError as error:
             if not (error.refused and old.connected):
                 raise
@@ -95,13 +110,6 @@ class Rotation:
             old.closed.remove_done_callback(self._first_gone)
             self._opening = self._taken_over = False
             self._second = None
-        self._refused = 0
-        self._notice_put_out(old, new)
-        if self._agent.connection is not new:
-            self._agent.use(new)
-            self._findability.opened(new, beside_another=True)
-        self._retiring.spawn(self._hand_over(old, new), f"retire {self._agent.record.id}")
-        return new
 
     def _offered(self, first: Connection, second: Connection) -> None:
         """A second socket is open, and waits for what proves it."""

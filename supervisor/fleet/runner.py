@@ -218,6 +218,12 @@ class Runner:
         await self._close_opened()
         await self._configuration.take_over()
         self._become(AgentState.AUTHENTICATING)
+        room = self._shared.room
+        if not room.take(self.wanted.id):
+            self._become(AgentState.BACKOFF, room.reason)
+            self._desired.answer_reloads(room.reason)
+            await room.wait(self.wanted.id)
+            self._become(AgentState.AUTHENTICATING)
         if not self.agent.pipeline.restored:
             await self.agent.pipeline.restore()
         await self._configuration.grant()
@@ -314,3 +320,4 @@ class Runner:
     def _become(self, state: AgentState, reason: str = "") -> None:
         # A reason may quote a handler's own words, and those a token or the secret.
         self.condition.become(state, self.agent.redact(reason))
+        self._shared.room.note(self.wanted.id, state)

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from supervisor.core.clock import Clock
+from supervisor.fleet.room import Room
 from supervisor.handlers import DaemonThreads, HandlerLoader
 from supervisor.messages import Dispatcher, Ledger
 from supervisor.platform.beats import HeartbeatClient
@@ -56,6 +57,7 @@ class Shared:
     checks: Checks
     ledger: Ledger
     tracing: Tracing
+    room: Room
     events: Events = field(default_factory=Events)
     facts: HostFacts = field(default_factory=HostFacts)
     #: Draws between two bounds, for what a fleet must not do all at once.

@@ -1,4 +1,4 @@
-"""Trouble below HTTP in words, waits that the other side asks for, text that it sends. No I/O.
+"""Trouble below HTTP in words, waits that the other side asks for, text that it sends. Nothing is sent.
 
 Reasons name hosts and never a URL, because a URL can hold a token or the proxy's password.
 """
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from supervisor.net.descriptors import NONE_LEFT, exhausted, is_exhaustion
 from supervisor.protocol.text import clean_text
 
 #: The longest wait that a ``Retry-After`` can ask for.
@@ -44,10 +45,18 @@ def describe_error(
     if isinstance(error, TimeoutError):
         return f"no answer from {host} " + ("in time" if timeout_seconds is None else f"within {timeout_seconds:g} s")
     cause = getattr(error, "os_error", None)
+    if is_exhaustion(cause) or (isinstance(cause, socket.gaierror) and exhausted()):
+        return f"{host} was not reached: {NONE_LEFT}"
+    return _described(cause, f"{host} {otherwise} ({type(error).__name__})", error_host, at_proxy=at_proxy)
+
+
+def _described(cause: object, otherwise: str, host: str, *, at_proxy: bool) -> str:
+    """The system's own trouble with a host or a proxy; ``otherwise`` where it is none."""
+    peer = f"the proxy {host}" if at_proxy else host
     if isinstance(cause, socket.gaierror):
-        return f"the name {error_host} cannot be resolved" + (", which SUPERVISOR_PROXY gives" if at_proxy else "")
+        return f"the name {host} cannot be resolved" + (", which SUPERVISOR_PROXY gives" if at_proxy else "")
     if not isinstance(cause, OSError):
-        return f"{host} {otherwise} ({type(error).__name__})"
+        return otherwise
     detail = one_line(cause.strerror or type(cause).__name__)
     if isinstance(cause, ssl.SSLError):
         return f"TLS with {peer} failed: {detail}"

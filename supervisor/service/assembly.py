@@ -12,9 +12,10 @@ from pathlib import Path
 from supervisor.core.clock import Clock
 from supervisor.core.errors import ConfigurationError
 from supervisor.fleet import Shared
+from supervisor.fleet.room import Room
 from supervisor.handlers import HandlerLoader, find_agents_dir
 from supervisor.messages import Dispatcher, Ledger, Limits
-from supervisor.net import Session
+from supervisor.net import Session, descriptors
 from supervisor.platform.beats import HeartbeatClient
 from supervisor.platform.conversations import PlatformConversations
 from supervisor.platform.files import PlatformFiles
@@ -188,6 +189,7 @@ def build_shared(
         checks=_checks(settings, clock),
         ledger=_ledger(settings, registry, metrics, clock),
         tracing=tracing,
+        room=Room(clock, descriptors.current),
         facts=facts,
         events=Events(run=f"{clock.now():.3f}".replace(".", "")),
     )

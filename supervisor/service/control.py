@@ -51,6 +51,8 @@ class Control:
         if undelivered:
             waiting = "1 reply waits" if undelivered == 1 else f"{undelivered} replies wait"
             notices.append(f"{waiting} to be sent again: {redact(why)}; see: supervisor messages list --undelivered")
+        if roomless := self._shared.room.waiting:
+            notices.append(f"{_count(roomless)} waiting {self._shared.room.reason.removeprefix('waits ')}")
         if asleep := self._fleet.asleep:
             notices.append(f"{_count(asleep)} asleep; see: supervisor agents list")
         return Overview(

@@ -12,7 +12,7 @@ from supervisor.admin import AdminServer, build_app
 from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.days import day_of
 from supervisor.fleet import Fleet, Shared
-from supervisor.net import Session
+from supervisor.net import Session, descriptors
 from supervisor.platform.transport import MakeWire, SocketIOWire
 from supervisor.service.assembly import (
     RegistryOpener,
@@ -89,6 +89,7 @@ class Service:
         check_import_name()
         async with AsyncExitStack() as undo:
             clock = clock or SystemClock()
+            descriptors.raise_limit()
             parts = await open_parts(
                 settings,
                 clock,
@@ -113,6 +114,7 @@ class Service:
         rescued = await self.registry.journal.maintenance.take_over()
         self.shared.ledger.load(await self.registry.usage(since_day=day_of(self.shared.clock.now())))
         await self.fleet.reconcile()
+        self._tell_descriptors(sum(not one.paused for one in self.fleet.statuses()))
         self._start_side_tasks()
         self._log.info(
             "started",
@@ -121,6 +123,15 @@ class Service:
             admin=admin_url,
             **({"rescued": rescued} if rescued else {}),
         )
+
+    def _tell_descriptors(self, agents: int) -> None:
+        """Say how many file descriptors there are, and whether they suffice for so many agents."""
+        budget, needed = descriptors.current(), descriptors.needed(agents)
+        found = {"limit": budget.limit, "needed": needed, "agents": agents}
+        if needed > budget.limit:
+            self._log.warning("descriptors", **found, agents_fit=budget.agents, remedy=descriptors.REMEDY)
+        else:
+            self._log.info("descriptors", **found)
 
     async def _answer(self) -> str:
         """Publish the log's lines as events, and start the admin server; its address."""
@@ -142,6 +153,7 @@ class Service:
             on_lag=self.shared.gates.adapt,
         )
         self.side_tasks.start("registry watch", self.fleet.watch, essential=True)
+        self.side_tasks.start("room", self.shared.room.watch)
         self.side_tasks.start("counts", housekeeping.count)
         self.side_tasks.start("prune", housekeeping.prune)
         self.side_tasks.start("usage", housekeeping.write_usage)

@@ -107,8 +107,8 @@ async def test_all_is_well(tmp_path: Path, profile: str) -> None:
         assert {one["level"] for one in report.checks} == {"ok"}
         names = [one["check"] for one in report.checks]
         assert names == [
-            *("settings", "handlers", "registry", "supervisor", "row", "settings", "handler", "secret"),
-            *("token", "connect", "registered", "round trip"),
+            *("settings", "handlers", "registry", "supervisor", "descriptors"),
+            *("row", "settings", "handler", "secret", "token", "connect", "registered", "round trip"),
         ]
         assert f"namespace {made.sandbox.connects[-1].namespace}" in report.of("connect", "ok")["text"]
         text = await asyncio.to_thread(made.command.ok, "doctor")
