@@ -100,6 +100,15 @@ class AdminService(Protocol):
         """
         ...
 
+    async def cancel(self, number: int) -> None:
+        """Cancel a message that waits, runs or hangs, for good.
+
+        Raises:
+            MessageNotFoundError: there is none of that number.
+            MessageStateError: it had ended already.
+        """
+        ...
+
     async def discard(self, number: int) -> None:
         """Cancel a dead letter; raises as :meth:`replay` does."""
         ...

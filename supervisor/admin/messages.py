@@ -110,3 +110,16 @@ def _acting(app: FastAPI, service: AdminService) -> None:
     async def discard(number: Number) -> Response:
         await service.discard(number)
         return json_answer(await service.message(number))
+
+    @app.post(
+        "/api/v1/messages/{number}/cancel",
+        tags=["messages"],
+        summary="Stop a message that waits, runs or hangs; answers with it as it is then",
+        description="Its handler is cancelled. One that goes on all the same, as a thread does, is left behind after "
+        "five seconds: what it still makes is discarded, and the next message of the conversation goes on.",
+        response_model=MessageDetails,
+        responses=_ACT | {409: refused("It has ended already")},
+    )
+    async def cancel(number: Number) -> Response:
+        await service.cancel(number)
+        return json_answer(await service.message(number))

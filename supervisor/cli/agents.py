@@ -172,16 +172,15 @@ def list_agents(as_json: AsJson = False) -> None:
 
 @app.command()
 def show(agent_id: AgentId, as_json: AsJson = False) -> None:
-    """Show one agent.
+    """Show one agent, and where its handler stands with each message that it works on.
 
     Example: `supervisor agents show 650000000000000000000001`
     """
     from supervisor.cli import output  # noqa: PLC0415
 
     settings = _settings()
-    (status,) = known.statuses_of(
-        settings, known.read_registry(settings, lambda registry: known.rows_of(registry, agent_id))
-    )
+    rows = known.read_registry(settings, lambda registry: known.rows_of(registry, agent_id))
+    (status,) = known.statuses_of(settings, rows, in_full=True)
     if as_json:
         output.print_json(output.as_json(status))
     else:

@@ -137,14 +137,23 @@ def _offline(record: AgentRecord, rows: Rows, reason: str = "") -> AgentStatus:
     )
 
 
-def statuses_of(settings: Settings, rows: Rows) -> list[AgentStatus]:
-    """What is wanted, from the registry, with what is, from the supervisor that runs on it."""
+def statuses_of(settings: Settings, rows: Rows, *, in_full: bool = False) -> list[AgentStatus]:
+    """What is wanted, from the registry, with what is, from the supervisor that runs on it.
+
+    Args:
+        in_full: with what each agent's handler has in its hands; each is asked for by itself.
+    """
     from supervisor.cli import live  # noqa: PLC0415
+    from supervisor.core.errors import SupervisorError  # noqa: PLC0415
 
     running = live.find(settings, rows.uuid)
     if running is None:
         return [_offline(record, rows) for record in rows.records]
     known = {status.id: status for status in running.statuses()}
+    for agent_id in [record.id for record in rows.records if in_full and record.id in known]:
+        # One that is removed in this moment is shown as it was.
+        with contextlib.suppress(SupervisorError):
+            known[agent_id] = running.status(agent_id)
     return [_with_live(record, rows, known.get(record.id)) for record in rows.records]
 
 

@@ -46,6 +46,10 @@ class UnreachableError(SupervisorError):
     """A supervisor holds the registry and does not answer."""
 
 
+class ConflictError(SupervisorError):
+    """What was asked does not go with how things are."""
+
+
 class LiveSupervisor:
     """A supervisor's admin API.
 
@@ -83,6 +87,14 @@ class LiveSupervisor:
         """Do something to an agent; ``action``: pause, resume or reload. Raises as :meth:`overview` does."""
         return msgspec.convert(self._ask("POST", f"/api/v1/agents/{_quoted(agent_id)}/{action}"), AgentStatus)
 
+    def cancel_message(self, number: int) -> bool:
+        """Cancel a message that waits, runs or hangs; False where it had ended. Raises as :meth:`overview` does."""
+        try:
+            self._ask("POST", f"/api/v1/messages/{number}/cancel")
+        except ConflictError:
+            return False
+        return True
+
     def events(self, agent_id: str | None, *, last: int, follow: bool, after: str | None = None) -> Iterator[LiveEvent]:
         """What happened and, with ``follow``, what happens, until the supervisor ends.
 
@@ -113,7 +125,8 @@ class LiveSupervisor:
         try:
             answer: http.client.HTTPResponse = _OPENER.open(made, timeout=seconds)
         except urllib.error.HTTPError as error:
-            raise SupervisorError(self._refusal(error)) from None
+            kind = ConflictError if error.code == http.HTTPStatus.CONFLICT else SupervisorError
+            raise kind(self._refusal(error)) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise self._unreachable(error) from None
         return answer

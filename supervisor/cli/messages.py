@@ -34,11 +34,12 @@ _UNIT_SECONDS: Final = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 6
 #: The largest number that the journal can hold.
 _MAX_NUMBER: Final = 2**63 - 1
 
+_AS_LISTED: Final = "As `supervisor messages list` shows them."
 Numbers = Annotated[
     list[int],
     typer.Argument(
         metavar="NUMBER...",
-        help="As `supervisor messages list` shows them.",
+        help=_AS_LISTED,
         min=1,
         max=_MAX_NUMBER,
         default_factory=list,
@@ -235,6 +236,38 @@ def discard(
     chosen = _chosen(settings, "discard", numbers, query if everything else None, yes=yes, filtered=_filtered(query))
     outcomes = known.with_registry(settings, lambda registry: messages.discard(registry, chosen))
     return _print_outcomes(outcomes, "discarded", as_json=as_json)
+
+
+@app.command()
+def cancel(
+    numbers: Annotated[
+        list[int], typer.Argument(metavar="NUMBER...", min=1, max=_MAX_NUMBER, show_default=False, help=_AS_LISTED)
+    ],
+    *,
+    as_json: AsJson = False,
+) -> int:
+    """Stop messages that wait, run or hang, for good; the next ones of their conversations go on.
+
+    A handler that cannot be stopped is left behind, and what it still makes is discarded. Without a supervisor what
+    waits is cancelled. `supervisor messages list --state running` shows the numbers.
+
+    Example: `supervisor messages cancel 12`
+    """
+    from supervisor.cli import live  # noqa: PLC0415
+    from supervisor.management import messages  # noqa: PLC0415
+
+    settings = _settings()
+
+    async def work(registry: Registry) -> list[Outcome]:
+        running = live.find(settings, registry.uuid)
+
+        async def stop(row: JournaledMessage, _reason: str) -> bool:
+            assert running is not None  # noqa: S101  for the type checker
+            return running.cancel_message(row.id)
+
+        return await messages.cancel(registry, numbers, None if running is None else stop)
+
+    return _print_outcomes(known.with_registry(settings, work), "cancelled", as_json=as_json)
 
 
 def _filtered(query: MessageQuery) -> bool:

@@ -155,12 +155,22 @@ def details(status: AgentStatus, now: float) -> Table:
     return table
 
 
+def _handling(status: AgentStatus, now: float) -> Iterator[str]:
+    """What a handler has in its hands, a line each, and the lines of its stack."""
+    for one in status.handling:
+        left = ", left behind" if one.left_behind else ""
+        yield f"message {one.message} for {duration(now - one.since)}, attempt {one.attempt}{left}"
+        yield from (f"  {clean_text(line)[0]}" for line in one.stack.splitlines())
+
+
 def _field(name: str, value: Any, status: AgentStatus, now: float) -> Text:
     shown = plain(json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | bool) else str(value))
     if name == "state":
         return state_text(status.state)
-    if value is None or value in ("", {}):
+    if value is None or value in ("", {}) or (name == "handling" and not value):
         return Text(NOTHING, style="dim")
+    if name == "handling":
+        return Text("\n".join(_handling(status, now)))
     if name == "since":
         shown = f"{duration(now - value)} ago"
     elif name == "auth_expires_at":

@@ -36,6 +36,26 @@ class Reading(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Handling:
+    """A message that a handler has in its hands.
+
+    Args:
+        message: the journal's number.
+        attempt: which start of the handler this is.
+        since: when it began, seconds since the epoch.
+        left_behind: whether nobody waits for it any more, and the handler goes on all the same.
+        stack: where the handler stands, in its task or its thread; source lines only, the innermost last.
+    """
+
+    message: int
+    conversation_id: str
+    attempt: int
+    since: float
+    left_behind: bool = False
+    stack: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AgentStatus:
     """One agent as the contract shows it in JSON.
 
@@ -49,6 +69,7 @@ class AgentStatus:
         undelivered: replies that wait because sending failed, those behind them in their conversations too;
             ``undelivered_reason`` is why the one failed that has waited longest.
         notes: what somebody should know of it, though nothing fails.
+        handling: the messages that its handler has in its hands; of one agent that is asked for by its id only.
     """
 
     id: str
@@ -68,6 +89,7 @@ class AgentStatus:
     undelivered: int = 0
     undelivered_reason: str = ""
     notes: tuple[str, ...] = ()
+    handling: tuple[Handling, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 from supervisor.core.errors import AgentNotFoundError, RegistryError
-from supervisor.core.states import AgentState
+from supervisor.core.records import JournaledMessage
+from supervisor.core.states import AgentState, MessageState
 from supervisor.core.status import AgentStatus, InboxCounts, Reading
 from supervisor.fleet.journal_sync import JournalSync
 from supervisor.fleet.ownership import owned
@@ -140,6 +141,21 @@ class Fleet:
             return self._runners[agent_id]
         except KeyError:
             raise AgentNotFoundError(agent_id) from None
+
+    async def cancel(self, row: JournaledMessage, reason: str) -> bool:
+        """Cancel a message of an agent for good, whatever it does at the moment; whether it was in time.
+
+        Args:
+            row: as the journal has it.
+
+        Raises:
+            RegistryError: the database refused it.
+        """
+        runner = self._runners.get(row.agent_id)
+        if runner is not None:
+            return await runner.agent.pipeline.cancel(row, reason)
+        settled = await self._shared.journal.settle(row, MessageState.CANCELLED, error=reason)
+        return settled is not None
 
     def statuses(self) -> list[AgentStatus]:
         """All agents, by id."""

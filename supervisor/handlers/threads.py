@@ -150,12 +150,14 @@ def _run(future: Future[Any], call: Callable[[], Any]) -> None:
 class TimeLimit:
     """The time that a handler may take: it stands still while the handler waits for a thread, for that is queueing.
 
-    ``reached`` is done once the time is up; ``thread`` is the call that a thread works on or worked on last.
+    ``reached`` is done once the time is up; ``thread`` is the call that a thread works on or worked on last, and
+    ``thread_ident`` the number of that thread while it does.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.thread: Future[Any] | None = None
+        self.thread_ident: int | None = None
         self._loop = asyncio.get_running_loop()
         self.reached: asyncio.Future[None] = self._loop.create_future()
         self._left = seconds
@@ -232,8 +234,12 @@ class ThreadShare:
         context = contextvars.copy_context()
 
         def call() -> _T:
-            call_in_loop(loop, limit.go)
-            return context.run(function, *args)
+            limit.thread_ident = threading.get_ident()
+            try:
+                call_in_loop(loop, limit.go)
+                return context.run(function, *args)
+            finally:
+                limit.thread_ident = None
 
         try:
             future = self._pool.submit(call)
@@ -249,6 +255,7 @@ class _Untimed:
     """In place of a :class:`TimeLimit` for calls that whoever waits for them times."""
 
     thread: Future[Any] | None = None
+    thread_ident: int | None = None
 
     def go(self) -> None: ...
     def hold(self) -> None: ...

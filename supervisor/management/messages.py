@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any, Final
 
 from supervisor.core.errors import MessageNotFoundError, MessageStateError, RegistryError
 from supervisor.core.records import JournaledMessage, Reply
-from supervisor.core.states import MessageState, ReplyState
+from supervisor.core.states import FINAL_MESSAGE_STATES, MessageState, ReplyState
 from supervisor.core.status import MessageDetails, MessageSummary, ReplySummary
 from supervisor.protocol.attachments import shown_url
 from supervisor.protocol.text import clean_text
@@ -204,6 +204,50 @@ async def discard(registry: Registry, numbers: Collection[int]) -> list[Outcome]
     outcomes += [_answered(row) for row in undelivered]
     won = [await registry.journal.dead_letters.discard(row) for row in rows]
     return _in_order(outcomes, rows, won)
+
+
+#: Why a message that an operator stopped is cancelled.
+CANCEL_REASON: Final = "cancelled by an operator"
+#: Cancels a message that a running supervisor may have in its hands; whether it was in time.
+Stop = Callable[[JournaledMessage, str], Awaitable[bool]]
+
+
+async def cancel(registry: Registry, numbers: Collection[int], stop: Stop | None = None) -> list[Outcome]:
+    """Cancel messages that wait, run or hang, for good. One that cannot be does not keep the others from it.
+
+    Args:
+        stop: asks the supervisor that runs on the registry; None where none runs.
+    """
+    outcomes = []
+    for number in sorted(set(numbers)):
+        try:
+            row = await _load(registry, number)
+        except MessageNotFoundError as error:
+            outcomes.append(Outcome(number, refused=error))
+            continue
+        if row.state not in FINAL_MESSAGE_STATES:
+            if stop is not None:
+                done = await stop(row, CANCEL_REASON)
+            else:
+                settled = await registry.journal.settle(row, MessageState.CANCELLED, error=CANCEL_REASON)
+                done = settled is not None
+            if done:
+                outcomes.append(Outcome(number, row.agent_id))
+                continue
+            # What it became meanwhile is said.
+            row = await _load(registry, number)
+        outcomes.append(Outcome(number, row.agent_id, _not_open(row)))
+    return outcomes
+
+
+def _not_open(row: JournaledMessage) -> MessageStateError:
+    if row.state is MessageState.DEAD:
+        return MessageStateError(
+            f"Message {row.id} is dead: nothing runs; end it with: supervisor messages discard {row.id}"
+        )
+    if row.state in FINAL_MESSAGE_STATES:
+        return MessageStateError(f"Message {row.id} is {row.state} already")
+    return MessageStateError(f"Message {row.id} was changed by somebody else just now; it is {row.state}")
 
 
 async def _dead(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from supervisor.core.backoff import Backoff
@@ -22,6 +21,7 @@ from supervisor.messages.participation import Participation
 from supervisor.messages.profile import Profile
 from supervisor.messages.reply_ids import with_reply_id
 from supervisor.messages.settling import until_journaled
+from supervisor.messages.under_way import AllUnderWay, UnderWay
 from supervisor.telemetry.failures import describe, describe_fully
 
 #: How long a cancelled handler may take to end before its lane goes on without it.
@@ -40,24 +40,11 @@ class HandlerTimeoutError(Exception):
 
 
 class AnswerStoppedError(Exception):
-    """A person does not want the answer any more."""
+    """Somebody does not want the answer any more; its text is the reason."""
 
 
 class HandlerCancelledError(Exception):
     """The handler ended by a cancellation that was not ours."""
-
-
-def _future() -> asyncio.Future[Any]:
-    return asyncio.get_running_loop().create_future()
-
-
-@dataclass(frozen=True, slots=True)
-class _Stop:
-    """A wish that a message's answer be stopped, and whether it was once the message is out of our hands."""
-
-    message_id: int
-    asked: asyncio.Future[None] = field(default_factory=_future)
-    over: asyncio.Future[bool] = field(default_factory=_future)
 
 
 #: How an attempt ended, by what its message became.
@@ -96,9 +83,15 @@ class MessageExecutor:
         self._traces = scope.traces
         self._delay = backoff or _delay
         self._cancel_grace_seconds = cancel_grace_seconds
-        self.abandoned = 0
-        # By conversation, of which one message runs at a time.
-        self._stops: dict[str, _Stop] = {}
+        #: What the handler has in its hands.
+        self.under_way = AllUnderWay()
+        # The numbers of messages that are being cancelled before their handler has begun.
+        self._unwanted: dict[int, str] = {}
+
+    @property
+    def abandoned(self) -> int:
+        """How many handlers go on though nobody waits for them."""
+        return self.under_way.left_behind
 
     async def stop(self, conversation_id: str, before_id: int) -> bool:
         """Cancel the answer that is being made in a conversation, for good, if its message came before ``before_id``.
@@ -106,14 +99,30 @@ class MessageExecutor:
         Returns:
             False where none is, or where it was ready in that moment.
         """
-        stop = self._stops.get(conversation_id)
-        if stop is None or stop.message_id > before_id:
-            return False
-        if not stop.asked.done():
-            stop.asked.set_result(None)
-        # Waited for, not awaited: whoever gives up waiting must not cancel it for the others.
-        await asyncio.wait([stop.over])
-        return stop.over.result()
+        running = self.under_way.of(conversation_id)
+        return running is not None and running.message.id <= before_id and await running.stop(STOP_REASON)
+
+    async def cancel(self, row: JournaledMessage, reason: str) -> bool:
+        """Cancel a message for good, whether its handler runs or has not begun; whether it was in time.
+
+        Args:
+            row: as the journal has it.
+
+        Raises:
+            RegistryError: the database refused it.
+        """
+        running = self.under_way.of(row.conversation_id)
+        if running is not None and running.message.id == row.id:
+            return await running.stop(reason)
+        # What is claimed in this moment is met before its handler begins.
+        self._unwanted[row.id] = reason
+        try:
+            if await to_the_end(self._journal.settle(row, MessageState.CANCELLED, error=reason)) is not None:
+                return True
+            running = self.under_way.of(row.conversation_id)
+            return running is not None and running.message.id == row.id and await running.stop(reason)
+        finally:
+            del self._unwanted[row.id]
 
     async def work(self, row: JournaledMessage) -> float | None:
         """Claim, run and settle one message.
@@ -124,7 +133,9 @@ class MessageExecutor:
         if row.state in FINAL_MESSAGE_STATES:
             # Stopped while it waited for its next attempt.
             return None
-        stop = self._stops[row.conversation_id] = _Stop(row.id)
+        running = self.under_way.begin(row, self._clock.now())
+        if (unwanted := self._unwanted.get(row.id)) is not None:
+            running.asked.set_result(unwanted)
         try:
             if row.state is not MessageState.RUNNING and not await to_the_end(self._journal.claim(row)):
                 return None
@@ -132,16 +143,15 @@ class MessageExecutor:
                 reason = row.error or "the process died each time"
                 await self._bury(row, f"given up after {row.attempts - 1} attempts: {reason}")
                 return None
-            return await self._try_once(row, stop)
+            return await self._try_once(row, running)
         except asyncio.CancelledError:
             if row.state is MessageState.RUNNING:
                 await to_the_end(self._journal.release(row))
             raise
         finally:
-            self._stops.pop(row.conversation_id, None)
-            stop.over.set_result(row.state is MessageState.CANCELLED)
+            self.under_way.end(running, stopped=row.state is MessageState.CANCELLED)
 
-    async def _try_once(self, row: JournaledMessage, stop: _Stop) -> float | None:
+    async def _try_once(self, row: JournaledMessage, running: UnderWay) -> float | None:
         """Run the handler once; the time of the next attempt, if there is to be one."""
         handler = self._profile.handler
         trace = self._traces.attempt(row)
@@ -151,12 +161,13 @@ class MessageExecutor:
         outcome, ended = "", started
         try:
             try:
-                await self._within_time(attempt, handler, stop)
+                await self._within_time(attempt, handler, running)
             finally:
                 # What the journal takes afterwards is no time of the handler's.
                 ended = self._clock.monotonic()
-        except AnswerStoppedError:
-            await self._settle(lambda: self._journal.settle(row, MessageState.CANCELLED, error=STOP_REASON))
+        except AnswerStoppedError as stopped:
+            reason = str(stopped)
+            await self._settle(lambda: self._journal.settle(row, MessageState.CANCELLED, error=reason))
             outcome = "cancelled"
             return None
         except Exception as error:  # noqa: BLE001  a handler may raise anything; it is journaled with its traceback
@@ -174,21 +185,28 @@ class MessageExecutor:
             self._metrics.handled(handler.reference, outcome, ended - started)
             trace.end(outcome)
 
-    async def _within_time(self, attempt: Attempt, handler: MountedHandler, stop: _Stop) -> None:
+    async def _within_time(self, attempt: Attempt, handler: MountedHandler, running: UnderWay) -> None:
+        if running.asked.done():
+            attempt.time_limit.close()
+            raise AnswerStoppedError(running.asked.result())
         limit = attempt.time_limit
         agent_id = attempt.row.agent_id
         task = asyncio.create_task(
             attempt.consume(handler), name=f"handler {agent_id}", context=foreign_context(agent_id)
         )
+        running.task, running.limit, running.redact = task, limit, attempt.redact
         try:
-            await asyncio.wait([task, limit.reached, stop.asked], return_when=asyncio.FIRST_COMPLETED)
+            ends: list[asyncio.Future[Any]] = [task, limit.reached, running.asked]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                await self._stop(task, attempt, handler)
-                if stop.asked.done():
-                    raise AnswerStoppedError
+                if not running.asked.done():
+                    self._report_timeout(running, handler)
+                await self._stop(task, attempt, handler, running)
+                if running.asked.done():
+                    raise AnswerStoppedError(running.asked.result())
                 raise HandlerTimeoutError(f"the handler took longer than {limit.seconds:g} s")
         except asyncio.CancelledError:
-            await self._stop(task, attempt, handler)
+            await self._stop(task, attempt, handler, running)
             raise
         finally:
             limit.close()
@@ -203,28 +221,36 @@ class MessageExecutor:
             # Out of a part's own methods, say, when we looked at it.
             raise escaped(error, "the handler") from error
 
-    async def _stop(self, task: asyncio.Task[None], attempt: Attempt, handler: MountedHandler) -> None:
+    def _report_timeout(self, running: UnderWay, handler: MountedHandler) -> None:
+        """Say where a handler stands whose time is up, before anything is done about it."""
+        self._scope.log.warning(
+            "handler_timeout", handler=handler.reference, number=running.message.id, stack=running.stack
+        )
+
+    async def _stop(
+        self, task: asyncio.Task[None], attempt: Attempt, handler: MountedHandler, running: UnderWay
+    ) -> None:
         """Cancel a handler; one that goes on all the same is left behind and what it still makes is discarded."""
         attempt.give_up()
         task.cancel()
         await asyncio.wait({task}, timeout=self._cancel_grace_seconds)
         thread = attempt.time_limit.thread
         if not task.done():
-            task.add_done_callback(self._returned)
+            task.add_done_callback(lambda _: self._returned(running))
         elif thread is not None and not thread.done():
             # A thread cannot be cancelled, so there is nothing to wait for.
             loop = asyncio.get_running_loop()
-            thread.add_done_callback(lambda _: call_in_loop(loop, self._returned))
+            thread.add_done_callback(lambda _: call_in_loop(loop, self._returned, running))
         else:
             return
-        self.abandoned += 1
+        self.under_way.leave_behind(running)
         self._metrics.watchdog("handler_abandoned")
         self._scope.log.error("handler_abandoned", handler=handler.reference, abandoned=self.abandoned)
 
-    def _returned(self, task: asyncio.Task[None] | None = None) -> None:
-        self.abandoned -= 1
-        if task is not None and not task.cancelled():
-            task.exception()
+    def _returned(self, running: UnderWay) -> None:
+        self.under_way.returned(running)
+        if running.task is not None and running.task.done() and not running.task.cancelled():
+            running.task.exception()
 
     async def _failed(self, row: JournaledMessage, attempt: Attempt, error: Exception) -> tuple[str, float | None]:
         """Retry or bury a message whose handler failed; the metric's outcome and the time of the next attempt."""

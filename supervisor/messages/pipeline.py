@@ -10,7 +10,7 @@ from supervisor.core.command_words import command_in
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import FINAL_MESSAGE_STATES, MessageState
-from supervisor.core.status import InboxCounts, Reading
+from supervisor.core.status import Handling, InboxCounts, Reading
 from supervisor.handler import Attachment
 from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.backfill import Backfill, Reach
@@ -254,6 +254,29 @@ class Pipeline:
         self.lanes.retry_now(conversation_id)
         # Where its next attempt was faster, that attempt is stopped.
         return stopped is not None or await self._executor.stop(conversation_id, before_id)
+
+    async def cancel(self, row: JournaledMessage, reason: str) -> bool:
+        """Cancel a message for good, whether it waits, runs, hangs or is between attempts; whether it was in time.
+
+        A handler that cannot be stopped is left behind; the next message of its conversation goes on.
+
+        Args:
+            row: as the journal has it.
+
+        Raises:
+            RegistryError: the database refused it.
+        """
+        later = self.lanes.between_attempts(row.conversation_id)
+        if later is None or later.id != row.id:
+            return await self._executor.cancel(row, reason)
+        cancelled = await self._executor.cancel(later, reason)
+        self.lanes.retry_now(row.conversation_id)
+        return cancelled
+
+    @property
+    def handling(self) -> tuple[Handling, ...]:
+        """The messages that the handler has in its hands, with where it stands."""
+        return self._executor.under_way.shown()
 
     async def _work(self, row: JournaledMessage) -> float | None:
         """Work on a message whose turn it is; None when it is settled, else when to look at it again."""

@@ -77,7 +77,7 @@ class Control:
 
     def status(self, agent_id: str) -> AgentStatus:
         """One agent; raises AgentNotFoundError."""
-        return self._fleet.runner(agent_id).status()
+        return self._fleet.runner(agent_id).details()
 
     async def add(self, record: AgentRecord) -> None:
         """Add an agent; raises as :func:`supervisor.management.agents.add_agent` does."""
@@ -134,6 +134,17 @@ class Control:
     async def discard(self, number: int) -> None:
         """Cancel a dead letter; raises as :meth:`replay` does."""
         await self._settled_by_hand(await messages.discard(self._registry, [number]))
+
+    async def cancel(self, number: int) -> None:
+        """Cancel a message that waits, runs or hangs.
+
+        Raises:
+            MessageNotFoundError: there is none of that number.
+            MessageStateError: it had ended already.
+        """
+        [outcome] = await messages.cancel(self._registry, [number], self._fleet.cancel)
+        if outcome.refused is not None:
+            raise outcome.refused
 
     async def _settled_by_hand(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:

@@ -226,6 +226,19 @@ def test_one_that_is_not_dead_is_an_error_and_the_others_go(command: Command, ve
     assert f'"error": "Message {first} is {state}' in again.stdout
 
 
+def test_without_a_supervisor_what_waits_is_cancelled_and_what_has_ended_is_an_error(command: Command) -> None:
+    async def work(registry: Registry) -> int:
+        return (await add(registry.journal, "waits", at=time.time(), agent=A1)).id
+
+    waits, dead = journal(command, work), bury(command, "k1")
+    done = command("messages", "cancel", str(dead), str(waits))
+    assert done.returncode == 1
+    assert done.stdout == f"Message {waits} of agent {A1} cancelled\n"
+    assert one_line(done.stderr).startswith(f"Error: Message {dead} is dead: nothing runs")
+    shown = command.json("messages", "show", str(waits))
+    assert (shown["state"], shown["reason"]) == ("cancelled", "cancelled by an operator")
+
+
 def test_all_that_match_are_replayed_in_order_and_the_rest_is_left(command: Command) -> None:
     letters = [bury(command, f"k{number}", age_seconds=7200) for number in range(3)]
     recent, foreign = bury(command, "recent"), bury(command, "foreign", agent=A2, age_seconds=7200)

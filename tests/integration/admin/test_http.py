@@ -117,6 +117,9 @@ class SmallService:
     async def discard(self, number: int) -> None:
         raise MessageNotFoundError(number)
 
+    async def cancel(self, number: int) -> None:
+        raise MessageNotFoundError(number)
+
 
 @dataclasses.dataclass
 class Served:

@@ -74,6 +74,7 @@ async def test_the_token_guards_messages_too(api: Api) -> None:
         ("GET", f"/{number}"),
         ("POST", f"/{number}/replay"),
         ("POST", f"/{number}/discard"),
+        ("POST", f"/{number}/cancel"),
     ):
         status, refused = await api.ask(method, path, headers={"Authorization": "Bearer wrong"})
         assert (status, list(refused)) == (401, ["error"])
@@ -104,6 +105,19 @@ async def test_a_dead_letter_of_a_removed_agent_can_be_discarded_and_not_replaye
     assert f"agent {AGENT}, which is registered no more" in refused["error"]
     assert (await api.ask("POST", f"/{first.id}/discard"))[1]["state"] == "cancelled"
     assert (await api.ask("POST", f"/{first.id}/discard"))[0] == 409
+
+
+async def test_what_waits_is_cancelled_once_and_what_has_ended_is_not(api: Api) -> None:
+    row = await add(api.service.registry.journal, "waits", at=time.time(), content="hello")
+    status, shown = await api.ask("POST", f"/{row.id}/cancel")
+    assert (status, shown["state"], shown["reason"]) == (200, "cancelled", "cancelled by an operator")
+    status, refused = await api.ask("POST", f"/{row.id}/cancel")
+    assert (status, refused["error"]) == (409, f"Message {row.id} is cancelled already")
+    dead = api.letters[0].id
+    status, refused = await api.ask("POST", f"/{dead}/cancel")
+    assert status == 409
+    assert refused["error"].endswith(f"end it with: supervisor messages discard {dead}")
+    assert (await api.ask("POST", "/999/cancel"))[0] == 404
 
 
 async def test_whatever_a_filter_holds_is_answered(api: Api) -> None:
@@ -137,7 +151,13 @@ async def test_whatever_stands_for_a_number_is_answered(api: Api) -> None:
 async def test_a_journal_that_cannot_be_read_is_503(api: Api) -> None:
     with closing(sqlite3.connect(api.service.registry.where, timeout=5)) as database:
         database.execute("ALTER TABLE inbox RENAME TO gone")
-    for method, path in (("GET", ""), ("GET", "/1"), ("POST", "/1/replay"), ("POST", "/1/discard")):
+    for method, path in (
+        ("GET", ""),
+        ("GET", "/1"),
+        ("POST", "/1/replay"),
+        ("POST", "/1/discard"),
+        ("POST", "/1/cancel"),
+    ):
         status, answered = await api.ask(method, path)
         assert (status, list(answered)) == (503, ["error"])
 
@@ -148,6 +168,6 @@ async def test_the_description_names_every_filter_and_refusal(api: Api) -> None:
     listing = paths[PATH]["get"]
     assert {parameter["name"] for parameter in listing["parameters"]} == set(PARAMETERS)
     assert set(paths[PATH + "/{number}"]["get"]["responses"]) == {"200", "401", "403", "404", "422", "503"}
-    for action in ("replay", "discard"):
+    for action in ("replay", "discard", "cancel"):
         described = paths[f"{PATH}/{{number}}/{action}"]["post"]
         assert set(described["responses"]) == {"200", "401", "403", "404", "409", "422", "503"}

@@ -17,6 +17,7 @@ from supervisor.store import Journal
 from tests.support.clock import ManualClock
 from tests.support.journaling import AGENT, add
 from tests.support.messaging import counted, until, works
+from tests.support.observing import captured_logs, named
 
 
 async def echo(message: Any, ctx: Any) -> str:
@@ -84,7 +85,11 @@ async def test_a_handler_that_takes_too_long_is_stopped(scope: Scope, journal: J
 
     row = await add(journal, "m1")
     async with works(scope, hangs, timeout_seconds=0.5) as made:
-        assert await made.executor.work(row) is None
+        with captured_logs() as lines:
+            assert await made.executor.work(row) is None
+        [line] = named(lines, "handler_timeout")
+        assert line["number"] == row.id
+        assert "await asyncio.Event().wait()" in line["stack"]
         assert await made.said(row.id) == [APOLOGY_TIMEOUT]
         assert made.executor.abandoned == 0
     assert counted(scope.metrics, "supervisor_messages_handled_total", "outcome") == {"timeout": 1}
@@ -145,6 +150,65 @@ async def test_an_answer_that_is_stopped_is_cancelled_for_good(scope: Scope, jou
         assert (kept.state, kept.error) == (MessageState.CANCELLED, STOP_REASON)
         assert await made.executor.work(kept) is None
         assert await made.said(row.id) == []
+
+
+@pytest.mark.parametrize("form", ["task", "thread"])
+async def test_a_handler_that_hangs_is_seen_where_it_stands_and_cancelled(
+    scope: Scope, journal: Journal, form: str
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    async def in_a_task(message: Any, ctx: Any) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    def in_a_thread(message: Any, ctx: Any) -> str:
+        begun.set()
+        may_end.wait(30)
+        return "too late"
+
+    row = await add(journal, "m1")
+    async with works(scope, in_a_task if form == "task" else in_a_thread) as made:
+        working = asyncio.create_task(made.executor.work(row))
+        await until(begun.is_set)
+        await until(lambda: f"in_a_{form}" in made.executor.under_way.shown()[0].stack)
+        [shown] = made.executor.under_way.shown()
+        assert (shown.message, shown.attempt, shown.left_behind) == (row.id, 1, False)
+        assert shown.stack.splitlines()[-1].strip().startswith(("fut", "await", "waiter", "gotit", "signaled"))
+        assert await made.executor.cancel(await made.row(row.id), "by hand")
+        assert await working is None
+        kept = await made.row(row.id)
+        assert (kept.state, kept.error) == (MessageState.CANCELLED, "by hand")
+        assert made.executor.abandoned == (form == "thread")
+        may_end.set()
+        await until(lambda: not made.executor.under_way.shown())
+        assert await made.said(row.id) == []
+
+
+async def test_a_message_that_has_not_begun_is_cancelled_and_its_handler_never_runs(
+    scope: Scope, journal: Journal
+) -> None:
+    row, claimed = await add(journal, "m1"), await add(journal, "m2", claim=True)
+    async with works(scope, failing) as made:
+        assert await made.executor.cancel(await made.row(row.id), "by hand")
+        assert await made.executor.work(row) is None, "it is in a lane and its turn comes"
+        # Its turn comes in the moment in which it is cancelled.
+        both = [made.executor.cancel(await made.row(claimed.id), "by hand"), made.executor.work(claimed)]
+        assert await asyncio.gather(*both) == [True, None]
+        for one in (row, claimed):
+            kept = await made.row(one.id)
+            assert (kept.state, kept.error) == (MessageState.CANCELLED, "by hand")
+            assert await made.said(one.id) == []
+
+
+async def test_a_message_that_has_ended_is_not_cancelled(scope: Scope, journal: Journal) -> None:
+    row = await add(journal, "m1")
+    before = await journal.load(row.id)
+    assert before is not None
+    async with works(scope, echo) as made:
+        await made.executor.work(row)
+        assert not await made.executor.cancel(before, "by hand")
+        assert (await made.row(row.id)).state is MessageState.DONE
 
 
 async def test_work_that_is_cut_short_gives_its_attempt_back(scope: Scope, journal: Journal) -> None:

@@ -1,0 +1,103 @@
+"""The messages that one agent's handler has in its hands: where each stands, and the wish that one be stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from supervisor.core.records import JournaledMessage
+from supervisor.core.status import Handling
+from supervisor.handlers.stacks import task_stack, thread_stack
+from supervisor.handlers.threads import TimeLimit
+
+
+def _future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(slots=True, eq=False)
+class UnderWay:
+    """One message from its claim to its end, and beyond that while its handler goes on.
+
+    Args:
+        message: whose answer is being made.
+        since: when it began, seconds since the epoch.
+        asked: done with the reason once somebody wants the answer stopped.
+        over: whether it was stopped, once the message is out of our hands.
+    """
+
+    message: JournaledMessage
+    since: float
+    asked: asyncio.Future[str] = field(default_factory=_future)
+    over: asyncio.Future[bool] = field(default_factory=_future)
+    task: asyncio.Task[None] | None = None
+    limit: TimeLimit | None = None
+    redact: Callable[[str], str] = str
+    left_behind: bool = False
+
+    async def stop(self, reason: str) -> bool:
+        """Have the answer stopped for good; whether it was, once that is known."""
+        if not self.asked.done():
+            self.asked.set_result(reason)
+        # Waited for, not awaited: whoever gives up waiting must not cancel it for the others.
+        await asyncio.wait([self.over])
+        return self.over.result()
+
+    @property
+    def stack(self) -> str:
+        """Where the handler stands: in the thread that works for it, else in its task; source lines only."""
+        ident = self.limit.thread_ident if self.limit is not None else None
+        stack = thread_stack(ident) if ident is not None else ""
+        # Looked at again: the thread may work for somebody else by now.
+        if stack and self.limit is not None and self.limit.thread_ident == ident:
+            return self.redact(stack)
+        return self.redact(task_stack(self.task)) if self.task is not None else ""
+
+    def shown(self) -> Handling:
+        """The message as people see it."""
+        row = self.message
+        return Handling(row.id, row.conversation_id, row.attempts, self.since, self.left_behind, self.stack)
+
+
+class AllUnderWay:
+    """Those of one agent, by conversation, of which one message runs at a time; and those that were left behind."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, UnderWay] = {}
+        self._left_behind: set[UnderWay] = set()
+
+    def begin(self, row: JournaledMessage, now: float) -> UnderWay:
+        """A message is worked on."""
+        made = self._running[row.conversation_id] = UnderWay(row, now)
+        return made
+
+    def end(self, one: UnderWay, *, stopped: bool) -> None:
+        """It is out of our hands; ``stopped``: because somebody asked for it."""
+        if self._running.get(one.message.conversation_id) is one:
+            del self._running[one.message.conversation_id]
+        one.over.set_result(stopped)
+
+    def leave_behind(self, one: UnderWay) -> None:
+        """Its handler goes on though nobody waits for it."""
+        one.left_behind = True
+        self._left_behind.add(one)
+
+    def returned(self, one: UnderWay) -> None:
+        """A handler that was left behind has ended."""
+        self._left_behind.discard(one)
+
+    @property
+    def left_behind(self) -> int:
+        """How many were left behind and have not ended."""
+        return len(self._left_behind)
+
+    def of(self, conversation_id: str) -> UnderWay | None:
+        """The message of a conversation that is worked on."""
+        return self._running.get(conversation_id)
+
+    def shown(self) -> tuple[Handling, ...]:
+        """All of them, the oldest first."""
+        everything = sorted({*self._running.values(), *self._left_behind}, key=lambda one: (one.since, one.message.id))
+        return tuple(one.shown() for one in everything)
