@@ -153,7 +153,7 @@ class Fleet:
         """
         runner = self._runners.get(row.agent_id)
         if runner is not None:
-            return await runner.agent.pipeline.cancel(row, reason)
+            return await runner.agent.pipeline.answers.cancel(row, reason)
         settled = await self._shared.journal.settle(row, MessageState.CANCELLED, error=reason)
         return settled is not None
 

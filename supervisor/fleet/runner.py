@@ -156,10 +156,6 @@ class Runner:
             notes=notes_of(agent.grant),
         )
 
-    def details(self) -> AgentStatus:
-        """The same with what its handler has in its hands, and where that stands: not for many agents at once."""
-        return replace(self.status(), handling=self.agent.pipeline.handling)
-
     async def run(self) -> None:
         """Live until stopped. Trouble is dealt with here; an exception out of it is a defect of ours."""
         desired = self._desired

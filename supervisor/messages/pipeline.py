@@ -10,16 +10,17 @@ from supervisor.core.command_words import command_in
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import FINAL_MESSAGE_STATES, MessageState
-from supervisor.core.status import Handling, InboxCounts, Reading
+from supervisor.core.status import InboxCounts, Reading
 from supervisor.handler import Attachment
 from supervisor.messages.agent_history import AgentHistory
+from supervisor.messages.answers import Answers
 from supervisor.messages.backfill import Backfill, Reach
 from supervisor.messages.catch_up import CatchUp, Register
 from supervisor.messages.commands import AgentActions, Commands
 from supervisor.messages.delivery_check import DeliveryCheck
 from supervisor.messages.dispatcher import Dispatcher
 from supervisor.messages.duties import Duties
-from supervisor.messages.executor import STOP_REASON, MessageExecutor
+from supervisor.messages.executor import MessageExecutor
 from supervisor.messages.gap import Gap
 from supervisor.messages.inbox import Inbox, Intake
 from supervisor.messages.lanes import Lanes
@@ -63,6 +64,7 @@ class Pipeline:
 
     Attributes:
         inbox, lanes, outbox: the parts that hold messages, to be counted, corrected and replayed into.
+        answers: those that are being made, to be shown and stopped.
         duties: what the platform asks of the agent beside its conversations.
         roster: the agent's conversations as the platform lists them.
     """
@@ -101,10 +103,11 @@ class Pipeline:
         self.outbox = Outbox(scope, _terms(profile, self.inbox, deliveries, own_history))
         self._participation = self._participate(own_history, platform.files)
         self._executor = MessageExecutor(profile, self._participation, self.outbox)
+        self.answers = Answers(scope, self.lanes, self._executor)
         self._commands = Commands(
-            profile, self.inbox, self.outbox, actions, stop_answer=self.stop_answer, on_settled=self._settled
+            profile, self.inbox, self.outbox, actions, stop_answer=self.answers.stop, on_settled=self._settled
         )
-        self.duties = Duties(profile, self.inbox, self.outbox, self._participation, actions, self.stop_answer)
+        self.duties = Duties(profile, self.inbox, self.outbox, self._participation, actions, self.answers.stop)
         reach = Reach.of(profile.deployment)
         self._gap = Gap(scope, lambda: profile.record.created_at, reach.seconds)
         backfill = Backfill(
@@ -238,45 +241,6 @@ class Pipeline:
             self._scope.log.warning("platform_exception", reason=reason, namespace=connection.namespace)
         else:
             self._on_event(event, payload)
-
-    async def stop_answer(self, conversation_id: str, before_id: int) -> bool:
-        """Cancel the answer that is being made in a conversation to what came before ``before_id`` (``/stop``).
-
-        Returns:
-            Whether there was one.
-        """
-        if await self._executor.stop(conversation_id, before_id):
-            return True
-        row = self.lanes.between_attempts(conversation_id)
-        if row is None or row.id > before_id:
-            return False
-        stopped = await self._scope.journal.settle(row, MessageState.CANCELLED, error=STOP_REASON)
-        self.lanes.retry_now(conversation_id)
-        # Where its next attempt was faster, that attempt is stopped.
-        return stopped is not None or await self._executor.stop(conversation_id, before_id)
-
-    async def cancel(self, row: JournaledMessage, reason: str) -> bool:
-        """Cancel a message for good, whether it waits, runs, hangs or is between attempts; whether it was in time.
-
-        A handler that cannot be stopped is left behind; the next message of its conversation goes on.
-
-        Args:
-            row: as the journal has it.
-
-        Raises:
-            RegistryError: the database refused it.
-        """
-        later = self.lanes.between_attempts(row.conversation_id)
-        if later is None or later.id != row.id:
-            return await self._executor.cancel(row, reason)
-        cancelled = await self._executor.cancel(later, reason)
-        self.lanes.retry_now(row.conversation_id)
-        return cancelled
-
-    @property
-    def handling(self) -> tuple[Handling, ...]:
-        """The messages that the handler has in its hands, with where it stands."""
-        return self._executor.under_way.shown()
 
     async def _work(self, row: JournaledMessage) -> float | None:
         """Work on a message whose turn it is; None when it is settled, else when to look at it again."""

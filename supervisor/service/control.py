@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 from supervisor import __version__
 from supervisor.core.records import AgentRecord
@@ -76,8 +77,9 @@ class Control:
         return self._fleet.statuses()
 
     def status(self, agent_id: str) -> AgentStatus:
-        """One agent; raises AgentNotFoundError."""
-        return self._fleet.runner(agent_id).details()
+        """One agent, with where its handler stands; raises AgentNotFoundError."""
+        runner = self._fleet.runner(agent_id)
+        return replace(runner.status(), handling=runner.agent.pipeline.answers.under_way)
 
     async def add(self, record: AgentRecord) -> None:
         """Add an agent; raises as :func:`supervisor.management.agents.add_agent` does."""

@@ -303,8 +303,8 @@ async def test_a_stop_is_for_what_was_said_before_it(fleet: Stack) -> None:
     await chat.until_said("so far")
     running = await chat.journaled("wait")
     pipeline = fleet.service.fleet.runner(chat.identity).agent.pipeline
-    assert not await pipeline.stop_answer(chat.conversation, running.id - 1)
-    assert await pipeline.stop_answer(chat.conversation, running.id + 1)
+    assert not await pipeline.answers.stop(chat.conversation, running.id - 1)
+    assert await pipeline.answers.stop(chat.conversation, running.id + 1)
 
 
 async def test_a_stop_leaves_alone_a_later_message_between_its_attempts(fleet: Stack) -> None:
@@ -313,5 +313,5 @@ async def test_a_stop_leaves_alone_a_later_message_between_its_attempts(fleet: S
     await fleet.until(lambda: len(handler_module("failing").started) >= 2, timeout=20)
     row = await chat.journaled("bad")
     pipeline = fleet.service.fleet.runner(chat.identity).agent.pipeline
-    assert not await pipeline.stop_answer(chat.conversation, row.id - 1)
+    assert not await pipeline.answers.stop(chat.conversation, row.id - 1)
     assert (await chat.tell("/stop")).content == STOPPED
