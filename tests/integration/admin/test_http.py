@@ -430,6 +430,7 @@ async def test_the_description_lists_every_endpoint(serve: Serve) -> None:
         "/api/v1/messages/{number}",
         "/api/v1/messages/{number}/replay",
         "/api/v1/messages/{number}/discard",
+        "/api/v1/messages/{number}/cancel",
     }
     _, page = await served.ask("GET", "/docs")
     assert "http://" not in page
