@@ -20,7 +20,17 @@ pytestmark = pytest.mark.timeout(300)
 A1, A2, A3 = "a" * 24, "b" * 24, "c" * 24
 FIELDS = [
     *("id", "name", "handler", "state", "since", "reason", "health", "conversation_id", "conversations"),
-    *("auth_expires_at", "inbox", "settings", "labels", "paused", "undelivered", "undelivered_reason", "notes"),
+    *(
+        "auth_expires_at",
+        "inbox",
+        "settings",
+        "labels",
+        "paused",
+        "undelivered",
+        "undelivered_reason",
+        "notes",
+        "handling",
+    ),
 ]
 
 
