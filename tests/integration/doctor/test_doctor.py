@@ -19,6 +19,7 @@ from supervisor.core.states import AgentState
 from supervisor.doctor import Examiner, Finding, check_fleet, check_registry
 from supervisor.doctor.findings import exit_code
 from supervisor.handlers import HandlerLoader
+from supervisor.platform.tokens.notes import VIEWER_NOTE
 from supervisor.sandbox import Sandbox
 from supervisor.settings import Settings
 from supervisor.settings.secrets import SecretResolver
@@ -113,6 +114,16 @@ async def test_all_is_well(tmp_path: Path, profile: str) -> None:
         assert f"namespace {made.sandbox.connects[-1].namespace}" in report.of("connect", "ok")["text"]
         text = await asyncio.to_thread(made.command.ok, "doctor")
         assert "1: 1 of 1 tried were registered and answered" in text
+
+
+async def test_a_viewers_role_is_a_note_and_no_failure(tmp_path: Path) -> None:
+    async with deployment(tmp_path, profile="v2") as made:
+        made.sandbox.agents[A1].role = "viewer"
+        report = await made.doctor(A1)
+        assert (report.code, report.of("role", "warn")["text"]) == (0, VIEWER_NOTE)
+        assert (report.of("role", "warn")["agent"], report.of("round trip", "ok")["level"]) == (A1, "ok")
+        made.sandbox.agents[A1].role = "editor"
+        assert "role" not in [one["check"] for one in (await made.doctor(A1)).checks]
 
 
 @PROFILES

@@ -15,6 +15,7 @@ from supervisor.core.records import JournaledMessage
 from supervisor.core.states import AgentState, MessageState
 from supervisor.sandbox import SandboxUser
 from supervisor.sandbox.world.state import Sleep
+from tests.support.command import InProcess
 from tests.support.stack import Stack, handler_module, stack
 
 HANDLERS = {
@@ -172,6 +173,7 @@ async def test_an_agent_that_was_put_to_sleep_answers_nobody_until_it_is_woken(
         fleet.sandbox.emit(identity, "agent:command", {"type": "sleep", "reason": "night"})
         await fleet.until(lambda: fleet.sandbox.agents[identity].asleep)
         assert fleet.service.control.status(identity).reason == "asleep until it is woken: night"
+        assert fleet.service.control.overview().notices == ("1 agent is asleep; see: supervisor agents list",)
         await user.say(conversation, "anybody?")
         [row] = await settled(fleet, MessageState.CANCELLED)
         assert row.error == "asleep"
@@ -190,6 +192,7 @@ async def test_an_agent_that_was_put_to_sleep_answers_nobody_until_it_is_woken(
         assert (await user.wait_for_reply(conversation, after=asked, count=2))[-1].content == "done: good morning"
         assert handler_module("worker").given[-1].content == "good morning"
         assert fleet.service.control.status(identity).reason == ""
+        assert fleet.service.control.overview().notices == ()
 
 
 async def test_a_sleep_ends_by_its_time_and_when_a_person_resumes_the_agent(tmp_path: Path, agents_dir: Path) -> None:
@@ -207,6 +210,18 @@ async def test_a_sleep_ends_by_its_time_and_when_a_person_resumes_the_agent(tmp_
         await fleet.restart()
         await fleet.online()
         assert fleet.service.control.status(identity).reason == ""
+        # Nor need the supervisor run for that.
+        fleet.sandbox.emit(identity, "agent:command", {"type": "sleep"})
+        await fleet.until(lambda: fleet.service.control.status(identity).reason)
+        await fleet.service.stop()
+        command = InProcess(tmp_path, {"SUPERVISOR_REGISTRY_URL": fleet.settings.registry_url})
+        await asyncio.to_thread(command.ok, "agents", "resume", identity)
+        await fleet.restart()
+        await fleet.online()
+        await fleet.until(lambda: not fleet.sandbox.agents[identity].asleep)
+        user, conversation = await person(fleet, identity)
+        asked = await user.say(conversation, "awake?")
+        assert (await user.wait_for_reply(conversation, after=asked, count=2))[-1].content == "done: awake?"
 
 
 async def test_the_platform_stops_an_answer_and_looks_into_an_agent(tmp_path: Path, agents_dir: Path) -> None:
