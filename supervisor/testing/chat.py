@@ -29,7 +29,9 @@ class Chat:
         self.conversation = conversation
 
     async def ask(self, text: str, *, timeout: float = ANSWER_SECONDS, **fields: Any) -> StoredMessage:
-        """Say something; the first answer, a text or an error, as the platform keeps it.
+        """Say something; the first answer as the platform keeps it.
+
+        An apology is one: it has no type of its own, and ``error`` in its ``document`` (v1, v2).
 
         Args:
             fields: further fields of the message, as ``attachments`` and, from v2 on, ``references``.

@@ -23,6 +23,7 @@ from supervisor.handler import (
     Sender,
     ToolCall,
 )
+from supervisor.sandbox import Profile
 from supervisor.testing import FakeContext, ask, sandboxed
 
 
@@ -153,6 +154,18 @@ async def test_a_chat_with_a_handler_takes_one_line(agents_dir: Path, profile: s
         assert (await chat.ask("hello")).content == "HELLO"
         assert (await chat.ask("again")).content == "AGAIN"
         assert [message.content for message in chat.messages] == ["hello", "HELLO", "again", "AGAIN"]
+
+
+@pytest.mark.parametrize("profile", ["v1", "v2"])
+async def test_an_apology_is_told_from_an_answer_by_its_error(agents_dir: Path, profile: Profile) -> None:
+    (agents_dir / "moody.py").write_text(
+        "async def on_message(message, ctx):\n"
+        "    if message.content == 'bad':\n        raise ValueError(message.content)\n    return 'fine'\n"
+    )
+    async with sandboxed("moody", agents_dir=agents_dir, profile=profile, max_attempts=1) as chat:
+        answer, apology = await chat.ask("good"), await chat.ask("bad")
+    assert [one.document.get("error") for one in (answer, apology)] == [None, apology.content]
+    assert answer.type == apology.type != "error"
 
 
 async def test_a_handler_that_does_not_load_fails_the_test_with_the_reason(agents_dir: Path) -> None:
