@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from supervisor.cli import known
-from supervisor.cli.errors import EXIT_FAILURE, UsageError, complain
+from supervisor.cli.errors import EXIT_FAILURE, UsageError, complain, warn
 from supervisor.core.states import MessageState
 
 if TYPE_CHECKING:
@@ -364,4 +364,8 @@ def purge(
 async def _purge(registry: Registry, agent_id: str, conversation_id: str | None) -> tuple[int, list[str]]:
     """Erase what was said, and every copy of the registry that holds it; the number of rows, and the copies."""
     erased = await registry.journal.maintenance.purge(agent_id, conversation_id)
+    for kept in await registry.kept_copies():
+        warn(
+            f"{kept} was saved when the registry was lost and holds what was said too; delete it once it is not needed"
+        )
     return erased, await registry.forget_copies(float("inf"))

@@ -54,7 +54,7 @@ async def check_registry(
     try:
         registry = await Registry.open(settings.registry_url, synchronous=settings.synchronous)
         try:
-            records = await registry.agents()
+            records, scarce = await registry.agents(), await registry.scarce_room()
         finally:
             await registry.close()
     except RegistryError as error:
@@ -70,6 +70,8 @@ async def check_registry(
             "registry", level, f"{registry.where} holds {len(records)} agent{'' if len(records) == 1 else 's'}", advice
         )
     )
+    if scarce:
+        report(Finding("disk", Level.WARN, scarce, "before it is full: then nobody is answered until there is room"))
     return registry.uuid, records
 
 

@@ -24,15 +24,22 @@ class Control:
 
     Args:
         problems: what keeps the supervisor from being ready, one line each.
+        notice: what people should know of the supervisor itself, as long as that is so; empty for nothing.
     """
 
     def __init__(
-        self, registry: Registry, fleet: Fleet, shared: Shared, problems: Callable[[], tuple[str, ...]]
+        self,
+        registry: Registry,
+        fleet: Fleet,
+        shared: Shared,
+        problems: Callable[[], tuple[str, ...]],
+        notice: Callable[[], str] = lambda: "",
     ) -> None:
         self.settings = shared.settings
         self.metrics = shared.metrics
         self.events = shared.events
         self.problems = problems
+        self._notice = notice
         self._registry = registry
         self._fleet = fleet
         self._shared = shared
@@ -42,7 +49,7 @@ class Control:
         """The whole supervisor in a few figures."""
         states = self._fleet.states()
         inboxes = list(self._fleet.inbox().values())
-        notices = list(self._shared.outages.notices())
+        notices = [*([own] if (own := self._notice()) else []), *self._shared.outages.notices()]
         notices += [
             f"{_count(states[state])} {state}; see: supervisor agents list"
             for state in (AgentState.REJECTED, AgentState.FAULTED)

@@ -27,6 +27,7 @@ from supervisor.service.code_watch import CodeWatch
 from supervisor.service.control import Control
 from supervisor.service.housekeeping import Housekeeping
 from supervisor.service.side_tasks import SideTasks
+from supervisor.service.storage_watch import StorageWatch
 from supervisor.service.watchdogs import LoopWatch
 from supervisor.settings import Settings
 from supervisor.store import Registry
@@ -57,7 +58,8 @@ class Service:
         self.metrics = shared.metrics
         self.fleet = Fleet(registry, shared)
         self.side_tasks = SideTasks(shared.metrics, shared.clock)
-        self.control = Control(registry, self.fleet, shared, self.problems)
+        self.storage = StorageWatch(registry, shared.clock)
+        self.control = Control(registry, self.fleet, shared, self.problems, lambda: self.storage.notice)
         self._admin: AdminServer | None = None
         self._unlisten: Callable[[], None] = lambda: None
         self._draining = False
@@ -154,6 +156,8 @@ class Service:
         )
         self.side_tasks.start("registry watch", self.fleet.watch, essential=True)
         self.side_tasks.start("room", self.shared.room.watch)
+        self.side_tasks.start("file watch", self.storage.watch_file)
+        self.side_tasks.start("disk watch", self.storage.watch_room)
         self.side_tasks.start("counts", housekeeping.count)
         self.side_tasks.start("prune", housekeeping.prune)
         self.side_tasks.start("usage", housekeeping.write_usage)
@@ -216,5 +220,5 @@ class Service:
             found.append("draining: the supervisor is stopping")
         if self.registry.journal.problem:
             found.append(f"the journal cannot write: {self.registry.journal.problem}")
-        found += self.side_tasks.problems()
+        found += [*self.storage.problems(), *self.side_tasks.problems()]
         return tuple(found)

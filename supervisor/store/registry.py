@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from supervisor.core.clock import Clock, SystemClock
-from supervisor.core.errors import AgentNotFoundError
+from supervisor.core.errors import AgentNotFoundError, RegistryError
 from supervisor.core.records import AgentRecord, UsageRecord
 from supervisor.settings.secrets import SecretBox
 from supervisor.store.committer import JournalLimits
@@ -157,6 +157,7 @@ class Registry:
         def values(row: AgentRow) -> AgentValues:
             return checked_values(agent_id, change(record_from_row(row)))
 
+        self._require_here()
         row = await self.database.agents.alter(agent_id, self._at(), values)
         self._touched = True
         return record_from_row(row)
@@ -187,6 +188,7 @@ class Registry:
             change=[(record.id, record_values(record)) for record in change],
             remove=list(remove),
         )
+        self._require_here()
         await self.database.agents.write(self._at(), changes)
         self._touched = True
 
@@ -199,6 +201,30 @@ class Registry:
         """
         return await self.database.questions.usage(agent_id, since_day)
 
+    @property
+    def lost(self) -> str | None:
+        """What became of the database while it was open, as :meth:`look` has found; None while all is well."""
+        return self.database.lost
+
+    async def look(self) -> str | None:
+        """See whether the open database is still the one that others find, where this process holds it; else why not.
+
+        What is lost takes no change of an agent any more. The journal goes on in what is open, where that is whole.
+        """
+        return await self.database.look()
+
+    async def save(self) -> str:
+        """Copy what is open, because it is lost; where. Closing does so once more, when all is committed.
+
+        Raises:
+            RegistryError: it cannot be copied.
+        """
+        return await self.database.save(self._clock.now())
+
+    async def scarce_room(self) -> str | None:
+        """What to say where the disk is nearly full; None while there is room."""
+        return await self.database.scarce_room()
+
     async def forget_copies(self, before: float) -> list[str]:
         """Delete the copies that were made before migrations, of the times before ``before``; their names.
 
@@ -206,6 +232,10 @@ class Registry:
             RegistryError: one cannot be deleted.
         """
         return await self.database.forget_copies(before)
+
+    async def kept_copies(self) -> list[str]:
+        """The names of copies that were saved when the registry was lost: they hold what was said, and are kept."""
+        return await self.database.kept_copies()
 
     async def changed(self) -> bool:
         """Whether an agent may have changed since this was last asked: cheap, so it may be asked often.
@@ -218,6 +248,10 @@ class Registry:
             return await self.database.changed() or touched
         except StorageError:
             return touched
+
+    def _require_here(self) -> None:
+        if self.lost:
+            raise RegistryError(f"The registry is lost: {self.lost}; nothing was changed, see the supervisor's log")
 
     def _at(self) -> str:
         return f"{datetime.fromtimestamp(self._clock.now(), UTC):%Y-%m-%d %H:%M:%S}"

@@ -309,6 +309,10 @@ def test_a_purge_erases_an_agents_words_or_those_of_one_conversation(command: Co
     said = command.json("messages", "purge", "--agent", A1, "--yes")
     assert said == {"erased": 0, "copies": [str(copy)]}
     assert not copy.exists(), "what held the same words is erased too"
+    saved = command.folder / "supervisor.db.rescued-20260131T120000Z"
+    saved.write_text("what was saved when it was lost")
+    done = command("messages", "purge", "--agent", A1, "--yes")
+    assert (done.returncode, f"{saved} was saved when" in done.stderr, saved.exists()) == (0, True, True)
     assert b"s3cr3t words" not in (command.folder / "supervisor.db").read_bytes()
     assert numbers(command) == [foreign]
 

@@ -1,4 +1,4 @@
-"""R14: many writers at once; a disk that is full, a file that is locked."""
+"""R14, R29: many writers at once; a disk that is full, a file that is locked, deleted or replaced."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord
 from supervisor.messages.missed import FULL_NOTICE
 from supervisor.sandbox import Sandbox
+from supervisor.service import Service
 from supervisor.store import Registry
 from supervisor.store.sqlite import Sqlite
-from tests.support.command import Command
-from tests.support.observing import Bystander, dropped, talking, until_not_ready, until_ready
+from tests.support.command import Command, InProcess
+from tests.support.observing import Bystander, captured_logs, dropped, named, talking, until_not_ready, until_ready
 from tests.support.registries import free_disk, limit_disk
 from tests.support.reliability import Case
 from tests.support.stack import SECRET, SECRET_FILE, Stack, agent_id, stack
@@ -219,3 +221,59 @@ async def test_r14_a_file_that_another_program_keeps_locked_for_20_s(
 ) -> None:
     async with stack(tmp_path) as fleet:
         await lock_out(fleet, case("R14 locked 20 s"), seconds=20.0)
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced", "log deleted"])
+async def test_r29_a_file_that_is_lost_beneath_a_supervisor(
+    tmp_path: Path, case: Callable[[str], Case], how: str
+) -> None:
+    """It says so within seconds, nobody works on another file beside it, and nothing that it took in is lost."""
+    counted, path = case(f"R29 {how}"), tmp_path / "supervisor.db"
+    with captured_logs() as log:
+        async with stack(tmp_path) as fleet:
+            bystander = await Bystander.join(fleet)
+            async with talking(fleet.sandbox, bystander.id, counted) as sent:
+                await fleet.until(lambda: len(sent) > 20)
+                match how:
+                    case "deleted":
+                        for each in tmp_path.glob("supervisor.db*"):
+                            each.unlink()
+                    case "replaced":
+                        (tmp_path / "new").write_bytes(b"")
+                        (tmp_path / "new").replace(path)
+                    case "log deleted":
+                        Path(f"{path}-wal").unlink()
+                harmed, counted.faults = time.monotonic(), 1
+                await until_not_ready(fleet.service.admin_url, "the registry is lost")
+                assert time.monotonic() - harmed < 10
+                before = len(sent)
+                await fleet.until(lambda: len(sent) > before + 20)
+                command = InProcess(tmp_path, {"SUPERVISOR_REGISTRY_URL": fleet.settings.registry_url, "AGENT_A": "x"})
+                for args in (
+                    ("agents", "add", "a" * 24, "--handler", "echo", "--secret-env", "AGENT_A"),
+                    ("db", "check"),
+                ):
+                    done = await asyncio.to_thread(command, *args)
+                    assert done.returncode == 1
+                    assert "stop it, which saves what it holds" in done.stderr
+            await bystander.answers()
+            answered = len(sent) + 1
+            [line] = named(log, "registry_lost")
+            assert line["log_level"] == "critical"
+            await fleet.service.stop()
+            [copy] = tmp_path.glob("supervisor.db.rescued-*")
+            if how == "deleted":
+                with pytest.raises(RegistryError, match="put that in its place"):
+                    await Service.start(fleet.settings)
+            # As the log said.
+            path.unlink(missing_ok=True)
+            copy.rename(path)
+            began = time.monotonic()
+            fleet.service = await Service.start(fleet.settings)
+            await fleet.online()
+            counted.recovered(time.monotonic() - began)
+            rows = await fleet.service.registry.journal.messages(limit=10_000)
+            assert len(rows) == answered, "what was taken in after the loss is there too"
+            [reply] = await fleet.ask(bystander.id, "restored?")
+            assert reply.content == "Echo: restored?"
+    assert (counted.lost, counted.doubled) == (0, 0)

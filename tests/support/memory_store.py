@@ -168,6 +168,8 @@ class MemoryDatabase(Changes):
         self.lives_since = now if tables.lives_since is None else tables.lives_since
         tables.lives_since = self.lives_since if locked else tables.lives_since
         self.uuid, self.where, self.revision = url, url, "memory"
+        self.lost: str | None = None
+        self.room: str | None = None
         self.agents: dialect.AgentTable = self
         self.questions: dialect.JournalQuestions = self
         self.changes: dialect.JournalChanges = self
@@ -222,6 +224,18 @@ class MemoryDatabase(Changes):
 
     def _live(self, agent_id: str, **changed: Any) -> None:
         self.tables.lives[agent_id] = replace(self.tables.lives.get(agent_id, AgentLife(agent_id)), **changed)
+
+    async def kept_copies(self) -> list[str]:
+        return []
+
+    async def scarce_room(self) -> str | None:
+        return self.room
+
+    async def look(self) -> str | None:
+        return self.lost
+
+    async def save(self, now: float) -> str:
+        raise RegistryError("Nothing is lost")
 
     async def forget_copies(self, before: float) -> list[str]:
         return []

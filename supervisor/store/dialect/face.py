@@ -228,12 +228,14 @@ class Database(Protocol):
         revision: of its schema.
         lives_since: when a supervisor that remembers agents' lives first held it, in seconds since the epoch; the
             moment of opening where none ever has.
+        lost: what became of it while it was open, as :meth:`look` has found; None while all is well.
     """
 
     uuid: str
     where: str
     revision: str
     lives_since: float
+    lost: str | None
     agents: AgentTable
     questions: JournalQuestions
     changes: JournalChanges
@@ -262,12 +264,32 @@ class Database(Protocol):
         """
         ...
 
+    async def look(self) -> str | None:
+        """See whether what is open is still what others would open, of a registry that is held; why not, else None."""
+        ...
+
+    async def save(self, now: float) -> str:
+        """Copy what is open into a file of its own, because it is lost; where. An earlier such copy is replaced.
+
+        Raises:
+            RegistryError: it cannot be copied.
+        """
+        ...
+
+    async def scarce_room(self) -> str | None:
+        """What to say where there is hardly any room left for it; None while there is."""
+        ...
+
     async def forget_copies(self, before: float) -> list[str]:
         """Delete the copies that were made before a migration, of the times before ``before``; their names.
 
         Raises:
             RegistryError: one cannot be deleted.
         """
+        ...
+
+    async def kept_copies(self) -> list[str]:
+        """The names of copies that were saved when a registry was lost: they hold what was said, and are kept."""
         ...
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +49,22 @@ def make(connection: Connection, path: Path, before: str, now: float, spare_byte
         )
     inspection.copy(connection, path, target)
     get_logger("supervisor.registry").info("registry_copied", copy=str(target), before=before)
+    return target
+
+
+def rescue(connection: Connection, path: Path, now: float) -> Path:
+    """Copy what a connection has open, wherever its file has gone, beside its path or else where temporary files are.
+
+    Args:
+        now: seconds since the epoch.
+
+    Raises:
+        RegistryError: it cannot be copied.
+    """
+    beside = path.parent if os.access(path.parent, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+    while os.path.lexists(target := beside / f"{path.name}{files.RESCUED}{datetime.fromtimestamp(now, UTC):{_TIME}}"):
+        now += 1
+    inspection.write_copy(connection, target)
     return target
 
 

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
-from supervisor.core.errors import RegistryError
+from supervisor.core.clock import SystemClock
+from supervisor.core.errors import RegistryError, RegistryLockedError
 from supervisor.core.tasks import to_the_end
 from supervisor.store.dialect import AgentTable, JournalChanges, JournalQuestions, LockInfo, StorageError
 from supervisor.store.dialect.face import Outcome
 from supervisor.store.dialect.operations import Operation
 from supervisor.store.sql import SqlAgents, SqlChanges, SqlQuestions
-from supervisor.store.sqlite import batch, copies, driver
+from supervisor.store.sqlite import batch, copies, driver, files, room
 from supervisor.store.sqlite.changes import ChangeNotice
 from supervisor.store.sqlite.errors import explain
 from supervisor.store.sqlite.lock import RegistryLock
 from supervisor.store.sqlite.numbers import Numbers
+from supervisor.store.sqlite.open_files import Loss, OpenFiles
 from supervisor.store.sqlite.pool import ReadPool
 from supervisor.store.sqlite.writer import Writer
+from supervisor.telemetry.logs import get_logger
 
 T = TypeVar("T")
+
+#: A new connection is a millisecond's work: one look in so many reads the file by one.
+OVERWRITTEN_EVERY: Final = 4
 
 
 class SqliteSessions:
@@ -34,8 +40,12 @@ class SqliteSessions:
     def __init__(self, pool: ReadPool, writer: Writer) -> None:
         self._pool = pool
         self.writer = writer
+        #: Set while other files are at the paths than are open: no connection may be opened then.
+        self.only_open_ones = False
 
     async def read(self, work: Callable[[Connection], T]) -> T:
+        if self.only_open_ones:
+            return await self.writer.alter(work)
         # A query that is cancelled half-way leaves its connection open until the garbage collector finds it.
         return await to_the_end(self._pool.read(work))
 
@@ -58,12 +68,14 @@ class Opened:
     Args:
         uuid, revision, lives_since: as :class:`~supervisor.store.dialect.face.Database` has them.
         numbers: of its rows, loaded.
+        files: those that are open.
     """
 
     uuid: str
     revision: str
     lives_since: float
     numbers: Numbers
+    files: OpenFiles
 
 
 class SqliteDatabase:
@@ -73,6 +85,7 @@ class SqliteDatabase:
         lock: given up with the last connection.
 
     Attributes:
+        lost: what became of the file while it was open; None while it is where it was.
         writer: its one connection that writes.
         sessions: all its connections.
     """
@@ -94,13 +107,20 @@ class SqliteDatabase:
         self.agents: AgentTable = SqlAgents(sessions)
         self.questions: JournalQuestions = SqlQuestions(sessions)
         self.changes: JournalChanges = SqlChanges(sessions)
+        self.lost: str | None = None
+        self._loss: Loss | None = None
+        self._saved: Path | None = None
+        self._looked = 0
         self._path = path
+        self._files = opened.files
         self._numbers = opened.numbers
         self._notice = notice
         self._lock = lock
 
     async def commit(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
         outcomes: Sequence[Outcome]
+        if self._loss is not None and not self._loss.sound:
+            raise StorageError(f"The registry is lost: {self._loss.reason}")
         try:
             outcomes = await self.writer.transact(partial(batch.apply, operations=operations, numbers=self._numbers))
         except StorageError:
@@ -128,14 +148,74 @@ class SqliteDatabase:
     def announce(self, info: LockInfo) -> None:
         if self._lock is None:
             raise RegistryError("The registry was opened without a lock; there is nothing to announce")
-        self._lock.announce(info)
+        self._lock.announce(replace(info, inode=self._files.inode, lost=self.lost or ""))
+
+    async def look(self) -> str | None:
+        if self._lock is None:
+            return None
+        found = await self._look(self._lock)
+        if found != self._loss:
+            self._loss, self.lost = found, found.reason if found else None
+            self.sessions.only_open_ones = found is not None
+            self.announce(self._lock.info)
+        return self.lost
+
+    async def _look(self, lock: RegistryLock) -> Loss | None:
+        """What is wrong with the files now."""
+        found = await asyncio.to_thread(self._files.missing)
+        if found is None:
+            found = await self.writer.call(self._files.cut)
+        self._looked += 1
+        if found is None and self._looked % OVERWRITTEN_EVERY == 0:
+            found = await asyncio.to_thread(self._files.overwritten)
+        try:
+            if await asyncio.to_thread(lock.renew):
+                get_logger("supervisor.registry").warning("registry_lock_renewed", path=str(self._path))
+        except RegistryError as error:
+            # Whoever has the lock may write to the same file: what is open is not ours alone any more.
+            found = found or Loss(str(error), sound=not isinstance(error, RegistryLockedError))
+        return found
+
+    async def save(self, now: float) -> str:
+        if self._shared:
+            raise RegistryError("it is where it was, and another supervisor's")
+        before = self._saved
+        self._saved = await self.writer.call(partial(copies.rescue, path=self._path, now=now))
+        if before is not None:
+            before.unlink(missing_ok=True)
+        get_logger("supervisor.registry").warning("registry_saved", path=str(self._path), copy=str(self._saved))
+        return str(self._saved)
+
+    async def scarce_room(self) -> str | None:
+        return await asyncio.to_thread(room.scarce, self._path)
 
     async def forget_copies(self, before: float) -> list[str]:
         return await asyncio.to_thread(copies.forget, self._path, before)
 
+    async def kept_copies(self) -> list[str]:
+        return [str(copy) for copy in await asyncio.to_thread(files.rescued, self._path)]
+
     async def close(self) -> None:
         try:
+            if self._loss is not None and not self._shared:
+                await self._leave()
             await self.sessions.close()
+            if self._loss is not None:
+                self._files.clear()
         finally:
             if self._lock is not None:
                 self._lock.release()
+
+    @property
+    def _shared(self) -> bool:
+        """Whether the file is in its place, and somebody else's to write."""
+        return self._loss is not None and not self._loss.sound and self._files.own
+
+    async def _leave(self) -> None:
+        """Save what is open, and keep its log away from what is at its path now."""
+        saved = None
+        try:
+            saved = Path(await self.save(SystemClock().now()))
+        except RegistryError as error:
+            get_logger("supervisor.registry").error("registry_not_saved", path=str(self._path), reason=str(error))
+        await self.writer.call(lambda _: self._files.disown(saved))

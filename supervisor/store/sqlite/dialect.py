@@ -23,6 +23,7 @@ from supervisor.store.sqlite.engines import reader_engine, writer_engine
 from supervisor.store.sqlite.files import MOUNTS, check_file, check_place, database_path, not_found
 from supervisor.store.sqlite.lock import RegistryLock
 from supervisor.store.sqlite.numbers import Numbers
+from supervisor.store.sqlite.open_files import OpenFiles
 from supervisor.store.sqlite.pool import ReadPool
 from supervisor.store.sqlite.writer import Writer
 
@@ -77,7 +78,10 @@ class Sqlite:
             notice = await ChangeNotice.begin(writer)
             undo.pop_all()
         sessions = SqliteSessions(ReadPool(path, reader_engine(path, self.busy_seconds)), writer)
-        return SqliteDatabase(path, sessions, opened, notice, file_lock)
+        database = SqliteDatabase(path, sessions, opened, notice, file_lock)
+        if lock is not None:
+            database.announce(lock)
+        return database
 
     def _hold(self, path: Path, info: LockInfo | None, undo: AsyncExitStack) -> RegistryLock | None:
         """Take the lock in the name of ``info``; without one, see that whoever has it has the same file open."""
@@ -188,4 +192,5 @@ class Sqlite:
             raise RegistryError("The registry has lost its UUID (table meta); restore a copy of it")
         numbers = Numbers()
         numbers.load(connection)
-        return Opened(str(uuid), revision, lives.since(connection, now, begin=held), numbers)
+        files = OpenFiles(path, connection, str(uuid))
+        return Opened(str(uuid), revision, lives.since(connection, now, begin=held), numbers, files)

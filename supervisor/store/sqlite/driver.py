@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
 from sqlalchemy import Connection
 
 from supervisor.store.sqlite.errors import explain_copy
+from supervisor.store.sqlite.files import address
 
 
 def driver(connection: Connection) -> sqlite3.Connection:
@@ -35,6 +37,36 @@ def abandon(connection: Connection) -> None:
 def data_version(connection: Connection) -> int:
     """A number that changes when another connection has committed."""
     return int(driver(connection).execute("PRAGMA data_version").fetchone()[0])
+
+
+def page_count(connection: Connection) -> int:
+    """How many pages the database has, as this connection sees it."""
+    return int(driver(connection).execute("PRAGMA page_count").fetchone()[0])
+
+
+def page_size(connection: Connection) -> int:
+    """The size of a page, in bytes."""
+    return int(driver(connection).execute("PRAGMA page_size").fetchone()[0])
+
+
+def damage_of(path: Path) -> str | None:
+    """As :func:`damage`, of a file as a connection finds it that has seen nothing of it."""
+    with closing(sqlite3.connect(address(path, "ro"), uri=True, timeout=1.0)) as connection:
+        found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    return None if found == "ok" else found
+
+
+def read_uuid(path: Path) -> str | None:
+    """The UUID of the registry in a file, read by a connection that has seen nothing of it; None where it has none."""
+    with closing(sqlite3.connect(address(path, "ro"), uri=True, timeout=1.0)) as connection:
+        found = connection.execute("SELECT value FROM meta WHERE key = 'uuid'").fetchone()
+    return str(found[0]) if found else None
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether an error says that a file is no registry, and not that it cannot be read just now."""
+    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 
 
 def damage(connection: Connection, tables: tuple[str, ...] = (), *, thorough: bool = False) -> str | None:

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
 
 from supervisor.core.errors import RegistryError
+from supervisor.store.sqlite.files import address
 
 READERS: Final = 4
 SYNCHRONOUS: Final = frozenset({"NORMAL", "FULL"})
@@ -46,6 +47,11 @@ def _writer_pragmas(synchronous: str, reading: bool) -> tuple[str, ...]:
     )
 
 
+def _url(name: str, path: Path) -> URL:
+    # No connection makes a file: what it finds missing was deleted beneath the others.
+    return URL.create(name, database=address(path, "rw").partition("?")[0], query={"mode": "rw", "uri": "true"})
+
+
 def writer_engine(path: Path, synchronous: str, busy_seconds: float, *, reading: bool = False) -> Engine:
     """The synchronous engine of the one connection that writes; every transaction begins with BEGIN IMMEDIATE.
 
@@ -60,7 +66,7 @@ def writer_engine(path: Path, synchronous: str, busy_seconds: float, *, reading:
     if synchronous not in SYNCHRONOUS:
         raise RegistryError(f"synchronous is {synchronous!r}; it must be NORMAL or FULL")
     engine = create_engine(
-        URL.create("sqlite", database=str(path)),
+        _url("sqlite", path),
         poolclass=StaticPool,
         hide_parameters=True,
         connect_args={
@@ -91,7 +97,7 @@ def writer_engine(path: Path, synchronous: str, busy_seconds: float, *, reading:
 def reader_engine(path: Path, busy_seconds: float) -> AsyncEngine:
     """The asynchronous engine of the small pool that reads; its connections cannot write."""
     engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(path)),
+        _url("sqlite+aiosqlite", path),
         poolclass=AsyncAdaptedQueuePool,
         pool_size=READERS,
         max_overflow=0,

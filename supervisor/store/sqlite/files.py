@@ -7,10 +7,12 @@ points to. A folder on the way to it may be a link.
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import stat
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote_from_bytes
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -18,6 +20,8 @@ from sqlalchemy.exc import ArgumentError
 from supervisor.core.errors import RegistryError, RegistryNotFoundError
 from supervisor.store.sqlite.errors import damaged
 
+#: Between the names of a registry and of its copy that was saved when its file was lost, before the time.
+RESCUED: Final = ".rescued-"
 #: What SQLite puts beside a database.
 BESIDE: Final = ("-wal", "-shm", "-journal")
 #: Where Linux lists what is mounted.
@@ -158,6 +162,23 @@ def _unescape(field: str) -> str:
     return field
 
 
+def address(path: Path, mode: str) -> str:
+    """A file as SQLite's URI (https://sqlite.org/uri.html).
+
+    Args:
+        mode: ``rw`` or ``ro``; neither makes a file where there is none.
+    """
+    return f"file:{quote_from_bytes(os.fsencode(path))}?mode={mode}"
+
+
+def rescued(path: Path) -> list[Path]:
+    """The copies of a registry that were saved when its file was lost beneath a supervisor, oldest first."""
+    try:
+        return sorted(path.parent.glob(f"{glob.escape(path.name)}{RESCUED}*"))
+    except OSError:
+        return []
+
+
 def orphaned_wal(path: Path) -> bool:
     """Whether a write-ahead log with committed rows in it lies beside a database that is missing or empty.
 
@@ -178,6 +199,12 @@ def check_file(path: Path, *, create: bool) -> None:
     Raises:
         RegistryError: one line says why and what to do.
     """
+    missing = not (path.exists() and path.stat().st_size > 0)
+    if missing and (saved := rescued(path)):
+        raise RegistryError(
+            f"There is no registry at {path}, and {saved[-1]} holds what was saved when it was lost; put that in its "
+            "place, without the files -wal and -shm of the lost one, or move it away to begin anew"
+        )
     if orphaned_wal(path):
         raise damaged(path, "it is missing or empty, and its log is there")
     if path.exists():

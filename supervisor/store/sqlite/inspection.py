@@ -57,6 +57,15 @@ def copy(connection: Connection, path: Path, target: Path) -> None:
         raise files.exists(target)
     # A copy of a damaged file would take the place of a sound one.
     inspect(connection, path, float("inf"))
+    write_copy(connection, target)
+
+
+def write_copy(connection: Connection, target: Path) -> None:
+    """As :func:`copy`, of what a connection has open, as it is.
+
+    Raises:
+        RegistryError: the target exists or cannot be written, or what is open cannot be read.
+    """
     try:
         file, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:

@@ -32,7 +32,8 @@ class RegistryLock:
     """
 
     def __init__(self, database: Path, info: LockInfo) -> None:
-        path = sidecar(database)
+        path = self._path = sidecar(database)
+        self._info = info
         try:
             self._file = open_own(path, os.O_CREAT | os.O_RDWR, 0o644)
         except OSError as error:
@@ -59,9 +60,44 @@ class RegistryLock:
 
     def announce(self, info: LockInfo) -> None:
         """Write who holds the lock, for those who are refused."""
+        self._info = info
         content = msgspec.json.encode(info)
         os.pwrite(self._file, content, 0)
         os.ftruncate(self._file, len(content))
+
+    @property
+    def info(self) -> LockInfo:
+        """What was said last of who holds it."""
+        return self._info
+
+    def renew(self) -> bool:
+        """Take the lock anew where its file was deleted or replaced; whether that was so.
+
+        Raises:
+            RegistryLockedError: somebody else has it meanwhile.
+            RegistryError: what is at its path is no file of ours, or none can be made there.
+        """
+        try:
+            if self._path.lstat().st_ino == os.fstat(self._file).st_ino:
+                return False
+        except OSError:
+            pass
+        try:
+            file = open_own(self._path, os.O_CREAT | os.O_RDWR, 0o644)
+        except OSError as error:
+            raise RegistryError(f"The registry's lock {self._path} cannot be opened: {error.strerror}") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            who = _read(file)
+            os.close(file)
+            raise RegistryLockedError(
+                f"The lock {self._path} is another supervisor's now: {who or 'it has not said who it is'}"
+            ) from None
+        self._file, before = file, self._file
+        os.close(before)
+        self.announce(self._info)
+        return True
 
     def release(self) -> None:
         """Give the lock up; idempotent."""

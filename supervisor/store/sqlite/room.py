@@ -1,0 +1,28 @@
+"""How much room the registry's disk has left."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+#: Nearly full is a disk with less than this left, or less than a tenth, whichever is less: SQLite's log alone takes up
+#: to 64 MiB, and a small volume of its own may be small.
+LOW_BYTES: Final = 128 * 1024 * 1024
+LOW_SHARE: Final = 0.1
+
+
+def scarce(path: Path, low_bytes: int = LOW_BYTES) -> str | None:
+    """What to say of a registry's disk that is nearly full; None while it is not, or cannot be asked.
+
+    Args:
+        low_bytes: on a large disk, how little is nearly nothing.
+    """
+    try:
+        disk = shutil.disk_usage(path.parent)
+    except OSError:
+        return None
+    if disk.free >= min(low_bytes, disk.total * LOW_SHARE):
+        return None
+    left = f"{disk.free / 1024 / 1024:,.1f} MiB of {disk.total / 1024 / 1024:,.0f} are left"
+    return f"the disk of the registry is nearly full: {left} in {path.parent}; free some space, or move the registry"

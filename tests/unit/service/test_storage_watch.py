@@ -1,0 +1,104 @@
+"""The registry's file is lost, and comes back; its disk fills: what is said, how often, and what is kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from supervisor.service.storage_watch import SAVE_SECONDS, StorageWatch
+from supervisor.store import LockInfo, Registry
+from supervisor.store.sqlite.room import scarce
+from tests.support.clock import ManualClock
+from tests.support.journaling import add
+from tests.support.observing import named
+from tests.support.stores import MemoryStore, SqliteStore, open_on
+
+
+@pytest.fixture
+def log() -> Iterator[list[Any]]:
+    with structlog.testing.capture_logs() as captured:
+        yield captured
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SqliteStore:
+    return SqliteStore(tmp_path)
+
+
+@pytest.fixture
+async def registry(store: SqliteStore) -> AsyncIterator[Registry]:
+    opened = await open_on(store, lock=LockInfo())
+    yield opened
+    await opened.close()
+
+
+async def test_a_lost_file_is_one_critical_line_and_a_copy(
+    registry: Registry, store: SqliteStore, log: list[Any]
+) -> None:
+    clock = ManualClock()
+    watch = StorageWatch(registry, clock)
+    await add(registry.journal, "before")
+    for _ in range(3):
+        await watch.look()
+    assert (log, watch.problems()) == ([], ())
+    store.path.rename(store.folder / "elsewhere")
+    for _ in range(3):
+        await watch.look()
+    [line] = named(log, "registry_lost")
+    assert line["log_level"] == "critical"
+    assert "was deleted" in line["reason"]
+    [copy] = named(log, "registry_saved")
+    assert Path(copy["copy"]).stat().st_size > 0
+    [problem] = watch.problems()
+    assert problem.startswith("the registry is lost: ")
+    (store.folder / "elsewhere").rename(store.path)
+    for _ in range(3):
+        await watch.look()
+    assert len(named(log, "registry_back")) == 1
+    assert watch.problems() == ()
+
+
+async def test_a_copy_that_cannot_be_made_is_tried_again(
+    registry: Registry, store: SqliteStore, log: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is gone, and where temporary files are nothing can be made either."""
+    clock = ManualClock()
+    watch = StorageWatch(registry, clock)
+    nowhere = store.folder / "nowhere"
+    monkeypatch.setattr("tempfile.tempdir", str(nowhere))
+    hidden = store.folder.with_name(f"{store.folder.name}-hidden")
+    store.folder.rename(hidden)
+    for _ in range(3):
+        await watch.look()
+    assert len(named(log, "registry_lost")) == 1
+    assert len(named(log, "registry_not_saved")) == 1, "not at each look"
+    store.folder.mkdir()
+    await clock.advance(SAVE_SECONDS)
+    await watch.look()
+    assert len(named(log, "registry_saved")) == 1
+    assert len(list(store.folder.glob("supervisor.db.rescued-*"))) == 1
+
+
+async def test_a_disk_that_is_nearly_full_is_named_before_it_is_full(log: list[Any]) -> None:
+    registry = await open_on(MemoryStore())
+    watch = StorageWatch(registry, ManualClock())
+    for said in (None, "it is nearly full", "it is fuller", None):
+        registry.database.room = said  # type: ignore[attr-defined]
+        await watch.look_for_room()
+        assert watch.notice == (said or "")
+    assert [line["event"] for line in log] == ["disk_nearly_full", "disk_has_room"]
+    await registry.close()
+
+
+def test_how_little_is_nearly_nothing(tmp_path: Path) -> None:
+    disk = shutil.disk_usage(tmp_path)
+    assert scarce(tmp_path / "a.db", low_bytes=0) is None
+    said = scarce(tmp_path / "a.db", low_bytes=disk.total)
+    # Less than a tenth of it is nearly nothing whatever its size.
+    assert (said is None) == (disk.free >= disk.total / 10)
+    assert scarce(tmp_path / "missing" / "a.db") is None, "which is no question of room"
