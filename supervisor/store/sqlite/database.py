@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
@@ -23,15 +23,12 @@ from supervisor.store.sqlite.changes import ChangeNotice
 from supervisor.store.sqlite.errors import explain
 from supervisor.store.sqlite.lock import RegistryLock
 from supervisor.store.sqlite.numbers import Numbers
-from supervisor.store.sqlite.open_files import Loss, OpenFiles
+from supervisor.store.sqlite.open_files import OVERWRITTEN_EVERY, Loss, OpenFiles
 from supervisor.store.sqlite.pool import ReadPool
 from supervisor.store.sqlite.writer import Writer
 from supervisor.telemetry.logs import get_logger
 
 T = TypeVar("T")
-
-#: A new connection is a millisecond's work: one look in so many reads the file by one.
-OVERWRITTEN_EVERY: Final = 4
 
 
 class SqliteSessions:

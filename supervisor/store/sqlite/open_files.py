@@ -18,6 +18,8 @@ from sqlalchemy import Connection
 
 from supervisor.store.sqlite import driver
 
+#: A new connection is a millisecond's work: one look in so many reads the file by one.
+OVERWRITTEN_EVERY: Final = 4
 _PARTS: Final = ("", "-wal", "-shm")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import structlog
 
 from supervisor.service.storage_watch import SAVE_SECONDS, StorageWatch
 from supervisor.store import LockInfo, Registry
-from supervisor.store.sqlite.room import scarce
 from tests.support.clock import ManualClock
 from tests.support.journaling import add
 from tests.support.observing import named
@@ -93,12 +91,3 @@ async def test_a_disk_that_is_nearly_full_is_named_before_it_is_full(log: list[A
         assert watch.notice == (said or "")
     assert [line["event"] for line in log] == ["disk_nearly_full", "disk_has_room"]
     await registry.close()
-
-
-def test_how_little_is_nearly_nothing(tmp_path: Path) -> None:
-    disk = shutil.disk_usage(tmp_path)
-    assert scarce(tmp_path / "a.db", low_bytes=0) is None
-    said = scarce(tmp_path / "a.db", low_bytes=disk.total)
-    # Less than a tenth of it is nearly nothing whatever its size.
-    assert (said is None) == (disk.free >= disk.total / 10)
-    assert scarce(tmp_path / "missing" / "a.db") is None, "which is no question of room"

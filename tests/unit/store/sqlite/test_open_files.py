@@ -15,8 +15,8 @@ from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord
 from supervisor.store import LockInfo, Registry, backup, check, lock_holder
 from supervisor.store.dialect.face import StorageError
-from supervisor.store.sqlite.database import OVERWRITTEN_EVERY
 from supervisor.store.sqlite.lock import RegistryLock
+from supervisor.store.sqlite.open_files import OVERWRITTEN_EVERY
 from tests.support.journaling import add
 from tests.support.registries import sqlite_of
 
