@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from supervisor.core.errors import PlatformError, RegistryError, Verdict
 from supervisor.core.states import MessageState
 from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.conversations import LIMIT
+from supervisor.messages.gap import Gap
 from supervisor.messages.inbox import Inbox
 from supervisor.messages.missed import NOTICES, SLACK_SECONDS, Seen, missed, since_known
 from supervisor.platform.hosts.api_gate import NotAskedError
@@ -52,12 +54,10 @@ class Backfill:
     New messages of a conversation that is being asked about wait in the inbox: the missed ones come first.
 
     Args:
-        floor: what was said before this is not looked for, in seconds since the epoch.
+        gap: from when on anything is looked for; None: as far as the reach goes.
     """
 
-    def __init__(
-        self, history: AgentHistory, inbox: Inbox, reach: Reach, floor: Callable[[], float] = lambda: 0.0
-    ) -> None:
+    def __init__(self, history: AgentHistory, inbox: Inbox, reach: Reach, gap: Gap | None = None) -> None:
         scope = history.scope
         self._agent_id = scope.agent_id
         self._journal = scope.journal
@@ -66,7 +66,7 @@ class Backfill:
         self._history = history
         self._inbox = inbox
         self._reach = reach
-        self._floor = floor
+        self._gap = gap
         # Conversations that were complete once: until when, in seconds since the epoch.
         self._complete_until: dict[str, float] = {}
         # Conversations that are complete and stay so while the connection lasts.
@@ -184,15 +184,19 @@ class Backfill:
         oldest = max(
             self._clock.now() - self._reach.seconds,
             self._complete_until.get(conversation_id, 0.0) - SLACK_SECONDS,
-            self._floor(),
+            self._gap.floor if self._gap else 0.0,
         )
         rows = await self._rows(conversation_id, oldest)
         if not rows:
             return []
         keys = await self._history.journaled(rows)
-        if not await self._knew_before(conversation_id, oldest):
-            rows = since_known(rows, keys, await self._known_since(conversation_id, oldest))
-        return missed(rows, await self._seen(conversation_id, keys, oldest), self._agent_id)
+        seen, late = await self._seen(conversation_id, keys, oldest)
+        # What came since the gap began does not tell that nothing is missing before it: it may have been held back too
+        # short, or another connection brought it.
+        known = keys - late
+        if (known or not late) and not await self._knew_before(conversation_id, oldest):
+            rows = since_known(rows, known, await self._known_since(conversation_id, oldest))
+        return missed(rows, seen, self._agent_id)
 
     async def _knew_before(self, conversation_id: str, oldest: float) -> bool:
         """Whether the agent had messages of the conversation before ``oldest``."""
@@ -238,9 +242,11 @@ class Backfill:
         whole = newest.total < LOOK_ROWS or (bool(rows) and rows[0].at is not None and rows[0].at < oldest)
         return whole and len(rows) <= self._reach.messages
 
-    async def _seen(self, conversation_id: str, keys: set[str], since: float) -> Seen:
-        """What the journal knows of the time of the rows, and of a little more."""
+    async def _seen(self, conversation_id: str, keys: set[str], since: float) -> tuple[Seen, set[str]]:
+        """What the journal knows of the time of the rows, and of a little more; the keys of what came in the gap."""
+        begins = self._gap.begins if self._gap else math.inf
         without_id: list[tuple[str, float]] = []
+        late: set[str] = set()
         reply_ids: set[str] = set()
         replies = set(NOTICES)
         before: int | None = None
@@ -253,6 +259,7 @@ class Backfill:
             limit=PAGE,
         ):
             without_id += [(row.message.content, row.received_at) for row in taken if row.message.id is None]
+            late |= {row.key for row in taken if row.received_at >= begins}
             before = taken[-1].id
         before = None
         # All replies that may be among the rows: one that is missing here would pass for an earlier life's answer.
@@ -262,4 +269,4 @@ class Backfill:
             reply_ids |= {reply.message.id for reply in own if reply.message.id}
             replies |= {reply.message.content for reply in own}
             before = own[0].id
-        return Seen(keys, without_id, reply_ids, replies)
+        return Seen(keys, without_id, reply_ids, replies), late

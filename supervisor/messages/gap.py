@@ -40,8 +40,16 @@ class Gap:
     @property
     def floor(self) -> float:
         """What was said before this (seconds since the epoch) is not looked for."""
-        since = max(_seconds(self._created_at()), self._lives.since, self._clock.now() - self._age)
-        return max(since, self._covered_until - SLACK_SECONDS)
+        return max(self._nobodys_until, self._clock.now() - self._age, self._covered_until - SLACK_SECONDS)
+
+    @property
+    def begins(self) -> float:
+        """From when on something may be missed, in seconds since the epoch; :attr:`floor` allows for slow notice."""
+        return max(self._nobodys_until, self._covered_until)
+
+    @property
+    def _nobodys_until(self) -> float:
+        return max(_seconds(self._created_at()), self._lives.since)
 
     @property
     def covered_until(self) -> float:

@@ -189,7 +189,8 @@ class Inbox:
         """Take in what was missed, in front of what is held back; how many of the messages were new."""
         held_back = self._arrivals.take_held_back(conversation_id)
         # Messages that came without an id have one in the history, and the journal does not have them yet.
-        nameless = Counter(one.message.content for one in (*held_back, *self._arrivals) if one.message.id is None)
+        waiting = (one for one in (*held_back, *self._arrivals) if one.conversation_id == conversation_id)
+        nameless = Counter(one.message.content for one in waiting if one.message.id is None)
         taken = 0
         for message in messages:
             if nameless[message.content]:

@@ -114,7 +114,7 @@ class Pipeline:
             AgentHistory(scope, platform.history, profile.access, at_leisure=True),
             self.inbox,
             reach,
-            lambda: self._gap.floor,
+            self._gap,
         )
         listing = Listing(platform.conversations, profile.access, profile.deployment.conversations_seconds)
         self.roster = Roster(scope, self.inbox, backfill, self._gap, listing, ack_seconds)

@@ -263,10 +263,11 @@ class Roster:
         """Somebody speaks in a conversation that is not known: hold that back while something may come before it.
 
         Until the first list is through, the conversation may have been begun while the agent was away. And of a new
-        bridged one the first message is lost as a rule (docs/protocol.md#7-findings, 3); those have no id.
+        bridged one the first message is lost as a rule (docs/protocol.md#7-findings, 3): some generations give those no
+        id, some a sender's platform.
         """
         conversation_id = message.conversation_id
-        listed = source is self._complete_on and message.id is not None
+        listed = source is self._complete_on and message.id is not None and not message.bridged
         if listed or conversation_id in self._looking or not self._backfill.possible:
             return
         self._looking.add(conversation_id)

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from supervisor.core.errors import AckTimeoutError, ConnectError, ConnectionLostError, Verdict
 from supervisor.platform.transport import Target
+from tests.support.paper_rest import PaperRest
 
 HOME: Final = "c" * 23 + "0"
 _LOST: Final = object()
@@ -123,6 +124,7 @@ class PaperPlatform:
         deaf_to: events that are not acknowledged.
         heartbeat: what heartbeats are answered with; None: they are events that it does not know.
         conversations: those that it lists, of whichever agent asks; None: it has no such list.
+        rest: what it answers to other questions over HTTP.
         refused_joins: the error that a join of a conversation is answered with.
         asked: events of agents that are no messages, with their payloads.
         broken: what no supervisor may do, in the order in which it was done.
@@ -145,6 +147,7 @@ class PaperPlatform:
     deaf_to: set[str] = field(default_factory=set)
     heartbeat: dict[str, Any] | None = None
     conversations: list[str] | None = None
+    rest: PaperRest = field(default_factory=PaperRest)
     refused_joins: dict[str, str] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
 
@@ -158,11 +161,9 @@ class PaperPlatform:
     async def request(self, method: str, url: Any, **_: Any) -> AsyncIterator[Any]:
         """As :meth:`aiohttp.ClientSession.request`."""
         await asyncio.sleep(0)
-        if method != "POST" and self.conversations is not None and url.path.endswith("/conversations"):
-            yield _answer(200, {"data": self._listed(url.query)})
-            return
         if method != "POST":
-            yield _answer(404, {"statusCode": 404, "message": "Cannot GET"})
+            found = await self.rest.answer(url.path, url.query, self.conversations)
+            yield _answer(*(found or (404, {"statusCode": 404, "message": "Cannot GET"})))
             return
         fate = self.tokens.popleft() if self.tokens else self.standing_token
         if fate == "hang":
@@ -177,15 +178,6 @@ class PaperPlatform:
             message = "Agent with ID a not found" if fate == "404" else "no"
             headers = {"Retry-After": "7"} if fate == "429" else {}
             yield _answer(int(fate), {"statusCode": int(fate), "message": message}, headers)
-
-    def _listed(self, query: Mapping[str, str]) -> list[dict[str, str]]:
-        """A page of the list, in the form of the first two generations; they were begun lately."""
-        if "filter[agentId]" not in query or "filter[updatedAt][$gte]" in query:
-            return []
-        size, agent_id = int(query["limit"]), query["filter[agentId]"]
-        begins = (int(query["page"]) - 1) * size
-        page = (self.conversations or [])[begins : begins + size]
-        return [{"_id": one, "agentId": agent_id, "updatedAt": "2027-01-15T07:00:00.000Z"} for one in page]
 
     def mint(self) -> str:
         """A token that nobody asked for."""

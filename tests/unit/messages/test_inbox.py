@@ -309,6 +309,12 @@ async def test_a_missed_message_that_came_without_an_id_meanwhile_is_not_taken_t
     await until(lambda: len(desk.worked) == 2 and not desk.inbox.waiting)
 
 
+async def test_a_missed_message_is_no_other_conversations_that_waits_with_the_same_words(desk: Desk) -> None:
+    desk.say("hi", conversationId="d" * 24)
+    assert desk.inbox.fill(CONVERSATION, [missed("hi", 1)]) == 1
+    await until(lambda: len(desk.worked) == 2 and not desk.inbox.waiting)
+
+
 async def test_what_was_held_back_goes_on_when_nothing_is_to_be_had(desk: Desk) -> None:
     desk.inbox.hold(CONVERSATION)
     desk.say("hi")

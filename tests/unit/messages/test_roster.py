@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from supervisor.messages.backfill import HOLD_SECONDS
+from supervisor.messages.missed import SLACK_SECONDS
 from supervisor.platform.connection import Connection
 from tests.support.paper_play import AGENT, Play, play
+from tests.support.virtual import EPOCH
 
 #: More than are joined at once.
 LISTED = [f"{number:024x}" for number in range(0xC0, 0xC0 + 60)]
 OTHER = f"{2:024x}"
+TALK = "d" * 24
 JOIN = "conversation:join"
 
 
@@ -29,6 +36,67 @@ def is_complete(script: Play, agent_id: str = AGENT) -> bool:
     """Whether an agent is in all its conversations, as far as it knows."""
     unjoined = script.runner(agent_id).agent.pipeline.roster.unjoined
     return unjoined == 0 and set(LISTED) <= set(connection(script, agent_id).members)
+
+
+async def away_and_back(script: Play, *said: str) -> str:
+    """A person begins a conversation while the agent is away for longer than clocks differ; returns it."""
+    script.platform.keeps_ids = False
+    script.platform.conversations = []
+    await script.add()
+    await script.loop.advance(400)
+    script.platform.standing_connect = "refuse"
+    script.platform.cut()
+    await script.loop.advance(2 * SLACK_SECONDS)
+    script.platform.conversations = [TALK]
+    for text in said:
+        script.platform.rest.add(TALK, text, EPOCH + script.loop.time())
+    script.platform.heal()
+    return TALK
+
+
+def speak(script: Play, text: str, conversation: str = TALK, **fields: Any) -> None:
+    """A person says something that reaches the agent."""
+    said = script.platform.rest.add(conversation, text, EPOCH + script.loop.time())
+    assert script.platform.say(AGENT, {"conversationId": conversation, **said, **fields})
+
+
+def test_a_first_message_is_not_lost_where_its_history_comes_later_than_the_second(tmp_path: Path) -> None:
+    async def late(script: Play) -> None:
+        script.platform.rest.seconds["history"] = HOLD_SECONDS + 4
+        await away_and_back(script, "first")
+        while not script.platform.rest.asked["history"]:
+            await script.loop.advance(1)
+        speak(script, "second")
+        await script.loop.advance(HOLD_SECONDS + 1)
+        assert script.answers == ["Echo: second"], "it waits no longer"
+        await script.loop.advance(60)
+        assert script.answers == ["Echo: second", "Echo: first"]
+
+    play(tmp_path, late)
+
+
+@pytest.mark.parametrize("fields", [{}, {"_id": None, "externalUsername": "ann"}, {"platform": "telegram"}])
+def test_what_came_before_the_first_words_of_an_unknown_conversation_is_looked_for(
+    tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    """Before the first list is through for all of them, after it for those of bridged people."""
+
+    async def begins(script: Play) -> None:
+        await away_and_back(script)
+        if fields:
+            script.platform.conversations = []
+            await script.loop.advance(200)
+            assert script.platform.rest.asked["history"] == 0
+        else:
+            script.platform.rest.seconds["conversations"] = 15
+            await script.loop.advance(130)
+        script.platform.rest.add(TALK, "first", EPOCH + script.loop.time())
+        await script.loop.advance(1)
+        speak(script, "second", **fields)
+        await script.loop.advance(5)
+        assert script.answers == ["Echo: first", "Echo: second"]
+
+    play(tmp_path, begins)
 
 
 def test_joins_that_are_never_acknowledged_are_learned_for_the_host_and_not_waited_for(tmp_path: Path) -> None:
