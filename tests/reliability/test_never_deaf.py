@@ -97,7 +97,8 @@ async def test_r37_people_begin_conversations_while_the_platform_forgets(
 ) -> None:
     figures = case(f"R37 {AGENTS} agents, {seconds} s")
     settings = {"profile": "v2", "forget_after_seconds": FORGET_SECONDS}
-    given: dict[str, Any] = {"socket_max_age": 0.75 * FORGET_SECONDS, "connect_rate": 50}
+    # Conversations are looked for as often as in a real deployment, measured by how long the platform remembers.
+    given: dict[str, Any] = {"socket_max_age": 0.75 * FORGET_SECONDS, "connect_rate": 50, "conversations_seconds": 20}
     async with watched_stack(tmp_path, sandbox_settings=settings, **given) as fleet:
         people = People(fleet, await add_fleet(fleet, AGENTS))
         restarting = asyncio.create_task(restart(fleet)) if restarts else None
