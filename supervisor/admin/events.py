@@ -24,6 +24,8 @@ HEARTBEAT_SECONDS: Final = 15.0
 SEND_SECONDS: Final = 30.0
 #: Streams at once; each holds one of the server's connections.
 MAX_STREAMS: Final = 32
+#: When one that found no place may come back, in seconds.
+_FULL_SECONDS: Final = 10
 #: When a browser may come back.
 _RETRY_MILLISECONDS: Final = 2000
 _MAX_ID_CHARS: Final = 200
@@ -111,7 +113,9 @@ def add_events(app: FastAPI, service: AdminService) -> None:
         if "upgrade" in request.headers:
             return json_answer(Problem("Events come as text/event-stream, over plain HTTP"), HTTPStatus.BAD_REQUEST)
         if open_streams[0] >= MAX_STREAMS:
-            return json_answer(Problem(f"{MAX_STREAMS} streams are open; end one"), HTTPStatus.SERVICE_UNAVAILABLE)
+            full = json_answer(Problem(f"{MAX_STREAMS} streams are open; end one"), HTTPStatus.SERVICE_UNAVAILABLE)
+            full.headers["retry-after"] = str(_FULL_SECONDS)
+            return full
         wanted = Wanted(agent_id, tuple(kind or ()))
         # Counted before the stream begins: many may ask at once.
         open_streams[0] += 1

@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from supervisor.settings import LOOPBACK, Settings
 
 MAX_BODY_BYTES: Final = 1 << 20
+#: What is held of bodies that are not in yet, of all requests together.
+BODIES_BYTES: Final = 16 << 20
 _BODY_SECONDS: Final = 10.0
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _CSP: Final = (
@@ -60,6 +62,7 @@ class Guard:
         self._page = public_page
         self._admin_token = _token(settings.admin_token)
         self._metrics_token = _token(settings.metrics_token)
+        self._held_bytes = 0
         self._local_only = self._admin_token is None and settings.admin_host in LOOPBACK
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +73,7 @@ class Guard:
             headers = _headers(scope["headers"])
             self._check_browser(scope["method"], headers)
             self._check_token(scope["path"], headers)
-            body = await _read_body(headers, receive)
+            body = await self._read_body(headers, receive)
         except _RefusedError as refused:
             await self._refuse(refused, scope, strict)
             return
@@ -109,6 +112,33 @@ class Guard:
                 (b"www-authenticate", b"Bearer"),
             )
 
+    async def _read_body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        if b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0":
+            return b""
+        too_large = _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body may have {MAX_BODY_BYTES:,} bytes")
+        if int(headers.get(b"content-length", b"0")) > MAX_BODY_BYTES:
+            raise too_large
+        body = bytearray()
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                while True:
+                    message = await receive()
+                    piece = message.get("body", b"")
+                    body += piece
+                    self._held_bytes += len(piece)
+                    if len(body) > MAX_BODY_BYTES:
+                        raise too_large
+                    if self._held_bytes > BODIES_BYTES:
+                        raise _RefusedError(
+                            HTTPStatus.SERVICE_UNAVAILABLE, "Too many bodies are under way", (b"retry-after", b"10")
+                        )
+                    if message["type"] != "http.request" or not message.get("more_body"):
+                        return bytes(body)
+        except TimeoutError:
+            raise _RefusedError(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time") from None
+        finally:
+            self._held_bytes -= len(body)
+
     async def _refuse(self, refused: _RefusedError, scope: Scope, send: Send) -> None:
         body, kind = json.dumps({"error": refused.error}).encode(), b"application/json"
         if scope["path"] == "/" and refused.status is HTTPStatus.UNAUTHORIZED and scope["method"] in _SAFE_METHODS:
@@ -138,26 +168,6 @@ def _split(host: bytes) -> SplitResult:
         return urlsplit("//" + host.decode("latin-1"))
     except ValueError:
         return urlsplit("")
-
-
-async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
-    if b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0":
-        return b""
-    too_large = _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body may have {MAX_BODY_BYTES:,} bytes")
-    if int(headers.get(b"content-length", b"0")) > MAX_BODY_BYTES:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            while True:
-                message = await receive()
-                body += message.get("body", b"")
-                if len(body) > MAX_BODY_BYTES:
-                    raise too_large
-                if message["type"] != "http.request" or not message.get("more_body"):
-                    return bytes(body)
-    except TimeoutError:
-        raise _RefusedError(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time") from None
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -13,12 +13,15 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from supervisor.admin.crowd import Crowd
 from supervisor.core.errors import ConfigurationError
 
 _STOP_SECONDS: Final = 5.0
 _UNREAD_SECONDS: Final = 60
-_BACKLOG: Final = 128
-_MAX_CONNECTIONS: Final = 256
+#: Connects that the system keeps for us until they are taken.
+_BACKLOG: Final = 4096
+#: Connects that are taken in one turn of the event loop: fewer than make the crowd cut one that came just before.
+_AT_ONCE: Final = 64
 #: What to say instead of the system's words, where it can be said better.
 _BIND_PROBLEMS: Final = {
     errno.EADDRINUSE: "is in use, perhaps by another supervisor; stop that, or set SUPERVISOR_ADMIN_PORT "
@@ -50,15 +53,18 @@ class AdminServer:
         app: what it serves.
         host: the address it listens on.
         port: its port; 0 takes a free one, see :attr:`url`.
+        crowd: bounds who is connected.
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, *, crowd: Crowd | None = None) -> None:
         self._app = app
         self._host = host
         self._port = port
+        self._crowd = Crowd() if crowd is None else crowd
         self._socket: socket.socket | None = None
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
+        self._sweeper: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -78,14 +84,14 @@ class AdminServer:
         self._socket = await self._bind()
         config = uvicorn.Config(
             self._app,
-            http="h11",
+            http=self._crowd.protocol,
+            backlog=_AT_ONCE,
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=_MAX_CONNECTIONS,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=int(_STOP_SECONDS) - 2,
         )
@@ -97,16 +103,25 @@ class AdminServer:
         await server.listening.wait()
         if self._task.done():
             await self._task
+        # asyncio has one figure for both, and has set the smaller one.
+        self._socket.listen(_BACKLOG)
+        self._sweeper = asyncio.create_task(self._crowd.sweep(), name="admin connections")
 
     async def stop(self) -> None:
         """Stop listening, let requests under way end, close every connection."""
         task, self._task = self._task, None
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+            self._sweeper = None
         if task is not None and self._server is not None:
             self._server.should_exit = True
             done, _ = await asyncio.wait({task}, timeout=_STOP_SECONDS)
             if not done:
                 task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        # What nobody has read by now has no more time.
+        self._crowd.cut_all()
         if self._socket is not None:
             self._socket.close()
             self._socket = None
