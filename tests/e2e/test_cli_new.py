@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import Command, InProcess, one_line
+from tests.support.paths import STRICT_MYPY
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -38,7 +39,7 @@ def test_the_handler_and_its_test_pass_as_they_are(command: Command, tmp_path: P
     (tmp_path / "agents" / "another.py").unlink()
     (tmp_path / "tests" / "test_another.py").unlink()
     assert "2 passed" in python(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "tests")
-    python(tmp_path, "mypy", "--strict", "--config-file=", "agents", "tests")
+    python(tmp_path, *STRICT_MYPY, "agents", "tests")
 
 
 def test_another_folder_is_named_in_the_test_and_in_what_to_do_next(command: Command, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ async def grow_and_shrink(folder: Path, counted: Case, agents: int) -> None:
 
 
 async def test_r23_agents_added_and_removed_one_after_another(tmp_path: Path, case: Callable[[str], Case]) -> None:
-    await grow_and_shrink(tmp_path, case("R23 agents"), 100)
+    await grow_and_shrink(tmp_path, case("R23 agents"), 50)
 
 
 @pytest.mark.soak
@@ -163,7 +163,7 @@ async def lose_connections(folder: Path, counted: Case, disconnects: int) -> Non
 
 
 async def test_r23_disconnects(tmp_path: Path, case: Callable[[str], Case]) -> None:
-    await lose_connections(tmp_path, case("R23 disconnects"), 200)
+    await lose_connections(tmp_path, case("R23 disconnects"), 100)
 
 
 @pytest.mark.soak

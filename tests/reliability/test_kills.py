@@ -259,7 +259,7 @@ async def kills(folder: Path, figures: Case, profile: Profile, messages_a_round:
 @pytest.mark.timeout(300)
 async def test_r9_kills_at_every_step_lose_and_double_nothing(tmp_path: Path, case: Callable[[str], Case]) -> None:
     async with kills(tmp_path, case("R9"), "v1", messages_a_round=20) as play:
-        await play.play(rounds=12)
+        await play.play(rounds=6)
         play.judge(doubles_allowed=False)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fake_models import MODEL_KEY, Answer, fake_models
-from tests.support.paths import ROOT
+from tests.support.paths import ROOT, STRICT_MYPY
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -123,7 +123,7 @@ async def test_handlers_of_packages_and_of_the_folder_run_openai_agents(tmp_path
 
 def test_the_public_api_passes_a_strict_type_check_from_outside(tmp_path: Path) -> None:
     shutil.copy(ROOT / "tests" / "typing" / "api.py", tmp_path / "api.py")
-    assert "Success" in python(tmp_path, "-m", "mypy", "--strict", "--config-file=", "api.py")
+    assert "Success" in python(tmp_path, "-m", *STRICT_MYPY, "api.py")
 
 
 def test_a_wrong_use_of_the_api_is_found_from_outside(tmp_path: Path) -> None:
@@ -134,4 +134,4 @@ def test_a_wrong_use_of_the_api_is_found_from_outside(tmp_path: Path) -> None:
         "    return message.content\n"
     )
     with pytest.raises(AssertionError, match="Incompatible return value type"):
-        python(tmp_path, "-m", "mypy", "--strict", "--config-file=", "wrong.py")
+        python(tmp_path, "-m", *STRICT_MYPY, "wrong.py")
