@@ -42,16 +42,14 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatAnswer:
-    """What came back; all of it may be missing.
+    """What came back; all of it may be missing. An instruction in it is left alone: the configuration has all of it.
 
     Args:
         tasks: a work, or else reminders.
-        instruction: ``{id, systemPrompt}``, where it has changed.
         token: a fresh token; comes when less than an hour of the present one is left.
     """
 
     tasks: tuple[Task, ...] = ()
-    instruction: Mapping[str, Any] | None = None
     token: str | None = field(default=None, repr=False)
 
 
@@ -106,7 +104,7 @@ class Pulse:
         return "busy" if self._working() or (self._unasked and not self._takes_tasks()) else "idle"
 
     def take(self, answer: HeartbeatAnswer) -> None:
-        """Hand on the works and reminders of an answer; instruction and token are the caller's."""
+        """Hand on the works and reminders of an answer; a token is the caller's."""
         if answer.tasks and not self._takes_tasks():
             self._unasked = True
             return
@@ -130,10 +128,9 @@ def parse_heartbeat(answer: object) -> HeartbeatAnswer:
     if answer.get("success") is not True:
         error = answer.get("error") or answer.get("message")
         raise heartbeat_refusal(error if isinstance(error, str) else "no reason given")
-    instruction, token = answer.get("instruction"), answer.get("token")
+    token = answer.get("token")
     return HeartbeatAnswer(
         _tasks(answer),
-        instruction if isinstance(instruction, Mapping) else None,
         token if isinstance(token, str) and token else None,
     )
 

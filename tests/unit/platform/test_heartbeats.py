@@ -88,10 +88,9 @@ def test_reminders_are_read_one_by_one_and_malformed_ones_are_left_out() -> None
     assert parse_heartbeat(answer).tasks == (Task("reminder", "a", "Water the plants"),)
 
 
-def test_instruction_and_token_are_read_and_the_token_is_not_shown() -> None:
+def test_a_token_is_read_and_not_shown() -> None:
     answer = parse_heartbeat({"success": True, "token": "eyJ0", "instruction": {"id": "1", "systemPrompt": "Be."}})
     assert answer.token == "eyJ0"
-    assert answer.instruction == {"id": "1", "systemPrompt": "Be."}
     assert "eyJ0" not in repr(answer)
     assert parse_heartbeat({"success": True, "token": 7, "work": 3, "systemTask": [], "instruction": "x"}) == (
         HeartbeatAnswer()
