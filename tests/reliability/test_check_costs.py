@@ -151,11 +151,10 @@ async def test_what_the_checks_of_a_fleet_cost(agents: int, record_property: Any
         await clock.sleep(CHECK_SECONDS - 5)
         rests = figures()[2] - rests
         await eventually(lambda: figures()[0] > 0, 30)
-        done, frames, cpu = figures()
-        began = time.monotonic()
+        before, began = figures(), time.monotonic()
         await clock.sleep(SECONDS)
-        done, frames, cpu = [after - before for before, after in zip((done, frames, cpu), figures(), strict=True)]
-        seconds = time.monotonic() - began
+        after, seconds = figures(), time.monotonic() - began
+        done, frames, cpu = after[0] - before[0], after[1] - before[1], after[2] - before[2]
         assert 0 < done / seconds <= min(rate, PRESENCES_PER_SECOND / agents) + 2 / seconds
         assert not [one for one in fleet if one.lost_at is not None]
         platform.forgets = True
