@@ -71,27 +71,41 @@ class Backfill:
         self._complete_until: dict[str, float] = {}
         # Conversations that are complete and stay so while the connection lasts.
         self._complete: set[str] = set()
+        # Conversations that may have missed something and were not asked about yet, or not with success.
+        self._open: dict[str, None] = {}
 
     @property
     def possible(self) -> bool:
         """Whether anything can be looked for: it is not turned off, and the platform may have a history."""
         return self._reach.messages > 0 and self._history.may_exist
 
+    @property
+    def open(self) -> list[str]:
+        """The conversations that may have missed something and could not be asked about so far."""
+        return list(self._open)
+
     def begin(self) -> list[str]:
         """Before a new connection brings anything: hold the messages of the conversations that have a gap.
 
         Returns:
-            Those conversations, for :meth:`run` or :meth:`give_up`.
+            Those conversations, for :meth:`run`, :meth:`close` or :meth:`give_up`.
         """
         if not self.possible:
             return []
         conversations = list(reversed(self._inbox.conversations))
+        self._open |= dict.fromkeys(conversations)
         for conversation_id in conversations:
             self._inbox.hold(conversation_id)
         return conversations
 
+    def close(self, conversations: Sequence[str]) -> None:
+        """Nothing is missed in these."""
+        for conversation_id in conversations:
+            self._open.pop(conversation_id, None)
+        self.give_up(conversations)
+
     def give_up(self, conversations: Sequence[str]) -> None:
-        """The connection did not come about."""
+        """Their new messages wait no longer, whatever they may have missed."""
         for conversation_id in conversations:
             self._inbox.release(conversation_id)
 
@@ -106,7 +120,7 @@ class Backfill:
     async def run(
         self, conversations: Sequence[str], is_joined: Callable[[str], bool], *, hold_seconds: float = HOLD_SECONDS
     ) -> None:
-        """Catch up with each of the conversations, several at once.
+        """Catch up with each of the conversations, several at once; those where that failed stay :attr:`open`.
 
         Args:
             is_joined: whether the connection is in a conversation: only then nothing more can be missed in it.
@@ -114,6 +128,7 @@ class Backfill:
         """
         if not conversations:
             return
+        self._open |= dict.fromkeys(conversations)
         turns = iter(conversations)
         found = 0
 
@@ -125,7 +140,7 @@ class Backfill:
                 except Exception:  # noqa: BLE001  whatever it is, the other conversations must not suffer
                     self._log.exception("backfill_failed", conversation=conversation_id)
 
-        release = asyncio.create_task(self._release_late(conversations, hold_seconds), name=f"release {self._agent_id}")
+        release = asyncio.create_task(self.release_late(conversations, hold_seconds), name=f"release {self._agent_id}")
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(AT_ONCE, len(conversations))):
@@ -137,7 +152,8 @@ class Backfill:
         if found:
             self._log.info("backfilled", messages=found)
 
-    async def _release_late(self, conversations: Sequence[str], seconds: float) -> None:
+    async def release_late(self, conversations: Sequence[str], seconds: float = HOLD_SECONDS) -> None:
+        """Let their new messages go on in time, whatever becomes of what is asked."""
         await self._clock.sleep(seconds)
         self.give_up(conversations)
 
@@ -149,6 +165,7 @@ class Backfill:
             self._inbox.release(conversation_id)
             return 0
         taken = self._inbox.fill(conversation_id, messages)
+        self._open.pop(conversation_id, None)
         if self._history.may_exist:
             self._complete_until[conversation_id] = started
             if is_joined(conversation_id):
@@ -158,7 +175,7 @@ class Backfill:
     async def _patiently(
         self, conversation_id: str, ask: Callable[[], Awaitable[list[InboundMessage]]]
     ) -> list[InboundMessage] | None:
-        """Ask a few times; None when there is no answer: the next connection asks again."""
+        """Ask a few times; None when there is no answer: it is asked again after the next list."""
         backoff = Backoff()
         attempts = 0
         while True:

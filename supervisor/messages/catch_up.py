@@ -21,10 +21,6 @@ REJOIN_LIMIT = 512
 Register = Callable[[Callable[[Connection], None]], Awaitable[Connection]]
 
 
-def _ignore(_connection: Connection) -> None:
-    """It is no use before it is proven."""
-
-
 class CatchUp:
     """One agent's way from a gap without connection to where nothing is missing.
 
@@ -65,8 +61,13 @@ class CatchUp:
         if another is not None and another.connected:
             return await self._connect_beside(another, register)
         waiting_conversations = self._backfill.begin()
+
+        def opened(connection: Connection) -> None:
+            # From now on it brings messages: its proof and its joins may take longer than these may wait.
+            connection.start_task(self._backfill.release_late(waiting_conversations), "release")
+
         try:
-            connection = await register(_ignore)
+            connection = await register(opened)
             try:
                 await self._join_home(connection)
                 joining = await self._rejoin(connection)
@@ -114,8 +115,8 @@ class CatchUp:
 
     def lost(self) -> None:
         """The agent's connection went away just now: messages may be missed from here on."""
-        self._backfill.lost()
         self._roster.lost()
+        self._backfill.lost()
 
     def missed(self, connection: Connection) -> None:
         """Ask what was missed: another connection was thought to be there, and had died silently."""

@@ -28,6 +28,8 @@ from supervisor.protocol.conversations import ListedConversation
 
 #: Joins on their way at once.
 AT_ONCE: Final = 8
+#: What could not be read is tried again after so long at most, or with each list where these are further apart.
+REREAD_SECONDS: Final = 60.0
 #: How long a person's first words wait for what may have been said before them.
 LOOK_SECONDS: Final = 3.0
 
@@ -87,17 +89,23 @@ class Roster:
         self._joining: frozenset[str] = frozenset()
         # Joined and not read: when they had last changed by then.
         self._unread: dict[str, float | None] = {}
+        # Held back until they are read: until when at most, in monotonic seconds.
+        self._due: dict[str, float] = {}
         self._looking: set[str] = set()
-        self._lists = False
+        # None: it is not known yet whether the platform lists conversations.
+        self._lists: bool | None = None
         self.unjoined = 0
 
     @property
     def covered_until(self) -> float:
         """Until when nothing can have been missed, while the agent is connected, in seconds since the epoch.
 
-        Where the platform lists conversations that is the last list: between two the agent may be forgotten.
+        Where the platform lists conversations, or may do so, that is the last list: between two the agent may be
+        forgotten. Nowhere is it later than what could not be read so far.
         """
-        return self._gap.covered_until if self._lists else self._clock.now()
+        if self._lists is False and not self._backfill.open:
+            return self._clock.now()
+        return self._gap.covered_until
 
     def lost(self) -> None:
         """The connection went away just now."""
@@ -116,7 +124,8 @@ class Roster:
         self._joining = frozenset(joining)
         unread, self._unread = self._unread, {}
         self._backfill.give_up(list(unread))
-        release = asyncio.create_task(self._release_late(held), name=f"release {self._agent_id}")
+        self._due.clear()
+        release = asyncio.create_task(self._backfill.release_late(held), name=f"release {self._agent_id}")
         gate = self._listing.platform.gate(self._listing.access())
         following = asyncio.create_task(self._follow(connection, list(held)), name=f"lists {self._agent_id}")
         try:
@@ -133,6 +142,7 @@ class Roster:
 
     async def _follow(self, connection: Connection, held: list[str]) -> None:
         backoff = Backoff()
+        rereading = Backoff(cap_seconds=max(REREAD_SECONDS, self._listing.seconds))
         since: float | None = None
         while True:
             started = self._clock.now()
@@ -148,17 +158,22 @@ class Roster:
                 await self._backfill.run(held, partial(is_joined, connection))
             else:
                 if rows is None:
-                    await self._backfill.run(held, partial(is_joined, connection))
+                    await self._backfill.run(self._unasked(held), partial(is_joined, connection))
                     whole = True
                 else:
                     whole = await self._take(rows, connection, held)
                 if whole:
                     backoff.reset()
                     since = started - SLACK_SECONDS
+                wait = self._wait_seconds() if whole else backoff.next_delay()
+                if self._unasked():
+                    wait = min(wait, rereading.next_delay())
+                else:
+                    rereading.reset()
                 if whole and not self._unread:
                     self._complete_on = connection
-                    self._gap.covered(started)
-                wait = self._wait_seconds() if whole else backoff.next_delay()
+                    if not self._backfill.open:
+                        self._gap.covered(started)
             held = []
             await self._clock.sleep(wait)
             if self._following is not connection:
@@ -185,22 +200,39 @@ class Roster:
         # Drawn, so that a fleet that was started at once does not ask at once.
         return seconds * self._listing.uniform(0.9, 1.1)
 
-    async def _release_late(self, held: Sequence[str]) -> None:
-        """Let new messages go on in time, whatever becomes of the list."""
-        await self._clock.sleep(HOLD_SECONDS)
-        self._backfill.give_up([*held, *self._unread])
+    def _unasked(self, held: Sequence[str] = ()) -> list[str]:
+        """Those of ``held``, and those that could not be asked about before; none that was left since."""
+        self._backfill.close([one for one in self._backfill.open if self._conversations.has_left(one)])
+        return [one for one in dict.fromkeys([*held, *self._backfill.open]) if one not in self._looking]
+
+    def _hold(self, conversation_id: str, connection: Connection) -> None:
+        """Hold a conversation's new messages back, but no longer than that, whatever becomes of what is asked."""
+        self._inbox.hold(conversation_id)
+        self._due.pop(conversation_id, None)
+        self._due[conversation_id] = self._clock.monotonic() + HOLD_SECONDS
+        if len(self._due) == 1:
+            connection.start_task(self._release_due(), "release")
+
+    async def _release_due(self) -> None:
+        while self._due:
+            conversation_id, at = next(iter(self._due.items()))
+            await self._clock.sleep(max(0.0, at - self._clock.monotonic()))
+            if self._due.get(conversation_id) == at:
+                del self._due[conversation_id]
+                self._inbox.release(conversation_id)
 
     async def _take(self, rows: Sequence[ListedConversation], connection: Connection, held: Sequence[str]) -> bool:
         """Catch up with what has a gap, and join what the connection is not in; whether all of that succeeded."""
         floor = self._gap.floor
         listed = {row.id for row in rows}
         changed = {row.id for row in rows if row.updated_at is None or row.updated_at >= floor}
-        asked = [one for one in held if one in changed or one not in listed]
+        waiting = self._unasked(held)
+        asked = [one for one in waiting if one in changed or one not in listed]
         unread, self._unread = self._unread, {}
         went_on = [row.id for row in rows if row.id in unread and row.updated_at != unread[row.id]]
         self._backfill.give_up([one for one in unread if one not in went_on])
         asked += went_on
-        self._backfill.give_up([one for one in held if one not in set(asked)])
+        self._backfill.close([one for one in waiting if one not in set(asked)])
         missing = [row for row in rows if self._is_missing(row, connection)]
         self.unjoined = len(missing)
         turns = iter(missing)
@@ -228,7 +260,7 @@ class Roster:
         possible = self._backfill.possible
         if possible:
             # Before the join: what is said from then on comes after what was said before.
-            self._inbox.hold(row.id)
+            self._hold(row.id, connection)
         keep_held = False
         try:
             joined = await self._join(row.id, connection)
@@ -243,11 +275,14 @@ class Roster:
                 keep_held = True
             if joined:
                 self.unjoined = max(0, self.unjoined - 1)
+            # One that could not be read is not known yet: else it would count as read after a restart.
+            if joined and row.id not in self._backfill.open:
                 now = self._clock.now()
                 await self._conversations.found(row.id, now if row.updated_at is None else min(row.updated_at, now))
             return joined
         finally:
             if not keep_held:
+                self._due.pop(row.id, None)
                 self._inbox.release(row.id)
 
     async def _join(self, conversation_id: str, connection: Connection) -> bool | None:

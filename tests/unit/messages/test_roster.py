@@ -11,6 +11,7 @@ import pytest
 from supervisor.messages.backfill import HOLD_SECONDS
 from supervisor.messages.missed import SLACK_SECONDS
 from supervisor.platform.connection import Connection
+from tests.support.paper_platform import HOME
 from tests.support.paper_play import AGENT, Play, play
 from tests.support.virtual import EPOCH
 
@@ -97,6 +98,113 @@ def test_what_came_before_the_first_words_of_an_unknown_conversation_is_looked_f
         assert script.answers == ["Echo: first", "Echo: second"]
 
     play(tmp_path, begins)
+
+
+@pytest.mark.parametrize("status", [500, 403])
+def test_what_could_not_be_read_is_read_later_and_the_gap_stays_open_until_then(tmp_path: Path, status: int) -> None:
+    async def ill(script: Play) -> None:
+        rest = script.platform.rest
+        rest.statuses["history"] = status
+        await away_and_back(script, "first")
+        await script.loop.advance(1500)
+        assert (rest.asked["history"] > 4, script.answers) == (True, [])
+        # Lists go on at their pace, with a history each, which is tried a few times.
+        before = rest.asked.copy()
+        await script.loop.advance(3000)
+        assert rest.asked["history"] - before["history"] <= 4 * (rest.asked["conversations"] - before["conversations"])
+        assert rest.asked["conversations"] - before["conversations"] < 100
+        rest.statuses.clear()
+        await script.loop.advance(400)
+        assert script.answers == ["Echo: first"]
+        assert script.runner().agent.pipeline.roster.covered_until > EPOCH + script.loop.time() - 400
+
+    play(tmp_path, ill)
+
+
+def test_a_connection_that_dies_while_the_history_is_read_leaves_the_gap_open(tmp_path: Path) -> None:
+    """Where the platform lists no conversations."""
+
+    async def dies(script: Play) -> None:
+        await script.add()
+        await script.loop.advance(10)
+        speak(script, "hello", HOME)
+        await script.loop.advance(10)
+        script.platform.standing_connect = "refuse"
+        script.platform.cut()
+        await script.loop.advance(2 * SLACK_SECONDS)
+        script.platform.rest.add(HOME, "missed", EPOCH + script.loop.time())
+        script.platform.rest.seconds["history"] = 10
+        await script.loop.advance(2 * SLACK_SECONDS)
+        script.platform.heal()
+        asked = script.platform.rest.asked["history"]
+        while script.platform.rest.asked["history"] == asked:
+            await script.loop.advance(1)
+        script.platform.standing_connect = "refuse"
+        script.platform.cut()
+        await script.loop.advance(2 * SLACK_SECONDS)
+        script.platform.heal()
+        await script.loop.advance(120)
+        assert script.answers == ["Echo: hello", "Echo: missed"]
+
+    play(tmp_path, dies)
+
+
+def test_after_a_restart_the_gap_begins_no_later_because_no_list_has_come_yet(tmp_path: Path) -> None:
+    async def restarts(script: Play) -> None:
+        rest = script.platform.rest
+        script.platform.keeps_ids = False
+        script.platform.conversations = []
+        await script.add()
+        await script.loop.advance(400)
+        await script.loop.complete(script.fleet.stop(0))
+        await script.loop.advance(2 * SLACK_SECONDS)
+        script.platform.conversations = [TALK]
+        rest.add(TALK, "first", EPOCH + script.loop.time())
+        rest.statuses["conversations"] = 503
+        await script.loop.complete(script.fleet.begin())
+        await script.loop.advance(2 * SLACK_SECONDS)
+        assert rest.asked["conversations"] > 1
+        script.platform.cut()
+        rest.statuses.clear()
+        await script.loop.advance(180)
+        assert script.answers == ["Echo: first"]
+
+    play(tmp_path, restarts)
+
+
+def test_a_conversation_that_is_joined_before_it_is_read_is_not_silent_for_longer(tmp_path: Path) -> None:
+    async def slow(script: Play) -> None:
+        script.platform.keeps_ids = False
+        script.platform.conversations = [TALK]
+        script.platform.rest.seconds["conversations"] = 14
+        await script.add()
+        while not joins(script)[TALK]:
+            await script.loop.advance(1)
+        speak(script, "now")
+        await script.loop.advance(HOLD_SECONDS + 1)
+        assert script.answers == ["Echo: now"]
+
+    play(tmp_path, slow)
+
+
+def test_known_conversations_are_not_silent_while_slow_joins_go_on(tmp_path: Path) -> None:
+    async def slow(script: Play) -> None:
+        script.platform.keeps_ids = False
+        script.platform.conversations = LISTED
+        await script.add()
+        await script.loop.advance(30)
+        assert is_complete(script)
+        script.platform.deaf_to.add(JOIN)
+        script.platform.cut()
+        while not script.platform.sockets:
+            await script.loop.advance(1)
+        speak(script, "now", LISTED[0])
+        await script.loop.advance(HOLD_SECONDS + 1)
+        assert [row.body for row in script.fleet.inbox()] == ["now"], "the handler need not wait for the connection"
+        await script.loop.advance(60)
+        assert script.answers == ["Echo: now"]
+
+    play(tmp_path, slow, ack_seconds=60)
 
 
 def test_joins_that_are_never_acknowledged_are_learned_for_the_host_and_not_waited_for(tmp_path: Path) -> None:
