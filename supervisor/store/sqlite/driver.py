@@ -27,6 +27,15 @@ def empty_log(connection: Connection) -> None:
     driver(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
 
 
+def reuse_log(connection: Connection) -> None:
+    """Bring of the log into the file what nobody looks at, so that it is written from its beginning again.
+
+    Raises:
+        sqlite3.Error: the file cannot take it.
+    """
+    driver(connection).execute("PRAGMA wal_checkpoint(PASSIVE)").close()
+
+
 def abandon(connection: Connection) -> None:
     """Roll back whatever transaction is still open; nothing, as a rule."""
     opened = driver(connection)

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
 
 from supervisor.core.errors import RegistryError
+from supervisor.store.sqlite import room
 from supervisor.store.sqlite.files import address
 
 READERS: Final = 4
@@ -30,17 +31,19 @@ def _lenient_text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _writer_pragmas(synchronous: str, reading: bool) -> tuple[str, ...]:
+def _writer_pragmas(path: Path, synchronous: str, reading: bool) -> tuple[str, ...]:
     if reading:
         # A copy that is looked at stays the file that it is.
         return ("query_only=ON", "cache_size=-16384")
+    log_bytes = room.log_bytes(path, _WAL_LIMIT_BYTES)
     return (
         "journal_mode=WAL",
         f"synchronous={synchronous}",
         "foreign_keys=ON",
-        f"journal_size_limit={_WAL_LIMIT_BYTES}",
+        f"journal_size_limit={log_bytes}",
         "cache_size=-16384",
-        "wal_autocheckpoint=4000",
+        # 4,000 pages of 4 KiB, a quarter of what the log may keep.
+        f"wal_autocheckpoint={log_bytes // 16384}",
         # Erased messages stay in no free page. Measured: pruning takes a fifth longer than with FAST, which leaves
         # pages that are freed whole as they are; nothing else does.
         "secure_delete=ON",
@@ -81,7 +84,7 @@ def writer_engine(path: Path, synchronous: str, busy_seconds: float, *, reading:
     def _connect(connection: sqlite3.Connection, _record: object) -> None:
         connection.text_factory = _lenient_text
         try:
-            for pragma in _writer_pragmas(synchronous, reading):
+            for pragma in _writer_pragmas(path, synchronous, reading):
                 connection.execute(f"PRAGMA {pragma}").close()
         except sqlite3.Error:
             connection.close()

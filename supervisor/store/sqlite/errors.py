@@ -67,5 +67,10 @@ def is_transient(error: DBAPIError) -> bool:
     return code in _TRANSIENT or code in _DAMAGED
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether the disk is full."""
+    return _code(error.orig if isinstance(error, DBAPIError) else error) == sqlite3.SQLITE_FULL
+
+
 def _code(error: BaseException | None) -> int:
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF

@@ -10,6 +10,22 @@ from typing import Final
 #: to 64 MiB, and a small volume of its own may be small.
 LOW_BYTES: Final = 128 * 1024 * 1024
 LOW_SHARE: Final = 0.1
+#: What SQLite's log may take of a small disk, and what it needs at least.
+LOG_SHARE: Final = 0.1
+LEAST_LOG_BYTES: Final = 512 * 1024
+
+
+def log_bytes(path: Path, most: int) -> int:
+    """How large SQLite's log may be on a registry's disk: it must not fill a small one by itself.
+
+    Args:
+        most: on a disk that is large enough.
+    """
+    try:
+        total = shutil.disk_usage(path.parent).total
+    except OSError:
+        return most
+    return max(LEAST_LOG_BYTES, min(most, int(total * LOG_SHARE)))
 
 
 def scarce(path: Path, low_bytes: int = LOW_BYTES) -> str | None:

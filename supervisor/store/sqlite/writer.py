@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
 from supervisor.store.dialect import DamagedError, StorageError
 from supervisor.store.sqlite import driver
-from supervisor.store.sqlite.errors import explain
+from supervisor.store.sqlite.errors import explain, is_full
 
 T = TypeVar("T")
 
@@ -102,10 +103,17 @@ class Writer:
                 # A COMMIT that fails can leave its transaction open, and SQLAlchemy does not roll that back.
                 driver.abandon(connection)
         except (DBAPIError, sqlite3.Error) as error:
+            if is_full(error):
+                self._reuse_log()
             explained = explain(self._path, error)
             if isinstance(explained, StorageError):
                 raise explained from None
             raise
+
+    def _reuse_log(self) -> None:
+        """On a full disk the log may hold the room that the next attempt needs."""
+        with contextlib.suppress(DBAPIError, sqlite3.Error):
+            driver.reuse_log(self.connection())
 
     def _call(self, work: Callable[[Connection], T]) -> T:
         try:
