@@ -52,7 +52,7 @@ def divert() -> None:
     writer: LineWriter | None = None
     for name in ("stdout", "stderr"):
         stream: TextIO | None = getattr(sys, name)
-        if stream is not None and writer_of(stream) is None:
+        if stream is not None and writer_of(stream) is None and _has_descriptor(stream):
             stream.flush()
             queued = _Queued(stream, writer if same else None)
             writer = queued.writer
@@ -66,6 +66,14 @@ def diverted() -> list[LineWriter]:
     """The writers of the standard streams that :func:`divert` made."""
     found = [writer_of(stream) for stream in (sys.stdout, sys.stderr) if stream is not None]
     return [writer for writer in found if writer is not None]
+
+
+def _has_descriptor(stream: TextIO) -> bool:
+    """Whether something outside reads it; what is kept in memory keeps nobody waiting."""
+    try:
+        return stream.fileno() >= 0
+    except OSError:
+        return False
 
 
 def _same_file() -> bool:
