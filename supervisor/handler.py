@@ -219,10 +219,15 @@ class AgentContext(Protocol):
         """What may still be spent today: the agent's own budget or the fleet's, whichever is nearer to its end."""
         ...
 
-    def model_call(self, model: str, *, provider: str = "unknown") -> AbstractContextManager[ModelCall]:
+    def model_call(
+        self, model: str, *, provider: str = "unknown", expected: Usage | None = None
+    ) -> AbstractContextManager[ModelCall]:
         """Time one model call, for the metrics and the trace; an exception inside is counted under its class's name.
 
         ``with ctx.model_call("gpt-4o", provider="openai"): answer = await client.ask(…)``
+
+        Args:
+            expected: about what it will cost, held against the budgets while it is under way.
         """
         ...
 

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from pydantic_ai.messages import ModelResponse, PartEndEvent, PartStartEvent, TextPart, ThinkingPart, ToolCallPart
 from pydantic_ai.models import StreamedResponse
@@ -23,6 +24,11 @@ from .tally import Tally
 from .tokens import answer_tokens, request_tokens
 from .trouble import BudgetExhaustedError, Kind, TroubleError, classify
 from .wire import Exchange, exchanging
+
+#: How often a call that the budget may not suffice for looks whether those under way have ended.
+PENDING_SECONDS: Final = 0.2
+#: What an answer is expected to cost while it is under way, unless its own bound is lower.
+USUAL_ANSWER_TOKENS: Final = 500
 
 
 class Caller:
@@ -80,9 +86,7 @@ class Caller:
             # Asked only now: it may have been closed while this call waited for its slot.
             if closed := gate.closed_seconds:
                 raise TroubleError(Kind.RATE_LIMITED, f"{endpoint}: rate limited for another {closed:.0f} s")
-            budget = self._ctx.budget()
-            if budget.exhausted:
-                raise BudgetExhaustedError(budget.notice)
+            await self._affordable()
             try:
                 response = await self._read(endpoint, key, call, fit)
             except TroubleError as trouble:
@@ -93,6 +97,20 @@ class Caller:
         gate.succeeded()
         return response
 
+    async def _affordable(self) -> None:
+        """Return when there is something to spend; calls under way may use up what is left, and are waited for.
+
+        Raises:
+            BudgetExhaustedError: there is nothing.
+        """
+        while True:
+            budget = self._ctx.budget()
+            if budget.exhausted:
+                raise BudgetExhaustedError(budget.notice)
+            if not budget.pending:
+                return
+            await asyncio.sleep(PENDING_SECONDS)
+
     async def _read(self, endpoint: Endpoint, key: str, call: Call, fit: Fit) -> ModelResponse:
         """Read one answer to its end: nothing of it is shown before, so that a stream that breaks can be repeated."""
         learned = self._shared.learned(endpoint)
@@ -100,7 +118,10 @@ class Caller:
         model = self._shared.model(endpoint)
         messages = model.prepare_messages(call.messages, call.parameters)
         stream: StreamedResponse | None = None
-        timed = self._ctx.model_call(endpoint.model, provider=endpoint.provider)
+        asked = request_tokens(call.messages, call.parameters)
+        answer = min(self._chosen.max_output_tokens or USUAL_ANSWER_TOKENS, USUAL_ANSWER_TOKENS)
+        expected = Usage(asked, answer, endpoint.model, 0, endpoint.provider)
+        timed = self._ctx.model_call(endpoint.model, provider=endpoint.provider, expected=expected)
         try:
             async with asyncio.timeout(min(self._chosen.request_seconds, self.left_seconds)):
                 with timed as timing, exchanging(exchange):

@@ -34,6 +34,7 @@ class Budget:
         notice: words for the person, empty while there is something left.
         spent_tokens, limit_tokens: input and output together; None: no limit.
         spent_cost, limit_cost: in the currency of the configured prices; None: no limit.
+        pending: what calls under way are expected to cost may be the rest of it: wait for them, then ask again.
     """
 
     exhausted: bool
@@ -42,6 +43,7 @@ class Budget:
     limit_tokens: int | None
     spent_cost: float
     limit_cost: float | None
+    pending: bool = False
 
 
 @dataclass(slots=True)

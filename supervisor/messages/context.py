@@ -76,8 +76,10 @@ class AgentContext:
     def budget(self) -> Budget:
         return self._profile.spending.budget()
 
-    def model_call(self, model: str, *, provider: str = "unknown") -> AbstractContextManager[ModelCall]:
-        return self._profile.spending.model_call(model, provider)
+    def model_call(
+        self, model: str, *, provider: str = "unknown", expected: Usage | None = None
+    ) -> AbstractContextManager[ModelCall]:
+        return self._profile.spending.model_call(model, provider, expected)
 
     def note_health(self, reason: str | None) -> None:
         self._profile.health.report(reason)
@@ -172,8 +174,11 @@ class MessageContext(AgentContext):
         self._usage = spent if self._usage is None else _sum(self._usage, spent)
 
     @contextmanager
-    def model_call(self, model: str, *, provider: str = "unknown") -> Iterator[ModelCall]:
-        with self._profile.spending.model_call(model, provider) as call, self._trace.model_call(call, provider):
+    def model_call(
+        self, model: str, *, provider: str = "unknown", expected: Usage | None = None
+    ) -> Iterator[ModelCall]:
+        spending = self._profile.spending
+        with spending.model_call(model, provider, expected) as call, self._trace.model_call(call, provider):
             yield call
 
     def tool_call(self, name: str, *, call_id: str | None = None) -> AbstractContextManager[None]:

@@ -7,7 +7,8 @@ The journal keeps what was used. The sums of today are here, in the memory of th
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -92,6 +93,8 @@ class Ledger:
         self._lock = threading.Lock()  # guards all that follows
         self._limits: dict[str, Limits] = {}
         self._days: dict[str, _Day] = {}
+        #: What calls under way are expected to cost, of each agent and, under None, of all.
+        self._expected: dict[str | None, Spent] = {}
         self._log = get_logger("supervisor.ledger")
 
     def load(self, records: Iterable[UsageRecord]) -> None:
@@ -154,11 +157,45 @@ class Ledger:
         with self._lock:
             spent, limits = self._scope(agent_id)
             fleet, fleet_limits = self._scope(None)
+            pending = self._is_pending(agent_id, spent, limits) or self._is_pending(None, fleet, fleet_limits)
             used, fleet_used = spent.ratio(limits), fleet.ratio(fleet_limits)
             if fleet_used is not None and (used is None or fleet_used > used):
                 spent, limits, used = fleet, fleet_limits, fleet_used
             exhausted = used is not None and used >= 1
-            return Budget(exhausted, NOTICE if exhausted else "", spent.tokens, limits.tokens, spent.cost, limits.cost)
+            notice = NOTICE if exhausted else ""
+            return Budget(exhausted, notice, spent.tokens, limits.tokens, spent.cost, limits.cost, pending)
+
+    @contextmanager
+    def expecting(self, agent_id: str, usage: Usage) -> Iterator[None]:
+        """Hold what a call under way is expected to cost against the budgets: calls at once must not overdraw them.
+
+        Args:
+            usage: has been through :func:`supervisor.telemetry.usage.cleaned`.
+        """
+        price = self._prices.get(usage.model)
+        cost = cost_of(usage, price) if price else 0.0
+        self._expect(agent_id, usage.total_tokens, cost)
+        try:
+            yield
+        finally:
+            self._expect(agent_id, -usage.total_tokens, -cost)
+
+    def _expect(self, agent_id: str, tokens: int, cost: float) -> None:
+        with self._lock:
+            for scope in (agent_id, None):
+                expected = self._expected.setdefault(scope, Spent())
+                expected.tokens += tokens
+                expected.cost += cost
+                if expected.tokens <= 0:
+                    # Nothing is under way, and what is left of the cost is rounding.
+                    del self._expected[scope]
+
+    def _is_pending(self, agent_id: str | None, spent: Spent, limits: Limits) -> bool:
+        """Whether what is under way may use the rest of a budget up; to be called with the lock held."""
+        expected = self._expected.get(agent_id)
+        if expected is None:
+            return False
+        return (Spent(spent.tokens + expected.tokens, spent.cost + expected.cost).ratio(limits) or 0.0) >= 1
 
     def used_ratios(self) -> tuple[float | None, dict[str, float]]:
         """The used part of the fleet's budget, if it has one, and of each agent's that has one."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from supervisor.handler import Budget, ModelCall, Usage
 from supervisor.messages.ledger import Ledger
@@ -37,6 +37,10 @@ class Spending:
         """What may still be spent today."""
         return self._ledger.budget(self._agent_id)
 
-    def model_call(self, model: str, provider: str) -> AbstractContextManager[ModelCall]:
-        """Measure a call of a model."""
-        return self._metrics.model_call(model, provider, self._clock)
+    @contextmanager
+    def model_call(self, model: str, provider: str, expected: Usage | None = None) -> Iterator[ModelCall]:
+        """Measure a call of a model; what it is expected to cost counts in the budgets until its end."""
+        with ExitStack() as held:
+            if expected is not None:
+                held.enter_context(self._ledger.expecting(self._agent_id, cleaned(expected)))
+            yield held.enter_context(self._metrics.model_call(model, provider, self._clock))

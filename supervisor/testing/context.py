@@ -135,7 +135,13 @@ class FakeContext:
         return self._budget
 
     @contextmanager
-    def model_call(self, model: str, *, provider: str = "unknown") -> Iterator[ModelCall]:  # noqa: ARG002 - promised
+    def model_call(
+        self,
+        model: str,
+        *,
+        provider: str = "unknown",  # noqa: ARG002 - promised
+        expected: Usage | None = None,  # noqa: ARG002 - promised
+    ) -> Iterator[ModelCall]:
         call = ModelCall(model)
         try:
             yield call

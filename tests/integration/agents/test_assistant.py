@@ -241,6 +241,21 @@ async def test_an_exhausted_budget_is_said_and_no_model_is_asked(fleet: Assistan
     assert len(fleet.models.requests) == 1
 
 
+async def test_people_who_ask_at_once_do_not_overdraw_the_budget(tmp_path: Path) -> None:
+    async with assistants(tmp_path, sandbox={"profile": "v2"}) as fleet:
+        identity = await fleet.add(budget_tokens=1000)
+        fleet.models.otherwise = lambda _: Answer("Yes.", usage=(500, 100, 0))
+        fleet.models.go.clear()
+        said = [await fleet.say(identity, f"Question {number}") for number in range(10)]
+        # Two are expected to fit; the third waits for what they really cost, and so do all others.
+        await fleet.stack.until(lambda: fleet.models.running == 2, timeout=30)
+        fleet.models.go.set()
+        answers = [(await fleet.answer(conversation, message))[-1].content for conversation, message in said]
+        assert sum(answer == "Yes." for answer in answers) == 2
+        assert sum("used up" in answer for answer in answers) == 8
+        assert fleet.models.most == 2
+
+
 async def test_a_budget_that_ends_between_two_steps_ends_the_answer(fleet: Assistants, tools: FakeMcp) -> None:
     fleet.models.say(Answer(tool_calls=(("mcp__We__weather", {}),), usage=(20, 4, 0)))
     identity = await fleet.add(servers={"We": tools}, budget_tokens=10)

@@ -17,6 +17,7 @@ from supervisor.settings import Price
 from supervisor.telemetry.metrics import OTHER
 from supervisor.telemetry.usage import MAX_TOKENS, cleaned
 from tests.support.clock import ManualClock
+from tests.support.logging import fail
 from tests.support.observing import captured_logs, named
 
 #: The test clock starts at 2027-01-15 08:00 UTC.
@@ -170,6 +171,29 @@ def test_the_budget_that_is_nearer_to_its_end_is_shown(clock: ManualClock) -> No
     books.spend("b", 900)
     nearest = books.ledger.budget("a")
     assert (nearest.limit_tokens, nearest.spent_tokens) == (1000, 910)
+
+
+def test_what_calls_under_way_may_cost_is_held_against_the_budgets_until_their_end(clock: ManualClock) -> None:
+    books = Books(clock, cost=1.0)
+    books.ledger.limit("a", Limits(tokens=1000))
+    books.spend("a", 300)
+    with books.ledger.expecting("a", Usage(500, 100, "m")):
+        assert not books.ledger.budget("a").pending
+        with books.ledger.expecting("a", Usage(100, 0, "m")):
+            budget = books.ledger.budget("a")
+            assert (budget.pending, budget.exhausted, budget.spent_tokens, budget.notice) == (True, False, 300, "")
+            assert not books.ledger.budget("b").pending, "the fleet has no budget of tokens"
+            # An expectation is no spending: nobody is told of it.
+            assert books.alerts == []
+        assert not books.ledger.budget("a").pending
+        with books.ledger.expecting("b", Usage(0, 100_000, "m")):
+            assert books.ledger.budget("c").pending, "it may be the rest of the fleet's money"
+        assert not books.ledger.budget("c").pending
+    with pytest.raises(ValueError, match="broke"), books.ledger.expecting("a", Usage(10_000, 0, "none")):
+        fail("broke")
+    assert not books.ledger.budget("a").pending
+    books.spend("a", 700)
+    assert books.ledger.budget("a").exhausted
 
 
 def test_money_and_tokens_bound_both(clock: ManualClock) -> None:
