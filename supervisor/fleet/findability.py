@@ -22,7 +22,7 @@ CONVERSATIONS = 8
 class Findability:
     """One agent's part in the checks of its host; renews its socket by age where there is nothing to check with.
 
-    Where the platform answers heartbeats they are sent, and on the newest one they are all that is needed.
+    Where the platform answers heartbeats they are sent, and at the newest each begins the socket's age anew.
 
     Args:
         on_token: told a fresh token that came with a heartbeat's answer.
@@ -44,7 +44,7 @@ class Findability:
         self._beside_another = False
         self._number = itertools.count()
         self.renewal = Renewal(shared.settings.socket_max_age, shared.clock, uniform=shared.uniform)
-        self.heartbeat = Heartbeat(agent, dialer, on_token=on_token, uniform=shared.uniform)
+        self.heartbeat = Heartbeat(agent, shared, self.renewal, on_token=on_token)
 
     @property
     def lost(self) -> bool:
@@ -62,10 +62,11 @@ class Findability:
         self.renewal.opened(connection)
         self.heartbeat.opened(connection)
         host = self._checks.of(self._dialer.host)
-        if self._entered is not None and (self._entered is not host or not connection.fades):
+        takes_turns = _can_be_asked(connection)
+        if self._entered is not None and (self._entered is not host or not takes_turns):
             self._entered.leave(self._agent_id)
             self._entered = None
-        if connection.fades:
+        if takes_turns:
             self._entered = host
             host.enter(self._agent_id, self)
 
@@ -91,7 +92,7 @@ class Findability:
     def can_be_checked(self) -> bool:
         """Whether there is a conversation to ask with, on the agent's only socket."""
         connection = self._connection
-        if connection is None or not connection.fades or self._beside_another or self.renewal.due:
+        if connection is None or not _can_be_asked(connection) or self._beside_another or self.renewal.due:
             return False
         return bool(self._joined())
 
@@ -116,6 +117,11 @@ class Findability:
             return []
         latest = itertools.islice(reversed(self._agent.pipeline.inbox.conversations), CONVERSATIONS)
         return [one for one in latest if connection.member_since(one) is not None]
+
+
+def _can_be_asked(connection: Connection) -> bool:
+    """Whether a join tells something about it: where the platform forgets agents, and knows joins."""
+    return connection.fades and not connection.at_agents_gateway
 
 
 async def is_found(connection: Connection, conversation_id: str, timeout: float) -> bool | None:

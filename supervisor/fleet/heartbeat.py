@@ -7,13 +7,14 @@ from typing import Final
 
 from supervisor.core.errors import AckTimeoutError, ConnectionLostError, PlatformError
 from supervisor.fleet.agent import Agent
-from supervisor.fleet.dialer import Dialer
-from supervisor.platform.connection import PROOF_SECONDS, Connection
-from supervisor.platform.endpoint import ROOT
+from supervisor.fleet.renewal import Renewal
+from supervisor.fleet.shared import Shared
+from supervisor.platform.connection import Connection
 from supervisor.platform.questions import HEARTBEAT
 
-#: From one heartbeat to the next, drawn between the two (docs/protocol.md#8-third-generation, 3).
-BEAT_SECONDS: Final = (30.0, 60.0)
+#: From one heartbeat to the next, drawn between these parts of ``HEARTBEAT_SECONDS``; the platform expects one every 30
+#: to 60 s (docs/protocol.md#8-third-generation, 3).
+BEAT_PARTS: Final = (2 / 3, 4 / 3)
 #: Where heartbeats were never acknowledged one connection in so many tries again: the platform may have been rebuilt.
 TRY_AGAIN: Final = 20
 
@@ -24,48 +25,66 @@ class Heartbeat:
     The platform finds an agent at the socket that sent the last one. So the newest socket beats, at once, and no other.
 
     Args:
+        renewal: told when the platform was reminded of the agent.
         on_token: told a fresh token that came with an answer.
-        uniform: draws between two bounds.
     """
 
     def __init__(
-        self,
-        agent: Agent,
-        dialer: Dialer,
-        *,
-        on_token: Callable[[str], Awaitable[None]],
-        uniform: Callable[[float, float], float],
+        self, agent: Agent, shared: Shared, renewal: Renewal, *, on_token: Callable[[str], Awaitable[None]]
     ) -> None:
         self._agent = agent
-        self._dialer = dialer
+        self._renewal = renewal
         self._on_token = on_token
-        self._uniform = uniform
+        self._clock = shared.clock
+        self._uniform = shared.uniform
+        self._seconds = shared.settings.heartbeat_seconds
+        self._ack_seconds = shared.settings.ack_seconds
         self._connection: Connection | None = None
 
     def opened(self, connection: Connection) -> None:
-        """Beat over ``connection`` from now on, if its platform answers."""
+        """Beat over ``connection`` from now on, while its platform answers."""
         self._connection = connection
-        acks = connection.facts.acks(HEARTBEAT)
-        if acks is not False or self._uniform(0, TRY_AGAIN) < 1:
-            connection.start_task(self._beat(connection), "heartbeat")
+        connection.start_task(self._run(connection), "heartbeat")
 
-    async def _beat(self, connection: Connection) -> None:
+    async def _run(self, connection: Connection) -> None:
+        answered = False
+        try_anyway = self._uniform(0, TRY_AGAIN) < 1
         while connection is self._connection and connection.connected:
-            try:
-                answer = await connection.questions.beat(PROOF_SECONDS)
-            except AckTimeoutError:
-                connection.facts.unanswered(HEARTBEAT)
-                if connection.facts.acks(HEARTBEAT) is not True:
+            # One that was answered on this socket is answered again: an ill platform is silent for a while. Elsewhere
+            # it is enough to look whether another agent was answered.
+            if answered or try_anyway or connection.facts.acks(HEARTBEAT) is not False:
+                try_anyway = False
+                try:
+                    answered = await self._beat(connection) or answered
+                except ConnectionLostError:
                     return
-            except ConnectionLostError:
-                return
-            except PlatformError as error:
-                if error.refusal is not None:
+                except PlatformError as error:
                     self._agent.on_refused(error)
                     return
-                self._agent.log.debug("heartbeat_failed", reason=error.reason)
-            else:
-                connection.reminded = connection.namespace == ROOT
-                if answer.token is not None:
-                    await self._on_token(answer.token)
-            await self._dialer.clock.sleep(self._uniform(*BEAT_SECONDS))
+            await self._clock.sleep(self._seconds * self._uniform(*BEAT_PARTS))
+
+    async def _beat(self, connection: Connection) -> bool:
+        """Send one heartbeat; whether it was answered.
+
+        Raises:
+            ConnectionLostError: the connection is gone.
+            PlatformError: the platform refuses the agent.
+        """
+        sent_at = self._clock.monotonic()
+        try:
+            answer = await connection.questions.beat(self._ack_seconds)
+        except AckTimeoutError:
+            connection.facts.unanswered(HEARTBEAT)
+            return False
+        except ConnectionLostError:
+            raise
+        except PlatformError as error:
+            if error.refusal is not None:
+                raise
+            self._agent.log.debug("heartbeat_failed", reason=error.reason)
+            return True
+        if connection.reminded_by_heartbeats:
+            self._renewal.reminded(connection, sent_at)
+        if answer.token is not None:
+            await self._on_token(answer.token)
+        return True

@@ -56,10 +56,18 @@ class Renewal:
     def opened(self, connection: Connection) -> None:
         """The agent uses a new connection from now on."""
         self.closed()
-        now = self._opened_at = self._clock.monotonic()
         self._connection = connection
-        self._old_at = now + self._max_age
-        self._due_at = now + self._max_age * self._uniform(YOUNGEST, 1.0)
+        self._begin(self._clock.monotonic())
+
+    def reminded(self, connection: Connection, at: float) -> None:
+        """The platform was reminded of the agent at ``at`` (monotonic seconds): the socket's time begins anew."""
+        if connection is self._connection and at >= self._opened_at:
+            self._begin(at)
+
+    def _begin(self, at: float) -> None:
+        self._opened_at = at
+        self._old_at = at + self._max_age
+        self._due_at = at + self._max_age * self._uniform(YOUNGEST, 1.0)
 
     def closed(self) -> None:
         """The agent has no connection."""
@@ -76,9 +84,14 @@ class Renewal:
     async def wait(self, seconds: float) -> None:
         """Return when a new socket is due, at the latest after ``seconds``."""
         self._woken.clear()
-        left = min(seconds, self._due_at - self._clock.monotonic()) if self._fades else seconds
-        if not self.due and left > 0:
+        ends = self._clock.monotonic() + seconds
+        while not self.due and (left := self._left(ends)) > 0:
             # No task of its own: it is waited for all the time, by every agent.
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._woken.wait()
+                    return
+
+    def _left(self, ends: float) -> float:
+        """Seconds until ``ends`` (monotonic), or until the socket is due by its age."""
+        return (min(ends, self._due_at) if self._fades else ends) - self._clock.monotonic()

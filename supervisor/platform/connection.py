@@ -46,7 +46,6 @@ class Connection:
         registered: done once the agent's own presence came, or something else proved the registration.
         has_presence: whether the agent's own presence came.
         proven: done once the platform showed that it serves this very socket: by an acknowledged join, or a message.
-        reminded: whether heartbeats keep the platform from forgetting the agent; set by who sends them.
         presences, presence_came: how often the agent's own presence came, and the signal that it did.
         joined: set by ``Joins`` once it is in all conversations that it is to be in.
         members: the conversations that the socket is in, as far as is known, and since when at the least (monotonic
@@ -72,7 +71,6 @@ class Connection:
         self.has_presence = False
         self.facts = facts or SocketFacts()
         self.proven: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.reminded = False
         self.presences = 0
         self.presence_came = asyncio.Event()
         self._on_event = on_event
@@ -123,10 +121,18 @@ class Connection:
     def fades(self) -> bool:
         """Whether the platform finds the agent by this socket for a limited time only (docs/protocol.md#7-findings, 1).
 
-        The first generation, which names the agent's conversation in its own presence, does not forget; the newest is
-        reminded by each heartbeat (docs/protocol.md#8-third-generation, 3).
+        The first generation, which names the agent's conversation in its own presence, does not forget.
         """
-        return self.conversation_id is None and not self.reminded
+        return self.conversation_id is None
+
+    @property
+    def reminded_by_heartbeats(self) -> bool:
+        """Whether each heartbeat makes that time begin anew (docs/protocol.md#8-third-generation, 3).
+
+        It does at the newest gateway for agents alone; people's process, which may be in the same namespace, answers
+        heartbeats too.
+        """
+        return self.namespace == ROOT and self.at_agents_gateway
 
     @property
     def max_payload(self) -> int:

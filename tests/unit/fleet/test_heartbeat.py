@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from supervisor.core.states import AgentState, MessageState
 from supervisor.platform.hosts.facts import SILENCES
 from tests.support.paper_play import AGENT, Play, play
@@ -64,6 +66,84 @@ def test_a_platform_that_does_not_know_them_is_left_alone(tmp_path: Path) -> Non
         assert script.state(f"{1:024x}") is AgentState.ONLINE
 
     play(tmp_path, silent)
+
+
+def test_a_platform_that_was_silent_for_a_while_is_told_of_the_agent_again(tmp_path: Path) -> None:
+    """The newest generation finds an agent for an hour after its last heartbeat (docs/faults.md#r37)."""
+
+    async def silent(script: Play) -> None:
+        script.platform.keeps_ids = False
+        script.platform.heartbeat = {"success": True}
+        await script.add()
+        await script.loop.advance(3 * HOUR)
+        [first] = script.platform.sockets
+        script.platform.deaf_to.add(BEAT)
+        await script.loop.advance(20 * 60)
+        assert script.platform.sockets == [first], "no heartbeat was missed for long"
+        before = beats(script)
+        script.platform.deaf_to.clear()
+        await script.loop.advance(3 * HOUR)
+        assert beats(script) - before >= 3 * HOUR / 60 - 1
+        assert script.platform.sockets == [first], "each answer is as good as a connect"
+        script.platform.deaf_to.add(BEAT)
+        await script.loop.advance(1.2 * HOUR)
+        [second] = script.platform.sockets
+        assert second is not first, "by its age, since nothing reminded the platform any more"
+        assert not script.runner().findability.lost
+
+    play(tmp_path, silent, ws_namespace="/")
+
+
+@pytest.mark.parametrize("trouble", ["people's process", "an older namespace", "refusals"])
+def test_an_answer_that_reminds_nobody_leaves_the_socket_its_age(tmp_path: Path, trouble: str) -> None:
+    async def elsewhere(script: Play) -> None:
+        script.platform.keeps_ids = False
+        script.platform.heartbeat = {"success": True}
+        if trouble == "refusals":
+            script.platform.heartbeat = {"success": False, "error": "Redis is away"}
+        if trouble == "people's process":
+            script.platform.standing_connect = "mute"
+        await script.add()
+        await script.loop.advance(60)
+        [first] = script.platform.sockets
+        await script.loop.advance(HOUR)
+        [second] = script.platform.sockets
+        assert second is not first
+        assert beats(script) > HOUR / 60
+        assert not script.runner().findability.lost
+
+    play(tmp_path, elsewhere, ws_namespace="/ws/chat" if trouble == "an older namespace" else "/")
+
+
+def test_who_was_told_nothing_begins_once_another_is_answered(tmp_path: Path) -> None:
+    async def later(script: Play) -> None:
+        script.platform.keeps_ids = False
+        ids = [f"{number:024x}" for number in range(1, 6)]
+        for agent_id in ids:
+            await script.add(agent_id)
+            await script.loop.advance(10)
+        script.platform.heartbeat = {"success": True}
+        before = beats(script)
+        await script.loop.advance(300)
+        assert beats(script) == before, "left alone"
+        # One connects anew; whether it tries is drawn.
+        while beats(script) == before:
+            script.platform.cut(agent_id=ids[0])
+            await script.loop.advance(10)
+        await script.loop.advance(HOUR)
+        assert beats(script) - before >= len(ids) * (HOUR - 120) / 60
+
+    play(tmp_path, later, ws_namespace="/", socket_max_age=36000)
+
+
+def test_how_often_is_a_setting(tmp_path: Path) -> None:
+    async def often(script: Play) -> None:
+        script.platform.heartbeat = {"success": True}
+        await script.add()
+        await script.loop.advance(900)
+        assert 10 <= beats(script) <= 17
+
+    play(tmp_path, often, heartbeat_seconds=90)
 
 
 def test_only_the_newest_socket_beats(tmp_path: Path) -> None:
