@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -10,6 +11,7 @@ from supervisor.fleet.agent import Agent
 from supervisor.fleet.renewal import Renewal
 from supervisor.fleet.shared import Shared
 from supervisor.platform.connection import Connection
+from supervisor.platform.endpoint import ROOT
 from supervisor.platform.questions import HEARTBEAT
 
 #: From one heartbeat to the next, drawn between these parts of ``HEARTBEAT_SECONDS``; the platform expects one every 30
@@ -27,6 +29,9 @@ class Heartbeat:
     Args:
         renewal: told when the platform was reminded of the agent.
         on_token: told a fresh token that came with an answer.
+
+    Attributes:
+        answered_at: when the platform answered last, and did not refuse the agent (monotonic seconds).
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class Heartbeat:
         self._seconds = shared.settings.heartbeat_seconds
         self._ack_seconds = shared.settings.ack_seconds
         self._connection: Connection | None = None
+        self.answered_at = -math.inf
 
     def opened(self, connection: Connection) -> None:
         """Beat over ``connection`` from now on, while its platform answers."""
@@ -83,8 +89,18 @@ class Heartbeat:
                 raise
             self._agent.log.debug("heartbeat_failed", reason=error.reason)
             return True
-        if connection.reminded_by_heartbeats:
+        self.answered_at = self._clock.monotonic()
+        if _reminds(connection):
             self._renewal.reminded(connection, sent_at)
         if answer.token is not None:
             await self._on_token(answer.token)
         return True
+
+
+def _reminds(connection: Connection) -> bool:
+    """Whether an answered heartbeat makes the platform find the agent for as long as a connect does.
+
+    The newest gateway for agents alone does (docs/protocol.md#8-third-generation, 3); people's process, which may be in
+    the same namespace, answers heartbeats too.
+    """
+    return connection.namespace == ROOT and connection.at_agents_gateway

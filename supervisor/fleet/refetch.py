@@ -45,6 +45,9 @@ class Refetch:
                 try:
                     there = await self._fetch()
                 except PlatformError as error:
+                    if error.refusal is not None:
+                        self._agent.on_refused(error)
+                        return
                     self._agent.log.debug("configuration_not_fetched", reason=error.reason)
                     wait = max(backoff.next_delay(), error.retry_after_seconds or 0.0)
                 else:

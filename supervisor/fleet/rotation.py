@@ -46,6 +46,7 @@ class Rotation:
     def __init__(self, agent: Agent, dialer: Dialer, ack_seconds: float, findability: Findability) -> None:
         self._findability = findability
         self.renewal = findability.renewal
+        self.heartbeat = findability.heartbeat
         self._agent = agent
         self._dialer = dialer
         self._clock = dialer.clock

@@ -298,6 +298,9 @@ class Runner:
         else:
             outages.forget(agent_id)
         self._asked_to_wait = error.retry_after_seconds is not None
+        if error.refusal is not None:
+            # The token at hand would let it in again: what the platform thinks of it now, only a new one tells.
+            self._configuration.refused()
         step = self._recovery.after(error, self._configuration.untried_seconds())
         if step.state is None:
             # At once, with a new token, whoever else tries: it is this attempt that goes on.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 
 from supervisor.core.errors import ConnectError, ConnectionLostError, HandlerError, PlatformError, Verdict
@@ -16,8 +15,9 @@ from supervisor.fleet.rotation import Rotation
 from supervisor.fleet.shared import Shared
 from supervisor.platform.connection import Connection
 
-#: Where a new token is the only way to instruction and settings they are fetched this often, drawn from the last fifth:
-#: a fleet that was started at once does not ask at once.
+#: A new token is asked for this often, drawn from the last fifth: a fleet that began at once does not ask at once.
+#: Of the older platforms only this endpoint tells that an agent was suspended (docs/protocol.md#7-findings, 6), and on
+#: some it is the only way to instruction and settings.
 REFETCH_SECONDS = 3600.0
 #: A first socket that is lost while a second one is being opened: so soon the second must be there.
 REPLACED_SECONDS = 5.0
@@ -46,11 +46,13 @@ class Upkeep:
         self._configuration = configuration
         self._rotation = rotation
         self._renewal = rotation.renewal
+        self._heartbeat = rotation.heartbeat
         self._recovery = recovery
         self._clock = shared.clock
         self._uniform = shared.uniform
         self._on_trouble = on_trouble
-        self._refetch_at = 0.0
+        self._renewed_at = 0.0
+        self._refetch_seconds = 0.0
         self._refused: PlatformError | None = None
         self._token_suspect = False
 
@@ -63,7 +65,8 @@ class Upkeep:
         """Everything is current as of now: nothing is due before its time."""
         self._refused = None
         self._configuration.connected()
-        self._refetch_at = self._clock.monotonic() + REFETCH_SECONDS * self._uniform(0.8, 1.0)
+        self._renewed_at = self._clock.monotonic()
+        self._refetch_seconds = REFETCH_SECONDS * self._uniform(0.8, 1.0)
 
     async def next_turn(self, connection: Connection) -> Connection:
         """One turn, dropped when the connection is lost or something else is wanted meanwhile.
@@ -136,7 +139,7 @@ class Upkeep:
     def _has_newer_token(self, connection: Connection) -> bool:
         """Whether all that is due is a token, and a fresh one is at hand: a heartbeat brought it."""
         grant, now = self._agent.grant, self._clock.now()
-        refetch = self._configuration.connection_due or self._clock.monotonic() >= self._refetch_at
+        refetch = self._configuration.connection_due or self._clock.monotonic() >= self._refetch_at()
         return not refetch and grant is not None and grant is not connection.grant and grant.refresh_at > now
 
     async def _configure(self) -> None:
@@ -154,8 +157,17 @@ class Upkeep:
         if self._configuration.connection_due:
             return 0.0
         now, wall = self._clock.monotonic(), self._clock.now()
-        refetch = math.inf if self._configuration.refetched else self._refetch_at - now
-        return max(0.0, min(connection.grant.refresh_at - wall, refetch))
+        return max(0.0, min(connection.grant.refresh_at - wall, self._refetch_at() - now))
+
+    def _refetch_at(self) -> float:
+        """When a token is to be asked for although the present one is good.
+
+        An answered heartbeat tells as much of the agent, and costs the platform no check of the secret.
+        """
+        told_at = self._renewed_at
+        if self._configuration.refetched:
+            told_at = max(told_at, self._heartbeat.answered_at)
+        return told_at + self._refetch_seconds
 
     async def _wait_after(self, error: PlatformError, connection: Connection) -> None:
         """Wait before the next turn; a refusal ends the connection once its own token is no longer good.

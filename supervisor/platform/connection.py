@@ -126,15 +126,6 @@ class Connection:
         return self.conversation_id is None
 
     @property
-    def reminded_by_heartbeats(self) -> bool:
-        """Whether each heartbeat makes that time begin anew (docs/protocol.md#8-third-generation, 3).
-
-        It does at the newest gateway for agents alone; people's process, which may be in the same namespace, answers
-        heartbeats too.
-        """
-        return self.namespace == ROOT and self.at_agents_gateway
-
-    @property
     def max_payload(self) -> int:
         """The largest frame the platform takes, in bytes."""
         return self.socket.max_payload

@@ -12,13 +12,12 @@ from typing import Any, Final, Literal
 
 from supervisor.core.errors import PlatformError, Refusal, Verdict
 from supervisor.core.records import Sleep
+from supervisor.platform.hosts.api import unknown_agent
 from supervisor.protocol.text import clean_text, is_id
 
 Status = Literal["idle", "busy", "sleep"]
 TaskKind = Literal["work", "reminder"]
 
-#: How refusals of a heartbeat read after which the agent is refused, not the heartbeat.
-_REFUSALS: Final = {"Agent is suspended": Refusal.SUSPENDED, "Agent with ID": Refusal.UNKNOWN}
 _MAX_REASON_CHARS: Final = 200
 _MAX_TASK_CHARS: Final = 20_000
 _MAX_REMINDERS: Final = 100
@@ -104,7 +103,13 @@ class Pulse:
         return "busy" if self._working() or (self._unasked and not self._takes_tasks()) else "idle"
 
     def take(self, answer: HeartbeatAnswer) -> None:
-        """Hand on the works and reminders of an answer; a token is the caller's."""
+        """Hand on the works and reminders of an answer; the token is the caller's.
+
+        What was handed out before the agent fell asleep is handed out again once it is awake: taken now, it would end
+        unanswered like all that comes meanwhile.
+        """
+        if self._sleep() is not None:
+            return
         if answer.tasks and not self._takes_tasks():
             self._unasked = True
             return
@@ -129,16 +134,15 @@ def parse_heartbeat(answer: object) -> HeartbeatAnswer:
         error = answer.get("error") or answer.get("message")
         raise heartbeat_refusal(error if isinstance(error, str) else "no reason given")
     token = answer.get("token")
-    return HeartbeatAnswer(
-        _tasks(answer),
-        token if isinstance(token, str) and token else None,
-    )
+    return HeartbeatAnswer(_tasks(answer), token if isinstance(token, str) and token else None)
 
 
 def heartbeat_refusal(error: str) -> PlatformError:
     """The error for a refused heartbeat, with what the platform's text asks for."""
     reason = clean_text(error, _MAX_REASON_CHARS)[0]
-    refusal = next((refusal for begins, refusal in _REFUSALS.items() if error.startswith(begins)), None)
+    refusal = Refusal.UNKNOWN if unknown_agent(error) else None
+    if error.startswith("Agent is suspended"):
+        refusal = Refusal.SUSPENDED
     verdict = Verdict.RETRY if refusal is None else Verdict.REJECT
     return PlatformError(f"the platform refused the heartbeat: {reason}", verdict, refusal=refusal)
 

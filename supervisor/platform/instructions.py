@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from supervisor.core.errors import PlatformError, Verdict
+from supervisor.core.errors import PlatformError, Refusal, Verdict
 from supervisor.platform.hosts.agent_api import Access, AgentApi, read_json
 from supervisor.protocol import InvalidEventError
 from supervisor.protocol.answers import ConnectAnswer, parse_configuration, parse_instruction
@@ -27,7 +27,7 @@ async def fetch_configuration(
         None where the platform answers neither question.
 
     Raises:
-        PlatformError: it did not answer as it should.
+        PlatformError: it did not answer as it should, or knows no such agent.
     """
     payload = await _ask(api, access, agent_id, "config")
     try:
@@ -41,6 +41,8 @@ async def fetch_configuration(
 
 async def _ask(api: AgentApi, access: Access, agent_id: str, what: str) -> Any:
     answer = await api.ask(access, "agents", agent_id, what, limit_bytes=_ANSWER_BYTES)
+    if answer.status == 404 and answer.knows_no_agent:
+        raise PlatformError(f"404 {answer.message}", Verdict.REJECT, refusal=Refusal.UNKNOWN)
     try:
         return read_json(answer, "the configuration")
     except PlatformError as error:

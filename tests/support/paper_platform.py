@@ -22,7 +22,7 @@ from tests.support.paper_rest import PaperRest
 HOME: Final = "c" * 23 + "0"
 _LOST: Final = object()
 
-#: What may become of a token request; anything else is a status.
+#: What may become of a token request; ``suspended`` too, anything else is a status.
 TOKEN_FATES: Final = ("ok", "401", "404", "500", "429", "hang", "html", "empty")
 #: What may become of an attempt to connect.
 CONNECT_FATES: Final = ("ok", "refuse", "kick", "hang", "namespace", "mute", "late", "lose", "kick_after")
@@ -174,6 +174,8 @@ class PaperPlatform:
             yield _answer(201, {})
         elif fate == "ok":
             yield _answer(201, self._mint())
+        elif fate == "suspended":
+            yield _answer(401, {"statusCode": 401, "message": "Agent is suspended"})
         else:
             message = "Agent with ID a not found" if fate == "404" else "no"
             headers = {"Retry-After": "7"} if fate == "429" else {}

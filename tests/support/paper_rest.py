@@ -1,4 +1,4 @@
-"""What the paper platform answers to questions over HTTP: an agent's conversations, and what was said in them."""
+"""What the paper platform answers to questions over HTTP: conversations, what was said in them, configurations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class PaperRest:
     Attributes:
         rows: the history, by conversation, oldest first; a platform without any has none.
         changed: when a conversation changed last, as ISO text.
-        statuses: answered instead, by what is asked: ``conversations`` or ``history``.
+        statuses: answered instead, by what is asked: ``conversations``, ``history`` or ``config``.
+        configuration: what it tells of whichever agent without giving a token; None: it has no such endpoint.
         seconds: how long an answer takes, by what is asked.
         asked: how often it was asked.
     """
@@ -31,6 +32,7 @@ class PaperRest:
     changed: dict[str, str] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    configuration: dict[str, Any] | None = None
     asked: Counter[str] = field(default_factory=Counter)
 
     def add(self, conversation: str, content: str, at: float, *, by: str | None = None) -> dict[str, Any]:
@@ -57,6 +59,8 @@ class PaperRest:
             return await self._take("conversations") or (200, {"data": self._listed(query, conversations)})
         if self.rows and parts[-5:-3] == ["messages", "conversation"]:
             return await self._take("history") or (200, self.rows.get(parts[-3], [])[-int(parts[-1]) :])
+        if self.configuration is not None and parts[-1] == "config":
+            return await self._take("config") or (200, self.configuration)
         return None
 
     async def _take(self, what: str) -> tuple[int, object] | None:

@@ -21,7 +21,7 @@ from supervisor.protocol.text import replace_lone_surrogates
 #: The statuses of a platform that has no such endpoint.
 ABSENT: Final = (404, 405, 410)
 #: How the platform says that it does not know an agent.
-_UNKNOWN_AGENT: Final = re.compile(r"Agent with ID .* not found")
+_UNKNOWN_AGENT: Final = re.compile(r"Agent (with ID .* )?not found")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Answer:
     @property
     def knows_no_agent(self) -> bool:
         """Whether the platform says that there is no such agent."""
-        return bool(_UNKNOWN_AGENT.match(self.message))
+        return unknown_agent(self.message)
 
     @property
     def no_endpoint(self) -> bool:
@@ -69,6 +69,11 @@ class Answer:
     def retry_after(self) -> float | None:
         """Seconds that ``Retry-After`` asks for; None without one."""
         return retry_after(self.headers, self.now)
+
+
+def unknown_agent(said: str) -> bool:
+    """Whether the platform's words mean that it does not know the agent (docs/protocol.md#1-tokens)."""
+    return bool(_UNKNOWN_AGENT.match(said))
 
 
 class PlatformApi:

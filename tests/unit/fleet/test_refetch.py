@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.core.states import AgentState
 from supervisor.sandbox.world.ids import new_object_id
 from tests.support.observing import handlers_folder
 from tests.support.stack import stack
@@ -36,3 +37,13 @@ async def test_an_edit_is_live_without_a_new_token(tmp_path: Path, profile: str)
         assert len(fleet.sandbox.token_requests) == 1
         assert runner.agent.connection is not None
         assert runner.agent.connection.connected
+
+
+async def test_an_agent_that_was_deleted_there_goes_offline_at_once(tmp_path: Path) -> None:
+    async with stack(tmp_path, sandbox_settings={"profile": "v2"}, instruction_seconds=0.1, api_rate=1000) as fleet:
+        identity = await fleet.add()
+        await fleet.online()
+        fleet.sandbox.agents[identity].status = "deleted"
+        assert f"404 Agent with ID {identity} not found" in await fleet.state(identity, AgentState.REJECTED)
+        assert len(fleet.sandbox.token_requests) == 1, "its own token was told"
+        await fleet.until(lambda: not fleet.sandbox.sockets_of(identity))

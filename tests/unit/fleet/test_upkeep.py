@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.errors import ConnectionLostError, TokenError
+from supervisor.core.states import AgentState
 from supervisor.fleet.change import Changed
 from supervisor.fleet.recovery import Bounds, Recovery
 from supervisor.fleet.upkeep import REFETCH_SECONDS, Upkeep
@@ -65,6 +66,46 @@ def test_instruction_and_settings_are_fetched_anew_within_the_hour_over_the_same
             assert script.platform.most_sockets[AGENT] == 1
 
     play(tmp_path, fetches, handlers=HANDLERS)
+
+
+def test_a_suspended_agent_is_found_out_within_the_hour_where_its_prompt_needs_no_token(tmp_path: Path) -> None:
+    async def found_out(script: Play) -> None:
+        script.platform.rest.configuration = {"instruction": {"id": "1", "systemPrompt": "Be brief."}}
+        await script.add()
+        await script.loop.advance(600)
+        assert script.runner().agent.profile.answer.instruction.system_prompt == "Be brief."
+        script.platform.standing_token = "suspended"
+        await script.loop.advance(REFETCH_SECONDS)
+        assert (script.state(), script.platform.sockets) == (AgentState.REJECTED, [])
+        await script.loop.advance(REFETCH_SECONDS)
+        assert script.state() is AgentState.REJECTED, "although its token would let it in"
+        script.platform.heal()
+        await script.loop.advance(60)
+        assert script.state() is AgentState.ONLINE
+
+    play(tmp_path, found_out)
+
+
+def test_heartbeats_that_are_answered_tell_as_much_and_save_the_hourly_token(tmp_path: Path) -> None:
+    async def saves(script: Play) -> None:
+        script.platform.rest.configuration = {"instruction": {"id": "1", "systemPrompt": "Be brief."}}
+        script.platform.heartbeat = {"success": True}
+        script.platform.token_seconds = round(3 * REFETCH_SECONDS)
+        await script.add()
+        await script.loop.advance(2.5 * REFETCH_SECONDS)
+        assert len(script.platform.expires) == 1
+        given = script.platform.mint()
+        script.platform.heartbeat = {"success": True, "token": given}
+        await script.loop.advance(60)
+        script.platform.heartbeat = {"success": True}
+        await script.loop.advance(2 * REFETCH_SECONDS)
+        [socket] = script.platform.sockets
+        assert (socket.token, len(script.platform.expires)) == (given, 2), "no secret was checked but the first time"
+        script.platform.heartbeat = None
+        await script.loop.advance(REFETCH_SECONDS + 60)
+        assert len(script.platform.expires) == 3
+
+    play(tmp_path, saves)
 
 
 def test_before_its_token_ends_the_agent_has_a_socket_with_the_next(tmp_path: Path) -> None:

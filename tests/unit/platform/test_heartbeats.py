@@ -67,6 +67,18 @@ def test_a_sleeping_agent_says_why_and_until_when() -> None:
     assert life.pulse.payload()["sleep"] == {"reason": "", "since": "2023-11-14T22:13:20.000Z"}
 
 
+def test_what_was_handed_out_before_it_fell_asleep_waits_until_it_is_awake() -> None:
+    life = Life()
+    life.takes = True
+    life.sleep = Sleep(1_700_000_000.0)
+    answer = parse_heartbeat({"success": True, "work": WORK})
+    life.pulse.take(answer)
+    assert life.tasks == [], "it would be cancelled, and count as undone when it is handed out again"
+    life.sleep = None
+    life.pulse.take(answer)
+    assert [task.id for task in life.tasks] == [WORK_ID]
+
+
 def test_a_work_is_read_with_what_the_platform_says_of_it() -> None:
     answer = {
         "success": True,
@@ -89,12 +101,10 @@ def test_reminders_are_read_one_by_one_and_malformed_ones_are_left_out() -> None
 
 
 def test_a_token_is_read_and_not_shown() -> None:
-    answer = parse_heartbeat({"success": True, "token": "eyJ0", "instruction": {"id": "1", "systemPrompt": "Be."}})
+    answer = parse_heartbeat({"success": True, "token": "eyJ0"})
     assert answer.token == "eyJ0"
     assert "eyJ0" not in repr(answer)
-    assert parse_heartbeat({"success": True, "token": 7, "work": 3, "systemTask": [], "instruction": "x"}) == (
-        HeartbeatAnswer()
-    )
+    assert parse_heartbeat({"success": True, "token": 7, "work": 3, "systemTask": []}) == HeartbeatAnswer()
 
 
 @pytest.mark.parametrize(
@@ -102,6 +112,9 @@ def test_a_token_is_read_and_not_shown() -> None:
     [
         ({"success": False, "error": "Agent is suspended. Heartbeat rejected."}, Verdict.REJECT),
         ({"success": False, "error": f"Agent with ID {WORK_ID} not found"}, Verdict.REJECT),
+        ({"success": False, "error": "Agent not found"}, Verdict.REJECT),
+        ({"success": False, "error": f"Work with ID {WORK_ID} not found"}, Verdict.RETRY),
+        ({"success": False, "error": f"Agent with ID {WORK_ID} takes no works"}, Verdict.RETRY),
         ({"statusCode": 400, "message": "Agent is suspended. Heartbeat rejected."}, Verdict.REJECT),
         ({"success": False, "error": "sleep field is required when status is sleep"}, Verdict.RETRY),
         ({"success": False}, Verdict.RETRY),
