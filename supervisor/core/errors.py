@@ -164,8 +164,9 @@ class ConnectError(PlatformError):
         no_engine: bool = False,
         unanswered: bool = False,
         retry_after_seconds: float | None = None,
+        refusal: Refusal | None = None,
     ) -> None:
-        super().__init__(reason, verdict, retry_after_seconds=retry_after_seconds)
+        super().__init__(reason, verdict, retry_after_seconds=retry_after_seconds, refusal=refusal)
         self.invalid_namespace = invalid_namespace
         self.deaf = deaf
         self.wrong_path = wrong_path or no_engine

@@ -200,8 +200,12 @@ class Connector:
         presence_seconds = 0.0 if connection.facts.has_presence is False else min(PRESENCE_SECONDS, self._timeout / 2)
         if not await _comes(connection, connection.registered, presence_seconds):
             await self._ask_for_proof(connection, ends - loop.time())
-        if connection.has_presence and (prove or connection.namespace == DOUBTFUL_NAMESPACE):
-            await _prove(connection)
+        if connection.has_presence and (prove or _doubtful(connection)):
+            await _prove(connection, self._proof_seconds(connection))
+
+    def _proof_seconds(self, connection: Connection) -> float:
+        """How long an acknowledgement may take: where nothing else proves a socket a slow platform has all the time."""
+        return self._timeout if _doubtful(connection) else PROOF_SECONDS
 
     async def _register_beside(self, connection: Connection, first: Connection) -> None:
         """Wait for what proves a second socket: an ack or a message on this very one. A presence may be the first's.
@@ -209,7 +213,7 @@ class Connector:
         Raises:
             ConnectError: it was lost, or nothing proved it in time.
         """
-        proof = asyncio.ensure_future(_proved(connection))
+        proof = asyncio.ensure_future(_proved(connection, self._proof_seconds(connection)))
         over: list[asyncio.Future[Any]] = [proof, connection.proven, connection.closed]
         try:
             await asyncio.wait([*over, first.closed], timeout=BESIDE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -247,7 +251,7 @@ class Connector:
             except ConnectionLostError:
                 raise _lost_before_registered(connection) from None
             except PlatformError as error:
-                raise ConnectError(error.reason, error.verdict) from None
+                raise ConnectError(error.reason, error.verdict, refusal=error.refusal) from None
             connection.facts.has_presence = False
             connection.registered.set_result(None)
         finally:
@@ -255,14 +259,23 @@ class Connector:
             await asyncio.gather(beat, return_exceptions=True)
 
 
-async def _proved(connection: Connection) -> None:
-    """Return once an event of this socket was acknowledged, or where nothing ever is and a presence has to do."""
+def _doubtful(connection: Connection) -> bool:
+    """Whether a presence alone proves nothing there: nothing was ever acknowledged where some never do."""
+    return connection.namespace == DOUBTFUL_NAMESPACE and not connection.facts.handles
+
+
+async def _proved(connection: Connection, seconds: float) -> None:
+    """Return once an event of this socket was acknowledged, or where nothing ever is and a presence has to do.
+
+    Args:
+        seconds: how long an acknowledgement may take.
+    """
     await asyncio.wait([connection.registered], timeout=PRESENCE_SECONDS)
     while connection.connected:
         try:
-            return await connection.round_trip(PROOF_SECONDS)
+            return await connection.round_trip(seconds)
         except AckTimeoutError:
-            if connection.registered.done() and connection.namespace != DOUBTFUL_NAMESPACE:
+            if connection.registered.done() and not _doubtful(connection):
                 return None
     return None
 
@@ -296,12 +309,12 @@ def _lost_before_registered(connection: Connection) -> ConnectError:
     )
 
 
-async def _prove(connection: Connection) -> None:
-    """Have an event acknowledged on this very socket."""
+async def _prove(connection: Connection, seconds: float) -> None:
+    """Have an event acknowledged on this very socket, within so many seconds."""
     try:
-        await connection.round_trip(PROOF_SECONDS)
+        await connection.round_trip(seconds)
     except AckTimeoutError:
-        if connection.namespace == DOUBTFUL_NAMESPACE:
+        if _doubtful(connection):
             said = f"registered, but nothing is acknowledged in the namespace {connection.namespace}"
             raise ConnectError(said, deaf=True) from None
         # A server that acknowledges nothing can prove nothing. The socket stayed open, and that has to do.

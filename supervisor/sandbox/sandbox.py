@@ -151,7 +151,7 @@ class Sandbox:
 
     @property
     def ws_url(self) -> str:
-        """What WS_URL is to be: its path is the last declared namespace, ``/chat`` in v1 and v2.
+        """What WS_URL is to be: its path is the last declared namespace, ``/chat`` in v1, ``/ws/chat`` in v2.
 
         In v3 it is the agents' own namespace (ii), or leads to the agents' engine path (iii).
         """

@@ -6,7 +6,7 @@ have to look right.
 
 Meant differences, none of which shows in the recordings' frames:
 
-* the sandbox declares a second namespace, ``/chat``, and tells both of everyone's presence;
+* as v1 the sandbox declares a second namespace, ``/chat``, and tells both of everyone's presence;
 * it stores sends that are in flight together in the order in which they came, unless ``shuffle_sends`` is on;
 * it answers at once, where the platform takes 2 to 30 ms, but for the presence (3 ms) and the kick (1 ms);
 * it strips the prefix (`/dev/aiwm` unless set) from ``path`` in error bodies, as the proxy does that is not recorded.

@@ -56,12 +56,13 @@ async def test_long_polling_works(client: Client) -> None:
     opened = json.loads((await (await client.get(url)).text())[1:])
     assert opened["upgrades"] == ["websocket"]
     url += f"&sid={opened['sid']}"
-    connect = "40/chat," + json.dumps({"token": await client.token()})
+    namespace = client.sandbox.config.declared_namespaces[-1]
+    connect = f"40{namespace}," + json.dumps({"token": await client.token()})
     assert await (await client.post(url, data=connect)).text() == "OK"
     await sandbox.wait_until(lambda: sandbox.is_online(AGENT), 5)
     frames = (await (await client.get(url)).text()).split("\x1e")
-    assert frames[0].startswith("40/chat,")
-    assert frames[1].startswith('42/chat,["presence:update"')
+    assert frames[0].startswith(f"40{namespace},")
+    assert frames[1].startswith(f'42{namespace},["presence:update"')
     assert (await client.post(url, data="x" * 1_000_001)).status == 400
     assert not sandbox.is_online(AGENT)
 
@@ -71,10 +72,11 @@ async def test_the_usual_client_library_gets_on_with_it(client: Client, transpor
     sio = socketio.AsyncClient(reconnection=False, handle_sigint=False)
     own: asyncio.Queue[Any] = asyncio.Queue()
     news: asyncio.Queue[Any] = asyncio.Queue()
-    sio.on("presence:update", own.put, namespace="/chat")
-    sio.on("message:new", news.put, namespace="/chat")
+    namespace = client.sandbox.config.declared_namespaces[-1]
+    sio.on("presence:update", own.put, namespace=namespace)
+    sio.on("message:new", news.put, namespace=namespace)
     await sio.connect(
-        client.sandbox.base_url, auth={"token": await client.token()}, namespaces=["/chat"], transports=transports
+        client.sandbox.base_url, auth={"token": await client.token()}, namespaces=[namespace], transports=transports
     )
     try:
         assert (await asyncio.wait_for(own.get(), 5))["agentId"] == AGENT
@@ -84,7 +86,7 @@ async def test_the_usual_client_library_gets_on_with_it(client: Client, transpor
         said = await user.say(conversation, "hello")
         assert (await asyncio.wait_for(news.get(), 5))["_id"] == said
         answer = {"conversationId": conversation, "role": "assistant", "content": "hi"}
-        ack = await sio.call("message:send", answer, namespace="/chat")
+        ack = await sio.call("message:send", answer, namespace=namespace)
         assert ack["success"]
         assert [reply.content for reply in await user.wait_for_reply(conversation, after=said)] == ["hi"]
     finally:
@@ -196,10 +198,11 @@ async def test_frames_sent_right_after_an_upgrade_are_not_lost(client: Client) -
     ws = await client.http.ws_connect(f"{base}&transport=websocket&sid={opened['sid']}")
     await ws.send_str("2probe")
     assert (await ws.receive(timeout=5)).data == "3probe"
+    namespace = client.sandbox.config.declared_namespaces[-1]
     token = json.dumps({"token": await client.token()})
-    await asyncio.gather(ws.send_str("5"), ws.send_str(f"40/chat,{token}"))
+    await asyncio.gather(ws.send_str("5"), ws.send_str(f"40{namespace},{token}"))
     assert (await ws.receive(timeout=5)).data == "6"
-    assert (await ws.receive(timeout=5)).data.startswith("40/chat,")
+    assert (await ws.receive(timeout=5)).data.startswith(f"40{namespace},")
     await client.sandbox.wait_online(AGENT)
     await ws.close()
 

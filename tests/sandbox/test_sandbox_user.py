@@ -95,7 +95,7 @@ async def test_addresses(client: Client) -> None:
     sandbox = client.sandbox
     assert sandbox.base_url == f"http://127.0.0.1:{sandbox.port}"
     assert sandbox.api_url == f"{sandbox.base_url}/dev/aiwm"
-    assert sandbox.ws_url == f"ws://127.0.0.1:{sandbox.port}/chat"
+    assert sandbox.ws_url == f"ws://127.0.0.1:{sandbox.port}{sandbox.config.declared_namespaces[-1]}"
 
 
 async def test_an_own_engine_path_and_namespace() -> None:

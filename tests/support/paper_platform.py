@@ -122,6 +122,7 @@ class PaperPlatform:
         tokens, connects, sends: what becomes of the next ones; the ``standing_`` fate of those after that.
         token_seconds: how long a token is good for.
         deaf_to: events that are not acknowledged.
+        ack_seconds: how long the acknowledgement of any other takes.
         heartbeat: what heartbeats are answered with; None: they are events that it does not know.
         conversations: those that it lists, of whichever agent asks; None: it has no such list.
         rest: what it answers to other questions over HTTP.
@@ -145,6 +146,7 @@ class PaperPlatform:
     most_sockets: Counter[str] = field(default_factory=Counter)
     asked: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     deaf_to: set[str] = field(default_factory=set)
+    ack_seconds: float = 0.0
     heartbeat: dict[str, Any] | None = None
     conversations: list[str] | None = None
     rest: PaperRest = field(default_factory=PaperRest)
@@ -290,6 +292,12 @@ class PaperPlatform:
             self._acknowledge(socket, ack, answer)
 
     def _acknowledge(self, socket: PaperSocket, ack: asyncio.Future[Any], answer: dict[str, Any]) -> None:
+        if self.ack_seconds:
+            asyncio.get_running_loop().call_later(self.ack_seconds, self._answer, socket, ack, answer)
+        else:
+            self._answer(socket, ack, answer)
+
+    def _answer(self, socket: PaperSocket, ack: asyncio.Future[Any], answer: dict[str, Any]) -> None:
         if socket.connected and not ack.done():
             ack.set_result(answer)
 

@@ -58,6 +58,11 @@ class SocketFacts:
         """An event was not acknowledged in time. Called by who asked."""
         self._silences[event] = self._silences.get(event, 0) + 1
 
+    @property
+    def handles(self) -> bool:
+        """Whether it ever acknowledged anything: it is one that handles events, however long it takes."""
+        return bool(self._acked)
+
     def acks(self, event: str) -> bool | None:
         """Whether the platform acknowledges an event, as far as is known.
 

@@ -13,7 +13,7 @@ Stage = Literal["i", "ii", "iii"]
 #: deliberately not one of them: the recordings show that the platform refuses it.
 DEFAULT_NAMESPACES: dict[Profile, tuple[str, ...]] = {
     "v1": ("/ws", "/chat"),
-    "v2": ("/ws/chat", "/chat"),
+    "v2": ("/ws/chat",),
     "v3": ("/ws/chat",),
 }
 

@@ -170,7 +170,7 @@ async def test_an_ill_platform_is_5(tmp_path: Path, profile: str) -> None:
 
 @PROFILES
 async def test_a_deaf_connection_is_6(tmp_path: Path, profile: str) -> None:
-    async with deployment(tmp_path, profile=profile) as made:
+    async with deployment(tmp_path, profile=profile, namespaces=("/ws", "/chat")) as made:
         made.sandbox.faults.no_presence()
         report = await made.doctor(A1, handshake_seconds=1.0)
         assert report.code == 6

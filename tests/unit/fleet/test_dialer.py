@@ -43,6 +43,24 @@ def test_the_namespace_that_registered_is_tried_first_the_next_time(tmp_path: Pa
     play(tmp_path, connects, handlers=HANDLERS)
 
 
+def test_a_platform_of_the_second_generation_that_is_slow_to_acknowledge_is_no_alias(tmp_path: Path) -> None:
+    """In ``/ws/chat`` a presence alone is no proof, unless something was acknowledged there before."""
+
+    async def slow(script: Play) -> None:
+        script.platform.keeps_ids = False
+        script.platform.ack_seconds = 6
+        async with paper_agent(script) as paper:
+            assert (await script.loop.complete(paper.come_online())).namespace == "/ws/chat"
+            script.platform.ack_seconds = 60
+            await script.loop.complete(paper.disconnect())
+            before = script.loop.time()
+            assert (await script.loop.complete(paper.connect())).namespace == "/ws/chat"
+            assert script.loop.time() - before < 10
+            assert attempts(script) == {"online": 2}
+
+    play(tmp_path, slow, handlers=HANDLERS, ws_namespace="/ws/chat")
+
+
 @pytest.mark.parametrize(("fate", "counted"), [("refuse", "retry"), ("kick", "kicked")])
 def test_an_attempt_that_fails_is_counted_and_leaves_nothing_open(tmp_path: Path, fate: str, counted: str) -> None:
     async def fails(script: Play) -> None:

@@ -188,6 +188,20 @@ def test_a_fresh_token_is_taken_and_none_is_asked_for(tmp_path: Path) -> None:
     play(tmp_path, fresh)
 
 
+def test_one_that_is_refused_as_the_proof_says_why(tmp_path: Path) -> None:
+    async def proof(script: Play) -> None:
+        script.platform.standing_connect = "mute"
+        script.platform.heartbeat = {"success": False, "error": "Agent is suspended. Heartbeat rejected."}
+        await script.add()
+        await script.loop.advance(5)
+        assert script.state() is AgentState.REJECTED
+        script.platform.heartbeat = {"success": True}
+        await script.loop.advance(75)
+        assert script.state() is AgentState.ONLINE, "a suspended one is asked for again within a minute"
+
+    play(tmp_path, proof, ws_namespace="/")
+
+
 def test_a_refusal_ends_the_connection(tmp_path: Path) -> None:
     async def refused(script: Play) -> None:
         script.platform.heartbeat = {"success": True}
