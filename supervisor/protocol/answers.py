@@ -92,7 +92,8 @@ def parse_configuration(payload: object, known: ConnectAnswer, token: str) -> Co
     In the headers of tool servers a placeholder stands for the agent's token (docs/protocol.md#7-findings, 6).
 
     Args:
-        known: the answer that the token came with, whose token and life stay.
+        known: the answer that the token came with. Its token and life stay, and so does each fact that this answer
+            does not name: not all that comes with a token is told here.
         token: the agent's.
 
     Raises:
@@ -103,7 +104,10 @@ def parse_configuration(payload: object, known: ConnectAnswer, token: str) -> Co
     fields = _configuration(payload)
     if "mcpServers" in fields:
         fields["mcpServers"] = _with_token(fields["mcpServers"], token)
-    return msgspec.convert({**fields, "accessToken": known.access_token, "expiresIn": known.expires_in}, ConnectAnswer)
+    told = msgspec.convert({**fields, "accessToken": known.access_token}, ConnectAnswer)
+    untold = [one.name for one in msgspec.structs.fields(ConnectAnswer) if one.encode_name not in payload]
+    kept = {name: getattr(known, name) for name in {*untold, "access_token", "expires_in"}}
+    return msgspec.structs.replace(told, **kept)
 
 
 def parse_instruction(payload: object, known: ConnectAnswer) -> ConnectAnswer:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from aiohttp import web
 
 from supervisor.core.errors import PlatformError
 from supervisor.platform.hosts.agent_api import Access
 from supervisor.platform.instructions import fetch_configuration
-from supervisor.protocol.answers import ConnectAnswer, Instruction
+from supervisor.protocol.answers import ConnectAnswer, Deployment, Instruction
 from supervisor.sandbox import Sandbox
 from tests.support.stack import SECRET, agent_id
-from tests.support.token_server import client, token_server
+from tests.support.token_server import answering_json, client, token_server
 
 AGENT = agent_id(1)
 KNOWN = ConnectAnswer(
-    access_token="tok", expires_in=60.0, instruction=Instruction(system_prompt="old", guidelines=("be kind",)), name="A"
+    access_token="tok",
+    expires_in=60.0,
+    instruction=Instruction(system_prompt="old", guidelines=("be kind",)),
+    settings={"tone": "dry"},
+    deployment=Deployment(id="d", model="m"),
+    allowed_functions=("mcp__a__b",),
+    name="A",
 )
 
 
@@ -38,6 +46,22 @@ async def test_it_is_what_came_with_the_token_placeholders_filled_in(profile: st
         assert found.settings == {"tone": "warm"}
         headers = found.mcp_servers["tools"]["headers"]
         assert headers == {"X-Team": "a", "Authorization": f"Bearer {with_token.token}"}
+
+
+async def test_what_a_configuration_does_not_name_stays_as_the_token_brought_it() -> None:
+    told: dict[str, Any] = {"accessToken": "", "expiresIn": 0, "instruction": {"id": "i", "systemPrompt": "new"}}
+
+    async with token_server() as server, client() as made:
+        for fields, left in (
+            ({"settings": {"a": 1}, "tools": [], "mcpServers": {}}, (KNOWN.deployment, KNOWN.allowed_functions, "A")),
+            ({"deployment": None, "allowedFunctions": [], "name": "B"}, (None, (), "B")),
+        ):
+            server.answer = answering_json(200, told | fields)
+            found = await fetch_configuration(made.agent_api, Access(server.url, "tok"), AGENT, KNOWN)
+            assert found is not None
+            assert (found.deployment, found.allowed_functions, found.name) == left
+            assert (found.access_token, found.expires_in, found.instruction.system_prompt) == ("tok", 60.0, "new")
+            assert found.settings == fields.get("settings", KNOWN.settings)
 
 
 async def test_where_only_the_instruction_is_told_all_else_stays() -> None:
