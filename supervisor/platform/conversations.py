@@ -32,6 +32,10 @@ PROVEN_SECONDS: Final = 3600.0
 _PAGE_BYTES: Final = 16 * 1024 * 1024
 
 
+class _FormRefusedError(Exception):
+    """This agent may not read a form; another may."""
+
+
 @dataclass(slots=True)
 class _Known:
     """What is known of one API: until when a form is believed to be absent, and until when one is believed."""
@@ -75,14 +79,20 @@ class PlatformConversations:
             PlatformError: it did not answer as it should.
         """
         known = self._apis.setdefault(access.api_url, _Known())
-        answered = False
+        answered = refused = False
         for form in self._candidates(known):
-            found = await self._all(access, agent_id, form, since)
+            try:
+                found = await self._all(access, agent_id, form, since)
+            except _FormRefusedError:
+                refused = True
+                continue
             if found is None:
                 continue
             answered = True
             if found:
-                known.proven, known.proven_until = form, self._clock.monotonic() + PROVEN_SECONDS
+                if not refused:
+                    # What is left to an agent of few rights is no advice for the others.
+                    known.proven, known.proven_until = form, self._clock.monotonic() + PROVEN_SECONDS
                 return sorted(found.values(), key=lambda row: row.updated_at or 0.0, reverse=True)
             if form == known.proven and (since is not None or not expected):
                 return []
@@ -122,8 +132,7 @@ class PlatformConversations:
         except PlatformError as error:
             if error.verdict is not Verdict.REJECT:
                 raise
-            # This agent may not read this form; another may.
-            return None
+            raise _FormRefusedError from None
         if payload is None:
             self._apis[access.api_url].absent[form] = self._clock.monotonic() + ABSENT_SECONDS
             return None

@@ -72,6 +72,10 @@ async def test_each_generation_lists_all_of_the_own_ones_and_nobody_elses(profil
 async def test_who_may_not_read_pages_has_the_bare_list(profile: str) -> None:
     async with lists(profile=profile) as asked:
         assert sorted(await asked.ask(role="") or []) == sorted(asked.own)
+        asked.questions()
+        # That is no advice for the others: the bare list has no end, and tells nothing of what is known already.
+        assert await asked.ask() == asked.own
+        assert "page=1" in asked.questions()[0]
 
 
 @pytest.mark.parametrize("profile", ["v2", "v3"])
