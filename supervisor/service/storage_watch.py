@@ -9,8 +9,8 @@ from supervisor.core.errors import RegistryError
 from supervisor.store import Registry
 from supervisor.telemetry.logs import get_logger
 
-#: How often the file is looked at: that it is gone is known within seconds.
-LOOK_SECONDS: Final = 0.5
+#: How often the file is looked at: that it is gone is known before a command that begins then has made another.
+LOOK_SECONDS: Final = 0.2
 #: How often a copy of what is lost is tried again that could not be made.
 SAVE_SECONDS: Final = 60.0
 #: How often the room on the disk is looked at.

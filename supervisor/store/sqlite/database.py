@@ -23,7 +23,7 @@ from supervisor.store.sqlite.changes import ChangeNotice
 from supervisor.store.sqlite.errors import explain
 from supervisor.store.sqlite.lock import RegistryLock
 from supervisor.store.sqlite.numbers import Numbers
-from supervisor.store.sqlite.open_files import OVERWRITTEN_EVERY, Loss, OpenFiles
+from supervisor.store.sqlite.open_files import THOROUGH_EVERY, Loss, OpenFiles
 from supervisor.store.sqlite.pool import ReadPool
 from supervisor.store.sqlite.writer import Writer
 from supervisor.telemetry.logs import get_logger
@@ -160,10 +160,11 @@ class SqliteDatabase:
     async def _look(self, lock: RegistryLock) -> Loss | None:
         """What is wrong with the files now."""
         found = await asyncio.to_thread(self._files.missing)
-        if found is None:
-            found = await self.writer.call(self._files.cut)
         self._looked += 1
-        if found is None and self._looked % OVERWRITTEN_EVERY == 0:
+        thorough = self._looked % THOROUGH_EVERY == 0
+        if found is None and (thorough or self._files.shorter):
+            found = await self.writer.call(self._files.cut)
+        if found is None and thorough:
             found = await asyncio.to_thread(self._files.overwritten)
         try:
             if await asyncio.to_thread(lock.renew):

@@ -16,11 +16,11 @@ from supervisor.store.dialect import LockInfo, Rotation
 from supervisor.store.dialect.face import ANY_ACCESS, READING, Access
 from supervisor.store.sql import lives, rotation
 from supervisor.store.sql.migrate import OURS, Migrations, NewerSchemaError
-from supervisor.store.sqlite import copies, inspection, lock
+from supervisor.store.sqlite import copies, driver, inspection, lock
 from supervisor.store.sqlite.changes import ChangeNotice
 from supervisor.store.sqlite.database import Opened, SqliteDatabase, SqliteSessions
 from supervisor.store.sqlite.engines import reader_engine, writer_engine
-from supervisor.store.sqlite.files import MOUNTS, check_file, check_place, database_path, not_found
+from supervisor.store.sqlite.files import MOUNTS, check_file, check_place, database_path, not_found, rescued
 from supervisor.store.sqlite.lock import RegistryLock
 from supervisor.store.sqlite.numbers import Numbers
 from supervisor.store.sqlite.open_files import OpenFiles
@@ -184,12 +184,23 @@ class Sqlite:
             way = f"put {copy}, the copy made before that, in its place" if copy else "restore a copy from before that"
             raise RegistryError(f"{error}, or {way} (see docs/operate.md#upgrade)") from None
 
+    def _refuse_another(self, path: Path, uuid: str) -> None:
+        """Refuse to run another registry than the one that was lost at its path and waits to be put back."""
+        saved = rescued(path)
+        if saved and driver.saved_uuid(saved[-1]) not in (None, uuid):
+            raise RegistryError(
+                f"The registry {path} is not the one that was lost there: {saved[-1]} holds what was saved of that; "
+                "put it in its place, without the files -wal and -shm, or move it away to go on with this one"
+            )
+
     def _begin(self, connection: Connection, path: Path, now: float, held: bool, older: bool) -> Opened:
         self._current(connection, path)
         revision = self.migrations.require(connection, older=older)
         uuid = connection.exec_driver_sql("SELECT value FROM meta WHERE key = 'uuid'").scalar()
         if uuid is None:
             raise RegistryError("The registry has lost its UUID (table meta); restore a copy of it")
+        if held:
+            self._refuse_another(path, str(uuid))
         numbers = Numbers()
         numbers.load(connection)
         files = OpenFiles(path, connection, str(uuid))

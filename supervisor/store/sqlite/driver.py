@@ -72,6 +72,14 @@ def read_uuid(path: Path) -> str | None:
     return str(found[0]) if found else None
 
 
+def saved_uuid(path: Path) -> str | None:
+    """As :func:`read_uuid`, of a copy; None too where it cannot be read."""
+    try:
+        return read_uuid(path)
+    except sqlite3.Error:
+        return None
+
+
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether an error says that a file is no registry, and not that it cannot be read just now."""
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF

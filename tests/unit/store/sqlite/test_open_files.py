@@ -16,7 +16,7 @@ from supervisor.core.records import AgentRecord
 from supervisor.store import LockInfo, Registry, backup, check, lock_holder
 from supervisor.store.dialect.face import StorageError
 from supervisor.store.sqlite.lock import RegistryLock
-from supervisor.store.sqlite.open_files import OVERWRITTEN_EVERY
+from supervisor.store.sqlite.open_files import THOROUGH_EVERY
 from tests.support.journaling import add
 from tests.support.registries import sqlite_of
 
@@ -48,7 +48,7 @@ async def running(path: Path) -> AsyncIterator[Registry]:
 
 async def looked(registry: Registry) -> str | None:
     """What it finds by the time that it has looked at everything."""
-    for _ in range(OVERWRITTEN_EVERY):
+    for _ in range(THOROUGH_EVERY):
         if lost := await registry.look():
             return lost
     return None
@@ -132,7 +132,17 @@ async def test_a_lost_registry_does_not_begin_anew_by_itself(running: Registry, 
         with pytest.raises(RegistryError, match=r"rescued-\S+ holds what was saved .*; put that in its place"):
             await Registry.open(url_of(path), upgrade=True, lock=lock)
     assert not path.exists()
-    saved(path).rename(path)
+    # Nor does another one begin in its place, such as a command makes in the moment before the loss is noticed.
+    await (await Registry.open(url_of(path.with_name("new.db")), upgrade=True)).close()
+    path.with_name("new.db").rename(path)
+    with pytest.raises(RegistryError, match=r"is not the one that was lost there: \S+ holds what was saved"):
+        await Registry.open(url_of(path), upgrade=True, lock=LockInfo())
+    assert lock_holder(url_of(path)) is None
+    copy = saved(path)
+    shutil.copyfile(copy, path)
+    started = await Registry.open(url_of(path), upgrade=True, lock=LockInfo())
+    await started.close()
+    assert copy.exists(), "which is its owner's to delete"
     assert await kept(path) == ["before"]
 
 
