@@ -190,3 +190,10 @@ class SendRefusedError(PlatformError):
     def __init__(self, error: str, verdict: Verdict = Verdict.RETRY) -> None:
         super().__init__(f"the platform refused the message: {error}", verdict)
         self.error = error
+
+
+class AlreadyStoredError(SendRefusedError):
+    """The platform has a message of that ``_id``: an earlier send arrived, or was stored and refused all the same."""
+
+    def __init__(self, error: str) -> None:
+        super().__init__(error, Verdict.REJECT)

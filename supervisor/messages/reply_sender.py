@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from supervisor.core.errors import AckTimeoutError, ConnectionLostError, SendRefusedError, Verdict
+from supervisor.core.errors import AckTimeoutError, AlreadyStoredError, ConnectionLostError, SendRefusedError, Verdict
 from supervisor.core.records import JournaledMessage, Reply
 from supervisor.core.states import ReplyState
 from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
 from supervisor.platform.hosts.deliveries import Deliveries
-from supervisor.protocol.outbound import as_shown
+from supervisor.protocol.outbound import as_shown, reply_id
 from supervisor.telemetry.logs import get_logger
 
 #: How long to wait before each further attempt at a delivery; after the last one the reply is a dead letter. A failure
@@ -83,6 +83,8 @@ class Outgoing:
         outcome: what the journal does not have yet. A reply whose fate is known is never sent again because the
             journal could not take it.
         doubtful: an earlier send may have arrived.
+        refused: the last send was refused.
+        known_as: the ``_id`` that it is sent with, and ``body`` what is sent.
         parked: nothing can be done now: the reply waits for its next attempt, or for a connection.
         failures: failed attempts, those that may be the host's trouble left out.
         trouble: the first failed attempt, where there was one.
@@ -95,11 +97,19 @@ class Outgoing:
     on_send: OnSend | None = None
     sends: int = 0
     doubtful: bool = False
+    refused: bool = False
+    known_as: str = ""
+    body: bytes = b""
     parked: bool = False
     outcome: Outcome | None = None
     failures: int = 0
     trouble: _Trouble | None = None
     host_waited_for: str | None = None
+
+    def name(self, message_id: str) -> None:
+        """Send it with that ``_id`` from now on."""
+        self.known_as = message_id
+        self.body = msgspec.json.encode(as_shown(msgspec.structs.replace(self.reply.message, id=message_id)))
 
     def acked(self) -> None:
         """The platform has the reply."""
@@ -142,9 +152,8 @@ class ReplySender:
     async def send(self, outgoing: Outgoing) -> None:
         """Send a reply until its fate is known and journaled."""
         reply = outgoing.reply
-        body = msgspec.json.encode(as_shown(reply.message))
         losses = 0
-        self._on_sending(reply.message.id or "")
+        self._name(outgoing, reply.message.id or "")
         while not await self._journal_outcome(outgoing):
             connection = await self._wait_for_turn(outgoing)
             if self._at_most_once():
@@ -158,7 +167,7 @@ class ReplySender:
                 outgoing.acked()
                 continue
             try:
-                known_as = await self._send_once(outgoing, connection, body)
+                known_as = await self._send_once(outgoing, connection)
             except SendRefusedError as error:
                 self._refused(outgoing, error)
             except (ConnectionLostError, AckTimeoutError) as error:
@@ -166,28 +175,42 @@ class ReplySender:
                 self._ambiguous(outgoing, error, losses)
             else:
                 if known_as is not None:
-                    self._keeps_ids = known_as == reply.message.id
+                    self._keeps_ids = known_as == outgoing.known_as
                     self._on_sending(known_as)
                 outgoing.acked()
 
-    async def _send_once(self, outgoing: Outgoing, connection: Connection, body: bytes) -> str | None:
+    def _name(self, outgoing: Outgoing, message_id: str) -> None:
+        self._on_sending(message_id)
+        outgoing.name(message_id)
+
+    async def _send_once(self, outgoing: Outgoing, connection: Connection) -> str | None:
         """The id under which the platform keeps a reply, where it tells: ours, or one that it made."""
-        reply = outgoing.reply
         if outgoing.on_send:
             outgoing.on_send()
         started = self._clock.monotonic()
         self.in_flight += 1
         outgoing.sends += 1
         try:
-            known_as = await connection.send(
-                reply.message.id or "", reply.conversation_id, body, self._terms.ack_seconds
-            )
+            known_as = await self._deliver(outgoing, connection)
         finally:
             self.in_flight -= 1
         self._metrics.sent("acked", self._clock.monotonic() - started)
         self._terms.deliveries.acked(self._terms.host())
         self._terms.on_permission(True)
         return known_as
+
+    async def _deliver(self, outgoing: Outgoing, connection: Connection) -> str | None:
+        """Send a reply so that people are shown it, also where the platform stored it and refused it all the same."""
+        conversation_id, ack_seconds = outgoing.reply.conversation_id, self._terms.ack_seconds
+        try:
+            return await connection.send(outgoing.known_as, conversation_id, outgoing.body, ack_seconds)
+        except AlreadyStoredError:
+            if outgoing.doubtful or not outgoing.refused:
+                return outgoing.known_as
+        # It is in the history and nowhere else (docs/protocol.md#79-a-refused-send-may-have-been-stored).
+        again = reply_id(outgoing.reply.agent_id, outgoing.known_as, outgoing.reply.part, outgoing.sends)
+        self._name(outgoing, again)
+        return await connection.send(again, conversation_id, outgoing.body, ack_seconds)
 
     async def _journal_outcome(self, outgoing: Outgoing) -> bool:
         """Write what became of a reply, where that is not written yet; whether that was the end of the reply."""
@@ -228,6 +251,7 @@ class ReplySender:
     def _refused(self, outgoing: Outgoing, error: SendRefusedError) -> None:
         """Give a refused reply up, or try again later where that may help."""
         self._metrics.sent("refused")
+        outgoing.refused = True
         if error.error.startswith(_FORBIDDEN):
             self._terms.on_permission(False)
         if error.verdict is Verdict.RETRY:

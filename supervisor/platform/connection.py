@@ -6,7 +6,14 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
-from supervisor.core.errors import AckTimeoutError, ConnectionLostError, PlatformError, SendRefusedError, Verdict
+from supervisor.core.errors import (
+    AckTimeoutError,
+    AlreadyStoredError,
+    ConnectionLostError,
+    PlatformError,
+    SendRefusedError,
+    Verdict,
+)
 from supervisor.core.tasks import TaskSet
 from supervisor.platform.endpoint import AGENTS_NAMESPACE, ROOT
 from supervisor.platform.heartbeats import Pulse, quiet_pulse
@@ -208,8 +215,7 @@ class Connection:
     async def send(self, message_id: str, conversation_id: str, body: bytes, timeout: float) -> str | None:
         """Send one message and wait until the platform has it.
 
-        ``No conversation found`` is answered by a join and one resend (docs/protocol.md#4-sending). ``E11000`` that
-        names our own id means that an earlier send of it arrived.
+        ``No conversation found`` is answered by a join and one resend (docs/protocol.md#4-sending).
 
         Args:
             message_id: the ``_id`` that ``body`` carries.
@@ -221,6 +227,7 @@ class Connection:
             The platform's id of the message, where it told one.
 
         Raises:
+            AlreadyStoredError: the platform has it, from an earlier send.
             SendRefusedError: with REJECT where trying again is pointless.
             ConnectionLostError, AckTimeoutError: whether it arrived is unknown.
         """
@@ -238,7 +245,7 @@ class Connection:
             return outcome.message_id
         error = outcome.error or "no reason given"
         if error.startswith("E11000") and message_id in error:
-            return message_id
+            raise AlreadyStoredError(error)
         raise refusal(error)
 
     async def drain(self, timeout: float) -> bool:

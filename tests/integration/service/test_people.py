@@ -157,3 +157,26 @@ async def test_an_agent_that_may_not_write_says_so_with_the_cure(v2: Stack) -> N
     v2.sandbox.faults.clear()
     await user.wait_for_reply(conversation, after=await user.say(conversation, "and now?"))
     await v2.until(lambda: v2.service.control.status(agent).health == "ok")
+
+
+async def test_an_answer_that_was_stored_and_refused_is_shown_all_the_same(tmp_path: Path) -> None:
+    """v1 keeps our ids, so that it would refuse it for ever as one that it has."""
+    async with stack(tmp_path, sandbox_settings={"profile": "v1"}) as fleet:
+        agents = [await fleet.add(1), await fleet.add(2)]
+        await fleet.online()
+        fleet.sandbox.faults.refuse_sends("Database is down", stored=True, agents=agents[:1], times=2)
+        user = await fleet.sandbox.user()
+        conversation, other = [await user.open(agent) for agent in agents]
+        await user.say(conversation, "hello")
+        await fleet.until(lambda: fleet.service.fleet.undelivered()[0] == 1)
+        # What is acknowledged elsewhere shows that the platform is well: what waits is sent at once.
+        await user.say(other, "well?")
+        await fleet.until(lambda: fleet.service.fleet.undelivered()[0] == 0, timeout=30)
+        await user.say(conversation, "second")
+
+        def shown() -> list[str]:
+            told = [payload for event, payload in user.received if event == "message:new"]
+            return [one["content"] for one in told if one["conversationId"] == conversation and one["role"] != "user"]
+
+        await fleet.until(lambda: "Echo: second" in shown())
+        assert shown() == ["Echo: hello", "Echo: second"]

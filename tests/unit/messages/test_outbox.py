@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from supervisor.core.clock import SystemClock
-from supervisor.core.errors import AckTimeoutError, SendRefusedError, Verdict
+from supervisor.core.errors import AckTimeoutError, AlreadyStoredError, SendRefusedError, Verdict
 from supervisor.core.records import AgentRecord, JournaledMessage, NewReply, Reply
 from supervisor.core.states import MessageState, ReplyState
 from supervisor.messages.outbox import Outbox
@@ -336,3 +336,35 @@ async def test_a_reply_that_nobody_can_judge_is_given_up_at_last(desk: Desk) -> 
         await desk.pass_time(30)
     await desk.until(lambda: not desk.outbox.waiting)
     assert reply.state is ReplyState.DEAD
+
+
+@pytest.mark.parametrize(
+    ("answers", "sent"),
+    [
+        pytest.param(["refused", "stored"], ["old", "old", "new"], id="only in the history: shown under another id"),
+        pytest.param(["lost", "stored"], ["old", "old"], id="it arrived"),
+        pytest.param(["lost", "refused", "stored"], ["old"] * 3, id="nobody knows"),
+        pytest.param(["refused", "stored", "lost", "stored"], ["old", "old", "new", "new"], id="the second arrived"),
+        pytest.param(
+            ["refused", "stored", "refused", "stored"], ["old", "old", "new", "new", "newer"], id="refused again"
+        ),
+    ],
+)
+@never
+async def test_what_the_platform_stored_and_refused_is_sent_so_that_people_see_it(
+    desk: Desk, answers: list[str], sent: list[str]
+) -> None:
+    errors: dict[str, Exception] = {
+        "refused": SendRefusedError("Database is down", Verdict.RETRY),
+        "lost": AckTimeoutError("not acknowledged"),
+        "stored": AlreadyStoredError("E11000 duplicate key error"),
+    }
+    desk.line.answers = [errors[answer] for answer in answers]
+    reply = await desk.push()
+    while desk.outbox.waiting:
+        await desk.until(lambda: desk.clock.sleepers or not desk.outbox.waiting)
+        await desk.pass_time(RETRY_SECONDS[-1])
+    assert reply.state is ReplyState.ACKED
+    names = dict(zip(dict.fromkeys(desk.line.sent), ("old", "new", "newer"), strict=False))
+    assert [names[one] for one in desk.line.sent] == sent
+    assert desk.line.sent[0] == reply.message.id
