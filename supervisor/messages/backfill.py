@@ -172,6 +172,11 @@ class Backfill:
                 self._complete.add(conversation_id)
         return taken
 
+    async def is_news(self, conversation_id: str) -> bool | None:
+        """Whether somebody has written in a conversation what the agent knows nothing of; None: nobody could tell."""
+        messages = await self._patiently(conversation_id, lambda: self._missed(conversation_id))
+        return None if messages is None else bool(messages)
+
     async def _patiently(
         self, conversation_id: str, ask: Callable[[], Awaitable[list[InboundMessage]]]
     ) -> list[InboundMessage] | None:

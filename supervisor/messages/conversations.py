@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from supervisor.core.errors import RegistryError
+from supervisor.messages.missed import SLACK_SECONDS
 from supervisor.messages.scope import Scope
 from supervisor.protocol.inbound import is_task
 from supervisor.telemetry.logs import get_logger
@@ -100,3 +101,8 @@ class Conversations:
         """
         left_at = self._left.get(conversation_id)
         return left_at is not None and (updated_at is None or updated_at <= left_at)
+
+    def left_about(self, conversation_id: str, at: float | None) -> bool:
+        """Whether the agent left a conversation so near to ``at`` that the platform's clock and ours may disagree."""
+        left_at = self._left.get(conversation_id)
+        return left_at is not None and at is not None and abs(at - left_at) <= SLACK_SECONDS

@@ -91,6 +91,8 @@ class Roster:
         self._unread: dict[str, float | None] = {}
         # Held back until they are read: until when at most, in monotonic seconds.
         self._due: dict[str, float] = {}
+        # Left, and nothing said since: when they had last changed by then.
+        self._quiet: dict[str, float | None] = {}
         self._looking: set[str] = set()
         # None: it is not known yet whether the platform lists conversations.
         self._lists: bool | None = None
@@ -233,7 +235,8 @@ class Roster:
         self._backfill.give_up([one for one in unread if one not in went_on])
         asked += went_on
         self._backfill.close([one for one in waiting if one not in set(asked)])
-        missing = [row for row in rows if self._is_missing(row, connection)]
+        self._quiet = {one: at for one, at in self._quiet.items() if one in listed}
+        missing = [row for row in rows if self._is_missing(row, connection) and not await self._has_left(row)]
         self.unjoined = len(missing)
         turns = iter(missing)
         whole = True
@@ -253,7 +256,23 @@ class Roster:
 
     def _is_missing(self, row: ListedConversation, connection: Connection) -> bool:
         joined = is_joined(connection, row.id) or row.id == connection.conversation_id
-        return not joined and row.id not in self._joining and not self._conversations.has_left(row.id, row.updated_at)
+        return not joined and row.id not in self._joining
+
+    async def _has_left(self, row: ListedConversation) -> bool:
+        """Whether the agent left a conversation where nobody has written since.
+
+        About the time at which it left two clocks may disagree, and its own last words count as a change too: there the
+        history has the last word.
+        """
+        left = self._conversations.has_left(row.id, row.updated_at)
+        if not self._conversations.left_about(row.id, row.updated_at) or not self._backfill.possible:
+            return left
+        if self._quiet.get(row.id) == row.updated_at:
+            return True
+        news = await self._backfill.is_news(row.id)
+        if news is False:
+            self._quiet[row.id] = row.updated_at
+        return left if news is None else not news
 
     async def _bring_in(self, row: ListedConversation, connection: Connection, *, look: bool) -> bool:
         """Join a conversation and look at what was said last in it; whether that need not be tried again."""

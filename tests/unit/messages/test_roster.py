@@ -260,3 +260,33 @@ def test_a_conversation_that_the_platform_calls_malformed_is_asked_for_once(tmp_
         assert joins(script)[malformed] == 1
 
     play(tmp_path, refuses)
+
+
+@pytest.mark.parametrize("ahead", [-60.0, 60.0], ids=["behind", "ahead"])
+def test_whether_somebody_wrote_after_the_agent_left_is_no_question_of_clocks(tmp_path: Path, ahead: float) -> None:
+    """The platform's clock differs from ours by a minute."""
+    leaves = "async def on_message(message, ctx):\n    await ctx.leave(message.conversation_id)\n    return 'bye'\n"
+
+    async def left(script: Play) -> None:
+        rest = script.platform.rest
+        script.platform.keeps_ids = False
+        script.platform.conversations = [TALK]
+        await script.add(handler="leaves")
+        await script.loop.advance(30)
+        assert joins(script)[TALK] == 1
+
+        def platform_time() -> float:
+            return EPOCH + script.loop.time() + ahead
+
+        assert script.platform.say(AGENT, {"conversationId": TALK, **rest.add(TALK, "go", platform_time())})
+        await script.loop.advance(1)
+        rest.add(TALK, "bye", platform_time(), by=AGENT)
+        await script.loop.advance(1000)
+        assert (script.answers, joins(script)[TALK]) == (["bye"], 1), "nobody has written since"
+        assert script.platform.say(AGENT, {"conversationId": TALK, **rest.add(TALK, "again", platform_time())})
+        await script.loop.advance(10)
+        rest.add(TALK, "one more thing", platform_time())
+        await script.loop.advance(400)
+        assert (script.answers, joins(script)[TALK]) == (["bye"] * 3, 2)
+
+    play(tmp_path, left, handlers={"leaves": leaves})
