@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from supervisor.core.errors import SupervisorError
+from supervisor.core.errors import RegistryNotFoundError, SupervisorError
 from supervisor.core.status import AgentStatus, Overview
 from supervisor.settings import Settings
 from supervisor.store import LockInfo, lock_holder
@@ -197,16 +197,22 @@ def _of(holder: LockInfo, settings: Settings, answer_seconds: float) -> LiveSupe
     return LiveSupervisor(url, token, who, answer_seconds=answer_seconds)
 
 
+def _none_runs(settings: Settings) -> str:
+    try:
+        require_registry(settings.registry_url)
+    except RegistryNotFoundError as error:
+        return f"No supervisor runs on this registry. {error}"
+    return "No supervisor runs on this registry; start it with: supervisor run"
+
+
 def require(settings: Settings, registry_uuid: str | None = None) -> LiveSupervisor:
     """The supervisor that runs on the settings' registry.
 
     Raises:
         NotRunningError: none does.
-        RegistryNotFoundError: there is no registry that one could run on.
         UnreachableError: one does, and does not answer.
     """
     found = find(settings, registry_uuid)
     if found is None:
-        require_registry(settings.registry_url)
-        raise NotRunningError("No supervisor runs on this registry; start it with: supervisor run")
+        raise NotRunningError(_none_runs(settings))
     return found
