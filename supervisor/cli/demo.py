@@ -69,6 +69,11 @@ def demo(
     if ask is not None and not ask.strip():
         raise UsageError("--ask wants a text")
     options = _Options(agents, seconds, ask, profile, port)
+    if ask is None:
+        # Whoever stops the terminal with Ctrl-S is not to stop the fleet; a reply is for whoever reads it.
+        from supervisor.telemetry import standard_streams  # noqa: PLC0415  import what is slow only when it runs
+
+        standard_streams.divert()
     for name in [name for name in os.environ if name.startswith("SUPERVISOR_")]:
         del os.environ[name]
     with _signals_unwind(), tempfile.TemporaryDirectory(prefix="supervisor-demo-") as folder:

@@ -106,7 +106,9 @@ def sandbox(
     Example: `supervisor sandbox --profile v2`, or `supervisor sandbox --people 5` for traffic to look at
     """
     from supervisor.sandbox import SandboxConfig  # noqa: PLC0415  import what is slow only when it runs
+    from supervisor.telemetry import standard_streams  # noqa: PLC0415
 
+    standard_streams.divert()
     config = SandboxConfig(
         profile=profile,
         stage=stage,

@@ -233,7 +233,8 @@ class LineWriter:
         return whole
 
     def _write_to_stream(self, texts: list[str | bytes]) -> int:
-        text = "".join(one if isinstance(one, str) else one.decode(self._encoding, "backslashreplace") for one in texts)
+        written = b"".join(one if isinstance(one, bytes) else self._encoded(one) for one in texts)
+        text = written.decode(self._encoding, "backslashreplace")
         try:
             self._stream.write(text)
             self._stream.flush()

@@ -96,7 +96,9 @@ class Home:
         agents = self.folder / "agents"
         shutil.copytree(self.given / "handlers", agents, ignore=shutil.ignore_patterns("__pycache__"))
         for name in BUNDLED:
-            shutil.copy(self.version.root / "agents" / name, agents)
+            # Not every version has each part.
+            if (file := self.version.root / "agents" / name).exists():
+                shutil.copy(file, agents)
 
     @property
     def database(self) -> Path:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import gzip
 import io
+import logging
 import os
 import signal
 import socket
@@ -470,6 +471,11 @@ async def test_signals_stay_the_supervisors(serve: Serve) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     await serve()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+async def test_the_servers_loggers_stay_everybodys(serve: Serve) -> None:
+    await serve()
+    assert logging.getLogger("uvicorn.access").propagate, "it has no access log, and cuts off nobody's warnings"
 
 
 def test_addresses_are_written_for_browsers() -> None:

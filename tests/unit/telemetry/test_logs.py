@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import logging
 import sys
 
 import pytest
 import structlog
+import uvicorn
 
 from supervisor.telemetry import logs
 from tests.support.logging import configured, fail, lines
@@ -101,3 +104,44 @@ def test_without_a_stream_logs_go_to_standard_error(capsys: pytest.CaptureFixtur
     assert "event" in captured.err
     assert captured.out == ""
     assert sys.stderr is not sys.stdout
+
+
+class Unspeakable:
+    def __str__(self) -> str:
+        raise TypeError("no text")
+
+
+def test_a_line_that_cannot_be_rendered_is_told_and_costs_no_other(capfd: pytest.CaptureFixture[str]) -> None:
+    stream = configured()
+    log = logs.get_logger("handler")
+    log.warning("first", found=Unspeakable())
+    log.warning("next")
+    odd, following = lines(stream)
+    assert (odd["event"], odd["source"], odd["reason"]) == ("log_line_unwritable", "handler", "TypeError")
+    assert ".py:" in odd["file"]
+    assert following["event"] == "next"
+    assert capfd.readouterr() == ("", ""), "nothing waits for standard error"
+
+
+def test_lines_for_machines_are_ascii_where_the_stream_is_not_utf_8() -> None:
+    written = io.BytesIO()
+    logs.configure("INFO", "json", io.TextIOWrapper(written, encoding="latin-1"))
+    logs.get_logger("x").info("Jürgen 😀", half="\ud83d")
+    assert logs.flush()
+    line = json.loads(written.getvalue().decode("ascii"))
+    assert (line["event"], line["half"]) == ("Jürgen 😀", "\ud83d")
+
+
+def test_half_a_character_costs_no_line() -> None:
+    written = io.BytesIO()
+    logs.configure("INFO", "json", io.TextIOWrapper(written, encoding="utf-8"))
+    logs.get_logger("x").info("half", text="\ud83d")
+    assert logs.flush()
+    assert json.loads(written.getvalue())["text"] == "\ud83d"
+
+
+def test_a_server_without_an_access_log_does_not_cut_off_its_warnings() -> None:
+    uvicorn.Config(lambda: None, log_config=None, access_log=False)
+    stream = configured()
+    logging.getLogger("uvicorn.access").warning("trouble")
+    assert [line["event"] for line in lines(stream)] == ["trouble"]
