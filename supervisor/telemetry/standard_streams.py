@@ -76,6 +76,14 @@ def _has_descriptor(stream: TextIO) -> bool:
         return False
 
 
+def _has_descriptor(stream: TextIO) -> bool:
+    """Whether it leads out of the process: what somebody collects in memory keeps nobody waiting."""
+    try:
+        return stream.fileno() >= 0
+    except (OSError, ValueError):
+        return False
+
+
 def _same_file() -> bool:
     """Whether both streams are the same pipe, terminal or file, so that one writer keeps their lines apart."""
     try:

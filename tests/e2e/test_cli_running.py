@@ -272,6 +272,7 @@ def test_the_live_table_outlives_its_supervisor(command: Command) -> None:
 def test_the_live_table_leaves_the_terminal_as_it_was_while_there_is_nothing_to_show(
     command: Command, end: signal.Signals
 ) -> None:
+    add(command, A1)
     terminal = Terminal(command, "status", "--watch")
     try:
         terminal.wait_for("No supervisor runs on this registry")
