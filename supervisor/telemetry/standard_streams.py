@@ -69,14 +69,6 @@ def diverted() -> list[LineWriter]:
 
 
 def _has_descriptor(stream: TextIO) -> bool:
-    """Whether something outside reads it; what is kept in memory keeps nobody waiting."""
-    try:
-        return stream.fileno() >= 0
-    except OSError:
-        return False
-
-
-def _has_descriptor(stream: TextIO) -> bool:
     """Whether it leads out of the process: what somebody collects in memory keeps nobody waiting."""
     try:
         return stream.fileno() >= 0

@@ -99,7 +99,7 @@ async def test_every_line_about_a_message_names_it(fleet: Stack, log: Log) -> No
     await fleet.until(lambda: not fleet.service.control.overview().inbox.available)
     await tell(agents[0], "bury", *OWN, "dead_letter")
     await tell(agents[0], "ill", *OWN, "health_failing")
-    await tell(agents[1], "hang", *OWN, "dead_letter")
+    await tell(agents[1], "hang", *OWN, "handler_timeout", "dead_letter")
     await tell(agents[2], "hello", "from a handler's thread", "from its next part")
     await tell(agents[0], "/status", "command")
     fleet.sandbox.faults.refuse_sends(times=1)
