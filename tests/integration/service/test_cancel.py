@@ -12,10 +12,11 @@ from supervisor.core.states import MessageState
 from supervisor.management.messages import CANCEL_REASON
 from supervisor.sandbox import SandboxUser
 from tests.support.command import InProcess
+from tests.support.observing import handlers_folder
 from tests.support.stack import Stack, handler_module, stack
 
 HANDLERS = {
-    "hangs.py": '''
+    "hangs": '''
 """Waits for ever, in a thread, or for its next attempt, as it is told."""
 import asyncio, threading
 
@@ -39,7 +40,7 @@ async def on_message(message, ctx):
         raise RuntimeError("not now")
     return f"fine: {message.content}"
 ''',
-    "threads.py": '''
+    "threads": '''
 """The same in a plain function."""
 import threading
 
@@ -55,11 +56,7 @@ def on_message(message, ctx):
 
 @pytest.fixture
 async def fleet(tmp_path: Path) -> AsyncIterator[Stack]:
-    folder = tmp_path / "handlers"
-    folder.mkdir()
-    for name, code in HANDLERS.items():
-        (folder / name).write_text(code)
-    async with stack(tmp_path, agents_dir=folder) as running:
+    async with stack(tmp_path, agents_dir=handlers_folder(tmp_path, HANDLERS)) as running:
         await running.add(1, "hangs", settings={"max_attempts": 100})
         await running.add(2, "threads")
         await running.online(2)

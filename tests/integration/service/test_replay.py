@@ -18,13 +18,14 @@ from supervisor.sandbox import SandboxUser, StoredMessage
 from supervisor.service.housekeeping import COUNT_SECONDS
 from tests.support.command import Command
 from tests.support.journaling import add
+from tests.support.observing import handlers_folder
 from tests.support.stack import SECRET, Stack, handler_module, stack
 
 #: Commands are processes: on a busy machine they take their time.
 pytestmark = pytest.mark.timeout(300)
 
 HANDLERS = {
-    "brittle.py": '''
+    "brittle": '''
 """Fails for good until it is mended; keeps what it is told to hold."""
 import asyncio
 from supervisor.handler import Permanent
@@ -41,7 +42,7 @@ async def on_message(message, ctx):
         raise Permanent(f"broken: secret={ctx.token()}")
     return f"fine: {message.content}"
 ''',
-    "chatty.py": '''
+    "chatty": '''
 """Says something, waits, and says more."""
 import asyncio
 
@@ -107,11 +108,9 @@ async def converse(fleet: Stack, handler: str, number: int = 1, **fields: Any) -
 @pytest.fixture
 async def fleet(tmp_path: Path) -> AsyncIterator[Stack]:
     """A stack whose counts follow other processes because it notices them, not because time has passed."""
-    folder = tmp_path / "handlers"
-    folder.mkdir()
-    for name, code in HANDLERS.items():
-        (folder / name).write_text(code)
-    async with stack(tmp_path, agents_dir=folder, parts={"clock": NeverCounts()}) as running:
+    async with stack(
+        tmp_path, agents_dir=handlers_folder(tmp_path, HANDLERS), parts={"clock": NeverCounts()}
+    ) as running:
         yield running
 
 
