@@ -21,7 +21,7 @@ from supervisor.platform.hosts.facts import SocketFacts, Way
 from supervisor.platform.joiner import JOIN, Joiner
 from supervisor.platform.questions import Questions
 from supervisor.platform.repeats import DROPPED, Repeats
-from supervisor.platform.sends import ACKLESS_GRACE_SECONDS, Sends, refusal, wants_join
+from supervisor.platform.sends import ACKLESS_GRACE_SECONDS, Sends, is_stored, refusal, wants_join
 from supervisor.platform.tokens import Grant
 from supervisor.platform.transport import Socket
 from supervisor.protocol import InvalidEventError, parse_event
@@ -206,6 +206,9 @@ class Connection:
         if self.at_agents_gateway:
             raise SendRefusedError(f"this platform has no {event} for agents", Verdict.REJECT)
         answer = await self.socket.call(event, {"conversationId": conversation_id}, timeout)
+        if answer is None:
+            # Acknowledged without a word: that is no refusal.
+            return {}
         if not isinstance(answer, Mapping):
             raise SendRefusedError(f"{event} was answered with {type(answer).__name__}")
         if answer.get("success") is False:
@@ -244,7 +247,7 @@ class Connection:
         if outcome.success:
             return outcome.message_id
         error = outcome.error or "no reason given"
-        if error.startswith("E11000") and message_id in error:
+        if is_stored(error, message_id):
             raise AlreadyStoredError(error)
         raise refusal(error)
 

@@ -14,7 +14,7 @@ from supervisor.core.errors import AckTimeoutError, SendRefusedError, Verdict
 from supervisor.platform.repeats import DROPPED, Repeats
 from supervisor.platform.transport import Socket
 from supervisor.protocol import InvalidEventError, parse_event
-from supervisor.protocol.events import SendOutcome
+from supervisor.protocol.events import SendOutcome, parse_ack
 
 #: How long after message:sent or message:error the ack may still come before the event itself settles the send.
 ACKLESS_GRACE_SECONDS: Final = 1.0
@@ -33,13 +33,19 @@ _FINAL_REFUSALS: Final = (
     "Invalid ID format",
     "Entity with ID",
     "Cannot read properties",
-    "E11000",
 )
+#: The database's word for a key that is taken: the message's own id, or any other that the platform wrote.
+_TAKEN: Final = "E11000"
 
 
 def refusal(error: str) -> SendRefusedError:
     """The error for a refused send or question, with what the platform's text asks for."""
     return SendRefusedError(error, Verdict.REJECT if error.startswith(_FINAL_REFUSALS) else Verdict.RETRY)
+
+
+def is_stored(error: str, message_id: str) -> bool:
+    """Whether a send was refused because the platform has a message of that ``_id`` already."""
+    return _TAKEN in error and message_id in error
 
 
 def wants_join(outcome: SendOutcome) -> bool:
@@ -136,18 +142,8 @@ class Sends:
         self._in_flight[message_id] = send
         self._idle.clear()
         ack = asyncio.ensure_future(socket.call("message:send", send.body, timeout))
-        either: list[asyncio.Future[Any]] = [ack, send.reported]
         try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not ack.done() and not self._ackless:
-                await asyncio.wait([ack], timeout=self._grace)
-            if send.reported.done() and (not ack.done() or ack.exception()):
-                self._unacked += 1
-                return send.reported.result()
-            answer = ack.result()
-            self._unacked = 0
-            outcome = _outcome(answer)
-            return SendOutcome(success=True, message_id=DROPPED) if outcome.success and send.dropped else outcome
+            return await self._outcome(ack, send)
         except AckTimeoutError:
             # An outcome came that may be this send's: three times in a row, and it is this server's way.
             self._unacked += send.doubtful
@@ -158,6 +154,25 @@ class Sends:
                 self._idle.set()
             ack.cancel()
             await asyncio.gather(ack, return_exceptions=True)
+
+    async def _outcome(self, ack: asyncio.Future[object], send: _Send) -> SendOutcome:
+        """What the ack says of a send; where there is none, or it says nothing, what the events said."""
+        either: list[asyncio.Future[Any]] = [ack, send.reported]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not ack.done() and not self._ackless:
+            await asyncio.wait([ack], timeout=self._grace)
+        acked = ack.done() and ack.exception() is None
+        if acked and (said := parse_ack(ack.result())) is not None:
+            self._unacked = 0
+            return SendOutcome(success=True, message_id=DROPPED) if said.success and send.dropped else said
+        if acked:
+            # An ack that says nothing is no refusal: the event that says it may be behind it.
+            await asyncio.wait([send.reported], timeout=self._grace)
+        if send.reported.done():
+            self._unacked += 1
+            return send.reported.result()
+        ack.result()  # raises what the call failed with
+        raise AckTimeoutError("message:send was acknowledged without a word of what became of it")
 
     async def idle(self, timeout: float) -> None:
         """Wait until no send is in flight, for ``timeout`` seconds at most."""
@@ -209,15 +224,3 @@ class Sends:
             return only
         only.doubtful = True
         return None
-
-
-def _outcome(answer: object) -> SendOutcome:
-    """What an ack says."""
-    if not isinstance(answer, Mapping):
-        return SendOutcome(success=False, error=f"the acknowledgement is a {type(answer).__name__}, not an object")
-    if answer.get("success") is True:
-        message = answer.get("message")
-        message_id = message.get("_id") if isinstance(message, Mapping) else None
-        return SendOutcome(success=True, message_id=message_id if isinstance(message_id, str) else None)
-    error = answer.get("error")
-    return SendOutcome(success=False, error=error if isinstance(error, str) else "no reason given")

@@ -186,6 +186,18 @@ async def test_acks_can_be_lost(client: Client) -> None:
     assert (await socket.call("message:send", message))["success"]
 
 
+async def test_acks_can_have_odd_forms(client: Client) -> None:
+    socket = await client.agent()
+    _, message = await say(client)
+    forms: dict[Any, str] = {"empty": "[]", "null": "[null]", "word": '["received"]', "node": '[null,{"success":true'}
+    for form, expected in forms.items():
+        client.sandbox.faults.odd_acks(form, times=1)
+        begin = f"{socket.prefix('43')}{await socket.emit('message:send', message)}["
+        [acked] = [frame for frame in await socket.barrier() if frame.startswith(begin)]
+        assert acked.removeprefix(begin[:-1]).startswith(expected)
+    assert client.sandbox.faults.struck["odd_acks"] == len(forms)
+
+
 async def test_acks_can_be_late(client: Client) -> None:
     socket = await client.agent()
     _, message = await say(client)

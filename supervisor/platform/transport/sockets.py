@@ -178,8 +178,10 @@ class Socket:
         if arguments is None:
             self._malformed("bad_ack")
         if waiting is not None and not waiting.done():
-            answer = _UNREADABLE if arguments is None else arguments[0] if arguments else None
-            waiting.set_result(answer)
+            # The first that says something: servers of Node's habits put an error, or null, before the answer.
+            waiting.set_result(
+                _UNREADABLE if arguments is None else next((one for one in arguments if one is not None), None)
+            )
 
     def _receive_control(self, text: str) -> bytes | None:
         try:
@@ -253,7 +255,7 @@ class Socket:
             timeout: seconds to wait for the ack, and before it for room in the socket's buffer.
 
         Returns:
-            The ack's first argument, None where it has none.
+            The ack's first argument that is not null, None where it has none.
 
         Raises:
             ConnectionLostError: the connection is gone, or went before the ack came.

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from supervisor.sandbox.gateways.base import BrokenPayloadError, Receipt
 from supervisor.sandbox.gateways.validation import RefusedError
 from supervisor.sandbox.sockets.session import SocketSession
-from supervisor.sandbox.world.faults import CutSends, Delay, DropAcks, Fault, RefuseEvents, ShuffleSends
+from supervisor.sandbox.world.faults import CutSends, Delay, DropAcks, Fault, OddAcks, RefuseEvents, ShuffleSends
 from supervisor.sandbox.world.shared import Shared
 
 _F = TypeVar("_F", bound=Fault)
@@ -22,6 +22,7 @@ class Call:
     drop_ack: bool
     drop_confirmation: bool
     ack_delay_seconds: float
+    ack_form: str = ""
 
     def settle(self, receipt: Receipt) -> None:
         """Send ``message:sent`` or ``message:error``, then the ack."""
@@ -32,7 +33,8 @@ class Call:
     def reply(self, payload: dict[str, Any]) -> None:
         """Send the ack, if one was asked for."""
         if self.ack_id is not None and not self.drop_ack:
-            self.session.ack(self.ack_id, payload)
+            forms = {"empty": (), "null": (None,), "word": ("received",), "node": (None, payload)}
+            self.session.ack(self.ack_id, *forms.get(self.ack_form, (payload,)))
 
 
 class Calls:
@@ -54,6 +56,8 @@ class Calls:
         struck = fault is not None and event in fault.events
         if struck:
             self._strike(DropAcks, session)
+        odd = self._fault(OddAcks, session)
+        odd = self._strike(OddAcks, session) if odd is not None and event in odd.events else None
         delay = self._fault(Delay, session)
         return Call(
             session,
@@ -62,6 +66,7 @@ class Calls:
             drop_ack=struck,
             drop_confirmation=fault is not None and struck and fault.confirmations,
             ack_delay_seconds=delay.event_ack_seconds if delay else 0.0,
+            ack_form=odd.form if odd else "",
         )
 
     def handle(self, call: Call, payload: Any) -> None:

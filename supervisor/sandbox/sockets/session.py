@@ -24,9 +24,9 @@ class SocketSession(Session):
         text, frame = frames.of(self.namespace, event, payload)
         self.engine.post_broadcast(text, frame, lazily=frames.lazily)
 
-    def ack(self, ack_id: int, payload: Any) -> None:
+    def ack(self, ack_id: int, *arguments: Any) -> None:
         """Acknowledge an event."""
-        self.engine.post(encode_packet("3", self.namespace, f"{ack_id}{encode_json([payload])}"))
+        self.engine.post(encode_packet("3", self.namespace, f"{ack_id}{encode_json(arguments)}"))
 
     def disconnect(self) -> None:
         """Send a DISCONNECT, which never carries a reason; the engine stays open."""

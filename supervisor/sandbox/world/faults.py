@@ -103,6 +103,17 @@ class DropAcks(Fault):
     confirmations: bool = False
 
 
+class OddAcks(Fault):
+    """Acks of these ``events`` are formed as other servers form them.
+
+    Forms: ``empty`` has no argument, ``null`` only null, ``word`` only a text, ``node`` null before the answer, as
+    Node's callbacks put an error there.
+    """
+
+    events: list[str] = msgspec.field(default_factory=lambda: ["message:send"])
+    form: Literal["empty", "null", "word", "node"] = "empty"
+
+
 class Hang(Fault):
     """Packets vanish both ways without a close; struck sockets stay hung until it is cleared."""
 
@@ -177,6 +188,7 @@ SWITCHES: dict[str, type[Fault]] = {
     "no_presence": NoPresence,
     "presence_elsewhere": PresenceElsewhere,
     "drop_acks": DropAcks,
+    "odd_acks": OddAcks,
     "hang": Hang,
     "rest": Rest,
     "refuse_sends": RefuseSends,

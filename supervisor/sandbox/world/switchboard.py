@@ -22,6 +22,7 @@ from supervisor.sandbox.world.faults import (
     KickAtExpiry,
     LicenceExpired,
     NoPresence,
+    OddAcks,
     PresenceElsewhere,
     RefuseEvents,
     RefuseSends,
@@ -156,6 +157,17 @@ class Faults:
     ) -> None:
         """See :class:`DropAcks`."""
         self.set(DropAcks(events=events or ["message:send"], confirmations=confirmations, agents=agents, times=times))
+
+    def odd_acks(
+        self,
+        form: Literal["empty", "null", "word", "node"] = "empty",
+        *,
+        events: list[str] | None = None,
+        agents: list[str] | None = None,
+        times: int | None = None,
+    ) -> None:
+        """See :class:`OddAcks`."""
+        self.set(OddAcks(form=form, events=events or ["message:send"], agents=agents, times=times))
 
     def hang(self, *, agents: list[str] | None = None) -> None:
         """See :class:`Hang`."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.core.errors import AckTimeoutError, SendRefusedError
+from supervisor.core.errors import AckTimeoutError, AlreadyStoredError, SendRefusedError, Verdict
 from supervisor.platform import sends
 from supervisor.platform.connection import Connection
 from tests.support.connecting import AGENT, OpenTransport, bound
@@ -30,6 +30,10 @@ async def event(peer: Peer, name: str, **payload: Any) -> None:
 
 async def ack(peer: Peer, ack_id: str, **answer: Any) -> None:
     await peer.send(f"43/ws,{ack_id}" + json.dumps([answer]))
+
+
+async def ack_with(peer: Peer, ack_id: str, *arguments: Any) -> None:
+    await peer.send(f"43/ws,{ack_id}" + json.dumps(arguments))
 
 
 async def echo(peer: Peer, content: str, known_as: str) -> None:
@@ -102,3 +106,80 @@ async def test_a_server_that_neither_acks_nor_echoes_is_known_as_such_in_the_end
             with pytest.raises(AckTimeoutError):
                 await connection.send(OURS, CONVERSATION, BODY, 0.3)
         assert await connection.send(OURS, CONVERSATION, BODY, 5) == THEIRS
+
+
+SAYS_NOTHING = {"empty": (), "null": (None,), "word": ("received",), "object": ({},), "node": (None, {"ok": 1})}
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["event first", "ack first"])
+@pytest.mark.parametrize("form", SAYS_NOTHING)
+async def test_an_ack_that_says_nothing_leaves_it_to_the_event(transport: OpenTransport, form: str, late: bool) -> None:
+    async def answer(peer: Peer, ack_id: str) -> None:
+        if late:
+            await ack_with(peer, ack_id, *SAYS_NOTHING[form])
+        await event(peer, "message:sent", success=True, messageId=OURS)
+        if not late:
+            await ack_with(peer, ack_id, *SAYS_NOTHING[form])
+
+    async with connected(transport, answer) as connection:
+        for _ in range(sends.ACKLESS_SENDS + 1):
+            assert await connection.send(OURS, CONVERSATION, BODY, 5) == OURS
+
+
+@pytest.mark.parametrize("form", SAYS_NOTHING)
+async def test_an_ack_that_says_nothing_and_no_event_is_in_doubt(transport: OpenTransport, form: str) -> None:
+    async def answer(peer: Peer, ack_id: str) -> None:
+        await ack_with(peer, ack_id, *SAYS_NOTHING[form])
+
+    async with connected(transport, answer) as connection:
+        with pytest.raises(AckTimeoutError, match="without a word"):
+            await connection.send(OURS, CONVERSATION, BODY, 5)
+
+
+async def test_an_ack_may_put_null_before_its_answer(transport: OpenTransport) -> None:
+    answers: list[dict[str, Any]] = [
+        {"success": True, "message": {"_id": THEIRS}},
+        {"success": False, "error": "You do not have permission to create."},
+    ]
+
+    async def answer(peer: Peer, ack_id: str) -> None:
+        await ack_with(peer, ack_id, None, answers.pop(0))
+
+    async with connected(transport, answer) as connection:
+        assert await connection.send(OURS, CONVERSATION, BODY, 5) == THEIRS
+        with pytest.raises(SendRefusedError, match="permission"):
+            await connection.send(OURS, CONVERSATION, BODY, 5)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "verdict"),
+    [
+        (f"E11000 duplicate key error: {{ _id: ObjectId('{OURS}') }}", AlreadyStoredError, Verdict.REJECT),
+        (f"MongoServerError: E11000 duplicate key error: {{ _id: '{OURS}' }}", AlreadyStoredError, Verdict.REJECT),
+        (f"E11000 duplicate key error: {{ _id: ObjectId('{THEIRS}') }}", SendRefusedError, Verdict.RETRY),
+        ("E11000 duplicate key error index: conversation_1_seq_1", SendRefusedError, Verdict.RETRY),
+    ],
+)
+async def test_only_a_duplicate_of_our_own_id_is_stored(
+    transport: OpenTransport, error: str, kind: type[SendRefusedError], verdict: Verdict
+) -> None:
+    async def answer(peer: Peer, ack_id: str) -> None:
+        await ack(peer, ack_id, success=False, error=error)
+
+    async with connected(transport, answer) as connection:
+        with pytest.raises(SendRefusedError) as refused:
+            await connection.send(OURS, CONVERSATION, BODY, 5)
+    assert (type(refused.value), refused.value.verdict) == (kind, verdict)
+
+
+async def test_a_join_that_is_acknowledged_without_a_word_is_no_refusal(transport: OpenTransport) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.join()
+        frame = await peer.receive()
+        await ack_with(peer, frame.removeprefix("42/ws,").partition("[")[0])
+
+    async with gateway(script) as server, transport() as made:
+        connection = Connection(AGENT, on_event=lambda *_: None)
+        await bound(connection, made, server)
+        assert await connection.join(CONVERSATION, 5)
+        await connection.close()
