@@ -36,6 +36,7 @@ _KINDS: Final[Sequence[tuple[Any, str]]] = (
     (kinds.TextList, "list"),
     (kinds.RoleList, "list"),
     (kinds.PlatformCommands, "list, or none"),
+    (kinds.BundledHandlers, "list, all or none"),
     (kinds.PartKinds, "list"),
     (kinds.HttpUrl, "http(s) URL"),
     (kinds.HttpProxy, "http(s) URL"),

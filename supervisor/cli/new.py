@@ -63,33 +63,17 @@ def new(
     for path in (handler, folder / name, test):
         if path.exists():
             raise UsageError(f"{path} is there already; choose another name or remove it")
-    replaces = "" if folder.exists() else _replaced(folder)
     values = {"name": name, "title": name.replace("_", " ").capitalize(), "folder": folder_name}
     for path, template in ((handler, _HANDLER), (test, _TEST)):
         _write(path, template.format(**values))
     setting = "" if str(folder) == "agents" else f"SUPERVISOR_AGENTS_DIR={folder} "
     print(
         f"Wrote {handler} and {test}\n\n"
-        f"{replaces}"
         f"Next:\n"
         f"  python -m pip install pytest\n"
         f"  python -m pytest {test}\n"
         f"  {setting}supervisor agents add ID --handler {name} --secret-env AGENT_SECRET\n"
         f"  {setting}supervisor run"
-    )
-
-
-def _replaced(folder: Path) -> str:
-    """What to know of the bundled handlers once there is a folder of one's own."""
-    from supervisor.handlers.folder import bundled_dir, handler_names  # noqa: PLC0415  import what is slow where it is used
-
-    source = bundled_dir()
-    if source is None or source == folder.resolve():
-        return ""
-    names = ", ".join(handler_names(source))
-    return (
-        f"The new folder {folder} replaces the bundled one here, which has {names}.\n"
-        f"Copy what you want of it, and its _*.py, from {source}\n\n"
     )
 
 

@@ -10,7 +10,7 @@ from supervisor.core.errors import ConfigurationError, HandlerError, RegistryErr
 from supervisor.core.records import AgentRecord
 from supervisor.core.status import Overview
 from supervisor.doctor.findings import Finding, Level, Report, Trouble, failed
-from supervisor.handlers import HandlerLoader, find_agents_dir
+from supervisor.handlers import Folders, HandlerLoader, find_agents_dir
 from supervisor.net import descriptors
 from supervisor.settings import Settings
 from supervisor.store import Registry
@@ -29,16 +29,18 @@ def check_settings(settings: Settings, notes: Sequence[str], report: Report) -> 
 
 
 def check_handlers(settings: Settings, report: Report) -> HandlerLoader | None:
-    """The agents folder; a loader for it, None when there is none."""
+    """The agents folder and what is bundled; a loader for both, None when there is no folder."""
     try:
-        loader = HandlerLoader(find_agents_dir(settings.agents_dir), packages=settings.handler_packages)
-        names = loader.names()
+        folders = Folders(find_agents_dir(settings.agents_dir), settings.bundled_handlers)
+        names = folders.own_names()
+        bundled = [name for name in folders.names() if name not in names]
     except (ConfigurationError, HandlerError) as error:
         report(failed("handlers", str(error), "set SUPERVISOR_AGENTS_DIR to the folder", Trouble.CONFIGURATION))
         return None
     named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-    report(Finding("handlers", Level.OK, f"{named or 'none'} in {loader.agents_dir}"))
-    return loader
+    beside = f"; bundled: {', '.join(bundled)}" if bundled else ""
+    report(Finding("handlers", Level.OK, f"{named or 'none'} in {folders.own}{beside}"))
+    return HandlerLoader(folders.own, packages=settings.handler_packages, bundled=folders.allowed)
 
 
 async def check_registry(

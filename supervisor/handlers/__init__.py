@@ -4,7 +4,7 @@ May import telemetry and what is below. What authors are promised belongs to :mo
 ``ctx`` does to :mod:`supervisor.messages`, and the bundled handlers themselves to the folder ``agents``.
 """
 
-from supervisor.handlers.folder import find_agents_dir, handler_names
+from supervisor.handlers.folder import Folders, find_agents_dir
 from supervisor.handlers.loader import PACKAGE, HandlerLoader
 from supervisor.handlers.mounted import MountedHandler
 from supervisor.handlers.parts import to_outbound
@@ -13,11 +13,11 @@ from supervisor.handlers.threads import DaemonThreads, ThreadShare, TimeLimit
 __all__ = [
     "PACKAGE",
     "DaemonThreads",
+    "Folders",
     "HandlerLoader",
     "MountedHandler",
     "ThreadShare",
     "TimeLimit",
     "find_agents_dir",
-    "handler_names",
     "to_outbound",
 ]

@@ -1,15 +1,17 @@
-"""The folder of handlers: which one it is, what it holds, and what its modules need. None of their code is run."""
+"""Where handlers are: the agents folder, and those that come with the supervisor. None of their code is run."""
 
 from __future__ import annotations
 
 import ast
 import difflib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from supervisor.core.errors import ConfigurationError, HandlerError, HandlerNotFoundError
+from supervisor.settings.kinds import BUNDLED_HANDLERS
 
 #: The constant in which a handler's module says what it needs besides the supervisor (docs/handlers.md#what-it-needs).
 REQUIRES: Final = "REQUIRES"
@@ -19,9 +21,6 @@ _NEAR_NAMES: Final = 3
 
 def find_agents_dir(configured: Path | None, *, cwd: Path | None = None) -> Path:
     """The folder of handlers: the configured one, else ``./agents``, else the bundled ones.
-
-    A folder of somebody's own replaces the bundled one as a whole. Whoever left ``command`` out must not have it
-    started by a row.
 
     Raises:
         ConfigurationError: the configured folder does not exist, or there is none at all.
@@ -76,32 +75,62 @@ def handler_names(agents_dir: Path) -> list[str]:
     return sorted(name for name in found if name.isidentifier() and not name.startswith("_"))
 
 
-def unknown_handler(name: str, agents_dir: Path, known: Sequence[str]) -> HandlerNotFoundError:
-    """The error for a handler that a folder does not hold: the names near to it, or how to get a bundled one.
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """The handlers that a row may name by themselves: those of the agents folder, then the bundled ones.
 
     Args:
-        known: the handlers that the folder holds.
+        own: the agents folder, which may be the bundled one itself.
+        allowed: the bundled handlers that may be named (BUNDLED_HANDLERS).
     """
-    bundled = bundled_dir()
-    if bundled is not None and bundled != agents_dir and name in handler_names(bundled):
-        source = bundled / name if (bundled / name).is_dir() else bundled / f"{name}.py"
-        hint = f"this folder replaces the bundled one; copy {source} into it, and the _*.py beside that"
-    elif near := difflib.get_close_matches(name, known, n=_NEAR_NAMES):
-        hint = f"did you mean {' or '.join(near)}?"
-    else:
-        hint = f"there are: {', '.join(known) or 'none'}"
-    return HandlerNotFoundError(f"There is no handler {name!r} in {agents_dir}; {hint}")
+
+    own: Path
+    allowed: Collection[str] = BUNDLED_HANDLERS
+
+    def names(self) -> list[str]:
+        """Their names in order; raises as :func:`handler_names` does."""
+        return sorted({*self.own_names(), *(() if bundled_dir() is None else self.allowed)})
+
+    def own_names(self) -> list[str]:
+        """Those of the agents folder; raises as :func:`handler_names` does."""
+        found = handler_names(self.own)
+        if self.own != bundled_dir():
+            return found
+        return [name for name in found if name in self.allowed or name not in BUNDLED_HANDLERS]
+
+    def home(self, name: str) -> Path:
+        """The folder that a handler is in.
+
+        Raises:
+            HandlerNotFoundError: it is in none; with the names near to it. Or as :func:`handler_names`.
+        """
+        if name in self.own_names():
+            return self.own
+        bundled = bundled_dir()
+        if bundled is None or name not in self.allowed:
+            raise self._unknown(name)
+        return bundled
+
+    def _unknown(self, name: str) -> HandlerNotFoundError:
+        known = self.names()
+        if name in BUNDLED_HANDLERS:
+            hint = "SUPERVISOR_BUNDLED_HANDLERS leaves the bundled one out"
+        elif near := difflib.get_close_matches(name, known, n=_NEAR_NAMES):
+            hint = f"did you mean {' or '.join(near)}?"
+        else:
+            hint = f"there are: {', '.join(known) or 'none'}"
+        return HandlerNotFoundError(f"There is no handler {name!r} in {self.own}; {hint}")
 
 
-def missing_requirements(name: str, agents_dir: Path) -> dict[str, str]:
+def missing_requirements(name: str, folder: Path) -> dict[str, str]:
     """What a handler needs and this Python lacks: import names, each with the command that installs it.
 
     Read from the text of the module: ``REQUIRES = {"pandas": "pip install pandas"}``. A module that says nothing, or
     says it in another form, needs nothing.
     """
-    path = agents_dir / f"{name}.py"
+    path = folder / f"{name}.py"
     try:
-        tree = ast.parse((path if path.is_file() else agents_dir / name / "__init__.py").read_bytes())
+        tree = ast.parse((path if path.is_file() else folder / name / "__init__.py").read_bytes())
     except (OSError, ValueError, SyntaxError):
         # The loader says what is wrong with such a module.
         return {}

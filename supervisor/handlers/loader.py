@@ -1,7 +1,8 @@
 """Finds handlers by reference and loads them; :mod:`supervisor.handlers.mounted` gives all their forms one shape.
 
 The agents folder is mounted as the synthetic package ``supervisor_agents``: relative imports, dataclasses and pickling
-work, ``sys.path`` is untouched, and the PyPI packages whose import name is ``agents`` stay reachable.
+work, ``sys.path`` is untouched, and the PyPI packages whose import name is ``agents`` stay reachable. The bundled
+handlers beside it are ``supervisor_bundled``, a package of their own: what they share is not what an author calls so.
 """
 
 from __future__ import annotations
@@ -16,18 +17,20 @@ import sys
 import threading
 import traceback
 import types
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from supervisor.core.errors import HandlerError
-from supervisor.handlers.folder import handler_names, split_reference, unknown_handler
+from supervisor.handlers.folder import Folders, bundled_dir, split_reference
 from supervisor.handlers.mounted import MountedHandler
 from supervisor.handlers.picking import pick
 from supervisor.handlers.threads import DaemonThreads, ThreadShare
+from supervisor.settings.kinds import BUNDLED_HANDLERS
 from supervisor.telemetry.failures import describe
 
 PACKAGE = "supervisor_agents"
+BUNDLED_PACKAGE = "supervisor_bundled"
 #: An import that brings so many modules along is a library's, which stays for the life of the process.
 HEAVY_IMPORT_MODULES = 200
 #: How long a handler's code may take to load; a container may have little of the CPU that a large library wants.
@@ -37,10 +40,10 @@ LOAD_SECONDS = 120.0
 _loading = threading.Lock()
 
 
-def _package(agents_dir: Path) -> types.ModuleType:
-    package = types.ModuleType(PACKAGE, "The handlers of the agents folder.")
-    package.__path__ = [str(agents_dir)]
-    spec = importlib.machinery.ModuleSpec(PACKAGE, None, is_package=True)
+def _package(name: str, folder: Path) -> types.ModuleType:
+    package = types.ModuleType(name, f"The handlers of {folder}.")
+    package.__path__ = [str(folder)]
+    spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
     spec.submodule_search_locations = package.__path__
     package.__spec__ = spec
     return package
@@ -52,6 +55,7 @@ class HandlerLoader:
     Args:
         agents_dir: the folder that holds one module or package per handler.
         packages: top-level packages whose handlers a row may name (HANDLER_PACKAGES).
+        bundled: the bundled handlers that a row may name (BUNDLED_HANDLERS).
         threads: how many handlers that are plain functions run at once, two at least.
         threads_per_agent: how many of one agent do; half of ``threads`` unless given, and never all of them.
     """
@@ -61,19 +65,23 @@ class HandlerLoader:
         agents_dir: Path,
         *,
         packages: Sequence[str] = (),
+        bundled: Collection[str] = BUNDLED_HANDLERS,
         threads: int = 32,
         threads_per_agent: int | None = None,
     ) -> None:
         self.agents_dir = agents_dir
         self._packages = frozenset(packages)
+        self._folders = Folders(agents_dir, bundled)
         threads = max(2, threads)
         self._share = min(max(1, threads_per_agent or threads // 2), threads - 1)
         # A pool of their own: DNS must not stall when handlers block every thread.
         self._threads = DaemonThreads(threads, "handler")
-        self._package = _package(agents_dir)
+        self._package = _package(PACKAGE, agents_dir)
 
     def _mount(self) -> None:
         """Have the package be this folder's: another loader of the process may have mounted its own."""
+        if BUNDLED_PACKAGE not in sys.modules and (bundled := bundled_dir()) is not None:
+            sys.modules[BUNDLED_PACKAGE] = _package(BUNDLED_PACKAGE, bundled)
         if sys.modules.get(PACKAGE) is not self._package:
             self._forget(PACKAGE)
             sys.modules[PACKAGE] = self._package
@@ -84,8 +92,8 @@ class HandlerLoader:
             del sys.modules[module]
 
     def names(self) -> list[str]:
-        """The handlers that the agents folder holds; raises as :func:`handler_names` does."""
-        return handler_names(self.agents_dir)
+        """The handlers that a row may name by themselves; raises as :meth:`.Folders.names` does."""
+        return self._folders.names()
 
     def load(self, reference: str, *, fresh: bool = False) -> MountedHandler:
         """Load a handler. Runs the author's code, which may take its time: call it in a thread.
@@ -96,7 +104,7 @@ class HandlerLoader:
                 handlers included; handlers that are loaded already keep theirs.
 
         Raises:
-            HandlerNotFoundError: the folder holds none of that name.
+            HandlerNotFoundError: there is none of that name.
             HandlerError: it is not allowed, or its code fails; the cause is chained.
         """
         module_name, attribute = split_reference(reference)
@@ -108,13 +116,11 @@ class HandlerLoader:
             return self._mounted(reference, pick(target, attribute, reference))
 
     def _import_mounted(self, name: str, *, fresh: bool) -> types.ModuleType:
-        if name not in self.names():
-            raise unknown_handler(name, self.agents_dir, self.names())
+        package = PACKAGE if self._folders.home(name) == self.agents_dir else BUNDLED_PACKAGE
         self._mount()
-        full_name = f"{PACKAGE}.{name}"
         if fresh:
             self._forget_all()
-        return self._import(full_name, name)
+        return self._import(f"{package}.{name}", name)
 
     def _forget_all(self) -> None:
         """Make the next import read every module of the folder anew."""
@@ -144,8 +150,9 @@ class HandlerLoader:
                 raise HandlerError(f"There is no module {error.name!r} for handler {shown!r}") from error
             if error.name and error.name.startswith(f"{PACKAGE}."):
                 missing = error.name.removeprefix(f"{PACKAGE}.")
+                hint = f"; the bundled one is {BUNDLED_PACKAGE}.{missing}" if missing in BUNDLED_HANDLERS else ""
                 raise HandlerError(
-                    f"Handler {shown!r} needs the module {missing!r}, which is not in {self.agents_dir}"
+                    f"Handler {shown!r} needs the module {missing!r}, which is not in {self.agents_dir}{hint}"
                 ) from error
             wanted = f"the package {error.name!r}, which is not installed" if error.name else str(error)
             raise HandlerError(f"Handler {shown!r} needs {wanted}") from error

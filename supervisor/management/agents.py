@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from supervisor.core.errors import ConfigurationError, HandlerError, SupervisorError
 from supervisor.core.records import AgentRecord
-from supervisor.handlers import find_agents_dir, handler_names
-from supervisor.handlers.folder import missing_requirements, split_reference, unknown_handler
+from supervisor.handlers import Folders, find_agents_dir
+from supervisor.handlers.folder import missing_requirements, split_reference
 from supervisor.protocol.text import is_object_id
 from supervisor.settings import AGENT_SETTING_NAMES, Settings, parse_agent_settings
 from supervisor.settings.secrets import SecretBox, SecretResolver
@@ -34,8 +34,9 @@ class Checker:
 
     def __init__(self, settings: Settings, agents_dir: Path | None = None) -> None:
         self._settings = settings
-        self._agents_dir = agents_dir or find_agents_dir(settings.agents_dir)
-        self._handlers: list[str] | None = None
+        self._folders = Folders(agents_dir or find_agents_dir(settings.agents_dir), settings.bundled_handlers)
+        #: The folder of each handler that was looked for.
+        self._homes: dict[str, Path] = {}
         self._box = SecretBox.of(settings.secret_keys)
         self._warnings: dict[str, None] = {}
 
@@ -111,18 +112,12 @@ class Checker:
         if "." in module:
             self._check_package(module)
             return
-        known = self._known_handlers()
-        if module not in known:
-            raise unknown_handler(module, self._agents_dir, known)
-        missing = missing_requirements(module, self._agents_dir)
+        if module not in self._homes:
+            self._homes[module] = self._folders.home(module)
+        missing = missing_requirements(module, self._homes[module])
         for command in dict.fromkeys(missing.values()):
             packages = " and ".join(package for package in missing if missing[package] == command)
             self._warn(f"handler {module} needs {packages}, not installed here; where the supervisor runs: {command}")
-
-    def _known_handlers(self) -> list[str]:
-        if self._handlers is None:
-            self._handlers = handler_names(self._agents_dir)
-        return self._handlers
 
     def _check_package(self, module: str) -> None:
         top = module.partition(".")[0]

@@ -132,6 +132,7 @@ async def open_parts(
     loader = HandlerLoader(
         find_agents_dir(settings.agents_dir, cwd=cwd),
         packages=settings.handler_packages,
+        bundled=settings.bundled_handlers,
         threads=settings.handler_threads,
     )
     undo.callback(loader.close)

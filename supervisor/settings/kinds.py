@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self, get_args
 from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
@@ -119,6 +119,9 @@ class ProxyUrl(str):
         return repr(self.masked)
 
 
+BundledHandler = Literal["assistant", "command", "echo", "tour", "webhook"]
+#: The handlers that come with the supervisor.
+BUNDLED_HANDLERS: Final[tuple[BundledHandler, ...]] = get_args(BundledHandler)
 Seconds = Annotated[float, BeforeValidator(duration), Field(gt=0, allow_inf_nan=False)]
 SecondsOrNever = Annotated[float, BeforeValidator(duration), Field(ge=0, allow_inf_nan=False)]
 Bytes = Annotated[int, BeforeValidator(size), Field(ge=1)]
@@ -142,6 +145,12 @@ PlatformCommands = Annotated[
     tuple[Literal["stop", "reload", "inspect", "sleep", "wake"], ...],
     NoDecode,
     BeforeValidator(lambda words: () if words == ["none"] else words),
+    BeforeValidator(listed),
+]
+BundledHandlers = Annotated[
+    tuple[BundledHandler, ...],
+    NoDecode,
+    BeforeValidator(lambda words: BUNDLED_HANDLERS if words == ["all"] else () if words == ["none"] else words),
     BeforeValidator(listed),
 ]
 TokenVia = Literal["auth", "header", "query"]

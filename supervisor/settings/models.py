@@ -23,6 +23,8 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, Pydanti
 from supervisor.core.errors import ConfigurationError
 from supervisor.settings.env_file import read_env_file
 from supervisor.settings.kinds import (
+    BUNDLED_HANDLERS,
+    BundledHandlers,
     Bytes,
     CostBudget,
     Delivery,
@@ -117,6 +119,10 @@ class Settings(BaseSettings):
         (), description="Fernet keys: the first encrypts, all decrypt."
     )
     agents_dir: Path | None = Field(None, description="The folder of handlers; else ./agents, else the bundled ones.")
+    bundled_handlers: BundledHandlers = Field(
+        BUNDLED_HANDLERS,
+        description="Which bundled handlers a row may name, after those of the folder: all, some of them, or none.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least level logged.")
     log_format: Literal["console", "json"] = Field(
         "console", description="console: for people, to standard error; json: an object a line, to standard output."

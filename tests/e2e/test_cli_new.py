@@ -33,11 +33,8 @@ def test_the_handler_and_its_test_pass_as_they_are(command: Command, tmp_path: P
     assert "tests/test_weather.py" in said
     assert "supervisor agents add ID --handler weather" in said
     assert "python -m pip install pytest\n" in said
-    # The first one hides the bundled handlers, the second one changes nothing.
-    assert "replaces the bundled one here, which has assistant, command, echo" in said
-    assert "bundled" not in command.ok("agents", "new", "another")
-    (tmp_path / "agents" / "another.py").unlink()
-    (tmp_path / "tests" / "test_another.py").unlink()
+    # A folder of one's own hides no bundled handler.
+    command.ok("agents", "add", f"{1:024x}", "--handler", "echo", "--secret-env", "AGENT_SECRET")
     assert "2 passed" in python(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "tests")
     python(tmp_path, *STRICT_MYPY, "agents", "tests")
 
@@ -49,7 +46,6 @@ def test_another_folder_is_named_in_the_test_and_in_what_to_do_next(command: Com
     assert "SUPERVISOR_AGENTS_DIR=bots supervisor run" in said
     # Else the handler would be looked for among the bundled ones.
     assert "SUPERVISOR_AGENTS_DIR=bots supervisor agents add ID --handler weather" in said
-    assert "The new folder bots replaces the bundled one here" in said
 
 
 @pytest.mark.parametrize("there", ["agents/weather.py", "agents/weather", "tests/test_weather.py"])

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from supervisor.settings import LOOPBACK
+from supervisor.settings.kinds import BUNDLED_HANDLERS
 from tests.support.helm_chart import agent, refusal, render
 
 SECRET = "s3cr3t-in-the-clear"
 A1 = f"{1:024x}"
+BUNDLED = ",".join(BUNDLED_HANDLERS)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +97,24 @@ A1 = f"{1:024x}"
         ({"persistence": {"size": "big"}}, ["/persistence/size"]),
         ({"handlers": {"files": {"shout": "x"}}}, ["'shout' does not match", ".py"]),
         (
-            {"handlers": {"files": {"shout.py": ""}}, "agents": [agent(handler="assistant")]},
-            ["handler assistant is not among handlers.files (shout.py), which replace the bundled ones"],
+            {"handlers": {"files": {"shout.py": ""}}, "agents": [agent(handler="assistent")]},
+            [f"handler assistent is neither among handlers.files (shout.py) nor among the bundled ones ({BUNDLED})"],
+        ),
+        (
+            {
+                "handlers": {"files": {"shout.py": ""}},
+                "agents": [agent(handler="assistant")],
+                "config": {"BUNDLED_HANDLERS": "none"},
+            },
+            ["handler assistant is neither among handlers.files (shout.py) nor among the bundled ones (none)"],
+        ),
+        (
+            {
+                "handlers": {"files": {"shout.py": ""}},
+                "agents": [agent(handler="assistant")],
+                "config": {"BUNDLED_HANDLERS": "echo, tour"},
+            },
+            ["nor among the bundled ones (echo,tour)"],
         ),
         (
             {"handlers": {"files": {"shout.py": ""}, "existingConfigMap": "x"}},

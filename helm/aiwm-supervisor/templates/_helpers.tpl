@@ -106,6 +106,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
+{{/* The bundled handlers that an agent may name, with commas. */}}
+{{- define "aiwm-supervisor.bundledHandlers" -}}
+{{- $given := "all" }}
+{{- if hasKey .Values.config "BUNDLED_HANDLERS" }}
+{{- $given = include "aiwm-supervisor.listText" .Values.config.BUNDLED_HANDLERS | nospace }}
+{{- end }}
+{{- if eq $given "all" }}assistant,command,echo,tour,webhook
+{{- else if ne $given "none" }}{{ $given }}
+{{- end }}
+{{- end }}
+
 {{- define "aiwm-supervisor.settings" -}}
 {{- $settings := dict "ADMIN_HOST" .Values.admin.host "ADMIN_PORT" "8640" "SECRET_DIRS" "/run/secrets/agents" }}
 {{- $_ := set $settings "REGISTRY_URL" "sqlite+aiosqlite:////var/lib/aiwm-supervisor/supervisor.db" }}

@@ -84,8 +84,9 @@
 {{- $problems = append $problems (printf "%s: %s would stand in a ConfigMap: give a reference, env:AGENT_… with the variable in extraEnv" $where .) }}
 {{- end }}
 {{- $module := first (splitList ":" $agent.handler) }}
-{{- if and $.Values.handlers.files (not (contains "." $module)) (not (hasKey $.Values.handlers.files (printf "%s.py" $module))) }}
-{{- $problems = append $problems (printf "%s: handler %s is not among handlers.files (%s), which replace the bundled ones" $where $module (keys $.Values.handlers.files | sortAlpha | join ", ")) }}
+{{- $bundled := include "aiwm-supervisor.bundledHandlers" $ }}
+{{- if and $.Values.handlers.files (not (contains "." $module)) (not (hasKey $.Values.handlers.files (printf "%s.py" $module))) (not (has $module (splitList "," $bundled))) }}
+{{- $problems = append $problems (printf "%s: handler %s is neither among handlers.files (%s) nor among the bundled ones (%s)" $where $module (keys $.Values.handlers.files | sortAlpha | join ", ") ($bundled | default "none")) }}
 {{- end }}
 {{- end }}
 {{- if and .Values.agentsPrune (not .Values.agents) }}

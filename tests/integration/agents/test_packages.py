@@ -109,9 +109,8 @@ async def test_handlers_of_packages_and_of_the_folder_run_openai_agents(tmp_path
     assert said.splitlines() == [
         "own: 3 euros.",
         "shop: 3 euros.",
-        # The deployment's folder takes the place of the bundled one.
-        f"HandlerError There is no handler 'echo' in {own}; this folder replaces the bundled one; "
-        f"copy {ROOT / 'agents' / 'echo.py'} into it, and the _*.py beside that",
+        # The bundled handlers stay beside the deployment's folder.
+        "Echo: What is a pear?",
     ]
     assert {request.key for request in models.requests} == {MODEL_KEY}
     own_run, shop_run = models.requests[:2], models.requests[2:]

@@ -270,7 +270,7 @@ async def test_what_to_do_about_a_handler_depends_on_what_keeps_it_from_loading(
         for handler, advice in (
             ("needy", "install what it needs where the supervisor runs"),
             ("broken", "mend its code"),
-            ("echo", "choose one that is there"),
+            ("ecco", "choose one that is there"),
         ):
             with closing(sqlite3.connect(tmp_path / "supervisor.db")) as sql:
                 sql.execute("UPDATE agents SET handler = ?", (handler,))
@@ -278,7 +278,7 @@ async def test_what_to_do_about_a_handler_depends_on_what_keeps_it_from_loading(
             found = (await made.doctor(A1)).of("handler")
             assert found["advice"].startswith(advice)
             assert found["advice"].endswith(f"supervisor agents update {A1} --handler NAME")
-        assert "this folder replaces the bundled one" in found["text"]
+        assert "did you mean echo?" in found["text"]
 
 
 def test_in_an_empty_folder_it_says_how_to_begin(tmp_path: Path) -> None:
@@ -289,10 +289,10 @@ def test_in_an_empty_folder_it_says_how_to_begin(tmp_path: Path) -> None:
     assert "the first agent makes it too: supervisor agents add" in checks["registry"]["advice"]
     assert checks["token endpoint"]["advice"].endswith("to begin without a platform: supervisor demo")
     assert list(tmp_path.iterdir()) == []
-    # A folder of one's own has no echo.
+    # Where there is no echo one that is there is named.
     (tmp_path / "agents").mkdir()
     (tmp_path / "agents" / "weather.py").touch()
-    said = InProcess(tmp_path)("doctor", SUPERVISOR_PROXY=NOWHERE).stdout
+    said = InProcess(tmp_path)("doctor", SUPERVISOR_PROXY=NOWHERE, SUPERVISOR_BUNDLED_HANDLERS="none").stdout
     assert "supervisor agents add ID --handler weather" in " ".join(said.split())
 
 

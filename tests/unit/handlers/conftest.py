@@ -31,6 +31,6 @@ def write(folder: Path) -> Write:
 
 @pytest.fixture
 def loader(folder: Path) -> Iterator[HandlerLoader]:
-    made = HandlerLoader(folder, packages=["installed_handlers"], threads=8)
+    made = HandlerLoader(folder, packages=["installed_handlers"], bundled=(), threads=8)
     yield made
     made.close()

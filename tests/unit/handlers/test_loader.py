@@ -244,6 +244,43 @@ def test_the_agents_folder_is_the_one_that_is_set_else_here_else_the_bundled_one
         find_agents_dir(tmp_path / "gone", cwd=tmp_path)
 
 
+@pytest.fixture
+def beside(folder: Path) -> Iterator[HandlerLoader]:
+    """A loader of the folder, with the bundled handlers beside it."""
+    with closing(HandlerLoader(folder)) as made:
+        yield made
+
+
+async def test_bundled_handlers_run_beside_own_ones_and_share_nothing_with_them(
+    beside: HandlerLoader, write: Write
+) -> None:
+    """What authors call by the name of a part of a bundled handler is theirs: an old copy, or something else."""
+    write("_exchange.py", "raise RuntimeError('not what a webhook needs')\n")
+    write("mine.py", "async def on_message(message, ctx): return 'mine'\n")
+    assert await answers(beside.load("mine")) == ["mine"]
+    assert type(beside.load("webhook").target).__module__ == "supervisor_bundled.webhook"
+    assert await answers(beside.load("echo", fresh=True)) == ["Echo: hi"]
+
+
+async def test_an_own_handler_takes_the_place_of_the_bundled_one(beside: HandlerLoader, write: Write) -> None:
+    write("echo.py", "async def on_message(message, ctx): return 'mine'\n")
+    assert await answers(beside.load("echo")) == ["mine"]
+
+
+async def test_an_own_handler_builds_on_a_bundled_one(beside: HandlerLoader, write: Write) -> None:
+    write(
+        "loud.py",
+        """
+        from supervisor_bundled import echo
+        async def on_message(message, ctx): return (await echo.on_message(message, ctx)).upper()
+        """,
+    )
+    assert await answers(beside.load("loud")) == ["ECHO: HI"]
+    write("lost.py", "from .assistant import Assistant\n")
+    with pytest.raises(HandlerError, match=r"not in .*; the bundled one is supervisor_bundled\.assistant"):
+        beside.load("lost")
+
+
 SLOW_IMPORT = """
 import asyncio, time
 from supervisor.handler import Handler

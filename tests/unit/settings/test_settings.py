@@ -19,6 +19,7 @@ from supervisor.settings import (
     parse_agent_settings,
 )
 from supervisor.settings.environment import env_file_notes
+from supervisor.settings.kinds import BUNDLED_HANDLERS
 
 Env = pytest.MonkeyPatch
 
@@ -586,3 +587,22 @@ def test_an_empty_address_is_not_the_production_platform(monkeypatch: pytest.Mon
     monkeypatch.setenv(f"SUPERVISOR_{name}", "")
     with pytest.raises(ConfigurationError, match="is empty"):
         load_settings(None)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [("all", BUNDLED_HANDLERS), ("none", ()), ("[]", ()), ("echo, tour", ("echo", "tour")), ('["echo"]', ("echo",))],
+)
+def test_bundled_handlers_are_all_some_or_none(tmp_path: Path, monkeypatch: Env, text: str, read: object) -> None:
+    monkeypatch.setenv("SUPERVISOR_BUNDLED_HANDLERS", text)
+    assert load(tmp_path).bundled_handlers == read
+
+
+@pytest.mark.parametrize("text", ["asistant", "all,echo", "7", "none,echo"])
+def test_a_handler_that_is_not_bundled_is_refused_with_those_that_are(
+    tmp_path: Path, monkeypatch: Env, text: str
+) -> None:
+    monkeypatch.setenv("SUPERVISOR_BUNDLED_HANDLERS", text)
+    said = refusal(tmp_path)
+    assert "BUNDLED_HANDLERS" in said
+    assert "'assistant', 'command', 'echo', 'tour' or 'webhook'" in said
