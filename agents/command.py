@@ -44,6 +44,8 @@ from ._exchange import (
     text_of,
 )
 
+#: All that a row may set of it: a slip for one of these is refused by commands.
+SETTINGS: Final = ("command", "output", "history", "cpu_seconds", "memory_bytes")
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_ERROR_BYTES: Final = 4000
 #: How long a killed program may take to go; one in the kernel's hands (a dead network disk) goes later by itself.

@@ -53,6 +53,8 @@ from ._exchange import (
     text_of,
 )
 
+#: All that a row may set of it: a slip for one of these is refused by commands.
+SETTINGS: Final = ("url", "signing_secret", "request_seconds", "retries", "history", "allow_private")
 CONNECT_SECONDS: Final = 10.0
 #: Left of the message's time for the supervisor to send what came; a time-out of its own would be final.
 MARGIN_SECONDS: Final = 1.0

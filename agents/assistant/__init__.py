@@ -29,6 +29,32 @@ REQUIRES: Final = {
     "httpx2": "pip install 'aiwm-supervisor[llm]'",
     "pydantic_ai": "pip install 'aiwm-supervisor[llm]'",
 }
+#: All that a row may set of it, see `settings`: a slip for one of these is refused by commands.
+SETTINGS: Final = (
+    "model",
+    "base_url",
+    "api_key",
+    "fallback_models",
+    "instruction_extra",
+    "temperature",
+    "max_output_tokens",
+    "thinking",
+    "model_settings",
+    "max_steps",
+    "retries",
+    "budget_message_tokens",
+    "history_tokens",
+    "history_messages",
+    "parallel_calls",
+    "request_seconds",
+    "tool_seconds",
+    "tool_result_chars",
+    "connect_seconds",
+    "notice_seconds",
+    "failing_after",
+    "person_limit",
+    "allow_local_tools",
+)
 NOT_CONFIGURED: Final = (
     "I have no instruction yet, so I cannot answer. Whoever looks after me has to write one on the platform."
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
@@ -11,9 +10,6 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from supervisor.handler import AgentContext
-
-#: How alike a name must be to one of ours to be a slip for it; what is like none is somebody else's.
-SLIP_RATIO: Final = 0.7
 
 
 class MisconfiguredError(Exception):
@@ -131,12 +127,9 @@ class AssistantSettings(_Settings):
         """Read them; of :data:`_ROWS_ALONE` only the row's count: the platform must not choose among our secrets.
 
         Raises:
-            MisconfiguredError: one is of the wrong kind, or its name a slip for another; says which.
+            MisconfiguredError: one is of the wrong kind; says which.
         """
         own = ctx.own_settings
-        for name in own:
-            if name not in cls.model_fields and (near := _nearest(name, cls.model_fields)):
-                raise MisconfiguredError(f"settings: there is no {name}; did you mean {near}?")
         try:
             theirs = {name: value for name, value in ctx.settings.items() if name not in _ROWS_ALONE}
             return cls.model_validate(theirs | {name: own[name] for name in _ROWS_ALONE if name in own})
@@ -144,7 +137,3 @@ class AssistantSettings(_Settings):
             first = error.errors(include_input=False, include_url=False)[0]
             place = ".".join(map(str, first["loc"])) or "settings"
             raise MisconfiguredError(f"settings: {place}: {first['msg']}") from None
-
-
-def _nearest(name: str, known: Mapping[str, Any]) -> str | None:
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=SLIP_RATIO)), None)

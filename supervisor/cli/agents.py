@@ -110,6 +110,7 @@ def add(
     )
     checker = agents.Checker(settings)
     checker.check(record)
+    checker.spelling(record)
     known.with_registry(settings, lambda registry: registry.add_agent(record), create=True)
     checks.print_warnings(checker)
     known.done(settings, agent_id, f"Added agent {agent_id}{', paused' if paused else ''}", as_json=as_json)

@@ -46,8 +46,12 @@ def import_fleet(
     source = "standard input" if file == "-" else file
     records = fleet_file.parse(_read(file), source)
     checker = agents.Checker(settings)
-    for number, record in enumerate(records, start=1):
-        checker.check(record, f"{source}: agent {number} ({record.id})", keep_going=keep_going)
+    places = {record.id: f"{source}: agent {number} ({record.id})" for number, record in enumerate(records, start=1)}
+    existing = _registered(settings)
+    there = {record.id: record for record in existing}
+    for record in records:
+        checker.check(record, places[record.id], keep_going=keep_going)
+        checker.spelling(record, there.get(record.id), places[record.id], keep_going=keep_going)
 
     async def work(registry: Registry) -> Plan:
         plan = fleet_file.plan(records, await registry.agents(), prune=prune)
@@ -57,7 +61,7 @@ def import_fleet(
         return plan
 
     if dry_run:
-        plan = fleet_file.plan(records, _registered(settings), prune=prune)
+        plan = fleet_file.plan(records, existing, prune=prune)
     else:
         plan = known.with_registry(settings, work, create=True)
     checks.print_warnings(checker)

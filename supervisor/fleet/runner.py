@@ -153,7 +153,7 @@ class Runner:
             paused=record.paused,
             undelivered=undelivered,
             undelivered_reason=agent.redact(reason),
-            notes=notes_of(agent.grant),
+            notes=(*agent.profile.notes, *notes_of(agent.grant)),
         )
 
     async def run(self) -> None:

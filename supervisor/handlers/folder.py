@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
-import importlib.util
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +11,6 @@ from typing import Final
 from supervisor.core.errors import ConfigurationError, HandlerError, HandlerNotFoundError
 from supervisor.settings.kinds import BUNDLED_HANDLERS
 
-#: The constant in which a handler's module says what it needs besides the supervisor (docs/handlers.md#what-it-needs).
-REQUIRES: Final = "REQUIRES"
 #: So many names that are near to an unknown one are shown.
 _NEAR_NAMES: Final = 3
 
@@ -120,44 +116,3 @@ class Folders:
         else:
             hint = f"there are: {', '.join(known) or 'none'}"
         return HandlerNotFoundError(f"There is no handler {name!r} in {self.own}; {hint}")
-
-
-def missing_requirements(name: str, folder: Path) -> dict[str, str]:
-    """What a handler needs and this Python lacks: import names, each with the command that installs it.
-
-    Read from the text of the module: ``REQUIRES = {"pandas": "pip install pandas"}``. A module that says nothing, or
-    says it in another form, needs nothing.
-    """
-    path = folder / f"{name}.py"
-    try:
-        tree = ast.parse((path if path.is_file() else folder / name / "__init__.py").read_bytes())
-    except (OSError, ValueError, SyntaxError):
-        # The loader says what is wrong with such a module.
-        return {}
-    for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if any(isinstance(target, ast.Name) and target.id == REQUIRES for target in targets):
-            return {module: command for module, command in _requirements(node).items() if not _is_installed(module)}
-    return {}
-
-
-def _requirements(node: ast.stmt) -> dict[str, str]:
-    value = getattr(node, "value", None)
-    try:
-        required = ast.literal_eval(value) if value is not None else None
-    except ValueError:
-        return {}
-    pairs = required.items() if isinstance(required, dict) else ()
-    return {
-        name: command
-        for name, command in pairs
-        if isinstance(name, str) and isinstance(command, str) and name.isidentifier()
-    }
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ValueError:
-        # A module that is loaded and has no spec.
-        return True

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.core.errors import HandlerError
+from supervisor.handlers.declared import SETTINGS, settings_of
 from supervisor.handlers.folder import Folders, bundled_dir, split_reference
 from supervisor.handlers.mounted import MountedHandler
 from supervisor.handlers.picking import pick
@@ -113,7 +114,9 @@ class HandlerLoader:
                 target = self._import_installed(module_name, attribute)
             else:
                 target = self._import_mounted(module_name, fresh=fresh)
-            return self._mounted(reference, pick(target, attribute, reference))
+            handler = self._mounted(reference, pick(target, attribute, reference))
+            handler.settings = settings_of(getattr(target, SETTINGS, None))
+            return handler
 
     def _import_mounted(self, name: str, *, fresh: bool) -> types.ModuleType:
         package = PACKAGE if self._folders.home(name) == self.agents_dir else BUNDLED_PACKAGE

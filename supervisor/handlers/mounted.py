@@ -38,7 +38,8 @@ def _runs_in_loop(function: Callable[..., Any]) -> bool:
 class MountedHandler:
     """One agent's handler, whatever its form: parts come out of :meth:`parts` as they are made.
 
-    ``idle`` is set while it works on no message: a handler that was replaced is stopped only then.
+    ``idle`` is set while it works on no message: a handler that was replaced is stopped only then. ``settings`` are
+    those that its module says it has; None where it does not say.
     """
 
     def __init__(self, reference: str, target: Any, on_message: Callable[..., Any], threads: ThreadShare) -> None:
@@ -47,6 +48,7 @@ class MountedHandler:
         self._on_message = on_message
         self._in_loop = _runs_in_loop(on_message)
         self.threads = threads
+        self.settings: tuple[str, ...] | None = None
         self._running = 0
         self.idle = asyncio.Event()
         self.idle.set()

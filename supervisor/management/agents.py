@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from supervisor.core.errors import ConfigurationError, HandlerError, SupervisorError
 from supervisor.core.records import AgentRecord
 from supervisor.handlers import Folders, find_agents_dir
-from supervisor.handlers.folder import missing_requirements, split_reference
+from supervisor.handlers.declared import declared_settings, missing_requirements
+from supervisor.handlers.folder import split_reference
 from supervisor.protocol.text import is_object_id
-from supervisor.settings import AGENT_SETTING_NAMES, Settings, parse_agent_settings
+from supervisor.settings import Settings, parse_agent_settings
 from supervisor.settings.secrets import SecretBox, SecretResolver
+from supervisor.settings.slips import slip, slips
 from supervisor.store import Registry
 from supervisor.store.dialect.rows import check_id, checked_values, record_values
 from supervisor.telemetry.redaction import REDACTED
@@ -35,8 +36,9 @@ class Checker:
     def __init__(self, settings: Settings, agents_dir: Path | None = None) -> None:
         self._settings = settings
         self._folders = Folders(agents_dir or find_agents_dir(settings.agents_dir), settings.bundled_handlers)
-        #: The folder of each handler that was looked for.
+        #: Of each handler that was looked for: its folder, and the settings that it says it has.
         self._homes: dict[str, Path] = {}
+        self._declared: dict[str, tuple[str, ...] | None] = {}
         self._box = SecretBox.of(settings.secret_keys)
         self._warnings: dict[str, None] = {}
 
@@ -112,12 +114,46 @@ class Checker:
         if "." in module:
             self._check_package(module)
             return
-        if module not in self._homes:
-            self._homes[module] = self._folders.home(module)
-        missing = missing_requirements(module, self._homes[module])
+        missing = missing_requirements(module, self._home(module))
         for command in dict.fromkeys(missing.values()):
             packages = " and ".join(package for package in missing if missing[package] == command)
             self._warn(f"handler {module} needs {packages}, not installed here; where the supervisor runs: {command}")
+
+    def _home(self, module: str) -> Path:
+        if module not in self._homes:
+            self._homes[module] = self._folders.home(module)
+        return self._homes[module]
+
+    def spelling(
+        self, record: AgentRecord, old: AgentRecord | None = None, where: str = "", *, keep_going: bool = False
+    ) -> None:
+        """Refuse settings that are slips for others, where the handler says what settings it has.
+
+        Args:
+            old: the row as it is; what stands there already was taken before, and is told by the supervisor.
+            where, keep_going: as for :meth:`check`.
+
+        Raises:
+            ConfigurationError: one is a slip; with the name that may be meant.
+        """
+        try:
+            declared = self._declares(record.handler)
+        except HandlerError:
+            # Whether the handler is there is asked elsewhere, or was when the row was made.
+            return
+        kept = old.settings if old is not None and old.handler == record.handler else {}
+        new = {name: value for name, value in record.settings.items() if name not in kept}
+        for found in slips(new, declared) if declared is not None else ():
+            text = f"{where}: {found}" if where else found
+            if not keep_going:
+                raise ConfigurationError(text)
+            self._warn(text)
+
+    def _declares(self, handler: str) -> tuple[str, ...] | None:
+        module, _ = split_reference(handler)
+        if module not in self._declared:
+            self._declared[module] = None if "." in module else declared_settings(module, self._home(module))
+        return self._declared[module]
 
     def _check_package(self, module: str) -> None:
         top = module.partition(".")[0]
@@ -158,7 +194,7 @@ class Checker:
             ConfigurationError: a value holds it.
         """
         for key, value in settings.items():
-            if near := _nearly_ours(key):
+            if near := slip(key):
                 self._warn(f"settings: {key} is left to the handler; did you mean {near}?")
             if _holds(value, REDACTED):
                 raise ConfigurationError(
@@ -178,13 +214,6 @@ class Checker:
 
     def _warn(self, text: str) -> None:
         self._warnings[text] = None
-
-
-def _nearly_ours(key: str) -> str | None:
-    """The supervisor's own key that this one may be a slip for; ``command``, a handler's, is none."""
-    if key in AGENT_SETTING_NAMES or f"{key}s" in AGENT_SETTING_NAMES:
-        return None
-    return next(iter(difflib.get_close_matches(key, AGENT_SETTING_NAMES, n=1, cutoff=0.85)), None)
 
 
 def _deeper_than(value: object, depth: int) -> bool:
@@ -254,6 +283,7 @@ async def add_agent(registry: Registry, checker: Checker, record: AgentRecord) -
         AgentExistsError: there is one of that id.
     """
     checker.check(record)
+    checker.spelling(record)
     await registry.add_agent(record)
 
 
@@ -267,6 +297,10 @@ async def change_agent(registry: Registry, checker: Checker, agent_id: str, chan
     # Checked before the transaction, which must not wait for files.
     checker.check_changes(agent_id, changes.fields)
     checker.given(changes.settings)
+    if changes.settings:
+        old = await registry.agent(agent_id)
+        handler = changes.fields.get("handler", old.handler)
+        checker.spelling(replace(old, handler=handler, settings=dict(changes.settings)), old)
 
     def change(old: AgentRecord) -> dict[str, Any]:
         merged = changes.merged(old)

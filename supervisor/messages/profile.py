@@ -21,6 +21,7 @@ from supervisor.platform.tokens import Grant
 from supervisor.protocol.answers import ConnectAnswer
 from supervisor.settings import AGENT_SETTING_NAMES, EffectiveSettings, Settings
 from supervisor.settings.secrets import SecretResolver
+from supervisor.settings.slips import slips
 
 _NO_ANSWER: Final = ConnectAnswer(access_token="")
 
@@ -37,6 +38,7 @@ class Profile:
         scope: who the agent is, its log, its journal.
         deployment: the settings of the deployment.
         secrecy, health, spending: of this agent.
+        notes: what somebody should know of the row, though nothing fails.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Profile:
         self.secrecy = Secrecy(secrets, lambda: self.token)
         self.health = Health(scope.log, self.secrecy)
         self.spending = Spending(scope, ledger, lambda: self._record.handler)
+        self.notes: tuple[str, ...] = ()
         self._record = record
         self._settings = deployment.effective({})
         self._grant: Grant | None = None
@@ -94,6 +97,15 @@ class Profile:
         """Take over a row and what it comes to."""
         self._record = record
         self._settings = settings
+        self._note_slips()
+
+    def _note_slips(self) -> None:
+        """A row may have been written in SQL, or before slips were refused: it runs, and the slip is told."""
+        declared = self._handler.settings if self._handler else None
+        before, self.notes = self.notes, () if declared is None else slips(self._record.settings, declared)
+        for note in self.notes:
+            if note not in before:
+                self.scope.log.warning("setting_unknown", reason=note)
 
     def describe(self, record: AgentRecord) -> None:
         """Take over a row in which only that differs on which nothing that runs depends."""

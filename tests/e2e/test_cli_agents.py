@@ -199,6 +199,27 @@ def test_agents_that_cannot_run_yet_are_taken_in_when_asked(command: Command, tm
     assert [agent["id"] for agent in command.json("agents", "list")] == [A1, A2, A3]
 
 
+def test_a_misspelt_setting_is_refused_with_the_nearest_name(command: Command) -> None:
+    given = ("--handler", "webhook", "--secret-env", "AGENT_SECRET", "--set", "retrys=1")
+    said = "settings: there is no retrys; did you mean retries?"
+    refused = command("agents", "add", A1, *given)
+    assert (refused.returncode, said in one_line(refused.stderr)) == (1, True), refused
+    row = "{{id: '{0}', handler: webhook, secret: 'env:AGENT_SECRET', settings: {{retrys: 1, {1}}}}}"
+    (command.folder / "fleet.yaml").write_text(f"agents: [{row.format(A1, '')}]")
+    refused = command("agents", "import", "fleet.yaml")
+    assert f"fleet.yaml: agent 1 ({A1}): {said}" in one_line(refused.stderr)
+    assert not (command.folder / "supervisor.db").exists()
+    # At a start that takes what it gets it is a warning, as it runs.
+    taken = command("agents", "import", "fleet.yaml", "--keep-going")
+    assert (taken.returncode, said in one_line(taken.stderr)) == (0, True), taken
+    # What stands in a row already is in nobody's way; a new one is.
+    (command.folder / "fleet.yaml").write_text(f"agents: [{row.format(A1, 'history: 1')}]")
+    assert "changed 1" in command.ok("agents", "import", "fleet.yaml")
+    command.ok("agents", "update", A1, "--set", "history=2")
+    refused = command("agents", "update", A1, "--set", "histroy=2")
+    assert "there is no histroy; did you mean history?" in one_line(refused.stderr)
+
+
 def test_an_id_that_cannot_be_stored_is_refused_all_the_same(command: Command) -> None:
     entries = (
         f"agents: [{{id: '{A1}', handler: echo, secret: 'env:AGENT_SECRET'}}, {{id: 'a b', handler: x, secret: env:A}}]"

@@ -13,6 +13,7 @@ import pytest
 from supervisor.core.errors import RegistryLockedError
 from supervisor.core.states import AgentState, MessageState
 from supervisor.service import Service
+from tests.support.observing import captured_logs, handlers_folder, named
 from tests.support.stack import SECRET, SECRET_FILE, Stack, agent_id, stack
 
 
@@ -101,6 +102,29 @@ async def test_reload_reads_code_and_instruction_anew_without_going_offline(tmp_
         await fleet.until(lambda: len(fleet.sandbox.connects) == 2)
         await fleet.until(lambda: len(fleet.sandbox.sockets_of(identity)) == 1)
         assert (await fleet.ask(identity, "x"))[0].content == "Be kind and newer"
+
+
+SPELLS = """
+SETTINGS = ("city",)
+async def on_message(message, ctx):
+    return ctx.settings.get("city", "no city")
+"""
+
+
+async def test_a_slip_that_stands_in_a_row_is_told_and_keeps_nobody_from_answering(tmp_path: Path) -> None:
+    """Rows are older than the check, or written in SQL."""
+    folder = handlers_folder(tmp_path, {"spells": SPELLS})
+    slip = "settings: there is no citty; did you mean city?"
+    async with stack(tmp_path, agents_dir=folder) as fleet:
+        with captured_logs() as log:
+            identity = await fleet.add(handler="spells", settings={"citty": "Rome"})
+            await fleet.online()
+            assert (await fleet.ask(identity, "x"))[0].content == "no city"
+        status = fleet.service.control.status(identity)
+        assert (status.notes, status.health) == ((slip,), "ok")
+        assert [entry["reason"] for entry in named(log, "setting_unknown")] == [slip]
+        sql(fleet, """UPDATE agents SET settings = '{"city": "Rome"}' WHERE id = ?""", identity)
+        await fleet.until(lambda: fleet.service.control.status(identity).notes == ())
 
 
 BROKEN = {

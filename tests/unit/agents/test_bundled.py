@@ -228,3 +228,16 @@ def test_it_only_calculates(tour: ModuleType, text: str) -> None:
 async def test_a_sum_that_is_too_long_is_refused_not_worked_out(visit: Any) -> None:
     reply = the_reply(await visit("*".join(["9" * 40] * 40)))
     assert reply.content.startswith("I cannot work that out")
+
+
+def test_what_a_row_may_set_of_a_handler_is_what_it_reads(loader: HandlerLoader) -> None:
+    read = {}
+    for name, module, options in (
+        ("assistant", "assistant.settings", "AssistantSettings"),
+        ("webhook", "webhook", "Options"),
+        ("command", "command", "Options"),
+    ):
+        said = loader.load(name).settings
+        model = getattr(sys.modules[f"supervisor_agents.{module}"], options)
+        read[name] = said, tuple(getattr(model, "model_fields", None) or model.__struct_fields__)
+    assert all(said == fields for said, fields in read.values()), read

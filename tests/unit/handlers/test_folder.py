@@ -1,4 +1,4 @@
-"""Where handlers are: a folder of one's own before the bundled ones; what a module needs is read from its text."""
+"""Where handlers are: a folder of one's own before the bundled ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.errors import HandlerNotFoundError
-from supervisor.handlers.folder import Folders, bundled_dir, handler_names, missing_requirements
+from supervisor.handlers.folder import Folders, bundled_dir, handler_names
 from supervisor.settings.kinds import BUNDLED_HANDLERS
 
 
@@ -56,28 +56,3 @@ def test_near_names_are_shown_else_all(tmp_path: Path, name: str, hint: str) -> 
 def test_without_any_handler_that_is_said(tmp_path: Path) -> None:
     with pytest.raises(HandlerNotFoundError, match="; there are: none"):
         Folders(tmp_path, ()).home("echoes")
-
-
-@pytest.mark.parametrize(
-    ("source", "missing"),
-    [
-        (
-            "REQUIRES = {'json': 'never', 'not_there_1': 'pip install it'}",
-            {"not_there_1": "pip install it"},
-        ),
-        ("from typing import Final\nREQUIRES: Final = {'not_there_1': 'x'}\nraise SystemExit", {"not_there_1": "x"}),
-        ("def on_message(message, ctx): ...", {}),
-        # Another form says nothing, and is no error: the name was free before.
-        ("REQUIRES = ['not_there_1']", {}),
-        ("REQUIRES = dict(not_there_1='x')", {}),
-        ("REQUIRES = {'not_there_1': 1, 2: 'x', 'a.b': 'x', '': 'x'}", {}),
-        ("REQUIRES: dict", {}),
-        ("no python", {}),
-    ],
-)
-def test_what_a_module_needs_is_read_and_not_run(tmp_path: Path, source: str, missing: dict[str, str]) -> None:
-    (tmp_path / "one.py").write_text(source)
-    (tmp_path / "two").mkdir()
-    (tmp_path / "two" / "__init__.py").write_text(source)
-    assert missing_requirements("one", tmp_path) == missing_requirements("two", tmp_path) == missing
-    assert missing_requirements("gone", tmp_path) == {}

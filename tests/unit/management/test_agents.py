@@ -10,7 +10,7 @@ import pytest
 
 from supervisor.core.errors import ConfigurationError
 from supervisor.core.records import AgentRecord
-from supervisor.management.agents import Changes, Checker, change_agent
+from supervisor.management.agents import Changes, Checker, add_agent, change_agent
 from supervisor.settings import Settings
 from supervisor.store import Registry
 from supervisor.telemetry.redaction import REDACTED, mask
@@ -88,6 +88,29 @@ async def test_a_row_that_was_damaged_like_that_can_be_changed_and_mended(regist
 async def test_a_slip_in_a_key_is_a_warning(checker: Checker, key: str, warned: str | None) -> None:
     checker.given({key: 2})
     assert checker.take_warnings() == ([warned] if warned else [])
+
+
+async def test_a_slip_for_a_setting_that_the_handler_says_it_has_is_refused(
+    registry: Registry, checker: Checker
+) -> None:
+    refused = "^settings: there is no temprature; did you mean temperature\\?$"
+    with pytest.raises(ConfigurationError, match=refused):
+        await add_agent(registry, checker, AgentRecord("a2", "assistant", "env:AGENT_A2", settings={"temprature": 1}))
+    await add_agent(registry, checker, AgentRecord("a2", "assistant", "env:AGENT_A2", settings={"team": "blue"}))
+    with pytest.raises(ConfigurationError, match=refused):
+        await change_agent(registry, checker, "a2", Changes(settings={"temprature": 1}))
+    # A handler that does not say what it has may have anything.
+    await change_agent(registry, checker, "a1", Changes(settings={"temprature": 1}))
+    with pytest.raises(ConfigurationError, match=refused):
+        await change_agent(registry, checker, "a1", Changes({"handler": "assistant"}, settings={"temprature": 2}))
+    assert (await registry.agent("a1")).handler == "echo"
+
+
+async def test_a_slip_that_a_row_has_had_is_in_nobodys_way(registry: Registry, checker: Checker) -> None:
+    await registry.add_agent(AgentRecord("a2", "assistant", "env:AGENT_A2", settings={"temprature": 1}))
+    await change_agent(registry, checker, "a2", Changes(settings={"temprature": 1, "model": "openai:gpt-4o"}))
+    await registry.add_agent(AgentRecord("a3", "gone", "env:AGENT_A3"))
+    await change_agent(registry, checker, "a3", Changes(settings={"temprature": 1}))
 
 
 def test_a_handler_whose_packages_are_not_installed_is_a_warning_with_the_cure(tmp_path: Path) -> None:

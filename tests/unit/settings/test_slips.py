@@ -1,0 +1,36 @@
+"""Settings that are slips for others are told from those of somebody else."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor.settings.slips import slip, slips
+
+DECLARED = ("model", "temperature", "max_output_tokens", "history_tokens", "command")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("temprature", "temperature"),
+        ("histroy_tokens", "history_tokens"),
+        ("max_tokens", "max_output_tokens"),
+        ("concurency", "concurrency"),
+        ("model", None),
+        ("concurrency", None),
+        ("command", None),
+        ("team", None),
+        ("tone", None),
+        ("crm_url", None),
+    ],
+)
+def test_a_slip_is_answered_with_the_nearest_name(name: str, meant: str | None) -> None:
+    assert slip(name, DECLARED) == meant
+
+
+def test_a_row_is_told_each_of_its_slips() -> None:
+    row = {"temprature": 1, "team": "blue", "concurency": 2}
+    assert slips(row, DECLARED) == (
+        "settings: there is no temprature; did you mean temperature?",
+        "settings: there is no concurency; did you mean concurrency?",
+    )
