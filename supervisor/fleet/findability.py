@@ -42,6 +42,7 @@ class Findability:
         self._connection: Connection | None = None
         self._entered: HostChecks | None = None
         self._beside_another = False
+        self._others = 0
         self._number = itertools.count()
         self.renewal = Renewal(shared.settings.socket_max_age, shared.clock, uniform=shared.uniform)
         self.heartbeat = Heartbeat(agent, shared, self.renewal, on_token=on_token)
@@ -70,13 +71,19 @@ class Findability:
             self._entered = host
             host.enter(self._agent_id, self)
 
-    def alone(self, connection: Connection) -> None:
-        """The connection before is closed, of which all were told as if the agent were offline.
+    def another(self) -> None:
+        """Another connection is being made: from now on a presence could be either's."""
+        self._beside_another = True
+        self._others += 1
 
-        A join of an own conversation says that it is online, and shows whether the platform finds it.
+    def alone(self, connection: Connection) -> None:
+        """The other connection is closed, of which all were told as if the agent were offline.
+
+        A join of an own conversation shows whether the platform finds the agent.
         """
         if connection is self._connection:
             self._beside_another = False
+            self.heartbeat.alone(connection)
             if self._entered is not None:
                 self._entered.soon(self._agent_id)
 
@@ -98,12 +105,12 @@ class Findability:
 
     async def check(self) -> bool | None:
         """Join a conversation once more; whether the platform finds the agent, None where that did not become clear."""
-        connection, joined = self._connection, self._joined()
+        connection, joined, others = self._connection, self._joined(), self._others
         if connection is None or not joined:
             return None
         found = await is_found(connection, joined[next(self._number) % len(joined)], self._timeout)
-        # A new socket that is on its way causes the same presence.
-        unclear = connection is not self._connection or self._beside_another or self.renewal.due
+        # A new socket that is on its way causes the same presence, and so did one that failed meanwhile.
+        unclear = connection is not self._connection or others != self._others or self.renewal.due
         return None if unclear else found
 
     def forgotten(self, since: float) -> None:

@@ -10,8 +10,7 @@ from supervisor.core.errors import AckTimeoutError, ConnectionLostError, Platfor
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.renewal import Renewal
 from supervisor.fleet.shared import Shared
-from supervisor.platform.connection import Connection
-from supervisor.platform.endpoint import ROOT
+from supervisor.platform.connection import Connection, is_found_by_heartbeat
 from supervisor.platform.questions import HEARTBEAT
 
 #: From one heartbeat to the next, drawn between these parts of ``HEARTBEAT_SECONDS``; the platform expects one every 30
@@ -52,6 +51,14 @@ class Heartbeat:
         self._connection = connection
         connection.start_task(self._run(connection), "heartbeat")
 
+    def alone(self, connection: Connection) -> None:
+        """Another socket of the agent is closed: where it was the last to be heard, the agent is not found any more."""
+        if connection is self._connection and connection.connected and is_found_by_heartbeat(connection):
+            connection.start_task(self._once(connection), "heartbeat")
+
+    async def _once(self, connection: Connection) -> None:
+        await self._say(connection)
+
     async def _run(self, connection: Connection) -> None:
         answered = False
         try_anyway = self._uniform(0, TRY_AGAIN) < 1
@@ -60,14 +67,22 @@ class Heartbeat:
             # it is enough to look whether another agent was answered.
             if answered or try_anyway or connection.facts.acks(HEARTBEAT) is not False:
                 try_anyway = False
-                try:
-                    answered = await self._beat(connection) or answered
-                except ConnectionLostError:
+                said = await self._say(connection)
+                if said is None:
                     return
-                except PlatformError as error:
-                    self._agent.on_refused(error)
-                    return
+                answered = said or answered
             await self._clock.sleep(self._seconds * self._uniform(*BEAT_PARTS))
+
+    async def _say(self, connection: Connection) -> bool | None:
+        """Send one heartbeat; whether it was answered, None where it was the last one of this socket."""
+        try:
+            return await self._beat(connection)
+        except ConnectionLostError:
+            return None
+        except PlatformError as error:
+            if connection is self._connection:
+                self._agent.on_refused(error)
+            return None
 
     async def _beat(self, connection: Connection) -> bool:
         """Send one heartbeat; whether it was answered.
@@ -89,18 +104,12 @@ class Heartbeat:
                 raise
             self._agent.log.debug("heartbeat_failed", reason=error.reason)
             return True
+        if connection is not self._connection:
+            # Late: the newest one hears for itself how the agent stands, and may have a newer token.
+            return True
         self.answered_at = self._clock.monotonic()
-        if _reminds(connection):
+        if is_found_by_heartbeat(connection):
             self._renewal.reminded(connection, sent_at)
         if answer.token is not None:
             await self._on_token(answer.token)
         return True
-
-
-def _reminds(connection: Connection) -> bool:
-    """Whether an answered heartbeat makes the platform find the agent for as long as a connect does.
-
-    The newest gateway for agents alone does (docs/protocol.md#8-third-generation, 3); people's process, which may be in
-    the same namespace, answers heartbeats too.
-    """
-    return connection.namespace == ROOT and connection.at_agents_gateway

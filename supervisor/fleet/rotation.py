@@ -14,6 +14,7 @@ from supervisor.fleet.dialer import Dialer
 from supervisor.fleet.findability import Findability
 from supervisor.platform.connection import Connection
 from supervisor.platform.connector import Grants
+from supervisor.platform.hosts.facts import ONE_SOCKET_SECONDS, SocketFacts
 from supervisor.platform.transport import KICKED
 
 #: So often in a row a second socket is refused, or puts out the first, before the platform counts as one of one socket.
@@ -79,12 +80,13 @@ class Rotation:
             SecondSocketRefusedError: the platform allows one socket an agent; the old one is closed.
             PlatformError: the new one could not be opened.
         """
-        if self._needs_room or old.facts.one_socket or not self._dialer.room.take_second():
+        if self._needs_room or self._is_one_socket(old.facts) or not self._dialer.room.take_second():
             await self._make_room(old)
         try:
             new = await self._open_second(old, grants)
         except BaseException:
             self._dialer.room.leave_second()
+            self._findability.alone(old)
             raise
         old.closed.add_done_callback(lambda _: self._dialer.room.leave_second())
         self._refused = 0
@@ -97,6 +99,7 @@ class Rotation:
 
     async def _open_second(self, old: Connection, grants: Grants) -> Connection:
         self._opening = True
+        self._findability.another()
         self._second_at = self._ended_at = -math.inf
         old.closed.add_done_callback(self._first_gone)
         try:
@@ -130,7 +133,7 @@ class Rotation:
             self._put_out = 0
             return
         self._put_out += 1
-        if self._put_out >= REFUSED_ROTATIONS:
+        if self._put_out >= self._enough(new.facts):
             self._learn_one_socket(new, "a second socket puts out the first")
 
     def _take_over(self, second: Connection) -> None:
@@ -142,7 +145,7 @@ class Rotation:
     async def _refusal(self, old: Connection, error: ConnectError) -> None:
         """Fall back to break before make where a second socket is refused again and again beside one that works."""
         self._refused += 1
-        if self._refused >= REFUSED_ROTATIONS:
+        if self._refused >= self._enough(old.facts):
             self._needs_room = True
             self._agent.log.info("second_socket_refused", reason=error.reason, remedy="renewing by break before make")
             await self._make_room(old)
@@ -176,10 +179,20 @@ class Rotation:
             self._refused = 0
         self._room_at = -math.inf
 
+    def _is_one_socket(self, facts: SocketFacts) -> bool:
+        return self._clock.monotonic() < facts.one_socket_until
+
+    @staticmethod
+    def _enough(facts: SocketFacts) -> int:
+        """How many rotations have to fail alike; once does where the platform was known for it before."""
+        return REFUSED_ROTATIONS if facts.one_socket_until == -math.inf else 1
+
     def _learn_one_socket(self, connection: Connection, reason: str) -> None:
-        facts = connection.facts
-        if not facts.one_socket:
-            facts.one_socket = True
+        """From now on all agents of the host make room first, until that is forgotten and tried again."""
+        self._needs_room = False
+        self._refused = self._put_out = 0
+        if not self._is_one_socket(connection.facts):
+            connection.facts.one_socket_until = self._clock.monotonic() + ONE_SOCKET_SECONDS
             self._agent.log.info("one_socket_platform", reason=reason, remedy="renewing by break before make")
 
     async def _hand_over(self, old: Connection, new: Connection) -> None:

@@ -96,7 +96,9 @@ class CatchUp:
         try:
             connection = await register(opened)
             await self._join_home(connection)
-            joining = [one for some in await asyncio.gather(*joins) for one in some]
+            # Those of a way that led nowhere have ended with it.
+            await asyncio.gather(*joins, return_exceptions=True)
+            joining = joins[-1].result()
         except BaseException:
             for task in joins:
                 task.cancel()

@@ -15,7 +15,7 @@ from supervisor.core.errors import (
     Verdict,
 )
 from supervisor.core.tasks import TaskSet
-from supervisor.platform.endpoint import AGENTS_NAMESPACE, ROOT
+from supervisor.platform.endpoint import AGENTS_NAMESPACE, DOUBTFUL_NAMESPACE, ROOT
 from supervisor.platform.heartbeats import Pulse, quiet_pulse
 from supervisor.platform.hosts.facts import SocketFacts, Way
 from supervisor.platform.joiner import JOIN, Joiner
@@ -52,7 +52,8 @@ class Connection:
         questions: asks what nobody else sees, and sends heartbeats.
         registered: done once the agent's own presence came, or something else proved the registration.
         has_presence: whether the agent's own presence came.
-        proven: done once the platform showed that it serves this very socket: by an acknowledged join, or a message.
+        proven: done once the platform showed that it serves this very socket: by an acknowledged join, or by a message
+            where whoever delivers handles events too.
         presences, presence_came: how often the agent's own presence came, and the signal that it did.
         joined: set by ``Joins`` once it is in all conversations that it is to be in.
         members: the conversations that the socket is in, as far as is known, and since when at the least (monotonic
@@ -258,7 +259,9 @@ class Connection:
         """
         await self._sends.idle(timeout)
         try:
-            await self.round_trip(min(timeout, PROOF_SECONDS))
+            # One that came after those of the socket in its place would make this one the one that is found.
+            beats = not is_found_by_heartbeat(self)
+            await self.questions.any_answer(min(timeout, PROOF_SECONDS), beats=beats)
         except PlatformError:
             return False
         return True
@@ -282,7 +285,9 @@ class Connection:
         if event == "presence:update":
             self._receive_presence(payload)
         elif event == "message:new":
-            _done(self.proven)
+            # Whoever delivers there need not handle anything; and until it is bound nobody knows where a socket leads.
+            if self.namespace not in ("", DOUBTFUL_NAMESPACE):
+                _done(self.proven)
             self._sends.match_echo(payload)
         elif event in ("message:sent", "message:error"):
             self._sends.match_outcome(payload)
@@ -300,9 +305,17 @@ class Connection:
             if presence.conversation_id:
                 self.conversation_id = presence.conversation_id
             self.has_presence = self.facts.has_presence = True
-            self.facts.presence_names_conversation = presence.conversation_id is not None
             if not self.registered.done():
                 self.registered.set_result(None)
+
+
+def is_found_by_heartbeat(connection: Connection) -> bool:
+    """Whether the platform finds the agent at whichever socket sent the last heartbeat, for as long as after a connect.
+
+    The newest gateway for agents alone does (docs/protocol.md#8-third-generation, 3); people's process, which may be in
+    the same namespace, answers heartbeats too.
+    """
+    return connection.namespace == ROOT and connection.at_agents_gateway
 
 
 def _done(proof: asyncio.Future[None]) -> None:

@@ -131,7 +131,7 @@ class Connector:
         connection = Connection(
             self._caller.agent_id,
             on_event=self._caller.on_event,
-            facts=self._facts.sockets(endpoint.host, way.namespace),
+            facts=self._facts.sockets(endpoint.host, way),
             repeats=self._repeats,
             pulse=self._caller.pulse,
         )

@@ -86,8 +86,11 @@ class Questions:
             # A refusal is an answer too; the agent's own heartbeats hear of it and act on it.
             return
 
-    async def any_answer(self, timeout: float) -> str:
+    async def any_answer(self, timeout: float, *, beats: bool = True) -> str:
         """Ask until one question is answered, however; the event that was.
+
+        Args:
+            beats: whether a heartbeat may be one of them.
 
         Raises:
             ConnectionLostError, AckTimeoutError: no answer came within ``timeout`` seconds.
@@ -96,7 +99,7 @@ class Questions:
         loop = asyncio.get_running_loop()
         ends = loop.time() + timeout
         try:
-            for event in self._in_order():
+            for event in self._in_order(beats=beats):
                 left = ends - loop.time()
                 if left <= 0:
                     break
@@ -112,11 +115,12 @@ class Questions:
             raise AckTimeoutError(f"nothing was acknowledged within {timeout:g} s")
         return answered
 
-    def _in_order(self) -> list[str]:
-        known = [event for event in QUESTIONS if self._facts.acks(event) is True]
-        unknown = [event for event in QUESTIONS if self._facts.acks(event) is None]
+    def _in_order(self, *, beats: bool) -> list[str]:
+        asked = [event for event in QUESTIONS if beats or event != HEARTBEAT]
+        known = [event for event in asked if self._facts.acks(event) is True]
+        unknown = [event for event in asked if self._facts.acks(event) is None]
         # Where none is ever acknowledged all are asked again: a platform may be rebuilt.
-        return [*known, *unknown] or list(QUESTIONS)
+        return [*known, *unknown] or asked
 
     async def _answered(self, asked: Mapping[asyncio.Task[None], str], seconds: float) -> str | None:
         """The first of the questions that is answered within ``seconds``; None when none is.

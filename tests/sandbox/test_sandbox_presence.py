@@ -65,6 +65,20 @@ async def test_an_own_join_brings_the_own_presence_only_while_the_platform_knows
     assert await socket.call("conversation:join", {"conversationId": conversation}) == joined
 
 
+async def test_the_presence_at_a_join_is_the_joiners_alone(v2: Client) -> None:
+    """As recorded; a connect is told to everybody."""
+    socket, other = await v2.agent(), await v2.agent()
+    user = await v2.sandbox.user(PERSON)
+    conversation = await user.open(AGENT)
+    for one in (socket, other):
+        await one.barrier()
+    user.received.clear()
+    await socket.emit("conversation:join", {"conversationId": conversation})
+    assert [update["status"] for update in await own_presence(socket)] == ["online"]
+    assert await own_presence(other) == []
+    assert [event for event, _ in user.received] == ["user:joined"]
+
+
 async def test_a_redis_that_lost_its_data_forgets_everyone_at_once(v2: Client) -> None:
     socket = await v2.agent()
     v2.sandbox.presence.forget()

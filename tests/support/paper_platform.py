@@ -57,6 +57,8 @@ class PaperSocket:
         self.sid = "paper"
         self.max_payload = 1_000_000
         self.keeps_presences = False
+        #: Whether it handles events; one that does not delivers all the same.
+        self.handles = True
         self.foreign_presences = self.dropped_emits = 0
 
     @property
@@ -215,6 +217,8 @@ class PaperPlatform:
         open_now = sum(one.agent_id == agent_id for one in self.sockets)
         self.most_sockets[agent_id] = max(self.most_sockets[agent_id], open_now)
         match fate:
+            case "alias":
+                socket.handles = False
             case "lose":
                 loop.call_soon(socket.lose, "transport error")
             case "kick_after":
@@ -244,7 +248,7 @@ class PaperPlatform:
 
     def hear(self, socket: PaperSocket, event: str, said: dict[str, Any], ack: asyncio.Future[Any]) -> None:
         """An agent's event arrived, unless the connection was lost before."""
-        if not socket.connected:
+        if not socket.connected or not socket.handles:
             return
         if event != "message:send":
             self.asked.append((event, said))

@@ -28,7 +28,6 @@ MAX_PARAMETERS = 7
 ENGINE = ("fleet", "messages", "platform", "store")
 #: Modules that are parts of a whole which one suite asks through its face: the suite's main file.
 ASKED_BY = {
-    "supervisor/fleet/findability.py": "tests/integration/service/test_never_deaf.py",
     "supervisor/platform/transport/wires/face.py": "tests/integration/platform/test_transport_opening.py",
     "supervisor/store/registry.py": "tests/unit/store/conformance/test_agents.py",
     "supervisor/store/sql/rotation.py": "tests/integration/store/test_keys_rotate.py",

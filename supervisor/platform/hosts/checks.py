@@ -2,7 +2,8 @@
 
 A platform may forget an agent that stays connected (docs/protocol.md#7-findings, 1), and nothing tells the agent. What
 does tell is a join of an own conversation, after which the own presence comes only while the platform knows the agent.
-That presence goes to every socket of the fleet, so that checks cost the platform and us the square of the fleet.
+It was seen at the joining socket alone. Turns are spaced as if it went to all sockets of the fleet, as after a connect:
+that would cost the platform and us the square of the fleet.
 """
 
 from __future__ import annotations

@@ -7,12 +7,16 @@ means that nobody knows yet. The comment of each fact names who writes it; all o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 #: So many questions in a row without an answer, and an event counts as one that the platform never acknowledges.
 SILENCES: Final = 3
+#: For so long a platform counts as one of one socket, before a second one is tried again: it may have been ill, or be
+#: another one by now.
+ONE_SOCKET_SECONDS: Final = 6 * 3600.0
 
 
 class TokenForm(StrEnum):
@@ -30,22 +34,20 @@ class ApiFacts:
 
     #: The form of the last token request that was understood. Writer: ``platform/tokens/client.py``.
     token_form: TokenForm = TokenForm.PATH
-    #: Whether ``GET …/instruction`` is there. Writer: whoever fetches instructions.
+    #: Whether an agent's configuration can be asked for without a new token. Writer: ``fleet/refetch.py``.
     has_instruction: bool | None = None
 
 
 @dataclass(slots=True)
 class SocketFacts:
-    """What is known of one namespace at one host."""
+    """What is known of one way in at one host. Behind another engine path there may be another process."""
 
     #: Whether an agent's own presence follows its connect. Writers: ``platform/connection.py`` when
     #: it comes, ``platform/connector.py`` when none does.
     has_presence: bool | None = None
-    #: Whether that presence names the conversation that the platform put the agent into, as the first generation's
-    #: does. Writer: ``platform/connection.py``.
-    presence_names_conversation: bool | None = None
-    #: Whether the platform has only one socket of an agent at a time. Writer: ``fleet/rotation.py``.
-    one_socket: bool | None = None
+    #: Until when the platform counts as one that has only one socket of an agent at a time, in monotonic seconds; -inf
+    #: where it never did. Writer: ``fleet/rotation.py``.
+    one_socket_until: float = -math.inf
     _silences: dict[str, int] = field(default_factory=dict)
     _acked: set[str] = field(default_factory=set)
 
@@ -84,7 +86,7 @@ class SocketFacts:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way in at which an agent was registered."""
+    """A way in to a host: a Socket.IO namespace, and the engine path before it."""
 
     namespace: str
     engine_path: str
@@ -95,16 +97,16 @@ class HostFacts:
 
     def __init__(self) -> None:
         self._api: dict[str, ApiFacts] = {}
-        self._sockets: dict[tuple[str, str], SocketFacts] = {}
+        self._sockets: dict[tuple[str, Way], SocketFacts] = {}
         self._ways: dict[str, Way] = {}
 
     def api(self, host: str) -> ApiFacts:
         """The facts of the HTTP API at ``host``, which may name a port."""
         return self._api.setdefault(host, ApiFacts())
 
-    def sockets(self, host: str, namespace: str) -> SocketFacts:
-        """The facts of a Socket.IO namespace at ``host``, which may name a port."""
-        return self._sockets.setdefault((host, namespace), SocketFacts())
+    def sockets(self, host: str, way: Way) -> SocketFacts:
+        """The facts of a way in at ``host``, which may name a port."""
+        return self._sockets.setdefault((host, way), SocketFacts())
 
     def way(self, host: str) -> Way | None:
         """The way in that worked last at ``host``, for whichever agent; None where none did."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,33 @@ async def test_an_agent_that_was_forgotten_finds_it_out_and_its_neighbours_too(t
         assert [reply.content for reply in await another.wait_for_reply(conversation, after=said)] == ["Echo: after"]
 
 
-async def test_after_make_before_break_people_see_the_agent_online_again(tmp_path: Path) -> None:
-    """The old socket's end is broadcast as the agent's; one join of a conversation of its own says otherwise."""
+async def test_the_newest_gateway_goes_on_finding_an_agent_that_got_a_new_socket(tmp_path: Path) -> None:
+    """There each heartbeat makes its socket the only one; an older socket that says one and closes leaves none."""
+    async with stack(tmp_path, sandbox_settings={"profile": "v3", "stage": "iii"}) as fleet:
+        identity = await fleet.add()
+        await fleet.online(timeout=30)
+        for _ in range(3):
+            before = fleet.sandbox.sockets_of(identity)
+            await fleet.service.control.reload(identity)
+            await fleet.until(partial(is_replaced, fleet, identity, before))
+            # Sooner than the next heartbeat that is due by its time.
+            await fleet.until(lambda: is_found(fleet, identity), timeout=5)
+
+
+def is_replaced(fleet: Stack, identity: str, before: list[Any]) -> bool:
+    """Whether the agent has one socket, and it is another one."""
+    now = fleet.sandbox.sockets_of(identity)
+    return len(now) == 1 and now != before
+
+
+async def test_after_make_before_break_one_more_join_says_that_the_agent_is_there(tmp_path: Path) -> None:
+    """The old socket's end is broadcast as the agent's; people in its conversation hear of the join that follows."""
     async with stack(tmp_path, sandbox_settings=V2, socket_max_age=3600) as fleet:
         identity = await fleet.add()
         await fleet.online()
         await fleet.ask(identity, "hello")
         user = fleet.users[0]
-        old, before = fleet.sandbox.sockets_of(identity)[0], len(fleet.sandbox.events)
+        old, before, told = fleet.sandbox.sockets_of(identity)[0], len(fleet.sandbox.events), len(user.received)
         await fleet.service.control.reload(identity)
 
         def joined_after_the_end() -> bool:
@@ -78,4 +98,4 @@ async def test_after_make_before_break_people_see_the_agent_online_again(tmp_pat
         await fleet.until(joined_after_the_end)
         joins = [event for event in fleet.sandbox.events[before:] if event.kind == "join"]
         assert len(joins) == 2, "one for the new socket, one after the old one's end"
-        assert user is not None
+        assert [event for event, _ in user.received[told:] if event == "user:joined"] == ["user:joined"] * 2

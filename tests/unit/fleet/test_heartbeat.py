@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -161,6 +162,36 @@ def test_only_the_newest_socket_beats(tmp_path: Path) -> None:
         assert beats(script) - before <= HOUR / 30 + 1
 
     play(tmp_path, newest)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"success": False, "error": "Agent is suspended. Heartbeat rejected."}, {"success": True, "token": "of old"}],
+    ids=["a refusal", "a token"],
+)
+def test_what_an_older_socket_is_told_late_is_nothing_to_the_newest(tmp_path: Path, answer: dict[str, Any]) -> None:
+    async def late(script: Play) -> None:
+        script.platform.keeps_ids = False
+        script.platform.heartbeat = {"success": True}
+        await script.add()
+        await script.loop.advance(1)
+        script.say("hello")
+        await script.loop.advance(1)
+        before, script.platform.heartbeat, script.platform.ack_seconds = beats(script), answer, 4.0
+        while beats(script) == before:
+            await script.loop.advance(1)
+        script.platform.heartbeat, script.platform.ack_seconds = {"success": True}, 0.0
+        # The older one stays for the sake of its conversation.
+        script.platform.deaf_to.add("conversation:join")
+        script.runner().reload()
+        await script.loop.advance(2)
+        [older, newest] = script.platform.sockets
+        token = script.runner().agent.grant
+        await script.loop.advance(4)
+        assert script.platform.sockets == [older, newest]
+        assert (script.state(), script.runner().agent.grant) == (AgentState.ONLINE, token)
+
+    play(tmp_path, late, ack_seconds=6)
 
 
 def test_a_fresh_token_is_taken_and_none_is_asked_for(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.errors import ConnectError, Verdict
+from supervisor.core.states import AgentState
 from supervisor.fleet.rotation import REFUSED_ROTATIONS, SecondSocketRefusedError
 from supervisor.platform.connection import Connection
+from supervisor.platform.hosts.facts import ONE_SOCKET_SECONDS
 from tests.support.paper_agent import DIARY, PaperAgent, paper_agent
 from tests.support.paper_play import AGENT, Play, play
 
@@ -67,6 +69,35 @@ def test_a_second_socket_that_is_refused_again_and_again_makes_room_for_itself(t
             assert not again.connected, "from now on the old one goes first"
 
     play(tmp_path, refused, handlers=HANDLERS)
+
+
+def test_a_platform_of_one_socket_is_tried_again_after_a_while_and_found_out_at_once(tmp_path: Path) -> None:
+    async def lapses(script: Play) -> None:
+        async def most_sockets(*fates: str) -> int:
+            """How many sockets the agent had at once while it got a new one."""
+            [before], script.platform.most_sockets[AGENT] = script.platform.sockets, 1
+            script.platform.connects.extend(fates)
+            script.runner().reload()
+            await script.loop.advance(20)
+            [now] = script.platform.sockets
+            assert (now is before, len(script.platform.connects), script.state()) == (False, 0, AgentState.ONLINE)
+            return script.platform.most_sockets[AGENT]
+
+        await script.add()
+        await script.loop.advance(1)
+        assert await most_sockets() == 2
+        await most_sockets(*["kick"] * REFUSED_ROTATIONS)
+        assert len(script.logged("one_socket_platform")) == 1
+        assert await most_sockets() == 1, "the first one makes room"
+        await script.loop.advance(ONE_SOCKET_SECONDS - 60)
+        assert await most_sockets() == 1
+        await script.loop.advance(60)
+        assert await most_sockets() == 2, "by now it may have been mended"
+        await most_sockets("kick")
+        assert len(script.logged("one_socket_platform")) == 2, "it was known for it"
+        assert await most_sockets() == 1
+
+    play(tmp_path, lapses)
 
 
 def test_an_end_closes_what_was_on_its_way_out(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from supervisor.messages.participation import Participation
 from supervisor.messages.recall import Recall
 from supervisor.messages.roster import Listing, Roster
 from supervisor.platform.connection import Connection
-from supervisor.platform.connector import Caller, Connector
+from supervisor.platform.connector import BESIDE_SECONDS, Caller, Connector
 from supervisor.platform.endpoint import Endpoint
 from tests.support.messaging import no_upload
 from tests.support.paper_agent import DIARY, PaperAgent, paper_agent
@@ -31,11 +32,12 @@ OTHERS = [f"{number:024x}" for number in range(1, 6)]
 class Desk:
     """An agent's way back, with a limit that the test sets and connections that the test opens."""
 
-    def __init__(self, script: Play, paper: PaperAgent, rejoin_limit: int) -> None:
+    def __init__(self, script: Play, paper: PaperAgent, rejoin_limit: int, *, timeout_seconds: float = 15.0) -> None:
         scope, shared = paper.agent.profile.scope, script.shared
         history = AgentHistory(scope, shared.history, paper.agent.profile.access)
         self.inbox = paper.pipeline.inbox
         self.events: list[str] = []
+        self.namespaces: tuple[str, ...] = ("/chat",)
         recall = Recall(history, has_commands=lambda: True)
         self.participation = Participation(scope, self.inbox.conversations, recall, 5.0, no_upload)
         backfill = Backfill(history, self.inbox, Reach(3600.0, 10))
@@ -50,15 +52,17 @@ class Desk:
             shared.paths,
             shared.facts,
             Caller(scope.agent_id, self._receive),
-            timeout_seconds=15.0,
+            timeout_seconds=timeout_seconds,
         )
 
     def _receive(self, _connection: Connection, event: str, _payload: object) -> None:
         self.events.append(event)
 
     async def register(self, opened: Callable[[Connection], None]) -> Connection:
-        endpoint = Endpoint("wss://paper.example/chat", ("/chat",), "/socket.io", "auth", None)
-        return await self._connector.open(endpoint, self._paper.configuration.grant, on_connected=opened)
+        endpoint = Endpoint("wss://paper.example/chat", self.namespaces, "/socket.io", "auth", None)
+        first = self.participation.connection
+        grants = self._paper.configuration.grant
+        return await self._connector.open(endpoint, grants, first=first, on_connected=opened)
 
     async def connect(self) -> Connection:
         """Connect, and use the connection."""
@@ -111,6 +115,59 @@ def test_past_the_limit_the_most_recent_ones_are_joined_first_and_one_line_names
             assert (line["known"], line["joined"]) == (len(OTHERS), 2)
 
     play(tmp_path, connects, handlers=HANDLERS)
+
+
+@pytest.mark.parametrize("says", [False, True], ids=["silence", "a message"])
+def test_a_way_that_leads_nowhere_does_not_spoil_the_next_one(tmp_path: Path, says: bool) -> None:
+    """Beside the first socket one way takes the agent and handles nothing, the next one is right."""
+
+    async def moves_on(script: Play) -> None:
+        async with paper_agent(script) as paper:
+            await script.loop.complete(paper.configure())
+            desk = Desk(script, paper, 512)
+            desk.namespaces = ("/ws/chat", "/")
+            first = await script.loop.complete(desk.connect())
+            await script.loop.complete(desk.inbox.conversations.joined(OTHERS[0]))
+            script.platform.connects.append("alias")
+            connecting = asyncio.ensure_future(desk.connect())
+            await script.loop.advance(1)
+            if says:
+                # It brings what people say: that it serves the agent does not follow.
+                assert script.say("hello", conversation=HOME)
+            await script.loop.advance(BESIDE_SECONDS + 30)
+            second = await script.loop.complete(_result(connecting))
+            assert (second.namespace, second.connected, first.connected) == ("/", True, True)
+            assert second.member_since(OTHERS[0]) is not None
+            await script.loop.complete(first.close())
+            await script.loop.complete(desk.disconnect())
+
+    play(tmp_path, moves_on, handlers=HANDLERS)
+
+
+def test_joins_that_end_with_a_way_that_leads_nowhere_are_not_those_of_the_next_one(tmp_path: Path) -> None:
+    async def moves_on(script: Play) -> None:
+        async with paper_agent(script) as paper:
+            await script.loop.complete(paper.configure())
+            desk = Desk(script, paper, 512, timeout_seconds=3.0)
+            desk.namespaces = ("/ws/chat", "/")
+            first = await script.loop.complete(desk.connect())
+            others = [f"{number:024x}" for number in range(1, 31)]
+            for conversation in others:
+                await script.loop.complete(desk.inbox.conversations.joined(conversation))
+            script.platform.connects.append("alias")
+            connecting = asyncio.ensure_future(desk.connect())
+            await script.loop.advance(0.1)
+            await script.loop.complete(first.close())
+            second = await script.loop.complete(_result(connecting))
+            assert (second.namespace, second.connected) == ("/", True)
+            assert all(second.member_since(conversation) is not None for conversation in others)
+            await script.loop.complete(desk.disconnect())
+
+    play(tmp_path, moves_on, handlers=HANDLERS)
+
+
+async def _result(task: asyncio.Future[Connection]) -> Connection:
+    return await task
 
 
 @pytest.mark.parametrize("fate", ["refuse", "kick", "lose"])

@@ -63,6 +63,18 @@ def test_the_next_question_is_asked_where_one_is_not_answered_soon(
     run(live)
 
 
+def test_an_older_socket_can_be_asked_without_a_heartbeat() -> None:
+    async def live(loop: VirtualLoop) -> None:
+        facts, platform = SocketFacts(), Platform((TYPING, HEARTBEAT))
+        facts.answered(HEARTBEAT)
+        assert await loop.complete(platform.questions(facts).any_answer(5.0, beats=False)) == TYPING
+        assert HEARTBEAT not in platform.asked
+        with pytest.raises(AckTimeoutError):
+            await loop.complete(Platform((HEARTBEAT,)).questions(SocketFacts()).any_answer(5.0, beats=False))
+
+    run(live)
+
+
 def test_a_platform_that_answers_nothing_is_no_proof_and_nothing_is_held_against_its_events() -> None:
     async def live(loop: VirtualLoop) -> None:
         facts, platform = SocketFacts(), Platform(())
