@@ -38,11 +38,16 @@ class _FormRefusedError(Exception):
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of one API: until when a form is believed to be absent, and until when one is believed."""
+    """What is known of one API: until when a form is believed to be absent, and until when one is believed.
+
+    Attributes:
+        has_lists: whether it ever answered, in whichever form.
+    """
 
     absent: dict[str, float] = field(default_factory=dict)
     proven: str | None = None
     proven_until: float = 0.0
+    has_lists: bool = False
 
 
 class PlatformConversations:
@@ -88,7 +93,7 @@ class PlatformConversations:
                 continue
             if found is None:
                 continue
-            answered = True
+            answered = known.has_lists = True
             if found:
                 if not refused:
                     # What is left to an agent of few rights is no advice for the others.
@@ -96,6 +101,10 @@ class PlatformConversations:
                 return sorted(found.values(), key=lambda row: row.updated_at or 0.0, reverse=True)
             if form == known.proven and (since is not None or not expected):
                 return []
+        if known.has_lists and not (answered or refused):
+            # Whatever is before the platform answers so while it restarts.
+            known.absent.clear()
+            raise PlatformError("the lists of conversations that were there answered 404")
         return [] if answered else None
 
     def _candidates(self, known: _Known) -> list[str]:

@@ -25,10 +25,15 @@ _PAGE_BYTES: Final = 16 * 1024 * 1024
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of one API: collections it lacks, until when that is believed, and the one that had rows."""
+    """What is known of one API: collections it lacks, until when that is believed, and the one that had rows.
+
+    Attributes:
+        has_history: whether it ever answered, be it with no rows.
+    """
 
     absent: dict[str, float] = field(default_factory=dict)
     proven: str | None = None
+    has_history: bool = False
 
 
 class PlatformHistory:
@@ -83,16 +88,21 @@ class PlatformHistory:
     async def _first_page(
         self, access: Access, conversation_id: str, at_leisure: bool
     ) -> tuple[str, HistoryPage] | None:
-        for collection in self._candidates(access.api_url):
+        gone: list[str] = []
+        candidates = self._candidates(access.api_url)
+        known = self._apis[access.api_url]
+        for collection in candidates:
             page = await self.page(access, conversation_id, collection, at_leisure=at_leisure)
-            if page is None and self._apis[access.api_url].proven == collection:
-                # The collection was there: somebody before the platform answers, as while the platform restarts.
-                raise PlatformError("the history endpoint that was there answered 404")
             if page is None:
-                self._mark_absent(access.api_url, collection)
+                gone.append(collection)
             elif page.total:
-                self._apis[access.api_url].proven = collection
+                known.proven = collection
                 return collection, page
+        if known.proven in gone or (known.has_history and gone and gone == candidates):
+            # It was there: somebody before the platform answers, as while the platform restarts.
+            raise PlatformError("the history endpoint that was there answered 404")
+        for collection in gone:
+            self._mark_absent(access.api_url, collection)
         return None
 
     async def page(
@@ -152,7 +162,10 @@ class PlatformHistory:
 
     async def _ask(self, access: Access, parts: Sequence[str], query: Mapping[str, str | int], at_leisure: bool) -> Any:
         answer = await self._api.ask(access, *parts, query=query, limit_bytes=_PAGE_BYTES, at_leisure=at_leisure)
-        return read_json(answer, "the history")
+        payload = read_json(answer, "the history")
+        if payload is not None:
+            self._apis.setdefault(access.api_url, _Known()).has_history = True
+        return payload
 
     def _mark_absent(self, api_url: str, collection: str) -> None:
         absent_before = collection not in self._candidates(api_url)

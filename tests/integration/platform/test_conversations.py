@@ -104,6 +104,18 @@ async def test_an_empty_answer_is_believed_where_the_form_has_given_rows() -> No
         assert len(asked.questions()) == 3, "of one that had some it is not"
 
 
+@pytest.mark.parametrize("role", ["editor", ""], ids=["pages", "the bare list"])
+async def test_where_lists_have_been_a_404_is_the_trouble_of_a_moment(role: str) -> None:
+    async with lists(profile="v2") as asked:
+        await asked.ask(role=role)
+        asked.sandbox.faults.rest("conversations", mode="status", status=404)
+        for _ in range(2):
+            with pytest.raises(PlatformError, match="that were there answered 404"):
+                await asked.ask(role=role)
+        asked.sandbox.faults.clear()
+        assert sorted(await asked.ask(role=role) or []) == sorted(asked.own), "at once"
+
+
 async def test_a_platform_without_lists_says_so_and_an_ill_one_raises() -> None:
     async with lists(profile="v2") as asked:
         asked.sandbox.faults.rest("conversations", mode="status", status=503)

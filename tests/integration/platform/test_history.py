@@ -135,9 +135,10 @@ async def test_an_api_without_history_is_remembered_warned_about_once_and_asked_
         assert await told(history, server) == [["back"]]
 
 
-async def test_a_404_where_there_was_a_history_is_somebody_elses() -> None:
+@pytest.mark.parametrize("rows", [["hello"], []], ids=["rows", "nothing said yet"])
+async def test_a_404_where_there_was_a_history_is_somebody_elses(rows: list[str]) -> None:
     async with token_server() as server, client() as made:
-        server.answer = Records(messages=["hello"]).answer
+        server.answer = Records(messages=rows, actions=[]).answer
         await told(made.history, server)
         server.answer = answering(404)
         with pytest.raises(PlatformError, match="that was there answered 404"):
