@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from supervisor.admin.crowd import Crowd
 from supervisor.core.errors import ConfigurationError
+from supervisor.core.tasks import cancel_all
 
 _STOP_SECONDS: Final = 5.0
 _UNREAD_SECONDS: Final = 60
@@ -111,15 +112,12 @@ class AdminServer:
         """Stop listening, let requests under way end, close every connection."""
         task, self._task = self._task, None
         if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
+            await cancel_all([self._sweeper])
             self._sweeper = None
         if task is not None and self._server is not None:
             self._server.should_exit = True
-            done, _ = await asyncio.wait({task}, timeout=_STOP_SECONDS)
-            if not done:
-                task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.wait({task}, timeout=_STOP_SECONDS)
+            await cancel_all([task])
         # What nobody has read by now has no more time.
         self._crowd.cut_all()
         if self._socket is not None:

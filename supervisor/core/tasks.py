@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Coroutine, Iterable, Iterator
 from contextvars import Context
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 _T = TypeVar("_T")
+
+#: How long what was cancelled may take for what it does at its end.
+UNWIND_SECONDS: Final = 5.0
 
 
 class TaskSet:
@@ -44,11 +47,29 @@ class TaskSet:
         return not self._tasks
 
     async def cancel(self) -> None:
-        """Cancel those that run now and wait for their ends; what they raise is dropped."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Cancel those that run now and wait for their ends, as :func:`cancel_all` does."""
+        await cancel_all(self)
+
+
+async def cancel_all(tasks: Iterable[asyncio.Future[Any]], seconds: float = UNWIND_SECONDS) -> bool:
+    """Cancel ``tasks`` and wait for their ends, for so long at most; whether all have ended.
+
+    What they raise is dropped. One that swallows its cancellation is left behind: nothing of ours ends later for it
+    (docs/faults.md#r26).
+    """
+    own = list(tasks)
+    for task in own:
+        task.cancel()
+        # Also of those that end later: asyncio complains of an error that nobody asks for.
+        task.add_done_callback(_drop_error)
+    if not own:
+        return True
+    return not (await asyncio.wait(own, timeout=seconds))[1]
+
+
+def _drop_error(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 async def first_of(*work: Awaitable[Any], beside: Iterable[asyncio.Future[Any]] = ()) -> None:
@@ -78,3 +99,9 @@ async def to_the_end(work: Coroutine[Any, Any, _T]) -> _T:
             # Retrieved, because asyncio complains of an error that nobody asks for.
             task.exception()
         raise
+
+
+def is_cancelled() -> bool:
+    """Whether somebody cancels the running task, rather than something that it awaits."""
+    task = asyncio.current_task()
+    return task is None or bool(task.cancelling())

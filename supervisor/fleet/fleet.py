@@ -10,6 +10,7 @@ from supervisor.core.errors import AgentNotFoundError, RegistryError
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import AgentState, MessageState
 from supervisor.core.status import AgentStatus, InboxCounts, Reading
+from supervisor.core.tasks import cancel_all, is_cancelled
 from supervisor.fleet.journal_sync import JournalSync
 from supervisor.fleet.ownership import owned
 from supervisor.fleet.removals import Removals
@@ -23,6 +24,8 @@ from supervisor.telemetry.logs import get_logger
 POLL_SECONDS = 0.2
 #: How long to wait before an agent whose task broke down is begun again.
 CRASH_SECONDS = 5.0
+#: How long agents that are cut short may take for what they do at their end.
+UNWIND_SECONDS = 2.0
 
 
 class Fleet:
@@ -98,9 +101,9 @@ class Fleet:
         while True:
             try:
                 return await runner.run()
-            except asyncio.CancelledError:
-                raise
-            except BaseException:  # noqa: BLE001  whatever it is, the other agents must not notice
+            except BaseException as error:
+                if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                    raise
                 self._log.exception("agent_crashed", agent=runner.wanted.id)
                 await self._shared.clock.sleep(CRASH_SECONDS)
 
@@ -194,6 +197,10 @@ class Fleet:
         found = {agent_id: pipeline.roster.covered_until for agent_id, pipeline in connected.items()}
         return {agent_id: at for agent_id, at in found.items() if at}
 
+    def dead(self) -> tuple[str, ...]:
+        """One line for each agent whose task has ended although it is registered."""
+        return tuple(f"the task of agent {agent_id} has ended" for agent_id, task in self._tasks.items() if task.done())
+
     async def wait_online(self, count: int, timeout: float) -> None:
         """Return once ``count`` agents are online.
 
@@ -216,9 +223,7 @@ class Fleet:
         finally:
             # Also when a second signal ends the wait: what runs is given back while the journal is still open.
             left = [task for task in tasks if not task.done()]
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
+            await cancel_all(left, UNWIND_SECONDS)
         cut_short = any(runner.cut_short for runner in self._runners.values())
         self._runners.clear()
         self._tasks.clear()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from supervisor.core.tasks import TaskSet
+from supervisor.core.tasks import TaskSet, cancel_all, is_cancelled
 from supervisor.handlers import MountedHandler
 from supervisor.handlers.foreign import foreign_context
 from supervisor.protocol import InvalidEventError, parse_event
@@ -18,6 +18,8 @@ from supervisor.telemetry.metrics import Metrics
 HOOK_SECONDS = 30.0
 #: How long hooks may take once the agent stops.
 CLOSE_SECONDS = 5.0
+#: How long those that were cancelled may take then.
+UNWIND_SECONDS = 1.0
 _EVENTS: Mapping[str, type[Presence] | type[Typing] | type[Membership] | type[ReadReceipt]] = {
     "presence:update": Presence,
     "user:joined": Membership,
@@ -89,7 +91,7 @@ class Hooks:
             async with asyncio.timeout(timeout):
                 await hook
         except asyncio.CancelledError:
-            if (task := asyncio.current_task()) is None or task.cancelling():
+            if is_cancelled():
                 raise
             self._log.warning("hook_failed", handler=handler.reference, reason="cancelled from within")
         except Exception as error:  # noqa: BLE001  a hook may raise anything
@@ -103,4 +105,4 @@ class Hooks:
                 # A message of the handler swallowed its cancellation: the handler may never be idle again.
                 task.cancel()
         await self._tasks.wait(CLOSE_SECONDS)
-        await self._tasks.cancel()
+        await cancel_all(self._tasks, UNWIND_SECONDS)

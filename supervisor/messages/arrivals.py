@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import MessageState
+from supervisor.core.tasks import cancel_all
 from supervisor.messages.memory import Memory
 from supervisor.protocol import InboundMessage
 
@@ -158,7 +159,6 @@ class Arrivals:
         left = self._journaling + len(self._waiting)
         while self._waiting:
             self._memory.remove(self._waiting.popleft().size_bytes)
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await cancel_all([self._task])
         self._task = None
         return left

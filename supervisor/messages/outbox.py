@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from supervisor.core.records import JournaledMessage, Reply, Undelivered, undelivered
 from supervisor.core.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, ReplyState
+from supervisor.core.tasks import cancel_all
 from supervisor.messages.reply_sender import RETRY_SECONDS, OnAcked, OnSend, Outgoing, ReplySender, Terms
 from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
@@ -129,10 +130,7 @@ class Outbox:
 
     async def close(self) -> None:
         """Stop sending; what is not settled stays in the journal for the next start."""
-        tasks = [queue.task for queue in self._queues.values() if queue.task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all([queue.task for queue in self._queues.values() if queue.task])
         self._queues.clear()
 
     def _put(self, outgoing: Outgoing) -> None:

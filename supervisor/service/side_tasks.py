@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from supervisor.core.clock import Clock
+from supervisor.core.tasks import cancel_all, is_cancelled
 from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.metrics import Metrics
 
@@ -35,7 +36,8 @@ class SideTasks:
     """The service's own loops. One that dies is begun again; an essential one that keeps dying ends the service.
 
     Attributes:
-        failed: done once an essential task keeps dying. Half a supervisor is worse than a restart of all of it.
+        failed: why it is of no use to go on, once an essential task keeps dying. Half a supervisor is worse than a
+            restart of all of it.
     """
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
@@ -43,7 +45,7 @@ class SideTasks:
         self._clock = clock
         self._tasks: list[_SideTask] = []
         self._log = get_logger("supervisor.service")
-        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]], *, essential: bool = False) -> None:
         """Run what ``work`` makes, again and again should it end, until :meth:`stop`.
@@ -60,7 +62,9 @@ class SideTasks:
             error: BaseException | None = None
             try:
                 await side.work()
-            except Exception as died:  # noqa: BLE001  whatever it is, the others must not notice
+            except BaseException as died:
+                if isinstance(died, asyncio.CancelledError) and is_cancelled():
+                    raise
                 error = died
             delay = self._record_death(side, error)
             if delay is None:
@@ -80,7 +84,7 @@ class SideTasks:
         side.problem = f"the side task {side.name!r} died: {reason}; see the log"
         if side.essential and len(side.deaths) >= DEATHS:
             if not self.failed.done():
-                self.failed.set_result(None)
+                self.failed.set_result(side.problem)
             return None
         return float(min(RESTART_CAP_SECONDS, RESTART_SECONDS * 2.0 ** (len(side.deaths) - 1)))
 
@@ -88,10 +92,16 @@ class SideTasks:
         """One line for each side task that is down."""
         return tuple(side.problem for side in self._tasks if side.problem)
 
+    def dead(self) -> tuple[str, ...]:
+        """One line for each that is down and not begun again."""
+        return tuple(
+            side.problem or f"the side task {side.name!r} has ended"
+            for side in self._tasks
+            if side.task is not None and side.task.done()
+        )
+
     async def stop(self) -> None:
         """Cancel all of them; idempotent."""
         tasks = [side.task for side in self._tasks if side.task is not None]
         self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(tasks)

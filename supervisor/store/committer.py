@@ -13,6 +13,7 @@ from typing import Final
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
+from supervisor.core.tasks import cancel_all
 from supervisor.store.dialect import StorageError
 from supervisor.store.dialect.face import Outcome
 from supervisor.store.dialect.operations import Barrier, Operation
@@ -20,6 +21,8 @@ from supervisor.store.hooks import JournalHooks
 
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 2.0
+#: How long closing waits for the transaction under way, which nothing interrupts.
+_LAST_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,11 @@ class GroupCommitter:
         return self._waiting_bytes
 
     @property
+    def dead(self) -> bool:
+        """Whether its task has ended although nobody closed it: nothing is written any more."""
+        return self._task is not None and self._task.done() and not self.closed
+
+    @property
     def full(self) -> bool:
         """Whether as much waits as may."""
         return self.waiting >= self._limits.waiting or self._waiting_bytes >= self._limits.waiting_bytes
@@ -125,11 +133,9 @@ class GroupCommitter:
                 await self._idle.wait()
         except TimeoutError:
             pass
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        left = RegistryError(f"The registry was closed before this was written: {self.problem or 'no time was left'}")
-        for operation in [*self._in_hand, *self._waiting]:
-            _fail(operation, left)
+        await cancel_all([self._task], _LAST_SECONDS)
+        why = self.problem or "no time was left"
+        self._give_up([*self._in_hand, *self._waiting], f"The registry was closed before this was written: {why}")
         self._in_hand, self._waiting, self._waiting_bytes = (), [], 0
         # Nothing is left to wait for, should somebody close it once more.
         self._idle.set()
@@ -140,12 +146,20 @@ class GroupCommitter:
             self._wakeup.clear()
             while self._waiting:
                 self._in_hand, taken_bytes = self._take()
-                if (appended := self.on_batch()) is not None:
-                    self._in_hand = [*self._in_hand, appended]
-                await self._commit(self._in_hand)
+                try:
+                    if (appended := self.on_batch()) is not None:
+                        self._in_hand = [*self._in_hand, appended]
+                    await self._commit(self._in_hand)
+                except Exception as error:  # noqa: BLE001 - a defect of ours costs a batch, not the writer
+                    self._give_up(self._in_hand, f"The registry failed: {type(error).__name__}: {error}")
                 self._in_hand = ()
                 self._waiting_bytes -= taken_bytes
             self._idle.set()
+
+    def _give_up(self, operations: Sequence[Operation], reason: str) -> None:
+        """Fail those whose callers have heard nothing yet."""
+        for operation in operations:
+            _fail(operation, RegistryError(reason))
 
     def _take(self) -> tuple[Sequence[Operation], int]:
         """The operations of the next batch, and their bytes."""

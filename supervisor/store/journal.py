@@ -79,6 +79,11 @@ class Journal(JournalReader):
         return self._committer.problem
 
     @property
+    def dead(self) -> bool:
+        """Whether the task that writes has ended although the journal is open."""
+        return self._committer.dead
+
+    @property
     def waiting(self) -> int:
         """Operations in memory that are not committed yet."""
         return self._committer.waiting

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from supervisor.core.clock import Clock
-from supervisor.core.tasks import TaskSet, first_of
+from supervisor.core.tasks import TaskSet, cancel_all, first_of
 from supervisor.telemetry.logs import get_logger
 
 #: Presences a second that the checks of one host's agents may cause in all, at every socket of the fleet together.
@@ -146,8 +146,7 @@ class HostChecks:
         """Check nothing more."""
         self._members.clear()
         if self._pump is not None:
-            self._pump.cancel()
-            await asyncio.gather(self._pump, return_exceptions=True)
+            await cancel_all([self._pump])
         await self._tasks.cancel()
 
     def _after(self, failures: int) -> float:

@@ -16,7 +16,7 @@ from typing import Final
 
 from supervisor.core.backoff import RateLimit
 from supervisor.core.clock import Clock
-from supervisor.core.tasks import first_of
+from supervisor.core.tasks import cancel_all, first_of
 
 #: So many replies a second are woken for each host.
 WAKE_RATE: Final = 50.0
@@ -109,10 +109,7 @@ class Deliveries:
 
     async def close(self) -> None:
         """Wake nobody any more."""
-        wakers = [state.waker for state in self._hosts.values() if state.waker is not None]
-        for waker in wakers:
-            waker.cancel()
-        await asyncio.gather(*wakers, return_exceptions=True)
+        await cancel_all([state.waker for state in self._hosts.values() if state.waker is not None])
 
     def _of(self, host: str) -> _Host:
         state = self._hosts.get(host)

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from enum import Enum
 
 from supervisor.core.clock import Clock
+from supervisor.core.tasks import cancel_all
 from supervisor.platform.hosts.probes import Probes
 from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.outage_log import OutageLog
@@ -173,8 +174,7 @@ class Outages:
         for entry in self._hosts.values():
             entry.probes.open()
         if self._reporter is not None:
-            self._reporter.cancel()
-            await asyncio.gather(self._reporter, return_exceptions=True)
+            await cancel_all([self._reporter])
             self._reporter = None
 
     def notices(self) -> tuple[str, ...]:

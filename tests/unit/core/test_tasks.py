@@ -6,7 +6,7 @@ import asyncio
 import gc
 from contextvars import Context, ContextVar
 
-from supervisor.core.tasks import TaskSet, first_of
+from supervisor.core.tasks import TaskSet, cancel_all, first_of, is_cancelled
 from tests.support.clock import ManualClock
 
 _where: ContextVar[str] = ContextVar("where", default="nowhere")
@@ -101,3 +101,49 @@ async def test_the_first_of_several_ends_the_wait_and_the_others_but_not_what_go
 
     beside.set_result(None)
     await first_of(wait("too late"), beside=[beside])
+
+
+async def test_what_swallows_its_cancellation_is_left_behind_and_its_error_dropped(clock: ManualClock) -> None:
+    released = asyncio.Event()
+
+    async def deaf() -> None:
+        while not released.is_set():
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                continue
+        raise ValueError("long after")
+
+    tasks = [asyncio.ensure_future(deaf()), asyncio.ensure_future(clock.sleep(60))]
+    await clock.settle()
+    assert not await cancel_all(tasks, 0.01)
+    assert [task.cancelled() for task in tasks] == [False, True]
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    released.set()
+    await clock.settle()
+    assert tasks[0].done()
+    del tasks
+    gc.collect()
+    assert complaints == []
+    assert await cancel_all([])
+
+
+async def test_a_cancellation_of_what_is_awaited_is_told_from_ones_own(clock: ManualClock) -> None:
+    seen: list[bool] = []
+    awaited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def look() -> None:
+        for waiting in (awaited, clock.sleep(60)):
+            try:
+                await waiting
+            except asyncio.CancelledError:
+                seen.append(is_cancelled())
+
+    task = asyncio.ensure_future(look())
+    await clock.settle()
+    awaited.cancel()
+    await clock.settle()
+    task.cancel()
+    await clock.settle()
+    assert seen == [False, True]

@@ -44,7 +44,7 @@ class Work:
             self.cancelled = True
             raise
 
-    async def die(self, error: Exception | None = None) -> None:
+    async def die(self, error: BaseException | None = None) -> None:
         """Die, or with no error return, which a side task must not either."""
         assert self._end is not None
         if error is None:
@@ -92,12 +92,13 @@ async def test_one_that_dies_too_often_too_soon_ends_the_service(
     await clock.settle()
     for death in range(DEATHS):
         assert not tasks.failed.done()
+        assert tasks.dead() == ()
         assert work.begun == death + 1
         await work.die(OSError("again"))
         await clock.advance(30)
-    assert tasks.failed.done()
+    assert tasks.failed.result() == "the side task 'registry watch' died: OSError; see the log"
     assert work.begun == DEATHS
-    assert tasks.problems() != ()
+    assert tasks.problems() == tasks.dead() == (tasks.failed.result(),)
     await tasks.stop()
 
 
@@ -111,3 +112,19 @@ async def test_one_that_dies_now_and_then_never_ends_it(clock: ManualClock, log:
     assert not tasks.failed.done()
     assert struck(metrics, "side_task_died") == DEATHS * 3
     await tasks.stop()
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), GeneratorExit(), BaseExceptionGroup("g", [SystemExit(1)])])
+async def test_whatever_it_dies_of_it_is_begun_again(
+    clock: ManualClock, log: list[Any], metrics: Metrics, error: BaseException
+) -> None:
+    tasks, work = SideTasks(metrics, clock), Work()
+    tasks.start("counts", work.run)
+    await clock.settle()
+    await work.die(error)
+    assert type(error).__name__ in tasks.problems()[0]
+    assert tasks.dead() == ()
+    await clock.advance(1)
+    assert work.begun == 2
+    await tasks.stop()
+    assert work.cancelled

@@ -198,3 +198,31 @@ def test_a_close_commits_what_it_can_in_its_time_and_fails_the_rest() -> None:
         await loop.complete(slow.committer.close(3))
 
     run(main)
+
+
+def test_a_defect_in_what_is_told_of_a_commit_costs_a_batch_and_not_the_writer() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        desk = Desk(loop)
+
+        def defect(*_: object) -> None:
+            raise ZeroDivisionError("ours")
+
+        desk.committer.on_batch = defect
+        lost = desk.add()
+        await loop.settle()
+        assert isinstance(lost.future.exception(), RegistryError)
+        assert "ZeroDivisionError: ours" in str(lost.future.exception())
+        desk.committer.on_batch = lambda: None
+        desk.hooks.on_commit = defect
+        committed = desk.add()
+        await loop.settle()
+        assert committed.future.result() is not None
+        desk.hooks.on_commit = lambda *_: None
+        after = desk.add()
+        await loop.settle()
+        assert after.future.result() is not None
+        assert (desk.committer.waiting, desk.committer.waiting_bytes, desk.committer.dead) == (0, 0, False)
+        await desk.committer.close(1)
+        assert not desk.committer.dead
+
+    run(main)
