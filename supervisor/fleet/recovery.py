@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Self
 
 from supervisor.core.backoff import Backoff
 from supervisor.core.clock import Clock
 from supervisor.core.errors import PlatformError, Verdict
 from supervisor.core.states import AgentState
+from supervisor.net.trouble import LONGEST_RETRY_AFTER_SECONDS
 from supervisor.settings import Settings
 
 #: A faulted agent is looked at again this often: a missing file may be there by then.
@@ -116,6 +118,16 @@ class Recovery:
     def backoff_seconds(self, error: PlatformError) -> float:
         """Count a failure; the seconds until the next attempt, no fewer than the platform asked for."""
         return max(self._backoff.next_delay(), error.retry_after_seconds or 0.0)
+
+    def explain(self, error: PlatformError, seconds: float) -> str:
+        """Why an agent waits for ``seconds``; until when, where the platform asked for more than we would wait."""
+        asked = error.retry_after_seconds or 0.0
+        if not self._bounds.backoff_cap < asked <= seconds:
+            return error.reason
+        longest = asked >= LONGEST_RETRY_AFTER_SECONDS
+        how_long = "for an hour or longer, and is asked again after an hour" if longest else f"for {asked:.0f} s"
+        until = datetime.fromtimestamp(self._clock.now() + seconds, UTC)
+        return f"{error.reason}; the platform asked to wait {how_long}: next attempt at {until:%Y-%m-%d %H:%M:%S} UTC"
 
     def _rejection_seconds(self) -> float:
         bound = min(self._bounds.reject_initial * 2.0 ** min(self._rejected, 30), self._bounds.reject_cap)

@@ -306,7 +306,10 @@ class Runner:
             # At once, with a new token, whoever else tries: it is this attempt that goes on.
             self._configuration.refused()
             return
-        await self._wait(step.state, error.reason, step.seconds)
+        reason = self._recovery.explain(error, step.seconds)
+        if reason != error.reason:
+            self.agent.log.info("asked_to_wait", seconds=round(step.seconds), reason=self.agent.redact(reason))
+        await self._wait(step.state, reason, step.seconds)
         if error.suspended:
             # However many are suspended, the tokens of the others come first.
             host = urlsplit(self.agent.profile.settings.api_url).hostname or ""

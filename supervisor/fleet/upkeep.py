@@ -183,6 +183,6 @@ class Upkeep:
         if refused and (self._configuration.connection_due or connection.grant.expired(self._clock.now())):
             raise error
         deaf = "not found for new conversations, and " if self._renewal.unfindable else ""
-        self._on_trouble(f"{deaf}cannot renew: {error.reason}")
         seconds = self._recovery.after(error).seconds if refused else self._recovery.backoff_seconds(error)
+        self._on_trouble(f"{deaf}cannot renew: {self._recovery.explain(error, seconds)}")
         await self._clock.sleep(seconds)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from supervisor.core.states import AgentState
+from tests.support.observing import captured_logs, named
 from tests.support.stack import Stack, agent_id, stack
 
 OFFLINE = (AgentState.BACKOFF, AgentState.AUTHENTICATING, AgentState.CONNECTING, AgentState.REGISTERING)
@@ -90,6 +91,19 @@ async def test_retry_after_is_honoured(tmp_path: Path) -> None:
         first, second = fleet.sandbox.token_requests[:2]
         assert second.at - first.at >= 1.9
         assert identity == agent_id(1)
+
+
+async def test_a_wait_that_the_platform_asks_for_beyond_our_cap_is_shown_with_its_end(tmp_path: Path) -> None:
+    async with stack(tmp_path) as fleet:
+        fleet.sandbox.faults.rest("token", "status", status=429, retry_after="7200", times=1)
+        with captured_logs() as lines:
+            identity = await fleet.add()
+            reason = await fleet.state(identity, AgentState.BACKOFF)
+        assert "for an hour or longer, and is asked again after an hour: next attempt at 20" in reason
+        [line] = named(lines, "asked_to_wait")
+        assert (line["agent"], line["seconds"], line["reason"]) == (identity, 3600, reason)
+        await fleet.service.control.resume(identity)
+        await fleet.online()
 
 
 @pytest.mark.parametrize(("status", "reason"), [("suspended", "suspended"), ("deleted", "not found")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime
 
 import pytest
 
@@ -201,3 +202,30 @@ def test_a_suspended_agent_is_asked_for_again_within_a_minute_however_often(reco
         assert SUSPENDED_SECONDS[0] <= step.seconds <= SUSPENDED_SECONDS[1]
     first = recovery.after(TokenError("401 Invalid credentials", Verdict.REJECT))
     assert first.seconds == BOUNDS.reject_initial
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (None, "429"),
+        (60.0, "429"),
+        (61.0, "429; the platform asked to wait for 61 s: next attempt at {until}"),
+        (
+            3600.0,
+            "429; the platform asked to wait for an hour or longer, and is asked again after an hour: "
+            "next attempt at {until}",
+        ),
+    ],
+)
+def test_a_wait_beyond_the_cap_says_its_end(
+    recovery: Recovery, clock: ManualClock, asked: float | None, told: str
+) -> None:
+    error = TokenError("429", retry_after_seconds=asked)
+    step = recovery.after(error)
+    until = datetime.fromtimestamp(clock.now() + step.seconds, UTC)
+    assert recovery.explain(error, step.seconds) == told.format(until=f"{until:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def test_a_refusal_is_waited_out_by_our_own_time(recovery: Recovery) -> None:
+    error = TokenError("401", Verdict.REJECT, retry_after_seconds=7200.0)
+    assert recovery.explain(error, recovery.after(error).seconds) == "401"
