@@ -6,14 +6,19 @@ Whoever started the process starts it again, which is better than a fleet that i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import sys
+from collections.abc import Callable
 from typing import Final, TextIO
 
+from supervisor.service.stack_timer import StackTimer
 from supervisor.telemetry import standard_streams
 
 #: How often the timer is armed anew; each time costs a thread of the C library's.
 BEAT_SECONDS: Final = 1.0
+#: So long before the end the loop's own stack is left for the next start.
+WORD_SECONDS: Final = 0.2
 STANDARD_ERROR: Final = 2
 
 
@@ -29,19 +34,46 @@ class StallExit:
 
     def __init__(self, seconds: float, stream: TextIO | None = None) -> None:
         self._seconds = seconds
+        self._last = seconds + BEAT_SECONDS
         # Nobody may read it: the process ends all the same.
         self._file = standard_streams.patient(stream.fileno() if stream is not None else STANDARD_ERROR)
+        self._word: StackTimer | None = None
+        self._goes_on: Callable[[], None] = lambda: None
 
     async def run(self) -> None:
         """Arm the timer at each beat, until cancelled."""
         if not self._seconds or _is_debugged():
             return
+        loop = asyncio.get_running_loop()
         try:
             while True:
-                faulthandler.dump_traceback_later(self._seconds + BEAT_SECONDS, file=self._file, exit=True)
+                self._arm()
+                beat = loop.time()
                 await asyncio.sleep(BEAT_SECONDS)
+                if loop.time() - beat >= self._last - WORD_SECONDS:
+                    self._goes_on()
         finally:
             faulthandler.cancel_dump_traceback_later()
+            if self._word is not None:
+                self._word.close()
+
+    def _arm(self) -> None:
+        faulthandler.dump_traceback_later(self._last, file=self._file, exit=True)
+        if self._word is not None:
+            self._word.arm(self._last - WORD_SECONDS)
+
+    def leave_word(self, file: int, goes_on: Callable[[], None]) -> None:
+        """From now on leave the loop's stack in ``file`` just before the end; to be called in the loop.
+
+        Args:
+            goes_on: called where the loop was given its turn in the last moment: what was left there is not true.
+        """
+        if self._word is None and self._seconds and not _is_debugged():
+            # Without such a timer the next start knows less.
+            with contextlib.suppress(OSError):
+                self._word = StackTimer(file)
+                self._goes_on = goes_on
+                self._arm()
 
 
 def _is_debugged() -> bool:

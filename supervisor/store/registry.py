@@ -13,6 +13,7 @@ from supervisor.settings.secrets import SecretBox
 from supervisor.store.committer import JournalLimits
 from supervisor.store.dialect import Database, LockInfo, StorageError, TextCodec
 from supervisor.store.dialect.face import ANY_ACCESS, Access, AgentChanges, AgentRow, AgentValues
+from supervisor.store.dialect.holder import FailedRun
 from supervisor.store.dialect.rows import checked_values, record_from_row, record_values
 from supervisor.store.journal import Journal
 from supervisor.store.opening import dialect_of
@@ -106,6 +107,10 @@ class Registry:
             RegistryError: this registry was opened without a lock.
         """
         self.database.announce(info)
+
+    def take_failed_run(self) -> FailedRun | None:
+        """The run that held the registry before and did not end as it was told to; told once."""
+        return self.database.take_failed_run()
 
     async def agents(self) -> list[AgentRecord]:
         """Every agent, in order of ids; a row that cannot be used has its ``problem`` set."""

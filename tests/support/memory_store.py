@@ -18,6 +18,7 @@ from supervisor.store.dialect import LockInfo, StorageError
 from supervisor.store.dialect import face as dialect
 from supervisor.store.dialect import operations as op
 from supervisor.store.dialect.face import AgentChanges, AgentRow, AgentValues
+from supervisor.store.dialect.holder import FailedRun
 from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply
 from tests.support.memory_tables import CONDITIONS, LOST, ON_THEIR_WAY, UNSETTLED, WAITING, Closed, Row, Tables
 
@@ -249,8 +250,19 @@ class MemoryDatabase(Changes):
             raise RegistryError("The registry was opened without a lock; there is nothing to announce")
         self.tables.holder = info
 
+    def take_failed_run(self) -> FailedRun | None:
+        if not self.locked:
+            return None
+        failed, self.tables.failed = self.tables.failed, None
+        return failed
+
+    @property
+    def last_words(self) -> int | None:
+        return None
+
     async def close(self) -> None:
-        if self.locked:
+        if self.locked and (holder := self.tables.holder) is not None:
+            self.tables.failed = FailedRun(holder, "", 0.0) if holder.ended else self.tables.failed
             self.tables.holder = None
         self.tables = cast("Tables", Closed())
 

@@ -11,6 +11,7 @@ from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentLife, UsageRecord
 from supervisor.core.states import FINAL_REPLY_STATES, MessageState, ReplyState
 from supervisor.store.dialect import LockInfo
+from supervisor.store.dialect.holder import FailedRun
 from supervisor.store.dialect.stored import StoredMessage, StoredReply
 
 Row = StoredMessage | StoredReply
@@ -33,6 +34,7 @@ class Tables:
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     agent_changes: int = 0
     holder: LockInfo | None = None
+    failed: FailedRun | None = None
     refusing: str | None = None
 
     def of(self, agent_id: str | None, conversation_id: str | None) -> list[Row]:

@@ -29,7 +29,7 @@ from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentLife, JournaledMessage, Reply, UsageRecord
 from supervisor.core.states import MessageState
-from supervisor.store.dialect.holder import LockInfo
+from supervisor.store.dialect.holder import FailedRun, LockInfo
 from supervisor.store.dialect.operations import Operation
 from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply
 
@@ -262,6 +262,15 @@ class Database(Protocol):
         Raises:
             RegistryError: it was opened without a lock.
         """
+        ...
+
+    def take_failed_run(self) -> FailedRun | None:
+        """The run that held it before and did not end well; told once, and nothing is told without a lock."""
+        ...
+
+    @property
+    def last_words(self) -> int | None:
+        """A descriptor for whoever can say nothing any more: what it gets stands in the next :class:`FailedRun`."""
         ...
 
     async def look(self) -> str | None:

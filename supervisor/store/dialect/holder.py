@@ -1,4 +1,4 @@
-"""Who holds a registry: what a running supervisor tells of itself to those who ask or are refused."""
+"""Who holds a registry: what a running supervisor tells of itself, and what it leaves where it could not end well."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ import socket
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+#: Another one after each start of the machine, on Linux.
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> str:
+    """Which start of the machine this is; empty where the system does not say."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +32,9 @@ class LockInfo:
         first_key: a mark of the first of its SECRET_KEYS (``SecretBox.first_key_id``); empty without any.
         inode: of the file that it has open, by which a command tells whether it looks at the same one; 0 unknown.
         lost: what became of that file while it was open; empty while it is where it was.
+        version: of the supervisor.
+        boot: the start of the machine that it runs in.
+        ended: why it ended, or is about to, where nobody told it to: whoever holds the registry next hears of it.
     """
 
     address: str = ""
@@ -28,6 +44,9 @@ class LockInfo:
     first_key: str = ""
     inode: int = 0
     lost: str = ""
+    version: str = ""
+    boot: str = field(default_factory=boot_id)
+    ended: str = ""
 
     def __str__(self) -> str:
         words = [f"pid {self.pid} on {self.host}"]
@@ -35,3 +54,29 @@ class LockInfo:
             words.append(f"admin API at {self.address}")
         words.append(f"since {datetime.fromtimestamp(self.started_at, UTC):%Y-%m-%d %H:%M:%S} UTC")
         return ", ".join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRun:
+    """A run that held a registry and did not end as it was told to.
+
+    Args:
+        info: what it said of itself last.
+        stack: where its event loop stood, where that ended it; else empty.
+        wrote_at: when something was written to the registry last, in seconds since the epoch.
+    """
+
+    info: LockInfo
+    stack: str
+    wrote_at: float
+
+    @property
+    def reason(self) -> str:
+        """Why it ended, as far as that is known."""
+        if self.info.ended:
+            return self.info.ended
+        if self.stack:
+            return "stalled: its event loop stood for too long"
+        if self.info.boot and self.info.boot != boot_id():
+            return "gone with its machine: it lost its power, was started anew, or is another one now"
+        return "killed, by a person, by the system for want of memory or by a crash: it could say nothing"

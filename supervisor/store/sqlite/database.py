@@ -16,6 +16,7 @@ from supervisor.core.errors import RegistryError, RegistryLockedError
 from supervisor.core.tasks import to_the_end
 from supervisor.store.dialect import AgentTable, JournalChanges, JournalQuestions, LockInfo, StorageError
 from supervisor.store.dialect.face import Outcome
+from supervisor.store.dialect.holder import FailedRun
 from supervisor.store.dialect.operations import Operation
 from supervisor.store.sql import SqlAgents, SqlChanges, SqlQuestions
 from supervisor.store.sqlite import batch, copies, driver, files, room
@@ -146,6 +147,13 @@ class SqliteDatabase:
         if self._lock is None:
             raise RegistryError("The registry was opened without a lock; there is nothing to announce")
         self._lock.announce(replace(info, inode=self._files.inode, lost=self.lost or ""))
+
+    def take_failed_run(self) -> FailedRun | None:
+        return None if self._lock is None else self._lock.take_failed_run()
+
+    @property
+    def last_words(self) -> int | None:
+        return None if self._lock is None else self._lock.file
 
     async def look(self) -> str | None:
         if self._lock is None:

@@ -1,7 +1,9 @@
 """One supervisor for one registry: an exclusive lock on a sidecar file that names its holder.
 
-The kernel drops the lock with the process, however that ends; the file itself stays. Everything else in this package
-relies on the lock where it takes the process for the only one that runs agents (``docs/architecture.md#one-process``).
+The kernel drops the lock with the process, however that ends; the file itself stays. Whoever gives the lock up empties
+it: what it still says where nobody holds it was left by a run that did not end well (``docs/faults.md#r26``).
+Everything else in this package relies on the lock where it takes the process for the only one that runs agents
+(``docs/architecture.md#one-process``).
 """
 
 from __future__ import annotations
@@ -9,12 +11,14 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from supervisor.core.errors import RegistryError, RegistryLockedError
 from supervisor.store.dialect import LockInfo
+from supervisor.store.dialect.holder import FailedRun
 from supervisor.store.sqlite.files import open_own
 
 _RETRIES = 10
@@ -45,6 +49,7 @@ class RegistryLock:
                 f"Another supervisor runs on the registry {database}: {who or 'it has not said who it is'}; "
                 "stop it first, or set SUPERVISOR_REGISTRY_URL to another file"
             ) from None
+        self._failed = _failed_run(self._file, database)
         self.announce(info)
 
     def _taken(self) -> bool:
@@ -61,14 +66,26 @@ class RegistryLock:
     def announce(self, info: LockInfo) -> None:
         """Write who holds the lock, for those who are refused."""
         self._info = info
-        content = msgspec.json.encode(info)
+        content = msgspec.json.encode(info) + b"\n"
         os.pwrite(self._file, content, 0)
         os.ftruncate(self._file, len(content))
+        # What is written without a position stands after it.
+        os.lseek(self._file, 0, os.SEEK_END)
 
     @property
     def info(self) -> LockInfo:
         """What was said last of who holds it."""
         return self._info
+
+    @property
+    def file(self) -> int:
+        """The file's descriptor: what is written there last, the next holder takes for where the event loop stood."""
+        return self._file
+
+    def take_failed_run(self) -> FailedRun | None:
+        """The run before, where it did not end well; told once, and kept for the next holder until it is."""
+        failed, self._failed = self._failed, None
+        return failed
 
     def renew(self) -> bool:
         """Take the lock anew where its file was deleted or replaced; whether that was so.
@@ -94,17 +111,23 @@ class RegistryLock:
             raise RegistryLockedError(
                 f"The lock {self._path} is another supervisor's now: {who or 'it has not said who it is'}"
             ) from None
-        self._file, before = file, self._file
-        os.close(before)
+        # The number stays, for whoever writes to it.
+        os.dup2(file, self._file, inheritable=False)
+        os.close(file)
         self.announce(self._info)
         return True
 
     def release(self) -> None:
-        """Give the lock up; idempotent."""
-        if self._file >= 0:
+        """Give the lock up; idempotent. Nothing stays in the file but what the next holder is to hear."""
+        if self._file < 0:
+            return
+        if not self._info.ended:
             os.ftruncate(self._file, 0)
-            os.close(self._file)
-            self._file = -1
+            if self._failed is not None:
+                self.announce(self._failed.info)
+                os.write(self._file, self._failed.stack.encode())
+        os.close(self._file)
+        self._file = -1
 
 
 def sidecar(database: Path) -> Path:
@@ -155,6 +178,25 @@ def refuse_beside(database: Path) -> None:
 
 def _read(file: int) -> LockInfo | None:
     try:
-        return msgspec.json.decode(os.pread(file, _MOST_BYTES, 0), type=LockInfo)
+        said, _, _ = os.pread(file, _MOST_BYTES, 0).partition(b"\n")
+        return msgspec.json.decode(said, type=LockInfo)
     except (OSError, msgspec.DecodeError):
         return None
+
+
+def _failed_run(file: int, database: Path) -> FailedRun | None:
+    """The supervisor whose lock this was and who never gave it up; commands that held it are of no interest."""
+    info = _read(file)
+    if info is None or not info.address:
+        return None
+    _, _, stack = os.pread(file, _MOST_BYTES, 0).partition(b"\n")
+    return FailedRun(info, stack.decode(errors="replace").strip(), _written_at(database))
+
+
+def _written_at(database: Path) -> float:
+    """When something was written to a database last, in seconds since the epoch; 0 where there is none."""
+    found = [0.0]
+    for path in (database, database.with_name(f"{database.name}-wal")):
+        with suppress(OSError):
+            found.append(path.stat().st_mtime)
+    return max(found)

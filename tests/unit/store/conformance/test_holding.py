@@ -54,6 +54,23 @@ async def test_the_holder_says_where_it_listens_once_that_is_known(opened: Opene
         beside.announce(LockInfo())
 
 
+async def test_who_holds_it_next_hears_once_of_a_run_that_did_not_end_as_it_was_told_to(opened: Opener) -> None:
+    run = LockInfo("http://[::1]:1", ended="main_ended: it")
+    registry = await opened(lock=LockInfo("http://[::1]:1"))
+    assert registry.take_failed_run() is None
+    registry.announce(run)
+    await registry.close()
+    beside = await opened()
+    assert beside.take_failed_run() is None, "whoever does not hold it is told nothing"
+    following = await opened(lock=LockInfo("http://[::1]:1"))
+    failed = following.take_failed_run()
+    assert failed is not None
+    assert (failed.reason, failed.info.address) == ("main_ended: it", run.address)
+    assert following.take_failed_run() is None
+    await following.close()
+    assert (await opened(lock=LockInfo())).take_failed_run() is None
+
+
 async def test_what_is_closed_refuses_in_one_line_and_closing_again_does_no_harm(registry: Registry) -> None:
     await registry.close()
     await registry.close()
