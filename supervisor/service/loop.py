@@ -6,10 +6,12 @@ all. What was ready to run stays ready: the loop is begun again where it stood.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
 
 from supervisor.handlers.foreign import make_task
 from supervisor.telemetry.logs import get_logger
@@ -26,7 +28,7 @@ def run_loop(
         whatever ``main`` raises. KeyboardInterrupt: Ctrl-C came before ``main`` took over the signals.
     """
     log = get_logger("supervisor.service")
-    with asyncio.Runner(loop_factory=new_loop) as runner:
+    with _not_interrupted(), asyncio.Runner(loop_factory=new_loop) as runner:
         loop = runner.get_loop()
         loop.set_task_factory(make_task)
         task = loop.create_task(main, name="main")
@@ -43,6 +45,21 @@ def run_loop(
                 if not task.done():
                     log.error("loop_stopped", reason="foreign code called loop.stop()")
         return task.result()
+
+
+@contextmanager
+def _not_interrupted() -> Iterator[None]:
+    """Refuse ``_thread.interrupt_main()``, with which a thread would end the fleet as Ctrl-C does, in nobody's name."""
+
+    def refuse(*_signal: int) -> NoReturn:
+        raise RuntimeError("the supervisor's main thread is nobody else's to interrupt")
+
+    before = _thread.interrupt_main
+    _thread.interrupt_main = refuse
+    try:
+        yield
+    finally:
+        _thread.interrupt_main = before
 
 
 def _interrupts_are_ours() -> bool:

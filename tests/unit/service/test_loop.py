@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import signal
 import sys
@@ -80,3 +81,16 @@ def test_ctrl_c_before_signals_are_handled_ends_it(new_loop: NewLoop) -> None:
             run_loop(main(), new_loop)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_thread_cannot_interrupt_it() -> None:
+    async def main() -> str:
+        try:
+            await asyncio.to_thread(_thread.interrupt_main)
+        except RuntimeError as error:
+            return str(error)
+        return "interrupted"
+
+    before = _thread.interrupt_main
+    assert "nobody else's to interrupt" in run_loop(main())
+    assert _thread.interrupt_main is before
