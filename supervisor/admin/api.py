@@ -51,6 +51,14 @@ _log = get_logger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
+class Liveness:
+    """Whether the fleet's tasks live, and which do not: only another start brings those back."""
+
+    alive: bool
+    problems: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Readiness:
     """Whether the supervisor does its work, and what keeps it from it."""
 
@@ -79,8 +87,16 @@ def build_app(service: AdminService) -> FastAPI:
 
 
 def _health(app: FastAPI, service: AdminService) -> None:
-    @app.get("/livez", tags=["health"], summary="Whether the process and its event loop live")
+    @app.get(
+        "/livez",
+        tags=["health"],
+        summary="Whether the event loop and all that the fleet depends on live",
+        response_model=Liveness,
+        responses={503: {"model": Liveness, "description": "Something has ended for good; problems says what"}},
+    )
     async def livez() -> Response:
+        if dead := service.dead():
+            return json_answer(Liveness(alive=False, problems=dead), HTTPStatus.SERVICE_UNAVAILABLE)
         return json_answer({"alive": True})
 
     @app.get(

@@ -33,6 +33,10 @@ class AdminService(Protocol):
         """What keeps it from being ready, one line each; empty when it is."""
         ...
 
+    def dead(self) -> tuple[str, ...]:
+        """What has ended on which the fleet depends, one line each; empty while it lives."""
+        ...
+
     def statuses(self) -> list[AgentStatus]:
         """Every agent."""
         ...

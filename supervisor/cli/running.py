@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -16,6 +19,10 @@ T = TypeVar("T")
 
 #: How long tasks that are left may take to end once all is closed; a second signal ends the process within 5 s (R15).
 LEFT_SECONDS = 0.5
+#: How long threads that are left may take, with the interpreter's own end.
+THREADS_SECONDS = 1.0
+#: How long the interpreter may give none of its threads a turn then, before the process is ended from below.
+STUCK_SECONDS = 5.0
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
 Profile = Annotated[
@@ -68,18 +75,41 @@ def run(
 async def _leaving_nothing(main: Coroutine[Any, Any, int]) -> int:
     """Await ``main``, then end the process with its exit code, whatever still runs.
 
-    The loop's own end would wait for ever for a handler that swallows its cancellation (docs/faults.md#r15).
+    The loop's own end would wait for ever for a handler that swallows its cancellation, the interpreter's for a thread
+    that it began (docs/faults.md#r26).
     """
+    from supervisor.core.tasks import cancel_all  # noqa: PLC0415
     from supervisor.telemetry import logs  # noqa: PLC0415
 
-    code = await main
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    if left and (await asyncio.wait(left, timeout=LEFT_SECONDS))[1]:
+    try:
+        code = await main
+    except BaseException:
+        # Somebody says why, so there is a while until then.
+        _end_within(THREADS_SECONDS, 1)
+        raise
+    left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    if not await cancel_all(left, LEFT_SECONDS):
         logs.flush()
         os._exit(code)
+    _end_within(THREADS_SECONDS, code)
     return code
+
+
+def _end_within(seconds: float, code: int) -> None:
+    """End the process with ``code`` if it has not ended by then: for a thread that is no daemon, or an executor's."""
+    from supervisor.telemetry import logs, standard_streams  # noqa: PLC0415
+
+    def end() -> None:
+        time.sleep(seconds)
+        main = threading.main_thread()
+        if left := sorted(one.name for one in threading.enumerate() if not one.daemon and one is not main):
+            logs.get_logger("supervisor.service").warning("ended_beside_threads", threads=left)
+        logs.flush()
+        os._exit(code)
+
+    threading.Thread(target=end, name="end", daemon=True).start()
+    # Where something holds the interpreter's lock for good, no thread of Python's gets that far.
+    faulthandler.dump_traceback_later(seconds + STUCK_SECONDS, file=standard_streams.patient(2), exit=True)
 
 
 def sandbox(

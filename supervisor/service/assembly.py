@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from supervisor import __version__
 from supervisor.core.clock import Clock
 from supervisor.core.errors import ConfigurationError
 from supervisor.fleet import Shared
@@ -283,4 +284,5 @@ def _follow_journal(registry: Registry, metrics: Metrics, clock: Clock) -> None:
 def lock_info(settings: Settings, address: str, clock: Clock) -> LockInfo:
     """What the registry's lock says of this process: where it answers, and a mark of the key that it encrypts with."""
     box = SecretBox.of(settings.secret_keys)
-    return LockInfo(address=address, started_at=clock.now(), first_key=box.first_key_id if box else "")
+    first_key = box.first_key_id if box else ""
+    return LockInfo(address=address, started_at=clock.now(), first_key=first_key, version=__version__)

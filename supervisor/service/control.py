@@ -24,6 +24,7 @@ class Control:
 
     Args:
         problems: what keeps the supervisor from being ready, one line each.
+        dead: what has ended on which the fleet depends, one line each.
         notice: what people should know of the supervisor itself, as long as that is so; empty for nothing.
     """
 
@@ -33,12 +34,14 @@ class Control:
         fleet: Fleet,
         shared: Shared,
         problems: Callable[[], tuple[str, ...]],
+        dead: Callable[[], tuple[str, ...]],
         notice: Callable[[], str] = lambda: "",
     ) -> None:
         self.settings = shared.settings
         self.metrics = shared.metrics
         self.events = shared.events
         self.problems = problems
+        self.dead = dead
         self._notice = notice
         self._registry = registry
         self._fleet = fleet

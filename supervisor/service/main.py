@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from typing import Any
+from typing import Any, Final
 
+from supervisor.core.errors import SupervisorError
 from supervisor.core.states import AgentState
+from supervisor.core.tasks import cancel_all
 from supervisor.service.service import CLOSE_SECONDS, Service
 from supervisor.service.stall import StallExit
 from supervisor.service.systemd import ServiceManager
 from supervisor.settings import Settings
+from supervisor.telemetry.failures import describe
 from supervisor.telemetry.logs import get_logger
 
 #: Drained cleanly; cut short by a second signal, the end of the grace period or the service's own failure.
 EXIT_CLEAN, EXIT_CUT_SHORT = 0, 1
 #: How long closing may take once a second signal came: the process then ends within 5 s (docs/faults.md#r15).
-SECOND_SIGNAL_SECONDS = 4.0
+SECOND_SIGNAL_SECONDS = 3.0
+#: How long past all that it may take a drain is waited for.
+LAST_SECONDS = 5.0
+_log: Final = get_logger("supervisor.service")
 
 
 async def run_until_stopped(settings: Settings, *, reload: bool = False) -> int:
@@ -36,45 +42,107 @@ async def run_until_stopped(settings: Settings, *, reload: bool = False) -> int:
         if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, signals.put_nowait, number)
     # A developer's breakpoint holds the loop longer than any bound.
-    stall = asyncio.create_task(StallExit(0 if reload else settings.stall_seconds).run(), name="stall exit")
+    stall = StallExit(0 if reload else settings.stall_seconds)
+    watching = asyncio.create_task(stall.run(), name="stall exit")
+    try:
+        started = await _start(settings, signals)
+        if isinstance(started, int):
+            return started
+        started.watched_by(stall)
+        return await _run(started, signals, reload=reload)
+    finally:
+        watching.cancel()
+
+
+async def _start(settings: Settings, signals: asyncio.Queue[int]) -> Service | int:
+    """Start the service; an exit code where something ended the start, and nothing of it is left.
+
+    Raises:
+        ConfigurationError, RegistryError: it cannot start like this.
+    """
+    starting = asyncio.ensure_future(Service.start(settings))
+    signalled = asyncio.ensure_future(signals.get())
+    try:
+        await asyncio.wait([starting, signalled], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            return starting.result()
+        _log.info("stopping_at_once", reason="a signal came during the start")
+        code = EXIT_CLEAN
+    except SupervisorError:
+        raise
+    except BaseException as error:
+        _log.critical("main_ended", reason=describe(error), exc_info=error)
+        if isinstance(error, Exception):
+            raise
+        code = EXIT_CUT_SHORT
+    finally:
+        if signalled.done() and not signalled.cancelled():
+            # Who drains has not heard of it yet.
+            signals.put_nowait(signalled.result())
+        signalled.cancel()
+    await cancel_all([starting], SECOND_SIGNAL_SECONDS)
+    if starting.done() and not starting.cancelled() and starting.exception() is None:
+        # It had started in that moment.
+        await starting.result().stop(0.0)
+    return code
+
+
+async def _run(service: Service, signals: asyncio.Queue[int], *, reload: bool) -> int:
+    """Run a service that has started until it is to end; drain it, and return the exit code."""
     manager = ServiceManager(os.environ)
-    service = await Service.start(settings)
     manager.ready()
     posting = asyncio.create_task(manager.keep_posted(lambda: status_line(service)), name="service manager")
     if reload:
         service.watch_code()
     signalled: asyncio.Future[int] = asyncio.ensure_future(signals.get())
-    failed = await _broke_down([signalled, service.side_tasks.failed]) or service.side_tasks.failed.done()
-    manager.stopping(settings.drain_seconds + CLOSE_SECONDS)
+    if reason := await _broke_down(signalled, service.side_tasks.failed):
+        service.fail(reason)
+    manager.stopping(service.settings.drain_seconds + CLOSE_SECONDS)
     if signalled.done():
         signalled = asyncio.ensure_future(signals.get())
     drained = await _drain(service, signalled)
-    for task in (signalled, posting, stall):
+    for task in (signalled, posting):
         task.cancel()
-    return EXIT_CLEAN if drained and not failed else EXIT_CUT_SHORT
+    return EXIT_CLEAN if drained and not reason else EXIT_CUT_SHORT
 
 
-async def _broke_down(over: list[asyncio.Future[Any]]) -> bool:
-    """Wait until one of ``over`` is done; whether something else ended the wait, which is logged."""
+async def _broke_down(signalled: asyncio.Future[int], failed: asyncio.Future[str]) -> str:
+    """Wait for a signal; what else ended the wait, which is logged, or nothing."""
+    over: list[asyncio.Future[Any]] = [signalled, failed]
     try:
         await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
     except BaseException as error:  # noqa: BLE001  whatever it is, the fleet is drained
-        get_logger("supervisor.service").critical("main_ended", reason=type(error).__name__, exc_info=error)
-        return True
-    return False
+        _log.critical("main_ended", reason=describe(error), exc_info=error)
+        return f"main_ended: {describe(error)}"
+    if not failed.done():
+        return ""
+    _log.critical("main_ended", reason=failed.result())
+    return f"main_ended: {failed.result()}"
 
 
 async def _drain(service: Service, signalled: asyncio.Future[int]) -> bool:
-    """Stop the service, at once when another signal comes; whether all that ran ended in time."""
+    """Stop the service, at once when another signal comes; whether all that ran ended in time, and nothing failed."""
     stopping = asyncio.ensure_future(service.stop())
+    seconds = service.settings.drain_seconds + CLOSE_SECONDS + LAST_SECONDS
     over: list[asyncio.Future[Any]] = [stopping, signalled]
-    await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
-    if stopping.done():
-        return stopping.result()
-    get_logger("supervisor.service").warning("stopping_at_once", reason="second signal")
-    stopping.cancel()
-    await asyncio.wait([stopping], timeout=SECOND_SIGNAL_SECONDS)
-    return False
+    try:
+        await asyncio.wait(over, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    except BaseException as error:  # noqa: BLE001  whatever it is, the end goes on
+        _log.critical("main_ended", reason=describe(error), exc_info=error)
+        service.fail(f"main_ended: {describe(error)} during the drain")
+    if not stopping.done():
+        reason = "second signal" if signalled.done() else f"the drain did not end within {seconds:g} s"
+        _log.warning("stopping_at_once", reason=reason)
+        stopping.cancel()
+        await asyncio.wait([stopping], timeout=SECOND_SIGNAL_SECONDS)
+        if not stopping.done():
+            service.fail(f"cut short: {reason}, and what was left did not close within {SECOND_SIGNAL_SECONDS:g} s")
+        return False
+    if (failure := stopping.exception()) is not None:
+        _log.critical("main_ended", reason=describe(failure), exc_info=failure)
+        service.fail(f"main_ended: {describe(failure)} during the drain")
+        return False
+    return stopping.result() and not service.dead()
 
 
 def status_line(service: Service) -> str:

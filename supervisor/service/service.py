@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ from supervisor import __version__
 from supervisor.admin import AdminServer, build_app
 from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.days import day_of
+from supervisor.core.errors import RegistryError
+from supervisor.core.tasks import cancel_all, to_the_end
 from supervisor.fleet import Fleet, Shared
 from supervisor.net import Session, descriptors
 from supervisor.platform.transport import MakeWire, SocketIOWire
@@ -27,16 +32,19 @@ from supervisor.service.code_watch import CodeWatch
 from supervisor.service.control import Control
 from supervisor.service.housekeeping import Housekeeping
 from supervisor.service.side_tasks import SideTasks
+from supervisor.service.stall import StallExit
 from supervisor.service.storage_watch import StorageWatch
 from supervisor.service.watchdogs import LoopWatch
 from supervisor.settings import Settings
-from supervisor.store import Registry
+from supervisor.store import LockInfo, Registry
 from supervisor.telemetry.logs import get_logger, listen
 
 #: How long past the grace period a stop may take in all, whatever the disk and the platform do.
 CLOSE_SECONDS = 10.0
 #: What of that the journal's last transaction may take, which nothing interrupts.
 TRANSACTION_SECONDS = 5.0
+#: What any other part may take to close.
+PART_SECONDS = 6.0
 
 
 class Service:
@@ -59,7 +67,9 @@ class Service:
         self.fleet = Fleet(registry, shared)
         self.side_tasks = SideTasks(shared.metrics, shared.clock)
         self.storage = StorageWatch(registry, shared.clock)
-        self.control = Control(registry, self.fleet, shared, self.problems, lambda: self.storage.notice)
+        self.control = Control(registry, self.fleet, shared, self.problems, self.dead, lambda: self.storage.notice)
+        self._holder = LockInfo()
+        self._failed = ""
         self._admin: AdminServer | None = None
         self._unlisten: Callable[[], None] = lambda: None
         self._draining = False
@@ -102,14 +112,16 @@ class Service:
                 open_tracing=open_tracing,
             )
             service = cls(*parts)
-            undo.push_async_callback(service._stop_answering)
+            undo.push_async_callback(service._undo)
             await service._begin()
             undo.pop_all()
         return service
 
     async def _begin(self) -> None:
         admin_url = await self._answer()
-        self.registry.announce(lock_info(self.settings, admin_url, self.shared.clock))
+        self._holder = lock_info(self.settings, admin_url, self.shared.clock)
+        self.registry.announce(self._holder)
+        self._tell_failed_run()
         self.metrics.bind_agents(self.fleet.reading, self.shared.clock)
         self.metrics.bind_unfindable(self.fleet.unfindable)
         self.metrics.bind_ready(lambda: not self.problems())
@@ -124,6 +136,23 @@ class Service:
             agents=len(self.fleet.statuses()),
             admin=admin_url,
             **({"rescued": rescued} if rescued else {}),
+        )
+
+    def _tell_failed_run(self) -> None:
+        """Say that and why the run before did not end as it was told to."""
+        failed = self.registry.take_failed_run()
+        if failed is None:
+            return
+        info = failed.info
+        self._log.critical(
+            "last_run_failed",
+            reason=failed.reason,
+            pid=info.pid,
+            host=info.host,
+            version=info.version or None,
+            began=_time(info.started_at),
+            last_write=_time(failed.wrote_at),
+            **({"stack": failed.stack} if failed.stack else {}),
         )
 
     def _tell_descriptors(self, agents: int) -> None:
@@ -177,7 +206,8 @@ class Service:
         try:
             return await self.fleet.stop(grace)
         finally:
-            await self._close(until)
+            # Who is in a hurry lets agents go at once; what was journaled is written all the same.
+            await to_the_end(self._close(until))
             self._log.info("stopped")
 
     async def _close(self, until: float) -> None:
@@ -185,18 +215,39 @@ class Service:
         self._unlisten()
         # Those who follow would hold the admin server up.
         self.shared.events.close()
-        await self.shared.gates.close()
+        shared = self.shared
+        for part, close in {
+            "gates": shared.gates.close,
+            "admin server": self._stop_answering,
+            "transport": shared.transport.close,
+            "session": self._session.close,
+            "outages": shared.outages.close,
+            "deliveries": shared.deliveries.close,
+            "checks": shared.checks.close,
+            "tracing": shared.tracing.close,
+        }.items():
+            await self._close_part(part, close(), PART_SECONDS)
+        left = max(1.0, until - shared.clock.monotonic() - TRANSACTION_SECONDS)
+        await self._close_part("registry", self.registry.close(timeout=left), left + TRANSACTION_SECONDS)
+        shared.loader.close()
+        shared.imports.shutdown(wait=False, cancel_futures=True)
+
+    async def _close_part(self, part: str, closing: Coroutine[Any, Any, None], seconds: float) -> None:
+        """Close one part; whether or not it can be closed, the others are."""
+        task = asyncio.ensure_future(closing)
+        await asyncio.wait([task], timeout=seconds)
+        error = task.exception() if task.done() and not task.cancelled() else None
+        if error is not None or not task.done():
+            self._log.critical("close_failed", part=part, seconds=seconds, exc_info=error)
+            self.fail(f"its {part} could not be closed")
+            await cancel_all([task], 0.0)
+
+    async def _undo(self) -> None:
+        """Leave nothing running of a start that failed or was cut short."""
+        self._stopped = self._draining = True
+        await self.side_tasks.stop()
+        await self.fleet.stop(0.0)
         await self._stop_answering()
-        await self.shared.transport.close()
-        await self._session.close()
-        await self.shared.outages.close()
-        await self.shared.deliveries.close()
-        await self.shared.checks.close()
-        await self.shared.tracing.close()
-        left = until - self.shared.clock.monotonic() - TRANSACTION_SECONDS
-        await self.registry.close(timeout=max(1.0, left))
-        self.shared.loader.close()
-        self.shared.imports.shutdown(wait=False, cancel_futures=True)
 
     async def _stop_answering(self) -> None:
         self._unlisten()
@@ -207,6 +258,29 @@ class Service:
         """Reload agents when their handlers' code changes: for development."""
         watch = CodeWatch(self.shared.loader.agents_dir, self.fleet, self.shared.clock)
         self.side_tasks.start("code watch", watch.run)
+
+    def fail(self, reason: str) -> None:
+        """It ends otherwise than it was told to: it no longer counts as alive, and the next start says why."""
+        self._failed = self._failed or reason
+        try:
+            self.registry.announce(replace(self._holder, ended=self._failed))
+        except (RegistryError, OSError) as error:
+            self._log.warning("end_not_noted", reason=str(error))
+
+    def watched_by(self, stall: StallExit) -> None:
+        """Have a stall that ends the process leave word of it for the next start."""
+        file = self.registry.database.last_words
+        if file is not None:
+            stall.leave_word(file, lambda: self.registry.announce(self._holder))
+
+    def dead(self) -> tuple[str, ...]:
+        """What has ended on which the fleet depends, one line each; only another start brings it back."""
+        found = [self._failed] if self._failed else []
+        if not self._stopped:
+            found += [*self.side_tasks.dead(), *self.fleet.dead()]
+        if self.registry.journal.dead:
+            found.append("the journal's writer has ended")
+        return tuple(found)
 
     @property
     def admin_url(self) -> str:
@@ -221,4 +295,9 @@ class Service:
         if self.registry.journal.problem:
             found.append(f"the journal cannot write: {self.registry.journal.problem}")
         found += [*self.storage.problems(), *self.side_tasks.problems()]
-        return tuple(found)
+        return tuple(dict.fromkeys([*found, *self.dead()]))
+
+
+def _time(seconds: float) -> str | None:
+    """A moment, in seconds since the epoch, as logs show it; None where it is not known."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}" if seconds else None

@@ -1,16 +1,21 @@
-"""R26: the event loop stands, whatever holds it up; the process ends by itself and says where it stood."""
+"""R26: whatever ends the fleet, or holds it up: the process ends by itself, in time, and the next one says why."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from supervisor.sandbox import Sandbox
-from tests.support.processes import SECONDS, supervisor_process
+from supervisor.store.sqlite.lock import sidecar
+from tests.support.processes import SECONDS, SupervisorProcess, supervisor_process
 from tests.support.reliability import Case
 from tests.support.stack import agent_id
 
@@ -28,28 +33,244 @@ async def on_message(message, ctx):
         {block}
     return f"Echo: {{message.content}}"
 """
+#: What a handler begins that nothing ends.
+ENDLESS = {
+    "a thread": "threading.Thread(target=time.sleep, args=(600,)).start()",
+    "the loop's executor": "asyncio.get_running_loop().run_in_executor(None, time.sleep, 600)",
+    "a task": "tasks.append(asyncio.create_task(deaf()))",
+}
+BEGINS = """
+import asyncio, threading, time
+
+tasks = []
+
+async def deaf():
+    while True:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            pass
+
+async def on_message(message, ctx):
+    {begin}
+    return "begun"
+"""
+#: Ends the main task past all guards, as a defect of ours would.
+ENDS_MAIN = """
+import asyncio
+
+async def on_message(message, ctx):
+    [main] = [task for task in asyncio.all_tasks() if task.get_name() == "main"]
+    asyncio.Task.cancel(main)
+    await asyncio.sleep(0)
+    return "the last word"
+"""
+NEVER_STOPS = """
+import asyncio
+from supervisor.handler import Handler
+
+class NeverStops(Handler):
+    async def on_stop(self, ctx):
+        mark("stopping")
+        while True:
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:
+                pass
+
+    async def on_message(self, message, ctx):
+        return "here"
+"""
+INTERRUPTS = """
+import _thread, asyncio, threading
+
+async def on_message(message, ctx):
+    if message.content == "thread":
+        thread = threading.Thread(target=_thread.interrupt_main)
+        thread.start()
+        thread.join()
+    return f"Echo: {message.content}"
+"""
 
 
-@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
-async def test_r26_a_loop_that_stands_ends_the_process(tmp_path: Path, case: Callable[[str], Case], block: str) -> None:
-    figures = case("R26")
+def failed_runs(fleet: SupervisorProcess) -> list[dict[str, Any]]:
+    """What each start has said of the run before it."""
+    lines = [json.loads(line) for line in fleet.log.splitlines() if line.startswith("{")]
+    found = [line for line in lines if line["event"] == "last_run_failed"]
+    assert {line["level"] for line in found} <= {"critical"}
+    return found
+
+
+@pytest.mark.parametrize("how", BLOCKS)
+async def test_r26_a_loop_that_stands_ends_the_process(tmp_path: Path, case: Callable[[str], Case], how: str) -> None:
+    figures = case(f"R26 {how}")
+    block = BLOCKS[how]
     async with (
         Sandbox() as sandbox,
-        supervisor_process(tmp_path, sandbox, {"blocks": HANDLER.format(block=block)}, stall_seconds=1) as fleet,
+        supervisor_process(tmp_path, sandbox, {"blocks": HANDLER.format(block=block)}, stall_seconds=3) as fleet,
     ):
         await fleet.add(1, "blocks")
         await fleet.start()
         await fleet.online()
         user = await sandbox.user()
         conversation = await user.open(agent_id(1))
+        began = asyncio.get_running_loop().time()
         message = await user.say(conversation, "stand still")
-        figures.faults, figures.messages = 1, 1
         assert await fleet.end() == 1
+        figures.faults, figures.messages = 1, 1
+        figures.recovered(asyncio.get_running_loop().time() - began)
         assert "most recent call first" in fleet.log
         assert "blocks.py" in fleet.log
+        assert not failed_runs(fleet)
         await fleet.start()
         [reply] = await user.wait_for_reply(conversation, after=message, timeout=SECONDS)
         assert reply.content == "Echo: stand still"
+        [told] = failed_runs(fleet)
+        assert told["reason"].startswith("stalled")
+        assert "blocks.py" in told["stack"]
+        await fleet.stop()
+
+
+async def test_r26_the_next_start_says_that_the_last_run_was_killed(
+    tmp_path: Path, case: Callable[[str], Case]
+) -> None:
+    figures = case("R26 killed")
+    async with Sandbox() as sandbox, supervisor_process(tmp_path, sandbox, {}) as fleet:
+        await fleet.add(1, "echo")
+        for start in range(2):
+            await fleet.start()
+            await fleet.online()
+            assert not failed_runs(fleet), "neither after no run nor after one that ended well"
+            await (fleet.kill() if start else fleet.stop())
+        figures.faults = 1
+        # Whoever only reads, or changes a row, is not told, and takes nothing away.
+        await fleet.command("agents", "list")
+        await fleet.start()
+        await fleet.online()
+        [told] = failed_runs(fleet)
+        assert told["reason"].startswith("killed")
+        assert {"pid", "host", "version", "began", "last_write"} <= told.keys()
+        await fleet.stop()
+        await fleet.start()
+        await fleet.online()
+        assert len(failed_runs(fleet)) == 1, "once"
+        await fleet.stop()
+
+
+async def test_r26_what_ends_the_main_coroutine_drains_and_is_told_at_the_next_start(
+    tmp_path: Path, case: Callable[[str], Case]
+) -> None:
+    figures = case("R26 main")
+    async with Sandbox() as sandbox, supervisor_process(tmp_path, sandbox, {"ends": ENDS_MAIN}) as fleet:
+        await fleet.add(1, "ends")
+        await fleet.start()
+        await fleet.online()
+        user = await sandbox.user()
+        conversation = await user.open(agent_id(1))
+        message = await user.say(conversation, "end it")
+        figures.faults, figures.messages = 1, 1
+        [reply] = await user.wait_for_reply(conversation, after=message, timeout=SECONDS)
+        assert reply.content == "the last word"
+        assert await fleet.end() == 1
+        assert '"event": "main_ended"' in fleet.log
+        assert '"event": "stopped"' in fleet.log
+        await fleet.start()
+        await fleet.online()
+        [told] = failed_runs(fleet)
+        assert told["reason"] == "main_ended: CancelledError"
+        await fleet.stop()
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+async def test_r26_what_a_handler_began_and_nothing_ends_holds_no_end_up(
+    tmp_path: Path, case: Callable[[str], Case], what: str
+) -> None:
+    figures = case(f"R26 {what}")
+    begin = ENDLESS[what]
+    async with (
+        Sandbox() as sandbox,
+        supervisor_process(tmp_path, sandbox, {"begins": BEGINS.format(begin=begin)}, drain_seconds=1) as fleet,
+    ):
+        await fleet.add(1, "begins")
+        await fleet.start()
+        await fleet.online()
+        user = await sandbox.user()
+        conversation = await user.open(agent_id(1))
+        message = await user.say(conversation, "begin")
+        [reply] = await user.wait_for_reply(conversation, after=message, timeout=SECONDS)
+        assert reply.content == "begun"
+        figures.faults, figures.messages = 1, 1
+        began = asyncio.get_running_loop().time()
+        await fleet.stop()
+        figures.recovered(asyncio.get_running_loop().time() - began)
+        assert '"event": "stopped"' in fleet.log
+        await fleet.start()
+        await fleet.online()
+        assert not failed_runs(fleet), "it had ended well"
+        await fleet.stop()
+
+
+async def test_r26_a_hook_that_swallows_its_cancellation_holds_no_end_up(
+    tmp_path: Path, case: Callable[[str], Case]
+) -> None:
+    figures = case("R26 hook")
+    async with (
+        Sandbox() as sandbox,
+        supervisor_process(tmp_path, sandbox, {"never_stops": NEVER_STOPS}, drain_seconds=1) as fleet,
+    ):
+        await fleet.add(1, "never_stops")
+        await fleet.start()
+        await fleet.online()
+        figures.faults = 1
+        began = asyncio.get_running_loop().time()
+        fleet.signal(signal.SIGTERM)
+        assert await fleet.end() in (0, 1)
+        figures.recovered(asyncio.get_running_loop().time() - began)
+        assert fleet.marks("stopping")
+        assert '"event": "stopped"' in fleet.log
+        await fleet.start()
+        await fleet.online()
+        assert not failed_runs(fleet)
+        await fleet.kill()
+
+
+async def test_r26_sigterm_ends_a_start_that_waits_for_the_database(
+    tmp_path: Path, case: Callable[[str], Case]
+) -> None:
+    figures = case("R26 start")
+    async with Sandbox() as sandbox, supervisor_process(tmp_path, sandbox, {}) as fleet:
+        await fleet.add(1, "echo")
+        with closing(sqlite3.connect(fleet.database, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            await fleet.start()
+            await fleet.until(lambda: sidecar(fleet.database).exists() and sidecar(fleet.database).read_bytes(), "lock")
+            figures.faults = 1
+            began = asyncio.get_running_loop().time()
+            fleet.signal(signal.SIGTERM)
+            assert await fleet.end() == 0
+            figures.recovered(asyncio.get_running_loop().time() - began)
+        assert "a signal came during the start" in fleet.log
+        await fleet.start()
+        await fleet.online()
+        await fleet.stop()
+
+
+async def test_r26_a_thread_that_interrupts_main_is_its_messages_trouble(
+    tmp_path: Path, case: Callable[[str], Case]
+) -> None:
+    figures = case("R26 interrupt")
+    async with Sandbox() as sandbox, supervisor_process(tmp_path, sandbox, {"interrupts": INTERRUPTS}) as fleet:
+        await fleet.add(1, "interrupts")
+        await fleet.start()
+        await fleet.online()
+        user = await sandbox.user()
+        conversation = await user.open(agent_id(1))
+        for text in ("thread", "after it"):
+            message = await user.say(conversation, text)
+            [reply] = await user.wait_for_reply(conversation, after=message, timeout=SECONDS)
+            assert reply.content == f"Echo: {text}"
+        figures.faults, figures.messages = 1, 2
+        assert not fleet.ended
         await fleet.stop()
 
 

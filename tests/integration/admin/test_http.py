@@ -44,6 +44,7 @@ class SmallService:
         self.metrics = Metrics()
         self.events = Events(run="7")
         self.trouble: tuple[str, ...] = ()
+        self.ended: tuple[str, ...] = ()
         self.fails: Exception | None = None
         self.done: list[str] = []
         self.agents = {
@@ -73,6 +74,9 @@ class SmallService:
 
     def problems(self) -> tuple[str, ...]:
         return self.trouble
+
+    def dead(self) -> tuple[str, ...]:
+        return self.ended
 
     def statuses(self) -> list[AgentStatus]:
         return list(self.agents.values())
@@ -165,6 +169,8 @@ async def test_health_says_what_is_wrong(serve: Serve) -> None:
     served.service.trouble = ("the journal cannot write: disk full",)
     assert await served.ask("GET", "/readyz") == (503, {"ready": False, "problems": list(served.service.trouble)})
     assert (await served.ask("GET", "/livez"))[0] == 200
+    served.service.ended = ("the journal's writer has ended",)
+    assert await served.ask("GET", "/livez") == (503, {"alive": False, "problems": list(served.service.ended)})
 
 
 async def test_agents_have_the_fields_of_the_contract_and_no_secrets(serve: Serve) -> None:
