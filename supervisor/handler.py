@@ -16,14 +16,13 @@ person politely; raise :class:`Permanent` where trying again is pointless.
 
 from __future__ import annotations
 
-import json
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from supervisor.core.errors import ConfigurationError, PlatformError
+from supervisor.core.parts import Reply, Thinking, ToolCall, ToolResult
 from supervisor.core.usage import Budget, ModelCall, Usage
 from supervisor.protocol import InboundMessage as Message
 from supervisor.protocol.answers import Deployment, Instruction
@@ -58,68 +57,7 @@ __all__ = [
     "Usage",
 ]
 
-
-@dataclass(frozen=True, slots=True)
-class Thinking:
-    """Reasoning shown to the person, collapsed; ``duration_ms`` is how long it took."""
-
-    content: str
-    duration_ms: float = 0.0
-    visible: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A tool that is about to be used. ``arguments`` is what goes to it, as a mapping or as JSON text."""
-
-    name: str
-    arguments: Mapping[str, Any] | str = field(default_factory=dict)
-    id: str = field(default_factory=lambda: f"call_{uuid.uuid4().hex[:24]}")
-    type: str = "function"
-    content: str = ""
-
-    @property
-    def arguments_json(self) -> str:
-        """The arguments as the platform wants them: a JSON string."""
-        return self.arguments if isinstance(self.arguments, str) else json.dumps(self.arguments, ensure_ascii=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """What the tool of ``call`` answered; ``result`` is anything that JSON can hold but null."""
-
-    call: ToolCall
-    result: Any
-    success: bool = True
-    error: str | None = None
-    duration_ms: float | None = None
-    content: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer.
-
-    Args:
-        content: the text; must not be blank.
-        thinking: reasoning shown above it.
-        attachments: http(s) URLs or ``document:<id>``; the platform refuses anything else.
-        usage: tokens it cost; also counted in the metrics, in ``supervisor usage`` and against the budgets.
-        latency_ms: how long it took to make; the supervisor fills it in when it is left out.
-        type: ``text``, ``thinking``, ``tool_call``, ``tool_result``, ``error`` or ``system``. People's clients draw
-            what has no type, so ``text`` and ``error`` go out without it; many hide ``system``.
-        error: for ``type="error"``: what went wrong, in words that a person understands.
-        metadata: anything JSON; v1 keeps it and echoes it.
-    """
-
-    content: str
-    thinking: Thinking | None = None
-    attachments: Sequence[str] = ()
-    usage: Usage | None = None
-    latency_ms: float | None = None
-    type: str | None = None
-    error: str | None = None
-    metadata: Mapping[str, Any] | None = None
+_T = TypeVar("_T")
 
 
 #: What only the deployment can allow: SUPERVISOR_ALLOW_COMMANDS and SUPERVISOR_ALLOW_PRIVATE_WEBHOOKS.
@@ -228,6 +166,22 @@ class AgentContext(Protocol):
 
         Args:
             expected: about what it will cost, held against the budgets while it is under way.
+        """
+        ...
+
+    async def load(self, reference: str) -> Any:
+        """``module:name``, an object of a module of the agents folder or of HANDLER_PACKAGES, as rows name handlers.
+
+        Raises:
+            ConfigurationError: it is not allowed, is not there, or its module fails.
+        """
+        ...
+
+    async def in_thread(self, function: Callable[[], _T]) -> _T:
+        """What a plain function returns that is called in one of the threads for handlers; it cannot be stopped there.
+
+        Raises:
+            whatever the function raises, as a RuntimeError where that is no ``Exception``.
         """
         ...
 

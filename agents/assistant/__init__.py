@@ -10,7 +10,8 @@ Without ``model`` it uses the deployment that the platform gives the agent, with
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final
 
 try:
     from .shared import Shared
@@ -22,6 +23,7 @@ except ModuleNotFoundError as error:
 from supervisor.handler import AgentContext, Context, Handler, Message, Reply
 
 from .answering import Standing, answer, usable
+from .own import Own
 from .settings import AssistantSettings, MisconfiguredError
 
 #: What it needs besides the supervisor, and what installs that: read by commands, which run no handler's code.
@@ -53,6 +55,7 @@ SETTINGS: Final = (
     "notice_seconds",
     "failing_after",
     "person_limit",
+    "tools",
     "allow_local_tools",
 )
 NOT_CONFIGURED: Final = (
@@ -61,7 +64,13 @@ NOT_CONFIGURED: Final = (
 
 
 class Assistant(Handler):
-    """Answers with a language model; what it holds for itself is next to nothing, see :class:`~.shared.Shared`."""
+    """Answers with a language model; what it holds for itself is next to nothing, see :class:`~.shared.Shared`.
+
+    Attributes:
+        tools: functions that the model may call, with types and docstrings; a subclass brings its own.
+    """
+
+    tools: ClassVar[Sequence[Callable[..., Any]]] = ()
 
     def __init__(self) -> None:
         self._shared: Shared | None = None
@@ -72,6 +81,7 @@ class Assistant(Handler):
         shared = Shared.take()
         self._standing.servers.agent = ctx
         try:
+            self._standing.own = await self._own(ctx)
             await self._check(ctx, shared)
         except BaseException:
             await shared.give_back()
@@ -83,6 +93,14 @@ class Assistant(Handler):
         if self._shared is not None:
             await self._check(ctx, self._shared)
 
+    async def _own(self, ctx: AgentContext) -> Own:
+        try:
+            references = AssistantSettings.read(ctx).tools
+        except MisconfiguredError:
+            # Told by the check.
+            references = ()
+        return await Own.find(self.tools, references, ctx)
+
     async def _check(self, ctx: AgentContext, shared: Shared) -> None:
         """Say before anybody asks that it cannot answer; it is online all the same."""
         try:
@@ -90,7 +108,7 @@ class Assistant(Handler):
         except MisconfiguredError as error:
             self._standing.health.set_up(ctx, str(error))
         else:
-            self._standing.health.set_up(ctx, None)
+            self._standing.health.set_up(ctx, None, self._standing.own.wrong)
 
     async def on_stop(self, ctx: AgentContext) -> None:
         """Give it back; the last one closes the connections."""

@@ -19,6 +19,7 @@ from .calling import Caller
 from .endpoints import Endpoint, endpoints
 from .health import Health
 from .memory import earlier
+from .own import Own
 from .patience import Patience
 from .people import TOO_FAST, People
 from .prompt import instructions, prompt
@@ -67,6 +68,7 @@ class Standing:
     servers: Servers = field(default_factory=Servers)
     health: Health = field(default_factory=Health)
     people: People = field(default_factory=People)
+    own: Own = field(default_factory=Own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ async def _run(message: Message, ctx: Context, means: _Means, ends_at: float) ->
     patience = Patience(ctx, settings.notice_seconds)
     async with patience.watched():
         said = await ctx.history(settings.history_messages)
-        async with connected(ctx, settings, means.shared, means.standing.servers) as tools:
+        async with connected(ctx, settings, means.shared, means.standing.servers, means.standing.own) as tools:
             caller = Caller(means.shared, ctx, settings, tally, ends_at)
             model = SteadyModel(means.models, means.shared, ctx, caller, tally)
             show = Show(patience.send)

@@ -16,13 +16,17 @@ class Health:
         self._apologies = 0
         self._misconfigured = False
 
-    def set_up(self, ctx: AgentContext, wrong: str | None) -> None:
-        """Whether it can answer as it is set up, before anybody asks."""
+    def set_up(self, ctx: AgentContext, wrong: str | None, remarks: Sequence[str] = ()) -> None:
+        """Whether it can answer as it is set up, before anybody asks.
+
+        Args:
+            remarks: what is wrong though it can.
+        """
         if wrong is not None:
             ctx.note_health(health(TroubleError(Kind.SETUP, wrong)))
-        elif self._misconfigured:
-            ctx.note_health(None)
-        self._misconfigured = wrong is not None
+        elif remarks or self._misconfigured:
+            ctx.note_health("; ".join(remarks) or None)
+        self._misconfigured = wrong is not None or bool(remarks)
 
     def answered(self, ctx: Context, remarks: Sequence[str]) -> None:
         """A person got an answer.

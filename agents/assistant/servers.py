@@ -20,6 +20,7 @@ from pydantic_ai.toolsets import AbstractToolset
 from supervisor.handler import AgentContext, Context
 
 from .connection import Connection, close, settled
+from .own import Own, OwnTools
 from .settings import AssistantSettings
 from .shared import Shared
 from .tools import ServerTools
@@ -33,11 +34,11 @@ IDLE_SECONDS: Final = 1800.0
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a run has: toolsets that are connected, servers that should be and are not, and what is wrong with any."""
+    """What a run has: toolsets that are there, servers that should be and are not, and what is wrong with any."""
 
-    toolsets: Sequence[AbstractToolset[None]] = ()
-    missing: Sequence[str] = ()
-    remarks: Sequence[str] = ()
+    toolsets: Sequence[AbstractToolset[None]]
+    missing: Sequence[str]
+    remarks: Sequence[str]
 
 
 @dataclass(slots=True)
@@ -159,9 +160,9 @@ def _unfit(config: object, *, local: bool) -> str | None:
 
 @asynccontextmanager
 async def connected(
-    ctx: Context, settings: AssistantSettings, shared: Shared, servers: Servers
+    ctx: Context, settings: AssistantSettings, shared: Shared, servers: Servers, own: Own
 ) -> AsyncIterator[Tools]:
-    """Connect to all of the agent's servers at once; those that are not ready in time are left out."""
+    """The agent's own tools and all its servers, connected at once; those that are not ready in time are left out."""
     connections: dict[str, tuple[str, Connection]] = {}
     missing: dict[str, str] = {}
     for name, config in ctx.mcp_servers.items():
@@ -174,8 +175,9 @@ async def connected(
     try:
         if connections:
             await settled([connection for _, connection in connections.values()], settings.connect_seconds)
-        up: list[AbstractToolset[None]] = []
-        remarks: list[str] = []
+        # Its own first: where a model takes fewer tools, those of servers go.
+        up: list[AbstractToolset[None]] = [OwnTools(own, ctx, settings)] if own.tools else []
+        remarks = list(own.wrong)
         for name, (url, connection) in connections.items():
             if reason := connection.problem:
                 servers.failed(ctx, (name, url), reason, shared)
@@ -183,9 +185,9 @@ async def connected(
                 continue
             servers.works(ctx, name, connection.left_out)
             remarks += [f"tool {tool} of {name} is left out: {why}" for tool, why in connection.left_out.items()]
-            up.append(ServerTools(connection.toolset, name, ctx, settings))
-        dead = [f"tool server {name}: {reason}" for name, reason in missing.items()]
-        yield Tools(up, list(missing), [*dead, *remarks])
+            up.append(ServerTools(connection.toolset, name, ctx, settings, own.tools, remarks))
+        remarks[:0] = [f"tool server {name}: {reason}" for name, reason in missing.items()]
+        yield Tools(up, list(missing), remarks)
     finally:
         if connections:
             await close([connection for _, connection in connections.values()])

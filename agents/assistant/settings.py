@@ -36,6 +36,11 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, Mapping) else value
 
 
+def _texts(value: object) -> object:
+    """Read ``a, b`` as a list."""
+    return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+
 def _object(value: object) -> object:
     """Read JSON as an object."""
     if not isinstance(value, str):
@@ -50,8 +55,8 @@ def _named(value: object) -> object:
     return {"model": value} if isinstance(value, str) else value
 
 
-#: Settings that say which secret goes to whom, and what opens a way to this machine.
-_ROWS_ALONE: Final = ("base_url", "api_key", "fallback_models", "allow_local_tools", "model_settings")
+#: Settings that say which secret goes to whom, which code is run, and what opens a way to this machine.
+_ROWS_ALONE: Final = ("base_url", "api_key", "fallback_models", "allow_local_tools", "model_settings", "tools")
 Url = Annotated[str, AfterValidator(url)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
@@ -93,6 +98,7 @@ class AssistantSettings(_Settings):
         notice_seconds: after how long a person hears that it takes longer; 0: never.
         failing_after: how many apologies in a row make the agent's health failing.
         person_limit: how many messages of one person are answered in a minute.
+        tools: modules whose ``tools`` are the agent's own: ``my_tools``, or ``my_tools:some`` (docs/handlers.md).
         allow_local_tools: use tool servers at localhost too; the platform's default is one, and unreachable.
     """
 
@@ -120,6 +126,7 @@ class AssistantSettings(_Settings):
     notice_seconds: float = Field(60.0, ge=0, le=3600, allow_inf_nan=False)
     failing_after: int = Field(3, ge=1, le=1000)
     person_limit: int | None = Field(None, ge=1)
+    tools: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
     allow_local_tools: bool = False
 
     @classmethod

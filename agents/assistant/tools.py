@@ -29,15 +29,29 @@ class ServerTools(WrapperToolset[None]):
     """One server's tools under the platform's names ``mcp__Server__tool``, those that the agent is allowed.
 
     Whatever goes wrong with a call is told to the model, which can say so or do without: it never ends the run.
+
+    Args:
+        taken: names that are others' already.
+        remarks: takes what is left out for that.
     """
 
-    def __init__(self, wrapped: AbstractToolset[None], server: str, ctx: Context, settings: AssistantSettings) -> None:
+    def __init__(
+        self,
+        wrapped: AbstractToolset[None],
+        server: str,
+        ctx: Context,
+        settings: AssistantSettings,
+        taken: Collection[str],
+        remarks: list[str],
+    ) -> None:
         super().__init__(wrapped)
         self._server = server
         self._allowed: Collection[str] = ctx.allowed_functions
         self._ctx = ctx
         self._seconds = settings.tool_seconds
         self._most_chars = settings.tool_result_chars
+        self._taken = taken
+        self._remarks = remarks
         self._names: dict[str, str] = {}
         self._known: dict[str, ToolsetTool[None]] = {}
 
@@ -52,7 +66,9 @@ class ServerTools(WrapperToolset[None]):
             full = f"mcp__{self._server}__{name}"
             if self._allowed and full not in self._allowed:
                 continue
-            shown = safe_name(full)
+            if (shown := safe_name(full)) in self._taken:
+                self._remarks.append(f"tool {name} of {self._server} is left out: {shown} is one of the agent's own")
+                continue
             self._names[shown] = name
             tools[shown] = _renamed(tool, self, shown)
         self._known = tools
@@ -92,11 +108,16 @@ def safe_name(name: str) -> str:
     return f"{safe[: MAX_NAME_CHARS - len(mark) - 1]}_{mark}"
 
 
+def holds_files(result: Any) -> bool:
+    """Whether a tool's result is a file, or has some among it."""
+    return any(isinstance(item, BinaryContent) for item in (result if isinstance(result, list) else [result]))
+
+
 def cut(result: Any, most: int) -> Any:
     """A tool's result as the model gets it: text and data above ``most`` characters are cut, files are not."""
     if isinstance(result, str):
         text = result
-    elif any(isinstance(item, BinaryContent) for item in (result if isinstance(result, list) else [result])):
+    elif holds_files(result):
         return result
     else:
         text = json.dumps(to_jsonable_python(result, fallback=str), ensure_ascii=False)

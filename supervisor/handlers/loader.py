@@ -116,7 +116,25 @@ class HandlerLoader:
                 target = self._import_mounted(module_name, fresh=fresh)
             handler = self._mounted(reference, pick(target, attribute, reference))
             handler.settings = settings_of(getattr(target, SETTINGS, None))
+            handler.objects = self.find
             return handler
+
+    def find(self, reference: str) -> Any:
+        """An object of a module by ``module:name``, for a handler that was told so; runs code as :meth:`load` does.
+
+        Raises:
+            HandlerError: as :meth:`load`; the bundled handlers are none of these modules.
+        """
+        module_name, attribute = split_reference(reference)
+        if not attribute:
+            raise HandlerError(f"{reference!r} names no object of its module; write {reference}:name")
+        with _loading:
+            if "." in module_name:
+                target = self._import_installed(module_name, attribute)
+            else:
+                Folders(self.agents_dir, ()).home(module_name)
+                target = self._import_mounted(module_name, fresh=False)
+            return pick(target, attribute, reference)
 
     def _import_mounted(self, name: str, *, fresh: bool) -> types.ModuleType:
         package = PACKAGE if self._folders.home(name) == self.agents_dir else BUNDLED_PACKAGE

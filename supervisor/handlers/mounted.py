@@ -8,9 +8,9 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
-from supervisor.core.errors import HandlerError
+from supervisor.core.errors import ConfigurationError, HandlerError
 from supervisor.handler import Context, Handler, Message, Part
 from supervisor.handlers.foreign import contained, escaped
 from supervisor.handlers.threads import ThreadShare, TimeLimit
@@ -20,6 +20,8 @@ from supervisor.telemetry.failures import describe
 IN_THREADS: Final = 4
 #: Stands for the end of an iterator that is read in a thread.
 _STOP = object()
+
+_T = TypeVar("_T")
 
 
 def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,11 +37,16 @@ def _runs_in_loop(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(innermost) or inspect.isasyncgenfunction(innermost)
 
 
+def _nothing(reference: str) -> Any:
+    raise HandlerError(f"There is nothing to load {reference!r} from")
+
+
 class MountedHandler:
     """One agent's handler, whatever its form: parts come out of :meth:`parts` as they are made.
 
     ``idle`` is set while it works on no message: a handler that was replaced is stopped only then. ``settings`` are
-    those that its module says it has; None where it does not say.
+    those that its module says it has; None where it does not say. ``objects`` finds what it loads by reference, and
+    ``loaded`` has the modules that it asked for.
     """
 
     def __init__(self, reference: str, target: Any, on_message: Callable[..., Any], threads: ThreadShare) -> None:
@@ -49,13 +56,17 @@ class MountedHandler:
         self._in_loop = _runs_in_loop(on_message)
         self.threads = threads
         self.settings: tuple[str, ...] | None = None
+        self.objects: Callable[[str], Any] = _nothing
+        self.loaded: set[str] = set()
         self._running = 0
         self.idle = asyncio.Event()
         self.idle.set()
 
     def using(self, threads: ThreadShare) -> MountedHandler:
         """The same handler with threads of somebody else's."""
-        return MountedHandler(self.reference, self.target, self._on_message, threads)
+        other = MountedHandler(self.reference, self.target, self._on_message, threads)
+        other.settings, other.objects = self.settings, self.objects
+        return other
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -137,6 +148,18 @@ class MountedHandler:
         run = contextvars.copy_context().run
         while (part := await self._in_thread(time_limit, run, next, iterator, _STOP)) is not _STOP:
             yield part
+
+    async def load(self, reference: str) -> Any:
+        """See :meth:`supervisor.handler.AgentContext.load`."""
+        self.loaded.add(reference.partition(":")[0])
+        try:
+            return await self.in_thread(functools.partial(self.objects, reference))
+        except HandlerError as error:
+            raise ConfigurationError(str(error)) from error
+
+    async def in_thread(self, function: Callable[[], _T]) -> _T:
+        """See :meth:`supervisor.handler.AgentContext.in_thread`."""
+        return await self.threads.run(None, contained, function)
 
     async def hook(self, name: str, *args: Any) -> None:
         """Call a hook of :class:`supervisor.handler.Handler` if the handler has it: ``on_start``, ``on_stop`` …

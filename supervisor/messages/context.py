@@ -7,7 +7,7 @@ import hashlib
 import mimetypes
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from supervisor import handler
 from supervisor.core.errors import SupervisorError
@@ -19,6 +19,8 @@ from supervisor.messages.profile import Profile
 from supervisor.messages.typing_indicator import TypingIndicator
 from supervisor.protocol.answers import Deployment, Instruction
 from supervisor.telemetry.tracing import AttemptTrace
+
+_T = TypeVar("_T")
 
 
 class AgentContext:
@@ -80,6 +82,12 @@ class AgentContext:
         self, model: str, *, provider: str = "unknown", expected: Usage | None = None
     ) -> AbstractContextManager[ModelCall]:
         return self._profile.spending.model_call(model, provider, expected)
+
+    async def load(self, reference: str) -> Any:
+        return await self._profile.handler.load(reference)
+
+    async def in_thread(self, function: Callable[[], _T]) -> _T:
+        return await self._profile.handler.in_thread(function)
 
     def note_health(self, reason: str | None) -> None:
         self._profile.health.report(reason)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from supervisor.core.clock import Clock
+from supervisor.core.status import AgentStatus
 from supervisor.fleet import Fleet
 from supervisor.handlers import PACKAGE
 from supervisor.telemetry.logs import get_logger
@@ -78,8 +79,13 @@ class CodeWatch:
         return path.relative_to(self._folder).parts[0].removesuffix(".py")
 
     async def _reload(self, modules: set[str]) -> None:
-        agents = [s.id for s in self._fleet.statuses() if s.handler.partition(":")[0] in modules]
+        agents = [s.id for s in self._fleet.statuses() if modules & self._used(s)]
         await asyncio.gather(*map(self._reload_one, agents))
+
+    def _used(self, status: AgentStatus) -> set[str]:
+        """The modules that an agent's handler is in, and those that it loads by name."""
+        mounted = self._fleet.runner(status.id).agent.profile.mounted
+        return {status.handler.partition(":")[0], *(mounted.loaded if mounted else ())}
 
     async def _reload_one(self, agent_id: str) -> None:
         runner = self._fleet.runner(agent_id)

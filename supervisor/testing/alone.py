@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,21 @@ async def ask(
     threads = DaemonThreads(2, "handler")
     try:
         async with asyncio.timeout(timeout):
-            await _run(await _mounted(handler, agents_dir, threads), message, ctx)
+            mounted = ctx.handler = await _mounted(handler, agents_dir, threads)
+            mounted.objects = partial(_find, agents_dir)
+            await _run(mounted, message, ctx)
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
     return _last_reply(ctx)
+
+
+def _find(agents_dir: str | Path | None, reference: str) -> Any:
+    """What a handler loads by name, as :meth:`~supervisor.handler.AgentContext.load` finds it."""
+    loader = HandlerLoader(agents_folder(agents_dir), packages=packages_of(reference))
+    try:
+        return loader.find(reference)
+    finally:
+        loader.close()
 
 
 async def _run(mounted: MountedHandler, message: Message, ctx: FakeContext) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from supervisor.core.errors import ConfigurationError, InvalidReplyError
@@ -23,7 +24,8 @@ from supervisor.handler import (
     Sender,
     Usage,
 )
-from supervisor.handlers import to_outbound
+from supervisor.handlers import MountedHandler, to_outbound
+from supervisor.handlers.foreign import contained
 from supervisor.messages.context import channel_payload
 from supervisor.protocol import InvalidMessageError, check_outbound
 from supervisor.protocol.answers import Deployment, Instruction
@@ -39,100 +41,16 @@ ANSWER_SECONDS = 30.0
 _MAX_BYTES = 1_000_000 - 1024
 _UNLIMITED = Budget(exhausted=False, notice="", spent_tokens=0, limit_tokens=None, spent_cost=0.0, limit_cost=None)
 
+_T = TypeVar("_T")
 
-class FakeContext:
-    """A :class:`supervisor.handler.Context` without a platform: it gives what it is given and records what is done.
 
-    Args:
-        settings: as ``ctx.settings``.
-        instruction: the platform's system prompt, or all of the instruction.
-        history: what was said before, the message being answered aside: texts of a person, or items.
-        secrets: what each reference, as ``env:KEY``, resolves to.
-        permissions: what the deployment allows.
-        budget: what may still be spent; nothing limits it unless given.
-        online_users: the ids of who is in the conversation.
-        trouble: what ``channel_send()`` and ``upload()`` raise, as on a platform that has neither.
+class _Timed:
+    """What a tested handler times, by name."""
 
-    Attributes:
-        parts: what was sent or answered, in order.
-        typed: each ``typing()``: shown or hidden.
-        read: whether the message was marked as read.
-        used: the tokens of all ``usage()`` together, under the last model's name.
-        models: the models of ``model_call()``, those that answered.
-        tools: the names of ``tool_call()``, in the order in which they ended.
-        spans: the names of ``span()``, likewise.
-        health: the reason of the last ``note_health()``.
-        conversations: others that were joined and not left.
-        channels: the payload of each ``channel_send()``.
-        files: what was uploaded, by the URL that ``upload()`` gave.
-    """
-
-    def __init__(
-        self,
-        *,
-        settings: Mapping[str, Any] | None = None,
-        instruction: str | Instruction = "",
-        history: Iterable[str | HistoryItem] = (),
-        agent: AgentInfo | None = None,
-        mcp_servers: Mapping[str, Any] | None = None,
-        deployment: Deployment | None = None,
-        allowed_functions: Sequence[str] = (),
-        secrets: Mapping[str, str] | None = None,
-        permissions: Iterable[Permission] = (),
-        budget: Budget = _UNLIMITED,
-        online_users: Iterable[str] = (),
-        trouble: PlatformError | None = None,
-    ) -> None:
-        self.agent = agent or AgentInfo(AGENT_ID, "Agent", {})
-        self.settings: Mapping[str, Any] = dict(settings or {})
-        self.instruction = Instruction(system_prompt=instruction) if isinstance(instruction, str) else instruction
-        self.mcp_servers: Mapping[str, Any] = dict(mcp_servers or {})
-        self.deployment = deployment
-        self.allowed_functions = tuple(allowed_functions)
-        self.conversation = CONVERSATION_ID
-        self.idempotency_key = "0" * 64
-        self.deadline = time.time() + ANSWER_SECONDS
-        self.log: Any = get_logger("supervisor.testing")
-        self.parts: list[Part] = []
-        self.typed: list[bool] = []
-        self.read = False
-        self.used = Usage(0, 0)
+    def __init__(self) -> None:
         self.models: list[str] = []
         self.tools: list[str] = []
         self.spans: list[str] = []
-        self.health: str | None = None
-        self.conversations: set[str] = set()
-        self.channels: list[Mapping[str, Any]] = []
-        self.files: dict[str, bytes] = {}
-        self._sender = Sender()
-        self._trouble = trouble
-        self._history = [HistoryItem("user", item, 0.0) if isinstance(item, str) else item for item in history]
-        self._secrets = dict(secrets or {})
-        self._permissions = frozenset(permissions)
-        self._budget = budget
-        self._online_users = list(online_users)
-
-    def token(self) -> str:
-        return "token-of-the-test"
-
-    def secret(self, reference: str) -> str:
-        try:
-            return self._secrets[reference]
-        except KeyError:
-            raise ConfigurationError(f"FakeContext has no secret {reference}; give secrets={{…}}") from None
-
-    @property
-    def own_settings(self) -> Mapping[str, Any]:
-        return self.settings
-
-    def reaches(self, url: str) -> bool:  # noqa: ARG002 - promised
-        return True
-
-    def permits(self, permission: Permission) -> bool:
-        return permission in self._permissions
-
-    def budget(self) -> Budget:
-        return self._budget
 
     @contextmanager
     def model_call(
@@ -164,6 +82,109 @@ class FakeContext:
 
     def trace_headers(self) -> dict[str, str]:
         return {}
+
+
+class FakeContext(_Timed):
+    """A :class:`supervisor.handler.Context` without a platform: it gives what it is given and records what is done.
+
+    Args:
+        settings: as ``ctx.settings``.
+        instruction: the platform's system prompt, or all of the instruction.
+        history: what was said before, the message being answered aside: texts of a person, or items.
+        secrets: what each reference, as ``env:KEY``, resolves to.
+        permissions: what the deployment allows.
+        budget: what may still be spent; nothing limits it unless given.
+        online_users: the ids of who is in the conversation.
+        trouble: what ``channel_send()`` and ``upload()`` raise, as on a platform that has neither.
+
+    Attributes:
+        parts: what was sent or answered, in order.
+        typed: each ``typing()``: shown or hidden.
+        read: whether the message was marked as read.
+        used: the tokens of all ``usage()`` together, under the last model's name.
+        models: the models of ``model_call()``, those that answered.
+        tools: the names of ``tool_call()``, in the order in which they ended.
+        spans: the names of ``span()``, likewise.
+        health: the reason of the last ``note_health()``.
+        conversations: others that were joined and not left.
+        channels: the payload of each ``channel_send()``.
+        handler: the one that ``ask()`` runs with it, for ``load()``.
+        files: what was uploaded, by the URL that ``upload()`` gave.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        instruction: str | Instruction = "",
+        history: Iterable[str | HistoryItem] = (),
+        agent: AgentInfo | None = None,
+        mcp_servers: Mapping[str, Any] | None = None,
+        deployment: Deployment | None = None,
+        allowed_functions: Sequence[str] = (),
+        secrets: Mapping[str, str] | None = None,
+        permissions: Iterable[Permission] = (),
+        budget: Budget = _UNLIMITED,
+        online_users: Iterable[str] = (),
+        trouble: PlatformError | None = None,
+    ) -> None:
+        super().__init__()
+        self.agent = agent or AgentInfo(AGENT_ID, "Agent", {})
+        self.settings: Mapping[str, Any] = dict(settings or {})
+        self.instruction = Instruction(system_prompt=instruction) if isinstance(instruction, str) else instruction
+        self.mcp_servers: Mapping[str, Any] = dict(mcp_servers or {})
+        self.deployment = deployment
+        self.allowed_functions = tuple(allowed_functions)
+        self.conversation = CONVERSATION_ID
+        self.idempotency_key = "0" * 64
+        self.deadline = time.time() + ANSWER_SECONDS
+        self.log: Any = get_logger("supervisor.testing")
+        self.parts: list[Part] = []
+        self.typed: list[bool] = []
+        self.read = False
+        self.used = Usage(0, 0)
+        self.health: str | None = None
+        self.conversations: set[str] = set()
+        self.channels: list[Mapping[str, Any]] = []
+        self.files: dict[str, bytes] = {}
+        self.handler: MountedHandler | None = None
+        self._sender = Sender()
+        self._trouble = trouble
+        self._history = [HistoryItem("user", item, 0.0) if isinstance(item, str) else item for item in history]
+        self._secrets = dict(secrets or {})
+        self._permissions = frozenset(permissions)
+        self._budget = budget
+        self._online_users = list(online_users)
+
+    def token(self) -> str:
+        return "token-of-the-test"
+
+    def secret(self, reference: str) -> str:
+        try:
+            return self._secrets[reference]
+        except KeyError:
+            raise ConfigurationError(f"FakeContext has no secret {reference}; give secrets={{…}}") from None
+
+    @property
+    def own_settings(self) -> Mapping[str, Any]:
+        return self.settings
+
+    def reaches(self, url: str) -> bool:  # noqa: ARG002 - promised
+        return True
+
+    def permits(self, permission: Permission) -> bool:
+        return permission in self._permissions
+
+    def budget(self) -> Budget:
+        return self._budget
+
+    async def load(self, reference: str) -> Any:
+        if self.handler is None:
+            raise ConfigurationError("FakeContext loads nothing by itself; let ask() run the handler")
+        return await self.handler.load(reference)
+
+    async def in_thread(self, function: Callable[[], _T]) -> _T:
+        return await asyncio.to_thread(contained, function)
 
     def note_health(self, reason: str | None) -> None:
         self.health = reason

@@ -18,6 +18,7 @@ from tests.support.stack import SECRET, SECRET_FILE, agent_id
 pytestmark = pytest.mark.timeout(200)
 
 HANDLER = "from .shared import WORD\n\nasync def on_message(message, ctx):\n    return f'first {WORD}'\n"
+LOADING = "async def on_message(message, ctx):\n    return await ctx.load('words:SAID')\n"
 #: Says how often it was asked since its code was loaded.
 OTHER = "asked = []\n\nasync def on_message(message, ctx):\n    asked.append(1)\n    return f'asked {len(asked)}'\n"
 
@@ -41,12 +42,14 @@ async def test_exactly_the_agents_whose_code_changed_are_reloaded(tmp_path: Path
     (handlers / "shared.py").write_text("WORD = 'word'\n")
     (handlers / "writing.py").write_text(HANDLER)
     (handlers / "other.py").write_text(OTHER)
+    (handlers / "loading.py").write_text(LOADING)
+    (handlers / "words.py").write_text("SAID = 'said'\n")
     (tmp_path / SECRET_FILE).write_text(SECRET)
     async with Sandbox() as sandbox:
         url = f"sqlite+aiosqlite:///{tmp_path / 'supervisor.db'}"
         registry = await Registry.open(url, upgrade=True)
         secret = f"file:{tmp_path / SECRET_FILE}"
-        for number, name in ((1, "writing"), (2, "other")):
+        for number, name in ((1, "writing"), (2, "other"), (3, "loading")):
             sandbox.add_agent(agent_id(number), SECRET)
             await registry.add_agent(AgentRecord(id=agent_id(number), handler=name, secret=secret))
         await registry.close()
@@ -75,8 +78,8 @@ async def test_exactly_the_agents_whose_code_changed_are_reloaded(tmp_path: Path
 
 async def _play(sandbox: Sandbox, handlers: Path, log: Path) -> None:
     user = await sandbox.user()
-    writing, other = agent_id(1), agent_id(2)
-    for identity in (writing, other):
+    writing, other, loading = agent_id(1), agent_id(2), agent_id(3)
+    for identity in (writing, other, loading):
         await sandbox.wait_online(identity, timeout=30)
     await until_it_says(sandbox, user, writing, "first word")
     assert await answer(sandbox, user, other) == "asked 1"
@@ -86,6 +89,11 @@ async def _play(sandbox: Sandbox, handlers: Path, log: Path) -> None:
     # What it imports is its code as well.
     (handlers / "shared.py").write_text("WORD = 'other word'\n")
     await until_it_says(sandbox, user, writing, "second other word")
+
+    # So is what it loads by name.
+    await until_it_says(sandbox, user, loading, "said")
+    (handlers / "words.py").write_text("SAID = 'said again'\n")
+    await until_it_says(sandbox, user, loading, "said again")
 
     (handlers / "writing.py").write_text("async def on_message(message, ctx):\n    return (\n")
     async with asyncio.timeout(60):

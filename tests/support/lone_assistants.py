@@ -83,6 +83,7 @@ class LoneAssistant:
             secrets={KEY: MODEL_KEY},
             **self.given,
         )
+        ctx.handler = self.handler
         ctx.deadline += self.seconds - 30.0
         if self._ctx is not None:
             ctx.health = self._ctx.health
@@ -141,6 +142,7 @@ async def lone_assistant(
     budget: Budget | None = None,
     allowed: Sequence[str] = (),
     seconds: float = 30.0,
+    functions: Sequence[Any] = (),
     **settings: Any,
 ) -> AsyncIterator[LoneAssistant]:
     """A running assistant on fake models.
@@ -148,6 +150,7 @@ async def lone_assistant(
     Args:
         deployment: the provider of a deployment of the platform's, in place of a model of the row's.
         seconds: how long it has for a message.
+        functions: its own tools.
         settings: more of its row's.
     """
     async with fake_models() as models:
@@ -163,6 +166,7 @@ async def lone_assistant(
         if budget is not None:
             given["budget"] = budget
         handler = await asyncio.to_thread(mounted)
+        handler.target.tools = functions
         assistant = LoneAssistant(models, handler, {**row, **settings}, given, seconds=seconds)
         await assistant.start()
         try:

@@ -67,6 +67,9 @@ class Asynchronous(Handler):
         prompt: str = ctx.instruction.system_prompt
         settings: Mapping[str, Any] = ctx.settings
         key: str = ctx.secret("env:KEY")
+        size: int = await ctx.in_thread(lambda: len(key))
+        words: Any = await ctx.load("words:WORDS")
+        ctx.log.info("looked", size=size, words=words)
         await ctx.send(Thinking(f"{len(earlier)} {users} {prompt} {settings} {len(key)} {ctx.deadline:.0f}"))
         return ctx.agent.name
 

@@ -244,6 +244,32 @@ def test_the_agents_folder_is_the_one_that_is_set_else_here_else_the_bundled_one
         find_agents_dir(tmp_path / "gone", cwd=tmp_path)
 
 
+async def test_a_handler_loads_objects_by_name_under_the_rules_of_handlers(
+    loader: HandlerLoader, write: Write, installed: Path
+) -> None:
+    write("words.py", "from pathlib import Path\nWORDS = ['a', 'b']\n")
+    write("mine.py", "async def on_message(message, ctx): return None")
+    handler = loader.load("mine")
+    assert await handler.load("words:WORDS") == ["a", "b"]
+    assert callable(await handler.load("installed_handlers.echo:answer"))
+    assert handler.loaded == {"words", "installed_handlers.echo"}
+    for reference, said in (
+        ("words", "names no object of its module; write words:name"),
+        ("words:Path", "'Path' is not the module's own"),
+        ("wrds:WORDS", "did you mean words"),
+        ("os.path:join", "add it to SUPERVISOR_HANDLER_PACKAGES"),
+        ("../words:WORDS", "is no handler"),
+    ):
+        with pytest.raises(ConfigurationError, match=said):
+            await handler.load(reference)
+
+
+async def test_no_handler_loads_a_bundled_one(beside: HandlerLoader, write: Write) -> None:
+    write("mine.py", "async def on_message(message, ctx): return None")
+    with pytest.raises(ConfigurationError, match="There is no handler 'echo'"):
+        await beside.load("mine").load("echo:on_message")
+
+
 @pytest.fixture
 def beside(folder: Path) -> Iterator[HandlerLoader]:
     """A loader of the folder, with the bundled handlers beside it."""
