@@ -23,7 +23,18 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from supervisor.handler import Context, Message, Part, Permanent, Reply, Thinking, ToolCall, ToolResult, Usage
+from supervisor.handler import (
+    Context,
+    HistoryItem,
+    Message,
+    Part,
+    Permanent,
+    Reply,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 
 from ._charset import Recoder, recoded
 
@@ -137,14 +148,21 @@ async def question(message: Message, ctx: Context, history: int) -> bytes:
     }
     if history:
         items = await ctx.history(history)
-        asked["history"] = [{"role": item.role, "content": item.content, "at": item.at} for item in items]
+        asked["history"] = [_remembered(item) for item in items]
     return msgspec.json.encode(asked)
+
+
+def _remembered(item: HistoryItem) -> dict[str, Any]:
+    line: dict[str, Any] = {"role": item.role, "content": item.content, "at": item.at}
+    return {**line, "name": item.name} if item.name else line
 
 
 def _as_received(message: Message) -> dict[str, Any]:
     """The message in the platform's own shape, without what it does not have."""
     given = msgspec.to_builtins(message).items()
-    fields = {name: value for name, value in given if value not in (None, (), [], {}, False)}
+    fields = {name: value for name, value in given if value not in (None, (), [], {}, False) and name != "others"}
+    if message.earlier:
+        fields["earlier"] = [_as_received(one) for one in message.earlier]
     if message.source == "conversation":
         del fields["source"]
     author = {"agentId": fields.pop("senderAgentId", None), "userId": fields.pop("senderUserId", None)}

@@ -89,11 +89,17 @@ class AgentInfo:
 
 @dataclass(frozen=True, slots=True)
 class HistoryItem:
-    """One earlier message of a conversation; ``at`` in seconds since the epoch."""
+    """One earlier message of a conversation.
+
+    Args:
+        at: seconds since the epoch.
+        name: what who said it is called, as far as is known. It proves nothing: people choose their names.
+    """
 
     role: str
     content: str
     at: float
+    name: str | None = None
 
 
 class AgentContext(Protocol):
@@ -220,9 +226,10 @@ class Context(AgentContext, Protocol):
         ...
 
     async def history(self, limit: int = 20) -> list[HistoryItem]:
-        """The last ``limit`` messages of this conversation, oldest first; the one being answered is among them.
+        """The last ``limit`` messages of this conversation up to the one being answered, oldest first.
 
-        Commands (``/stop`` …) and what was answered to them are left out: nobody said them to the handler. Where the
+        Each answer stands behind what it answers, whatever came meanwhile. Commands (``/stop`` …) and what was answered
+        to them are left out, and so are apologies and notices: nobody said them to the handler. Where the
         journal holds fewer, what was said before that is read from the platform, if it keeps a history.
         """
         ...

@@ -25,6 +25,7 @@ from supervisor.handler import AgentContext, Context, Handler, Message, Reply
 from .answering import Standing, answer, usable
 from .own import Own
 from .settings import AssistantSettings, MisconfiguredError
+from .trouble import NOT_CONFIGURED
 
 #: What it needs besides the supervisor, and what installs that: read by commands, which run no handler's code.
 REQUIRES: Final = {
@@ -57,9 +58,6 @@ SETTINGS: Final = (
     "person_limit",
     "tools",
     "allow_local_tools",
-)
-NOT_CONFIGURED: Final = (
-    "I have no instruction yet, so I cannot answer. Whoever looks after me has to write one on the platform."
 )
 
 
@@ -120,7 +118,7 @@ class Assistant(Handler):
     async def on_message(self, message: Message, ctx: Context) -> Reply:
         """Answer one message; thinking, tool calls and their results are sent as they come."""
         if not ctx.instruction.configured:
-            return Reply(NOT_CONFIGURED)
+            return Reply(NOT_CONFIGURED, type="error")
         if self._shared is None:
             self._shared = Shared.take()
         return await answer(message, ctx, self._shared, self._standing)

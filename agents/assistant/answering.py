@@ -21,7 +21,7 @@ from .health import Health
 from .memory import earlier
 from .own import Own
 from .patience import Patience
-from .people import TOO_FAST, People
+from .people import People
 from .prompt import instructions, prompt
 from .servers import Servers, connected
 from .settings import AssistantSettings, MisconfiguredError
@@ -31,6 +31,8 @@ from .steady import SteadyModel, request_settings
 from .tally import Tally, TooManyStepsError
 from .trouble import (
     LASTING,
+    SPENT,
+    TOO_FAST,
     TOO_MANY_STEPS,
     TOO_SLOW,
     WORDS,
@@ -187,7 +189,7 @@ async def _run(message: Message, ctx: Context, means: _Means, ends_at: float) ->
 
 
 def _notice(text: str) -> Reply:
-    return Reply(text or "I have used up what I may spend today.")
+    return Reply(text or SPENT, type="error")
 
 
 def _failed(ctx: Context, means: _Means, trouble: TroubleError) -> Reply:

@@ -1,4 +1,4 @@
-"""What the model is shown of the conversation: the newest messages that fit, whole, and always the one to answer."""
+"""What the model is shown of the conversation: the newest messages that fit, whole, and always those to answer."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, Text
 
 from supervisor.handler import HistoryItem, Message
 
+from .prompt import by, prompt
 from .tokens import plain_message_tokens
+from .trouble import NOTICES
 
 
 def earlier(items: Sequence[HistoryItem], message: Message, limit_tokens: int) -> list[ModelMessage]:
     """The conversation before ``message``, as far as it fits into ``limit_tokens`` together with it.
 
+    What is to be answered together with it stands at the end, whatever its size.
+
     Args:
-        items: the journal's and the platform's history, oldest first; ``message`` is among them, and what was said
-            after it is none of its business.
+        items: the journal's and the platform's history, oldest first; ``message`` is among them.
     """
-    end = next(
-        (
-            n
-            for n in range(len(items) - 1, -1, -1)
-            if items[n].role == message.role and items[n].content == message.content
-        ),
-        len(items),
-    )
-    left = limit_tokens - plain_message_tokens(message.content)
+    end = len(items)
+    for one in (message, *reversed(message.earlier)):
+        end = next((n for n in range(end - 1, -1, -1) if _is(items[n], one)), end)
+    asked = [prompt(one) for one in message.earlier]
+    left = limit_tokens - sum(map(plain_message_tokens, [*asked, message.content]))
     kept: list[HistoryItem] = []
     for item in reversed(items[:end]):
-        if item.role not in ("user", "assistant") or not item.content.strip():
+        if item.role not in ("user", "assistant") or not item.content.strip() or _is_notice(item):
             continue
         left -= plain_message_tokens(item.content)
         if left < 0:
@@ -39,12 +38,22 @@ def earlier(items: Sequence[HistoryItem], message: Message, limit_tokens: int) -
     # Some providers refuse a conversation that the model began.
     while kept and kept[-1].role == "assistant":
         kept.pop()
-    return [_as_message(item) for item in reversed(kept)]
+    said: list[ModelMessage] = [_as_message(item) for item in reversed(kept)]
+    return [*said, *(ModelRequest(parts=[UserPromptPart(content=text)]) for text in asked)]
+
+
+def _is(item: HistoryItem, message: Message) -> bool:
+    return item.role == message.role and item.content == message.content
+
+
+def _is_notice(item: HistoryItem) -> bool:
+    """Whether it is an apology of ours: a platform's history, and journals of before, have it as text."""
+    return item.role == "assistant" and item.content in NOTICES
 
 
 def _as_message(item: HistoryItem) -> ModelMessage:
     if item.role == "user":
-        return ModelRequest(parts=[UserPromptPart(content=item.content)])
+        return ModelRequest(parts=[UserPromptPart(content=by(item.content, item.name))])
     return ModelResponse(parts=[TextPart(content=item.content)])
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final
 
 from supervisor.handler import Context, Part, Reply
 
-WAIT: Final = "This takes longer than usual. I am still at it."
+from .trouble import WAIT
 
 
 class Patience:
@@ -49,6 +48,6 @@ class Patience:
                 async with asyncio.timeout(self._notice_seconds):
                     await self._seen.wait()
         self._ctx.log.info("answer_takes_longer", seconds=self._notice_seconds)
-        await self._ctx.send(Reply(WAIT))
+        await self._ctx.send(Reply(WAIT, type="error"))
         # Some clients take any message for the end of the typing.
         self._ctx.typing()

@@ -12,7 +12,6 @@ from supervisor.handler import Message
 MINUTE_SECONDS: Final = 60.0
 #: People of whom it is remembered when they wrote.
 MAX_PEOPLE: Final = 10_000
-TOO_FAST: Final = "You are writing faster than I may answer. Please wait a minute, and ask again."
 
 
 class People:

@@ -36,7 +36,7 @@ def instructions(
         parts.append("\n".join(["Guidelines:", *(f"- {text}" for text in rules)]))
     if settings.instruction_extra:
         parts.append(settings.instruction_extra)
-    if _sender(message):
+    if any(_sender(one.sender.name, one.sender.platform) for one in (*message.earlier, message)):
         parts.append(_ABOUT_SENDERS)
     parts.append(f"Today is {today:%A}, {today.isoformat()} (UTC).")
     if missing:
@@ -61,14 +61,18 @@ def prompt(message: Message) -> str:
     if message.attachments:
         parts.append(f"[Attachments: {', '.join(map(_file, message.attachments))}]")
     parts += [f"[The person refers to {_reference(reference)}]" for reference in message.references]
-    if sender := _sender(message):
-        parts.append(f"[Sent by {sender}]")
-    return "\n\n".join(parts)
+    return by("\n\n".join(parts), message.sender.name, message.sender.platform)
 
 
-def _sender(message: Message) -> str:
+def by(text: str, name: str | None, platform: str | None = None) -> str:
+    """A text with who said it, where that is known."""
+    sender = _sender(name, platform)
+    return f"{text}\n\n[Sent by {sender}]" if sender else text
+
+
+def _sender(name: str | None, platform: str | None) -> str:
     """Who speaks, as JSON, which no name can break out of; empty where nothing is known that tells people apart."""
-    known = {"name": message.sender.name, "platform": message.sender.platform}
+    known = {"name": name, "platform": platform}
     facts = {fact: " ".join(text.split())[:_MAX_NAME_CHARS] for fact, text in known.items() if text}
     return json.dumps(facts, ensure_ascii=False) if any(facts.values()) else ""
 

@@ -72,6 +72,19 @@ TOO_MANY_STEPS: Final = (
     "Sorry, this took more steps than I may make, so I stopped. Please ask for a smaller part of it."
 )
 TOO_SLOW: Final = "Sorry, this took too long and I had to stop."
+TOO_FAST: Final = "You are writing faster than I may answer. Please wait a minute, and ask again."
+WAIT: Final = "This takes longer than usual. I am still at it."
+SPENT: Final = "I have used up what I may spend today."
+NOT_CONFIGURED: Final = (
+    "I have no instruction yet, so I cannot answer. Whoever looks after me has to write one on the platform."
+)
+#: What people hear in place of an answer: no model is shown it.
+NOTICES: Final = frozenset(
+    {
+        *(words for kind, words in WORDS.items() if kind is not Kind.REFUSED),
+        *(TOO_MANY_STEPS, TOO_SLOW, TOO_FAST, WAIT, SPENT, NOT_CONFIGURED),
+    }
+)
 
 #: Trouble that another attempt may not meet.
 PASSING: Final = frozenset({Kind.RATE_LIMITED, Kind.BUSY})

@@ -62,6 +62,8 @@ class JournaledMessage:
         received_at, not_before: seconds since the epoch.
         fresh: no attempt was made at it yet, so that it cannot have replies in the outbox.
         settled_at: when it became done, dead or cancelled, in seconds since the epoch.
+        earlier: messages of its lane before it, oldest first, that its answer is for as well: they are settled together
+            with it. In memory only.
         problem: why ``message`` could not be read from the journal; it is then a blank one of the same conversation.
     """
 
@@ -78,6 +80,7 @@ class JournaledMessage:
     fresh: bool = False
     settled_at: float | None = None
     problem: str | None = None
+    earlier: tuple[JournaledMessage, ...] = ()
 
     @property
     def conversation_id(self) -> str:
@@ -139,6 +142,20 @@ def undelivered(queues: Iterable[Sequence[Reply]]) -> Undelivered:
     failed = [queue for queue in queues if queue and queue[0].attempts]
     oldest = min((queue[0] for queue in failed), key=lambda reply: reply.id, default=None)
     return Undelivered(sum(map(len, failed)), (oldest.error or "") if oldest else "")
+
+
+class Said(NamedTuple):
+    """One line of a conversation as it is remembered.
+
+    Args:
+        at: seconds since the epoch.
+        name: what who said it is called; None where nobody knows.
+    """
+
+    role: str
+    content: str
+    at: float
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

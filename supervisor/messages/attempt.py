@@ -22,6 +22,7 @@ from supervisor.messages.participation import Participation
 from supervisor.messages.profile import Profile
 from supervisor.messages.reply_ids import reply_id, with_reply_id
 from supervisor.messages.visibility import visible
+from supervisor.protocol.inbound import collected
 from supervisor.telemetry.redaction import REDACTED
 from supervisor.telemetry.tracing import AttemptTrace
 
@@ -50,6 +51,8 @@ class Attempt:
         #: The first number that no part has.
         self.next_part = 0
         self._abandoned = False
+        # Whether a part went on its way into the journal.
+        self._showing = False
         self._profile = profile
         self._participation = participation
         self._outbox = outbox
@@ -81,6 +84,14 @@ class Attempt:
                 text = text.replace(form, REDACTED)
         return self._profile.secrecy.redact(text)
 
+    def withdraw(self) -> bool:
+        """Give up, unless a part is out, or is on its way, or the handler is in a thread; whether that was done."""
+        thread = self.time_limit.thread
+        if self._showing or (thread is not None and not thread.done()):
+            return False
+        self.give_up()
+        return True
+
     def give_up(self) -> None:
         """Nobody waits for the handler any more: what it still makes is discarded, what it shows is taken back."""
         self._abandoned = True
@@ -106,7 +117,8 @@ class Attempt:
             if self._profile.settings.typing:
                 self._context.typing()
             try:
-                parts: AsyncGenerator[Part, None] = handler.parts(self.row.message, self._context, self.time_limit)
+                message = collected(self.row.message, [one.message for one in self.row.earlier])
+                parts: AsyncGenerator[Part, None] = handler.parts(message, self._context, self.time_limit)
                 async with aclosing(parts):
                     async for part in parts:
                         await self._take(part, streams=handler.streams)
@@ -172,6 +184,7 @@ class Attempt:
     async def _commit(self, new: NewReply) -> None:
         """Journal a part and send it, unless an earlier attempt did or nobody waits for this one any more."""
         if self._is_heard and not self._abandoned and new.part not in self._already_made:
+            self._showing = True
             # A part that is committed and not pushed would lie in the outbox until the next start.
             await to_the_end(self._commit_and_push(new))
 

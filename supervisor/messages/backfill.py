@@ -16,7 +16,8 @@ from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.conversations import LIMIT
 from supervisor.messages.gap import Gap
 from supervisor.messages.inbox import Inbox
-from supervisor.messages.missed import NOTICES, SLACK_SECONDS, Seen, missed, since_known
+from supervisor.messages.missed import SLACK_SECONDS, Seen, missed, since_known
+from supervisor.messages.notices import UNASKED
 from supervisor.platform.hosts.api_gate import NotAskedError
 from supervisor.protocol import InboundMessage
 from supervisor.protocol.history import HistoryPage, HistoryRow
@@ -270,7 +271,7 @@ class Backfill:
         without_id: list[tuple[str, float]] = []
         late: set[str] = set()
         reply_ids: set[str] = set()
-        replies = set(NOTICES)
+        replies = set(UNASKED)
         before: int | None = None
         while taken := await self._journal.messages(
             agent_id=self._agent_id,

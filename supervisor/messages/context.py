@@ -151,7 +151,7 @@ class MessageContext(AgentContext):
         await self._send(part)
 
     async def history(self, limit: int = 20) -> list[HistoryItem]:
-        return await self._participation.history(self.conversation, limit)
+        return await self._participation.history(self.conversation, limit, self._row.id)
 
     def typing(self, on: bool = True) -> None:
         self._typing.show(on)
@@ -165,8 +165,9 @@ class MessageContext(AgentContext):
         self._typing.answer()
 
     def mark_read(self) -> None:
-        if self._row.message.id and self._row.message.said:
-            self._emit("message:read", {"conversationId": self.conversation, "messageId": self._row.message.id})
+        for one in (*self._row.earlier, self._row):
+            if one.message.id and one.message.said:
+                self._emit("message:read", {"conversationId": self.conversation, "messageId": one.message.id})
 
     def usage(
         self,

@@ -8,7 +8,8 @@ from supervisor.core.errors import SupervisorError
 from supervisor.core.records import Reply
 from supervisor.core.states import ReplyState
 from supervisor.messages.agent_history import AgentHistory
-from supervisor.messages.missed import NOTICES, was_delivered
+from supervisor.messages.missed import was_delivered
+from supervisor.messages.notices import UNASKED
 from supervisor.protocol.history import HistoryRow
 
 #: How many earlier replies of a conversation are compared with its newest rows.
@@ -49,5 +50,5 @@ class DeliveryCheck:
         own = await self._journal.own_replies(self._agent_id, reply.conversation_id, before_id=reply.id, limit=REPLIES)
         arrived = (ReplyState.ACKED, ReplyState.UNKNOWN)
         before = [one.message.content for one in own if one.state in arrived]
-        said = [row for row in rows if row.message.content not in NOTICES]
+        said = [row for row in rows if row.message.content not in UNASKED]
         return was_delivered(said, reply.message.content, reply.created_at, before, self._agent_id)

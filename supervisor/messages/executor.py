@@ -16,6 +16,8 @@ from supervisor.handlers import MountedHandler, to_outbound
 from supervisor.handlers.foreign import escaped, foreign_context
 from supervisor.handlers.threads import call_in_loop
 from supervisor.messages.attempt import Attempt
+from supervisor.messages.lanes import INTERRUPTED
+from supervisor.messages.notices import APOLOGY, APOLOGY_TIMEOUT
 from supervisor.messages.outbox import Outbox
 from supervisor.messages.participation import Participation
 from supervisor.messages.profile import Profile
@@ -29,10 +31,8 @@ CANCEL_GRACE_SECONDS = 5.0
 
 _T = TypeVar("_T")
 
-APOLOGY = "Sorry, I could not answer this message."
 #: Why a message that a person stopped is cancelled.
 STOP_REASON = "stopped by /stop"
-APOLOGY_TIMEOUT = "Sorry, this took too long and I had to stop."
 
 
 class HandlerTimeoutError(Exception):
@@ -41,6 +41,10 @@ class HandlerTimeoutError(Exception):
 
 class AnswerStoppedError(Exception):
     """Somebody does not want the answer any more; its text is the reason."""
+
+
+class AnswerInterruptedError(Exception):
+    """The answer is to begin again, for later messages too."""
 
 
 class HandlerCancelledError(Exception):
@@ -101,6 +105,12 @@ class MessageExecutor:
         """
         running = self.under_way.of(conversation_id)
         return running is not None and running.message.id <= before_id and await running.stop(STOP_REASON)
+
+    def came_behind(self, row: JournaledMessage) -> None:
+        """A message waits behind one whose answer is being made: where the row says so, that one begins again."""
+        running = self.under_way.of(row.conversation_id)
+        if running and self._profile.settings.when_busy == "interrupt" and self._profile.collects(row):
+            running.interrupt()
 
     async def cancel(self, row: JournaledMessage, reason: str) -> bool:
         """Cancel a message for good, whether its handler runs or has not begun; whether it was in time.
@@ -170,6 +180,8 @@ class MessageExecutor:
             await self._settle(lambda: self._journal.settle(row, MessageState.CANCELLED, error=reason))
             outcome = "cancelled"
             return None
+        except AnswerInterruptedError:
+            return INTERRUPTED if await self._settle(lambda: self._journal.release(row)) else None
         except Exception as error:  # noqa: BLE001  a handler may raise anything; it is journaled with its traceback
             trace.fail(error)
             outcome, again_at = await self._failed(row, attempt, error)
@@ -195,15 +207,18 @@ class MessageExecutor:
             attempt.consume(handler), name=f"handler {agent_id}", context=foreign_context(agent_id)
         )
         running.task, running.limit, running.redact = task, limit, attempt.redact
+        running.withdraw = attempt.withdraw
         try:
-            ends: list[asyncio.Future[Any]] = [task, limit.reached, running.asked]
+            ends: list[asyncio.Future[Any]] = [task, limit.reached, running.asked, running.interrupted]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                if not running.asked.done():
+                if not (running.asked.done() or running.interrupted.done()):
                     self._report_timeout(running, handler)
                 await self._stop(task, attempt, handler, running)
                 if running.asked.done():
                     raise AnswerStoppedError(running.asked.result())
+                if running.interrupted.done():
+                    raise AnswerInterruptedError
                 raise HandlerTimeoutError(f"the handler took longer than {limit.seconds:g} s")
         except asyncio.CancelledError:
             await self._stop(task, attempt, handler, running)

@@ -8,9 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from supervisor.core.records import JournaledMessage
+from supervisor.messages.memory import LARGEST_MESSAGE_BYTES, size_of
+
+#: How many messages are answered together at most.
+MOST_TOGETHER: Final = 50
+
+#: Whether a message may be answered together with others of its conversation.
+Collects = Callable[[JournaledMessage], bool]
 
 
 @dataclass(slots=True)
@@ -47,16 +56,37 @@ class Lane:
             place -= 1
         self.waiting.insert(place, row)
 
-    def take(self) -> JournaledMessage:
-        """Remove the next message to start."""
+    def take(self, collects: Collects) -> JournaledMessage:
+        """Remove the next message to start, with those before it that are answered together with it.
+
+        One that was tried before is tried with the same ones: parts of its answer may be on their way.
+        """
         row, self.again = self.again, None
-        return row or self.waiting.popleft()
+        if row is not None:
+            return row
+        row = self.waiting.popleft()
+        earlier: list[JournaledMessage] = []
+        room = LARGEST_MESSAGE_BYTES - size_of(row.message)
+        while self.waiting and len(earlier) + 1 < MOST_TOGETHER and not row.attempts and collects(row):
+            following = self.waiting[0]
+            room -= size_of(following.message)
+            if room < 0 or not collects(following):
+                break
+            earlier.append(row)
+            row = self.waiting.popleft()
+        row.earlier = tuple(earlier)
+        return row
 
 
 class LaneQueue:
-    """One agent's lanes, and which of them is next."""
+    """One agent's lanes, and which of them is next.
 
-    def __init__(self) -> None:
+    Args:
+        collects: asked of messages that wait one behind the other.
+    """
+
+    def __init__(self, collects: Collects = lambda _row: False) -> None:
+        self._collects = collects
         self._lanes: dict[str, Lane] = {}
         self._ready: deque[Lane] = deque()
 
@@ -82,7 +112,7 @@ class LaneQueue:
         """The next message to start, and its lane, which is busy from now on; there must be one."""
         lane = self._ready.popleft()
         lane.busy = True
-        return lane, lane.take()
+        return lane, lane.take(self._collects)
 
     def is_idle(self, conversation_id: str) -> bool:
         """Whether nothing of a conversation runs or waits."""
@@ -104,6 +134,13 @@ class LaneQueue:
             self._ready.append(lane)
         elif self._lanes.get(conversation_id) is lane:
             del self._lanes[conversation_id]
+
+    def give_back(self, lane: Lane, row: JournaledMessage) -> None:
+        """A lane's message was interrupted: it waits again, with those that were to be answered together with it."""
+        earlier, row.earlier = row.earlier, ()
+        lane.waiting.extendleft(reversed([*earlier, row]))
+        lane.busy = False
+        self._ready.append(lane)
 
     def postpone(self, lane: Lane, row: JournaledMessage, timer: asyncio.Task[None]) -> None:
         """A lane's message is to be tried again: ``timer`` calls :meth:`retry` when it is time."""

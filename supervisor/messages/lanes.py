@@ -11,11 +11,14 @@ from supervisor.core.records import JournaledMessage
 from supervisor.core.tasks import TaskSet
 from supervisor.messages.backlog import Backlog, ReadPage
 from supervisor.messages.dispatcher import Contender, Dispatcher
-from supervisor.messages.lane_queue import Lane, LaneQueue
+from supervisor.messages.lane_queue import Collects, Lane, LaneQueue
 from supervisor.telemetry.logs import get_logger
 
 #: How often a message that may kill the process looks whether it is its turn.
 SUSPECT_WAIT_SECONDS = 0.2
+
+#: What :data:`Work` returns for a message that was interrupted: it may be answered together with what has come since.
+INTERRUPTED = 0.0
 
 #: Works on one message. Returns None when it is settled, or the time (seconds since the epoch) of the next attempt.
 Work = Callable[[JournaledMessage], Awaitable[float | None]]
@@ -28,17 +31,28 @@ class Lanes:
         concurrency: how many messages may run at once; asked each time, since the agent's settings may change.
         work: runs one message to its end; must not raise.
         refill: reads further messages from the journal once those in memory are done.
+        collects: whether a message may be answered together with those that wait behind it.
+        on_behind: told of each message that comes to wait behind one that runs.
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, clock: Clock, *, concurrency: Callable[[], int], work: Work, refill: ReadPage
+        self,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        *,
+        concurrency: Callable[[], int],
+        work: Work,
+        refill: ReadPage,
+        collects: Collects = lambda _row: False,
+        on_behind: Callable[[JournaledMessage], None] = lambda _row: None,
     ) -> None:
         self._dispatcher = dispatcher
         self._clock = clock
         self._concurrency = concurrency
         self._work = work
         self._contender = Contender(self._can_start, self._start_next)
-        self._queue = LaneQueue()
+        self._on_behind = on_behind
+        self._queue = LaneQueue(collects)
         self._backlog = Backlog(dispatcher.memory, clock, read=refill, take=self._enqueue)
         self._messages = TaskSet()
         self._timers = TaskSet()
@@ -140,6 +154,8 @@ class Lanes:
         """Queue messages that wait and are in memory."""
         for row in rows:
             self._queue.add(row)
+            if (lane := self._queue.find(row.conversation_id)) is not None and lane.busy:
+                self._on_behind(row)
         self._offer()
 
     def _start_next(self) -> None:
@@ -160,8 +176,11 @@ class Lanes:
             self._dispatcher.survived(row.id)
             self.running -= 1
             if again_at is None:
-                self._backlog.remove(row)
+                for one in (*row.earlier, row):
+                    self._backlog.remove(one)
                 self._queue.end(row.conversation_id, lane)
+            elif again_at == INTERRUPTED:
+                self._queue.give_back(lane, row)
             else:
                 timer = self._timers.spawn(self._retry_at(lane, again_at), f"retry {row.agent_id}")
                 self._queue.postpone(lane, row, timer)

@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from supervisor.protocol import InboundMessage, reply_id
 from supervisor.protocol.history import HistoryRow
 
-#: Said when the inbox is full.
-FULL_NOTICE = "Sorry, I have too many messages waiting. Please try again in a little while."
-#: Messages of ours that are sent without the outbox; in a history they answer nothing.
-NOTICES = frozenset({FULL_NOTICE})
 #: How far times of ours and of the platform may be apart: clocks differ, and a broken connection is noticed late.
 SLACK_SECONDS = 120.0
 #: How many parts of a reply are looked for under the ids that they would have.

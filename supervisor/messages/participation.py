@@ -72,13 +72,13 @@ class Participation:
         """The ids of the users who are in a conversation now; raises as :meth:`join` does."""
         return await self._online().online_users(conversation_id, self._ack_seconds)
 
-    async def history(self, conversation_id: str, limit: int) -> list[HistoryItem]:
-        """The last ``limit`` messages of a conversation, oldest first.
+    async def history(self, conversation_id: str, limit: int, up_to_id: int | None = None) -> list[HistoryItem]:
+        """The last ``limit`` messages of a conversation, oldest first; see :meth:`Recall.last`.
 
         Raises:
             RegistryError: the journal cannot be read.
         """
-        return await self._recall.last(conversation_id, limit)
+        return await self._recall.last(conversation_id, limit, up_to_id)
 
     async def channel_send(self, payload: Mapping[str, Any]) -> None:
         """Write into a channel of a bridge (docs/protocol.md#8-third-generation, 8); success means published only.

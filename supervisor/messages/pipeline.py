@@ -24,7 +24,7 @@ from supervisor.messages.executor import MessageExecutor
 from supervisor.messages.gap import Gap
 from supervisor.messages.inbox import Inbox, Intake
 from supervisor.messages.lanes import Lanes
-from supervisor.messages.missed import FULL_NOTICE
+from supervisor.messages.notices import FULL_NOTICE
 from supervisor.messages.outbox import Outbox
 from supervisor.messages.participation import Participation
 from supervisor.messages.profile import Profile
@@ -84,13 +84,7 @@ class Pipeline:
         self._restored = self._restored_once = False
         own_history = AgentHistory(scope, platform.history, profile.access)
         ack_seconds = profile.deployment.ack_seconds
-        self.lanes = Lanes(
-            dispatcher,
-            scope.clock,
-            concurrency=lambda: profile.concurrency,
-            work=self._work,
-            refill=self._read_page,
-        )
+        self.lanes = self._make_lanes(dispatcher)
         self.inbox = Inbox(
             scope,
             self.lanes,
@@ -119,6 +113,17 @@ class Pipeline:
         listing = Listing(platform.conversations, profile.access, profile.deployment.conversations_seconds)
         self.roster = Roster(scope, self.inbox, backfill, self._gap, listing, ack_seconds)
         self._catch_up = CatchUp(scope, self._participation, backfill, self.roster, ack_seconds)
+
+    def _make_lanes(self, dispatcher: Dispatcher) -> Lanes:
+        return Lanes(
+            dispatcher,
+            self._scope.clock,
+            concurrency=lambda: self._profile.concurrency,
+            work=self._work,
+            refill=self._read_page,
+            collects=self._profile.collects,
+            on_behind=lambda row: self._executor.came_behind(row),  # noqa: PLW0108  it is made later
+        )
 
     def _participate(self, history: AgentHistory, files: PlatformFiles) -> Participation:
         profile = self._profile
@@ -269,8 +274,9 @@ class Pipeline:
         self._commands.start(row)
 
     def _settled(self, row: JournaledMessage) -> None:
-        self.inbox.settled(dead=row.state is MessageState.DEAD)
-        self._scope.traces.settled(row)
+        for one in (*row.earlier, row):
+            self.inbox.settled(dead=one.state is MessageState.DEAD)
+            self._scope.traces.settled(one)
 
     async def _read_page(self, after_id: int, limit: int) -> list[JournaledMessage]:
         return await self._scope.journal.unsettled(self._scope.agent_id, after_id=after_id, limit=limit)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from supervisor.core.command_words import command_in
 from supervisor.core.errors import HandlerError
-from supervisor.core.records import AgentRecord
+from supervisor.core.records import AgentRecord, JournaledMessage
 from supervisor.handler import AgentInfo, Permission
 from supervisor.handlers import MountedHandler
 from supervisor.handlers.mounted import IN_THREADS
@@ -92,6 +93,11 @@ class Profile:
         if (chosen := self._settings.concurrency) is not None:
             return chosen
         return self._handler.concurrency(self.deployment.concurrency) if self._handler else IN_THREADS
+
+    def collects(self, row: JournaledMessage) -> bool:
+        """Whether a message may be answered together with others: somebody said it, and it is no command."""
+        own = self._settings
+        return own.when_busy != "queue" and row.message.said and not (own.commands and command_in(row.message))
 
     def configure(self, record: AgentRecord, settings: EffectiveSettings) -> None:
         """Take over a row and what it comes to."""

@@ -12,6 +12,7 @@ from supervisor.core.command_words import without_commands
 from supervisor.core.errors import PlatformError
 from supervisor.handler import HistoryItem
 from supervisor.messages.agent_history import AgentHistory
+from supervisor.messages.notices import NOTICES
 from supervisor.protocol.history import HistoryRow
 from supervisor.protocol.inbound import is_task
 
@@ -51,14 +52,17 @@ class Recall:
         # message: once the journal forgets that message the platform is asked again.
         self._complete: OrderedDict[str, float] = OrderedDict()
 
-    async def last(self, conversation_id: str, limit: int) -> list[HistoryItem]:
+    async def last(self, conversation_id: str, limit: int, up_to_id: int | None = None) -> list[HistoryItem]:
         """The last ``limit`` messages, oldest first; what the platform cannot tell is left out.
+
+        Args:
+            up_to_id: the number of the message that is worked on: what came after it is left out.
 
         Raises:
             RegistryError: the journal cannot be read.
         """
         rows = await self._journal.history(
-            self._agent_id, conversation_id, limit, without_commands=self._has_commands()
+            self._agent_id, conversation_id, limit, without_commands=self._has_commands(), up_to_id=up_to_id
         )
         known = [HistoryItem(*row) for row in rows]
         missing = limit - len(known)
@@ -99,7 +103,7 @@ class Recall:
 
     async def _before(self, rows: Sequence[HistoryRow], known: Sequence[HistoryItem]) -> list[HistoryItem]:
         """The rows before the first one that the journal has; where it has none of them, the rows that are older."""
-        oldest = known[0].at if known else None
+        oldest = min((item.at for item in known), default=None)
         keys = await self._history.journaled(rows)
         end = next((number for number, row in enumerate(rows) if row.id in keys), None)
         if end is not None:
@@ -110,7 +114,12 @@ class Recall:
         if self._has_commands():
             rows = without_commands(rows, self._agent_id)
         return [
-            HistoryItem(row.message.role, row.message.content, (oldest or 0.0) if row.at is None else row.at)
+            HistoryItem(
+                row.message.role,
+                row.message.content,
+                (oldest or 0.0) if row.at is None else row.at,
+                row.message.sender.name,
+            )
             for row in rows
-            if row.message.type not in _SHOWN
+            if row.message.type not in _SHOWN and row.message.content not in NOTICES
         ]

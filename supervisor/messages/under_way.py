@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from supervisor.core.records import JournaledMessage
 from supervisor.core.status import Handling
 from supervisor.handlers.stacks import task_stack, thread_stack
 from supervisor.handlers.threads import TimeLimit
+
+#: How many others a message may have with it and still be interrupted: who never stops writing is answered too.
+MOST_INTERRUPTIONS: Final = 5
 
 
 def _future() -> asyncio.Future[Any]:
@@ -26,12 +29,16 @@ class UnderWay:
         since: when it began, seconds since the epoch.
         asked: done with the reason once somebody wants the answer stopped.
         over: whether it was stopped, once the message is out of our hands.
+        interrupted: done once it is to begin again, together with messages that came meanwhile.
+        withdraw: takes back what is being made; False where that cannot be done any more.
     """
 
     message: JournaledMessage
     since: float
     asked: asyncio.Future[str] = field(default_factory=_future)
     over: asyncio.Future[bool] = field(default_factory=_future)
+    interrupted: asyncio.Future[None] = field(default_factory=_future)
+    withdraw: Callable[[], bool] = bool
     task: asyncio.Task[None] | None = None
     limit: TimeLimit | None = None
     redact: Callable[[str], str] = str
@@ -44,6 +51,12 @@ class UnderWay:
         # Waited for, not awaited: whoever gives up waiting must not cancel it for the others.
         await asyncio.wait([self.over])
         return self.over.result()
+
+    def interrupt(self) -> None:
+        """Have the answer begun again, unless a part of it is out or it was begun again too often."""
+        undisturbed = len(self.message.earlier) >= MOST_INTERRUPTIONS
+        if not (undisturbed or self.asked.done() or self.interrupted.done()) and self.withdraw():
+            self.interrupted.set_result(None)
 
     @property
     def stack(self) -> str:

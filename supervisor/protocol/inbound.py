@@ -81,6 +81,11 @@ class InboundMessage(_Fields, frozen=True, kw_only=True):
         )
 
     @property
+    def earlier(self) -> tuple[InboundMessage, ...]:
+        """The messages before it that one answer is for as well, oldest first; empty unless ``when_busy`` collects."""
+        return ()
+
+    @property
     def bridged(self) -> bool:
         """Whether somebody wrote it elsewhere, on Discord, Telegram or their like (docs/protocol.md#5-receiving)."""
         return self.external_username is not None or self.sender.platform not in (None, "portal")
@@ -94,6 +99,26 @@ class InboundMessage(_Fields, frozen=True, kw_only=True):
         # The attachments may hold whole files.
         shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__)
         return f"InboundMessage({shown})"
+
+
+class CollectedMessage(InboundMessage, frozen=True, kw_only=True):
+    """The newest of several messages that are answered together."""
+
+    others: tuple[InboundMessage, ...] = ()
+
+    @property
+    def earlier(self) -> tuple[InboundMessage, ...]:
+        """The others, oldest first."""
+        return self.others
+
+
+def collected(message: InboundMessage, earlier: Sequence[InboundMessage]) -> InboundMessage:
+    """``message`` as a handler is given it together with those before it, oldest first."""
+    if not earlier:
+        return message
+    fields = {name: getattr(message, name) for name in _Fields.__struct_fields__}
+    fields["attachments"] = tuple(map(str, message.attachments))
+    return CollectedMessage(**fields, others=tuple(earlier))
 
 
 def is_task(conversation_id: str) -> bool:

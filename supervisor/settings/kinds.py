@@ -155,6 +155,7 @@ BundledHandlers = Annotated[
 ]
 TokenVia = Literal["auth", "header", "query"]
 Delivery = Literal["at_least_once", "at_most_once"]
+WhenBusy = Literal["queue", "collect", "interrupt"]
 
 
 class Price(BaseModel):

@@ -42,6 +42,7 @@ from supervisor.settings.kinds import (
     TextList,
     TokenBudget,
     TokenVia,
+    WhenBusy,
     json_object,
     listed,
     readable_headers,
@@ -277,6 +278,12 @@ class AgentSettings(BaseModel):
     mark_read: bool = Field(False, description="Whether messages are marked as read when the handler starts on them.")
     commands: bool = Field(True, description="Whether /stop, /reload and /status in a chat are obeyed.")
     work: bool = Field(False, description="Whether works and reminders of the platform reach the handler as messages.")
+    when_busy: WhenBusy = Field(
+        "queue",
+        description="What becomes of messages that come while one of their conversation is being answered. queue: each "
+        "is answered by itself, in order. collect: one answer for all that wait. interrupt: as collect, and what is "
+        "being answered begins again with them, unless a part of its answer is out.",
+    )
     budget_tokens: TokenBudget | None = Field(None, description="LLM tokens that this agent may use in a UTC day.")
     budget_cost: CostBudget | None = Field(None, description="What this agent may spend in a UTC day, by PRICES.")
 
@@ -306,6 +313,7 @@ class EffectiveSettings:
     mark_read: bool
     commands: bool
     work: bool
+    when_busy: WhenBusy
     budget_tokens: int | None
     budget_cost: float | None
 

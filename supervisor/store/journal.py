@@ -140,7 +140,7 @@ class Journal(JournalReader):
     async def settle(
         self, row: JournaledMessage, state: MessageState, *, error: str | None = None, replies: Sequence[NewReply] = ()
     ) -> list[Reply] | None:
-        """→ done, dead or cancelled, and the replies into the outbox, in one transaction.
+        """→ done, dead or cancelled, and the replies into the outbox, in one transaction; with it what it answers too.
 
         Returns:
             The replies as they are in the outbox; None when the row had been changed, and nothing was inserted.
@@ -149,8 +149,14 @@ class Journal(JournalReader):
             raise ValueError(f"{state} does not settle a message")
         now = self._clock.now()
         operation = move_message(self._texts, row, state, error=error)
+        operation.together = [
+            move_message(self._texts, one, state, error=error, via=MessageState.RUNNING)
+            for one in row.earlier
+            if one.state not in FINAL_MESSAGE_STATES
+        ]
         operation.settling = True
-        operation.settled_at = now
+        for move in (operation, *operation.together):
+            move.settled_at = now
         operation.replies = [add_reply(self._texts, row.agent_id, row.id, reply, now) for reply in replies]
         settled: list[Reply] | None = await self._commit(operation)
         return settled

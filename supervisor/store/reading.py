@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Final, Unpack
 
-from supervisor.core.records import JournaledMessage, Reply, Undelivered, undelivered
+from supervisor.core.records import JournaledMessage, Reply, Said, Undelivered, undelivered
 from supervisor.core.states import MessageState
 from supervisor.store.dialect import JournalQuestions, TextCodec
-from supervisor.store.dialect.stored import MessageFilter, StoredMessage, StoredReply
+from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply
 from supervisor.store.hooks import JournalHooks
 
 _NO_BOUND: Final = 2**63 - 1
@@ -129,25 +129,28 @@ class JournalReader:
         return self._messages(await self._questions.messages(conditions, limit))
 
     async def history(
-        self, agent_id: str, conversation_id: str, limit: int, *, without_commands: bool = False
-    ) -> list[tuple[str, str, float]]:
-        """The last ``limit`` messages and replies (acked or on their way) as ``(role, content, at)``, oldest first.
+        self,
+        agent_id: str,
+        conversation_id: str,
+        limit: int,
+        *,
+        without_commands: bool = False,
+        up_to_id: int | None = None,
+    ) -> list[Said]:
+        """The last ``limit`` messages and replies (acked or on their way), oldest first, each reply behind its message.
+
+        Apologies and notices are no part of it.
 
         Args:
             without_commands: leave out ``/stop`` and its like, and what was answered to them.
+            up_to_id: leave out messages with a larger id, and the replies to them.
         """
+        bound = _NO_BOUND if up_to_id is None else up_to_id
         # Much of what an agent sends may be signs of its work, which do not count; a body tells only once it is read.
-        asked, answered = await self._questions.conversation(agent_id, conversation_id, limit * _ROWS_FOR_ONE)
+        asked, answered = await self._questions.conversation(agent_id, conversation_id, limit * _ROWS_FOR_ONE, bound)
         commands = {one.id for one in asked if self._texts.is_command(one.body)} if without_commands else frozenset()
-        # At one instant a message comes before a reply, and rows of one kind keep their order.
-        spoken = [
-            ((one.at, place, one.id), one)
-            for place, some in enumerate((asked, answered))
-            for one in some
-            if one.inbox_id not in commands
-        ]
-        spoken.sort(key=lambda placed: placed[0])
-        lines = [(*said, one.at) for _, one in spoken if (said := self._texts.said(one.body)) is not None]
+        spoken = [one for one in in_turn(asked, answered) if one.inbox_id not in commands]
+        lines = [said for one in spoken if (said := self._texts.said(one.body, one.at)) is not None]
         return lines[-limit:] if limit > 0 else []
 
     def _messages(self, stored: Sequence[StoredMessage]) -> list[JournaledMessage]:
@@ -160,3 +163,15 @@ class JournalReader:
         found = Counter((one.agent_id, one.problem or "") for one in unreadable)
         for (agent_id, problem), number in found.items():
             self.hooks.on_unreadable(agent_id, number, problem)
+
+
+def in_turn(asked: Sequence[Spoken], answered: Sequence[Spoken]) -> list[Spoken]:
+    """A conversation's messages in the order in which they are worked on, each with its replies behind it.
+
+    A reply that answers none stands behind what had been said by then.
+    """
+    placed = [((one.id, 0, 0), one) for one in asked]
+    for one in answered:
+        after = one.inbox_id or max((said.id for said in asked if said.at <= one.at), default=0)
+        placed.append(((after, 1, one.id), one))
+    return [one for _, one in sorted(placed, key=lambda pair: pair[0])]

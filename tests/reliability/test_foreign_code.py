@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from supervisor.messages.executor import APOLOGY
+from supervisor.messages.notices import APOLOGY
 from supervisor.sandbox import Sandbox, SandboxUser
 from tests.support.processes import SECONDS, SupervisorProcess, supervisor_process
 from tests.support.reliability import Case

@@ -9,7 +9,7 @@ import pytest
 
 from supervisor.core.errors import InvalidReplyError
 from supervisor.core.states import AgentState, MessageState
-from supervisor.messages.executor import APOLOGY
+from supervisor.messages.notices import APOLOGY
 from tests.support.observing import Bystander, handlers_folder
 from tests.support.reliability import Case
 from tests.support.stack import Stack, handler_module, is_apology, stack

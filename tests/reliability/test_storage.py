@@ -15,7 +15,7 @@ import pytest
 
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord
-from supervisor.messages.missed import FULL_NOTICE
+from supervisor.messages.notices import FULL_NOTICE
 from supervisor.sandbox import Sandbox
 from supervisor.service import Service
 from supervisor.store import Registry

@@ -55,8 +55,11 @@ class Questions:
         found = [(c, -at) for (agent, c), at in self.tables.conversations.items() if agent == agent_id and at < 0]
         return sorted(found, key=lambda one: one[1])[-limit:]
 
-    async def conversation(self, agent_id: str, conversation_id: str, limit: int) -> tuple[list[Spoken], list[Spoken]]:
-        said, answered = self.tables.inbox(agent_id, conversation_id), self.tables.outbox(agent_id, conversation_id)
+    async def conversation(
+        self, agent_id: str, conversation_id: str, limit: int, up_to_id: int
+    ) -> tuple[list[Spoken], list[Spoken]]:
+        said = [m for m in self.tables.inbox(agent_id, conversation_id) if m.id <= up_to_id]
+        answered = [r for r in self.tables.outbox(agent_id, conversation_id) if (r.inbox_id or 0) <= up_to_id]
         replies = [Spoken(r.id, r.inbox_id, r.created_at, r.body) for r in answered if r.state not in LOST]
         return [Spoken(m.id, m.id, m.received_at, m.body) for m in said][: -limit - 1 : -1], replies[: -limit - 1 : -1]
 
@@ -204,6 +207,8 @@ class MemoryDatabase(Changes):
                     return False
                 changed = {name: getattr(one, name) for name in ("state", "attempts", "not_before", "settled_at")}
                 self.move([found], **changed, error=one.stored_error)
+                for other in getattr(one, "together", ()):
+                    other.lost = not self._apply(other)
                 return all(self._apply(reply) for reply in getattr(one, "replies", ()))
             case op.NoteConversation():
                 self._note(one.agent_id, one.conversation_id, one.last_seen)

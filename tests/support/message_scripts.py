@@ -16,7 +16,7 @@ import structlog
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, MessageState, ReplyState
-from supervisor.messages.executor import APOLOGY, APOLOGY_TIMEOUT
+from supervisor.messages.notices import APOLOGY, APOLOGY_TIMEOUT
 from supervisor.messages.reply_sender import RETRY_SECONDS
 from tests.support.paper_fleet import PaperFleet, ReplyRow, Row
 from tests.support.paper_platform import HOME, PaperPlatform

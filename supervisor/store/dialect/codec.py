@@ -12,7 +12,7 @@ import msgspec
 
 from supervisor.core.command_words import WORDS, command_in
 from supervisor.core.errors import ConfigurationError, RegistryError
-from supervisor.core.records import JournaledMessage, Reply
+from supervisor.core.records import JournaledMessage, Reply, Said
 from supervisor.protocol import InboundMessage, OutboundMessage
 from supervisor.settings.secrets import SecretBox
 from supervisor.store.dialect.stored import StoredMessage, StoredReply
@@ -33,12 +33,21 @@ _T = TypeVar("_T")
 
 #: The types of messages in which an agent shows its work: no part of a conversation.
 WORK_TYPES: Final = ("thinking", "tool_call", "tool_use", "tool_result")
+#: And those that are about the conversation: apologies and notices.
+_UNSAID: Final = (*WORK_TYPES, "error")
 
 
-class _Essence(msgspec.Struct, frozen=True):
+class _Author(msgspec.Struct, frozen=True):
+    name: Any = None
+
+
+class _Essence(msgspec.Struct, frozen=True, rename="camel"):
     role: str
     content: str
     type: Any = None
+    sender: _Author = _Author()
+    #: Where older journals have the name of a person behind a bridge.
+    external_username: Any = None
 
 
 _essence = msgspec.json.Decoder(_Essence)
@@ -130,13 +139,17 @@ class TextCodec:
             problem=problem,
         )
 
-    def said(self, body: bytes) -> tuple[str, str] | None:
-        """The role and the content of a journaled message, read without the rest of it.
+    def said(self, body: bytes, at: float) -> Said | None:
+        """What a journaled message says, read without the rest of it.
 
-        None when it cannot be, and for signs of an agent's work, which nobody said.
+        None when it cannot be, for signs of an agent's work, which nobody said, and for apologies and notices, which
+        are no part of a conversation.
         """
         essence = self._decode(_essence, body)
-        return None if isinstance(essence, str) or essence.type in WORK_TYPES else (essence.role, essence.content)
+        if isinstance(essence, str) or essence.type in _UNSAID:
+            return None
+        name = essence.sender.name or essence.external_username
+        return Said(essence.role, essence.content, at, name if isinstance(name, str) else None)
 
     def is_command(self, body: bytes) -> bool:
         """Whether a message of the inbox is a command to the supervisor; most are not, and read no further."""

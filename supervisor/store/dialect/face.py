@@ -142,8 +142,13 @@ class JournalQuestions(Protocol):
         """The conversations that an agent left, and when, the one left last at the end."""
         ...
 
-    async def conversation(self, agent_id: str, conversation_id: str, limit: int) -> tuple[list[Spoken], list[Spoken]]:
-        """The newest messages, and the newest replies that are acked or on their way, each the newest first."""
+    async def conversation(
+        self, agent_id: str, conversation_id: str, limit: int, up_to_id: int
+    ) -> tuple[list[Spoken], list[Spoken]]:
+        """The newest messages, and the newest replies that are acked or on their way, each the newest first.
+
+        Without messages with an id above ``up_to_id``, and the replies to them.
+        """
         ...
 
     async def replies_of(self, inbox_id: int) -> list[StoredReply]:

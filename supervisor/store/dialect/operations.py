@@ -107,6 +107,8 @@ class MoveMessage(Operation):
     Args:
         expected: state, attempts and replay of the row when this was asked for: what is compared.
         stored_error: ``error`` as it is written.
+        together: messages that are settled in the same commit; one that somebody else has changed is left as it is.
+        lost: whether it was left so; written by the database.
         settling: whether the caller gets the replies, or only whether it succeeded.
     """
 
@@ -119,13 +121,18 @@ class MoveMessage(Operation):
     stored_error: str | None
     settled_at: float | None = None
     replies: Sequence[AddReply] = ()
+    together: Sequence[MoveMessage] = ()
+    lost: bool = False
     settling: bool = False
 
     @property
     def bytes_held(self) -> int:
-        return sum(reply.bytes_held for reply in self.replies) + len(self.stored_error or "")
+        beside = sum(part.bytes_held for part in (*self.replies, *self.together))
+        return beside + len(self.stored_error or "")
 
     def result(self, won: bool) -> bool | list[Reply] | None:
+        for other in self.together:
+            other.result(won and not other.lost)
         if won:
             row = self.row
             row.state, row.attempts, row.not_before, row.error = self.state, self.attempts, self.not_before, self.error
@@ -199,13 +206,18 @@ def move_message(
     error: str | None,
     attempts: int | None = None,
     not_before: float | None = None,
+    via: MessageState | None = None,
 ) -> MoveMessage:
     """A message into another state; attempts and ``not_before`` stay as they are unless given.
+
+    Args:
+        via: a state that it passes through in the same commit.
 
     Raises:
         IllegalTransitionError: the state may not follow the one that the row has.
     """
-    check_transition(MESSAGE_TRANSITIONS, row.state, state)
+    for before, after in ((row.state, state),) if via is None else ((row.state, via), (via, state)):
+        check_transition(MESSAGE_TRANSITIONS, before, after)
     kept = codec.cut(error)
     return MoveMessage(
         row=row,

@@ -56,11 +56,12 @@ LEFT_CONVERSATIONS: Final = text(
 )
 ASKED: Final = text(
     f"SELECT id, id, received_at, body FROM inbox WHERE agent_key = {KEY} AND conversation_id = :conversation_id "
-    "ORDER BY id DESC LIMIT :limit"
+    "AND id <= :up_to_id ORDER BY id DESC LIMIT :limit"
 )
 ANSWERED: Final = text(
     f"SELECT id, inbox_id, created_at, body FROM outbox WHERE agent_key = {KEY} "
-    f"AND conversation_id = :conversation_id AND state <= {_ACKED} ORDER BY id DESC LIMIT :limit"
+    f"AND conversation_id = :conversation_id AND state <= {_ACKED} "
+    "AND (inbox_id IS NULL OR inbox_id <= :up_to_id) ORDER BY id DESC LIMIT :limit"
 )
 UNSENT: Final = text(f"{_REPLIES} WHERE outbox.agent_key = {KEY} AND outbox.{OPEN_REPLIES} ORDER BY outbox.id")
 # Agent by agent, as above.
@@ -127,8 +128,10 @@ class SqlQuestions:
         rows = await self._rows(LEFT_CONVERSATIONS, agent_id=agent_id, limit=limit)
         return [(conversation_id, left_at) for conversation_id, left_at in reversed(rows)]
 
-    async def conversation(self, agent_id: str, conversation_id: str, limit: int) -> tuple[list[Spoken], list[Spoken]]:
-        where = {"agent_id": agent_id, "conversation_id": conversation_id, "limit": limit}
+    async def conversation(
+        self, agent_id: str, conversation_id: str, limit: int, up_to_id: int
+    ) -> tuple[list[Spoken], list[Spoken]]:
+        where = {"agent_id": agent_id, "conversation_id": conversation_id, "limit": limit, "up_to_id": up_to_id}
 
         def query(connection: Connection) -> tuple[list[Spoken], list[Spoken]]:
             asked, answered = connection.execute(ASKED, where).all(), connection.execute(ANSWERED, where).all()

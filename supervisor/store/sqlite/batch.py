@@ -56,6 +56,7 @@ _MOVE: Final = ManyRows(
     ") AS v WHERE inbox.id = v.column1 AND inbox.state = v.column2 AND inbox.attempts = v.column3 "
     "AND inbox.replay = v.column4",
 )
+_AS_KNOWN: Final = "SELECT 1 FROM inbox WHERE id = ? AND state = ? AND attempts = ? AND replay = ?"
 _ADD_REPLY: Final = ManyRows(
     "INSERT INTO outbox (id, agent_key, inbox_id, part, conversation_id, state, created_at, body) VALUES", 8, ""
 )
@@ -102,7 +103,7 @@ def apply(connection: Connection, operations: Sequence[Operation], numbers: Numb
     lost = _add_messages(connection, [o for o in operations if isinstance(o, AddMessage)], numbers)
     conversed = [o for o in operations if isinstance(o, AddMessage | NoteConversation) and o not in lost]
     _record_conversations(connection, conversed, numbers)
-    moves = [o for o in operations if isinstance(o, MoveMessage)]
+    moves = [move for o in operations if isinstance(o, MoveMessage) for move in (o, *_together(o))]
     if moves and _MOVE.execute(connection, [_move_row(o) for o in moves]) != len(moves):
         raise ContendedError
     replies: list[AddReply] = []
@@ -135,6 +136,8 @@ def apply_singly(
     outcomes: list[bool | SQLAlchemyError | ValueError | OverflowError] = []
     for operation in operations:
         try:
+            if isinstance(operation, MoveMessage):
+                _leave_out_changed(connection, operation)
             with connection.begin_nested():
                 outcomes += apply(connection, [operation], numbers)
             numbers.keep()
@@ -147,6 +150,18 @@ def apply_singly(
         except (SQLAlchemyError, ValueError, OverflowError) as error:
             outcomes.append(error)
     return outcomes
+
+
+def _together(move: MoveMessage) -> list[MoveMessage]:
+    return [other for other in move.together if not other.lost]
+
+
+def _leave_out_changed(connection: Connection, move: MoveMessage) -> None:
+    """Note which of the messages that are to be settled together with another are not as their owner knows them."""
+    for other in move.together:
+        state, attempts, replay = other.expected
+        known = (other.row.id, columns.MESSAGE_CODES[state], attempts, replay)
+        other.lost = connection.exec_driver_sql(_AS_KNOWN, known).first() is None
 
 
 def _add_messages(connection: Connection, adds: Sequence[AddMessage], numbers: Numbers) -> set[Operation]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.messages.executor import APOLOGY
 from supervisor.messages.health import FORBIDDEN
+from supervisor.messages.notices import APOLOGY
 from supervisor.sandbox import SandboxUser
 from tests.support.observing import handlers_folder
 from tests.support.stack import Stack, handler_module, stack

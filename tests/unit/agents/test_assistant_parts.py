@@ -7,10 +7,12 @@ import sys
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from supervisor.core.errors import HandlerError
-from supervisor.handler import HistoryItem, Message
+from supervisor.handler import HistoryItem, Message, Sender
 from supervisor.handlers import HandlerLoader
+from supervisor.protocol.inbound import collected
 from tests.support.paths import ROOT
 
 AGENTS = ROOT / "agents"
@@ -48,10 +50,23 @@ def test_memory_ends_before_the_message_that_is_answered(part: Any) -> None:
     earlier = part["memory"].earlier
     items = said("one", "1", "two", "2", "three")
     assert texts(earlier(items, message("three"), 1000)) == ["one", "1", "two", "2"]
-    # What came in meanwhile is for the next answer.
-    assert texts(earlier(items, message("two"), 1000)) == ["one", "1"]
     # A message that the journal has not yet is no reason to forget the others.
     assert texts(earlier(items[:4], message("new"), 1000)) == ["one", "1", "two", "2"]
+
+
+def test_what_is_answered_together_stands_at_the_end_with_who_said_it(part: Any) -> None:
+    earlier = part["memory"].earlier
+    ana = replace(message("yes"), sender=Sender(name="Ana"))
+    items = [*said("one", "1"), *(HistoryItem("user", text, 9.0) for text in ("yes", "no", "yes"))]
+    together = collected(message("yes"), [ana, message("no")])
+    assert texts(earlier(items, together, 1000)) == ["one", "1", 'yes\n\n[Sent by {"name": "Ana"}]', "no"]
+    assert texts(earlier(items, together, 0)) == ['yes\n\n[Sent by {"name": "Ana"}]', "no"], "whatever their size"
+
+
+def test_a_model_hears_who_spoke_and_no_apology_of_ours(part: Any) -> None:
+    apology = part["trouble"].WORDS[part["trouble"].Kind.BUSY]
+    items = [HistoryItem("user", "hi", 1.0, "Bo"), HistoryItem("assistant", apology, 2.0), *said("x", apology)[:1]]
+    assert texts(part["memory"].earlier(items, message("y"), 1000)) == ['hi\n\n[Sent by {"name": "Bo"}]', "x"]
 
 
 def test_memory_is_cut_at_whole_messages_and_begins_with_the_person(part: Any) -> None:

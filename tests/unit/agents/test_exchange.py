@@ -17,9 +17,9 @@ from agents._exchange import (
     parts_of,
     question,
 )
-from supervisor.handler import Message, Part, Reply, Thinking, ToolCall, ToolResult, Usage
+from supervisor.handler import HistoryItem, Message, Part, Reply, Thinking, ToolCall, ToolResult, Usage
 from supervisor.protocol import parse_message
-from supervisor.protocol.inbound import TaskFacts
+from supervisor.protocol.inbound import TaskFacts, collected
 from supervisor.testing import CONVERSATION_ID, FakeContext
 
 CALL = ToolCall("look_up", {"q": 1}, id="c1", content="Looking")
@@ -175,3 +175,19 @@ async def test_a_work_says_that_nobody_said_it() -> None:
         "source": "work",
         "task": {"id": "1", "title": "Tidy"},
     }
+
+
+async def test_messages_that_are_answered_together_are_told_together() -> None:
+    first = Message(conversation_id=CONVERSATION_ID, role="user", content="a", attachments=("document:1",))
+    newest = Message(conversation_id=CONVERSATION_ID, role="user", content="b", attachments=("document:2",))
+    asked = await told(collected(newest, [first]))
+    assert {**asked, "earlier": None} == {**await told(newest), "earlier": None}
+    assert asked["earlier"] == [await told(first)]
+    assert "earlier" not in await told(newest)
+
+
+async def test_who_spoke_before_is_told_where_it_is_known() -> None:
+    history = [HistoryItem("user", "hi", 1.0, "Ana"), HistoryItem("assistant", "hello", 2.0)]
+    message = Message(conversation_id=CONVERSATION_ID, role="user", content="b")
+    asked = json.loads(await question(message, FakeContext(history=history), 5))["history"]
+    assert [one.get("name") for one in asked] == ["Ana", None]

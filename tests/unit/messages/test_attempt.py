@@ -8,7 +8,7 @@ from typing import Any
 from supervisor.core.records import NewReply
 from supervisor.core.states import MessageState
 from supervisor.handler import Reply, Usage
-from supervisor.messages.executor import APOLOGY
+from supervisor.messages.notices import APOLOGY
 from supervisor.messages.reply_ids import reply_id, with_reply_id
 from supervisor.messages.scope import Scope
 from supervisor.store import Journal

@@ -10,7 +10,7 @@ import structlog
 from supervisor.core.records import NewReply, Reply
 from supervisor.core.states import ReplyState
 from supervisor.messages.delivery_check import DeliveryCheck
-from supervisor.messages.missed import FULL_NOTICE
+from supervisor.messages.notices import FULL_NOTICE
 from supervisor.messages.reply_ids import with_reply_id
 from supervisor.messages.scope import Scope
 from supervisor.store import Journal

@@ -11,7 +11,8 @@ import pytest
 
 from supervisor.core.states import MessageState
 from supervisor.handler import Permanent
-from supervisor.messages.executor import APOLOGY, APOLOGY_TIMEOUT, STOP_REASON
+from supervisor.messages.executor import STOP_REASON
+from supervisor.messages.notices import APOLOGY, APOLOGY_TIMEOUT
 from supervisor.messages.scope import Scope
 from supervisor.store import Journal
 from tests.support.clock import ManualClock

@@ -7,7 +7,7 @@ from pathlib import Path
 from supervisor.core.states import MessageState
 from supervisor.core.status import InboxCounts
 from supervisor.messages.executor import STOP_REASON
-from supervisor.messages.missed import FULL_NOTICE
+from supervisor.messages.notices import FULL_NOTICE
 from supervisor.messages.pipeline import UNSETTLED_RETRY_SECONDS
 from tests.support.paper_agent import DIARY, PaperAgent, paper_agent
 from tests.support.paper_platform import HOME

@@ -458,6 +458,7 @@ def test_what_a_row_gives_goes_before_the_deployments(deployment: Settings) -> N
         "budget_cost": 0.5,
         "show": ("thinking",),
         "work": True,
+        "when_busy": "collect",
     }
     assert given.keys() == AGENT_SETTING_NAMES
     assert asdict(deployment.effective(given | {"model": "the handler's own"})) == given

@@ -7,8 +7,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from supervisor.core.records import JournaledMessage
+from supervisor.core.records import JournaledMessage, NewReply
 from supervisor.core.states import FINAL_REPLY_STATES, MessageState, ReplyState
+from supervisor.protocol.senders import Sender
 from supervisor.store import Journal, Registry
 from tests.support.journaling import AGENT, add, answer, inbound, settle
 
@@ -53,13 +54,13 @@ async def test_history_is_what_was_said_and_not_what_failed(journal: Journal, re
     await add(journal, "k3", content="elsewhere", conversation="c2")
     await add(journal, "k4", content="foreign", agent="another")
     told = await journal.history(AGENT, "c1", 10)
-    assert [(role, content) for role, content, _ in told] == [
+    assert [(role, content) for role, content, *_ in told] == [
         ("user", "question"),
         ("assistant", "acked"),
         ("assistant", "unasked"),
         ("user", "later"),
     ]
-    assert [at for _, _, at in told] == [1.0, acked.created_at, told[2][2], 4e9]
+    assert [line.at for line in told] == [1.0, acked.created_at, told[2].at, 4e9]
     assert await journal.history(AGENT, "c1", 2) == told[-2:]
     assert await journal.history(AGENT, "c1", 0) == []
 
@@ -73,10 +74,32 @@ async def test_commands_and_their_answers_can_be_left_out_of_a_history(journal: 
         message = replace(inbound("/status"), **other)
         assert await journal.add(AGENT, message, key=key, received_at=3.0, claim=False)
     await settle(journal, asked, answer("answer"))
-    told = [content for _, content, _ in await journal.history(AGENT, "c1", 10, without_commands=True)]
-    assert told == ["question", "/status", "/status", "answer"]
+    told = [line.content for line in await journal.history(AGENT, "c1", 10, without_commands=True)]
+    assert told == ["question", "answer", "/status", "/status"]
     assert len(await journal.history(AGENT, "c1", 10)) == 6
     assert len(await journal.history(AGENT, "c1", 4, without_commands=True)) == 4, "they take nobody's place"
+
+
+async def test_each_answer_stands_behind_its_message_whatever_came_meanwhile(journal: Journal) -> None:
+    first = await add(journal, "k1", content="first", at=1.0, claim=True)
+    second = await add(journal, "k2", content="second", at=2.0)
+    await add(journal, "k3", content="third", at=3.0)
+    await settle(journal, first, answer("thought"), answer("to the first", 1))
+    assert await journal.claim(second)
+    await settle(journal, second, NewReply(0, replace(answer("sorry").message, type="error")))
+    told = [line.content for line in await journal.history(AGENT, "c1", 10)]
+    assert told == ["first", "thought", "to the first", "second", "third"], "an apology is no answer"
+    told = [line.content for line in await journal.history(AGENT, "c1", 10, up_to_id=second.id)]
+    assert told == ["first", "thought", "to the first", "second"]
+    told = [line.content for line in await journal.history(AGENT, "c1", 2, up_to_id=first.id)]
+    assert told == ["thought", "to the first"]
+
+
+async def test_a_history_tells_who_spoke(journal: Journal) -> None:
+    for key, who in (("k1", {"sender": Sender(name="Ada")}), ("k2", {"external_username": "bob"}), ("k3", {})):
+        message = replace(inbound(key), **who)
+        assert await journal.add(AGENT, message, key=key, received_at=3.0, claim=False)
+    assert [line.name for line in await journal.history(AGENT, "c1", 10)] == ["Ada", "bob", None]
 
 
 async def test_messages_are_listed_newest_first_by_agent_state_and_age(journal: Journal) -> None:

@@ -77,6 +77,6 @@ async def test_replies_under_a_lost_key_wait_for_it(store: Store) -> None:
         (seen,) = await journal.replies(row.id)
         assert (seen.part, seen.state, seen.problem) == (0, ReplyState.PENDING, codec.LOCKED)
         assert await journal.own_replies(AGENT, "c1", limit=9) == [new]
-        assert [content for _, content, _ in await journal.history(AGENT, "c1", 9)] == ["under the new key"]
+        assert [line.content for line in await journal.history(AGENT, "c1", 9)] == ["under the new key"]
     async with journal_under(store, NEW, OLD, encrypt=True) as journal:
         assert await journal.unsent(AGENT) == [old, new]

@@ -91,7 +91,7 @@ async def test_not_a_word_is_on_the_disk(path: Path) -> None:
         assert (dead.message.content, dead.error) == ("mangosteen", "the platform refused: cherimoya")
         assert unasked.message.content == "soursop"
         told = await journal.history(AGENT, "c1", 10)
-        assert [content for _, content, _ in told] == ["kumquat", "jabuticaba", "soursop"]
+        assert [line.content for line in told] == ["kumquat", "jabuticaba", "soursop"]
     assert words_found(path, *TEXT) == []
 
 
