@@ -79,6 +79,8 @@ class Arrivals:
         self._waiting: deque[Arrival] = deque()
         # By conversation: messages that come after those that are being looked for in the platform's history.
         self._held_back: dict[str, list[Arrival]] = {}
+        # Set when a conversation is held back no longer.
+        self._resumed = asyncio.Event()
         self._journaling = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -107,7 +109,21 @@ class Arrivals:
 
     def take_held_back(self, conversation_id: str) -> list[Arrival]:
         """Hold a conversation back no longer; what was held back is to be given to :meth:`resume`."""
+        self._resumed.set()
         return self._held_back.pop(conversation_id, [])
+
+    def drop_held_back(self) -> list[Arrival]:
+        """Forget what is held back, and hold nothing back any more; the messages."""
+        dropped = [one for conversation_id in list(self._held_back) for one in self.take_held_back(conversation_id)]
+        for arrival in dropped:
+            self._memory.remove(arrival.size_bytes)
+        return dropped
+
+    async def until_none_is_held_back(self) -> None:
+        """Return once no message is."""
+        while any(self._held_back.values()):
+            self._resumed.clear()
+            await self._resumed.wait()
 
     def resume(self, arrivals: Iterable[Arrival]) -> None:
         """Let messages that were held back go on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Self
@@ -15,6 +15,7 @@ from supervisor.core.states import MessageState
 from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.conversations import LIMIT
 from supervisor.messages.gap import Gap
+from supervisor.messages.holds import HOLD_SECONDS, Holds
 from supervisor.messages.inbox import Inbox
 from supervisor.messages.missed import SLACK_SECONDS, Seen, missed, since_known
 from supervisor.messages.notices import UNASKED
@@ -25,8 +26,6 @@ from supervisor.settings import Settings
 
 #: Conversations asked about at once, for one agent.
 AT_ONCE = 4
-#: How long new messages of a conversation wait for the missed ones before them.
-HOLD_SECONDS = 10.0
 #: How long before the agent was put into a conversation a message may be the reason for that.
 JOIN_SLACK_SECONDS = 5.0
 ATTEMPTS = 4
@@ -56,6 +55,9 @@ class Backfill:
 
     Args:
         gap: from when on anything is looked for; None: as far as the reach goes.
+
+    Attributes:
+        holds: the conversations whose new messages wait.
     """
 
     def __init__(self, history: AgentHistory, inbox: Inbox, reach: Reach, gap: Gap | None = None) -> None:
@@ -66,6 +68,7 @@ class Backfill:
         self._log = scope.log
         self._history = history
         self._inbox = inbox
+        self.holds = Holds(inbox, scope.clock)
         self._reach = reach
         self._gap = gap
         # Conversations that were complete once: until when, in seconds since the epoch.
@@ -85,30 +88,50 @@ class Backfill:
         """The conversations that may have missed something and could not be asked about so far."""
         return list(self._open)
 
+    @property
+    def has_proven(self) -> bool:
+        """Whether the platform is known to keep a history, and it is to be asked."""
+        return self._reach.messages > 0 and self._history.is_proven
+
     def begin(self) -> list[str]:
         """Before a new connection brings anything: hold the messages of the conversations that have a gap.
 
         Returns:
-            Those conversations, for :meth:`run`, :meth:`close` or :meth:`give_up`.
+            Those conversations, for :meth:`run` or :meth:`close`; those that an earlier connection left waiting too.
         """
         if not self.possible:
+            self.holds.end(self.holds)
             return []
-        conversations = list(reversed(self._inbox.conversations))
-        self._open |= dict.fromkeys(conversations)
+        conversations = list(dict.fromkeys([*self.holds, *reversed(self._inbox.conversations)]))
         for conversation_id in conversations:
-            self._inbox.hold(conversation_id)
+            self.hold(conversation_id)
         return conversations
+
+    def hold(self, conversation_id: str, seconds: float = HOLD_SECONDS) -> None:
+        """A conversation may have missed something: hold its new messages until that is found out, or given up."""
+        self._open[conversation_id] = None
+        self.holds.begin(conversation_id, seconds)
+
+    def hold_incomplete(self, conversations: Iterable[str]) -> None:
+        """As :meth:`hold`, but for those where nothing can have been missed."""
+        for conversation_id in conversations:
+            if self.possible and conversation_id not in self._complete:
+                self.hold(conversation_id)
 
     def close(self, conversations: Sequence[str]) -> None:
         """Nothing is missed in these."""
         for conversation_id in conversations:
             self._open.pop(conversation_id, None)
-        self.give_up(conversations)
+        self.holds.end(conversations)
 
-    def give_up(self, conversations: Sequence[str]) -> None:
-        """Their new messages wait no longer, whatever they may have missed."""
-        for conversation_id in conversations:
-            self._inbox.release(conversation_id)
+    def stop(self) -> None:
+        """The agent stops: what waits is in the platform's history, in its order, for the next start; else it goes on.
+
+        Journaled now, it would come before what is missing.
+        """
+        if self.has_proven:
+            self._inbox.leave_held()
+        self.holds.end(self.holds)
 
     def lost(self) -> None:
         """The connection is gone: from now on messages may be missed."""
@@ -118,14 +141,13 @@ class Backfill:
         known = self._inbox.conversations
         self._complete_until = {one: until for one, until in self._complete_until.items() if one in known}
 
-    async def run(
-        self, conversations: Sequence[str], is_joined: Callable[[str], bool], *, hold_seconds: float = HOLD_SECONDS
-    ) -> None:
+    async def run(self, conversations: Sequence[str], is_joined: Callable[[str], bool]) -> None:
         """Catch up with each of the conversations, several at once; those where that failed stay :attr:`open`.
+
+        Cancelled, because the connection is gone, it leaves waiting what waits: the next one asks again.
 
         Args:
             is_joined: whether the connection is in a conversation: only then nothing more can be missed in it.
-            hold_seconds: how long new messages wait for the missed ones.
         """
         if not conversations:
             return
@@ -140,32 +162,23 @@ class Backfill:
                     found += await self._catch_up(conversation_id, is_joined)
                 except Exception:  # noqa: BLE001  whatever it is, the other conversations must not suffer
                     self._log.exception("backfill_failed", conversation=conversation_id)
+                    self.holds.end([conversation_id])
 
-        release = asyncio.create_task(self.release_late(conversations, hold_seconds), name=f"release {self._agent_id}")
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(AT_ONCE, len(conversations))):
-                    group.create_task(take_turns(), name=f"backfill {self._agent_id}")
-        finally:
-            release.cancel()
-            self.give_up(conversations)
-            await asyncio.gather(release, return_exceptions=True)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(AT_ONCE, len(conversations))):
+                group.create_task(take_turns(), name=f"backfill {self._agent_id}")
         if found:
             self._log.info("backfilled", messages=found)
-
-    async def release_late(self, conversations: Sequence[str], seconds: float = HOLD_SECONDS) -> None:
-        """Let their new messages go on in time, whatever becomes of what is asked."""
-        await self._clock.sleep(seconds)
-        self.give_up(conversations)
 
     async def _catch_up(self, conversation_id: str, is_joined: Callable[[str], bool]) -> int:
         """Bring one conversation's missed messages into the inbox; how many there were."""
         started = self._clock.now()
         messages = await self._patiently(conversation_id, lambda: self._missed(conversation_id))
         if messages is None:
-            self._inbox.release(conversation_id)
+            self.holds.end([conversation_id])
             return 0
         taken = self._inbox.fill(conversation_id, messages)
+        self.holds.filled(conversation_id)
         self._open.pop(conversation_id, None)
         if self._history.may_exist:
             self._complete_until[conversation_id] = started

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from supervisor.messages.backfill import Backfill
@@ -11,7 +11,7 @@ from supervisor.messages.participation import Participation
 from supervisor.messages.roster import Roster, is_joined
 from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
-from supervisor.platform.joins import Joins, JoinTimes
+from supervisor.platform.joins import Joins, JoinTimes, Late
 
 #: So many conversations, the most recently active ones, are joined again before an agent counts as online.
 REJOIN_LIMIT = 512
@@ -61,21 +61,13 @@ class CatchUp:
         if another is not None and another.connected:
             return await self._connect_beside(another, register)
         waiting_conversations = self._backfill.begin()
-
-        def opened(connection: Connection) -> None:
-            # From now on it brings messages: its proof and its joins may take longer than these may wait.
-            connection.start_task(self._backfill.release_late(waiting_conversations), "release")
-
+        # From then on it brings messages: its proof and its joins may take longer than these may wait.
+        connection = await register(self._backfill.holds.count)
         try:
-            connection = await register(opened)
-            try:
-                await self._join_home(connection)
-                joining = await self._rejoin(connection)
-            except BaseException:
-                await connection.close()
-                raise
+            await self._join_home(connection)
+            joining = await self._rejoin(connection)
         except BaseException:
-            self._backfill.give_up(waiting_conversations)
+            await connection.close()
             raise
         connection.start_task(self._roster.follow(connection, waiting_conversations, joining), "conversations")
         return connection
@@ -90,6 +82,7 @@ class CatchUp:
         joins: list[asyncio.Task[list[str]]] = []
 
         def opened(connection: Connection) -> None:
+            self._backfill.holds.count(connection)
             joins.append(asyncio.create_task(self._rejoin(connection), name=f"joins {self._scope.agent_id}"))
 
         connection: Connection | None = None
@@ -105,7 +98,7 @@ class CatchUp:
             await asyncio.gather(*joins, return_exceptions=True)
             if connection is not None:
                 await connection.close()
-            self._backfill.give_up(gap.end())
+            gap.end()
             raise
         connection.start_task(self._roster.follow(connection, gap.end(), joining), "conversations")
         return connection
@@ -119,6 +112,10 @@ class CatchUp:
         """The agent's connection went away just now: messages may be missed from here on."""
         self._roster.lost()
         self._backfill.lost()
+
+    def stop(self) -> None:
+        """The agent stops: nothing waits for what is missing any more."""
+        self._backfill.stop()
 
     def missed(self, connection: Connection) -> None:
         """Ask what was missed: another connection was thought to be there, and had died silently."""
@@ -146,7 +143,8 @@ class CatchUp:
             ConnectionLostError: the connection was lost meanwhile.
         """
         another = self._participation.connection
-        known = dict.fromkeys([*reversed(self._conversations), *(another.members if another else ())])
+        found = another.members if another else self._backfill.holds
+        known = dict.fromkeys([*reversed(self._conversations), *found])
         known.pop(connection.conversation_id or "", None)
         conversations = list(known)
         limit = self._rejoin_limit
@@ -159,11 +157,19 @@ class CatchUp:
             times=JoinTimes(self._ack_seconds),
             is_known=lambda conversation_id: not self._conversations.has_left(conversation_id),
             forget=self._conversations.left,
-            on_late=partial(self._backfill.run, is_joined=partial(is_joined, connection)),
+            late=Late(partial(self._joining_late, connection), partial(self._joined_late, connection)),
             log=self._scope.log,
         )
         await joins.run(conversations[:limit], later=conversations[limit:])
         return conversations
+
+    def _joining_late(self, connection: Connection, conversations: Sequence[str]) -> None:
+        """What is said as soon as the agent is in a conversation comes after what was said before."""
+        self._backfill.hold_incomplete(one for one in conversations if not is_joined(connection, one))
+
+    async def _joined_late(self, connection: Connection, joined: Sequence[str], missing: Sequence[str]) -> None:
+        self._backfill.holds.end(missing)
+        await self._backfill.run(joined, partial(is_joined, connection))
 
 
 class _Gap:

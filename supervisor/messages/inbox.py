@@ -185,6 +185,15 @@ class Inbox:
         """Let the messages that were held back go on; nothing happens where none are."""
         self._arrivals.resume(self._arrivals.take_held_back(conversation_id))
 
+    def leave_held(self) -> None:
+        """Forget the messages that are held back: they are in the platform's history behind those that are missing."""
+        for arrival in self._arrivals.drop_held_back():
+            self._recent.pop(arrival.key, None)
+
+    async def until_none_is_held(self) -> None:
+        """Return once no message is held back."""
+        await self._arrivals.until_none_is_held_back()
+
     def fill(self, conversation_id: str, messages: Iterable[InboundMessage]) -> int:
         """Take in what was missed, in front of what is held back; how many of the messages were new."""
         held_back = self._arrivals.take_held_back(conversation_id)

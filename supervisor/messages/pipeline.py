@@ -11,6 +11,7 @@ from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import FINAL_MESSAGE_STATES, MessageState
 from supervisor.core.status import InboxCounts, Reading
+from supervisor.core.tasks import first_of
 from supervisor.handler import Attachment
 from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.answers import Answers
@@ -216,14 +217,19 @@ class Pipeline:
         self.lanes.resume()
 
     async def drain(self) -> None:
-        """Start nothing more; return once what runs has ended and, while there is a connection, its replies are out."""
+        """Start nothing more; return once what runs has ended.
+
+        While there is a connection its replies are out by then, and what waits for older messages is journaled.
+        """
         await self.lanes.drain(None)
-        if self.connection is not None:
+        if (connection := self.connection) is not None:
+            await first_of(self.inbox.until_none_is_held(), beside=[connection.closed])
             await self.outbox.flush(None)
 
     async def close(self) -> None:
         """Stop at once; what is not settled stays in the journal, from where :meth:`restore` takes it up."""
         self._restored = False
+        self._catch_up.stop()
         await self.inbox.close()
         await self._commands.close()
         await self.duties.close()

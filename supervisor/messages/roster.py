@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from supervisor.core.backoff import Backoff
 from supervisor.core.errors import PlatformError, Verdict
-from supervisor.messages.backfill import HOLD_SECONDS, Backfill
+from supervisor.messages.backfill import Backfill
 from supervisor.messages.gap import Gap
 from supervisor.messages.inbox import Inbox
 from supervisor.messages.missed import SLACK_SECONDS
@@ -77,7 +77,6 @@ class Roster:
         self._clock = scope.clock
         self._metrics = scope.metrics
         self._log = scope.log
-        self._inbox = inbox
         inbox.on_stranger = self.look_before
         self._conversations = inbox.conversations
         self._backfill = backfill
@@ -89,8 +88,6 @@ class Roster:
         self._joining: frozenset[str] = frozenset()
         # Joined and not read: when they had last changed by then.
         self._unread: dict[str, float | None] = {}
-        # Held back until they are read: until when at most, in monotonic seconds.
-        self._due: dict[str, float] = {}
         # Left, and nothing said since: when they had last changed by then.
         self._quiet: dict[str, float | None] = {}
         self._looking: set[str] = set()
@@ -124,10 +121,6 @@ class Roster:
         """
         self._following = connection
         self._joining = frozenset(joining)
-        unread, self._unread = self._unread, {}
-        self._backfill.give_up(list(unread))
-        self._due.clear()
-        release = asyncio.create_task(self._backfill.release_late(held), name=f"release {self._agent_id}")
         gate = self._listing.platform.gate(self._listing.access())
         following = asyncio.create_task(self._follow(connection, list(held)), name=f"lists {self._agent_id}")
         try:
@@ -137,10 +130,9 @@ class Roster:
             if following.done():
                 following.result()
         finally:
-            release.cancel()
+            # What waits goes on waiting: the next connection asks for what is before it.
             following.cancel()
-            self._backfill.give_up([*held, *self._unread])
-            await asyncio.gather(release, following, return_exceptions=True)
+            await asyncio.gather(following, return_exceptions=True)
 
     async def _follow(self, connection: Connection, held: list[str]) -> None:
         backoff = Backoff()
@@ -156,7 +148,6 @@ class Roster:
                 log = self._log.info if backoff.failures else self._log.debug
                 log("conversations_not_listed", reason=error.reason)
                 wait = max(backoff.next_delay(), error.retry_after_seconds or 0.0)
-                self._backfill.give_up(list(self._unread))
                 await self._backfill.run(held, partial(is_joined, connection))
             else:
                 if rows is None:
@@ -207,36 +198,21 @@ class Roster:
         self._backfill.close([one for one in self._backfill.open if self._conversations.has_left(one)])
         return [one for one in dict.fromkeys([*held, *self._backfill.open]) if one not in self._looking]
 
-    def _hold(self, conversation_id: str, connection: Connection) -> None:
-        """Hold a conversation's new messages back, but no longer than that, whatever becomes of what is asked."""
-        self._inbox.hold(conversation_id)
-        self._due.pop(conversation_id, None)
-        self._due[conversation_id] = self._clock.monotonic() + HOLD_SECONDS
-        if len(self._due) == 1:
-            connection.start_task(self._release_due(), "release")
-
-    async def _release_due(self) -> None:
-        while self._due:
-            conversation_id, at = next(iter(self._due.items()))
-            await self._clock.sleep(max(0.0, at - self._clock.monotonic()))
-            if self._due.get(conversation_id) == at:
-                del self._due[conversation_id]
-                self._inbox.release(conversation_id)
-
     async def _take(self, rows: Sequence[ListedConversation], connection: Connection, held: Sequence[str]) -> bool:
         """Catch up with what has a gap, and join what the connection is not in; whether all of that succeeded."""
         floor = self._gap.floor
         listed = {row.id for row in rows}
         changed = {row.id for row in rows if row.updated_at is None or row.updated_at >= floor}
-        waiting = self._unasked(held)
-        asked = [one for one in waiting if one in changed or one not in listed]
-        unread, self._unread = self._unread, {}
-        went_on = [row.id for row in rows if row.id in unread and row.updated_at != unread[row.id]]
-        self._backfill.give_up([one for one in unread if one not in went_on])
-        asked += went_on
-        self._backfill.close([one for one in waiting if one not in set(asked)])
         self._quiet = {one: at for one, at in self._quiet.items() if one in listed}
         missing = [row for row in rows if self._is_missing(row, connection) and not await self._has_left(row)]
+        joining = {row.id for row in missing}
+        unread, self._unread = self._unread, {}
+        waiting = dict.fromkeys(self._unasked(held))
+        waiting |= dict.fromkeys(row.id for row in rows if row.id in unread and row.updated_at != unread[row.id])
+        news = [one for one in waiting if one in changed or one not in listed or one in unread]
+        # What is not joined yet is asked about after its join: what is said in between would be missed.
+        asked = [one for one in news if one not in joining]
+        self._backfill.close([one for one in {**waiting, **unread} if one not in news])
         self.unjoined = len(missing)
         turns = iter(missing)
         whole = True
@@ -279,30 +255,26 @@ class Roster:
         possible = self._backfill.possible
         if possible:
             # Before the join: what is said from then on comes after what was said before.
-            self._hold(row.id, connection)
-        keep_held = False
-        try:
-            joined = await self._join(row.id, connection)
-            if joined is None:
-                await self._conversations.left(row.id)
-                return True
-            if look and possible:
-                await self._backfill.run([row.id], partial(is_joined, connection))
-            elif joined and possible:
-                # What was said between the list and the join shows in the next list.
-                self._unread[row.id] = row.updated_at
-                keep_held = True
-            if joined:
-                self.unjoined = max(0, self.unjoined - 1)
-            # One that could not be read is not known yet: else it would count as read after a restart.
-            if joined and row.id not in self._backfill.open:
-                now = self._clock.now()
-                await self._conversations.found(row.id, now if row.updated_at is None else min(row.updated_at, now))
-            return joined
-        finally:
-            if not keep_held:
-                self._due.pop(row.id, None)
-                self._inbox.release(row.id)
+            self._backfill.holds.begin(row.id)
+        joined = await self._join(row.id, connection)
+        if joined is None:
+            await self._conversations.left(row.id)
+            self._backfill.holds.end([row.id])
+            return True
+        if look and possible:
+            await self._backfill.run([row.id], partial(is_joined, connection))
+        elif joined and possible:
+            # What was said between the list and the join shows in the next list.
+            self._unread[row.id] = row.updated_at
+        elif connection.connected:
+            self._backfill.holds.end([row.id])
+        if joined:
+            self.unjoined = max(0, self.unjoined - 1)
+        # One that could not be read is not known yet: else it would count as read after a restart.
+        if joined and row.id not in self._backfill.open:
+            now = self._clock.now()
+            await self._conversations.found(row.id, now if row.updated_at is None else min(row.updated_at, now))
+        return joined
 
     async def _join(self, conversation_id: str, connection: Connection) -> bool | None:
         """Whether the connection is in a conversation now; None where the platform refuses it for good."""
@@ -325,12 +297,11 @@ class Roster:
         if listed or conversation_id in self._looking or not self._backfill.possible:
             return
         self._looking.add(conversation_id)
-        self._inbox.hold(conversation_id)
+        self._backfill.hold(conversation_id, LOOK_SECONDS)
         source.start_task(self._look(conversation_id, source), "look")
 
     async def _look(self, conversation_id: str, connection: Connection) -> None:
         try:
-            await self._backfill.run([conversation_id], partial(is_joined, connection), hold_seconds=LOOK_SECONDS)
+            await self._backfill.run([conversation_id], partial(is_joined, connection))
         finally:
             self._looking.discard(conversation_id)
-            self._inbox.release(conversation_id)

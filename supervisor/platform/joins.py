@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -34,6 +34,19 @@ class JoinTimes:
     retry_cap: float = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Who is told of joins that are tried once the connection is in use already.
+
+    Args:
+        before: given those that are tried now.
+        after: given those of them that are joined now, and those that are not.
+    """
+
+    before: Callable[[Sequence[str]], None]
+    after: Callable[[Sequence[str], Sequence[str]], Awaitable[None]]
+
+
 class Joins:
     """The conversations that one connection is to join.
 
@@ -43,7 +56,7 @@ class Joins:
         times: how long joins may take.
         is_known: whether a conversation is still the agent's: the agent may have left it meanwhile.
         forget: called with each conversation that the platform refuses for good.
-        on_late: called with the conversations that were joined only now, after others were in use already.
+        late: told of those that are joined later than others.
         log: the agent's logger.
     """
 
@@ -55,7 +68,7 @@ class Joins:
         times: JoinTimes,
         is_known: Callable[[str], bool],
         forget: Callable[[str], Awaitable[None]],
-        on_late: Callable[[list[str]], Awaitable[None]],
+        late: Late,
         log: Any,
     ) -> None:
         self._connection = connection
@@ -63,7 +76,7 @@ class Joins:
         self._times = times
         self._is_known = is_known
         self._forget = forget
-        self._on_late = on_late
+        self._late = late
         self._log = log
         self._missing: dict[str, None] = {}
         self._refused: list[str] = []
@@ -121,11 +134,13 @@ class Joins:
                 self._leave_to_platform()
                 return
             missing = list(self._missing)
+            self._late.before(missing)
             await self._round(self._times.ack)
             if self._lost is not None:
                 # The owner of the connection notices too, and the next connection starts over.
                 return
-            await self._on_late([one for one in missing if one not in self._missing and one not in self._refused])
+            left = [one for one in missing if one in self._missing or one in self._refused]
+            await self._late.after([one for one in missing if one not in left], left)
         self._connection.joined.set()
         if late:
             self._log.info("conversations_joined", count=late)

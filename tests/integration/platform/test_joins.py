@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ import structlog
 from supervisor.core.clock import SystemClock
 from supervisor.core.errors import ConnectionLostError
 from supervisor.platform.connection import Connection
-from supervisor.platform.joins import AT_ONCE, Joins, JoinTimes
+from supervisor.platform.joins import AT_ONCE, Joins, JoinTimes, Late
 from tests.support.connecting import AGENT, OpenTransport, bound
 from tests.support.gateway import Peer, eventually, gateway
 
@@ -35,6 +35,7 @@ class Room:
     answers: dict[str, list[dict[str, Any] | None]] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
     forgotten: list[str] = field(default_factory=list)
+    tried: list[Sequence[str]] = field(default_factory=list)
     late: list[list[str]] = field(default_factory=list)
     peer: Peer | None = None
 
@@ -48,7 +49,7 @@ class Room:
             times=times,
             is_known=self.known.__contains__,
             forget=self._forget,
-            on_late=self._on_late,
+            late=Late(self.tried.append, self._on_late),
             log=structlog.wrap_logger(None, processors=[log]),
         )
         await joins.run(conversations)
@@ -58,8 +59,9 @@ class Room:
         self.forgotten.append(conversation)
         self.known.discard(conversation)
 
-    async def _on_late(self, conversations: list[str]) -> None:
-        self.late.append(conversations)
+    async def _on_late(self, joined: Sequence[str], missing: Sequence[str]) -> None:
+        assert sorted([*joined, *missing]) == sorted(self.tried[-1])
+        self.late.append(list(joined))
 
 
 def room(transport: OpenTransport, **answers: list[dict[str, Any] | None]) -> AbstractAsyncContextManager[Room]:

@@ -11,7 +11,7 @@ import structlog
 from supervisor.core.records import JournaledMessage, NewReply
 from supervisor.core.states import MessageState
 from supervisor.messages.agent_history import AgentHistory
-from supervisor.messages.backfill import ATTEMPTS, HOLD_SECONDS, Backfill, Reach
+from supervisor.messages.backfill import ATTEMPTS, Backfill, Reach
 from supervisor.messages.dispatcher import Dispatcher
 from supervisor.messages.inbox import Inbox, Intake
 from supervisor.messages.lanes import Lanes
@@ -175,23 +175,36 @@ async def test_a_platform_in_trouble_is_asked_a_few_times(desk: Desk, clock: Man
     assert await desk.journaled() == ["hello", "missed"]
 
 
-async def test_new_messages_wait_for_a_slow_platform_only_so_long(desk: Desk, clock: ManualClock) -> None:
+async def test_what_waits_waits_on_where_its_connection_goes_while_the_platform_is_asked(
+    desk: Desk, clock: ManualClock
+) -> None:
     await desk.answered("hello", 1, "hi")
+    desk.platform.add("missed", at=clock.now(), number=11)
     desk.platform.slow = True
     under_way = asyncio.create_task(catch_up(desk))
     await until(lambda: desk.platform.asked)
-    desk.say("new", 11)
-    await clock.advance(HOLD_SECONDS)
-    assert await desk.journaled() == ["hello", "new"]
+    desk.say("new", 12)
     under_way.cancel()
     await asyncio.gather(under_way, return_exceptions=True)
+    desk.platform.slow = False
+    assert list(desk.backfill.holds) == desk.backfill.begin() == [CONVERSATION]
+    await catch_up(desk)
+    assert await desk.journaled() == ["hello", "missed", "new"]
 
 
-async def test_a_connection_that_does_not_come_about_lets_messages_go_on(desk: Desk) -> None:
+@pytest.mark.parametrize("proven", [True, False])
+async def test_what_waits_at_the_stop_is_left_to_a_history_that_is_known_to_be_there(
+    desk: Desk, clock: ManualClock, proven: bool
+) -> None:
     await desk.answered("hello", 1, "hi")
-    held = desk.backfill.begin()
+    if proven:
+        await catch_up(desk)
+    desk.backfill.begin()
     desk.say("new", 11)
-    desk.backfill.give_up(held)
+    desk.backfill.stop()
+    assert await desk.journaled() == (["hello"] if proven else ["hello", "new"])
+    # What is said again, or found in the history, is no double.
+    desk.say("new", 11)
     assert await desk.journaled() == ["hello", "new"]
 
 

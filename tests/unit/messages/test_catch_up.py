@@ -171,7 +171,7 @@ async def _result(task: asyncio.Future[Connection]) -> Connection:
 
 
 @pytest.mark.parametrize("fate", ["refuse", "kick", "lose"])
-def test_a_connection_that_does_not_come_about_holds_no_message_back(tmp_path: Path, fate: str) -> None:
+def test_what_waits_waits_for_the_connection_that_comes_about(tmp_path: Path, fate: str) -> None:
     async def fails(script: Play) -> None:
         async with paper_agent(script) as paper:
             await script.loop.complete(paper.configure())
@@ -183,8 +183,12 @@ def test_a_connection_that_does_not_come_about_holds_no_message_back(tmp_path: P
                 await script.loop.complete(desk.catch_up.connect(desk.register))
             said: dict[str, Any] = {"conversationId": HOME, "role": "user", "content": "hello"}
             desk.inbox.receive(said, connection)
+            await script.loop.advance(60)
+            assert script.fleet.inbox() == []
+            await script.loop.complete(desk.connect())
             await script.loop.advance(1)
             assert [row.body for row in script.fleet.inbox()] == ["hello"]
+            await script.loop.complete(desk.disconnect())
             assert script.platform.sockets == []
 
     play(tmp_path, fails, handlers=HANDLERS)

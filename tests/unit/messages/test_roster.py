@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.messages.backfill import HOLD_SECONDS
+from supervisor.messages.holds import HOLD_SECONDS
 from supervisor.messages.missed import SLACK_SECONDS
 from supervisor.platform.connection import Connection
 from tests.support.paper_platform import HOME
