@@ -32,11 +32,6 @@ class AgentHistory:
         return self._platform.may_have(self._access().api_url)
 
     @property
-    def is_proven(self) -> bool:
-        """Whether the platform is known to have a history."""
-        return self._platform.has(self._access().api_url)
-
-    @property
     def can_be_read(self) -> bool:
         """Whether the platform may be asked now: the agent has a token, and :attr:`may_exist`."""
         return bool(self._access().token) and self.may_exist

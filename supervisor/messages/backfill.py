@@ -88,11 +88,6 @@ class Backfill:
         """The conversations that may have missed something and could not be asked about so far."""
         return list(self._open)
 
-    @property
-    def has_proven(self) -> bool:
-        """Whether the platform is known to keep a history, and it is to be asked."""
-        return self._reach.messages > 0 and self._history.is_proven
-
     def begin(self) -> list[str]:
         """Before a new connection brings anything: hold the messages of the conversations that have a gap.
 
@@ -125,11 +120,11 @@ class Backfill:
         self.holds.end(conversations)
 
     def stop(self) -> None:
-        """The agent stops: what waits is in the platform's history, in its order, for the next start; else it goes on.
+        """The agent stops: what waits is left to the platform's history, which the next start asks, as after a crash.
 
         Journaled now, it would come before what is missing.
         """
-        if self.has_proven:
+        if self.possible:
             self._inbox.leave_held()
         self.holds.end(self.holds)
 

@@ -54,11 +54,6 @@ class PlatformHistory:
         """Whether asking may be of use: False once the platform was found to have no history."""
         return bool(self._candidates(api_url))
 
-    def has(self, api_url: str) -> bool:
-        """Whether the platform has shown a history."""
-        known = self._apis.get(api_url)
-        return known is not None and known.proven is not None
-
     async def backwards(
         self, access: Access, conversation_id: str, *, at_leisure: bool = False
     ) -> AsyncGenerator[tuple[HistoryRow, ...], None]:

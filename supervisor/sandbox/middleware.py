@@ -145,7 +145,8 @@ class FaultLine:
 
     async def _to_rest(self, target: Target, agent_id: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         delay = self._faults.get(Delay, agent_id)
-        if delay is not None and delay.rest_seconds > 0:
+        if delay is not None and delay.rest_seconds > 0 and delay.rest_target in (target, "all"):
+            self._state.log.add("delayed", agent_id, target=target)
             await asyncio.sleep(delay.rest_seconds)
         fault = self._faults.get(Rest, agent_id)
         if fault is None or fault.target not in (target, "all"):

@@ -388,6 +388,16 @@ async def test_rest_answers_can_be_late(client: Client) -> None:
     assert loop.time() - began >= 0.09
 
 
+async def test_only_some_rest_answers_can_be_late(client: Client) -> None:
+    client.sandbox.faults.delay(rest_seconds=30, rest_target="history")
+    await client.token()
+    history = f"{client.sandbox.api_url}/messages/conversation/{'0' * 24}"
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await client.get(history, headers={"Authorization": f"Bearer {await client.token()}"})
+    assert [event.fields["target"] for event in client.sandbox.events if event.kind == "delayed"] == ["history"]
+
+
 async def test_a_restart_drops_everyone_for_a_while(client: Client) -> None:
     socket = await client.agent()
     restart = asyncio.create_task(client.sandbox.restart(down_seconds=0.1))

@@ -22,6 +22,7 @@ class Case:
         messages: how many messages people sent.
         lost: messages without an answer in the end.
         doubled: answers that came more often than once.
+        out_of_order: conversations in which answers came in another order than the messages.
         slowest_recovery: the longest time from the end of a fault to all being well, in seconds.
     """
 
@@ -31,6 +32,7 @@ class Case:
     messages: int = 0
     lost: int = 0
     doubled: int = 0
+    out_of_order: int = 0
     slowest_recovery: float = 0.0
 
     def recovered(self, seconds: float) -> None:
@@ -38,8 +40,10 @@ class Case:
         self.slowest_recovery = max(self.slowest_recovery, seconds)
 
     def answers(self, sent: list[str], answered: list[str]) -> None:
-        """Compare what was asked with what was answered, by the texts; count what is lost and what is doubled."""
+        """Compare what was asked in a conversation with what was answered, by the texts, in order; count the faults."""
         self.messages += len(sent)
+        first = list(dict.fromkeys(text for text in answered if text in sent))
+        self.out_of_order += first != [text for text in sent if text in first]
         for text in sent:
             count = answered.count(text)
             self.lost += count == 0

@@ -77,12 +77,13 @@ class Cookies(Fault):
 
 
 class Delay(Fault):
-    """Things that come late, each in seconds: CONNECT ack, own presence, event acks, REST answers."""
+    """Things that come late, in seconds: CONNECT ack, own presence, event acks, REST answers of ``rest_target``."""
 
     connect_ack_seconds: Seconds = 0.0
     presence_seconds: Seconds = 0.0
     event_ack_seconds: Seconds = 0.0
     rest_seconds: Seconds = 0.0
+    rest_target: RestTarget | Literal["all"] = "all"
 
 
 class NoPresence(Fault):

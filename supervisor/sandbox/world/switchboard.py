@@ -126,6 +126,7 @@ class Faults:
         presence_seconds: float = 0.0,
         event_ack_seconds: float = 0.0,
         rest_seconds: float = 0.0,
+        rest_target: RestTarget | Literal["all"] = "all",
         agents: list[str] | None = None,
     ) -> None:
         """See :class:`Delay`."""
@@ -135,6 +136,7 @@ class Faults:
                 presence_seconds=presence_seconds,
                 event_ack_seconds=event_ack_seconds,
                 rest_seconds=rest_seconds,
+                rest_target=rest_target,
                 agents=agents,
             )
         )
