@@ -100,6 +100,28 @@ def test_a_conversation_that_is_held_back_waits_and_no_other() -> None:
     run(main)
 
 
+def test_what_is_held_back_can_be_waited_for_and_forgotten() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        desk = Desk()
+        desk.open.set()
+        desk.arrivals.hold("c1")
+        await loop.complete(desk.arrivals.until_none_is_held_back())
+        desk.put("1")
+        desk.arrivals.hold("c2")
+        desk.put("2", "c2")
+        waiting = asyncio.create_task(desk.arrivals.until_none_is_held_back())
+        desk.arrivals.resume(desk.arrivals.take_held_back("c1"))
+        await loop.settle()
+        assert (desk.delivered, waiting.done()) == (["1"], False)
+        assert [one.key for one in desk.arrivals.drop_held_back()] == ["2"]
+        await loop.complete(waiting)
+        desk.put("3", "c2")
+        await loop.settle()
+        assert (desk.delivered, desk.memory.used_bytes, len(desk.arrivals)) == (["1", "3"], 0, 0)
+
+    run(main)
+
+
 def test_a_close_waits_for_the_journal_and_tells_how_many_it_has_not() -> None:
     async def main(loop: VirtualLoop) -> None:
         desk = Desk()
