@@ -114,7 +114,8 @@ def test_what_is_held_back_can_be_waited_for_and_forgotten() -> None:
         await loop.settle()
         assert (desk.delivered, waiting.done()) == (["1"], False)
         assert [one.key for one in desk.arrivals.drop_held_back()] == ["2"]
-        await loop.complete(waiting)
+        await loop.settle()
+        assert waiting.done()
         desk.put("3", "c2")
         await loop.settle()
         assert (desk.delivered, desk.memory.used_bytes, len(desk.arrivals)) == (["1", "3"], 0, 0)
