@@ -50,7 +50,7 @@ class AgentHistory:
         Raises:
             PlatformError: the platform did not answer as it should.
         """
-        return await self._platform.last(self._access(), conversation_id, count)
+        return await self._platform.last(self._access(), conversation_id, count, at_leisure=self._at_leisure)
 
     async def journaled(self, rows: Sequence[HistoryRow]) -> set[str]:
         """The ids of those rows that the agent's inbox has.

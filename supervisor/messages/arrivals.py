@@ -62,6 +62,7 @@ class Arrivals:
         memory: the fleet's bound on messages in memory.
         write: journals a message; returns None where the journal did not take it. Must not raise.
         deliver: given what was journaled. Must not raise.
+        on_held: told the conversation of each message that is held back.
     """
 
     def __init__(
@@ -71,11 +72,13 @@ class Arrivals:
         *,
         write: Callable[[Arrival], Awaitable[JournaledMessage | None]],
         deliver: Callable[[Arrival, JournaledMessage], Awaitable[None]],
+        on_held: Callable[[str], None] = lambda _conversation_id: None,
     ) -> None:
         self._agent_id = agent_id
         self._memory = memory
         self._write = write
         self._deliver = deliver
+        self._on_held = on_held
         self._waiting: deque[Arrival] = deque()
         # By conversation: messages that come after those that are being looked for in the platform's history.
         self._held_back: dict[str, list[Arrival]] = {}
@@ -99,6 +102,7 @@ class Arrivals:
         self._memory.add(arrival.size_bytes)
         if (held_back := self._held_back.get(arrival.conversation_id)) is not None:
             held_back.append(arrival)
+            self._on_held(arrival.conversation_id)
         else:
             self._waiting.append(arrival)
             self._journal_soon()
@@ -106,6 +110,10 @@ class Arrivals:
     def hold(self, conversation_id: str) -> None:
         """Hold a conversation's new messages back from now on."""
         self._held_back.setdefault(conversation_id, [])
+
+    def holds_back(self, conversation_id: str) -> bool:
+        """Whether a message of a conversation is held back."""
+        return bool(self._held_back.get(conversation_id))
 
     def take_held_back(self, conversation_id: str) -> list[Arrival]:
         """Hold a conversation back no longer; what was held back is to be given to :meth:`resume`."""

@@ -19,6 +19,7 @@ from supervisor.messages.holds import HOLD_SECONDS, Holds
 from supervisor.messages.inbox import Inbox
 from supervisor.messages.missed import SLACK_SECONDS, Seen, missed, since_known
 from supervisor.messages.notices import UNASKED
+from supervisor.messages.rounds import Round
 from supervisor.platform.hosts.api_gate import NotAskedError
 from supervisor.protocol import InboundMessage
 from supervisor.protocol.history import HistoryPage, HistoryRow
@@ -51,23 +52,36 @@ class Reach:
 class Backfill:
     """Brings one agent's missed messages into its inbox.
 
-    New messages of a conversation that is being asked about wait in the inbox: the missed ones come first.
+    New messages of a conversation that is being asked about wait in the inbox: the missed ones come first. Where one
+    waits, the question goes before all others.
 
     Args:
+        history: asks at leisure, as the host's rate allows.
         gap: from when on anything is looked for; None: as far as the reach goes.
+        urgent: asks at once; None: as ``history`` does.
 
     Attributes:
         holds: the conversations whose new messages wait.
     """
 
-    def __init__(self, history: AgentHistory, inbox: Inbox, reach: Reach, gap: Gap | None = None) -> None:
+    def __init__(
+        self,
+        history: AgentHistory,
+        inbox: Inbox,
+        reach: Reach,
+        gap: Gap | None = None,
+        *,
+        urgent: AgentHistory | None = None,
+    ) -> None:
         scope = history.scope
         self._agent_id = scope.agent_id
         self._journal = scope.journal
         self._clock = scope.clock
         self._log = scope.log
         self._history = history
+        self._urgent = urgent or history
         self._inbox = inbox
+        inbox.on_held = self._somebody_waits
         self.holds = Holds(inbox, scope.clock)
         self._reach = reach
         self._gap = gap
@@ -77,6 +91,9 @@ class Backfill:
         self._complete: set[str] = set()
         # Conversations that may have missed something and were not asked about yet, or not with success.
         self._open: dict[str, None] = {}
+        self._rounds: set[Round] = set()
+        # Being asked about at leisure: done once somebody's message waits for the answer.
+        self._impatient: dict[str, asyncio.Future[None]] = {}
 
     @property
     def possible(self) -> bool:
@@ -147,28 +164,38 @@ class Backfill:
         if not conversations:
             return
         self._open |= dict.fromkeys(conversations)
-        turns = iter(conversations)
         found = 0
 
-        async def take_turns() -> None:
+        async def catch_up(conversation_id: str) -> None:
             nonlocal found
-            for conversation_id in turns:
-                try:
-                    found += await self._catch_up(conversation_id, is_joined)
-                except Exception:  # noqa: BLE001  whatever it is, the other conversations must not suffer
-                    self._log.exception("backfill_failed", conversation=conversation_id)
-                    self.holds.end([conversation_id])
+            try:
+                found += await self._catch_up(conversation_id, is_joined)
+            except Exception:  # noqa: BLE001  whatever it is, the other conversations must not suffer
+                self._log.exception("backfill_failed", conversation=conversation_id)
+                self.holds.end([conversation_id])
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(AT_ONCE, len(conversations))):
-                group.create_task(take_turns(), name=f"backfill {self._agent_id}")
+        # Those first where somebody waits.
+        in_turn = sorted(conversations, key=lambda one: not self._inbox.holds_back(one))
+        of_these = Round(in_turn, catch_up, at_once=AT_ONCE, name=f"backfill {self._agent_id}")
+        self._rounds.add(of_these)
+        try:
+            await of_these.run()
+        finally:
+            self._rounds.discard(of_these)
         if found:
             self._log.info("backfilled", messages=found)
+
+    def _somebody_waits(self, conversation_id: str) -> None:
+        """A message is held back: what may be missing before it is asked for now."""
+        for one in list(self._rounds):
+            one.put_first(conversation_id)
+        if (impatient := self._impatient.get(conversation_id)) is not None and not impatient.done():
+            impatient.set_result(None)
 
     async def _catch_up(self, conversation_id: str, is_joined: Callable[[str], bool]) -> int:
         """Bring one conversation's missed messages into the inbox; how many there were."""
         started = self._clock.now()
-        messages = await self._patiently(conversation_id, lambda: self._missed(conversation_id))
+        messages = await self._asked(conversation_id)
         if messages is None:
             self.holds.end([conversation_id])
             return 0
@@ -181,9 +208,27 @@ class Backfill:
                 self._complete.add(conversation_id)
         return taken
 
+    async def _asked(self, conversation_id: str) -> list[InboundMessage] | None:
+        """What is missing; at leisure, and at once from when on somebody's message waits for it."""
+        if not self._inbox.holds_back(conversation_id):
+            impatient = self._impatient[conversation_id] = asyncio.get_running_loop().create_future()
+            at_leisure = asyncio.ensure_future(
+                self._patiently(conversation_id, lambda: self._missed(conversation_id, self._history))
+            )
+            try:
+                await asyncio.wait([at_leisure, impatient], return_when=asyncio.FIRST_COMPLETED)
+                if at_leisure.done():
+                    return at_leisure.result()
+            finally:
+                if self._impatient.get(conversation_id) is impatient:
+                    del self._impatient[conversation_id]
+                at_leisure.cancel()
+                await asyncio.wait([at_leisure])
+        return await self._patiently(conversation_id, lambda: self._missed(conversation_id, self._urgent))
+
     async def is_news(self, conversation_id: str) -> bool | None:
         """Whether somebody has written in a conversation what the agent knows nothing of; None: nobody could tell."""
-        messages = await self._patiently(conversation_id, lambda: self._missed(conversation_id))
+        messages = await self._patiently(conversation_id, lambda: self._missed(conversation_id, self._history))
         return None if messages is None else bool(messages)
 
     async def _patiently(
@@ -211,13 +256,13 @@ class Backfill:
         self._log.warning("backfill_failed", conversation=conversation_id, reason=reason)
         return None
 
-    async def _missed(self, conversation_id: str) -> list[InboundMessage]:
+    async def _missed(self, conversation_id: str, history: AgentHistory) -> list[InboundMessage]:
         oldest = max(
             self._clock.now() - self._reach.seconds,
             self._complete_until.get(conversation_id, 0.0) - SLACK_SECONDS,
             self._gap.floor if self._gap else 0.0,
         )
-        rows = await self._rows(conversation_id, oldest)
+        rows = await self._rows(conversation_id, oldest, history)
         if not rows:
             return []
         keys = await self._history.journaled(rows)
@@ -248,14 +293,14 @@ class Backfill:
         known = dict(await self._journal.conversations(self._agent_id, since=0.0, limit=LIMIT))
         return known[conversation_id] - JOIN_SLACK_SECONDS if conversation_id in known else oldest
 
-    async def _rows(self, conversation_id: str, oldest: float) -> Sequence[HistoryRow]:
+    async def _rows(self, conversation_id: str, oldest: float, history: AgentHistory) -> Sequence[HistoryRow]:
         """The newest rows, oldest first: none from before ``oldest``, and of others no more than the reach allows."""
-        newest = await self._history.last(conversation_id, LOOK_ROWS)
+        newest = await history.last(conversation_id, LOOK_ROWS)
         if newest is not None and self._is_enough(newest, oldest):
             return [row for row in newest.rows if row.at is None or row.at >= oldest]
         rows: list[HistoryRow] = []
         others = 0
-        async with aclosing(self._history.backwards(conversation_id)) as pages:
+        async with aclosing(history.backwards(conversation_id)) as pages:
             async for page in pages:
                 for row in reversed(page):
                     if row.at is not None and row.at < oldest:

@@ -96,7 +96,15 @@ class Inbox:
         self._intake = intake
         self._on_full = on_full
         self._on_command = on_command
-        self._arrivals = Arrivals(scope.agent_id, memory, write=self._write, deliver=self._deliver)
+        #: Told the conversation of each message that is held back.
+        self.on_held: Callable[[str], None] = lambda _conversation_id: None
+        self._arrivals = Arrivals(
+            scope.agent_id,
+            memory,
+            write=self._write,
+            deliver=self._deliver,
+            on_held=lambda one: self.on_held(one),  # noqa: PLW0108  it is set later
+        )
         self._pairing = Pairing()
         self._guard = LoopGuard(scope.clock, lambda: intake().loop_limit, self._warn_of_loop)
         self._recent: OrderedDict[str, None] = OrderedDict()
@@ -180,6 +188,10 @@ class Inbox:
     def hold(self, conversation_id: str) -> None:
         """Hold a conversation's new messages back until :meth:`fill` or :meth:`release`: older ones may be missing."""
         self._arrivals.hold(conversation_id)
+
+    def holds_back(self, conversation_id: str) -> bool:
+        """Whether a message of a conversation is held back."""
+        return self._arrivals.holds_back(conversation_id)
 
     def release(self, conversation_id: str) -> None:
         """Let the messages that were held back go on; nothing happens where none are."""

@@ -110,6 +110,7 @@ class Pipeline:
             self.inbox,
             reach,
             self._gap,
+            urgent=own_history,
         )
         listing = Listing(platform.conversations, profile.access, profile.deployment.conversations_seconds)
         self.roster = Roster(scope, self.inbox, backfill, self._gap, listing, ack_seconds)

@@ -132,8 +132,13 @@ class PlatformHistory:
         answer = await self._ask(access, [collection, "conversation", conversation_id], query, at_leisure)
         return None if answer is None else _read(parse_history, answer, conversation_id, limit)
 
-    async def last(self, access: Access, conversation_id: str, count: int) -> HistoryPage | None:
+    async def last(
+        self, access: Access, conversation_id: str, count: int, *, at_leisure: bool = False
+    ) -> HistoryPage | None:
         """The newest rows of a conversation, oldest first, with one request where the platform has that endpoint.
+
+        Args:
+            at_leisure: nobody waits for them.
 
         Returns:
             None where it has not: :meth:`backwards` may find them.
@@ -148,7 +153,7 @@ class PlatformHistory:
             if known.absent.get(name, 0.0) > self._clock.monotonic():
                 continue
             answer = await self._ask(
-                access, [collection, "conversation", conversation_id, "last", str(count)], {}, True
+                access, [collection, "conversation", conversation_id, "last", str(count)], {}, at_leisure
             )
             if answer is None:
                 known.absent[name] = self._clock.monotonic() + ABSENT_SECONDS

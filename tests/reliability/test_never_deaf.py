@@ -97,8 +97,10 @@ async def test_r37_people_begin_conversations_while_the_platform_forgets(
 ) -> None:
     figures = case(f"R37 {AGENTS} agents, {seconds} s")
     settings = {"profile": "v2", "forget_after_seconds": FORGET_SECONDS}
-    # Conversations are looked for as often as in a real deployment, measured by how long the platform remembers.
-    given: dict[str, Any] = {"socket_max_age": 0.75 * FORGET_SECONDS, "connect_rate": 50, "conversations_seconds": 20}
+    # As in a real deployment, measured by how long the platform remembers: how often conversations are looked for, and
+    # how much may be asked in that time.
+    given: dict[str, Any] = {"socket_max_age": 0.75 * FORGET_SECONDS, "connect_rate": 50}
+    given |= {"conversations_seconds": 20, "api_rate": 1000}
     async with watched_stack(tmp_path, sandbox_settings=settings, **given) as fleet:
         people = People(fleet, await add_fleet(fleet, AGENTS))
         restarting = asyncio.create_task(restart(fleet)) if restarts else None

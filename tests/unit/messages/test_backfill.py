@@ -28,7 +28,15 @@ DAY = 86_400.0
 class Desk:
     """A backfill that fills a real inbox from a history over HTTP; messages wait in lanes that are paused."""
 
-    def __init__(self, scope: Scope, history: AgentHistory, platform: HistoryServer, *, messages: int = 50) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        history: AgentHistory,
+        platform: HistoryServer,
+        *,
+        messages: int = 50,
+        urgent: AgentHistory | None = None,
+    ) -> None:
         self.scope = scope
         self.platform = platform
         dispatcher = Dispatcher(10)
@@ -42,7 +50,7 @@ class Desk:
             on_full=lambda _: None,
             on_command=lambda _: None,
         )
-        self.backfill = Backfill(history, self.inbox, Reach(DAY, messages))
+        self.backfill = Backfill(history, self.inbox, Reach(DAY, messages), urgent=urgent)
 
     async def _work(self, row: JournaledMessage) -> None:
         await self.scope.journal.claim(row)
@@ -102,6 +110,35 @@ async def test_missed_messages_come_in_order_before_what_is_new(desk: Desk, cloc
         await desk.backfill.run(held, always)
     assert await desk.journaled() == ["hello", "11", "12", "13"]
     assert [line["messages"] for line in log if line["event"] == "backfilled"] == [2]
+
+
+@pytest.mark.parametrize("waits", ["before it is asked for", "while it is asked for at leisure"])
+async def test_where_somebody_waits_what_is_missed_is_asked_for_at_once(
+    scope: Scope, clock: ManualClock, waits: str
+) -> None:
+    async with history_for(scope) as (at_leisure, behind_others), history_for(scope) as (urgent, platform):
+        behind_others.slow = True
+        desk = Desk(scope, at_leisure, platform, urgent=urgent)
+        desk.inbox.conversations.touch(CONVERSATION)
+        for number in (11, 12, 13):
+            platform.add(str(number), at=clock.now(), number=number)
+        held = desk.backfill.begin()
+        # More than are asked about at once stand before it.
+        others = [str(number) * 24 for number in range(1, 8)]
+        before = waits.startswith("before")
+        if before:
+            desk.say("13", 13)
+        running = asyncio.create_task(desk.backfill.run([*others, *held], always))
+        await until(lambda: behind_others.asked >= (3 if before else 4))
+        if not before:
+            assert platform.asked == 0
+            desk.say("13", 13)
+        await until(lambda: not desk.inbox.holds_back(CONVERSATION))
+        assert await desk.journaled() == ["11", "12", "13"]
+        running.cancel()
+        await asyncio.wait([running])
+        await desk.inbox.close()
+        await desk.lanes.close()
 
 
 async def test_what_somebody_answered_meanwhile_is_not_answered_again(desk: Desk, clock: ManualClock) -> None:
