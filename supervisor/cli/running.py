@@ -84,8 +84,8 @@ async def _leaving_nothing(main: Coroutine[Any, Any, int]) -> int:
     try:
         code = await main
     except BaseException:
-        # Somebody says why, so there is a while until then.
-        _end_within(THREADS_SECONDS, 1)
+        # Whoever called says why first.
+        _end_within(STUCK_SECONDS, 1)
         raise
     left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     if not await cancel_all(left, LEFT_SECONDS):

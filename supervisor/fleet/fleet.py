@@ -25,7 +25,7 @@ POLL_SECONDS = 0.2
 #: How long to wait before an agent whose task broke down is begun again.
 CRASH_SECONDS = 5.0
 #: How long agents that are cut short may take for what they do at their end.
-UNWIND_SECONDS = 2.0
+UNWIND_SECONDS = 1.5
 
 
 class Fleet:

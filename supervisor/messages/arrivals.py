@@ -147,16 +147,20 @@ class Arrivals:
             self._task = asyncio.create_task(self._journal_waiting(), name=f"inbox {self._agent_id}")
 
     async def _journal_waiting(self) -> None:
-        while self._waiting:
-            batch = list(self._waiting)
-            self._waiting.clear()
-            self._journaling = len(batch)
-            if len(batch) == 1:
-                await self._journal_one(batch[0])
-            else:
-                await asyncio.gather(*map(self._journal_one, batch))
-        # No await since the last look: what arrives later starts a new task.
-        self._task = None
+        try:
+            while self._waiting:
+                batch = list(self._waiting)
+                self._waiting.clear()
+                self._journaling = len(batch)
+                if len(batch) == 1:
+                    await self._journal_one(batch[0])
+                else:
+                    await asyncio.gather(*map(self._journal_one, batch))
+        finally:
+            # No await since the last look: what arrives later starts a new task. A defect of ours costs those after it
+            # nothing.
+            self._task = None
+            self._journal_soon()
 
     async def _journal_one(self, arrival: Arrival) -> None:
         try:

@@ -123,26 +123,40 @@ async def _broke_down(signalled: asyncio.Future[int], failed: asyncio.Future[str
 async def _drain(service: Service, signalled: asyncio.Future[int]) -> bool:
     """Stop the service, at once when another signal comes; whether all that ran ended in time, and nothing failed."""
     stopping = asyncio.ensure_future(service.stop())
-    seconds = service.settings.drain_seconds + CLOSE_SECONDS + LAST_SECONDS
-    over: list[asyncio.Future[Any]] = [stopping, signalled]
-    try:
-        await asyncio.wait(over, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    except BaseException as error:  # noqa: BLE001  whatever it is, the end goes on
-        _log.critical("main_ended", reason=describe(error), exc_info=error)
-        service.fail(f"main_ended: {describe(error)} during the drain")
+    await _ended(stopping, signalled, service)
     if not stopping.done():
-        reason = "second signal" if signalled.done() else f"the drain did not end within {seconds:g} s"
-        _log.warning("stopping_at_once", reason=reason)
         stopping.cancel()
         await asyncio.wait([stopping], timeout=SECOND_SIGNAL_SECONDS)
         if not stopping.done():
-            service.fail(f"cut short: {reason}, and what was left did not close within {SECOND_SIGNAL_SECONDS:g} s")
+            service.fail(f"cut short: what was left did not close within {SECOND_SIGNAL_SECONDS:g} s")
         return False
     if (failure := stopping.exception()) is not None:
         _log.critical("main_ended", reason=describe(failure), exc_info=failure)
         service.fail(f"main_ended: {describe(failure)} during the drain")
         return False
     return stopping.result() and not service.dead()
+
+
+async def _ended(stopping: asyncio.Future[bool], signalled: asyncio.Future[int], service: Service) -> None:
+    """Return once the service has stopped, or something cuts that short: a signal, or that no more time is left."""
+    now = asyncio.get_running_loop().time
+    seconds = service.settings.drain_seconds + CLOSE_SECONDS + LAST_SECONDS
+    until = now() + seconds
+    over: list[asyncio.Future[Any]] = [stopping, signalled]
+    while not stopping.done():
+        if signalled.done():
+            _log.warning("stopping_at_once", reason="second signal")
+            return
+        if now() >= until:
+            reason = f"the drain did not end within {seconds:g} s"
+            _log.critical("stopping_at_once", reason=reason)
+            service.fail(f"cut short: {reason}")
+            return
+        try:
+            await asyncio.wait(over, timeout=until - now(), return_when=asyncio.FIRST_COMPLETED)
+        except BaseException as error:  # noqa: BLE001  whatever it is, the end goes on
+            _log.critical("main_ended", reason=describe(error), exc_info=error)
+            service.fail(f"main_ended: {describe(error)} during the drain")
 
 
 def status_line(service: Service) -> str:

@@ -70,6 +70,7 @@ class Service:
         self.control = Control(registry, self.fleet, shared, self.problems, self.dead, lambda: self.storage.notice)
         self._holder = LockInfo()
         self._failed = ""
+        self._stall: StallExit | None = None
         self._admin: AdminServer | None = None
         self._unlisten: Callable[[], None] = lambda: None
         self._draining = False
@@ -227,6 +228,8 @@ class Service:
             "tracing": shared.tracing.close,
         }.items():
             await self._close_part(part, close(), PART_SECONDS)
+        if self._stall is not None:
+            self._stall.leave_no_word()
         left = max(1.0, until - shared.clock.monotonic() - TRANSACTION_SECONDS)
         await self._close_part("registry", self.registry.close(timeout=left), left + TRANSACTION_SECONDS)
         shared.loader.close()
@@ -262,16 +265,21 @@ class Service:
     def fail(self, reason: str) -> None:
         """It ends otherwise than it was told to: it no longer counts as alive, and the next start says why."""
         self._failed = self._failed or reason
+        self._announce()
+
+    def _announce(self) -> None:
+        """Say anew who holds the registry, and why it ends where it does."""
         try:
             self.registry.announce(replace(self._holder, ended=self._failed))
         except (RegistryError, OSError) as error:
-            self._log.warning("end_not_noted", reason=str(error))
+            self._log.warning("holder_not_noted", reason=str(error))
 
     def watched_by(self, stall: StallExit) -> None:
-        """Have a stall that ends the process leave word of it for the next start."""
+        """Have a stall or a crash that ends the process leave word of it for the next start."""
         file = self.registry.database.last_words
         if file is not None:
-            stall.leave_word(file, lambda: self.registry.announce(self._holder))
+            self._stall = stall
+            stall.leave_word(file, self._announce)
 
     def dead(self) -> tuple[str, ...]:
         """What has ended on which the fleet depends, one line each; only another start brings it back."""

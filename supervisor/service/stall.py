@@ -38,6 +38,7 @@ class StallExit:
         # Nobody may read it: the process ends all the same.
         self._file = standard_streams.patient(stream.fileno() if stream is not None else STANDARD_ERROR)
         self._word: StackTimer | None = None
+        self._tells_crashes = False
         self._goes_on: Callable[[], None] = lambda: None
 
     async def run(self) -> None:
@@ -54,8 +55,7 @@ class StallExit:
                     self._goes_on()
         finally:
             faulthandler.cancel_dump_traceback_later()
-            if self._word is not None:
-                self._word.close()
+            self.leave_no_word()
 
     def _arm(self) -> None:
         faulthandler.dump_traceback_later(self._last, file=self._file, exit=True)
@@ -63,17 +63,32 @@ class StallExit:
             self._word.arm(self._last - WORD_SECONDS)
 
     def leave_word(self, file: int, goes_on: Callable[[], None]) -> None:
-        """From now on leave the loop's stack in ``file`` just before the end; to be called in the loop.
+        """Leave the loop's stack in ``file`` just before the end, and that of a crash; to be called in the loop.
 
         Args:
+            file: open until :meth:`leave_no_word`.
             goes_on: called where the loop was given its turn in the last moment: what was left there is not true.
         """
+        if not faulthandler.is_enabled():
+            # Whoever has asked for it has it where he wants it.
+            faulthandler.enable(file, all_threads=False)
+            self._tells_crashes = True
         if self._word is None and self._seconds and not _is_debugged():
             # Without such a timer the next start knows less.
             with contextlib.suppress(OSError):
                 self._word = StackTimer(file)
                 self._goes_on = goes_on
                 self._arm()
+
+    def leave_no_word(self) -> None:
+        """The file is about to be closed, and its number may be another's then. Idempotent."""
+        self._goes_on = lambda: None
+        if self._word is not None:
+            self._word.close()
+            self._word = None
+        if self._tells_crashes:
+            faulthandler.disable()
+            self._tells_crashes = False
 
 
 def _is_debugged() -> bool:

@@ -11,10 +11,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from supervisor.sandbox import Sandbox
+from supervisor.store import lock_holder
 from supervisor.store.sqlite.lock import sidecar
+from tests.support.observing import until_not_ready
 from tests.support.processes import SECONDS, SupervisorProcess, supervisor_process
 from tests.support.reliability import Case
 from tests.support.stack import agent_id
@@ -62,7 +65,8 @@ import asyncio
 async def on_message(message, ctx):
     [main] = [task for task in asyncio.all_tasks() if task.get_name() == "main"]
     asyncio.Task.cancel(main)
-    await asyncio.sleep(0)
+    while not marked("asked"):
+        await asyncio.sleep(0.01)
     return "the last word"
 """
 NEVER_STOPS = """
@@ -80,6 +84,15 @@ class NeverStops(Handler):
 
     async def on_message(self, message, ctx):
         return "here"
+"""
+CRASHES = """
+import ctypes
+
+async def on_message(message, ctx):
+    if not marked("crashed"):
+        mark("crashed")
+        ctypes.string_at(0)
+    return "after it"
 """
 INTERRUPTS = """
 import _thread, asyncio, threading
@@ -169,6 +182,15 @@ async def test_r26_what_ends_the_main_coroutine_drains_and_is_told_at_the_next_s
         conversation = await user.open(agent_id(1))
         message = await user.say(conversation, "end it")
         figures.faults, figures.messages = 1, 1
+        holder = lock_holder(f"sqlite:///{fleet.database}")
+        assert holder is not None
+        await until_not_ready(holder.address, "main_ended: CancelledError")
+        async with aiohttp.ClientSession() as session, session.get(f"{holder.address}/livez") as answer:
+            assert (answer.status, await answer.json()) == (
+                503,
+                {"alive": False, "problems": ["main_ended: CancelledError"]},
+            )
+        fleet.mark("asked")
         [reply] = await user.wait_for_reply(conversation, after=message, timeout=SECONDS)
         assert reply.content == "the last word"
         assert await fleet.end() == 1
@@ -232,6 +254,26 @@ async def test_r26_a_hook_that_swallows_its_cancellation_holds_no_end_up(
         await fleet.online()
         assert not failed_runs(fleet)
         await fleet.kill()
+
+
+async def test_r26_a_crash_within_c_is_told_at_the_next_start(tmp_path: Path, case: Callable[[str], Case]) -> None:
+    figures = case("R26 crash")
+    async with Sandbox() as sandbox, supervisor_process(tmp_path, sandbox, {"crashes": CRASHES}) as fleet:
+        await fleet.add(1, "crashes")
+        await fleet.start()
+        await fleet.online()
+        user = await sandbox.user()
+        conversation = await user.open(agent_id(1))
+        message = await user.say(conversation, "crash")
+        assert await fleet.end() == -signal.SIGSEGV
+        figures.faults, figures.messages = 1, 1
+        await fleet.start()
+        [reply] = await user.wait_for_reply(conversation, after=message, timeout=SECONDS)
+        assert reply.content == "after it"
+        [told] = failed_runs(fleet)
+        assert told["reason"].startswith("crashed: Segmentation fault")
+        assert "crashes.py" in told["stack"]
+        await fleet.stop()
 
 
 async def test_r26_sigterm_ends_a_start_that_waits_for_the_database(

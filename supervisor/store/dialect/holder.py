@@ -12,6 +12,8 @@ from typing import Final
 
 #: Another one after each start of the machine, on Linux.
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+#: How the interpreter begins what it says of its own crash.
+CRASHED: Final = "Fatal Python error: "
 
 
 def boot_id() -> str:
@@ -62,7 +64,7 @@ class FailedRun:
 
     Args:
         info: what it said of itself last.
-        stack: where its event loop stood, where that ended it; else empty.
+        stack: where its event loop stood or what crashed was, where that ended it; else empty.
         wrote_at: when something was written to the registry last, in seconds since the epoch.
     """
 
@@ -75,8 +77,10 @@ class FailedRun:
         """Why it ended, as far as that is known."""
         if self.info.ended:
             return self.info.ended
+        if self.stack.startswith(CRASHED):
+            return f"crashed: {self.stack.partition(chr(10))[0].removeprefix(CRASHED)}"
         if self.stack:
             return "stalled: its event loop stood for too long"
         if self.info.boot and self.info.boot != boot_id():
             return "gone with its machine: it lost its power, was started anew, or is another one now"
-        return "killed, by a person, by the system for want of memory or by a crash: it could say nothing"
+        return "killed, by a person or by the system for want of memory: it could say nothing"

@@ -131,7 +131,12 @@ def failed(lock: RegistryLock) -> FailedRun:
 
 @pytest.mark.parametrize(
     ("left", "reason"),
-    [({}, "killed"), ({"stack": STACK}, "stalled"), ({"boot": "another"}, "gone with its machine")],
+    [
+        ({}, "killed"),
+        ({"stack": STACK}, "stalled"),
+        ({"stack": f"Fatal Python error: Segmentation fault\n\n{STACK}"}, "crashed: Segmentation fault"),
+        ({"boot": "another"}, "gone with its machine"),
+    ],
 )
 def test_a_run_that_never_gave_it_up_is_told_to_the_next_with_all_that_is_known(
     database: Path, left: dict[str, str], reason: str
