@@ -137,7 +137,7 @@ class Outbox:
         conversation_id = outgoing.reply.conversation_id
         queue = self._queues.setdefault(conversation_id, _Queue())
         queue.replies.append(outgoing)
-        if queue.task is None or queue.task.done():
+        if queue.task is None:
             queue.task = asyncio.create_task(
                 # In a context of its own: the task goes on to deliver replies to other messages.
                 self._deliver_all(conversation_id, queue),

@@ -19,6 +19,7 @@ class Desk:
         begun: keys that the journal was given, in order.
         delivered: keys of those that it took.
         refuse: keys that it does not take.
+        broken: keys at whose delivery a defect of ours shows.
     """
 
     def __init__(self) -> None:
@@ -27,6 +28,7 @@ class Desk:
         self.begun: list[str] = []
         self.delivered: list[str] = []
         self.refuse: set[str] = set()
+        self.broken: set[str] = set()
         self.arrivals = Arrivals(AGENT, self.memory, write=self._write, deliver=self._deliver)
 
     def put(self, key: str, conversation: str = "c1") -> Arrival:
@@ -43,6 +45,8 @@ class Desk:
 
     async def _deliver(self, arrival: Arrival, row: JournaledMessage) -> None:
         assert row.key == arrival.key
+        if arrival.key in self.broken:
+            raise ZeroDivisionError
         self.delivered.append(arrival.key)
 
 
@@ -140,5 +144,26 @@ def test_a_close_waits_for_the_journal_and_tells_how_many_it_has_not() -> None:
         well.put("1")
         assert await loop.complete(well.arrivals.close(3)) == 0
         assert well.delivered == ["1"]
+
+    run(main)
+
+
+def test_a_defect_at_one_message_leaves_those_after_it_their_way() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        desk = Desk()
+        desk.broken = {"1", "3"}
+        desk.put("1")
+        await loop.turns(2)
+        for key in "234":
+            desk.put(key)
+        complaints: list[object] = []
+        loop.set_exception_handler(lambda _, context: complaints.append(context.get("exception")))
+        desk.open.set()
+        await loop.settle()
+        desk.put("5")
+        await loop.settle()
+        assert desk.begun == list("12345")
+        assert desk.delivered == ["2", "4", "5"]
+        assert not desk.arrivals.journaling
 
     run(main)

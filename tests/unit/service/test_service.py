@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+
+import aiohttp
+import pytest
 
 from supervisor.core.clock import Clock
 from supervisor.sandbox import Sandbox
@@ -11,7 +15,7 @@ from supervisor.settings import Settings
 from supervisor.store import lock_holder
 from supervisor.telemetry.tracing import NO_TRACING, Tracing
 from tests.support.observing import captured_logs, named, readiness
-from tests.support.stack import make_settings
+from tests.support.stack import agent_id, make_settings, stack
 
 
 class FailingTracing:
@@ -55,3 +59,29 @@ async def test_what_has_failed_is_neither_alive_nor_ready(tmp_path: Path) -> Non
         assert service.dead() == ("main_ended: ValueError: it",)
         assert await readiness(service.admin_url) == (503, "['main_ended: ValueError: it']")
         await service.stop(0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (f"agent {agent_id(1)}", f"the task of agent {agent_id(1)} has ended"),
+        ("journal writer", "the journal's writer has ended"),
+        ("registry watch", "the side task 'registry watch' has ended"),
+    ],
+)
+async def test_a_task_that_has_ended_for_good_is_neither_alive_nor_ready(tmp_path: Path, name: str, told: str) -> None:
+    async with stack(tmp_path) as fleet:
+        await fleet.add()
+        await fleet.online()
+        user = await fleet.sandbox.user()
+        conversation = await user.open(agent_id(1))
+        message = await user.say(conversation, "so that something is written")
+        await user.wait_for_reply(conversation, after=message)
+        assert fleet.service.dead() == ()
+        [task] = [task for task in asyncio.all_tasks() if task.get_name() == name]
+        task.cancel()
+        await fleet.until(fleet.service.dead)
+        assert fleet.service.dead() == (told,)
+        assert await readiness(fleet.service.admin_url) == (503, str([told]))
+        async with aiohttp.ClientSession() as session, session.get(f"{fleet.service.admin_url}/livez") as answer:
+            assert (answer.status, await answer.json()) == (503, {"alive": False, "problems": [told]})
