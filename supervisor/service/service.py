@@ -203,8 +203,8 @@ class Service:
         grace = self.settings.drain_seconds if grace_seconds is None else grace_seconds
         until = self.shared.clock.monotonic() + grace + CLOSE_SECONDS
         self._log.info("draining", seconds=grace)
-        await self.side_tasks.stop()
         try:
+            await self.side_tasks.stop()
             return await self.fleet.stop(grace)
         finally:
             # Who is in a hurry lets agents go at once; what was journaled is written all the same.

@@ -18,7 +18,7 @@ from supervisor.telemetry import standard_streams
 #: How often the timer is armed anew; each time costs a thread of the C library's.
 BEAT_SECONDS: Final = 1.0
 #: So long before the end the loop's own stack is left for the next start.
-WORD_SECONDS: Final = 0.2
+WORD_SECONDS: Final = 0.5
 STANDARD_ERROR: Final = 2
 
 
@@ -69,13 +69,13 @@ class StallExit:
             file: open until :meth:`leave_no_word`.
             goes_on: called where the loop was given its turn in the last moment: what was left there is not true.
         """
-        if not faulthandler.is_enabled():
-            # Whoever has asked for it has it where he wants it.
-            faulthandler.enable(file, all_threads=False)
-            self._tells_crashes = True
-        if self._word is None and self._seconds and not _is_debugged():
-            # Without such a timer the next start knows less.
-            with contextlib.suppress(OSError):
+        # Where one of them is not to be had the next start knows less.
+        with contextlib.suppress(OSError, RuntimeError):
+            if not faulthandler.is_enabled():
+                # Whoever has asked for it has it where he wants it.
+                faulthandler.enable(file, all_threads=False)
+                self._tells_crashes = True
+            if self._word is None and self._seconds and not _is_debugged():
                 self._word = StackTimer(file)
                 self._goes_on = goes_on
                 self._arm()
