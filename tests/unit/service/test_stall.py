@@ -34,7 +34,7 @@ asyncio.run(main())
 
 def stand(words: Path, how: str) -> subprocess.CompletedProcess[str]:
     """Have a loop stand in a process of its own, for 1.5 s at most."""
-    command = [sys.executable, "-c", STANDS, words, how]
+    command = [sys.executable, "-c", STANDS, str(words), how]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
 
 
