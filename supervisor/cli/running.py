@@ -22,7 +22,7 @@ LEFT_SECONDS = 0.5
 #: How long threads that are left may take, with the interpreter's own end.
 THREADS_SECONDS = 1.0
 #: How long the interpreter may give none of its threads a turn then, before the process is ended from below.
-STUCK_SECONDS = 5.0
+STUCK_SECONDS = 60.0
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
 Profile = Annotated[
