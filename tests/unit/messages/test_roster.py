@@ -89,8 +89,10 @@ def test_what_came_before_the_first_words_of_an_unknown_conversation_is_looked_f
             await script.loop.advance(200)
             assert script.platform.rest.asked["history"] == 0
         else:
-            script.platform.rest.seconds["conversations"] = 15
-            await script.loop.advance(130)
+            # Slow, and no time-out: a host that is ill is asked for no history either.
+            script.platform.rest.seconds["conversations"] = 10
+            while not script.platform.sockets:
+                await script.loop.advance(1)
         script.platform.rest.add(TALK, "first", EPOCH + script.loop.time())
         await script.loop.advance(1)
         speak(script, "second", **fields)
@@ -108,11 +110,12 @@ def test_what_could_not_be_read_is_read_later_and_the_gap_stays_open_until_then(
         await away_and_back(script, "first")
         await script.loop.advance(1500)
         assert (rest.asked["history"] > 4, script.answers) == (True, [])
-        # Lists go on at their pace, with a history each, which is tried a few times.
+        # Lists go on at their pace, with a history each, which is tried a few times; one was under way.
         before = rest.asked.copy()
         await script.loop.advance(3000)
-        assert rest.asked["history"] - before["history"] <= 4 * (rest.asked["conversations"] - before["conversations"])
-        assert rest.asked["conversations"] - before["conversations"] < 100
+        histories, lists = (rest.asked[what] - before[what] for what in ("history", "conversations"))
+        assert histories <= 4 * (lists + 1)
+        assert lists < 100
         rest.statuses.clear()
         await script.loop.advance(400)
         assert script.answers == ["Echo: first"]
@@ -202,6 +205,25 @@ def test_known_conversations_are_not_silent_while_slow_joins_go_on(tmp_path: Pat
         await script.loop.advance(HOLD_SECONDS + 1)
         assert [row.body for row in script.fleet.inbox()] == ["now"], "the handler need not wait for the connection"
         await script.loop.advance(60)
+        assert script.answers == ["Echo: now"]
+
+    play(tmp_path, slow, ack_seconds=60)
+
+
+def test_nor_are_they_where_a_second_connection_takes_over_and_joins_slowly(tmp_path: Path) -> None:
+    async def slow(script: Play) -> None:
+        script.platform.keeps_ids = False
+        script.platform.conversations = LISTED
+        await script.add()
+        await script.loop.advance(30)
+        script.platform.deaf_to.add(JOIN)
+        script.runner().reload()
+        await script.loop.advance(0.01)
+        [first, _] = script.platform.sockets
+        first.lose("server disconnect")
+        await script.loop.advance(0.5)
+        speak(script, "now", LISTED[0])
+        await script.loop.advance(HOLD_SECONDS)
         assert script.answers == ["Echo: now"]
 
     play(tmp_path, slow, ack_seconds=60)
