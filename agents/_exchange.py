@@ -10,7 +10,8 @@ The answer is a part, a list of parts, or null for nothing. A part is text, or a
 
 * without one, or ``text``, ``error``, ``system``: ``content``, and perhaps ``thinking`` (text, or {content,
   duration_ms, visible}), ``attachments``, ``usage`` {prompt_tokens, completion_tokens, model, cached_tokens, provider},
-  ``latency_ms``, ``error``, ``metadata``
+  ``latency_ms``, ``error``, ``metadata``, ``sources`` [{type: ``rag``, ``web``, ``tool`` or ``memory``, content, label,
+  url, score, collection_id, tool_name}]
 * ``thinking``: ``content``, ``duration_ms``, ``visible``
 * ``tool_call``: ``name``, ``arguments``, ``id``, ``content``
 * ``tool_result``: ``id`` and ``name`` of its call, ``result``, ``success``, ``error``, ``duration_ms``, ``content``
@@ -30,6 +31,7 @@ from supervisor.handler import (
     Part,
     Permanent,
     Reply,
+    Source,
     Thinking,
     ToolCall,
     ToolResult,
@@ -79,6 +81,19 @@ class _Usage(_Shape):
         return Usage(self.prompt_tokens, self.completion_tokens, self.model, self.cached_tokens, self.provider)
 
 
+class _Source(_Shape):
+    type: Literal["rag", "web", "tool", "memory"]
+    content: str
+    label: str | None = None
+    url: str | None = None
+    score: float | None = None
+    collection_id: str | None = None
+    tool_name: str | None = None
+
+    def part(self) -> Source:
+        return Source(self.type, self.content, self.label, self.url, self.score, self.collection_id, self.tool_name)
+
+
 class _Reply(_Shape):
     content: str
     type: Literal["text", "error", "system"] | None = None
@@ -88,6 +103,7 @@ class _Reply(_Shape):
     latency_ms: float | None = None
     error: str | None = None
     metadata: dict[str, Any] | None = None
+    sources: tuple[_Source, ...] = ()
 
     def part(self) -> Reply:
         thinking = _Thinking(content=self.thinking) if isinstance(self.thinking, str) else self.thinking
@@ -100,6 +116,7 @@ class _Reply(_Shape):
             self.type,
             self.error,
             self.metadata,
+            tuple(source.part() for source in self.sources),
         )
 
 

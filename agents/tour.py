@@ -18,6 +18,7 @@ from supervisor.handler import (
     Part,
     Permanent,
     Reply,
+    Source,
     Thinking,
     ToolCall,
     ToolResult,
@@ -27,7 +28,7 @@ from supervisor.handler import (
 HELP = """I show what an agent can do. Try:
 • 6 * 7 — thinking, a tool call and its result
 • what time is it? — a tool without arguments
-• attach — an answer with attachments
+• attach — an answer with attachments and a source
 • history — what we said so far
 • slow 5 — an answer that takes five seconds, typing all the while
 • error — an error message
@@ -137,10 +138,11 @@ class Tour(Handler):
         yield Reply(f"It is {now:%H:%M:%S} UTC on {now:%A, %d %B %Y}.", usage=Usage(10, 9, model="tour"))
 
     async def attachments(self) -> AsyncIterator[Part]:
-        """The two kinds of attachment that the platform takes."""
+        """The two kinds of attachment that the platform takes, and what the answer rests on."""
         yield Reply(
             "Here are a link and a document of the platform's.",
             attachments=["https://example.com/report.pdf", "document:handbook"],
+            sources=[Source("web", "Examples are free to use.", label="About examples", url="https://example.com/")],
             usage=Usage(4, 11, model="tour"),
         )
 

@@ -27,6 +27,7 @@ from supervisor.core.usage import Budget, ModelCall, Usage
 from supervisor.protocol import InboundMessage as Message
 from supervisor.protocol.answers import Deployment, Instruction
 from supervisor.protocol.attachments import Attachment, AttachmentDetails
+from supervisor.protocol.fields import Source
 from supervisor.protocol.inbound import TaskFacts
 from supervisor.protocol.senders import Reference, Sender
 
@@ -50,6 +51,7 @@ __all__ = [
     "Reply",
     "Result",
     "Sender",
+    "Source",
     "TaskFacts",
     "Thinking",
     "ToolCall",

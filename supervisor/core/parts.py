@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from supervisor.core.usage import Usage
+from supervisor.protocol.fields import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Reply:
             what has no type, so ``text`` and ``error`` go out without it; many hide ``system``.
         error: for ``type="error"``: what went wrong, in words that a person understands.
         metadata: anything JSON; v1 keeps it and echoes it.
+        sources: what it rests on; the third generation keeps it with the answer.
     """
 
     content: str
@@ -72,3 +74,4 @@ class Reply:
     type: str | None = None
     error: str | None = None
     metadata: Mapping[str, Any] | None = None
+    sources: Sequence[Source] = ()

@@ -63,6 +63,7 @@ def _reply(reply: Reply, common: dict[str, Any], latency_ms: float | None, usage
         thinking=_thinking(reply.thinking) if reply.thinking else None,
         # An Attachment is written as the text that it is.
         attachments=tuple(str(one) if isinstance(one, str) else one for one in reply.attachments),
+        sources=tuple(reply.sources),
         usage=fields.Usage(spent.prompt_tokens, spent.completion_tokens, spent.total_tokens) if spent else None,
         latency=None if latency is None else round(latency, 3),
         error=reply.error,

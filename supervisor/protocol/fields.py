@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -43,6 +43,28 @@ class ToolResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     success: bool
     error: str | None = None
     execution_time: float | None = None
+
+
+class Source(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What an answer rests on (docs/protocol.md#86-sends).
+
+    Args:
+        type: where it was found: in a knowledge collection, on the web, by a tool, or in the agent's memory.
+        content: the passage itself, or what it says; must not be blank.
+        label: what a person calls it.
+        url: an http(s) URL.
+        score: how well it fits, as whoever found it says.
+        collection_id: of ``rag``: the platform's id of the collection.
+        tool_name: of ``tool``: the tool's name.
+    """
+
+    type: Literal["rag", "web", "tool", "memory"]
+    content: str
+    label: str | None = None
+    url: str | None = None
+    score: float | None = None
+    collection_id: str | None = None
+    tool_name: str | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, rename="camel"):

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from supervisor.protocol.fields import ROLES, TYPES, Thinking, ToolCall, ToolResult, Usage
+from supervisor.protocol.fields import ROLES, TYPES, Source, Thinking, ToolCall, ToolResult, Usage
 from supervisor.protocol.text import is_attachment
 
 
@@ -27,12 +27,15 @@ class OutboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel",
     tool_calls: tuple[ToolCall, ...] = ()
     tool_results: tuple[ToolResult, ...] = ()
     attachments: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
     usage: Usage | None = None
     latency: float | None = None
     error: str | None = None
     metadata: dict[str, Any] | None = None
 
 
+#: Of one message.
+MAX_SOURCES: Final = 100
 #: What people's clients draw only where it has no type (docs/protocol.md#9-display).
 _MEANT_FOR_PEOPLE: Final = frozenset({"text", "error"})
 
@@ -88,11 +91,22 @@ def _check_words(message: OutboundMessage) -> None:
 def _check_parts(message: OutboundMessage) -> None:
     if not all(is_attachment(attachment) for attachment in message.attachments):
         raise InvalidMessageError("an attachment is neither an http(s) URL nor document:<id>")
+    _check_sources(message.sources)
     for call in message.tool_calls:
         _check_arguments(call)
     for result in message.tool_results:
         if result.result is None:
             raise InvalidMessageError(f"the result of tool {result.tool_name!r} is null")
+
+
+def _check_sources(sources: tuple[Source, ...]) -> None:
+    if len(sources) > MAX_SOURCES:
+        raise InvalidMessageError(f"it has {len(sources)} sources; {MAX_SOURCES} are allowed")
+    for source in sources:
+        if not source.content.strip():
+            raise InvalidMessageError("the content of a source is empty")
+        if source.url is not None and not source.url.startswith(("http://", "https://")):
+            raise InvalidMessageError("the url of a source is no http(s) URL")
 
 
 def _check_arguments(call: ToolCall) -> None:
@@ -115,7 +129,7 @@ _LATER_KINDS: Final = ("image", "audio", "video")
 def later_form(body: bytes) -> bytes:
     """A message as the agents' gateway of the third generation takes it (docs/protocol.md#86-sends).
 
-    Types of parts have names of their own there, and attachments are objects.
+    Types of parts have names of their own there, and attachments are objects. Sources are as they are.
 
     Args:
         body: the message as :func:`check_outbound` encodes it.

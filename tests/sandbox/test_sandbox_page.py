@@ -100,6 +100,7 @@ async def test_nothing_of_a_message_becomes_markup(v2: Client, page: Page) -> No
             "toolCalls": [{"function": {"name": evil, "arguments": evil}}, None, 5],
             "toolResults": [{"toolName": evil, "result": None, "success": False, "error": evil}],
             "attachments": ["javascript:alert(1)", "data:text/html,x", 5, evil],
+            "sources": [{"label": evil, "content": evil, "url": "javascript:alert(1)"}, None, 5, evil],
             "usage": {"promptTokens": 1},
             "error": evil,
         },
@@ -108,6 +109,24 @@ async def test_nothing_of_a_message_becomes_markup(v2: Client, page: Page) -> No
     await expect(last).to_contain_text("<img src=x")
     assert await last.locator("img, script, a").count() == 0
     assert "owned" not in await page.title()
+
+
+async def test_what_an_answer_rests_on_is_shown_on_demand(v2: Client, page: Page) -> None:
+    """v2 passes on what it does not know."""
+    socket, conversation = await open_agent(v2, page)
+    found = [
+        {"type": "web", "content": "Open at nine.", "label": "Hours", "url": "https://x.example/hours"},
+        {"type": "memory", "content": "Likes tea."},
+    ]
+    message = {"conversationId": conversation, "role": "assistant", "content": "At nine.", "sources": found}
+    await socket.call("message:send", message)
+    shown = page.get_by_test_id("sources")
+    await expect(shown.locator("summary")).to_have_text("Sources (2)")
+    await expect(shown.get_by_text("Open at nine.")).to_be_hidden()
+    await shown.locator("summary").click()
+    await expect(shown.get_by_text("Open at nine.")).to_be_visible()
+    await expect(shown.get_by_text("Likes tea.")).to_be_visible()
+    await expect(shown.get_by_role("link")).to_have_attribute("href", "https://x.example/hours")
 
 
 async def test_the_list_follows_the_fleet(v1: Client, page: Page) -> None:

@@ -16,6 +16,7 @@ from supervisor.handler import (
     Permanent,
     Reply,
     Result,
+    Source,
     Thinking,
     ToolCall,
     ToolResult,
@@ -29,7 +30,8 @@ async def coroutine(message: Message, ctx: Context) -> str | None:
 
 
 def plain(message: Message, ctx: Context) -> Reply:
-    return Reply(message.content, thinking=Thinking("hm", 12.5), usage=Usage(1, 2), metadata={"a": 1})
+    found = [Source("web", "a page", label="A page", url="https://x.example", score=0.5), Source("memory", "tea")]
+    return Reply(message.content, thinking=Thinking("hm", 12.5), usage=Usage(1, 2), metadata={"a": 1}, sources=found)
 
 
 async def parts(message: Message, ctx: Context) -> AsyncIterator[Part]:

@@ -114,6 +114,22 @@ function attachment(given) {
   return element("li", {}, shown);
 }
 
+// What an answer rests on: v2 passes it on, v3 keeps it and shows it to nobody live.
+function sources(given) {
+  const item = (source) => {
+    const name = String(source?.label ?? source?.url ?? source?.toolName ?? source?.type ?? "");
+    const link = attachment({ url: source?.url, name });
+    link.append(element("p", { class: "text" }, String(source?.content ?? "")));
+    return link;
+  };
+  return element(
+    "details",
+    { class: "sources", "data-testid": "sources" },
+    element("summary", {}, `Sources (${given.length})`),
+    element("ul", { class: "attachments" }, ...given.map(item)),
+  );
+}
+
 function footer(message, date) {
   const usage = message.usage;
   const parts = [];
@@ -164,6 +180,7 @@ export function messageElement(message, date, profile) {
   parts.push(...list(message.toolCalls).map(toolCall), ...list(message.toolResults).map(toolResult));
   const attachments = list(message.attachments);
   if (attachments.length) parts.push(element("ul", { class: "attachments" }, ...attachments.map(attachment)));
+  if (list(message.sources).length) parts.push(sources(message.sources));
   if (message.error && message.error !== content) {
     parts.push(
       element("details", { class: "cause" }, element("summary", {}, "Details"), element("pre", {}, String(message.error))),

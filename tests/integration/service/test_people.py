@@ -36,6 +36,12 @@ async def on_message(message, ctx):
 '''
 }
 SIGNS = ["thinking", "tool_call", "tool_result"]
+KNOWS = """
+from supervisor.handler import Reply, Source
+
+def on_message(message, ctx):
+    return Reply("At nine.", sources=[Source("rag", "Open at nine.", label="Hours", score=0.5, collection_id="k1")])
+"""
 
 
 @pytest.fixture(params=["v1", "v2", "v3"])
@@ -180,3 +186,20 @@ async def test_an_answer_that_was_stored_and_refused_is_shown_all_the_same(tmp_p
 
         await fleet.until(lambda: "Echo: second" in shown())
         assert shown() == ["Echo: hello", "Echo: second"]
+
+
+@pytest.mark.parametrize("profile", ["v1", "v2", "v3"])
+async def test_what_an_answer_rests_on_goes_along_and_is_kept_where_it_can_be(tmp_path: Path, profile: str) -> None:
+    """The first generation drops it, the second passes it on, the third keeps it (docs/protocol.md#86-sends)."""
+    folder = handlers_folder(tmp_path, {"knows": KNOWS})
+    async with stack(tmp_path, sandbox_settings={"profile": profile}, agents_dir=folder) as fleet:
+        identity = await fleet.add(handler="knows")
+        await fleet.online(timeout=30)
+        [reply] = await fleet.ask(identity, "when?")
+        source = {"type": "rag", "content": "Open at nine.", "label": "Hours", "score": 0.5, "collectionId": "k1"}
+        assert reply.content == "At nine."
+        assert (reply.sources, reply.document.get("sources")) == {
+            "v1": ([], None),
+            "v2": ([], [source]),
+            "v3": ([source], None),
+        }[profile]

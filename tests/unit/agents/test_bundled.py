@@ -116,6 +116,7 @@ async def test_the_clock_is_a_tool_without_arguments(visit: Any, asked: str) -> 
 async def test_attachments_of_both_kinds(visit: Any) -> None:
     [reply] = await visit("attach")
     assert [a.split(":")[0] for a in reply.attachments] == ["https", "document"]
+    assert [source.type for source in reply.sources] == ["web"]
 
 
 async def test_history_shows_what_was_said(visit: Any) -> None:

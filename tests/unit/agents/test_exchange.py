@@ -17,7 +17,7 @@ from agents._exchange import (
     parts_of,
     question,
 )
-from supervisor.handler import HistoryItem, Message, Part, Reply, Thinking, ToolCall, ToolResult, Usage
+from supervisor.handler import HistoryItem, Message, Part, Reply, Source, Thinking, ToolCall, ToolResult, Usage
 from supervisor.protocol import parse_message
 from supervisor.protocol.inbound import TaskFacts, collected
 from supervisor.testing import CONVERSATION_ID, FakeContext
@@ -45,6 +45,16 @@ CALL = ToolCall("look_up", {"q": 1}, id="c1", content="Looking")
                 },
                 "latency_ms": 5,
                 "metadata": {"a": [1]},
+                "sources": [
+                    {"type": "rag", "content": "Open at nine.", "score": 0.5, "collection_id": "k1"},
+                    {
+                        "type": "tool",
+                        "content": "Dry",
+                        "label": "Weather",
+                        "url": "https://w.example",
+                        "tool_name": "w",
+                    },
+                ],
             },
             Reply(
                 "x",
@@ -53,6 +63,10 @@ CALL = ToolCall("look_up", {"q": 1}, id="c1", content="Looking")
                 Usage(3, 4, "m", 1, "p"),
                 5,
                 metadata={"a": [1]},
+                sources=(
+                    Source("rag", "Open at nine.", score=0.5, collection_id="k1"),
+                    Source("tool", "Dry", "Weather", "https://w.example", tool_name="w"),
+                ),
             ),
         ),
         ({"type": "error", "content": "no", "error": "no"}, Reply("no", type="error", error="no")),

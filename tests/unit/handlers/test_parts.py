@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from supervisor.core.errors import InvalidReplyError
-from supervisor.handler import Reply, Thinking, ToolCall, ToolResult, Usage
+from supervisor.handler import Reply, Source, Thinking, ToolCall, ToolResult, Usage
 from supervisor.handlers import to_outbound
 from supervisor.protocol import OutboundMessage, check_outbound
 from supervisor.sandbox.gateways.validation import check_v1
@@ -45,6 +45,10 @@ def test_a_full_reply() -> None:
         type="error",
         error="broken",
         metadata={"k": 1},
+        sources=[
+            Source("rag", "At nine.", "Hours", score=0.5, collection_id="k1"),
+            Source("memory", "Likes tea."),
+        ],
     )
     assert sent(reply) == {
         **COMMON,
@@ -57,6 +61,10 @@ def test_a_full_reply() -> None:
         "latency": 5.556,
         "error": "broken",
         "metadata": {"k": 1},
+        "sources": [
+            {"type": "rag", "content": "At nine.", "label": "Hours", "score": 0.5, "collectionId": "k1"},
+            {"type": "memory", "content": "Likes tea."},
+        ],
     }
 
 

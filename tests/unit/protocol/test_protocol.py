@@ -29,7 +29,7 @@ from supervisor.protocol import (
     reply_id,
 )
 from supervisor.protocol.events import Membership, Presence, ReadReceipt, SendOutcome, Typing
-from supervisor.protocol.outbound import later_form
+from supervisor.protocol.outbound import MAX_SOURCES, later_form
 from supervisor.protocol.text import MAX_CONTENT_CHARS, clean_text, is_object_id
 from supervisor.sandbox.gateways.validation import RefusedError, check_attachments, check_v1
 from tests.support.paths import RECORDINGS
@@ -367,6 +367,12 @@ def test_what_v1_takes_is_passed_on_as_it_takes_it(role: str, kind: str | None) 
         ({"metadata": {"k": nested(5000)}}, "JSON"),
         ({"metadata": {1j: 1}}, "JSON"),
         ({"content": "x" * 9_000}, "bytes"),
+        ({"sources": ("https://x.example",)}, "sources[0]"),
+        ({"sources": (fields.Source("book", "x"),)}, "sources[0].type"),  # type: ignore[arg-type]
+        ({"sources": (fields.Source("web", " "),)}, "source is empty"),
+        ({"sources": (fields.Source("web", "x", url="javascript:alert(1)"),)}, "url of a source"),
+        ({"sources": (fields.Source("web", "x", score="high"),)}, "score"),  # type: ignore[arg-type]
+        ({"sources": (fields.Source("web", "x"),) * (MAX_SOURCES + 1)}, "101 sources"),
     ],
 )
 def test_what_v1_refuses_is_refused_before_it_is_sent(fields: dict[str, Any], said: str) -> None:
@@ -494,6 +500,7 @@ def test_the_token_is_not_in_the_answers_repr() -> None:
         ({"type": "system"}, {"type": "system"}),
         ({"type": "text"}, {}),
         ({"type": "error"}, {}),
+        ({"sources": [{"type": "web", "content": "x"}]}, {"sources": [{"type": "web", "content": "x"}]}),
         (
             {"attachments": ["https://files.example/a/plan.pdf?x=1", "https://files.example/cat.png", "document:7"]},
             {
