@@ -252,8 +252,11 @@ class Context(AgentContext, Protocol):
         model: str = "unknown",
         cached_tokens: int = 0,
         provider: str = "unknown",
+        reasoning_tokens: int = 0,
+        estimated: bool = False,
     ) -> None:
-        """Count the tokens of one model call; the next reply without ``usage`` of its own carries the sum.
+        """Count the tokens of one model call, as :class:`Usage` has them; the next reply without ``usage`` of its own
+        carries the sum.
 
         They count in the metrics, in ``supervisor usage`` and against the budgets, as those of ``Reply.usage`` do.
         """

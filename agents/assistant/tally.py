@@ -67,18 +67,21 @@ class Tally:
             estimate: tokens of the question and of what came, for a server that tells none.
         """
         if report.given:
-            usage = Usage(report.prompt, report.completion, endpoint.model, report.cached, endpoint.provider)
+            figures = report.prompt, report.completion, endpoint.model, report.cached, endpoint.provider
+            usage = Usage(*figures, report.reasoning)
         else:
-            usage = Usage(*estimate, endpoint.model, 0, endpoint.provider)
+            usage = Usage(*estimate, endpoint.model, 0, endpoint.provider, estimated=True)
             self.estimated = True
         self.tokens += usage.total_tokens
-        self.reasoning_tokens += report.reasoning
+        self.reasoning_tokens += usage.reasoning_tokens
         ctx.usage(
             usage.prompt_tokens,
             usage.completion_tokens,
             model=usage.model,
             cached_tokens=usage.cached_tokens,
             provider=usage.provider,
+            reasoning_tokens=usage.reasoning_tokens,
+            estimated=usage.estimated,
         )
         return usage
 

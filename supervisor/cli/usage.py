@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 #: How far back the registry's record goes (``maintenance.USAGE_DAYS``).
 _MOST_DAYS: Final = 400
-_TITLES: Final = ("DAY", "AGENT", "NAME", "MODEL", "REQUESTS", "INPUT", "CACHED", "OUTPUT", "COST")
-_FIGURES: Final = frozenset({"REQUESTS", "INPUT", "CACHED", "OUTPUT", "COST"})
-_DROPPED_FIRST: Final = ("NAME", "CACHED", "REQUESTS")
+_TITLES: Final = ("DAY", "AGENT", "NAME", "MODEL", "REQUESTS", "INPUT", "CACHED", "OUTPUT", "REASONING", "COST")
+_FIGURES: Final = frozenset({"REQUESTS", "INPUT", "CACHED", "OUTPUT", "REASONING", "COST"})
+_DROPPED_FIRST: Final = ("REASONING", "NAME", "CACHED", "REQUESTS")
+#: Before figures that are estimates, or a part of which is.
+_ABOUT: Final = "~"
 _GAP, _MAX_NAME_CHARS = 2, 28
 
 
@@ -34,7 +36,7 @@ def usage(
     days: Annotated[int, typer.Option(min=1, max=_MOST_DAYS, help="So many UTC days, today included.")] = 7,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
 ) -> None:
-    """Show tokens and cost per agent, model and UTC day; cached tokens are part of the input.
+    """Show tokens and cost per agent, model and UTC day; cached tokens are part of the input, reasoning of the output.
 
     Example: `supervisor usage --days 30`
     """
@@ -55,6 +57,8 @@ def usage(
         console = output.stdout_console()
         console.print(_table(records, names, console.width))
         _complain_of_prices(records)
+        if any(record.estimated_requests for record in records):
+            complain(f"Figures after {_ABOUT} are estimates, or hold some: the model's server reported none")
 
 
 async def _read(registry: Registry, agent_id: str | None, since_day: str) -> tuple[list[UsageRecord], dict[str, str]]:
@@ -104,7 +108,7 @@ def _table(records: Sequence[UsageRecord], names: dict[str, str], width: int) ->
     total = _row("total", _sum(records), names) | {"AGENT": "", "NAME": "", "MODEL": ""}
     everything = [*rows, *sums, total]
     widths = {title: max(len(title), *(len(row[title]) for row in everything)) for title in _TITLES}
-    shown = list(_TITLES)
+    shown = [title for title in _TITLES if title != "REASONING" or any(one.reasoning_tokens for one in records)]
     for title in _DROPPED_FIRST:
         if sum(widths[one] + _GAP for one in shown) - _GAP > width:
             shown.remove(title)
@@ -122,15 +126,17 @@ def _table(records: Sequence[UsageRecord], names: dict[str, str], width: int) ->
 def _row(label: str, record: UsageRecord, names: dict[str, str]) -> dict[str, str]:
     from supervisor.cli.output import plain  # noqa: PLC0415
 
+    about = _ABOUT if record.estimated_requests else ""
     return {
         "DAY": label,
         "AGENT": plain(record.agent_id),
         "NAME": plain(names.get(record.agent_id, "(removed)"))[:_MAX_NAME_CHARS],
         "MODEL": plain(record.model),
         "REQUESTS": f"{record.requests:,}",
-        "INPUT": f"{record.input_tokens:,}",
+        "INPUT": f"{about}{record.input_tokens:,}",
         "CACHED": f"{record.cached_tokens:,}",
-        "OUTPUT": f"{record.output_tokens:,}",
+        "OUTPUT": f"{about}{record.output_tokens:,}",
+        "REASONING": f"{record.reasoning_tokens:,}",
         "COST": _cost(record),
     }
 

@@ -165,9 +165,10 @@ class UsageRecord:
     Args:
         day: the UTC day, ``2026-01-31``.
         requests: how many times its handler reported usage.
-        input_tokens: ``cached_tokens`` are among them.
+        input_tokens: ``cached_tokens`` are among them, as ``reasoning_tokens`` are among ``output_tokens``.
         cost: in the currency of the configured prices, of the requests whose model has a price.
         unpriced_requests: those whose model has none.
+        estimated_requests: those whose tokens are an estimate, for the server told none.
     """
 
     agent_id: str
@@ -179,6 +180,8 @@ class UsageRecord:
     cached_tokens: int = 0
     cost: float = 0.0
     unpriced_requests: int = 0
+    reasoning_tokens: int = 0
+    estimated_requests: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -197,6 +200,8 @@ class UsageRecord:
             self.cached_tokens + other.cached_tokens,
             self.cost + other.cost,
             self.unpriced_requests + other.unpriced_requests,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.estimated_requests + other.estimated_requests,
         )
 
 

@@ -10,7 +10,8 @@ class Usage:
     """Tokens that an answer cost.
 
     ``model`` names the series it is counted in, with ``provider``, who served it: ``openai``, ``anthropic``, …;
-    ``cached_tokens`` are part of ``prompt_tokens``.
+    ``cached_tokens`` are part of ``prompt_tokens``, ``reasoning_tokens`` of ``completion_tokens``. ``estimated``: the
+    server that was asked reported nothing, and the figures are a guess.
     """
 
     prompt_tokens: int
@@ -18,6 +19,8 @@ class Usage:
     model: str = "unknown"
     cached_tokens: int = 0
     provider: str = "unknown"
+    reasoning_tokens: int = 0
+    estimated: bool = False
 
     @property
     def total_tokens(self) -> int:

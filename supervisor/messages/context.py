@@ -177,8 +177,10 @@ class MessageContext(AgentContext):
         model: str = "unknown",
         cached_tokens: int = 0,
         provider: str = "unknown",
+        reasoning_tokens: int = 0,
+        estimated: bool = False,
     ) -> None:
-        spent = Usage(prompt_tokens, completion_tokens, model, cached_tokens, provider)
+        spent = Usage(prompt_tokens, completion_tokens, model, cached_tokens, provider, reasoning_tokens, estimated)
         self._profile.spending.count(spent)
         self._usage = spent if self._usage is None else _sum(self._usage, spent)
 
@@ -248,6 +250,8 @@ def _sum(before: Usage, spent: Usage) -> Usage:
         spent.model,
         before.cached_tokens + spent.cached_tokens,
         spent.provider,
+        before.reasoning_tokens + spent.reasoning_tokens,
+        before.estimated or spent.estimated,
     )
 
 

@@ -124,6 +124,8 @@ class Ledger:
                 cached_tokens=usage.cached_tokens,
                 cost=cost_of(usage, price) if price else 0.0,
                 unpriced_requests=0 if price else 1,
+                reasoning_tokens=usage.reasoning_tokens,
+                estimated_requests=int(usage.estimated),
             )
             day.add(record)
             bounded = (self._fleet.cost, self._limits.get(agent_id, NO_LIMITS).cost) != (None, None)

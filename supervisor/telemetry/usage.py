@@ -18,7 +18,9 @@ def cleaned(usage: Usage) -> Usage:
     prompt = _tokens(usage.prompt_tokens)
     model = clean_text(str(usage.model), MAX_MODEL_CHARS)[0].strip() or "unknown"
     provider = clean_text(str(usage.provider), MAX_MODEL_CHARS)[0].strip() or "unknown"
-    return Usage(prompt, _tokens(usage.completion_tokens), model, min(prompt, _tokens(usage.cached_tokens)), provider)
+    completion = _tokens(usage.completion_tokens)
+    cached, reasoning = min(prompt, _tokens(usage.cached_tokens)), min(completion, _tokens(usage.reasoning_tokens))
+    return Usage(prompt, completion, model, cached, provider, reasoning, bool(usage.estimated))
 
 
 def _tokens(count: object) -> int:

@@ -227,6 +227,8 @@ class FakeContext(_Timed):
         model: str = "unknown",
         cached_tokens: int = 0,
         provider: str = "unknown",
+        reasoning_tokens: int = 0,
+        estimated: bool = False,
     ) -> None:
         before = self.used
         self.used = Usage(
@@ -235,6 +237,8 @@ class FakeContext(_Timed):
             model,
             before.cached_tokens + cached_tokens,
             provider,
+            before.reasoning_tokens + reasoning_tokens,
+            before.estimated or estimated,
         )
 
     async def online_users(self) -> list[str]:

@@ -72,6 +72,8 @@ def test_programs_get_every_record_and_the_sums(used: Command) -> None:
         "cached_tokens": 1_000,
         "cost": 0.25,
         "unpriced_requests": 0,
+        "reasoning_tokens": 0,
+        "estimated_requests": 0,
         "total_tokens": 13_023,
     }
     assert shown["usage"][2]["cost"] is None, "no price, so nobody knows"
@@ -99,6 +101,26 @@ def test_people_get_a_table_that_marks_what_has_no_price(used: Command) -> None:
     assert lines[-1] == ["total", "10", "1,012,495", "1,000", "693", "12.80+?"]
     assert "No price for gpt-4o, homemade" in one_line(done.stderr)
     assert "SUPERVISOR_PRICES" in done.stderr
+
+
+def test_reasoning_has_a_column_and_what_is_estimated_a_mark(command: Command) -> None:
+    record(
+        command,
+        UsageRecord(A1, "deep", day(), 1, 100, 2_000, 0, 0.5, 0, 1_500),
+        UsageRecord(A1, "silent", day(), 2, 30, 40, 0, 0.1, 0, 0, 1),
+    )
+    done = command("usage", SUPERVISOR_PRICES="", COLUMNS="200")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0][-3:] == ["OUTPUT", "REASONING", "COST"]
+    assert [line[-5:-1] for line in lines[1:]] == [
+        ["100", "0", "2,000", "1,500"],
+        ["~30", "0", "~40", "0"],
+        ["~130", "0", "~2,040", "1,500"],
+        ["~130", "0", "~2,040", "1,500"],
+    ]
+    assert "Figures after ~ are estimates" in one_line(done.stderr)
+    total = command.json("usage")["total"]
+    assert (total["reasoning_tokens"], total["estimated_requests"], total["total_tokens"]) == (1_500, 1, 2_170)
 
 
 def test_without_usage_it_says_how_there_comes_to_be_some(command: Command) -> None:

@@ -37,9 +37,20 @@ class CountingContext(FakeContext):
         model: str = "unknown",
         cached_tokens: int = 0,
         provider: str = "unknown",
+        reasoning_tokens: int = 0,
+        estimated: bool = False,
     ) -> None:
-        super().usage(prompt_tokens, completion_tokens, model=model, cached_tokens=cached_tokens, provider=provider)
-        self.calls.append(Usage(prompt_tokens, completion_tokens, model, cached_tokens, provider))
+        spent = Usage(prompt_tokens, completion_tokens, model, cached_tokens, provider, reasoning_tokens, estimated)
+        super().usage(
+            prompt_tokens,
+            completion_tokens,
+            model=model,
+            cached_tokens=cached_tokens,
+            provider=provider,
+            reasoning_tokens=reasoning_tokens,
+            estimated=estimated,
+        )
+        self.calls.append(spent)
 
 
 @dataclass

@@ -18,6 +18,8 @@ _COUNTERS: Final = {
     "supervisor_sends_total": {"outcome"},
     "supervisor_llm_tokens_total": {"handler", "model", "type"},
     "supervisor_llm_cost_total": {"handler", "model"},
+    "supervisor_llm_reasoning_tokens_total": {"handler", "model"},
+    "supervisor_llm_estimated_total": {"handler", "model"},
     "supervisor_agent_llm_tokens_total": {"agent", "type"},
     "supervisor_agent_llm_cost_total": {"agent"},
     "supervisor_journal_operations_total": set(),

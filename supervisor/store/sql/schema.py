@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 
 #: Every revision that this version can read or bring up to date, oldest first; a test holds it to the migrations.
-REVISIONS: Final = ("0001", "0002", "0003")
+REVISIONS: Final = ("0001", "0002", "0003", "0004")
 #: Messages that wait or run, and dead letters; the ``where`` of the partial index, so it must appear in queries as is.
 OPEN_MESSAGES: Final = "state <= 3"
 #: Replies on their way; the ``where`` of the partial index, so it must appear in queries as is.
@@ -135,6 +135,8 @@ usage = Table(
     Column("cached_tokens", BigInteger, nullable=False),
     Column("cost", Float, nullable=False),
     Column("unpriced_requests", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("estimated_requests", BigInteger, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
 

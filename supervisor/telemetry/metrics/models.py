@@ -51,6 +51,22 @@ class ModelMetrics:
             model=models,
         )
 
+        # Apart from the tokens above: whoever sums up all types but ``cached`` would count them twice.
+        self._reasoning = make.counters(
+            "supervisor_llm_reasoning_tokens_total",
+            "LLM tokens that models spent on reasoning; they are part of the output.",
+            "tokens",
+            handler=handlers,
+            model=models,
+        )
+        self._estimated = make.counters(
+            "supervisor_llm_estimated_total",
+            "Answers of models whose tokens are an estimate, for the server reported none.",
+            "answers",
+            handler=handlers,
+            model=models,
+        )
+
     def _make_gen_ai(self, make: Workshop, models: Vocabulary) -> None:
         """Under OpenTelemetry's names."""
         providers, operations = Vocabulary(PROVIDERS), Vocabulary(0, CHAT)
@@ -92,13 +108,17 @@ class ModelMetrics:
         """An answer took the tokens of ``usage``; a count that is no positive number is left out."""
         kinds = (("input", usage.prompt_tokens), ("output", usage.completion_tokens), ("cached", usage.cached_tokens))
         for kind, count in kinds:
-            # Handlers report what they like: a NaN or a minus would spoil a counter for good.
-            if not (isinstance(count, int | float) and 0 < count < math.inf):
+            if not _counts(count):
                 continue
             self._llm_tokens.child(handler, usage.model, kind).inc(count)
             self._by_agent.add_tokens(agent_id, kind, count)
             if kind != "cached":
                 self._gen_ai_tokens.child(usage.model, usage.provider, CHAT, kind).observe(count)
+
+        if _counts(usage.reasoning_tokens):
+            self._reasoning.child(handler, usage.model).inc(usage.reasoning_tokens)
+        if usage.estimated:
+            self._estimated.child(handler, usage.model).inc(1)
 
     def cost(self, agent_id: str, handler: str, model: str, amount: float) -> None:
         """An answer cost ``amount``, in the currency of ``PRICES``; only of a model that has a price."""
@@ -123,3 +143,8 @@ class ModelMetrics:
     def budget_alert(self, scope: str, level: str) -> None:
         """A budget is nearly or wholly used; ``scope``: one of :data:`SCOPES`, ``level``: one of :data:`LEVELS`."""
         self._budget_alerts.child(scope, level).inc()
+
+
+def _counts(count: object) -> bool:
+    """Whether a figure may be counted: handlers report what they like, and a NaN or a minus would spoil a counter."""
+    return isinstance(count, int | float) and 0 < count < math.inf

@@ -273,6 +273,10 @@ class _SpanAttempt:
                     span.set_attribute("gen_ai.usage.input_tokens", spent.prompt_tokens)
                     span.set_attribute("gen_ai.usage.output_tokens", spent.completion_tokens)
                     span.set_attribute("gen_ai.usage.cache_read.input_tokens", spent.cached_tokens)
+                    if spent.reasoning_tokens:
+                        span.set_attribute("gen_ai.usage.reasoning.output_tokens", spent.reasoning_tokens)
+                    if spent.estimated:
+                        span.set_attribute("aiwm.usage.estimated", True)
 
     @contextmanager
     def tool_call(self, name: str, call_id: str | None) -> Iterator[None]:

@@ -36,6 +36,7 @@ async def test_each_server_that_speaks_openais_language_is_counted_to_the_token(
         assert reply.content == "It is 42, I think."
         assert counted(assistant) == [(100, 20, 30)]
         assert told(reply) == {"reasoningTokens": 7}
+        assert (assistant.ctx.used.reasoning_tokens, assistant.ctx.used.estimated) == (7, False)
 
 
 @pytest.mark.parametrize("reports", ["every", "end"])
@@ -70,6 +71,7 @@ async def test_a_server_that_tells_nothing_is_estimated_and_marked(provider: str
         assert 100 <= made <= 110
         assert cached == 0
         assert told(reply) == {"estimated": True}
+        assert (assistant.ctx.used.reasoning_tokens, assistant.ctx.used.estimated) == (0, True)
 
 
 async def test_what_a_broken_answer_cost_counts_and_what_was_refused_does_not() -> None:

@@ -27,7 +27,7 @@ HANDLERS = {
     "spender": """
 async def on_message(message, ctx):
     with ctx.model_call("large", provider="openai"):
-        ctx.usage(100, 20, model="large", provider="openai")
+        ctx.usage(100, 20, model="large", provider="openai", reasoning_tokens=5, estimated=True)
     return "spent"
 """,
     "broken": "async def on_message(message, ctx):\n    raise ValueError('never')\n",

@@ -72,13 +72,15 @@ def test_a_model_without_a_price_costs_nothing_and_is_told_apart(clock: ManualCl
 
 @pytest.mark.parametrize("bad", [-5, math.nan, math.inf, -math.inf, "many", None])
 def test_figures_that_are_none_count_as_nothing(bad: Any) -> None:
-    assert cleaned(Usage(bad, bad, "m", bad)) == Usage(0, 0, "m", 0)
+    assert cleaned(Usage(bad, bad, "m", bad, "p", bad)) == Usage(0, 0, "m", 0, "p", 0)
     assert cleaned(Usage(7, bad, "m", 3)) == Usage(7, 0, "m", 3)
 
 
 def test_figures_are_kept_within_reason() -> None:
     assert cleaned(Usage(10**30, 2.9, "m", 10**30)) == Usage(MAX_TOKENS, 2, "m", MAX_TOKENS)  # type: ignore[arg-type]
     assert cleaned(Usage(10, 0, "m", 11)).cached_tokens == 10, "cached tokens are part of the prompt's"
+    assert cleaned(Usage(0, 10, reasoning_tokens=11)).reasoning_tokens == 10, "they are part of the completion's"
+    assert cleaned(Usage(1, 1, estimated=True)).estimated is True
     assert cleaned(Usage(1, 1, " \x00\ud800 ")).model == "unknown"
     assert len(cleaned(Usage(1, 1, "m" * 10_000)).model) < 200
     assert cleaned(Usage(1, 1, provider=" \x00\ud800 ")).provider == "unknown"

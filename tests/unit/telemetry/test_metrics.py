@@ -256,7 +256,7 @@ def test_odd_words_become_fit_labels() -> None:
 def test_usage_is_counted_by_type_and_what_makes_no_sense_is_left_out() -> None:
     metrics = Metrics()
     metrics.agent_state("a1", None, AgentState.ONLINE)
-    metrics.tokens("a1", "echo", Usage(100, 20, "m", 40))
+    metrics.tokens("a1", "echo", Usage(100, 20, "m", 40, reasoning_tokens=15))
     metrics.tokens("a1", "echo", Usage(-5, 0, "m"))
     metrics.tokens("a1", "echo", Usage(math.nan, math.inf, "m"))  # type: ignore[arg-type]
     metrics.tokens("a1", "echo", Usage("many", None, "m"))  # type: ignore[arg-type]
@@ -264,8 +264,14 @@ def test_usage_is_counted_by_type_and_what_makes_no_sense_is_left_out() -> None:
     assert value(metrics, "supervisor_llm_tokens_total", handler="echo", model="m", type="output") == 20
     assert value(metrics, "supervisor_llm_tokens_total", handler="echo", model="m", type="cached") == 40
     assert value(metrics, "supervisor_agent_llm_tokens_total", agent="a1", type="input") == 100
+    # Apart: sums of the tokens over their types count them as output already.
+    assert value(metrics, "supervisor_llm_reasoning_tokens_total", handler="echo", model="m") == 15
+    assert label_values(metrics, "supervisor_llm_tokens_total", "type") == {"input", "output", "cached"}
+    assert value(metrics, "supervisor_llm_estimated_total", handler="echo", model="m") is None
+    metrics.tokens("a1", "echo", Usage(1, 1, "m", estimated=True))
+    assert value(metrics, "supervisor_llm_estimated_total", handler="echo", model="m") == 1
     labels = {"gen_ai_request_model": "m", "gen_ai_provider_name": "unknown", "gen_ai_operation_name": "chat"}
-    assert value(metrics, "gen_ai_client_token_usage_count", gen_ai_token_type="input", **labels) == 1
+    assert value(metrics, "gen_ai_client_token_usage_count", gen_ai_token_type="input", **labels) == 2
 
 
 def duration(metrics: Metrics, what: str, model: str, error_type: str = "", provider: str = "p") -> float | None:

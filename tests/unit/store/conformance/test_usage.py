@@ -13,7 +13,7 @@ DAY = "2027-01-15"
 
 
 def used(agent: str = AGENT, model: str = "m", day: str = DAY, *, tokens: int = 10) -> UsageRecord:
-    return UsageRecord(agent, model, day, 1, tokens, 2 * tokens, tokens // 2, 0.25 * tokens, tokens % 2)
+    return UsageRecord(agent, model, day, 1, tokens, 2 * tokens, tokens // 2, 0.25 * tokens, tokens % 2, tokens, 1)
 
 
 async def test_what_was_used_adds_up_by_agent_model_and_day(registry: Registry) -> None:
@@ -21,7 +21,7 @@ async def test_what_was_used_adds_up_by_agent_model_and_day(registry: Registry) 
         registry.journal.usage.add(record)
         await registry.journal.flush()
     assert await registry.usage() == [
-        UsageRecord(AGENT, "m", DAY, 2, 15, 30, 7, 3.75, 1),
+        UsageRecord(AGENT, "m", DAY, 2, 15, 30, 7, 3.75, 1, 15, 2),
         used(model="n"),
         used("other"),
         used(day="2027-01-16"),

@@ -15,6 +15,7 @@ from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord
 from supervisor.store import LockInfo, Registry, backup, check, lock_holder
 from supervisor.store.dialect.face import StorageError
+from supervisor.store.sql.schema import REVISIONS
 from supervisor.store.sqlite.lock import RegistryLock
 from supervisor.store.sqlite.open_files import THOROUGH_EVERY
 from tests.support.journaling import add
@@ -61,7 +62,7 @@ def saved(path: Path) -> Path:
 
 async def kept(path: Path) -> list[str]:
     """The messages in a registry file that is sound."""
-    assert f"sound, schema 0003 (current), {AGENTS} agents" in await check(url_of(path))
+    assert f"sound, schema {REVISIONS[-1]} (current), {AGENTS} agents" in await check(url_of(path))
     registry = await Registry.open(url_of(path))
     try:
         return [row.key for row in reversed(await registry.journal.messages())]

@@ -24,8 +24,8 @@ from sqlalchemy import Connection, create_engine
 import supervisor.store as package
 from supervisor.core.clock import SystemClock
 from supervisor.core.errors import RegistryError, RegistryLockedError
-from supervisor.core.records import AgentRecord
-from supervisor.store import LockInfo, Registry, backup, check, lock_holder, upgrade
+from supervisor.core.records import AgentRecord, UsageRecord
+from supervisor.store import Access, LockInfo, Registry, backup, check, lock_holder, upgrade
 from supervisor.store.sql import schema
 from supervisor.store.sql.migrate import Migrations
 from supervisor.store.sqlite import Sqlite
@@ -218,6 +218,25 @@ def test_the_revisions_that_the_code_knows_are_those_of_the_migrations() -> None
     config.set_main_option("script_location", str(Path(package.__file__).with_name("migrations")))
     scripts = ScriptDirectory.from_config(config)
     assert [script.revision for script in scripts.walk_revisions()] == list(reversed(schema.REVISIONS))
+
+
+async def test_what_an_older_version_counted_is_read_as_it_is_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    await upgrade(url_of(path))
+    with closing(sqlite3.connect(path)) as sql:
+        # As 0003 had it.
+        for column in ("reasoning_tokens", "estimated_requests"):
+            sql.execute(f"ALTER TABLE usage DROP COLUMN {column}")
+        sql.execute("UPDATE alembic_version SET version_num = '0003'")
+        sql.execute("INSERT INTO agent_keys (key, agent_id) VALUES (1, 'a1')")
+        sql.execute("INSERT INTO usage VALUES ('2027-01-15', 1, 'm', 2, 15, 30, 7, 3.75, 1)")
+        sql.commit()
+    counted = [UsageRecord("a1", "m", "2027-01-15", 2, 15, 30, 7, 3.75, 1)]
+    ways: tuple[dict[str, Any], ...] = ({"access": Access(reading=True)}, {"upgrade": True})
+    for how in ways:
+        registry = await Registry.open(url_of(path), **how)
+        assert await registry.usage() == counted
+        await registry.close()
 
 
 async def test_a_migration_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
