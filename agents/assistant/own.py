@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from pydantic import TypeAdapter
-from pydantic_ai.exceptions import ToolFailed
+from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_ai.tools import RunContext
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
 from pydantic_core import to_jsonable_python
@@ -102,6 +102,9 @@ class OwnTools(AbstractToolset[None]):
             return cut(_plain(result), self._most_chars)
         except ToolFailed:
             raise
+        except ModelRetry as error:
+            # Words for the model, of an author who knows the library; as a retry it would count against the run.
+            raise ToolFailed(error.message) from error
         except Exception as error:
             if timing.expired():
                 raise ToolFailed(f"The tool did not answer within {self._seconds:g} s.") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic_ai.exceptions import ModelRetry
 
 from supervisor.handler import Context, Reply, ToolCall, ToolResult
 from supervisor.testing import FakeContext, ask
@@ -82,13 +83,20 @@ async def test_its_own_trouble_ends_that_call_alone_and_its_words_stay_here() ->
         """Leave."""
         raise SystemExit(1)
 
-    async with lone_assistant(functions=[breaks, leaves]) as assistant:
-        assistant.models.say(
-            Answer(tool_calls=(("breaks", {"city": "Ulm"}), ("leaves", {}))), Answer("I could not look it up.")
-        )
+    async def knows() -> str:
+        """Tell the model what is wrong."""
+        raise ModelRetry("Ask for a larger city.")
+
+    async with lone_assistant(functions=[breaks, leaves, knows]) as assistant:
+        calls: tuple[tuple[str, dict[str, str]], ...] = (("breaks", {"city": "Ulm"}), ("leaves", {}), ("knows", {}))
+        assistant.models.say(Answer(tool_calls=calls), Answer("I could not look it up."))
         parts = await assistant.parts()
         errors = {one.call.name: one.error for one in results(parts)}
-        assert errors == {"breaks": "The tool failed (LookupError).", "leaves": "The tool failed (EscapeError)."}
+        assert errors == {
+            "breaks": "The tool failed (LookupError).",
+            "leaves": "The tool failed (EscapeError).",
+            "knows": "Ask for a larger city.",
+        }
         assert parts[-1] == Reply("I could not look it up.")
         assert "hush" not in "".join(request.said for request in assistant.models.requests)
 
@@ -251,6 +259,27 @@ async def test_a_row_names_modules_by_the_rules_of_handlers(tmp_path: Path, give
         assert fleet.models.requests[0].tools == ([] if said else ["shelf"])
         health = fleet.health(identity)
         assert health.startswith(f"failing: {said}") if said else health == "ok"
+
+
+THREADS = '''
+import threading
+
+def thread() -> str:
+    """Where it runs."""
+    return threading.current_thread().name
+
+tools = [thread]
+'''
+
+
+async def test_a_plain_function_runs_in_a_handlers_thread(tmp_path: Path) -> None:
+    async with assistants(tmp_path, agents_dir=handlers_folder(tmp_path, {"threads": THREADS})) as fleet:
+        fleet.models.say(Answer(tool_calls=(("thread", {}),)), Answer("There."))
+        identity = await fleet.add(tools="threads")
+        call, result, reply = await fleet.ask(identity, "Where?")
+        assert call.document["toolCalls"][0]["function"] == {"name": "thread", "arguments": "{}"}
+        assert result.document["toolResults"][0]["result"].startswith("handler-")
+        assert reply.content == "There."
 
 
 async def test_the_platform_does_not_choose_what_code_is_run(tmp_path: Path) -> None:
