@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
+from typing import NamedTuple, Protocol, Self
 
 
 class Clock(Protocol):
@@ -34,3 +34,27 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+class Instant(NamedTuple):
+    """One moment by both clocks: somebody may set the wall clock afterwards (docs/faults.md#r32)."""
+
+    wall: float
+    monotonic: float
+
+    @classmethod
+    def now(cls, clock: Clock) -> Self:
+        """This moment."""
+        return cls(clock.now(), clock.monotonic())
+
+    def age(self, clock: Clock) -> float:
+        """How many seconds ago it was, whatever became of the wall clock."""
+        return clock.monotonic() - self.monotonic
+
+    def earliest(self, clock: Clock) -> float:
+        """The wall time of it: as it was then, or so long ago by the clock as it is now; the earlier of both."""
+        return min(self.wall, clock.now() - self.age(clock))
+
+    def earliest_now(self, clock: Clock) -> float:
+        """The wall time of now: as the clock says, or as it would, had nobody set it since; the earlier of both."""
+        return min(clock.now(), self.wall + self.age(clock))

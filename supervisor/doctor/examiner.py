@@ -211,7 +211,7 @@ class Examiner:
             report(failed("token", error.reason, advice, trouble, record.id))
             return None
         took = _milliseconds(self._clock.monotonic() - started)
-        hours = (grant.expires_at - self._clock.now()) / 3600
+        hours = grant.seconds_left(self._clock) / 3600
         report(Finding("token", Level.OK, f"{host} gave one in {took}, good for {hours:.1f} h", agent=record.id))
         for note in notes_of(grant):
             report(Finding("role", Level.WARN, note, agent=record.id))

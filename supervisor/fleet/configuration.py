@@ -134,7 +134,7 @@ class Configuration:
     def untried_seconds(self) -> float | None:
         """The age of a token that the platform has never accepted; None for one that it has, which may have ended."""
         grant = self._agent.grant
-        return None if grant is None or grant is self._accepted else self._shared.clock.now() - grant.issued_at
+        return None if grant is None or grant is self._accepted else grant.asked.age(self._shared.clock)
 
     def connected(self) -> None:
         """The agent's connection was made with all that it runs with now."""

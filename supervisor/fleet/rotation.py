@@ -128,7 +128,7 @@ class Rotation:
 
     def _notice_put_out(self, old: Connection, new: Connection) -> None:
         """The new socket is proven: notice whether it put out the old one; the end of a token is none of that."""
-        kicked = old.closed.done() and old.closed.result() == KICKED and not old.grant.expired(self._clock.now() + 1)
+        kicked = old.closed.done() and old.closed.result() == KICKED and not old.grant.expired(self._clock, within=1)
         if not kicked or abs(self._ended_at - self._second_at) > PUT_OUT_SECONDS:
             self._put_out = 0
             return
@@ -164,8 +164,7 @@ class Rotation:
 
     async def _calm(self, old: Connection) -> None:
         """Wait for a moment in which nothing is under way; not for long, and not until the token ends."""
-        left = max(0.0, (old.grant.expires_at - self._clock.now()) / 2)
-        until = self._clock.monotonic() + min(CALM_SECONDS, left)
+        until = self._clock.monotonic() + min(CALM_SECONDS, old.grant.seconds_left(self._clock) / 2)
         while not self._agent.pipeline.idle and old.connected and self._clock.monotonic() < until:
             await self._clock.sleep(_LOOK_SECONDS)
 

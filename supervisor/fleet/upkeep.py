@@ -128,7 +128,7 @@ class Upkeep:
         if due:
             await self._configuration.fetch_grant()
             self._token_suspect = False
-        token_ends = self._configuration.connection_due or connection.grant.refresh_at <= self._clock.now()
+        token_ends = self._configuration.connection_due or connection.grant.seconds_to_refresh(self._clock) <= 0
         if token_ends or self._renewal.due:
             connection = await self._rotation.run(connection, self._configuration.grant)
         if due:
@@ -138,9 +138,11 @@ class Upkeep:
 
     def _has_newer_token(self, connection: Connection) -> bool:
         """Whether all that is due is a token, and a fresh one is at hand: a heartbeat brought it."""
-        grant, now = self._agent.grant, self._clock.now()
+        grant = self._agent.grant
         refetch = self._configuration.connection_due or self._clock.monotonic() >= self._refetch_at()
-        return not refetch and grant is not None and grant is not connection.grant and grant.refresh_at > now
+        if refetch or grant is None or grant is connection.grant:
+            return False
+        return grant.seconds_to_refresh(self._clock) > 0
 
     async def _configure(self) -> None:
         """Take over what is wanted; a reload of code that is broken leaves the agent with the code it has."""
@@ -156,8 +158,8 @@ class Upkeep:
     def _seconds_to_due(self, connection: Connection) -> float:
         if self._configuration.connection_due:
             return 0.0
-        now, wall = self._clock.monotonic(), self._clock.now()
-        return max(0.0, min(connection.grant.refresh_at - wall, self._refetch_at() - now))
+        to_refetch = self._refetch_at() - self._clock.monotonic()
+        return max(0.0, min(connection.grant.seconds_to_refresh(self._clock), to_refetch))
 
     def _refetch_at(self) -> float:
         """When a token is to be asked for although the present one is good.
@@ -180,7 +182,7 @@ class Upkeep:
         if error.refusal is not None:
             # It said so itself: whatever the present token is good for, people are not to meet the agent there.
             raise error
-        if refused and (self._configuration.connection_due or connection.grant.expired(self._clock.now())):
+        if refused and (self._configuration.connection_due or connection.grant.expired(self._clock)):
             raise error
         deaf = "not found for new conversations, and " if self._renewal.unfindable else ""
         seconds = self._recovery.after(error).seconds if refused else self._recovery.backoff_seconds(error)

@@ -32,7 +32,7 @@ class AnswerTime:
         """A part is with the platform."""
         if part == self._part and self._acked is None:
             now, monotonic = self._clock.now(), self._clock.monotonic()
-            self._acked = (now - self._received_at, monotonic - self._ready_at)
+            self._acked = (max(0.0, now - self._received_at), monotonic - self._ready_at)
             self._report_once()
 
     def finished(self) -> None:

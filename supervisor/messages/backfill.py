@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from supervisor.core.backoff import Backoff
+from supervisor.core.clock import Instant
 from supervisor.core.errors import PlatformError, RegistryError, Verdict
 from supervisor.core.states import MessageState
 from supervisor.messages.agent_history import AgentHistory
@@ -85,8 +86,8 @@ class Backfill:
         self.holds = Holds(inbox, scope.clock)
         self._reach = reach
         self._gap = gap
-        # Conversations that were complete once: until when, in seconds since the epoch.
-        self._complete_until: dict[str, float] = {}
+        # Conversations that were complete once: until when.
+        self._complete_until: dict[str, Instant] = {}
         # Conversations that are complete and stay so while the connection lasts.
         self._complete: set[str] = set()
         # Conversations that may have missed something and were not asked about yet, or not with success.
@@ -147,8 +148,7 @@ class Backfill:
 
     def lost(self) -> None:
         """The connection is gone: from now on messages may be missed."""
-        now = self._clock.now()
-        self._complete_until |= dict.fromkeys(self._complete, now)
+        self._complete_until |= dict.fromkeys(self._complete, Instant.now(self._clock))
         self._complete.clear()
         known = self._inbox.conversations
         self._complete_until = {one: until for one, until in self._complete_until.items() if one in known}
@@ -194,7 +194,7 @@ class Backfill:
 
     async def _catch_up(self, conversation_id: str, is_joined: Callable[[str], bool]) -> int:
         """Bring one conversation's missed messages into the inbox; how many there were."""
-        started = self._clock.now()
+        started = Instant.now(self._clock)
         messages = await self._asked(conversation_id)
         if messages is None:
             self.holds.end([conversation_id])
@@ -257,10 +257,10 @@ class Backfill:
         return None
 
     async def _missed(self, conversation_id: str, history: AgentHistory) -> list[InboundMessage]:
+        complete = self._complete_until.get(conversation_id)
         oldest = max(
-            self._clock.now() - self._reach.seconds,
-            self._complete_until.get(conversation_id, 0.0) - SLACK_SECONDS,
-            self._gap.floor if self._gap else 0.0,
+            self._gap.floor if self._gap else self._clock.now() - self._reach.seconds,
+            0.0 if complete is None else complete.earliest(self._clock) - SLACK_SECONDS,
         )
         rows = await self._rows(conversation_id, oldest, history)
         if not rows:

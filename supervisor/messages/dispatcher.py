@@ -72,7 +72,7 @@ class Dispatcher:
         run for :data:`SUSPECT_SECONDS` without harm no longer holds up the next.
 
         Args:
-            now: seconds since the epoch.
+            now: monotonic seconds.
         """
         if self._suspect is None or now - self._suspect[1] >= SUSPECT_SECONDS:
             self._suspect = (message_id, now)

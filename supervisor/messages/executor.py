@@ -167,7 +167,7 @@ class MessageExecutor:
         trace = self._traces.attempt(row)
         attempt = Attempt(self._profile, self._participation, self._outbox, row, trace)
         started = self._clock.monotonic()
-        self._metrics.queued(handler.reference, self._clock.now() - row.received_at)
+        self._metrics.queued(handler.reference, max(0.0, self._clock.now() - row.received_at))
         outcome, ended = "", started
         try:
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from supervisor.core.clock import Instant
 from supervisor.messages.missed import SLACK_SECONDS
 from supervisor.messages.scope import Scope
 
@@ -18,15 +19,28 @@ class Gap:
     Args:
         created_at: when the agent's row was made, as the registry tells it.
         age_seconds: how far back anything is looked for.
+        ahead: how many seconds the platform's clock, by which history is dated, is ahead of ours, as far as is known.
+
+    A wall clock that is wrong, or is set, makes it look further back and never less far: what is known is not taken
+    twice.
     """
 
-    def __init__(self, scope: Scope, created_at: Callable[[], str], age_seconds: float) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        created_at: Callable[[], str],
+        age_seconds: float,
+        *,
+        ahead: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._agent_id = scope.agent_id
         self._lives = scope.journal.lives
         self._clock = scope.clock
+        self._made = Instant.now(scope.clock)
         self._created_at = created_at
         self._age = age_seconds
-        self._covered_until = 0.0
+        self._ahead = ahead
+        self._covered: Instant | None = None
 
     async def restore(self) -> None:
         """Take up what the registry remembers.
@@ -35,35 +49,40 @@ class Gap:
             RegistryError: it cannot be read.
         """
         remembered = (await self._lives.of(self._agent_id)).registered_at or 0.0
-        self.covered(min(remembered, self._clock.now()))
+        if remembered <= self._clock.now():
+            self.covered(remembered)
+        # Else a clock was or is wrong, and nothing is known: all within reach is looked at.
 
     @property
     def floor(self) -> float:
         """What was said before this (seconds since the epoch) is not looked for."""
-        return max(self._nobodys_until, self._clock.now() - self._age, self._covered_until - SLACK_SECONDS)
+        now = self._made.earliest_now(self._clock) + min(0.0, self._ahead())
+        return max(self._nobodys_until, now - self._age, self.covered_until - SLACK_SECONDS)
 
     @property
     def begins(self) -> float:
         """From when on something may be missed, in seconds since the epoch; :attr:`floor` allows for slow notice."""
-        return max(self._nobodys_until, self._covered_until)
+        return max(self._nobodys_until, self.covered_until)
 
     @property
     def _nobodys_until(self) -> float:
-        return max(_seconds(self._created_at()), self._lives.since)
+        # No later than when the agent was begun with, by a clock that may have been set since.
+        return min(max(_seconds(self._created_at()), self._lives.since), self._made.earliest(self._clock))
 
     @property
     def covered_until(self) -> float:
         """Until when nothing can have been missed, in seconds since the epoch; 0 where nothing is known."""
-        return self._covered_until
+        return 0.0 if self._covered is None else self._covered.earliest(self._clock)
 
     def covered(self, at: float) -> None:
         """Nothing said before ``at`` (seconds since the epoch) is missing any more."""
-        self._covered_until = max(self._covered_until, at)
+        if at > self.covered_until:
+            self._covered = Instant(at, self._clock.monotonic() - (self._clock.now() - at))
 
     def note(self) -> None:
         """Have the registry remember it."""
-        if self._covered_until:
-            self._lives.record_soon({self._agent_id: self._covered_until})
+        if self._covered is not None:
+            self._lives.record_soon({self._agent_id: self.covered_until})
 
 
 def _seconds(created_at: str) -> float:

@@ -16,6 +16,8 @@ from supervisor.telemetry.logs import get_logger
 
 #: How often a message that may kill the process looks whether it is its turn.
 SUSPECT_WAIT_SECONDS = 0.2
+#: The longest wait for a next attempt: what `Backoff` comes to.
+LONGEST_WAIT_SECONDS = 60.0
 
 #: What :data:`Work` returns for a message that was interrupted: it may be answered together with what has come since.
 INTERRUPTED = 0.0
@@ -182,7 +184,7 @@ class Lanes:
             elif again_at == INTERRUPTED:
                 self._queue.give_back(lane, row)
             else:
-                timer = self._timers.spawn(self._retry_at(lane, again_at), f"retry {row.agent_id}")
+                timer = self._timers.spawn(self._retry_at(lane, row, again_at), f"retry {row.agent_id}")
                 self._queue.postpone(lane, row, timer)
             self._give_back()
 
@@ -192,7 +194,7 @@ class Lanes:
             now = self._clock.now()
             if row.not_before > now:
                 return row.not_before
-            if row.suspect and not self._dispatcher.may_start_suspect(row.id, now):
+            if row.suspect and not self._dispatcher.may_start_suspect(row.id, self._clock.monotonic()):
                 return now + SUSPECT_WAIT_SECONDS
             return await self._work(row)
         except Exception:  # noqa: BLE001  a defect of ours: its lane goes on, the journal has the message
@@ -205,8 +207,10 @@ class Lanes:
         self._offer()
         self._dispatcher.release()
 
-    async def _retry_at(self, lane: Lane, at: float) -> None:
+    async def _retry_at(self, lane: Lane, row: JournaledMessage, at: float) -> None:
         """Put a message back at the head of its lane when its next attempt is due; later ones wait for it."""
-        await self._clock.sleep(max(0.0, at - self._clock.now()))
+        # A wall clock that was set since makes no wait longer.
+        await self._clock.sleep(min(max(0.0, at - self._clock.now()), LONGEST_WAIT_SECONDS))
+        row.not_before = 0.0
         self._queue.retry(lane)
         self._offer()

@@ -104,7 +104,12 @@ class Pipeline:
         )
         self.duties = Duties(profile, self.inbox, self.outbox, self._participation, actions, self.answers.stop)
         reach = Reach.of(profile.deployment)
-        self._gap = Gap(scope, lambda: profile.record.created_at, reach.seconds)
+        self._gap = Gap(
+            scope,
+            lambda: profile.record.created_at,
+            reach.seconds,
+            ahead=lambda: profile.grant.clock_ahead_seconds if profile.grant else 0.0,
+        )
         backfill = Backfill(
             AgentHistory(scope, platform.history, profile.access, at_leisure=True),
             self.inbox,

@@ -228,8 +228,9 @@ class ReplySender:
 
     async def _wait_for_turn(self, outgoing: Outgoing) -> Connection:
         """Wait until a reply is due and there is a connection for it."""
-        # No longer than any wait of ours, whatever became of the wall clock since.
-        wait = min(outgoing.reply.not_before - self._clock.now(), RETRY_SECONDS[-1])
+        # No longer than the wait after so many attempts, whatever became of the wall clock since.
+        longest = RETRY_SECONDS[min(max(outgoing.reply.attempts, 1), len(RETRY_SECONDS)) - 1]
+        wait = min(outgoing.reply.not_before - self._clock.now(), longest)
         outgoing.parked = wait > 0 or self._connection is None or not self._connection.connected
         if outgoing.parked:
             self._on_parked()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from supervisor.core.errors import RegistryError
@@ -22,12 +23,14 @@ class Sleeping:
         self._tasks = TaskSet()
         self._sleep: Sleep | None = None
         self._written: Sleep | None = None
+        # When a sleep that has an end is over, in monotonic seconds.
+        self._ends = math.inf
 
     @property
     def current(self) -> Sleep | None:
         """The sleep; None while the agent is awake. One whose time is over ends here."""
         sleep = self._sleep
-        if sleep is not None and sleep.until is not None and sleep.until <= self._scope.clock.now():
+        if sleep is not None and sleep.until is not None and self._scope.clock.monotonic() >= self._ends:
             self.end("its time is over")
         return self._sleep
 
@@ -47,6 +50,7 @@ class Sleeping:
             RegistryError: the registry cannot be read.
         """
         self._sleep = self._written = (await self._scope.journal.lives.of(self._scope.agent_id)).sleep
+        self._set_end(self._sleep)
         if self.current is not None:
             self._scope.log.info("agent_asleep", reason=self.shown)
 
@@ -58,8 +62,15 @@ class Sleeping:
             until: when it ends by itself, in seconds since the epoch; None: when the agent is woken.
         """
         self._sleep = Sleep(self._scope.clock.now(), until, reason)
+        self._set_end(self._sleep)
         self._scope.log.info("agent_asleep", reason=self.shown)
         self._write_soon()
+
+    def _set_end(self, sleep: Sleep | None) -> None:
+        """Count the rest of a sleep by the monotonic clock: no more than all of it, where the wall clock was set."""
+        if sleep is not None and sleep.until is not None:
+            left = min(sleep.until - self._scope.clock.now(), sleep.until - sleep.since)
+            self._ends = self._scope.clock.monotonic() + left
 
     def end(self, reason: str) -> bool:
         """Wake up; whether the agent slept."""

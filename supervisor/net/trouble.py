@@ -41,6 +41,8 @@ def describe_error(
     certificate = getattr(error, "certificate_error", None)
     if certificate is not None:
         detail = one_line(getattr(certificate, "verify_message", "") or "it does not match")
+        if "not yet valid" in detail or "expired" in detail:
+            return f"the TLS certificate of {peer} is not valid now ({detail}); is this machine's clock right?"
         return f"the TLS certificate of {peer} is not trusted ({detail}); a private CA goes into SUPERVISOR_CA_FILE"
     if isinstance(error, TimeoutError):
         return f"no answer from {host} " + ("in time" if timeout_seconds is None else f"within {timeout_seconds:g} s")
@@ -86,14 +88,14 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds that ``Retry-After`` asks for, given as seconds or as a date, at most an hour; None without one.
 
     Args:
-        now: wall time, against which a date is held.
+        now: wall time, against which a date is held where the answer has no ``Date`` of its own.
     """
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         seconds = float(text[:9])
     else:
         try:
-            seconds = email.utils.parsedate_to_datetime(text).timestamp() - now
+            seconds = _time_of(text) - _written_at(headers, now)
         except (ValueError, OverflowError):
             return None
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)
@@ -116,3 +118,16 @@ def one_line(text: str) -> str:
 def mask_secret(text: str, secret: str) -> str:
     """Take ``secret`` out, should the other side have repeated it."""
     return text.replace(secret, "…") if secret else text
+
+
+def _time_of(date: str) -> float:
+    """An HTTP date in seconds since the epoch; raises ValueError or OverflowError where it is none."""
+    return email.utils.parsedate_to_datetime(date).timestamp()
+
+
+def _written_at(headers: Mapping[str, str], otherwise: float) -> float:
+    """When an answer was written, by the clock of who wrote it."""
+    try:
+        return _time_of(headers["Date"])
+    except (KeyError, ValueError, OverflowError):
+        return otherwise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from supervisor.core.clock import Clock
+from supervisor.core.clock import Clock, Instant
 from supervisor.core.days import days_before
 from supervisor.core.errors import RegistryError
 from supervisor.fleet import Fleet
@@ -67,13 +67,16 @@ class Housekeeping:
 
     async def prune(self) -> None:
         """Delete settled messages past their retention, what was used long ago, and old copies of the registry."""
+        started = Instant.now(self._clock)
         while True:
             try:
-                pruned = await self._journal.maintenance.prune(self._clock.now() - self._retention)
+                # A clock that is set forward makes nothing older.
+                now = started.earliest_now(self._clock)
+                pruned = await self._journal.maintenance.prune(now - self._retention)
                 if pruned:
                     self._log.info("journal_pruned", rows=pruned)
-                await self._journal.maintenance.prune_usage(days_before(self._clock.now(), USAGE_DAYS))
-                await self._registry.forget_copies(self._clock.now() - COPY_SECONDS)
+                await self._journal.maintenance.prune_usage(days_before(now, USAGE_DAYS))
+                await self._registry.forget_copies(now - COPY_SECONDS)
             except RegistryError as error:
                 self._log.warning("prune_failed", reason=str(error))
             await self._clock.sleep(PRUNE_SECONDS)

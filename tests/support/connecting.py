@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import psutil
 from engineio import base_client
 
-from supervisor.core.clock import SystemClock
+from supervisor.core.clock import Instant, SystemClock
 from supervisor.net import Session
 from supervisor.platform.connection import Connection
 from supervisor.platform.hosts.facts import Way
@@ -117,7 +117,7 @@ async def connect(
 def make_test_grant() -> Grant:
     """:data:`TOKEN`, good for a day."""
     answer = parse_connect_answer({"accessToken": TOKEN, "expiresIn": 86400})
-    return make_grant(answer, SystemClock().now(), 300, lambda low, high: (low + high) / 2)
+    return make_grant(answer, Instant.now(SystemClock()), 300, lambda low, high: (low + high) / 2)
 
 
 async def bound(connection: Connection, made: Transport, server: Gateway) -> None:

@@ -20,6 +20,8 @@ from supervisor.protocol.text import replace_lone_surrogates
 
 #: The statuses of a platform that has no such endpoint.
 ABSENT: Final = (404, 405, 410)
+#: Headers of an answer that somebody reads.
+_KEPT: Final = ("Retry-After", "Date", "Location")
 #: How the platform says that it does not know an agent.
 _UNKNOWN_AGENT: Final = re.compile(r"Agent (with ID .* )?not found")
 
@@ -112,9 +114,7 @@ class PlatformApi:
             ):
                 body = await _read_body(response, limit_bytes)
                 # The headers of the response hold cookies and more: only what is read later is kept.
-                kept = {
-                    name: response.headers[name] for name in ("Retry-After", "Location") if name in response.headers
-                }
+                kept = {name: response.headers[name] for name in _KEPT if name in response.headers}
                 return Answer(host, response.status, kept, body, self._clock.now())
         except (aiohttp.ClientError, OSError, ValueError) as error:
             failure = _unreachable(error, host, proxy=proxy, timeout=self.timeout_seconds)

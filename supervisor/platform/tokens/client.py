@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from supervisor.core.clock import Clock
+from supervisor.core.clock import Clock, Instant
 from supervisor.core.errors import PlatformError, SupervisorError, TokenError, Verdict
 from supervisor.net import mask_secret
 from supervisor.platform.hosts.api import Answer, PlatformApi, endpoint_url
@@ -30,7 +30,7 @@ class TokenClient:
     Args:
         api: makes the requests.
         gates: the bounds of all hosts; each host has its own, so that one that hangs holds up no other.
-        clock: wall time for a token's life.
+        clock: when a token's life begins.
         facts: what is known of the hosts; learns in which form each host wants to be asked.
         refresh_margin_seconds: how long before its end a token is renewed.
         uniform: draws between two bounds; tests give their own.
@@ -91,25 +91,25 @@ class TokenClient:
         Raises:
             TokenError: it has ended already.
         """
-        return make_grant(with_token(grant.answer, token), self._clock.now(), self._margin, self._uniform)
+        return make_grant(with_token(grant.answer, token), Instant.now(self._clock), self._margin, self._uniform)
 
     async def _fetch(self, agent_id: str, api_url: str, secret: str, proxy: str | None) -> Grant:
         if not secret:
             raise TokenError("the agent's secret is empty", Verdict.FAULT)
         facts = self._facts.api(endpoint_url(api_url, "agents").authority)
         first = facts.token_form
-        answer, asked_at = await self._ask(first, agent_id, api_url, secret, proxy)
+        answer, asked = await self._ask(first, agent_id, api_url, secret, proxy)
         if answer.no_endpoint:
             # Old platforms know one form, later ones may only know the other.
             other = TokenForm.BODY if first is TokenForm.PATH else TokenForm.PATH
-            again, asked_again_at = await self._ask(other, agent_id, api_url, secret, proxy)
+            again, asked_again = await self._ask(other, agent_id, api_url, secret, proxy)
             if not again.no_endpoint:
-                facts.token_form, answer, asked_at = other, again, asked_again_at
-        return make_grant(read_connect(answer, agent_id), asked_at, self._margin, self._uniform)
+                facts.token_form, answer, asked = other, again, asked_again
+        return make_grant(read_connect(answer, agent_id), asked, self._margin, self._uniform)
 
     async def _ask(
         self, form: TokenForm, agent_id: str, api_url: str, secret: str, proxy: str | None
-    ) -> tuple[Answer, float]:
+    ) -> tuple[Answer, Instant]:
         """Make one token request, when the host's gate lets it through; its answer, and when it was made."""
         # The id is checked as a part of the path even where it goes into the body.
         url, content = endpoint_url(api_url, "agents", agent_id, "connect"), {"secret": secret}
@@ -121,13 +121,13 @@ class TokenClient:
             raise TokenError("the agent's secret is not text", Verdict.FAULT) from None
         host = url.host or ""
 
-        async def request() -> tuple[Answer, float]:
+        async def request() -> tuple[Answer, Instant]:
             # A token's life begins before its answer is here: counted from then it would be used after its end.
-            asked_at = self._clock.now()
+            asked = Instant.now(self._clock)
             answer = await self._api.request(
                 "POST", url, limit_bytes=_ANSWER_BYTES, proxy=proxy, data=body, headers=_JSON
             )
-            return answer, asked_at
+            return answer, asked
 
         try:
             return await self._gates.of(host).request_token(request, timeout=self._api.timeout_seconds)

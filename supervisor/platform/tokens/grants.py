@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from supervisor.core.clock import Clock, Instant
 from supervisor.core.errors import TokenError
 from supervisor.protocol.answers import ConnectAnswer
 
@@ -24,58 +25,89 @@ _CLOCK_SKEW_SECONDS: Final = 600.0
 
 @dataclass(frozen=True, eq=False)
 class Grant:
-    """A token and what came with it; times are wall-clock seconds.
+    """A token and what came with it; its life is counted by the monotonic clock, from when it was asked for.
 
     Args:
         token: the access token.
         answer: the platform's whole answer: instruction, settings, MCP servers.
-        issued_at: when it was asked for.
-        expires_at: after this it must not be used.
-        refresh_at: when to get the next one.
-        stale_at: after this nothing new is begun with it: it might end on its way to the platform.
+        asked: when it was asked for.
+        life_seconds: after this it must not be used.
+        refresh_seconds: when to get the next one.
+        stale_seconds: after this nothing new is begun with it: it might end on its way to the platform.
         roles: what the token says that the agent may do on the platform, as ``organization.viewer``.
+        minted_at: when it was made, by the platform's clock; None where it does not say.
     """
 
     token: str = field(repr=False)
     answer: ConnectAnswer = field(repr=False)
-    issued_at: float
-    expires_at: float
-    refresh_at: float
-    stale_at: float
+    asked: Instant
+    life_seconds: float
+    refresh_seconds: float
+    stale_seconds: float
     roles: tuple[str, ...] = ()
+    minted_at: float | None = None
 
-    def stale(self, now: float) -> bool:
-        """Whether so little of the token's life is left at ``now`` that nothing should be begun with it."""
-        return now >= self.stale_at
+    @property
+    def expires_at(self) -> float:
+        """When it ends, in seconds since the epoch, for people."""
+        return self.asked.wall + self.life_seconds
 
-    def expired(self, now: float) -> bool:
-        """Whether the token is past its life at ``now``."""
-        return now >= self.expires_at
+    @property
+    def clock_ahead_seconds(self) -> float:
+        """How far the platform's clock is ahead of ours, by what the token says; 0 where they agree, or nobody knows.
+
+        An old token, as a platform may give twice, looks like a platform whose clock is behind.
+        """
+        ahead = 0.0 if self.minted_at is None else self.minted_at - self.asked.wall
+        return ahead if abs(ahead) > _CLOCK_SKEW_SECONDS else 0.0
+
+    def stale(self, clock: Clock) -> bool:
+        """Whether so little of the token's life is left that nothing should be begun with it."""
+        return self.asked.age(clock) >= self.stale_seconds
+
+    def expired(self, clock: Clock, within: float = 0.0) -> bool:
+        """Whether the token is past its life, or will be ``within`` seconds."""
+        return self.asked.age(clock) + within >= self.life_seconds
+
+    def seconds_left(self, clock: Clock) -> float:
+        """How long it is good for."""
+        return max(0.0, self.life_seconds - self.asked.age(clock))
+
+    def seconds_to_refresh(self, clock: Clock) -> float:
+        """How long until the next one is to be got; 0 or less when that is due."""
+        return self.refresh_seconds - self.asked.age(clock)
 
 
 def make_grant(
-    answer: ConnectAnswer, now: float, margin_seconds: float, uniform: Callable[[float, float], float]
+    answer: ConnectAnswer, asked: Instant, margin_seconds: float, uniform: Callable[[float, float], float]
 ) -> Grant:
     """Work out how long a token lives and when to renew it.
 
-    Its life is the shorter of ``expiresIn`` and what is left of the JWT's own. The renewal comes between one and two
-    margins before the end, drawn at random so that a fleet started at once does not renew at once; the margin is at
-    most a fifth of the life, and nothing is renewed within a second. In its last half margin a token is stale.
+    Its life is the shorter of ``expiresIn`` and what is left of the JWT's own, where no clock that is wrong makes
+    nonsense of the latter. The renewal comes between one and two margins before the end, drawn at random so that a
+    fleet started at once does not renew at once; the margin is at most a fifth of the life, and nothing is renewed
+    within a second. In its last half margin a token is stale.
 
     Raises:
         TokenError: the token has expired already.
     """
-    left = _jwt_seconds_left(answer.access_token, now)
+    claims = _read_claims(answer.access_token)
+    left = None if claims is None else _jwt_seconds_left(claims, asked.wall, told=answer.expires_in)
     if left is not None and left <= 0:
         raise TokenError("the platform gave a token that has expired already; is a clock wrong, its or ours?")
     lives = [life for life in (answer.expires_in, left) if life is not None and life > 0]
     life = min([*lives, _LONGEST_LIFE_SECONDS] if lives else [FALLBACK_LIFE_SECONDS])
     margin = min(margin_seconds, 0.2 * life)
-    expires_at = now + life
-    refresh_at = max(expires_at - uniform(margin, 2 * margin), now + _SOONEST_REFRESH_SECONDS)
-    stale_at = expires_at - margin / 2
-    roles = _roles(answer.access_token)
-    return Grant(answer.access_token, answer, now, expires_at, refresh_at, stale_at=stale_at, roles=roles)
+    return Grant(
+        answer.access_token,
+        answer,
+        asked,
+        life,
+        refresh_seconds=max(life - uniform(margin, 2 * margin), _SOONEST_REFRESH_SECONDS),
+        stale_seconds=life - margin / 2,
+        roles=_roles(claims),
+        minted_at=None if claims is None else claims.iat,
+    )
 
 
 def with_token(answer: ConnectAnswer, token: str) -> ConnectAnswer:
@@ -99,19 +131,26 @@ class _Claims(msgspec.Struct, frozen=True):
     roles: Any = None
 
 
-def _jwt_seconds_left(token: str, now: float) -> float | None:
-    """Seconds that a JWT says it has left to live; None where it is no JWT or does not say."""
-    claims = _read_claims(token)
-    if claims is None or claims.exp is None:
+def _jwt_seconds_left(claims: _Claims, now: float, told: float | None) -> float | None:
+    """Seconds that a JWT says it has left to live; None where it does not say, or only a clock that is wrong does.
+
+    Args:
+        told: the life that the platform told beside it.
+    """
+    if claims.exp is None:
         return None
-    if claims.iat is not None and abs(now - claims.iat) <= _CLOCK_SKEW_SECONDS:
-        return claims.exp - claims.iat
-    return claims.exp - now
+    left = claims.exp - now
+    whole = None if claims.iat is None else claims.exp - claims.iat
+    if claims.iat is not None and now - claims.iat <= _CLOCK_SKEW_SECONDS:
+        # It is new; where it is from the future, our clock is behind.
+        return whole
+    # A token that was over when it was made would be nobody's: the clocks differ.
+    contradicted = left <= 0 and bool(told) and (whole is None or whole > 0)
+    return whole if contradicted else left
 
 
-def _roles(token: str) -> tuple[str, ...]:
+def _roles(claims: _Claims | None) -> tuple[str, ...]:
     """The roles that a JWT names; none where it is no JWT or does not say."""
-    claims = _read_claims(token)
     named = claims.roles if claims is not None else None
     return tuple(role for role in named if isinstance(role, str)) if isinstance(named, list) else ()
 

@@ -17,6 +17,11 @@ ASSISTANT_NOTE: Final = (
     "its type on the platform is assistant: the platform's own worker answers its people too, so they get two answers; "
     "make it an engineer there"
 )
+#: The note of an agent whose token was made at another time than it was got.
+CLOCK_NOTE: Final = (
+    "by its token the platform's clock is {minutes:,.0f} minutes {way} this machine's; a clock that is wrong makes "
+    "certificates and tokens look invalid"
+)
 
 
 def notes_of(grant: Grant | None) -> tuple[str, ...]:
@@ -24,6 +29,8 @@ def notes_of(grant: Grant | None) -> tuple[str, ...]:
     if grant is None:
         return ()
     found = []
+    if ahead := grant.clock_ahead_seconds:
+        found.append(CLOCK_NOTE.format(minutes=abs(ahead) / 60, way="ahead of" if ahead > 0 else "behind"))
     if grant.roles == (_VIEWER,):
         found.append(VIEWER_NOTE)
     if grant.answer.type == "assistant":

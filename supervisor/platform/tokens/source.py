@@ -33,7 +33,7 @@ class TokenSource:
         agent_id: the agent's id.
         api_url: the platform's API.
         secret: gives the secret; asked at each fetch, so that a changed file or variable is picked up.
-        clock: wall time.
+        clock: by which a token's life is counted.
         proxy: an HTTP proxy's URL.
     """
 
@@ -74,7 +74,7 @@ class TokenSource:
             TokenError: the platform gave none.
         """
         grant = self.current
-        if grant is not None and grant is not newer_than and not grant.stale(self._clock.now()):
+        if grant is not None and grant is not newer_than and not grant.stale(self._clock):
             return grant
         return await self.refresh()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from supervisor.core.clock import Instant
 from supervisor.core.errors import HandlerError
 from supervisor.core.records import AgentRecord
 from supervisor.handler import Handler, Usage
@@ -38,7 +39,7 @@ def configured(made: Profile, record: AgentRecord) -> Profile:
 
 
 def grant(token: str = "tok-of-the-agent", **answer: Any) -> Grant:
-    return Grant(token, ConnectAnswer(access_token=token, **answer), 0.0, 1e9, 1e9, 1e9)
+    return Grant(token, ConnectAnswer(access_token=token, **answer), Instant(0.0, 0.0), 1e9, 1e9, 1e9)
 
 
 def mounted(reference: str = "echo") -> MountedHandler:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import pytest
 
+from supervisor.core.clock import Instant
 from supervisor.core.errors import TokenError
 from supervisor.platform.tokens.grants import FALLBACK_LIFE_SECONDS, Grant, make_grant
 from supervisor.protocol.answers import ConnectAnswer
+from tests.support.clock import ManualClock
 from tests.support.token_server import jwt
 
 NOW = 1_800_000_000.0
+CLOCK = ManualClock(NOW)
+ASKED = Instant.now(CLOCK)
+
+#: An hour, a day, a month, either way.
+AWAY = [sign * seconds for seconds in (3600, 86_400, 30 * 86_400) for sign in (1, -1)]
 
 
 def grant(token: str = "tok", expires_in: float | None = None, margin: float = 300.0, late: bool = False) -> Grant:
     answer = ConnectAnswer(access_token=token, expires_in=expires_in)
-    return make_grant(answer, NOW, margin, lambda low, high: low if late else high)
+    return make_grant(answer, ASKED, margin, lambda low, high: low if late else high)
 
 
 @pytest.mark.parametrize(
@@ -31,33 +38,56 @@ def grant(token: str = "tok", expires_in: float | None = None, margin: float = 3
         (jwt(exp=NOW + 3600, iat=NOW - 7200), None, 3600),
         (jwt(iat=NOW), 3600, 3600),
         ("a.b.c", 3600, 3600),
+        # Our clock is an hour, a day, a month ahead, or behind.
+        *[(jwt(exp=NOW + away + 3600, iat=NOW + away), 3600, 3600) for away in AWAY],
+        *[(jwt(exp=NOW + away + 3600, iat=NOW + away), None, 3600) for away in AWAY if away > 0],
+        (jwt(exp=NOW - 86_400), 3600, 3600),
         (jwt(exp="soon"), 3600, 3600),
     ],
 )
 def test_its_life_is_the_shorter_of_what_it_is_said_to_be(token: str, expires_in: float | None, life: float) -> None:
     made = grant(token, expires_in)
-    assert made.expires_at - NOW == pytest.approx(life)
-    assert not made.expired(made.expires_at - 0.1)
-    assert made.expired(made.expires_at)
+    assert made.expires_at - NOW == made.life_seconds == pytest.approx(life)
+    assert not made.expired(CLOCK, within=life - 0.1)
+    assert made.expired(CLOCK, within=life + 0.1)
 
 
 def test_one_that_has_expired_already_is_none() -> None:
     with pytest.raises(TokenError, match="is a clock wrong"):
-        grant(jwt(exp=NOW - 5000), 3600)
+        grant(jwt(exp=NOW - 5000))
 
 
 @pytest.mark.parametrize(("late", "before"), [(False, 600), (True, 300)])
 def test_it_is_renewed_between_two_margins_and_one_before_its_end(late: bool, before: float) -> None:
     made = grant(expires_in=3600, late=late)
-    assert made.expires_at - made.refresh_at == before
-    assert made.expires_at - made.stale_at == 150
-    assert not made.stale(made.stale_at - 0.1)
-    assert made.stale(made.stale_at)
+    assert made.life_seconds - made.refresh_seconds == before
+    assert made.life_seconds - made.stale_seconds == 150
+
+
+async def test_its_life_is_counted_whatever_becomes_of_the_wall_clock() -> None:
+    clock = ManualClock(NOW)
+    made = make_grant(ConnectAnswer(access_token="tok", expires_in=3600), Instant.now(clock), 300, lambda low, _: low)
+    for away in AWAY:
+        clock.set_back(away)
+        assert (made.stale(clock), made.expired(clock), made.seconds_left(clock)) == (False, False, 3600)
+        assert made.seconds_to_refresh(clock) == 3300
+    await clock.advance(3300)
+    assert (made.seconds_to_refresh(clock), made.stale(clock)) == (0, False)
+    await clock.advance(150)
+    assert (made.stale(clock), made.expired(clock)) == (True, False)
+    await clock.advance(150)
+    assert (made.expired(clock), made.seconds_left(clock)) == (True, 0)
+
+
+@pytest.mark.parametrize("away", AWAY)
+def test_a_clock_that_is_wrong_is_told_by_when_the_token_was_made(away: float) -> None:
+    assert grant(jwt(exp=NOW + away + 3600, iat=NOW + away), 3600).clock_ahead_seconds == away
+    assert grant(jwt(exp=NOW + 3600, iat=NOW - 30), 3600).clock_ahead_seconds == 0
 
 
 def test_a_short_life_has_a_short_margin_and_is_renewed_in_no_tight_loop() -> None:
-    assert grant(expires_in=100).refresh_at == NOW + 60
-    assert grant(expires_in=0.5).refresh_at == NOW + 1
+    assert grant(expires_in=100).refresh_seconds == 60
+    assert grant(expires_in=0.5).refresh_seconds == 1
 
 
 def test_nothing_of_it_is_shown() -> None:
