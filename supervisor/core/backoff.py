@@ -33,10 +33,15 @@ class Backoff:
         self._uniform = uniform
         self.failures = 0
 
+    @property
+    def longest(self) -> float:
+        """The seconds that the next delay does not exceed."""
+        # 2**63 already exceeds every sensible cap; the bound on the exponent keeps the arithmetic in floats.
+        return min(self._cap, self._initial * 2.0 ** min(self.failures, 63))
+
     def next_delay(self) -> float:
         """Count a failure and return the seconds to wait before the next attempt."""
-        # 2**63 already exceeds every sensible cap; the bound on the exponent keeps the arithmetic in floats.
-        bound = min(self._cap, self._initial * 2.0 ** min(self.failures, 63))
+        bound = self.longest
         self.failures += 1
         return self._uniform(0.0, bound)
 

@@ -129,7 +129,13 @@ class CatchUp:
         conversation_id = connection.conversation_id
         if conversation_id is not None:
             connection.record_member(conversation_id, self._scope.clock.monotonic())
-            if conversation_id not in self._conversations:
+            if conversation_id in self._conversations:
+                return
+            if since := self._roster.covered_until:
+                # Forgotten, for it was quiet for long; what was said since the agent was last there is for it.
+                self._backfill.hold_incomplete([conversation_id])
+                await self._conversations.found(conversation_id, since)
+            else:
                 await self._conversations.joined(conversation_id)
 
     async def _rejoin(self, connection: Connection) -> list[str]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 
+from supervisor.core.backoff import Backoff
 from supervisor.core.clock import Clock
 from supervisor.core.records import JournaledMessage
 from supervisor.core.tasks import TaskSet
@@ -16,8 +17,6 @@ from supervisor.telemetry.logs import get_logger
 
 #: How often a message that may kill the process looks whether it is its turn.
 SUSPECT_WAIT_SECONDS = 0.2
-#: The longest wait for a next attempt: what `Backoff` comes to.
-LONGEST_WAIT_SECONDS = 60.0
 
 #: What :data:`Work` returns for a message that was interrupted: it may be answered together with what has come since.
 INTERRUPTED = 0.0
@@ -193,7 +192,7 @@ class Lanes:
         try:
             now = self._clock.now()
             if row.not_before > now:
-                return row.not_before
+                return min(row.not_before, now + _longest_wait(row.attempts))
             if row.suspect and not self._dispatcher.may_start_suspect(row.id, self._clock.monotonic()):
                 return now + SUSPECT_WAIT_SECONDS
             return await self._work(row)
@@ -209,8 +208,15 @@ class Lanes:
 
     async def _retry_at(self, lane: Lane, row: JournaledMessage, at: float) -> None:
         """Put a message back at the head of its lane when its next attempt is due; later ones wait for it."""
-        # A wall clock that was set since makes no wait longer.
-        await self._clock.sleep(min(max(0.0, at - self._clock.now()), LONGEST_WAIT_SECONDS))
+        await self._clock.sleep(max(0.0, at - self._clock.now()))
+        # It is due, whatever has become of the wall clock.
         row.not_before = 0.0
         self._queue.retry(lane)
         self._offer()
+
+
+def _longest_wait(attempts: int) -> float:
+    """What a message waits at most after so many attempts: the clock that noted its time may have been wrong."""
+    backoff = Backoff()
+    backoff.failures = max(0, attempts - 1)
+    return backoff.longest

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from supervisor.core.records import Sleep
 from supervisor.messages.scope import Scope
 from supervisor.messages.sleeping import Sleeping
+from tests.support.clock import ManualClock
 from tests.support.journaling import AGENT
 from tests.support.messaging import ended
 
@@ -41,6 +44,35 @@ async def test_a_sleep_ends_by_its_time_also_while_nobody_looks(scope: Scope) ->
     assert sleeping.shown == ""
     await ended(f"sleep {AGENT}")
     assert await remembered(scope) is None
+
+
+@pytest.mark.parametrize("away", [3600, -3600, 86_400, -86_400])
+async def test_a_wall_clock_that_is_set_makes_it_no_longer_and_no_shorter(
+    scope: Scope, clock: ManualClock, away: float
+) -> None:
+    sleeping = Sleeping(scope)
+    sleeping.begin("nap", clock.now() + 600)
+    clock.set_back(away)
+    await clock.advance(590)
+    assert sleeping.current is not None
+    await clock.advance(10)
+    assert sleeping.current is None
+    await sleeping.close()
+
+
+async def test_one_that_is_taken_up_by_a_clock_that_was_set_back_lasts_no_longer_than_it_was_to(
+    scope: Scope, clock: ManualClock
+) -> None:
+    sleeping = Sleeping(scope)
+    sleeping.begin("nap", clock.now() + 600)
+    await sleeping.close()
+    clock.set_back(30 * 86_400)
+    again = Sleeping(scope)
+    await again.restore()
+    assert again.current is not None
+    await clock.advance(600)
+    assert again.current is None
+    await again.close()
 
 
 async def test_what_is_not_remembered_yet_is_written_at_the_end(scope: Scope) -> None:

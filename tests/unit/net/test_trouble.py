@@ -47,6 +47,11 @@ TLS = ssl.SSLError(1, "wrong version number")
         (Met("api", 443, TLS), "TLS with api failed: wrong version number"),
         (Met("proxy", 3128, TLS), "TLS with the proxy proxy failed: wrong version number"),
         (
+            Untrusted("api", 443, "certificate is not yet valid"),
+            "the TLS certificate of api is not valid now (certificate is not yet valid); "
+            "is this machine's clock right?",
+        ),
+        (
             Untrusted("api", 443, "self-signed"),
             "the TLS certificate of api is not trusted (self-signed); a private CA goes into SUPERVISOR_CA_FILE",
         ),
@@ -100,6 +105,13 @@ def test_retry_after_is_seconds_or_a_date_held_against_the_clock_given(
 ) -> None:
     headers = {} if header is None else {"Retry-After": header}
     assert retry_after(headers, NOW) == seconds
+
+
+@pytest.mark.parametrize("away", [0, 86_400, -86_400])
+def test_a_date_is_held_against_the_clock_of_who_wrote_it(away: float) -> None:
+    headers = {"Retry-After": formatdate(NOW + 90, usegmt=True), "Date": formatdate(NOW, usegmt=True)}
+    assert retry_after(headers, NOW + away) == 90
+    assert retry_after({**headers, "Date": "yesterday"}, NOW) == 90
 
 
 @pytest.mark.parametrize(

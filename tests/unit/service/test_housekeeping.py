@@ -11,7 +11,7 @@ import structlog
 
 from supervisor.core.days import days_before
 from supervisor.core.records import UsageRecord
-from supervisor.service.housekeeping import LAG_SECONDS, Housekeeping
+from supervisor.service.housekeeping import LAG_SECONDS, PRUNE_SECONDS, Housekeeping
 from supervisor.telemetry.metrics import Metrics
 from tests.support.clock import ManualClock
 from tests.support.stores import MemoryStore, open_on
@@ -77,6 +77,22 @@ async def test_usage_of_400_days_is_kept_and_written_every_second() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    await registry.close()
+
+
+async def test_a_clock_that_is_set_forward_makes_nothing_old() -> None:
+    registry, clock = await open_on(MemoryStore()), ManualClock()
+    upkeep = Housekeeping(registry, _Unused(), Metrics(), clock, retention_seconds=60.0)  # type: ignore[arg-type]
+    kept = days_before(clock.now(), 399)
+    registry.journal.usage.add(UsageRecord("agent", "m", kept, 1, 10))
+    await registry.journal.flush()
+    pruning = asyncio.create_task(upkeep.prune())
+    await clock.settle()
+    clock.set_back(-30 * 86_400)
+    await clock.advance(PRUNE_SECONDS)
+    assert [used.day for used in await registry.usage()] == [kept]
+    pruning.cancel()
+    await asyncio.gather(pruning, return_exceptions=True)
     await registry.close()
 
 
