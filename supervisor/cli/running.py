@@ -60,6 +60,7 @@ def run(
     from supervisor.service import run_until_stopped  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
     from supervisor.settings.environment import env_file_notes  # noqa: PLC0415
+    from supervisor.store.opening import dialect_of  # noqa: PLC0415
     from supervisor.telemetry import logs, standard_streams  # noqa: PLC0415  import what is slow only when it runs
 
     given = {} if agents_dir is None else {"agents_dir": agents_dir}
@@ -69,6 +70,8 @@ def run(
     logs.configure(settings.log_level, settings.log_format, stream)
     for note in env_file_notes():
         logs.get_logger("supervisor.settings").warning("env_file_reference", reason=note)
+    # What it imports would hold the event loop up: signals, and the watchdog that looks at it.
+    dialect_of(settings.registry_url)
     return run_loop(_leaving_nothing(run_until_stopped(settings, reload=reload)))
 
 

@@ -120,7 +120,7 @@ async def test_r26_a_loop_that_stands_ends_the_process(tmp_path: Path, case: Cal
     block = BLOCKS[how]
     async with (
         Sandbox() as sandbox,
-        supervisor_process(tmp_path, sandbox, {"blocks": HANDLER.format(block=block)}, stall_seconds=3) as fleet,
+        supervisor_process(tmp_path, sandbox, {"blocks": HANDLER.format(block=block)}, stall_seconds=5) as fleet,
     ):
         await fleet.add(1, "blocks")
         await fleet.start()
@@ -294,6 +294,32 @@ async def test_r26_sigterm_ends_a_start_that_waits_for_the_database(
         assert "a signal came during the start" in fleet.log
         await fleet.start()
         await fleet.online()
+        await fleet.stop()
+
+
+async def test_r26_sigterm_ends_a_start_at_any_moment(tmp_path: Path, case: Callable[[str], Case]) -> None:
+    figures = case("R26 moments")
+    async with Sandbox() as sandbox, supervisor_process(tmp_path, sandbox, {}) as fleet:
+        await fleet.add(1, "echo")
+        held = sidecar(fleet.database)
+        moments: dict[str, Callable[[], bool]] = {
+            "at once": lambda: True,
+            "once the registry is held": lambda: held.exists() and held.stat().st_size > 0,
+            "once it is open": lambda: fleet.log.count('"event": "descriptors"') > 0,
+            "once it has started": lambda: fleet.log.count('"event": "started"') > 1,
+        }
+        for name, moment in moments.items():
+            await fleet.start()
+            await fleet.until(moment, name)
+            began = asyncio.get_running_loop().time()
+            fleet.signal(signal.SIGTERM)
+            # Before anything of ours runs the signal does what it does to every process.
+            assert await fleet.end() in ((-signal.SIGTERM, 0) if name == "at once" else (0,)), name
+            figures.recovered(asyncio.get_running_loop().time() - began)
+            figures.faults += 1
+        await fleet.start()
+        await fleet.online()
+        assert not failed_runs(fleet)
         await fleet.stop()
 
 
