@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import signal
 import socket
@@ -32,6 +33,9 @@ _SECRET: Final = "demo-secret"  # noqa: S105  of the demo's own agents, on the d
 _REPLY_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 15.0
 _SAMPLES: Final = (("tour", "Tour guide"), ("echo", "Echo"))
+#: One more where the extra `llm` is installed: its model is made up, behind the platform's proxy.
+_ASSISTANT: Final = ("assistant", "Assistant")
+_INSTRUCTION: Final = "You are the demo's assistant. Be brief."
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,22 +215,42 @@ async def _fill(settings: Settings, sandbox: Sandbox, options: _Options, folder:
     records = []
     for number in range(options.agents):
         handler, name = samples[number % len(samples)]
+        assists = number == len(samples) and _can_assist(options)
+        if assists:
+            handler, name = _ASSISTANT
         turn = number // len(samples)
         records.append(
             AgentRecord(
                 id=f"65{number + 1:022d}",
                 handler=handler,
                 secret=f"file:{secret}",
-                name=f"{name} {turn + 1}" if turn else name,
+                name=f"{name} {turn + 1}" if turn and not assists else name,
                 labels={"demo": "yes"},
             )
         )
-        sandbox.add_agent(records[-1].id, _SECRET, name=records[-1].name)
+        if assists:
+            sandbox.add_agent(records[-1].id, _SECRET, name=records[-1].name, instruction=_INSTRUCTION)
+            sandbox.deploy(records[-1].id)
+        else:
+            sandbox.add_agent(records[-1].id, _SECRET, name=records[-1].name)
     registry = await Registry.open(settings.registry_url, upgrade=True)
     try:
         await registry.apply(add=records)
     finally:
         await registry.close()
+
+
+def _can_assist(options: _Options) -> bool:
+    """Whether an assistant is among the sample agents: its platform has a proxy, and what it needs is installed."""
+    return options.profile == "v2" and options.ask is None and _is_installed("pydantic_ai")
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ValueError:
+        # Taken out of the modules by hand.
+        return False
 
 
 async def _online(service: Service, count: int, steps: _Steps) -> None:
