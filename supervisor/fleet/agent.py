@@ -35,7 +35,7 @@ class Agent:
 
     def __init__(self, record: AgentRecord, shared: Shared, log: Any, actions: AgentActions) -> None:
         traces = shared.tracing.of(record.id, lambda: self.profile.record.handler)
-        scope = Scope(record.id, log, shared.journal, shared.metrics, shared.clock, traces)
+        scope = Scope(record.id, log, shared.journal, shared.metrics, shared.clock, traces, shared.turns)
         self.log = log
         self.profile = Profile(record, scope, shared.settings, shared.secrets, shared.ledger)
         self.pipeline = Pipeline(

@@ -72,7 +72,7 @@ class Fleet:
             wanted = await owned(self._registry)
             for agent_id in self._runners.keys() - wanted.keys():
                 self._removals.begin(self._runners.pop(agent_id), self._tasks.pop(agent_id))
-            for agent_id, record in wanted.items():
+            async for agent_id, record in self._shared.turns.each(wanted.items()):
                 runner = self._runners.get(agent_id)
                 if runner is None:
                     self._add(Runner(record, self._shared, self._publish_state))

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from supervisor.core.clock import Clock
+from supervisor.core.turns import Turns
 from supervisor.fleet.room import Room
 from supervisor.handlers import DaemonThreads, HandlerLoader
 from supervisor.messages import Dispatcher, Ledger
@@ -58,6 +59,8 @@ class Shared:
     ledger: Ledger
     tracing: Tracing
     room: Room
+    #: When work on what comes in bursts may go on.
+    turns: Turns = field(default_factory=Turns)
     events: Events = field(default_factory=Events)
     facts: HostFacts = field(default_factory=HostFacts)
     #: Draws between two bounds, for what a fleet must not do all at once.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from supervisor.messages.scope import Scope
-from supervisor.platform.history import PlatformHistory
+from supervisor.platform.history import MOST_PAGES, PlatformHistory
 from supervisor.platform.hosts.agent_api import Access
 from supervisor.protocol.history import HistoryPage, HistoryRow
 
@@ -36,13 +36,20 @@ class AgentHistory:
         """Whether the platform may be asked now: the agent has a token, and :attr:`may_exist`."""
         return bool(self._access().token) and self.may_exist
 
-    def backwards(self, conversation_id: str) -> AsyncGenerator[tuple[HistoryRow, ...], None]:
+    def backwards(
+        self, conversation_id: str, *, most_pages: int = MOST_PAGES
+    ) -> AsyncGenerator[tuple[HistoryRow, ...], None]:
         """The pages of a conversation from the newest to the oldest, each oldest first; none where there is no history.
+
+        Args:
+            most_pages: how many are asked for. What is left out is said.
 
         Raises:
             PlatformError: the platform did not answer as it should.
         """
-        return self._platform.backwards(self._access(), conversation_id, at_leisure=self._at_leisure)
+        return self._platform.backwards(
+            self._access(), conversation_id, most_pages=most_pages, at_leisure=self._at_leisure
+        )
 
     async def last(self, conversation_id: str, count: int) -> HistoryPage | None:
         """The newest rows, oldest first, by one request; None where the platform has no such endpoint.

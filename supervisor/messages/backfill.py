@@ -18,9 +18,11 @@ from supervisor.messages.conversations import LIMIT
 from supervisor.messages.gap import Gap
 from supervisor.messages.holds import HOLD_SECONDS, Holds
 from supervisor.messages.inbox import Inbox
+from supervisor.messages.looking_back import LookingBack, most_pages
 from supervisor.messages.missed import SLACK_SECONDS, Seen, missed, since_known
 from supervisor.messages.notices import UNASKED
 from supervisor.messages.rounds import Round
+from supervisor.platform.history import PAGE_ROWS
 from supervisor.platform.hosts.api_gate import NotAskedError
 from supervisor.protocol import InboundMessage
 from supervisor.protocol.history import HistoryPage, HistoryRow
@@ -78,6 +80,7 @@ class Backfill:
         self._agent_id = scope.agent_id
         self._journal = scope.journal
         self._clock = scope.clock
+        self._metrics = scope.metrics
         self._log = scope.log
         self._history = history
         self._urgent = urgent or history
@@ -298,19 +301,18 @@ class Backfill:
         newest = await history.last(conversation_id, LOOK_ROWS)
         if newest is not None and self._is_enough(newest, oldest):
             return [row for row in newest.rows if row.at is None or row.at >= oldest]
-        rows: list[HistoryRow] = []
-        others = 0
-        async with aclosing(history.backwards(conversation_id)) as pages:
+        looking = LookingBack(self._agent_id, oldest, self._reach.messages)
+        pages_wanted = most_pages(self._reach.messages, PAGE_ROWS)
+        began = self._clock.monotonic()
+        async with aclosing(history.backwards(conversation_id, most_pages=pages_wanted)) as pages:
             async for page in pages:
-                for row in reversed(page):
-                    if row.at is not None and row.at < oldest:
-                        return rows[::-1]
-                    others += row.message.sender_agent_id != self._agent_id
-                    if others > self._reach.messages:
-                        self._log.warning("backfill_cut", conversation=conversation_id, messages=self._reach.messages)
-                        return rows[::-1]
-                    rows.append(row)
-        return rows[::-1]
+                if not looking.take(page, self._clock.monotonic() - began):
+                    break
+        if looking.cut:
+            fields = {"messages": self._reach.messages, "reason": looking.cut}
+            self._log.warning("backfill_cut", conversation=conversation_id, **fields)
+            self._metrics.dropped("history_cut")
+        return looking.rows
 
     def _is_enough(self, newest: HistoryPage, oldest: float) -> bool:
         """Whether the newest rows are all that is asked for."""

@@ -101,6 +101,7 @@ class Inbox:
         self._arrivals = Arrivals(
             scope.agent_id,
             memory,
+            scope.turns,
             write=self._write,
             deliver=self._deliver,
             on_held=lambda one: self.on_held(one),  # noqa: PLW0108  it is set later

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from supervisor.protocol import InboundMessage, reply_id
@@ -43,13 +43,16 @@ def missed(rows: Sequence[HistoryRow], seen: Seen, agent_id: str) -> list[Inboun
     is still open. In doubt a message counts as missed: a duplicate is better than a loss.
     """
     open_messages: dict[str, InboundMessage] = {}
-    nameless, replies = list(seen.without_id), frozenset(seen.replies)
+    # The ids that replies to them would have: a restored backup of the journal has forgotten a reply.
+    replied_to: dict[str, str] = {}
+    nameless, replies = _by_content(seen.without_id), frozenset(seen.replies)
     for row in rows:
         message = row.message
         if agent_id in (message.sender_agent_id, message.participant_id):
             if row.id in seen.reply_ids:
                 continue
-            answered = _answered_by(row, open_messages, agent_id)
+            answered = replied_to.get(row.id)
+            answered = answered if answered in open_messages else None
             # A row with the content of a reply of ours answers nothing: the reply may have arrived twice.
             if answered is None and message.content not in replies and message.type in _ANSWERS:
                 answered = next(iter(open_messages), None)
@@ -57,6 +60,7 @@ def missed(rows: Sequence[HistoryRow], seen: Seen, agent_id: str) -> list[Inboun
                 del open_messages[answered]
         elif row.id not in seen.keys and not _take(nameless, row):
             open_messages[row.id] = message
+            replied_to |= {reply_id(agent_id, row.id, part, 0): row.id for part in range(_PARTS)}
     return list(open_messages.values())
 
 
@@ -72,19 +76,19 @@ def since_known(rows: Sequence[HistoryRow], keys: Collection[str], otherwise_sin
     return [row for row in rows if row.at is None or row.at >= otherwise_since]
 
 
-def _answered_by(row: HistoryRow, open_messages: Iterable[str], agent_id: str) -> str | None:
-    """The open message whose reply has the row's id: a restored backup of the journal has forgotten the reply."""
-    for message_id in open_messages:
-        if row.id in (reply_id(agent_id, message_id, part, 0) for part in range(_PARTS)):
-            return message_id
-    return None
+def _by_content(without_id: Iterable[tuple[str, float]]) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {}
+    for content, at in without_id:
+        times.setdefault(content, []).append(at)
+    return times
 
 
-def _take(nameless: list[tuple[str, float]], row: HistoryRow) -> bool:
+def _take(nameless: Mapping[str, list[float]], row: HistoryRow) -> bool:
     """Whether a row is one of the messages that came without an id; that message is then used up."""
-    for number, (content, at) in enumerate(nameless):
-        if content == row.message.content and (row.at is None or abs(row.at - at) <= SLACK_SECONDS):
-            del nameless[number]
+    times = nameless.get(row.message.content, [])
+    for number, at in enumerate(times):
+        if row.at is None or abs(row.at - at) <= SLACK_SECONDS:
+            del times[number]
             return True
     return False
 

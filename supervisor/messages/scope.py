@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from supervisor.core.clock import Clock
 from supervisor.core.records import JournaledMessage
+from supervisor.core.turns import Turns
 from supervisor.store import Journal
 from supervisor.telemetry.logs import bind_message
 from supervisor.telemetry.metrics import Metrics
@@ -20,6 +21,7 @@ class Scope:
     Attributes:
         log: the agent's own logger, bound to its id.
         traces: the traces of this agent's messages.
+        turns: when a burst of messages may go on.
     """
 
     agent_id: str
@@ -28,6 +30,7 @@ class Scope:
     metrics: Metrics
     clock: Clock
     traces: Traces
+    turns: Turns = field(default_factory=Turns)
 
     def bind_log(self, row: JournaledMessage) -> None:
         """What the present task logs from here on is about a message."""

@@ -11,6 +11,7 @@ from typing import Final
 
 import aiohttp
 
+from supervisor.core.turns import Turns
 from supervisor.net.masks import UnmaskedConnector
 from supervisor.net.tls import tls_context
 from supervisor.net.trouble import redirect_host
@@ -33,12 +34,14 @@ class Session:
         http: the HTTP session; follows no redirect, keeps no cookie, tries nothing twice.
         upgrades: the same for WebSockets, each on a connection that has carried nothing before: on another one the
             platform lets an upgrade at a wrong path hang (docs/protocol.md#711-a-wrong-engine-path).
+        turns: what all connections share of the event loop for what comes in bursts.
     """
 
     def __init__(self, tls: ssl.SSLContext, http: aiohttp.ClientSession, upgrades: aiohttp.ClientSession) -> None:
         self.tls = tls
         self.http = http
         self.upgrades = upgrades
+        self.turns = Turns()
 
     @classmethod
     async def open(cls, *, ca_file: Path | None = None, connect_timeout: float = 10.0) -> Session:

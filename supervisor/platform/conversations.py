@@ -125,7 +125,11 @@ class PlatformConversations:
                 # Everybody's rows: this platform does not understand the form.
                 return None
             # Rows that change meanwhile move to the front, and others from page to page: seen twice, never missed.
-            found |= {row.id: row for row in page.rows if row.id not in found}
+            new = {row.id: row for row in page.rows if row.id not in found}
+            found |= new
+            if page.rows and not new:
+                # The platform gives the same page whichever is asked for.
+                break
             if form == WHOLE or page.length < PAGE_ROWS or _is_old(page, since):
                 return found
         self._log.warning("conversations_cut", agent=agent_id, listed=len(found))

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import PlatformError
-from supervisor.platform.hosts.agent_api import Access, AgentApi, read_json
+from supervisor.platform.history_walk import PARTS, HistoryWalk
+from supervisor.platform.hosts.agent_api import Access, AgentApi, AnswerTooLargeError, read_json
 from supervisor.protocol import InvalidEventError, parse_history
 from supervisor.protocol.history import HistoryPage, HistoryRow, parse_last
 from supervisor.telemetry.logs import get_logger
@@ -19,8 +20,10 @@ PAGE_ROWS: Final = 100
 ABSENT_SECONDS: Final = 600.0
 #: v1 keeps conversations in the first; in v2 the first is empty and the second has them.
 COLLECTIONS: Final = ("messages", "actions")
-#: A page holds up to a hundred messages of up to 1 MB; more than this is not worth its memory.
-_PAGE_BYTES: Final = 16 * 1024 * 1024
+#: Pages that are asked for in one go beside the first, unless somebody wants more.
+MOST_PAGES: Final = 100
+#: A hundred messages of up to 1 MB each may not fit: then fewer are asked for at once.
+PAGE_BYTES: Final = 8 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -42,11 +45,13 @@ class PlatformHistory:
     Args:
         api: asks with the agent's token.
         clock: the time after which an API that had no history is asked again.
+        on_cut: told each time that a bound leaves older rows out.
     """
 
-    def __init__(self, api: AgentApi, clock: Clock) -> None:
+    def __init__(self, api: AgentApi, clock: Clock, *, on_cut: Callable[[], None] = lambda: None) -> None:
         self._api = api
         self._clock = clock
+        self._on_cut = on_cut
         self._apis: dict[str, _Known] = {}
         self._log = get_logger("supervisor.history")
 
@@ -55,11 +60,12 @@ class PlatformHistory:
         return bool(self._candidates(api_url))
 
     async def backwards(
-        self, access: Access, conversation_id: str, *, at_leisure: bool = False
+        self, access: Access, conversation_id: str, *, most_pages: int = MOST_PAGES, at_leisure: bool = False
     ) -> AsyncGenerator[tuple[HistoryRow, ...], None]:
         """The pages of a conversation from the newest to the oldest, each oldest first; none where there is no history.
 
         Args:
+            most_pages: how many are asked for. What is left out is said.
             at_leisure: nobody waits for them.
 
         Raises:
@@ -70,14 +76,23 @@ class PlatformHistory:
             return
         collection, first = found
         # Page 1 is the oldest, and the total is not known before it is asked for.
-        for number in range(-(-first.total // first.limit), 1, -1):
-            page = await self.page(
-                access, conversation_id, collection, number=number, limit=first.limit, at_leisure=at_leisure
-            )
+        walk = HistoryWalk(first, most_pages)
+        while (number := walk.page) is not None:
+            try:
+                page = await self.page(
+                    access, conversation_id, collection, number=number, limit=walk.limit, at_leisure=at_leisure
+                )
+            except AnswerTooLargeError:
+                walk.too_large()
+                continue
             if page is None:
-                break
-            yield page.rows
-        yield first.rows
+                raise _gone()
+            yield walk.came(page)
+        if walk.cut or walk.skipped:
+            reason = walk.cut or f"{walk.skipped} rows are too large"
+            self._log.warning("history_cut", conversation=conversation_id, reason=reason)
+            self._on_cut()
+        yield walk.rest()
 
     def _candidates(self, api_url: str) -> list[str]:
         known = self._apis.setdefault(api_url, _Known())
@@ -92,7 +107,7 @@ class PlatformHistory:
         candidates = self._candidates(access.api_url)
         known = self._apis[access.api_url]
         for collection in candidates:
-            page = await self.page(access, conversation_id, collection, at_leisure=at_leisure)
+            page = await self._oldest(access, conversation_id, collection, at_leisure)
             if page is None:
                 gone.append(collection)
             elif page.total:
@@ -100,10 +115,23 @@ class PlatformHistory:
                 return collection, page
         if known.proven in gone or (known.has_history and gone and gone == candidates):
             # It was there: somebody before the platform answers, as while the platform restarts.
-            raise PlatformError("the history endpoint that was there answered 404")
+            raise _gone()
         for collection in gone:
             self._mark_absent(access.api_url, collection)
         return None
+
+    async def _oldest(
+        self, access: Access, conversation_id: str, collection: str, at_leisure: bool
+    ) -> HistoryPage | None:
+        """Page 1, of as many rows as fit; None where there is no such endpoint."""
+        limit = PAGE_ROWS
+        while True:
+            try:
+                return await self.page(access, conversation_id, collection, limit=limit, at_leisure=at_leisure)
+            except AnswerTooLargeError:
+                if limit == 1:
+                    raise
+                limit //= PARTS
 
     async def page(
         self,
@@ -126,6 +154,7 @@ class PlatformHistory:
             at_leisure: nobody waits for it.
 
         Raises:
+            AnswerTooLargeError: fewer rows may fit.
             PlatformError: anything else came; the token never occurs in its reason.
         """
         query = {"page": number, "limit": limit}
@@ -141,7 +170,7 @@ class PlatformHistory:
             at_leisure: nobody waits for them.
 
         Returns:
-            None where it has not: :meth:`backwards` may find them.
+            None where it has not, or the rows are too large for one answer: :meth:`backwards` may find them.
 
         Raises:
             PlatformError: the platform did not answer as it should.
@@ -152,9 +181,12 @@ class PlatformHistory:
             known = self._apis[access.api_url]
             if known.absent.get(name, 0.0) > self._clock.monotonic():
                 continue
-            answer = await self._ask(
-                access, [collection, "conversation", conversation_id, "last", str(count)], {}, at_leisure
-            )
+            try:
+                answer = await self._ask(
+                    access, [collection, "conversation", conversation_id, "last", str(count)], {}, at_leisure
+                )
+            except AnswerTooLargeError:
+                return None
             if answer is None:
                 known.absent[name] = self._clock.monotonic() + ABSENT_SECONDS
                 continue
@@ -166,7 +198,7 @@ class PlatformHistory:
         return empty
 
     async def _ask(self, access: Access, parts: Sequence[str], query: Mapping[str, str | int], at_leisure: bool) -> Any:
-        answer = await self._api.ask(access, *parts, query=query, limit_bytes=_PAGE_BYTES, at_leisure=at_leisure)
+        answer = await self._api.ask(access, *parts, query=query, limit_bytes=PAGE_BYTES, at_leisure=at_leisure)
         payload = read_json(answer, "the history")
         if payload is not None:
             self._apis.setdefault(access.api_url, _Known()).has_history = True
@@ -178,6 +210,10 @@ class PlatformHistory:
         # Others that asked at the same time have logged the warning already.
         if not absent_before and not self._candidates(api_url):
             self._log.warning("no_history", api=api_url, reason="what is said while an agent is away is lost")
+
+
+def _gone() -> PlatformError:
+    return PlatformError("the history endpoint that was there answered 404")
 
 
 def _read(parse: Callable[..., HistoryPage], answer: object, *given: Any) -> HistoryPage:

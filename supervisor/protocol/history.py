@@ -11,6 +11,8 @@ from supervisor.protocol.fields import InvalidEventError
 from supervisor.protocol.inbound import InboundMessage, parse_message
 from supervisor.protocol.text import is_object_id
 
+#: Rows of a page that are read, whatever the platform gives: several times what is asked for.
+MAX_PAGE_ROWS: Final = 500
 _TIME_DIGITS: Final = 8
 _V2_ROLES: Final = {"agent": "assistant"}
 #: v3 keeps the parts of an answer beside it (docs/protocol.md#8-third-generation, 6); other types of rows say nothing.
@@ -34,11 +36,16 @@ class HistoryRow:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """A page of a history, oldest first; ``total`` rows in all, ``limit`` on a page as the platform understood it."""
+    """A page of a history, oldest first; ``total`` rows in all, ``limit`` on a page as the platform understood it.
+
+    Args:
+        length: the rows on it, those that cannot be read or were deleted included.
+    """
 
     rows: tuple[HistoryRow, ...]
     total: int
     limit: int
+    length: int
 
 
 def parse_history(answer: object, conversation_id: str, limit: int) -> HistoryPage:
@@ -57,6 +64,7 @@ def parse_history(answer: object, conversation_id: str, limit: int) -> HistoryPa
         _rows(data, conversation_id),
         _whole(answer.get("total"), len(data)),
         _whole(answer.get("limit"), limit) or limit,
+        len(data),
     )
 
 
@@ -71,11 +79,12 @@ def parse_last(answer: object, conversation_id: str) -> HistoryPage:
     """
     if not isinstance(answer, Sequence) or isinstance(answer, str | bytes):
         raise InvalidEventError("not_a_history", "history: no array")
-    return HistoryPage(_rows(answer, conversation_id), len(answer), len(answer))
+    return HistoryPage(_rows(answer, conversation_id), len(answer), len(answer), len(answer))
 
 
 def _rows(data: Sequence[object], conversation_id: str) -> tuple[HistoryRow, ...]:
-    return tuple(row for raw in data if (row := _row(raw, conversation_id)) is not None)
+    # Of more than were asked for the newest are read.
+    return tuple(row for raw in data[-MAX_PAGE_ROWS:] if (row := _row(raw, conversation_id)) is not None)
 
 
 def _row(raw: object, conversation_id: str) -> HistoryRow | None:

@@ -29,8 +29,8 @@ class TaskFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority_level: int | None = None
 
 
-class _Fields(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A message as it is stored and sent on: plain values only."""
+class _Fields(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """A message as it is stored and sent on: plain values only, in which nothing can refer to itself."""
 
     conversation_id: str
     role: str
@@ -58,7 +58,7 @@ class _Fields(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     task: TaskFacts | None = None
 
 
-class InboundMessage(_Fields, frozen=True, kw_only=True):
+class InboundMessage(_Fields, frozen=True, kw_only=True, gc=False):
     """A ``message:new`` as the supervisor keeps it: content cleaned, attachments checked.
 
     Beside what the platform sends there are ``sender`` (who speaks), ``references``, and for works and reminders that a

@@ -181,7 +181,7 @@ def build_shared(
         paths=EnginePaths(api, clock),
         tokens=_tokens(settings, api, gates, facts, metrics, clock),
         agent_api=agent_api,
-        history=PlatformHistory(agent_api, clock),
+        history=PlatformHistory(agent_api, clock, on_cut=lambda: metrics.dropped("history_cut")),
         conversations=PlatformConversations(agent_api, clock),
         files=PlatformFiles(agent_api),
         beats=HeartbeatClient(agent_api),
@@ -192,6 +192,7 @@ def build_shared(
         ledger=_ledger(settings, registry, metrics, clock),
         tracing=tracing,
         room=Room(clock, descriptors.current),
+        turns=session.turns,
         facts=facts,
         events=Events(run=f"{clock.now():.3f}".replace(".", "")),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from typing import Any, Final
@@ -90,6 +91,8 @@ async def _start(settings: Settings, signals: asyncio.Queue[int]) -> Service | i
 async def _run(service: Service, signals: asyncio.Queue[int], *, reload: bool) -> int:
     """Run a service that has started until it is to end; drain it, and return the exit code."""
     manager = ServiceManager(os.environ)
+    # The code that is loaded stays: the collector need not go through it while the event loop stands.
+    gc.freeze()
     manager.ready()
     posting = asyncio.create_task(manager.keep_posted(lambda: status_line(service)), name="service manager")
     if reload:

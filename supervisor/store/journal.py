@@ -230,7 +230,7 @@ class Journal(JournalReader):
     async def _readable(self, query: Callable[[], Awaitable[list[StoredMessage]]]) -> list[JournaledMessage]:
         """The messages that a query finds, once those that cannot be read have become dead letters."""
         while True:
-            rows = self._messages(await query())
+            rows = await self._messages(await query())
             unreadable = [row for row in rows if row.problem]
             if not unreadable:
                 return rows

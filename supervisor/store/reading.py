@@ -8,6 +8,7 @@ from typing import Final, Unpack
 
 from supervisor.core.records import JournaledMessage, Reply, Said, Undelivered, undelivered
 from supervisor.core.states import MessageState
+from supervisor.core.turns import Turns
 from supervisor.store.dialect import JournalQuestions, TextCodec
 from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply
 from supervisor.store.hooks import JournalHooks
@@ -30,11 +31,13 @@ class JournalReader:
     def __init__(self, questions: JournalQuestions, texts: TextCodec) -> None:
         self._questions = questions
         self._texts = texts
+        # Thousands of rows, or a hundred of a megabyte each, are decoded in the event loop.
+        self._turns = Turns()
         self.hooks = JournalHooks()
 
     async def load(self, inbox_id: int) -> JournaledMessage | None:
         """One message of the inbox."""
-        found = self._messages(await self._questions.load([inbox_id]))
+        found = await self._messages(await self._questions.load([inbox_id]))
         return found[0] if found else None
 
     async def unsent(self, agent_id: str) -> list[Reply]:
@@ -42,7 +45,7 @@ class JournalReader:
 
         Without those whose text cannot be read (its key is gone): they stay as they are, for the start that can.
         """
-        replies = self._replies(await self._questions.unsent(agent_id))
+        replies = await self._replies(await self._questions.unsent(agent_id))
         self._warn_unreadable([reply for reply in replies if reply.problem])
         return [reply for reply in replies if not reply.problem]
 
@@ -52,21 +55,21 @@ class JournalReader:
         As :func:`supervisor.core.records.undelivered` counts them, from the journal alone.
         """
         queues: dict[str, dict[str, list[Reply]]] = {}
-        for reply in self._replies(await self._questions.unsent(agent_id)):
+        for reply in await self._replies(await self._questions.unsent(agent_id)):
             queues.setdefault(reply.agent_id, {}).setdefault(reply.conversation_id, []).append(reply)
         found = {owner: undelivered(own.values()) for owner, own in queues.items()}
         return {owner: waiting for owner, waiting in found.items() if waiting.number}
 
     async def replies(self, inbox_id: int) -> list[Reply]:
         """Every reply to one message, in order of their ids."""
-        return self._replies(await self._questions.replies_of(inbox_id))
+        return await self._replies(await self._questions.replies_of(inbox_id))
 
     async def answered_by(self, replies: Collection[Reply]) -> dict[int, JournaledMessage]:
         """The messages that some replies answer, by the replies' numbers; one that was erased is left out."""
         ids = sorted({reply.inbox_id for reply in replies if reply.inbox_id is not None})
         if not ids:
             return {}
-        found = {row.id: row for row in self._messages(await self._questions.load(ids))}
+        found = {row.id: row for row in await self._messages(await self._questions.load(ids))}
         answered = {}
         for reply in replies:
             row = found.get(reply.inbox_id or 0)
@@ -77,14 +80,14 @@ class JournalReader:
 
     async def dead_replies(self, inbox_ids: Collection[int]) -> list[Reply]:
         """The dead replies to some messages, in order of their ids, but for those that a later replay has replaced."""
-        return self._replies(await self._questions.dead_replies(list(inbox_ids)))
+        return await self._replies(await self._questions.dead_replies(list(inbox_ids)))
 
     async def replayed_replies(self) -> list[Reply]:
         """Replies of any agent that a person replayed and that were not sent since, in order of their ids.
 
         Without those whose text cannot be read, as in :meth:`unsent`.
         """
-        return [reply for reply in self._replies(await self._questions.replayed_replies()) if not reply.problem]
+        return [reply for reply in await self._replies(await self._questions.replayed_replies()) if not reply.problem]
 
     async def counts(self) -> dict[str, dict[MessageState, int]]:
         """How many messages are available, retryable, running and dead, for each agent that has any."""
@@ -111,7 +114,7 @@ class JournalReader:
         """
         bound = _NO_BOUND if before_id is None else before_id
         found = await self._questions.own_replies(agent_id, conversation_id, since=since, before_id=bound, limit=limit)
-        return [reply for reply in self._replies(found) if not reply.problem]
+        return [reply for reply in await self._replies(found) if not reply.problem]
 
     async def conversations(self, agent_id: str, *, since: float, limit: int) -> list[tuple[str, float]]:
         """An agent's conversations seen at or after ``since``, and when that was, most recently active first.
@@ -126,7 +129,7 @@ class JournalReader:
 
     async def messages(self, *, limit: int = 100, **conditions: Unpack[MessageFilter]) -> list[JournaledMessage]:
         """Messages that meet every condition given, the newest first."""
-        return self._messages(await self._questions.messages(conditions, limit))
+        return await self._messages(await self._questions.messages(conditions, limit))
 
     async def history(
         self,
@@ -148,16 +151,19 @@ class JournalReader:
         bound = _NO_BOUND if up_to_id is None else up_to_id
         # Much of what an agent sends may be signs of its work, which do not count; a body tells only once it is read.
         asked, answered = await self._questions.conversation(agent_id, conversation_id, limit * _ROWS_FOR_ONE, bound)
-        commands = {one.id for one in asked if self._texts.is_command(one.body)} if without_commands else frozenset()
+        commands: set[int] = set()
+        if without_commands:
+            commands = {one.id async for one in self._turns.each(asked) if self._texts.is_command(one.body)}
         spoken = [one for one in in_turn(asked, answered) if one.inbox_id not in commands]
-        lines = [said for one in spoken if (said := self._texts.said(one.body, one.at)) is not None]
+        read = [self._texts.said(one.body, one.at) async for one in self._turns.each(spoken)]
+        lines = [said for said in read if said is not None]
         return lines[-limit:] if limit > 0 else []
 
-    def _messages(self, stored: Sequence[StoredMessage]) -> list[JournaledMessage]:
-        return [self._texts.message(one) for one in stored]
+    async def _messages(self, stored: Sequence[StoredMessage]) -> list[JournaledMessage]:
+        return [self._texts.message(one) async for one in self._turns.each(stored)]
 
-    def _replies(self, stored: Sequence[StoredReply]) -> list[Reply]:
-        return [self._texts.reply(one) for one in stored]
+    async def _replies(self, stored: Sequence[StoredReply]) -> list[Reply]:
+        return [self._texts.reply(one) async for one in self._turns.each(stored)]
 
     def _warn_unreadable(self, unreadable: Sequence[JournaledMessage | Reply]) -> None:
         found = Counter((one.agent_id, one.problem or "") for one in unreadable)

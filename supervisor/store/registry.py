@@ -9,6 +9,7 @@ from typing import Any
 from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.errors import AgentNotFoundError, RegistryError
 from supervisor.core.records import AgentRecord, UsageRecord
+from supervisor.core.turns import Turns
 from supervisor.settings.secrets import SecretBox
 from supervisor.store.committer import JournalLimits
 from supervisor.store.dialect import Database, LockInfo, StorageError, TextCodec
@@ -41,6 +42,8 @@ class Registry:
         self.uuid = database.uuid
         self.where = database.where
         self._clock = clock or SystemClock()
+        # Thousands of rows are read in the event loop, each with up to a megabyte of settings.
+        self._turns = Turns()
         self.journal = Journal(database, self._clock, texts or TextCodec(), limits or JournalLimits())
         # Whether agents were changed through this object since changed() was last asked.
         self._touched = False
@@ -114,7 +117,7 @@ class Registry:
 
     async def agents(self) -> list[AgentRecord]:
         """Every agent, in order of ids; a row that cannot be used has its ``problem`` set."""
-        return [record_from_row(row) for row in await self.database.agents.rows()]
+        return [record_from_row(row) async for row in self._turns.each(await self.database.agents.rows())]
 
     async def agent(self, agent_id: str) -> AgentRecord:
         """One agent.

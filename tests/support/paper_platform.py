@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from supervisor.core.errors import AckTimeoutError, ConnectError, ConnectionLostError, Verdict
+from supervisor.core.turns import Turns
 from supervisor.platform.transport import Target
 from tests.support.paper_rest import PaperRest
 
@@ -312,6 +313,7 @@ class PaperSession:
     def __init__(self, platform: PaperPlatform) -> None:
         self.platform = platform
         self.alive = True
+        self.turns = Turns()
 
     @property
     def http(self) -> PaperSession:

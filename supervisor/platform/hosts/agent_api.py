@@ -26,6 +26,10 @@ class Access:
     token: str = field(repr=False)
 
 
+class AnswerTooLargeError(PlatformError):
+    """The answer is larger than what is read of one."""
+
+
 class AgentApi:
     """Asks for agents.
 
@@ -119,6 +123,7 @@ def read_json(answer: Answer, what: str) -> Any:
         what: was asked for, in words, for errors.
 
     Raises:
+        AnswerTooLargeError: it is more than was to be read.
         PlatformError: it is no such answer.
     """
     if answer.status in ABSENT:
@@ -127,7 +132,9 @@ def read_json(answer: Answer, what: str) -> Any:
         raise PlatformError(f"{answer.host} refused the token for {what}", Verdict.REAUTHENTICATE)
     if not 200 <= answer.status < 300:
         raise unsuccessful(answer, f"for {what}")
+    if answer.body is None:
+        raise AnswerTooLargeError(f"the answer of {answer.host} to {what} is too large")
     payload = answer.json()
     if payload is None:
-        raise PlatformError(f"{answer.host} answered {what} with something that is not JSON, or too large")
+        raise PlatformError(f"{answer.host} answered {what} with something that is not JSON, or of too many parts")
     return payload

@@ -10,13 +10,12 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
-import msgspec
 from yarl import URL
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import PlatformError, Verdict
 from supervisor.net import describe_error, one_line, proxy_answered, retry_after
-from supervisor.protocol.text import replace_lone_surrogates
+from supervisor.protocol.decoding import UnreadableError, decode_json
 
 #: The statuses of a platform that has no such endpoint.
 ABSENT: Final = (404, 405, 410)
@@ -38,14 +37,9 @@ class Answer:
 
     def json(self) -> Any:
         """The body as JSON; None for anything else, which no endpoint of the platform answers."""
-        body = self.body or b""
         try:
-            return msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            pass
-        try:
-            return msgspec.json.decode(replace_lone_surrogates(body))
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return decode_json(self.body or b"")
+        except UnreadableError:
             return None
 
     @property

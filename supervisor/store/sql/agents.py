@@ -11,14 +11,22 @@ from sqlalchemy.exc import IntegrityError
 
 from supervisor.core.errors import AgentExistsError, AgentNotFoundError
 from supervisor.store.dialect.face import AgentChanges, AgentRow, AgentValues
-from supervisor.store.dialect.rows import MAX_TEXT_BYTES, Unread
+from supervisor.store.dialect.rows import MAX_ID_CHARS, MAX_TEXT_BYTES, Unread
 from supervisor.store.sql.schema import agents
 from supervisor.store.sql.sessions import Sessions
 
-#: The columns whose text may be of any length, and the query that leaves what is too long in the database.
+#: The columns whose text may be of any length, and those of which more than a little tells nothing; the query leaves
+#: what is too long in the database.
 _TEXTS: Final = tuple(agents.c[name] for name in ("name", "handler", "secret", "settings", "labels"))
+_SHORT_CHARS: Final = 2 * MAX_ID_CHARS
+_SHORT: Final = tuple(column for column in agents.c if column not in set(_TEXTS))
 _QUERY: Final = select(
-    *(column for column in agents.c if column not in set(_TEXTS)),
+    *(
+        case((func.length(column) > _SHORT_CHARS, func.substr(column, 1, _SHORT_CHARS)), else_=column).label(
+            column.name
+        )
+        for column in _SHORT
+    ),
     *(case((func.length(column) <= MAX_TEXT_BYTES, column)).label(column.name) for column in _TEXTS),
     *(func.length(column).label(f"{column.name}_size") for column in _TEXTS),
 ).order_by(agents.c.id)

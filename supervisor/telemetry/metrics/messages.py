@@ -8,7 +8,17 @@ from supervisor.telemetry.metrics.connections import WORDS
 from supervisor.telemetry.metrics.families import WORK_SECONDS, Family, Vocabulary, Workshop
 
 OUTCOMES = ("done", "retried", "dead", "timeout", "cancelled", "released", "lost")
-DROPS = ("own_echo", "duplicate", "inbox_full", "loop_guard", "not_journaled", "asleep", "skip_agent", "type")
+DROPS = (
+    "own_echo",
+    "duplicate",
+    "inbox_full",
+    "history_cut",
+    "loop_guard",
+    "not_journaled",
+    "asleep",
+    "skip_agent",
+    "type",
+)
 SENDS = ("acked", "refused", "timeout", "lost", "unknown")
 UNKNOWN = ("event", "message_type")
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import structlog
 
 from supervisor.core.errors import PlatformError
 from supervisor.platform.conversations import PAGE_ROWS, PlatformConversations
 from supervisor.platform.hosts.agent_api import Access
 from supervisor.sandbox import Sandbox
 from tests.support.stack import SECRET, agent_id
-from tests.support.token_server import client
+from tests.support.token_server import answering_json, client, token_server
 
 OWN, OTHER = agent_id(1), agent_id(2)
 
@@ -125,3 +126,15 @@ async def test_a_platform_without_lists_says_so_and_an_ill_one_raises() -> None:
         assert await asked.ask() is None
         asked.sandbox.faults.clear()
         assert await asked.ask() is None, "for a while it is left alone"
+
+
+async def test_a_platform_that_gives_the_same_page_for_ever_is_asked_twice_and_that_is_said() -> None:
+    rows = [{"_id": f"{number:024x}", "agentId": OWN} for number in range(PAGE_ROWS)]
+    async with token_server() as server, client() as made:
+        server.answer = answering_json(200, {"data": rows, "total": 10**9})
+        conversations = PlatformConversations(made.agent_api, made.clock)
+        with structlog.testing.capture_logs() as log:
+            found = await conversations.newest_first(Access(server.url, "tok"), OWN)
+        assert found is not None
+        assert (len(found), len(server.requests)) == (PAGE_ROWS, 2)
+    assert [line["event"] for line in log] == ["conversations_cut"]

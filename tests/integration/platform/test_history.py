@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 
 from supervisor.core.errors import PlatformError, Verdict
-from supervisor.platform.history import ABSENT_SECONDS, PlatformHistory
+from supervisor.platform.history import ABSENT_SECONDS, MOST_PAGES, PAGE_BYTES, PlatformHistory
 from supervisor.platform.hosts.agent_api import Access
 from supervisor.protocol.history import HistoryPage
 from tests.support.clock import ManualClock
@@ -144,3 +144,38 @@ async def test_a_404_where_there_was_a_history_is_somebody_elses(rows: list[str]
         with pytest.raises(PlatformError, match="that was there answered 404"):
             await told(made.history, server)
         assert made.history.may_have(server.url)
+
+
+async def test_a_history_without_end_is_read_for_so_many_pages_and_that_is_said(clock: ManualClock) -> None:
+    """The case that made 1,825 requests in 20 s: a billion rows, and each page another hundred of them."""
+
+    def endless(request: web.Request) -> web.StreamResponse:
+        page = int(request.query["page"])
+        data = [{"_id": f"{page:012x}{n:012x}", "role": "assistant", "content": "mine"} for n in range(100)]
+        return web.json_response({"data": data, "total": 10**9, "limit": 100})
+
+    cuts: list[None] = []
+    async with token_server() as server, client() as made:
+        history = PlatformHistory(made.agent_api, clock, on_cut=lambda: cuts.append(None))
+        server.answer = endless
+        with structlog.testing.capture_logs() as log:
+            pages = await told(history, server)
+        assert sum(map(len, pages)) == 100 * MOST_PAGES
+        assert len(server.requests) == 1 + MOST_PAGES
+    assert [(line["event"], line["conversation"]) for line in log] == [("history_cut", "c1")]
+    assert len(cuts) == 1
+
+
+async def test_pages_that_are_too_large_are_asked_for_in_smaller_ones() -> None:
+    text = "x" * (PAGE_BYTES // 30)
+    async with token_server() as server, client() as made:
+        server.answer = Records(messages=[f"{n} {text}" for n in range(45)]).answer
+        pages = await told(made.history, server)
+        found = [content.split()[0] for page in reversed(pages) for content in page]
+        assert found == [str(n) for n in range(45)]
+
+
+async def test_the_newest_rows_that_do_not_fit_into_one_answer_are_found_page_by_page() -> None:
+    async with token_server() as server, client() as made:
+        server.answer = answering(200, "[" + " " * PAGE_BYTES + "]")
+        assert await made.history.last(Access(server.url, "tok"), "c1", 50) is None

@@ -6,6 +6,7 @@ import asyncio
 
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import MessageState
+from supervisor.core.turns import Turns
 from supervisor.messages.arrivals import Arrival, Arrivals
 from supervisor.messages.memory import Memory
 from tests.support.journaling import AGENT, inbound
@@ -29,7 +30,7 @@ class Desk:
         self.delivered: list[str] = []
         self.refuse: set[str] = set()
         self.broken: set[str] = set()
-        self.arrivals = Arrivals(AGENT, self.memory, write=self._write, deliver=self._deliver)
+        self.arrivals = Arrivals(AGENT, self.memory, Turns(), write=self._write, deliver=self._deliver)
 
     def put(self, key: str, conversation: str = "c1") -> Arrival:
         arrival = Arrival(inbound(key, conversation), key, received_at=1.0, size_bytes=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -166,3 +167,12 @@ def test_a_page_full_of_the_same_proves_nothing() -> None:
     """Where the run began is not known."""
     rows = page(answered(1, "ok"), answered(2, "ok"))
     assert not was_delivered(rows, "ok", MADE_AT, ["ok"], AGENT)
+
+
+def test_thousands_of_own_rows_hold_nobody_up() -> None:
+    asked = page(*(said(number, f"question {number}") for number in range(500)))
+    own = page(*(answered(5_000 + number, f"answer {number}") for number in range(500)))
+    nameless = [(f"nameless {number}", 0.0) for number in range(5_000)]
+    began = time.thread_time()
+    assert not missed(asked * 2 + own * 100, Seen((), nameless), AGENT)
+    assert time.thread_time() - began < 0.5

@@ -7,14 +7,13 @@ from typing import Any, Final
 
 import msgspec
 
-from supervisor.protocol.text import replace_lone_surrogates
+from supervisor.protocol.decoding import UnreadableError, decode_json
 
 #: Bounds on what a server may announce: an absurd heartbeat would make a dead connection look alive for ever.
 _LONGEST_HEARTBEAT_MS: Final = 600_000
 #: What a server that announces no ``maxPayload`` takes: engine.io's own default.
 DEFAULT_MAX_PAYLOAD: Final = 1_000_000
 
-_decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -65,20 +64,12 @@ def decode(text: str) -> Any:
     """Decode JSON from the platform; lone surrogates, which JavaScript lets through, become U+FFFD.
 
     Raises:
-        MalformedFrameError: it is not JSON, or nested too deeply to be read.
+        MalformedFrameError: it is not JSON, nested too deeply to be read, or of too many parts.
     """
     try:
-        return _decode(text)
-    except RecursionError:
-        raise MalformedFrameError("too_deep") from None
-    except (msgspec.DecodeError, UnicodeError):
-        pass
-    try:
-        return _decode(replace_lone_surrogates(text.encode("utf-8", "replace")))
-    except RecursionError:
-        raise MalformedFrameError("too_deep") from None
-    except (msgspec.DecodeError, UnicodeError):
-        raise MalformedFrameError("bad_json") from None
+        return decode_json(text)
+    except UnreadableError as error:
+        raise MalformedFrameError(error.reason) from None
 
 
 class Namespace:

@@ -40,6 +40,9 @@ _ENDED: Final = aiohttp.WSMessage(aiohttp.WSMsgType.CLOSED, None, None)
 _GOODBYE: Final = struct.pack("!H", aiohttp.WSCloseCode.OK)
 #: How much longer than the transport the library waits for a silent server: the transport is to notice first.
 _LIBRARY_SLACK_MS: Final = 5_000
+#: After so many characters there is a look at the clock; a frame costs as much as some more of them.
+_LOOK_CHARS: Final = 4096
+_FRAME_CHARS: Final = 64
 
 # Belongs to no hierarchy, so no configuration can make it speak: at INFO engineio prints CONNECT with its token.
 _SILENT: Final = logging.Logger("supervisor.transport.silent")
@@ -128,7 +131,8 @@ class SocketIOWire:
 
     async def receive(self) -> aiohttp.WSMessage:
         """The next frame that the library is to answer: OPEN or a PING. All others go no further than the listener."""
-        ws, take = self._ws, self._listener.receive
+        ws, take, turns = self._ws, self._listener.receive, self._session.turns
+        taken = 0
         try:
             while ws is not None and not self.ended:
                 message = await ws.receive()
@@ -139,6 +143,12 @@ class SocketIOWire:
                     self._listener.receive_binary()
                 else:
                     self._report_end(message)
+                    continue
+                # Of frames that are there already the next is taken without a turn of the loop in between.
+                taken += len(message.data) + _FRAME_CHARS
+                if taken > _LOOK_CHARS:
+                    taken = 0
+                    await turns.give_way()
             return _ENDED
         except BaseException:
             # Cancelled by the library, or something that nobody foresaw.
