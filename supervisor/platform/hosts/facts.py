@@ -34,6 +34,8 @@ class ApiFacts:
 
     #: The form of the last token request that was understood. Writer: ``platform/tokens/client.py``.
     token_form: TokenForm = TokenForm.PATH
+    #: The URLs of the APIs there that have given a token. Writer: ``platform/tokens/client.py``.
+    gave_tokens: set[str] = field(default_factory=set)
     #: Whether an agent's configuration can be asked for without a new token. Writer: ``fleet/refetch.py``.
     has_instruction: bool | None = None
 

@@ -10,14 +10,17 @@ from supervisor.protocol.answers import ConnectAnswer
 from supervisor.protocol.text import is_object_id
 
 
-def read_connect(answer: Answer, agent_id: str) -> ConnectAnswer:
+def read_connect(answer: Answer, agent_id: str, *, endpoint_known: bool = False) -> ConnectAnswer:
     """Read the answer to a token request.
+
+    Args:
+        endpoint_known: whether tokens were given there before.
 
     Raises:
         TokenError: it is no token, with the verdict that the answer asks for.
     """
     if not 200 <= answer.status < 300:
-        raise _refusal(answer, agent_id)
+        raise _refusal(answer, agent_id, endpoint_known=endpoint_known)
     if answer.body is None:
         raise TokenError(f"the answer of {answer.host} is too large")
     payload = answer.json()
@@ -33,7 +36,7 @@ def read_connect(answer: Answer, agent_id: str) -> ConnectAnswer:
     return parsed
 
 
-def _refusal(answer: Answer, agent_id: str) -> TokenError:
+def _refusal(answer: Answer, agent_id: str, *, endpoint_known: bool) -> TokenError:
     status, host = answer.status, answer.host
     message = answer.message
     reason = f"{status} {message}" if message else f"{host} answered {status}"
@@ -45,10 +48,11 @@ def _refusal(answer: Answer, agent_id: str) -> TokenError:
         return TokenError(f"{reason}; the agent's id is not one of the platform's (24 hex digits)", Verdict.REJECT)
     if status in (402, 408, 425, 429) or status >= 500 or status < 200:
         return TokenError(reason, retry_after_seconds=answer.retry_after())
-    if status in (400, 401, 403) or message:
+    if status in (400, 401, 403) or (message and not answer.no_endpoint):
         return TokenError(reason, Verdict.REJECT, refusal=_explicit(answer))
-    # 404 and its like without the platform's own words: somebody else answered.
-    return TokenError(f"{reason}, and not as the platform does; is API_URL right?", Verdict.REJECT)
+    # 404 and its like without the platform's own words: somebody else answered, as while the platform restarts.
+    verdict = Verdict.RETRY if endpoint_known and answer.no_endpoint else Verdict.REJECT
+    return TokenError(f"{reason}, and not as the platform does; is API_URL right?", verdict)
 
 
 def _explicit(answer: Answer) -> Refusal | None:

@@ -105,7 +105,9 @@ class TokenClient:
             again, asked_again = await self._ask(other, agent_id, api_url, secret, proxy)
             if not again.no_endpoint:
                 facts.token_form, answer, asked = other, again, asked_again
-        return make_grant(read_connect(answer, agent_id), asked, self._margin, self._uniform)
+        connected = read_connect(answer, agent_id, endpoint_known=api_url in facts.gave_tokens)
+        facts.gave_tokens.add(api_url)
+        return make_grant(connected, asked, self._margin, self._uniform)
 
     async def _ask(
         self, form: TokenForm, agent_id: str, api_url: str, secret: str, proxy: str | None

@@ -210,6 +210,23 @@ async def test_where_one_form_of_the_request_is_gone_the_other_is_asked_and_reme
         assert server.requests[3:] == [body, path, path]
 
 
+async def test_where_tokens_were_given_a_404_is_the_trouble_of_a_moment() -> None:
+    """As while the platform restarts behind a proxy: that is no reason to leave a fleet alone for minutes."""
+    async with token_server() as server, client() as made:
+        await made.tokens.fetch(AGENT, server.url, SECRET)
+        server.answer = answering(404, "<html>not found</html>")
+        for url, verdict in ((server.url, Verdict.RETRY), (f"{server.url}/elsewhere", Verdict.REJECT)):
+            with pytest.raises(TokenError, match="is API_URL right") as failure:
+                await made.tokens.fetch(AGENT, url, SECRET)
+            assert failure.value.verdict is verdict
+        assert made.outcomes == ["ok", "retry", "rejected"]
+        # What the platform itself says of an agent is not doubted.
+        server.answer = answering_json(404, {"statusCode": 404, "message": f"Agent with ID {AGENT} not found"})
+        with pytest.raises(TokenError) as failure:
+            await made.tokens.fetch(AGENT, server.url, SECRET)
+        assert failure.value.verdict is Verdict.REJECT
+
+
 async def test_an_agent_that_is_not_known_is_asked_for_once() -> None:
     async with token_server() as server, client() as made:
         message = f"Agent with ID {AGENT} not found"
