@@ -24,6 +24,8 @@ from .tools import cut, holds_files
 
 #: What a module offers where a row names the module alone.
 OFFERED: Final = "tools"
+#: How long a module may take to load: less than the supervisor gives a handler to start.
+LOAD_SECONDS: Final = 20.0
 NOTHING: Final = "Done; there is nothing to tell."
 #: What the model gives is checked when the tool is called, so that a slip of the model's never ends a run.
 _ANY_ARGUMENTS: Final = TypeAdapter(dict[str, Any]).validator
@@ -37,29 +39,35 @@ class Own:
     wrong: list[str] = field(default_factory=list)
 
     @classmethod
-    async def find(cls, given: Iterable[object], references: Iterable[str], ctx: AgentContext) -> Own:
+    async def find(cls, given: object, references: Iterable[str], ctx: AgentContext) -> Own:
         """Read functions, then those of the modules that are named: ``my_tools``, ``my_tools:some``."""
         own = cls()
-        for function in given:
-            own._add(function)
+        if isinstance(given, list | tuple):
+            own._add(given)
+        else:
+            own.wrong.append("the handler's tools are left out: they are no list; write tools = [...]")
         for reference in references:
             try:
-                found = await ctx.load(reference if ":" in reference else f"{reference}:{OFFERED}")
+                async with asyncio.timeout(LOAD_SECONDS):
+                    found = await ctx.load(reference if ":" in reference else f"{reference}:{OFFERED}")
             except ConfigurationError as error:
                 own.wrong.append(f"tools of {reference} are left out: {error}")
+            except TimeoutError:
+                own.wrong.append(f"tools of {reference} are left out: they take longer than {LOAD_SECONDS:g} s to load")
             else:
-                for function in found if isinstance(found, list | tuple) else [found]:
-                    own._add(function)
+                own._add(found if isinstance(found, list | tuple) else [found])
         return own
 
-    def _add(self, function: object) -> None:
-        try:
-            tool = own_tool(function)
-        except ConfigurationError as error:
-            self.wrong.append(str(error))
-            return
+    def _add(self, functions: Iterable[object]) -> None:
+        for function in functions:
+            try:
+                self._add_one(own_tool(function))
+            except ConfigurationError as error:
+                self.wrong.append(str(error))
+
+    def _add_one(self, tool: OwnTool) -> None:
         name = tool.definition.name
-        if name in self.tools and self.tools[name].function != function:
+        if name in self.tools and self.tools[name].function != tool.function:
             self.wrong.append(f"there is another tool {name}: the second is left out, rename it")
         else:
             self.tools[name] = tool

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from supervisor.settings.models import AGENT_SETTING_NAMES
 
-#: How alike a name must be to one of the handler's to be a slip for it; what is like none is somebody else's.
-HANDLER_RATIO: Final = 0.7
-#: To one of the supervisor's own, which stand in every row, beside settings of handlers that have any name.
-OWN_RATIO: Final = 0.85
+#: How alike two names, or two words of them, must be for the one to be a slip for the other.
+SLIP_RATIO: Final = 0.7
+#: Names that are so alike are that as a whole, whatever their words.
+SURE_RATIO: Final = 0.85
 
 
 def slip(name: str, declared: Collection[str] = ()) -> str | None:
@@ -22,14 +22,24 @@ def slip(name: str, declared: Collection[str] = ()) -> str | None:
     """
     if name in AGENT_SETTING_NAMES or name in declared:
         return None
-    near = difflib.get_close_matches(name, declared, n=1, cutoff=HANDLER_RATIO)
-    # ``command``, which handlers have, is none for ``commands``.
-    if not near and f"{name}s" not in AGENT_SETTING_NAMES:
-        near = difflib.get_close_matches(name, AGENT_SETTING_NAMES, n=1, cutoff=OWN_RATIO)
-    return near[0] if near else None
+    for near in difflib.get_close_matches(name, declared, cutoff=SLIP_RATIO):
+        if _are_near(name, near):
+            return near
+    # The supervisor's own stand in every row, beside settings that have any name: ``command`` is none for ``commands``.
+    if f"{name}s" in AGENT_SETTING_NAMES:
+        return None
+    return next(iter(difflib.get_close_matches(name, AGENT_SETTING_NAMES, n=1, cutoff=SURE_RATIO)), None)
 
 
 def slips(row: Mapping[str, Any], declared: Collection[str]) -> tuple[str, ...]:
     """What to say of each slip in a row whose handler says what settings it has."""
     found = ((name, slip(name, declared)) for name in row)
     return tuple(f"settings: there is no {name}; did you mean {near}?" for name, near in found if near)
+
+
+def _are_near(name: str, known: str) -> bool:
+    """Whether a name has no word of its own: ``crm_api_key`` is no slip for ``api_key``."""
+    words = known.split("_")
+    return bool(difflib.get_close_matches(name, [known], cutoff=SURE_RATIO)) or all(
+        difflib.get_close_matches(word, words, n=1, cutoff=SLIP_RATIO) for word in name.split("_")
+    )

@@ -153,7 +153,7 @@ async def lone_assistant(
     budget: Budget | None = None,
     allowed: Sequence[str] = (),
     seconds: float = 30.0,
-    functions: Sequence[Any] = (),
+    functions: Any = (),
     **settings: Any,
 ) -> AsyncIterator[LoneAssistant]:
     """A running assistant on fake models.

@@ -168,6 +168,12 @@ async def test_its_own_come_before_a_servers_tool_of_the_same_name() -> None:
         assert assistant.health == ("tool weather of We is left out: mcp__We__weather is one of the agent's own")
 
 
+async def test_tools_that_are_no_list_are_said_in_health() -> None:
+    async with lone_assistant(functions=weather) as assistant:
+        assert assistant.health == "the handler's tools are left out: they are no list; write tools = [...]"
+        assert (await assistant.ask()).content == "Hello."
+
+
 async def test_one_that_cannot_be_a_tool_is_said_in_health_and_the_agent_answers() -> None:
     def bare(city: str) -> str:
         return city

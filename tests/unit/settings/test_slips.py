@@ -6,7 +6,7 @@ import pytest
 
 from supervisor.settings.slips import slip, slips
 
-DECLARED = ("model", "temperature", "max_output_tokens", "history_tokens", "command")
+DECLARED = ("model", "temperature", "max_output_tokens", "history_tokens", "command", "api_key", "base_url")
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,14 @@ DECLARED = ("model", "temperature", "max_output_tokens", "history_tokens", "comm
         ("team", None),
         ("tone", None),
         ("crm_url", None),
+        # They have a word of their own.
+        ("crm_api_key", None),
+        ("shop_base_url", None),
+        ("model_url", None),
+        ("history_days", None),
+        ("apikey", "api_key"),
+        ("", None),
+        ("_", None),
     ],
 )
 def test_a_slip_is_answered_with_the_nearest_name(name: str, meant: str | None) -> None:
