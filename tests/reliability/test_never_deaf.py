@@ -8,6 +8,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ AGENTS = 201
 FORGET_SECONDS = 20.0
 #: Conversations begun a second, and messages in each.
 BEGUN, MESSAGES = 8.0, 3
+#: How long people wait for their answers before they leave; they are answered all the same.
+PATIENCE_SECONDS = 60.0
 #: From one restart to the next, of the platform and of the supervisor in turn; and how long the platform is away.
 RESTART_SECONDS, DOWN_SECONDS = 45.0, 2.0
 
@@ -57,6 +60,12 @@ class People:
             texts.append(f"{number}.{part}")
             await user.say(conversation, texts[-1])
             await asyncio.sleep(random.uniform(0.2, 4.0))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not set(texts) <= set(self.answered(conversation)):
+                    await asyncio.sleep(0.5)
+        # Thousands who stayed would each hear of every agent that comes and goes.
+        await user.leave()
 
     def answered(self, conversation: str) -> list[str]:
         """What was answered there, in order."""
