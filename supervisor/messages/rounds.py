@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
+
+from supervisor.core.tasks import TaskSet
 
 
 class Round:
@@ -23,20 +24,24 @@ class Round:
         self._work = work
         self._at_once = at_once
         self._name = name
-        self._group: asyncio.TaskGroup | None = None
+        self._tasks = TaskSet()
 
     async def run(self) -> None:
-        """Return once all are done; cancelled, it cancels what is under way."""
-        async with asyncio.TaskGroup() as self._group:
+        """Return once all are done; cancelled, it cancels what is under way and begins nothing more."""
+        try:
             for _ in range(min(self._at_once, len(self._waiting))):
-                self._group.create_task(self._take_turns(), name=self._name)
-        self._group = None
+                self._tasks.spawn(self._take_turns(), self._name)
+            while not await self._tasks.wait():
+                pass
+        finally:
+            self._waiting.clear()
+            await self._tasks.cancel()
 
     def put_first(self, conversation_id: str) -> None:
         """Begin with a conversation at once, whatever else is under way; nothing happens where it does not wait."""
-        if self._group is not None and conversation_id in self._waiting:
+        if self._tasks and conversation_id in self._waiting:
             del self._waiting[conversation_id]
-            self._group.create_task(self._work(conversation_id), name=self._name)
+            self._tasks.spawn(self._work(conversation_id), self._name)
 
     async def _take_turns(self) -> None:
         while self._waiting:

@@ -60,5 +60,7 @@ async def test_cancelled_it_leaves_nothing_under_way() -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+    desk.round.put_first("b")
+    await turns()
     assert desk.begun == ["a", "c"]
     assert [task.get_name() for task in asyncio.all_tasks()].count("round") == 0
