@@ -164,6 +164,26 @@ def test_only_the_newest_socket_beats(tmp_path: Path) -> None:
     play(tmp_path, newest)
 
 
+@pytest.mark.parametrize("namespace", ["/", "/ws/agent"])
+def test_where_it_is_found_by_heartbeat_the_first_socket_beats_once_a_second_one_has_failed(
+    tmp_path: Path, namespace: str
+) -> None:
+    async def fails(script: Play) -> None:
+        script.platform.keeps_ids = False
+        script.platform.heartbeat = {"success": True}
+        await script.add()
+        await script.loop.advance(1)
+        before = beats(script)
+        script.platform.standing_connect = "kick"
+        script.runner().reload()
+        await script.loop.advance(0.001)
+        # The connect had made the second one the only one that is found.
+        assert (beats(script) > before) == (namespace == "/")
+        assert len(script.platform.sockets) == 1
+
+    play(tmp_path, fails, ws_namespace=namespace)
+
+
 @pytest.mark.parametrize(
     "answer",
     [{"success": False, "error": "Agent is suspended. Heartbeat rejected."}, {"success": True, "token": "of old"}],
