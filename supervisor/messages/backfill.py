@@ -145,13 +145,13 @@ class Backfill:
 
         Journaled now, it would come before what is missing.
         """
-        if self.possible:
-            self._inbox.leave_held()
+        if self.possible and (left := self._inbox.leave_held()):
+            self._log.info("messages_left_to_history", messages=left)
         self.holds.end(self.holds)
 
     def lost(self) -> None:
         """The connection is gone: from now on messages may be missed."""
-        self._complete_until |= dict.fromkeys(self._complete, Instant.now(self._clock))
+        self._complete_until |= dict.fromkeys(self._complete, self._now())
         self._complete.clear()
         known = self._inbox.conversations
         self._complete_until = {one: until for one, until in self._complete_until.items() if one in known}
@@ -197,7 +197,7 @@ class Backfill:
 
     async def _catch_up(self, conversation_id: str, is_joined: Callable[[str], bool]) -> int:
         """Bring one conversation's missed messages into the inbox; how many there were."""
-        started = Instant.now(self._clock)
+        started = self._now()
         messages = await self._asked(conversation_id)
         if messages is None:
             self.holds.end([conversation_id])
@@ -228,6 +228,10 @@ class Backfill:
                 at_leisure.cancel()
                 await asyncio.wait([at_leisure])
         return await self._patiently(conversation_id, lambda: self._missed(conversation_id, self._urgent))
+
+    def _now(self) -> Instant:
+        """This moment, as history is dated."""
+        return Instant(self._gap.now if self._gap else self._clock.now(), self._clock.monotonic())
 
     async def is_news(self, conversation_id: str) -> bool | None:
         """Whether somebody has written in a conversation what the agent knows nothing of; None: nobody could tell."""
@@ -294,7 +298,9 @@ class Backfill:
         It joined it then, or its messages were erased then. One that it never knew was begun while it was away.
         """
         known = dict(await self._journal.conversations(self._agent_id, since=0.0, limit=LIMIT))
-        return known[conversation_id] - JOIN_SLACK_SECONDS if conversation_id in known else oldest
+        since = known.get(conversation_id, oldest) - JOIN_SLACK_SECONDS
+        # One from the future was noted by a clock that was wrong.
+        return since if conversation_id in known and since <= self._now().wall else oldest
 
     async def _rows(self, conversation_id: str, oldest: float, history: AgentHistory) -> Sequence[HistoryRow]:
         """The newest rows, oldest first: none from before ``oldest``, and of others no more than the reach allows."""

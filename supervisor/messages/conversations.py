@@ -102,7 +102,13 @@ class Conversations:
         left_at = self._left.get(conversation_id)
         return left_at is not None and (updated_at is None or updated_at <= left_at)
 
-    def left_about(self, conversation_id: str, at: float | None) -> bool:
-        """Whether the agent left a conversation so near to ``at`` that the platform's clock and ours may disagree."""
+    def left_about(self, conversation_id: str, at: float | None, now: float) -> bool:
+        """Whether the agent left a conversation so near to ``at`` that the platform's clock and ours may disagree.
+
+        Args:
+            now: as the platform's conversations are dated. What was left after it was noted by a clock that was wrong.
+        """
         left_at = self._left.get(conversation_id)
-        return left_at is not None and at is not None and abs(at - left_at) <= SLACK_SECONDS
+        if left_at is None or at is None:
+            return False
+        return abs(at - left_at) <= SLACK_SECONDS or left_at > now + SLACK_SECONDS

@@ -19,7 +19,8 @@ class Gap:
     Args:
         created_at: when the agent's row was made, as the registry tells it.
         age_seconds: how far back anything is looked for.
-        ahead: how many seconds the platform's clock, by which history is dated, is ahead of ours, as far as is known.
+        platform_now: the time by the platform's clock, by which history is dated, where it is known to be another than
+            ours.
 
     A wall clock that is wrong, or is set, makes it look further back and never less far: what is known is not taken
     twice.
@@ -31,7 +32,7 @@ class Gap:
         created_at: Callable[[], str],
         age_seconds: float,
         *,
-        ahead: Callable[[], float] = lambda: 0.0,
+        platform_now: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._agent_id = scope.agent_id
         self._lives = scope.journal.lives
@@ -39,7 +40,7 @@ class Gap:
         self._made = Instant.now(scope.clock)
         self._created_at = created_at
         self._age = age_seconds
-        self._ahead = ahead
+        self._platform_now = platform_now
         self._covered: Instant | None = None
 
     async def restore(self) -> None:
@@ -54,10 +55,20 @@ class Gap:
         # Else a clock was or is wrong, and nothing is known: all within reach is looked at.
 
     @property
+    def now(self) -> float:
+        """Now, as history is dated (seconds since the epoch): never later than the platform's clock, whatever ours is.
+
+        Where nobody knows which clock is wrong it is the earliest of ours, ours as it was before it was set, and the
+        platform's.
+        """
+        ours = self._made.earliest_now(self._clock)
+        told = self._platform_now()
+        return ours if told is None else min(ours, told)
+
+    @property
     def floor(self) -> float:
         """What was said before this (seconds since the epoch) is not looked for."""
-        now = self._made.earliest_now(self._clock) + min(0.0, self._ahead())
-        return max(self._nobodys_until, now - self._age, self.covered_until - SLACK_SECONDS)
+        return max(self._nobodys_until, self.now - self._age, self.covered_until - SLACK_SECONDS)
 
     @property
     def begins(self) -> float:
@@ -67,7 +78,8 @@ class Gap:
     @property
     def _nobodys_until(self) -> float:
         # No later than when the agent was begun with, by a clock that may have been set since.
-        return min(max(_seconds(self._created_at()), self._lives.since), self._made.earliest(self._clock))
+        noted = min(max(_seconds(self._created_at()), self._lives.since), self._made.earliest(self._clock))
+        return noted + self.now - self._clock.now()
 
     @property
     def covered_until(self) -> float:

@@ -198,10 +198,12 @@ class Inbox:
         """Let the messages that were held back go on; nothing happens where none are."""
         self._arrivals.resume(self._arrivals.take_held_back(conversation_id))
 
-    def leave_held(self) -> None:
-        """Forget the messages that are held back: they are in the platform's history behind those that are missing."""
-        for arrival in self._arrivals.drop_held_back():
+    def leave_held(self) -> int:
+        """Forget the messages that are held back, since the platform's history has them; how many there were."""
+        left = self._arrivals.drop_held_back()
+        for arrival in left:
             self._recent.pop(arrival.key, None)
+        return len(left)
 
     async def until_none_is_held(self) -> None:
         """Return once no message is held back."""

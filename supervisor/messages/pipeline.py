@@ -108,7 +108,7 @@ class Pipeline:
             scope,
             lambda: profile.record.created_at,
             reach.seconds,
-            ahead=lambda: profile.grant.clock_ahead_seconds if profile.grant else 0.0,
+            platform_now=lambda: profile.grant.platform_now(scope.clock) if profile.grant else None,
         )
         backfill = Backfill(
             AgentHistory(scope, platform.history, profile.access, at_leisure=True),

@@ -103,7 +103,7 @@ class Roster:
         forgotten. Nowhere is it later than what could not be read so far.
         """
         if self._lists is False and not self._backfill.open:
-            return self._clock.now()
+            return self._gap.now
         return self._gap.covered_until
 
     def lost(self) -> None:
@@ -139,7 +139,7 @@ class Roster:
         rereading = Backoff(cap_seconds=max(REREAD_SECONDS, self._listing.seconds))
         since: float | None = None
         while True:
-            started = self._clock.now()
+            started = self._gap.now
             try:
                 rows = await self._list(since)
             except PlatformError as error:
@@ -241,7 +241,7 @@ class Roster:
         history has the last word.
         """
         left = self._conversations.has_left(row.id, row.updated_at)
-        if not self._conversations.left_about(row.id, row.updated_at) or not self._backfill.possible:
+        if not self._conversations.left_about(row.id, row.updated_at, self._gap.now) or not self._backfill.possible:
             return left
         if self._quiet.get(row.id) == row.updated_at:
             return True
@@ -272,7 +272,7 @@ class Roster:
             self.unjoined = max(0, self.unjoined - 1)
         # One that could not be read is not known yet: else it would count as read after a restart.
         if joined and row.id not in self._backfill.open:
-            now = self._clock.now()
+            now = self._gap.now
             await self._conversations.found(row.id, now if row.updated_at is None else min(row.updated_at, now))
         return joined
 

@@ -87,15 +87,21 @@ async def begin(fleet: Stack) -> People:
         await people.say(number, "first")
     await people.are_answered()
     faults = fleet.sandbox.faults
-    faults.connect("kick", agents=[agent_id(AWAY)])
-    fleet.sandbox.cut(agent_id(AWAY))
-    await fleet.state(agent_id(AWAY), AgentState.BACKOFF)
-    await people.say(AWAY, "missed")
+    await go_away(people, "missed")
     faults.refuse_sends("Database is down", agents=[agent_id(REFUSED)], times=1)
     await people.say(REFUSED, "refused once")
     await people.say(BRITTLE, "again")
     await fleet.until(lambda: faults.struck["refuse_sends"] and (fleet.folder / "failed").exists())
     return people
+
+
+async def go_away(people: People, text: str) -> None:
+    """The platform will not have an agent for a while, and something is said to it."""
+    fleet, agent = people.fleet, agent_id(AWAY)
+    fleet.sandbox.faults.connect("kick", agents=[agent])
+    fleet.sandbox.cut(agent)
+    await fleet.state(agent, AgentState.BACKOFF)
+    await people.say(AWAY, text)
 
 
 async def finish(people: People, figures: Case) -> None:
@@ -107,7 +113,10 @@ async def finish(people: People, figures: Case) -> None:
         await people.are_answered()
         if agent_id(NEW) not in fleet.sandbox.agents:
             await fleet.add(NEW, "brittle")
-        for number in (BRITTLE, REFUSED, AWAY):
+        # The next outage, by the clock as it is now.
+        await go_away(people, "missed again")
+        fleet.sandbox.faults.clear(Connect)
+        for number in (BRITTLE, REFUSED):
             await people.say(number, "last")
         await fleet.state(agent_id(NEW), AgentState.ONLINE, timeout=NORMAL_SECONDS)
         await people.say(NEW, "hello")

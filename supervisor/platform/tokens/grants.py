@@ -61,6 +61,11 @@ class Grant:
         ahead = 0.0 if self.minted_at is None else self.minted_at - self.asked.wall
         return ahead if abs(ahead) > _CLOCK_SKEW_SECONDS else 0.0
 
+    def platform_now(self, clock: Clock) -> float | None:
+        """The time by the platform's clock; None where it is ours, or the token does not tell."""
+        told = None if self.minted_at is None else self.minted_at + self.asked.age(clock)
+        return None if told is None or abs(told - clock.now()) <= _CLOCK_SKEW_SECONDS else told
+
     def stale(self, clock: Clock) -> bool:
         """Whether so little of the token's life is left that nothing should be begun with it."""
         return self.asked.age(clock) >= self.stale_seconds
@@ -106,7 +111,7 @@ def make_grant(
         refresh_seconds=max(life - uniform(margin, 2 * margin), _SOONEST_REFRESH_SECONDS),
         stale_seconds=life - margin / 2,
         roles=_roles(claims),
-        minted_at=None if claims is None else claims.iat,
+        minted_at=None if claims is None else _minted_at(claims, answer.expires_in),
     )
 
 
@@ -147,6 +152,14 @@ def _jwt_seconds_left(claims: _Claims, now: float, told: float | None) -> float 
     # A token that was over when it was made would be nobody's: the clocks differ.
     contradicted = left <= 0 and bool(told) and (whole is None or whole > 0)
     return whole if contradicted else left
+
+
+def _minted_at(claims: _Claims, told: float | None) -> float | None:
+    """When a token was made, by the platform's clock; None where it does not say, or its times make no sense."""
+    if claims.iat is None or claims.exp is None or not 0 < claims.exp - claims.iat <= _LONGEST_LIFE_SECONDS:
+        return None
+    agree = not told or told <= 0 or abs(claims.exp - claims.iat - told) <= _CLOCK_SKEW_SECONDS
+    return claims.iat if agree else None
 
 
 def _roles(claims: _Claims | None) -> tuple[str, ...]:

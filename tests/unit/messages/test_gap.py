@@ -16,9 +16,9 @@ HOUR, DAY, MONTH = 3600.0, 86_400.0, 30 * 86_400.0
 AWAY = [sign * seconds for seconds in (HOUR, DAY, MONTH) for sign in (1, -1)]
 
 
-def gap_of(scope: Scope, *, created_at: float, ahead: float = 0.0) -> Gap:
+def gap_of(scope: Scope, *, created_at: float, ahead: float | None = None) -> Gap:
     created = datetime.fromtimestamp(created_at, UTC).isoformat()
-    return Gap(scope, lambda: created, DAY, ahead=lambda: ahead)
+    return Gap(scope, lambda: created, DAY, platform_now=lambda: None if ahead is None else scope.clock.now() + ahead)
 
 
 @pytest.mark.parametrize("away", AWAY)
@@ -64,3 +64,17 @@ async def test_a_time_in_the_future_is_none_and_one_long_past_is_bounded(scope: 
     await scope.journal.lives.record_registered({AGENT: clock.now() - MONTH})
     await gap.restore()
     assert gap.floor == clock.now() - DAY
+
+
+@pytest.mark.parametrize("away", AWAY)
+async def test_what_is_noted_by_a_clock_that_is_wrong_hides_nothing_later(
+    scope: Scope, clock: ManualClock, away: float
+) -> None:
+    clock.set_back(-away)
+    gap = gap_of(scope, created_at=clock.now(), ahead=-away)
+    await clock.advance(300)
+    gap.covered(gap.now)
+    covered = clock.now() - away
+    assert gap.now <= covered
+    await clock.advance(60)
+    assert gap.floor <= covered
