@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar, copy_context
+from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
 from supervisor.telemetry.failures import describe
@@ -28,6 +29,14 @@ class EscapeError(RuntimeError):
 def escaped(error: BaseException, what: str) -> EscapeError:
     """The error to raise from one that is no ``Exception``; ``what`` names the code that raised it."""
     return EscapeError(f"{what} raised {describe(error)}")
+
+
+def is_readable(error: BaseException) -> bool:
+    """Whether one may ask what it is and where it comes from; an attribute may be its author's code."""
+    try:
+        return isinstance(error.__class__, type) and isinstance(error.__traceback__, TracebackType | None)
+    except BaseException:  # noqa: BLE001  such code may raise anything
+        return False
 
 
 def contained(function: Callable[..., _T], *args: Any) -> _T:

@@ -24,6 +24,7 @@ from typing import Any
 from supervisor.core.errors import HandlerError
 from supervisor.handlers.declared import SETTINGS, settings_of
 from supervisor.handlers.folder import Folders, bundled_dir, split_reference
+from supervisor.handlers.foreign import is_readable
 from supervisor.handlers.mounted import MountedHandler
 from supervisor.handlers.picking import pick
 from supervisor.handlers.threads import DaemonThreads, ThreadShare
@@ -189,7 +190,11 @@ class HandlerLoader:
 
     def _place(self, error: BaseException) -> str:
         """Where in the agents folder an import failed; nothing where the error says so itself."""
-        frames = () if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)
+        frames = (
+            ()
+            if not is_readable(error) or isinstance(error, SyntaxError)
+            else traceback.extract_tb(error.__traceback__)
+        )
         own = [frame for frame in frames if Path(frame.filename).is_relative_to(self.agents_dir)]
         return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 

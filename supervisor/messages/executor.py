@@ -13,7 +13,7 @@ from supervisor.core.states import FINAL_MESSAGE_STATES, MessageState
 from supervisor.core.tasks import to_the_end
 from supervisor.handler import Permanent, Reply
 from supervisor.handlers import MountedHandler, to_outbound
-from supervisor.handlers.foreign import escaped, foreign_context
+from supervisor.handlers.foreign import escaped, foreign_context, is_readable
 from supervisor.handlers.threads import call_in_loop
 from supervisor.messages.attempt import Attempt
 from supervisor.messages.lanes import INTERRUPTED
@@ -230,9 +230,9 @@ class MessageExecutor:
             raise HandlerCancelledError("the handler was cancelled from within")
         try:
             task.result()
-        except Exception:
-            raise
         except BaseException as error:
+            if is_readable(error) and isinstance(error, Exception):
+                raise
             # Out of a part's own methods, say, when we looked at it.
             raise escaped(error, "the handler") from error
 

@@ -37,7 +37,7 @@ def run_loop(
             try:
                 loop.run_forever()
             except BaseException as error:
-                if isinstance(error, KeyboardInterrupt) and _interrupts_are_ours():
+                if type(error) is KeyboardInterrupt and _interrupts_are_ours():
                     raise
                 if not task.done():
                     log.error("loop_escape", reason=type(error).__name__, exc_info=error)

@@ -31,11 +31,15 @@ def describe(error: BaseException, redact: Redact = redact) -> str:
 
 def describe_fully(error: BaseException, redact: Redact = redact) -> str:
     """An exception with traceback and causes, the end of it where it is long; ``redact`` as in :func:`describe`."""
+    return _writable(redact(traceback_of(error)[-_CLEANED_CHARS:]))[-MAX_TRACEBACK_CHARS:]
+
+
+def traceback_of(error: BaseException) -> str:
+    """An exception with traceback and causes, as the interpreter would show it, or its name at least."""
     try:
-        text = "".join(traceback.format_exception(error))
-    except BaseException:  # noqa: BLE001  the traceback shows the author's __str__ and __notes__
-        text = f"{type(error).__name__} (its traceback cannot be had)"
-    return _writable(redact(text[-_CLEANED_CHARS:]))[-MAX_TRACEBACK_CHARS:]
+        return "".join(traceback.format_exception(error))
+    except BaseException:  # noqa: BLE001  the traceback shows the author's __str__, __notes__ and attributes
+        return f"{type(error).__name__} (its traceback cannot be had)"
 
 
 def _writable(text: str) -> str:

@@ -10,17 +10,17 @@ import codecs
 import json
 import logging
 import sys
-import traceback
 from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO
 
 import structlog
-from structlog.typing import EventDict, ExcInfo, Processor
+from structlog.typing import EventDict, Processor
 
 from supervisor.telemetry import line_writer
 from supervisor.telemetry.console import Console, wants_colour
+from supervisor.telemetry.failures import traceback_of
 from supervisor.telemetry.line_writer import LineWriter
 from supervisor.telemetry.redaction import redact_event
 from supervisor.telemetry.standard_streams import diverted, writer_of
@@ -108,16 +108,12 @@ def _exception(_logger: object, _method: str, event: MutableMapping[str, Any]) -
     """Turn ``exc_info`` into text here, so that the text is redacted too."""
     info = event.pop("exc_info", None)
     if info is True:
-        info = sys.exc_info()
-    elif isinstance(info, BaseException):
-        info = (type(info), info, info.__traceback__)
-    if isinstance(info, tuple) and info[0] is not None:
-        event["exception"] = _traceback(info)
+        info = sys.exception()
+    elif isinstance(info, tuple):
+        info = info[1]
+    if isinstance(info, BaseException):
+        event["exception"] = traceback_of(info).rstrip()
     return event
-
-
-def _traceback(info: ExcInfo) -> str:
-    return "".join(traceback.format_exception(*info)).rstrip()
 
 
 def _ordered(_logger: object, _method: str, event: MutableMapping[str, Any]) -> EventDict:
@@ -157,7 +153,7 @@ class _Handler(logging.Handler):
         """Have a record written; never waits for whoever reads, never raises."""
         try:
             line = self.format(record)
-        except Exception as error:  # noqa: BLE001  a defect of whoever logs, which is said and costs nobody else
+        except BaseException as error:  # noqa: BLE001  a defect of whoever logs, which is said and costs nobody else
             line = self.render(
                 "error",
                 "log_line_unwritable",

@@ -14,7 +14,7 @@ from tests.support.processes import SECONDS, SupervisorProcess, supervisor_proce
 from tests.support.reliability import Case
 from tests.support.stack import agent_id
 
-#: What can be raised, by the word that asks for it. None of it is an ``Exception``.
+#: What can be raised, by the word that asks for it: what is no ``Exception``, and one that is wild.
 WAYS = '''
 import asyncio, concurrent.futures, sys, threading
 
@@ -25,6 +25,11 @@ class Unreadable(BaseException):
     def __str__(self):
         raise SystemExit(4)
 
+class Untouchable(Exception):
+    """Whoever asks it anything runs its code: a proxy of some object of another process, say."""
+    def __getattribute__(self, name):
+        raise SystemExit(5)
+
 WAYS = {
     "exit": lambda: SystemExit(2),
     "interrupt": KeyboardInterrupt,
@@ -32,6 +37,7 @@ WAYS = {
     "group": lambda: BaseExceptionGroup("g", [SystemExit(1)]),
     "panic": Panic,
     "unreadable": Unreadable,
+    "untouchable": Untouchable,
     "cancelled": asyncio.CancelledError,
 }
 
@@ -41,7 +47,7 @@ def fail(way):
 async def afail(way):
     fail(way)
 '''
-WORDS = ("exit", "interrupt", "generator", "group", "panic", "unreadable", "cancelled")
+WORDS = ("exit", "interrupt", "generator", "group", "panic", "unreadable", "untouchable", "cancelled")
 COROUTINE = (
     WAYS
     + """
@@ -120,7 +126,10 @@ AWAITED = ("itself", "gather", "wait_for", "group", "thread", "executor", "part"
 LEFT = ("task", "callback", "timer", "finaliser", "done", "foreign")
 #: What an agent is made of, by the module's name: none of them can run, and no other notices.
 BROKEN = {
-    **{f"import_{word}": f"{WAYS}\nfail({word!r})\n" for word in ("exit", "interrupt", "panic", "unreadable")},
+    **{
+        f"import_{word}": f"{WAYS}\nfail({word!r})\n"
+        for word in ("exit", "interrupt", "panic", "unreadable", "untouchable")
+    },
     **{
         f"made_{word}": f"{WAYS}\nclass Handler:\n    def __init__(self):\n        fail({word!r})\n"
         for word in ("exit", "panic")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from supervisor.handlers import foreign
-from supervisor.handlers.foreign import EscapeError, OwnTask, contained, foreign_context, make_task
+from supervisor.handlers.foreign import EscapeError, OwnTask, contained, foreign_context, is_readable, make_task
 
 
 @pytest.fixture
@@ -78,3 +78,14 @@ def test_what_a_future_cannot_carry_is_an_error_that_names_it() -> None:
         assert caught.value.__cause__ is error
     with pytest.raises(ValueError, match="as it is"):
         contained(fail, ValueError("as it is"))
+
+
+class Untouchable(Exception):
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit(5)
+
+
+def test_an_exception_whose_attributes_are_code_that_raises_is_not_readable() -> None:
+    assert is_readable(ValueError("plain"))
+    assert is_readable(SystemExit(1))
+    assert not is_readable(Untouchable())

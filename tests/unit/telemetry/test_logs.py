@@ -107,17 +107,23 @@ def test_without_a_stream_logs_go_to_standard_error(capsys: pytest.CaptureFixtur
 
 
 class Unspeakable:
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
     def __str__(self) -> str:
-        raise TypeError("no text")
+        raise self.error("no text")
 
 
-def test_a_line_that_cannot_be_rendered_is_told_and_costs_no_other(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("error", [TypeError, SystemExit])
+def test_a_line_that_cannot_be_rendered_is_told_and_costs_no_other(
+    capfd: pytest.CaptureFixture[str], error: type[BaseException]
+) -> None:
     stream = configured()
     log = logs.get_logger("handler")
-    log.warning("first", found=Unspeakable())
+    log.warning("first", found=Unspeakable(error))
     log.warning("next")
     odd, following = lines(stream)
-    assert (odd["event"], odd["source"], odd["reason"]) == ("log_line_unwritable", "handler", "TypeError")
+    assert (odd["event"], odd["source"], odd["reason"]) == ("log_line_unwritable", "handler", error.__name__)
     assert ".py:" in odd["file"]
     assert following["event"] == "next"
     assert capfd.readouterr() == ("", ""), "nothing waits for standard error"
