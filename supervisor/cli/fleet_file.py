@@ -26,6 +26,8 @@ from supervisor.core.errors import ConfigurationError
 from supervisor.core.records import AgentRecord
 
 _REQUIRED: Final = ("id", "handler", "secret")
+#: Values in a file, aliases written out: a few lines of them can stand for billions.
+MAX_VALUES: Final = 10_000_000
 _FIELDS: Final = (*_REQUIRED, "name", "settings", "labels", "paused")
 _REFERENCES: Final = ("env:", "file:/", "fernet:")
 # JSON writes 1e-07, which YAML 1.1 takes for text: here it is a number for reading and for writing.
@@ -91,6 +93,36 @@ class Plan:
         return not (self.add or self.change or self.remove)
 
 
+def _load(text: str) -> Any:
+    """One document.
+
+    Raises:
+        yaml.YAMLError: it is none, or its aliases stand for more than :data:`MAX_VALUES`.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _expanded(node, {}) > MAX_VALUES:
+            problem = f"its aliases stand for more than {MAX_VALUES:,} values; that is no fleet"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for once its aliases are written out; each node is counted once."""
+    if id(node) not in known:
+        # One that holds itself is refused when it is made.
+        known[id(node)] = 0
+        parts = [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value
+        inner = 0 if isinstance(node, yaml.ScalarNode) else sum(_expanded(one, known) for one in parts)
+        known[id(node)] = 1 + inner
+    return known[id(node)]
+
+
 def parse(text: str, source: str) -> list[AgentRecord]:
     """Read a fleet.
 
@@ -102,7 +134,7 @@ def parse(text: str, source: str) -> list[AgentRecord]:
         ConfigurationError: one line that names the file, the entry and the key. It repeats no value of ``secret``.
     """
     try:
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader of ours
+        document = _load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}" if mark else ""

@@ -11,11 +11,9 @@ import termios
 from collections.abc import Callable
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from supervisor.sandbox import Sandbox, SandboxUser
-from supervisor.store import lock_holder
 from tests.support.processes import SECONDS, SupervisorProcess, supervisor_process
 from tests.support.reliability import Case
 from tests.support.stack import agent_id
@@ -61,11 +59,7 @@ async def converse(user: SandboxUser, count: int) -> None:
 
 async def lines_lost(fleet: SupervisorProcess) -> float:
     """What the metric says."""
-    holder = lock_holder(f"sqlite+aiosqlite:///{fleet.database}")
-    assert holder is not None
-    async with aiohttp.ClientSession() as http, http.get(f"{holder.address}/metrics") as response:
-        text = await response.text()
-    return float(text.split("\nsupervisor_log_lines_lost_total ")[1].split()[0])
+    return await fleet.metric("supervisor_log_lines_lost_total")
 
 
 def read_on(descriptor: int) -> asyncio.Task[bytes]:

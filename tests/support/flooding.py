@@ -7,6 +7,7 @@ an answer a line on standard output.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import time
@@ -161,37 +162,53 @@ async def flooding() -> AsyncIterator[Platform]:
         await process.wait()
 
 
-@dataclass
 class Hold:
-    """How long the event loop was held.
+    """How long the event loop was held, by the work of its thread: what others take of the machine does not count.
+
+    Args:
+        without_collector: the garbage collector does not count. Its longest turns grow with what there is in memory.
 
     Attributes:
-        longest_seconds: the most work that its thread did between two looks, of which each round of the loop has one.
-            What other processes take of the machine does not count.
+        longest_seconds: the most work between two looks, of which each round of the loop has one.
     """
 
-    longest_seconds: float = 0.0
+    def __init__(self, *, without_collector: bool = False) -> None:
+        self.longest_seconds = 0.0
+        self._without_collector = without_collector
+        self._collected = self._began = 0.0
 
     def reset(self) -> None:
         """Measure anew."""
         self.longest_seconds = 0.0
 
+    async def look(self) -> None:
+        """Look for ever."""
+        while True:
+            began, self._collected = time.thread_time(), 0.0
+            await asyncio.sleep(0.001)
+            held = time.thread_time() - began
+            if self._without_collector:
+                held -= self._collected
+            self.longest_seconds = max(self.longest_seconds, held)
+
+    def collecting(self, phase: str, _about: object) -> None:
+        """The collector's callback."""
+        if phase == "start":
+            self._began = time.thread_time()
+        else:
+            self._collected += time.thread_time() - self._began
+
 
 @asynccontextmanager
-async def holding(pause_seconds: float = 0.001) -> AsyncIterator[Hold]:
+async def holding(*, without_collector: bool = False) -> AsyncIterator[Hold]:
     """Measure it meanwhile."""
-    hold = Hold()
-
-    async def look() -> None:
-        while True:
-            began = time.thread_time()
-            await asyncio.sleep(pause_seconds)
-            hold.longest_seconds = max(hold.longest_seconds, time.thread_time() - began)
-
-    looking = asyncio.create_task(look(), name="hold")
+    hold = Hold(without_collector=without_collector)
+    looking = asyncio.create_task(hold.look(), name="hold")
+    gc.callbacks.append(hold.collecting)
     try:
         yield hold
     finally:
+        gc.callbacks.remove(hold.collecting)
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
 

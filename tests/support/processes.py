@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import aiohttp
+
 from supervisor.core.records import AgentRecord
 from supervisor.sandbox import Sandbox
-from supervisor.store import Registry
+from supervisor.store import Registry, lock_holder
 from tests.support.observing import handlers_folder
 from tests.support.registry_file import RegistryFile
 from tests.support.stack import SECRET, SECRET_FILE, agent_id
@@ -158,6 +160,14 @@ class SupervisorProcess:
         """End the process with SIGTERM; its drain must be a clean one."""
         self.signal(signal.SIGTERM)
         assert await self.end() == 0, self.log[-2000:]
+
+    async def metric(self, name: str) -> float:
+        """A series without labels, as ``/metrics`` shows it."""
+        holder = lock_holder(f"sqlite+aiosqlite:///{self.database}")
+        assert holder is not None
+        async with aiohttp.ClientSession() as http, http.get(f"{holder.address}/metrics") as response:
+            text = await response.text()
+        return float(text.split(f"\n{name} ")[1].split()[0])
 
     async def command(self, *args: str) -> str:
         """Run a command on the same registry; what it wrote to standard output."""

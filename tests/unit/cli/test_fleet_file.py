@@ -162,3 +162,27 @@ RECORDS = st.lists(
 @given(RECORDS)
 def test_what_is_written_is_read_back_the_same(records: list[AgentRecord]) -> None:
     assert parse(dump(records), "f.yaml") == records
+
+
+BOMBS = {
+    "aliases": "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)),
+    "merges": "a0: &a0 {x: 1}\n"
+    + "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 12)),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_few_aliases_that_stand_for_billions_of_values_are_refused_at_once(kind: str) -> None:
+    with pytest.raises(ConfigurationError, match="aliases stand for more than"):
+        parse(BOMBS[kind] + "agents: []", "f.yaml")
+
+
+def test_one_that_holds_itself_is_refused() -> None:
+    with pytest.raises(ConfigurationError):
+        parse("agents: &a [*a]", "f.yaml")
+
+
+def test_aliases_are_shared_settings() -> None:
+    shared = f"agents:\n  - {{id: '{A1}', handler: echo, secret: 'env:X', settings: &s {{model: m}}}}\n"
+    records = parse(shared + f"  - {{id: '{A2}', handler: echo, secret: 'env:X', settings: *s}}", "f.yaml")
+    assert [one.settings for one in records] == [{"model": "m"}] * 2
