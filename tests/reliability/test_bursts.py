@@ -179,7 +179,7 @@ async def log_lines(folder: Path, figures_: Case, count: int) -> None:
             await user.wait_for_reply(talks[quiet], after=message, timeout=SECONDS)
             figures_.messages += 1
             figures_.recovered(time.monotonic() - began)
-        await user.wait_for_reply(talks[loud], after=said, timeout=SECONDS)
+        await user.wait_for_reply(talks[loud], after=said, timeout=4 * SECONDS)
         lost = await fleet.metric("supervisor_log_lines_lost_total")
         await fleet.stop()
         assert fleet.log.count("some.library") + lost >= count
