@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState
@@ -40,7 +40,19 @@ def is_apology(message: StoredMessage) -> bool:
     return message.type in (None, "text") and bool(message.document.get("error"))
 
 
-def make_settings(folder: Path, sandbox: Sandbox, **given: Any) -> Settings:
+class Addresses(Protocol):
+    """Where a platform is."""
+
+    @property
+    def api_url(self) -> str:
+        """Its REST side."""
+
+    @property
+    def ws_url(self) -> str:
+        """Its sockets."""
+
+
+def make_settings(folder: Path, sandbox: Addresses, **given: Any) -> Settings:
     """Settings for a supervisor beside ``sandbox``, with waits that suit a test."""
     values: dict[str, Any] = {
         "registry_url": f"sqlite+aiosqlite:///{folder / 'supervisor.db'}",
