@@ -1,4 +1,4 @@
-"""Which addresses a webhook may go to: by default the public ones only, whatever its name resolves to at the moment."""
+"""Which addresses a handler may go to: by default the public ones only, whatever a name resolves to at the moment."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class ForbiddenAddressError(OSError):
-    """A name leads to an address that the webhook must not go to."""
+    """A host is, or leads to, an address that a handler must not go to."""
 
     def __init__(self, host: str, address: str) -> None:
         where = host if host == address else f"{host} ({address})"
@@ -65,7 +65,7 @@ def _meant(address: str) -> list[_Address]:
 
 
 def is_allowed(address: str, *, private: bool) -> bool:
-    """Whether a webhook may go to ``address``.
+    """Whether a handler may go to ``address``.
 
     Args:
         private: whether loopback and private networks are allowed too. Link-local addresses and the others where clouds
@@ -78,6 +78,23 @@ def is_allowed(address: str, *, private: bool) -> bool:
     if any(map(_is_forbidden, meant)):
         return False
     return private or all(map(_is_public, meant))
+
+
+def check_host(host: str, *, private: bool) -> None:
+    """Check the host of a URL where it is an address: the resolver, which checks what names lead to, never sees those.
+
+    Raises:
+        ForbiddenAddressError: it is not allowed.
+    """
+    try:
+        # 127.1, 2130706433 and 0177.0.0.1 are addresses too, for whatever connects.
+        address = host if ":" in host else socket.inet_ntoa(socket.inet_aton(host))
+        allowed = is_allowed(address, private=private)
+    except (OSError, ValueError):
+        # Of digits alone aiohttp makes no name.
+        address, allowed = host, not (":" in host or host.replace(".", "").isdigit())
+    if not allowed:
+        raise ForbiddenAddressError(host, address)
 
 
 def _is_forbidden(ip: _Address) -> bool:
@@ -93,7 +110,7 @@ class CheckingResolver(AbstractResolver):
     """Resolves names and refuses those with an address that is not allowed.
 
     The connector connects to what this returns and never resolves again, so that a name cannot change in between.
-    Addresses written into the URL do not come by here: check them with :func:`is_allowed`.
+    Addresses written into the URL do not come by here: check them with :func:`check_host`.
     """
 
     def __init__(self, *, private: bool, inner: AbstractResolver | None = None) -> None:

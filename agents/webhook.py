@@ -41,7 +41,7 @@ from yarl import URL
 
 from supervisor.handler import AgentContext, ConfigurationError, Context, Handler, Message, Part, Permanent
 
-from ._addresses import CheckingResolver, ForbiddenAddressError, is_allowed
+from ._addresses import CheckingResolver, ForbiddenAddressError, check_host
 from ._exchange import (
     MAX_HISTORY,
     MAX_PART_BYTES,
@@ -126,12 +126,7 @@ def _check_url(options: Options) -> None:
     schemes = ("https", "http") if options.allow_private else ("https",)
     if url.scheme not in schemes or not url.host:
         raise ValueError(f"it must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-    try:
-        allowed = is_allowed(url.host, private=options.allow_private)
-    except ValueError:
-        return  # a name
-    if not allowed:
-        raise ForbiddenAddressError(url.host, url.host)
+    check_host(url.host, private=options.allow_private)
 
 
 def sign(secret: str, timestamp: str, body: bytes) -> str:

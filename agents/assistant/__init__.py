@@ -48,6 +48,8 @@ SETTINGS: Final = (
     "budget_message_tokens",
     "history_tokens",
     "history_messages",
+    "attachments",
+    "allow_private",
     "parallel_calls",
     "request_seconds",
     "tool_seconds",

@@ -15,6 +15,7 @@ from pydantic_ai.usage import UsageLimits
 
 from supervisor.handler import AgentContext, Context, Message, Permanent, Reply
 
+from .attached import seen
 from .calling import Caller
 from .endpoints import Endpoint, endpoints
 from .health import Health
@@ -153,17 +154,18 @@ async def _within_time(message: Message, ctx: Context, means: _Means) -> Reply:
 async def _run(message: Message, ctx: Context, means: _Means, ends_at: float) -> Reply:
     settings = means.settings
     tally = Tally(settings)
+    caller = Caller(means.shared, ctx, settings, tally, ends_at)
     patience = Patience(ctx, settings.notice_seconds)
     async with patience.watched():
         said = await ctx.history(settings.history_messages)
+        files = await seen(message, ctx, settings, caller.left_seconds)
         async with connected(ctx, settings, means.shared, means.standing.servers, means.standing.own) as tools:
-            caller = Caller(means.shared, ctx, settings, tally, ends_at)
             model = SteadyModel(means.models, means.shared, ctx, caller, tally)
             show = Show(patience.send)
             async with _AGENT.iter(
-                prompt(message),
+                prompt(message, files),
                 model=model,
-                message_history=earlier(said, message, settings.history_tokens),
+                message_history=earlier(said, message, settings.history_tokens, files),
                 instructions=instructions(
                     ctx, settings, message, missing=tools.missing, today=datetime.now(UTC).date()
                 ),

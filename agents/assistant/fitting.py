@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from pydantic_ai.messages import (
+    BinaryContent,
     ModelMessage,
     ModelRequest,
     ModelResponse,
@@ -24,6 +25,7 @@ from .endpoints import BASE_URLS, Endpoint
 from .learned import Learned
 from .memory import half, one_by_one, starts
 from .refusals import (
+    blind_to,
     is_about_media,
     is_about_streaming,
     is_about_tools,
@@ -42,6 +44,7 @@ OPENAI_TOOLS: Final = 128
 #: Statuses of a refusal that another request might not meet.
 _MENDABLE: Final = frozenset({400, 404, 405, 413, 415, 422, 500, 501})
 LAST_STEP: Final = "[No tool can be used any more. Answer now with what you know, and say what is missing.]"
+_KINDS: Final = frozenset({"image", "document"})
 UNSEEN: Final = "[The person attached a file here. You cannot see it: say so if it matters.]"
 
 
@@ -72,8 +75,9 @@ class Fit:
         self._answer_tokens = answer_tokens
         self._left_out = 0
         self._result_chars: int | None = None
-        # Tried where a refusal tells nothing: shorter, then without tools.
-        self._guesses = ["shorter", "toolless"]
+        # Tried where a refusal tells nothing: without files, shorter, without tools.
+        self._guesses = ["fileless", "shorter", "toolless"]
+        self._fileless = False
         self._toolless = False
         self._marks: dict[str, str] = {}
         self._cut_tools: tuple[int, int] | None = None
@@ -82,8 +86,8 @@ class Fit:
         """The request as this endpoint takes it."""
         parameters = self._parameters(call.parameters)
         messages = one_by_one(call.messages)
-        if self._learned.blind:
-            messages = [_unseen(message) for message in messages]
+        if unseen := _KINDS if self._fileless else self._learned.blind_to:
+            messages = [_unseen(message, unseen) for message in messages]
         messages = [said for message in messages if (said := _without_own_thinking(message)) is not None]
         self._make_room(messages, parameters)
         messages = [self._shortened(message) for message in messages[self._left_out :]]
@@ -109,6 +113,9 @@ class Fit:
         """
         if trouble.kind is Kind.TOO_LONG:
             return self._shorten(trouble, call)
+        if blind := self._blind_to(trouble, call):
+            self._learned.is_blind_to(blind)
+            return "attachments"
         if trouble.kind is not Kind.REJECTED and not (trouble.kind is Kind.BUSY and trouble.status == 501):
             return None
         return self._explained(trouble, call) or self._guess(trouble, call)
@@ -163,7 +170,9 @@ class Fit:
     # What a refusal is about.
 
     def _shorten(self, trouble: TroubleError, call: Call) -> str | None:
-        # A proxy's bound of bytes is no model's of tokens.
+        # A proxy's bound of bytes is no model's of tokens, and files are what has most of them.
+        if trouble.status == 413 and self._leave_files(call):
+            return "attachments"
         limit, asked = limits_in(trouble.said) if trouble.status != 413 else (None, None)
         self._learned.refused_length(request_tokens(call.messages, call.parameters), limit, asked)
         return self._leave_out(call)
@@ -176,7 +185,12 @@ class Fit:
         if longest > LEAST_RESULT_CHARS:
             self._result_chars = max(LEAST_RESULT_CHARS, longest // 2)
             return "tool results"
-        return None
+        return "attachments" if self._leave_files(call) else None
+
+    def _leave_files(self, call: Call) -> bool:
+        """Leave out the files of this message; whether there are any."""
+        self._fileless = bool(_kinds(call.messages))
+        return self._fileless
 
     def _explained(self, trouble: TroubleError, call: Call) -> str | None:
         said = trouble.said
@@ -189,10 +203,16 @@ class Fit:
         for name in settings_in(said, call.settings):
             self._learned.refuses_setting(name, "" if name in ("tool_choice", "cache") else why)
             return name
-        if is_about_media(said) and any(_has_files(message) for message in call.messages):
-            self._learned.is_blind()
+        # A file that is broken or too large says nothing of the next.
+        if is_about_media(said) and self._leave_files(call):
             return "attachments"
         return self._about_tools(said, call)
+
+    def _blind_to(self, trouble: TroubleError, call: Call) -> frozenset[str]:
+        """The kinds of this message's files that the endpoint says it never takes; llama.cpp says so with 500."""
+        if trouble.kind not in (Kind.REJECTED, Kind.BUSY, Kind.MODEL) or not is_about_media(trouble.said):
+            return frozenset()
+        return blind_to(trouble.said, _kinds(call.messages))
 
     def _about_tools(self, said: str, call: Call) -> str | None:
         offered = call.parameters.function_tools
@@ -210,11 +230,13 @@ class Fit:
         return None
 
     def _guess(self, trouble: TroubleError, call: Call) -> str | None:
-        """Any refusal that nothing else explains is tried once shorter, and once without tools."""
+        """Any refusal that nothing else explains is tried once without files, once shorter, once without tools."""
         if trouble.status not in (400, 413, 422):
             return None
         while self._guesses:
             guess = self._guesses.pop(0)
+            if guess == "fileless" and self._leave_files(call):
+                return "attachments"
             if guess == "shorter" and (what := self._leave_out(call)):
                 return what
             if guess == "toolless" and call.parameters.function_tools:
@@ -240,26 +262,34 @@ def _cut(part: Any, most: int) -> Any:
     return replace(part, content=f"{text[:most]}…\n[{len(text) - most} more characters are left out]")
 
 
-def _has_files(message: ModelMessage) -> bool:
-    return any(
-        not isinstance(item, str)
-        for part in message.parts
-        if isinstance(part, UserPromptPart) and not isinstance(part.content, str)
-        for item in part.content
-    )
+def _kind(item: object) -> str | None:
+    """The kind of a file; None for text."""
+    if not isinstance(item, BinaryContent):
+        return None
+    return "image" if item.is_image else "document"
 
 
-def _unseen(message: ModelMessage) -> ModelMessage:
-    """A message without what a model that is blind to it would refuse."""
-    if not isinstance(message, ModelRequest) or not _has_files(message):
+def _kinds(messages: Iterable[ModelMessage]) -> frozenset[str]:
+    """The kinds of the files in messages."""
+    parts = (part for message in messages for part in message.parts if isinstance(part, UserPromptPart))
+    items = (item for part in parts if not isinstance(part.content, str) for item in part.content)
+    return frozenset(kind for item in items if (kind := _kind(item)) is not None)
+
+
+def _unseen(message: ModelMessage, kinds: frozenset[str]) -> ModelMessage:
+    """A message without the files of these kinds, which the model would refuse."""
+    if not isinstance(message, ModelRequest) or not kinds & _kinds([message]):
         return message
-    return replace(message, parts=[_without_files(part) for part in message.parts])
+    return replace(message, parts=[_without_files(part, kinds) for part in message.parts])
 
 
-def _without_files(part: Any) -> Any:
+def _without_files(part: Any, kinds: frozenset[str]) -> Any:
     if not isinstance(part, UserPromptPart) or isinstance(part.content, str):
         return part
-    return replace(part, content=[item if isinstance(item, str) else UNSEEN for item in part.content])
+    content = [UNSEEN if _kind(item) in kinds else item for item in part.content]
+    # A server that takes no files may take nothing but text.
+    only_text = all(isinstance(item, str) for item in content)
+    return replace(part, content="\n\n".join(map(str, content)) if only_text else content)
 
 
 def _without_own_thinking(message: ModelMessage) -> ModelMessage | None:

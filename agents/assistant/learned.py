@@ -90,13 +90,13 @@ class Learned:
         self._set("most_tools", most)
 
     @property
-    def blind(self) -> bool:
-        """Whether it takes no images and documents."""
-        return self._get("blind", False)
+    def blind_to(self) -> frozenset[str]:
+        """The kinds of files that it does not take: ``image``, ``document``."""
+        return self._get("blind_to", frozenset())
 
-    def is_blind(self) -> None:
-        """It takes none."""
-        self._set("blind", True)
+    def is_blind_to(self, kinds: frozenset[str]) -> None:
+        """It does not take files of these kinds."""
+        self._set("blind_to", self.blind_to | kinds)
 
     # Tokens: its own count where it told one, else by our estimate.
 

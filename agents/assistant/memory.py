@@ -9,24 +9,26 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, Text
 
 from supervisor.handler import HistoryItem, Message
 
-from .prompt import by, prompt
+from .prompt import NO_FILES, Files, by, prompt, words
 from .tokens import plain_message_tokens
 from .trouble import NOTICES
 
 
-def earlier(items: Sequence[HistoryItem], message: Message, limit_tokens: int) -> list[ModelMessage]:
+def earlier(
+    items: Sequence[HistoryItem], message: Message, limit_tokens: int, files: Files = NO_FILES
+) -> list[ModelMessage]:
     """The conversation before ``message``, as far as it fits into ``limit_tokens`` together with it.
 
     What is to be answered together with it stands at the end, whatever its size.
 
     Args:
         items: the journal's and the platform's history, oldest first; ``message`` is among them.
+        files: what is shown of files; they leave the conversation its room.
     """
     end = len(items)
     for one in (message, *reversed(message.earlier)):
         end = next((n for n in range(end - 1, -1, -1) if _is(items[n], one)), end)
-    asked = [prompt(one) for one in message.earlier]
-    left = limit_tokens - sum(map(plain_message_tokens, [*asked, message.content]))
+    left = limit_tokens - sum(map(plain_message_tokens, [*map(words, message.earlier), message.content]))
     kept: list[HistoryItem] = []
     for item in reversed(items[:end]):
         if item.role not in ("user", "assistant") or not item.content.strip() or _is_notice(item):
@@ -39,7 +41,7 @@ def earlier(items: Sequence[HistoryItem], message: Message, limit_tokens: int) -
     while kept and kept[-1].role == "assistant":
         kept.pop()
     said: list[ModelMessage] = [_as_message(item) for item in reversed(kept)]
-    return [*said, *(ModelRequest(parts=[UserPromptPart(content=text)]) for text in asked)]
+    return [*said, *(ModelRequest(parts=[UserPromptPart(content=prompt(one, files))]) for one in message.earlier)]
 
 
 def _is(item: HistoryItem, message: Message) -> bool:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
+
+from pydantic_ai.messages import BinaryContent, UserContent
 
 from supervisor.handler import Attachment, Context, Message, Reference
 
+from .attached import Seen
 from .settings import AssistantSettings
+
+#: What is known of the files of a message.
+Files: TypeAlias = Mapping[Attachment, Seen]
+NO_FILES: Final[Files] = {}
 
 #: How much of a name that people chose for themselves the model is told.
 _MAX_NAME_CHARS: Final = 80
@@ -55,13 +62,34 @@ def _rule(rule: Any) -> str:
     return rule.strip() if isinstance(rule, str) else json.dumps(rule, ensure_ascii=False)
 
 
-def prompt(message: Message) -> str:
-    """The message as the model is given it: with what came along, which it sees the names of."""
+def prompt(message: Message, files: Files = NO_FILES) -> str | list[UserContent]:
+    """The message as the model is given it, behind the files that came with it.
+
+    Who sent it stands last: a file may hold any line.
+    """
+    shown = [content for file in message.attachments if (content := _content(file, files)) is not None]
+    text = words(message, files)
+    if all(isinstance(content, str) for content in shown):
+        # Some servers take nothing but text.
+        return "\n\n".join([*map(str, shown), text])
+    return [*shown, text]
+
+
+def words(message: Message, files: Files = NO_FILES) -> str:
+    """The message as the model is given it, with the names of what came along."""
     parts = [message.content]
     if message.attachments:
-        parts.append(f"[Attachments: {', '.join(map(_file, message.attachments))}]")
+        parts.append(f"[Attachments: {', '.join(_file(file, files.get(file)) for file in message.attachments)}]")
     parts += [f"[The person refers to {_reference(reference)}]" for reference in message.references]
     return by("\n\n".join(parts), message.sender.name, message.sender.platform)
+
+
+def _content(file: Attachment, files: Files) -> str | BinaryContent | None:
+    content = files[file].content if file in files else None
+    if not isinstance(content, str):
+        return content
+    name = file.name or "a file"
+    return f"[The content of {name} begins here]\n{content}\n[The content of {name} ends here]"
 
 
 def by(text: str, name: str | None, platform: str | None = None) -> str:
@@ -77,12 +105,16 @@ def _sender(name: str | None, platform: str | None) -> str:
     return json.dumps(facts, ensure_ascii=False) if any(facts.values()) else ""
 
 
-def _file(attachment: Attachment) -> str:
+def _file(file: Attachment, seen: Seen | None) -> str:
     """A file by its URL; one whose bytes came along by its name, since they are no text."""
-    known = [fact for fact in (attachment.name, attachment.media_type) if fact]
-    if attachment.startswith("data:"):
-        return f"{', '.join(known) or 'a file'} (its content cannot be read)"
-    return f"{attachment} ({', '.join(known)})" if known else attachment
+    known = [fact for fact in (file.name, file.media_type) if fact]
+    if seen is not None and seen.content is not None:
+        known.append("its content is above")
+    elif seen is not None or file.startswith("data:"):
+        known.append(f"you cannot see its content: {seen.why}" if seen else "you cannot see its content")
+    if file.startswith("data:"):
+        return ", ".join(known if file.name or file.media_type else ["a file", *known])
+    return f"{file} ({', '.join(known)})" if known else str(file)
 
 
 def _reference(reference: Reference) -> str:

@@ -42,6 +42,15 @@ _MEDIA: Final = re.compile(
     r"|content must be a string|content.{0,20}expected (?:a )?(?:string|str)",
     re.IGNORECASE,
 )
+#: What tells a model that sees nothing from a file that is broken or too large.
+_BLIND: Final = re.compile(
+    r"(?:not|n't|only)(?: currently| yet)? support|that support|support\w* (?:for )?(?:image|vision|document|file|pdf)"
+    r"|not (?:a |an )?(?:vision|multi-?modal)|not (?:enabled|allowed|available)|at most 0|unknown variant"
+    r"|must be a string|expected (?:a )?str|missing data required|mmproj",
+    re.IGNORECASE,
+)
+_IMAGE: Final = re.compile(r"image|vision|multi-?modal|mmproj", re.IGNORECASE)
+_DOCUMENT: Final = re.compile(r"\bpdf\b|document|\bfiles?\b", re.IGNORECASE)
 _TOOLS: Final = re.compile(r"\btools?\b|function|input_schema|parameters", re.IGNORECASE)
 _TOO_MANY: Final = re.compile(r"too (?:long|many|large)|maximum|at most|up to|exceed|limit", re.IGNORECASE)
 _MOST: Final = re.compile(r"(?:max\w*|at most|up to|limit\w*|exceed\w*|allow\w*)\D{0,40}?(\d+)", re.IGNORECASE)
@@ -88,6 +97,18 @@ def is_about_streaming(text: str) -> bool:
 def is_about_media(text: str) -> bool:
     """Whether it is about images or documents."""
     return _MEDIA.search(text) is not None
+
+
+def blind_to(text: str, sent: frozenset[str]) -> frozenset[str]:
+    """The kinds of the files that were sent which a refusal says the model never takes.
+
+    Args:
+        sent: of ``image`` and ``document``.
+    """
+    if not _BLIND.search(text):
+        return frozenset()
+    named = {kind for kind, words in (("image", _IMAGE), ("document", _DOCUMENT)) if words.search(text)}
+    return sent & named or sent
 
 
 def is_about_tools(text: str) -> bool:

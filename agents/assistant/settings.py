@@ -56,7 +56,10 @@ def _named(value: object) -> object:
 
 
 #: Settings that say which secret goes to whom, which code is run, and what opens a way to this machine.
-_ROWS_ALONE: Final = ("base_url", "api_key", "fallback_models", "allow_local_tools", "model_settings", "tools")
+_ROWS_ALONE: Final = (
+    *("base_url", "api_key", "fallback_models", "model_settings", "tools"),
+    *("allow_local_tools", "allow_private"),
+)
 Url = Annotated[str, AfterValidator(url)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
@@ -90,6 +93,8 @@ class AssistantSettings(_Settings):
         retries: how many requests for one message may come to nothing.
         budget_message_tokens: about how many tokens one message may cost; the step that would cost more is the last.
         history_tokens, history_messages: how much of the conversation the model is shown.
+        attachments: whether the model is shown the images, PDFs and texts that people attach.
+        allow_private: fetch them from private addresses too; needs SUPERVISOR_ALLOW_PRIVATE_WEBHOOKS.
         parallel_calls: model calls at once to one server, of all agents.
         request_seconds: how long one model call may take.
         tool_seconds: how long one tool call may take.
@@ -118,6 +123,8 @@ class AssistantSettings(_Settings):
     budget_message_tokens: int | None = Field(None, ge=1)
     history_tokens: int = Field(8000, ge=0)
     history_messages: int = Field(50, ge=1, le=500)
+    attachments: bool = True
+    allow_private: bool = False
     parallel_calls: int = Field(256, ge=1)
     request_seconds: Seconds = 120.0
     tool_seconds: Seconds = 60.0

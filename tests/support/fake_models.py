@@ -6,6 +6,7 @@ With the dialects of those who speak OpenAI's language, and the platform's proxy
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import time
 from collections import deque
@@ -55,6 +56,26 @@ class Request:
     def said(self) -> str:
         """The texts as one."""
         return "\n".join(self.texts)
+
+    @property
+    def files(self) -> list[tuple[str, bytes]]:
+        """The files in it, in order, as media type and bytes, in each provider's shape of them."""
+        found: list[tuple[str, bytes]] = []
+
+        def collect(value: Any) -> None:
+            match value:
+                case {"type": "image_url", "image_url": {"url": url}} | {"type": "file", "file": {"file_data": url}}:
+                    head, _, data = url.partition(";base64,")
+                    found.append((head.removeprefix("data:"), base64.b64decode(data)))
+                case {"type": "base64", "media_type": kind, "data": data} | {"mimeType": kind, "data": data}:
+                    # Google's client writes its base64 for URLs.
+                    found.append((kind, base64.urlsafe_b64decode(data.replace("+", "-").replace("/", "_"))))
+                case dict() | list():
+                    for item in value.values() if isinstance(value, dict) else value:
+                        collect(item)
+
+        collect([self.body.get(name) for name in ("messages", "contents")])
+        return found
 
     @property
     def tools(self) -> list[str]:

@@ -14,6 +14,7 @@ from supervisor.handler import Budget, HistoryItem, Message, Part, Reply, Usage
 from supervisor.handlers.loader import PACKAGE, HandlerLoader
 from supervisor.handlers.mounted import MountedHandler
 from supervisor.protocol.answers import Deployment
+from supervisor.protocol.inbound import collected
 from supervisor.testing import CONVERSATION_ID, FakeContext
 from tests.support.fake_mcp import FakeMcp
 from tests.support.fake_models import MODEL_KEY, FakeModels, fake_models
@@ -109,9 +110,9 @@ class LoneAssistant:
         """As when its agent stops."""
         await self.handler.hook("on_stop", self.ctx)
 
-    async def parts(self, text: str = "hello", **message: Any) -> list[Part]:
-        """All that it answers to a message."""
-        said = Message(conversation_id=CONVERSATION_ID, role="user", content=text, **message)
+    async def parts(self, text: str = "hello", *, earlier: Sequence[Message] = (), **message: Any) -> list[Part]:
+        """All that it answers to a message, together with those before it."""
+        said = collected(Message(conversation_id=CONVERSATION_ID, role="user", content=text, **message), earlier)
         # Prepared before the context is: the history ends with the message.
         self._ctx = ctx = self.context()
         ctx.note_message(said)

@@ -1,4 +1,4 @@
-"""A webhook that answers as a test tells it, and keeps what it was asked."""
+"""A webhook, or a server of files, that answers as a test tells it, and keeps what it was asked."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def scripted_webhook() -> AsyncIterator[ScriptedWebhook]:
     """A webhook on a port of its own."""
     webhook = ScriptedWebhook()
     app = web.Application()
-    app.router.add_post("/{path:.*}", webhook.serve)
+    app.router.add_route("*", "/{path:.*}", webhook.serve)
     runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     try:

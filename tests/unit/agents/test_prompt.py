@@ -73,7 +73,7 @@ def test_files_are_named_and_none_is_poured_into_the_prompt() -> None:
     )
     assert prompt(message) == (
         "look\n\n[Attachments: https://x.example/a (a.pdf, application/pdf), document:7, "
-        "me.png, image/png (its content cannot be read), a file (its content cannot be read)]"
+        "me.png, image/png, you cannot see its content, a file, you cannot see its content]"
     )
 
 
