@@ -67,7 +67,7 @@ class Request:
                 case {"type": "image_url", "image_url": {"url": url}} | {"type": "file", "file": {"file_data": url}}:
                     head, _, data = url.partition(";base64,")
                     found.append((head.removeprefix("data:"), base64.b64decode(data)))
-                case {"type": "base64", "media_type": kind, "data": data} | {"mimeType": kind, "data": data}:
+                case {"type": "base64", "media_type": kind, "data": data} | {"mime_type": kind, "data": data}:
                     # Google's client writes its base64 for URLs.
                     found.append((kind, base64.urlsafe_b64decode(data.replace("+", "-").replace("/", "_"))))
                 case dict() | list():

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from agents._addresses import CheckingResolver, ForbiddenAddressError, is_allowed
+from agents._addresses import CheckingResolver, ForbiddenAddressError, check_host, is_allowed
 
 NEVER = [
     "0.0.0.0", "::", "::ffff:0.0.0.0",
@@ -51,6 +51,24 @@ def test_addresses_that_have_to_be_allowed(address: str) -> None:
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses(address: str) -> None:
     assert is_allowed(address, private=False)
+
+
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "0177.0.0.1", "0x7f.1", "::1", "::ffff:127.0.0.1", "10.1"])
+def test_a_private_address_in_any_spelling_has_to_be_allowed(host: str) -> None:
+    with pytest.raises(ForbiddenAddressError):
+        check_host(host, private=False)
+    check_host(host, private=True)
+
+
+@pytest.mark.parametrize("host", ["2852039166", "169.254.43518", "999.1.1.1", "1.2.3.4.5", "::zz"])
+def test_what_no_resolver_sees_and_is_no_address_that_may_be_is_refused(host: str) -> None:
+    with pytest.raises(ForbiddenAddressError):
+        check_host(host, private=True)
+
+
+@pytest.mark.parametrize("host", ["1.1.1.1", "16843009", "example.com", "7.example.com", "2606:4700::1111"])
+def test_names_and_public_addresses_pass(host: str) -> None:
+    check_host(host, private=False)
 
 
 class ScriptedResolver(AbstractResolver):
