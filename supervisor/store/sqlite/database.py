@@ -172,6 +172,8 @@ class SqliteDatabase:
         thorough = self._looked % THOROUGH_EVERY == 0
         if found is None and (thorough or self._files.shorter):
             found = await self.writer.call(self._files.cut)
+        if found is None and self._files.log_shorter:
+            found = await asyncio.to_thread(self._files.log_cut)
         if found is None and thorough:
             found = await asyncio.to_thread(self._files.overwritten)
         try:

@@ -81,9 +81,11 @@ def saved_uuid(path: Path) -> str | None:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether an error says that a file is no registry, and not that it cannot be read just now."""
-    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+    """Whether an error says that a file is no registry or lacks a part, and not that it cannot be read just now."""
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    if code == sqlite3.SQLITE_IOERR_SHORT_READ:
+        return True
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 
 
 def damage(connection: Connection, tables: tuple[str, ...] = (), *, thorough: bool = False) -> str | None:

@@ -2,7 +2,7 @@
 
 A database that is deleted or replaced beneath its connections goes on working for them, and for nobody else: all of it
 is gone when they close (https://sqlite.org/howtocorrupt.html). So the paths are looked at while it runs, by their
-inodes. No file is opened for it: closing a second descriptor would give up SQLite's locks on the first.
+inodes. Only the log is opened for it: closing a second descriptor of another would give up SQLite's locks on the first.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from supervisor.store.sqlite import driver
 #: The paths are cheap to look at; what is in the files is looked at once in so many looks.
 THOROUGH_EVERY: Final = 5
 _PARTS: Final = ("", "-wal", "-shm")
+#: A log that holds anything begins with one.
+_LOG_HEADER_BYTES: Final = 32
 
 
 class Loss(NamedTuple):
@@ -44,14 +46,15 @@ class OpenFiles:
 
     Attributes:
         shorter: whether the database has become shorter since :meth:`cut` was last asked.
+        log_shorter: whether its log has since :meth:`log_cut` was.
     """
 
     def __init__(self, path: Path, connection: Connection, uuid: str) -> None:
         self._path = path
         self._uuid = uuid
         self._inodes = {part: found.st_ino for part in _PARTS if (found := _look(self._at(part))) is not None}
-        self._size = path.stat().st_size
-        self.shorter = False
+        self._size, self._log_size = path.stat().st_size, 0
+        self.shorter = self.log_shorter = False
         self._seen_at = 0
         self._pages, self._version = driver.page_count(connection), driver.data_version(connection)
         self._page_size = driver.page_size(connection)
@@ -84,7 +87,30 @@ class OpenFiles:
                     return self._spoil(f"{self._path} was emptied while it was open")
                 self.shorter |= found.st_size < self._size
                 self._size = found.st_size
-        return None
+        return self._log_emptied()
+
+    def _log_emptied(self) -> Loss | None:
+        """Whether the log was emptied and written to since: what SQLite writes to an empty one begins with a header."""
+        log = self._at("-wal")
+        try:
+            with log.open("rb") as file:
+                size, header = os.fstat(file.fileno()).st_size, file.read(_LOG_HEADER_BYTES)
+        except OSError:
+            return None
+        self.log_shorter |= size < self._log_size
+        self._log_size = size
+        return self._spoil(f"{log} was emptied while it was open") if header and not any(header) else None
+
+    def log_cut(self) -> Loss | None:
+        """Whether a log that has become shorter lacks what is nowhere else, as no log does that SQLite itself cut."""
+        try:
+            damaged = driver.damage_of(self._path) is not None
+        except sqlite3.DatabaseError as error:
+            damaged = driver.is_damage(error)
+            if not damaged:
+                return None
+        self.log_shorter = False
+        return self._spoil(f"{self._at('-wal')} was cut short while it was open") if damaged else None
 
     def cut(self, connection: Connection) -> Loss | None:
         """Whether a database that has become shorter was cut.

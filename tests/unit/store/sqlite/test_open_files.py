@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator
@@ -195,6 +196,27 @@ async def test_a_file_with_other_bytes_in_it_is_not_written_any_more(running: Re
     if now_there:
         assert path.read_bytes() == now_there, "nothing of the lost one is brought into what came in its place"
     assert not path.with_name("supervisor.db-wal").exists()
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 4152, -4120], ids=["all of it", "all but a page", "a page"])
+@pytest.mark.parametrize("written", [False, True], ids=["at once", "after a commit"])
+async def test_a_log_that_is_cut_destroys_nothing_that_is_in_the_file(
+    running: Registry, path: Path, kept_bytes: int, written: bool
+) -> None:
+    log = path.with_name("supervisor.db-wal")
+    for n in range(8):
+        await add(running.journal, f"more-{n}")
+    assert await looked(running) is None
+    os.truncate(log, kept_bytes if kept_bytes >= 0 else log.stat().st_size + kept_bytes)
+    if written and not kept_bytes:
+        await sqlite_of(running).writer.call(lambda sql: sql.exec_driver_sql("UPDATE meta SET value = value"))
+    lost = await looked(running)
+    assert lost is not None
+    assert re.search(r"supervisor\.db-wal was (emptied|cut short)", lost)
+    with pytest.raises(StorageError, match="is lost"):
+        await running.database.commit([])
+    await running.close()
+    assert await check(url_of(path))
 
 
 async def test_what_only_became_smaller_is_well(running: Registry, path: Path) -> None:
