@@ -38,7 +38,7 @@ JUMPS = {
     for sign in (1, -1)
 }
 #: Retries of messages, a second retry of a reply, a renewal: what all that waits here takes without any jump, and room.
-NORMAL_SECONDS = 20.0
+NORMAL_SECONDS = 40.0
 #: How long tokens live.
 TOKEN_SECONDS = 5.0
 BRITTLE, REFUSED, AWAY, NEW = range(1, 5)
@@ -82,7 +82,7 @@ async def begin(fleet: Stack) -> People:
     people = People(fleet, await fleet.sandbox.user())
     for number in (BRITTLE, REFUSED, AWAY):
         await fleet.add(number, "brittle")
-    await fleet.online(3)
+    await fleet.online(3, NORMAL_SECONDS)
     for number in (BRITTLE, REFUSED, AWAY):
         await people.say(number, "first")
     await people.are_answered()
@@ -91,7 +91,7 @@ async def begin(fleet: Stack) -> People:
     faults.refuse_sends("Database is down", agents=[agent_id(REFUSED)], times=1)
     await people.say(REFUSED, "refused once")
     await people.say(BRITTLE, "again")
-    await fleet.until(lambda: faults.struck["refuse_sends"] and (fleet.folder / "failed").exists())
+    await fleet.until(lambda: faults.struck["refuse_sends"] and (fleet.folder / "failed").exists(), NORMAL_SECONDS)
     return people
 
 
@@ -100,7 +100,7 @@ async def go_away(people: People, text: str) -> None:
     fleet, agent = people.fleet, agent_id(AWAY)
     fleet.sandbox.faults.connect("kick", agents=[agent])
     fleet.sandbox.cut(agent)
-    await fleet.state(agent, AgentState.BACKOFF)
+    await fleet.state(agent, AgentState.BACKOFF, timeout=NORMAL_SECONDS)
     await people.say(AWAY, text)
 
 
@@ -123,7 +123,7 @@ async def finish(people: People, figures: Case) -> None:
         await people.are_answered()
         # Tokens are renewed in their time, neither never nor all the time.
         requests = len(fleet.sandbox.token_requests)
-        await fleet.sandbox.wait_until(lambda: len(fleet.sandbox.token_requests) > requests, TOKEN_SECONDS)
+        await fleet.sandbox.wait_until(lambda: len(fleet.sandbox.token_requests) > requests, NORMAL_SECONDS)
         assert requests < 30
     finally:
         figures.recovered(time.monotonic() - began)

@@ -18,6 +18,8 @@ from tests.support.stack import Stack, handler_module, stack
 
 Slow = Literal["history", "conversations"]
 
+#: How long a busy machine may take for a step.
+STEP_SECONDS = 30.0
 #: How late the platform's answers are while a connection dies.
 SLOW_SECONDS = 0.4
 BRITTLE = '''
@@ -54,7 +56,7 @@ class Talk:
         """A conversation in which one message is answered."""
         self.conversation = await self.user.open(self.id)
         await self.say("first")
-        await self.fleet.until(lambda: self.answers == self.said)
+        await self.fleet.until(lambda: self.answers == self.said, STEP_SECONDS)
 
     async def say(self, *texts: str) -> None:
         for text in texts:
@@ -65,7 +67,7 @@ class Talk:
         """Say something that the connection brings."""
         before = self._waiting
         await self.say(text)
-        await self.fleet.until(lambda: self._waiting > before)
+        await self.fleet.until(lambda: self._waiting > before, STEP_SECONDS)
 
     @property
     def _waiting(self) -> int:
@@ -79,7 +81,7 @@ class Talk:
 
     async def cut(self) -> None:
         self.sandbox.cut(self.id)
-        await self.fleet.state(self.id, *OFFLINE)
+        await self.fleet.state(self.id, *OFFLINE, timeout=STEP_SECONDS)
 
     def find(self) -> None:
         """The platform is back, and slow with what is asked of it."""
@@ -92,7 +94,7 @@ class Talk:
         return sum(event.kind == "delayed" for event in self.sandbox.events)
 
     async def until_asked(self, before: int = 0) -> None:
-        await self.sandbox.wait_until(lambda: self.asked > before)
+        await self.sandbox.wait_until(lambda: self.asked > before, STEP_SECONDS)
 
     @property
     def answers(self) -> list[str]:
@@ -103,13 +105,13 @@ class Talk:
         """All is answered once, in the order in which it was said."""
         ended = time.monotonic()
         try:
-            await self.fleet.until(lambda: set(self.said) <= set(self.answers), 20)
+            await self.fleet.until(lambda: set(self.said) <= set(self.answers), STEP_SECONDS)
         finally:
             figures.recovered(time.monotonic() - ended)
             figures.answers(self.said, self.answers)
         # What would come twice has come by then.
         await self.say("last")
-        await self.fleet.until(lambda: "last" in self.answers)
+        await self.fleet.until(lambda: "last" in self.answers, STEP_SECONDS)
         assert self.answers == self.said
 
 
@@ -147,7 +149,7 @@ async def rotation(talk: Talk) -> None:
     connects = len(talk.sandbox.connects)
     talk.sandbox.faults.delay(connect_ack_seconds=SLOW_SECONDS)
     await talk.fleet.service.control.reload(talk.id)
-    await talk.sandbox.wait_until(lambda: len(talk.sandbox.connects) > connects)
+    await talk.sandbox.wait_until(lambda: len(talk.sandbox.connects) > connects, STEP_SECONDS)
     talk.sandbox.cut(talk.id)
     await talk.say("missed 1", "missed 2")
     talk.find()
@@ -157,7 +159,7 @@ async def replay(talk: Talk) -> None:
     """A dead letter is replayed meanwhile: it is older than all that was missed."""
     await talk.begin()
     await talk.say("bad")
-    await talk.fleet.until(lambda: talk.fleet.service.control.status(talk.id).inbox.dead)
+    await talk.fleet.until(lambda: talk.fleet.service.control.status(talk.id).inbox.dead, STEP_SECONDS)
     await talk.lose()
     await talk.say("missed 1", "missed 2")
     handler_module("brittle").mended = True
@@ -168,7 +170,7 @@ async def replay(talk: Talk) -> None:
 
 async def before(talk: Talk) -> None:
     """As soon as it is there."""
-    await talk.sandbox.wait_online(talk.id)
+    await talk.sandbox.wait_online(talk.id, timeout=STEP_SECONDS)
     talk.sandbox.cut(talk.id)
 
 
@@ -183,7 +185,7 @@ async def after(talk: Talk) -> None:
     """When the first answers go out."""
     await talk.until_asked()
     await talk.say_live("now")
-    await talk.fleet.until(lambda: "missed 1" in talk.answers)
+    await talk.fleet.until(lambda: "missed 1" in talk.answers, STEP_SECONDS)
     await talk.cut()
 
 
@@ -238,7 +240,7 @@ async def test_r30_order_outlives_the_connection(
     folder = handlers_folder(tmp_path, {"brittle": BRITTLE})
     async with stack(tmp_path, sandbox_settings={"profile": profile}, agents_dir=folder) as fleet:
         identity = await fleet.add(1, "brittle")
-        await fleet.online()
+        await fleet.online(timeout=STEP_SECONDS)
         talk = Talk(fleet, identity, await fleet.sandbox.user(), slow)
         await step(talk)
         await death(talk)
