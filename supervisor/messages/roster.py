@@ -298,10 +298,9 @@ class Roster:
             return
         self._looking.add(conversation_id)
         self._backfill.hold(conversation_id, LOOK_SECONDS)
-        source.start_task(self._look(conversation_id, source), "look")
+        looking = source.start_task(self._look(conversation_id, source), "look")
+        # Also where it is cancelled before it has begun.
+        looking.add_done_callback(lambda _: self._looking.discard(conversation_id))
 
     async def _look(self, conversation_id: str, connection: Connection) -> None:
-        try:
-            await self._backfill.run([conversation_id], partial(is_joined, connection))
-        finally:
-            self._looking.discard(conversation_id)
+        await self._backfill.run([conversation_id], partial(is_joined, connection))

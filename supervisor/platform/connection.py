@@ -87,6 +87,7 @@ class Connection:
         self.questions = Questions(lambda: self.socket, self.facts, pulse or quiet_pulse())
         self._sends = Sends(agent_id, repeats or Repeats(), ackless_grace_seconds)
         self._tasks = TaskSet()
+        self._closing = False
         self._joiner = Joiner(
             lambda conversation_id, timeout: self._ask(JOIN, conversation_id, timeout),
             lambda conversation_id: self.emit(JOIN, {"conversationId": conversation_id}),
@@ -266,9 +267,16 @@ class Connection:
             return False
         return True
 
-    def start_task(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Do ``work`` beside the connection; it is cancelled when the connection is closed."""
-        self._tasks.spawn(work, f"{name} {self.agent_id}").add_done_callback(self._task_ended)
+    def start_task(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Do ``work`` beside the connection; it is cancelled when the connection is closed, before its first step too.
+
+        Once it is closed, or closes, nothing is begun: the task is cancelled at once.
+        """
+        task = self._tasks.spawn(work, f"{name} {self.agent_id}")
+        task.add_done_callback(self._task_ended)
+        if self._closing:
+            task.cancel()
+        return task
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -276,6 +284,7 @@ class Connection:
 
     async def close(self) -> None:
         """Close the socket and end what is done beside it; idempotent."""
+        self._closing = True
         await self._tasks.cancel()
         if self._socket is not None:
             await self._socket.close()

@@ -36,7 +36,7 @@ class Joiner:
         emit: Callable[[str], None],
         facts: SocketFacts,
         questions: Questions,
-        start_task: Callable[[Coroutine[Any, Any, None], str], None],
+        start_task: Callable[[Coroutine[Any, Any, None], str], object],
     ) -> None:
         self._ask = ask
         self._emit = emit

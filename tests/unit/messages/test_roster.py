@@ -102,6 +102,24 @@ def test_what_came_before_the_first_words_of_an_unknown_conversation_is_looked_f
     play(tmp_path, begins)
 
 
+def test_first_words_that_a_connection_brings_as_it_closes_do_not_leave_their_conversation_unread(
+    tmp_path: Path,
+) -> None:
+    async def closes(script: Play) -> None:
+        await away_and_back(script)
+        script.platform.conversations = []
+        await script.loop.advance(200)
+        script.platform.rest.add(TALK, "first", EPOCH + script.loop.time())
+        # What the message begins has its first turn after that.
+        ending = script.loop.create_task(connection(script).close())
+        speak(script, "second", platform="telegram")
+        await script.loop.advance(400)
+        assert ending.done()
+        assert script.answers == ["Echo: first", "Echo: second"]
+
+    play(tmp_path, closes)
+
+
 @pytest.mark.parametrize("status", [500, 403])
 def test_what_could_not_be_read_is_read_later_and_the_gap_stays_open_until_then(tmp_path: Path, status: int) -> None:
     async def ill(script: Play) -> None:
