@@ -1,25 +1,23 @@
 """Code that is not ours: whatever it raises, stops or cancels, only its own message or agent fails by it.
 
 Three holes are closed (docs/faults.md#r25). What is no ``Exception`` becomes one where we called (:func:`escaped`).
-A task that such code runs in cannot cancel the supervisor's own (:class:`OwnTask`). What escapes all the same, from a
-callback or a child task, ends neither the event loop nor what runs in it (:mod:`supervisor.service.loop`).
+Such code cannot cancel the supervisor's tasks, nor another handler's (:class:`OwnedTask`). What escapes all the same,
+from a callback or a child task, ends neither the event loop nor what runs in it (:mod:`supervisor.service.loop`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context, ContextVar, copy_context
+from contextvars import Context, copy_context
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
+from supervisor.core import owners
 from supervisor.telemetry.failures import describe
 
 _T = TypeVar("_T")
 _Work: TypeAlias = Coroutine[Any, Any, _T] | Generator[Any, None, _T]
-
-#: Whose code runs: set for handlers and their hooks, and inherited by each task and callback that they start.
-_owner: ContextVar[str] = ContextVar("owner of the code that runs", default="")
 
 
 class EscapeError(RuntimeError):
@@ -59,7 +57,7 @@ def contained(function: Callable[..., _T], *args: Any) -> _T:
 def foreign_context(owner: str) -> Context:
     """The caller's context, in which code of ``owner`` may run: what it starts is known as its own."""
     context = copy_context()
-    context.run(_owner.set, owner)
+    context.run(owners.owner.set, owner)
     return context
 
 
@@ -84,25 +82,36 @@ async def call(work: Coroutine[Any, Any, _T], owner: str, name: str) -> _T:
     return task.result()
 
 
-class OwnTask(asyncio.Task[_T]):
-    """A task of the supervisor's. Foreign code that cancels all tasks does not reach it."""
+class OwnedTask(asyncio.Task[_T]):
+    """A task of the supervisor's or of a handler's. Foreign code that cancels all tasks reaches its own."""
+
+    #: As :data:`supervisor.core.owners.owner` was where it began.
+    whose: str = owners.OURS
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """As any task does, but for foreign code, which is refused."""
-        owner = _owner.get()
-        if owner:
-            message = f"the handler of {owner} tried to cancel a task of the supervisor"
-            self.get_loop().call_exception_handler({"message": message, "task": self})
+        """As any task does, but for code that is neither ours nor its owner's.
+
+        Code of which nobody knows whose it is, as in a thread of a handler's, may cancel what is not ours.
+        """
+        who = owners.owner.get()
+        if who != owners.OURS and (self.whose == owners.OURS or who not in (None, self.whose)):
+            code = f"the handler of {who}" if who else "code of an unknown thread or context"
+            victim = f"a task of the handler of {self.whose}" if self.whose else "a task of the supervisor"
+            self.get_loop().call_exception_handler({"message": f"{code} tried to cancel {victim}", "task": self})
             return False
         return super().cancel(msg)
 
 
 def make_task(loop: asyncio.AbstractEventLoop, work: _Work[_T], **options: Any) -> asyncio.Task[_T]:
-    """The event loop's task factory: what foreign code starts is an ordinary task, everything else ours.
+    """The event loop's task factory: each task knows whose code began it, where that is known.
 
     Args:
         options: what the loop gives a task beside its work, ``context`` among it; more of them in newer Pythons.
     """
     context: Context | None = options.get("context")
-    owner = _owner.get() if context is None else context.get(_owner, "")
-    return (asyncio.Task if owner else OwnTask)(work, loop=loop, **options)
+    whose = owners.owner.get() if context is None else context.get(owners.owner)
+    if whose is None:
+        return asyncio.Task(work, loop=loop, **options)
+    task = OwnedTask(work, loop=loop, **options)
+    task.whose = whose
+    return task

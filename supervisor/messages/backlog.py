@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import Context
 
 from supervisor.core.clock import Clock
+from supervisor.core.owners import own_context
 from supervisor.core.records import JournaledMessage
 from supervisor.core.tasks import TaskSet
 from supervisor.messages.memory import Memory, size_of
@@ -129,7 +129,7 @@ class Backlog:
         if self._spilled and not self._reading and (room := self._reserve_room()):
             self._reading = True
             # In a context of its own: the end of a message starts it, and it goes on for others.
-            self.tasks.spawn(self._refill_now(room), "refill", context=Context())
+            self.tasks.spawn(self._refill_now(room), "refill", context=own_context())
 
     def _reserve_room(self) -> int:
         """How many messages may be read now; where there is no room the memory says when there is some."""

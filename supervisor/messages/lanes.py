@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import Context
 
 from supervisor.core.backoff import Backoff
 from supervisor.core.clock import Clock
+from supervisor.core.owners import own_context
 from supervisor.core.records import JournaledMessage
 from supervisor.core.tasks import TaskSet
 from supervisor.messages.backlog import Backlog, ReadPage
@@ -167,7 +167,7 @@ class Lanes:
 
     def _spawn(self, lane: Lane, row: JournaledMessage) -> None:
         # In a context of its own: the end of another message starts this one.
-        self._messages.spawn(self._run(lane, row), f"message {row.agent_id}", context=Context())
+        self._messages.spawn(self._run(lane, row), f"message {row.agent_id}", context=own_context())
 
     async def _run(self, lane: Lane, row: JournaledMessage) -> None:
         again_at: float | None = None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
-from contextvars import Context
 from dataclasses import dataclass, field
 
+from supervisor.core.owners import own_context
 from supervisor.core.records import JournaledMessage, Reply, Undelivered, undelivered
 from supervisor.core.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, ReplyState
 from supervisor.core.tasks import cancel_all
@@ -142,7 +142,7 @@ class Outbox:
                 # In a context of its own: the task goes on to deliver replies to other messages.
                 self._deliver_all(conversation_id, queue),
                 name=f"outbox {self._agent_id}",
-                context=Context(),
+                context=own_context(),
             )
 
     async def _deliver_all(self, conversation_id: str, queue: _Queue) -> None:

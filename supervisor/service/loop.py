@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
+from supervisor.core.owners import OURS, owner
 from supervisor.handlers.foreign import make_task
 from supervisor.telemetry.logs import get_logger
 
@@ -28,9 +29,10 @@ def run_loop(
         whatever ``main`` raises. KeyboardInterrupt: Ctrl-C came before ``main`` took over the signals.
     """
     log = get_logger("supervisor.service")
-    with _not_interrupted(), asyncio.Runner(loop_factory=new_loop) as runner:
+    with _ours(), _not_interrupted(), asyncio.Runner(loop_factory=new_loop) as runner:
         loop = runner.get_loop()
         loop.set_task_factory(make_task)
+        _keep_task_factory(loop)
         task = loop.create_task(main, name="main")
         task.add_done_callback(lambda _: loop.stop())
         while not task.done():
@@ -45,6 +47,25 @@ def run_loop(
                 if not task.done():
                     log.error("loop_stopped", reason="foreign code called loop.stop()")
         return task.result()
+
+
+@contextmanager
+def _ours() -> Iterator[None]:
+    """All that the loop calls by itself is our own code; what other threads call is nobody's that is known."""
+    before = owner.set(OURS)
+    try:
+        yield
+    finally:
+        owner.reset(before)
+
+
+def _keep_task_factory(loop: asyncio.AbstractEventLoop) -> None:
+    """Let nobody have all tasks made in another way."""
+
+    def refuse(_factory: object) -> None:
+        raise RuntimeError("the event loop is the supervisor's, and so is the way in which it makes tasks")
+
+    loop.set_task_factory = refuse  # type: ignore[method-assign,assignment]
 
 
 @contextmanager

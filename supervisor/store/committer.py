@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import Context
 from dataclasses import dataclass
 from typing import Final
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
+from supervisor.core.owners import own_context
 from supervisor.core.tasks import cancel_all
 from supervisor.store.dialect import StorageError
 from supervisor.store.dialect.face import Outcome
@@ -112,7 +112,7 @@ class GroupCommitter:
         self._waiting_bytes += operation.bytes_held
         if self._task is None:
             # Whoever asks first begins it for all: in a context of its own, its lines are not about that message.
-            self._task = asyncio.create_task(self._run(), name="journal writer", context=Context())
+            self._task = asyncio.create_task(self._run(), name="journal writer", context=own_context())
         self._idle.clear()
         self._wakeup.set()
 
