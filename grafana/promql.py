@@ -18,6 +18,8 @@ WITH_HANDLER: Final = frozenset(
         "supervisor_message_send_seconds",
         "supervisor_message_latency_seconds",
         "supervisor_llm_tokens_total",
+        "supervisor_llm_reasoning_tokens_total",
+        "supervisor_llm_estimated_total",
         "supervisor_llm_cost_total",
     }
 )

@@ -169,7 +169,10 @@ async def test_it_comes_back_after_a_kick_and_a_refusal_keeps_the_text(client: C
         }"""
     )
     client.sandbox.kick()
-    await page.wait_for_function("window.seen.includes('reconnecting')")
+    # Asked again and again from here: the page lets nobody make code of a text in it.
+    async with asyncio.timeout(20):
+        while not await page.evaluate("window.seen.includes('reconnecting')"):
+            await asyncio.sleep(0.05)
     await expect(page.get_by_test_id("connection")).to_have_text("live")
     again = await client.agent()
     await page.get_by_test_id("composer").fill("Still there?")

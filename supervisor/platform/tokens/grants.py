@@ -22,6 +22,9 @@ _SOONEST_REFRESH_SECONDS: Final = 1.0
 #: A token that says it was issued this near to now was issued now: the two clocks differ.
 _CLOCK_SKEW_SECONDS: Final = 600.0
 
+#: What is due within so little is due: sums of times leave rounding errors.
+_ROUNDING_SECONDS: Final = 1e-3
+
 
 @dataclass(frozen=True, eq=False)
 class Grant:
@@ -80,7 +83,8 @@ class Grant:
 
     def seconds_to_refresh(self, clock: Clock) -> float:
         """How long until the next one is to be got; 0 or less when that is due."""
-        return self.refresh_seconds - self.asked.age(clock)
+        left = self.refresh_seconds - self.asked.age(clock)
+        return left if left > _ROUNDING_SECONDS else min(left, 0.0)
 
 
 def make_grant(

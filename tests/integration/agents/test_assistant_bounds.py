@@ -62,7 +62,7 @@ async def test_a_person_hears_once_that_it_takes_longer() -> None:
         assistant.models.otherwise = Answer("At last.", delay=1.2)
         notice, reply = await assistant.parts()
         assert isinstance(notice, Reply)
-        assert notice.type is None
+        assert notice.type == "error", "people read it, and no model remembers it"
         assert "takes longer" in notice.content
         assert isinstance(reply, Reply)
         assert reply.content == "At last."

@@ -279,12 +279,19 @@ async def test_private_addresses_need_the_deployments_word(tmp_path: Path, webho
         assert "SUPERVISOR_ALLOW_PRIVATE_WEBHOOKS" in await fleet.state(identity, AgentState.FAULTED)
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.1", "2130706433", "0x7f000001"])
-async def test_names_of_this_machine_are_refused_and_nobody_connects(
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f000001"])
+async def test_other_spellings_of_private_addresses_fault_the_agent(
     fleet: Stack, webhook: ScriptedWebhook, host: str
 ) -> None:
-    webhook.answers = [says("reached")]
     url = f"https://{host}:{webhook.port}/"
+    identity = await fleet.add(1, "webhook", settings=settings(fleet, url, allow_private=False))
+    assert f"{host} (127.0.0.1) is no public address" in await fleet.state(identity, AgentState.FAULTED)
+    assert not webhook.asked
+
+
+async def test_a_name_of_this_machine_is_refused_and_nobody_connects(fleet: Stack, webhook: ScriptedWebhook) -> None:
+    webhook.answers = [says("reached")]
+    url = f"https://localhost:{webhook.port}/"
     identity = await fleet.add(1, "webhook", settings=settings(fleet, url, allow_private=False, max_attempts=1))
     await fleet.online()
     [apology] = await fleet.ask(identity, "hello")
