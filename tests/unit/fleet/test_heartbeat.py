@@ -142,7 +142,7 @@ def test_how_often_is_a_setting(tmp_path: Path) -> None:
         script.platform.heartbeat = {"success": True}
         await script.add()
         await script.loop.advance(900)
-        assert 10 <= beats(script) <= 17
+        assert 9 <= beats(script) <= 17
 
     play(tmp_path, often, heartbeat_seconds=90)
 
