@@ -130,9 +130,10 @@ class Connection:
     def fades(self) -> bool:
         """Whether the platform finds the agent by this socket for a limited time only (docs/protocol.md#7-findings, 1).
 
-        The first generation, which names the agent's conversation in its own presence, does not forget.
+        The first generation, which names the agent's conversation in its own presence, does not forget; a presence that
+        is late says nothing else.
         """
-        return self.conversation_id is None
+        return self.conversation_id is None and not self.facts.presence_names_conversation
 
     @property
     def max_payload(self) -> int:
@@ -314,6 +315,7 @@ class Connection:
             if presence.conversation_id:
                 self.conversation_id = presence.conversation_id
             self.has_presence = self.facts.has_presence = True
+            self.facts.presence_names_conversation = presence.conversation_id is not None
             if not self.registered.done():
                 self.registered.set_result(None)
 

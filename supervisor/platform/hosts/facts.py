@@ -47,6 +47,9 @@ class SocketFacts:
     #: Whether an agent's own presence follows its connect. Writers: ``platform/connection.py`` when
     #: it comes, ``platform/connector.py`` when none does.
     has_presence: bool | None = None
+    #: Whether that presence names the conversation that the platform put the agent into, as the first generation's
+    #: does: such a platform does not forget. Writer: ``platform/connection.py``.
+    presence_names_conversation: bool | None = None
     #: Until when the platform counts as one that has only one socket of an agent at a time, in monotonic seconds; -inf
     #: where it never did. Writer: ``fleet/rotation.py``.
     one_socket_until: float = -math.inf

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from supervisor.fleet.renewal import YOUNGEST, Renewal
 from supervisor.platform.connection import Connection
+from supervisor.platform.hosts.facts import SocketFacts
 from tests.support.paper_play import AGENT, Play, play
 from tests.support.virtual import VirtualClock, VirtualLoop, run
 
@@ -98,3 +99,21 @@ def test_who_waits_is_woken_when_the_agent_was_forgotten() -> None:
         assert (renewal.due, renewal.unfindable) == (False, False)
 
     run(woken)
+
+
+def test_a_socket_whose_presence_is_late_does_not_fade_where_those_before_did_not() -> None:
+    async def late(loop: VirtualLoop) -> None:
+        facts = SocketFacts()
+        first, second, other = (
+            Connection(AGENT, on_event=lambda *_: None, facts=known) for known in (facts, facts, SocketFacts())
+        )
+        assert first.fades, "nothing is known yet"
+        presence = {"type": "agent", "agentId": AGENT, "status": "online"}
+        first.receive("presence:update", {**presence, "conversationId": "c" * 24})
+        assert (first.fades, second.fades, other.fades) == (False, False, True)
+        # A platform of the next generation has taken its place.
+        second.receive("presence:update", presence)
+        assert second.fades
+        await loop.settle()
+
+    run(late)
