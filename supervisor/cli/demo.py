@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import os
 import signal
 import socket
@@ -242,15 +241,13 @@ async def _fill(settings: Settings, sandbox: Sandbox, options: _Options, folder:
 
 def _can_assist(options: _Options) -> bool:
     """Whether an assistant is among the sample agents: its platform has a proxy, and what it needs is installed."""
-    return options.profile == "v2" and options.ask is None and _is_installed("pydantic_ai")
+    from supervisor.handlers.declared import missing_requirements  # noqa: PLC0415
+    from supervisor.handlers.folder import bundled_dir  # noqa: PLC0415
 
-
-def _is_installed(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ValueError:
-        # Taken out of the modules by hand.
+    if options.profile != "v2" or options.ask is not None:
         return False
+    bundled = bundled_dir()
+    return bundled is not None and not missing_requirements(_ASSISTANT[0], bundled)
 
 
 async def _online(service: Service, count: int, steps: _Steps) -> None:
