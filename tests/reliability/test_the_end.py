@@ -6,15 +6,15 @@ import asyncio
 import json
 import signal
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from supervisor.sandbox import Sandbox
+from supervisor.sandbox import Sandbox, SandboxUser
 from supervisor.store import lock_holder
 from supervisor.store.sqlite.lock import sidecar
 from tests.support.observing import until_not_ready
@@ -106,6 +106,19 @@ async def on_message(message, ctx):
 """
 
 
+@asynccontextmanager
+async def talk(
+    folder: Path, name: str, code: str, **settings: Any
+) -> AsyncIterator[tuple[SupervisorProcess, SandboxUser, str]]:
+    """A supervisor whose one agent, of that handler, is online, and a person in a conversation with it."""
+    async with Sandbox() as sandbox, supervisor_process(folder, sandbox, {name: code}, **settings) as fleet:
+        await fleet.add(1, name)
+        await fleet.start()
+        await fleet.online()
+        user = await sandbox.user()
+        yield fleet, user, await user.open(agent_id(1))
+
+
 def failed_runs(fleet: SupervisorProcess) -> list[dict[str, Any]]:
     """What each start has said of the run before it."""
     lines = [json.loads(line) for line in fleet.log.splitlines() if line.startswith("{")]
@@ -118,15 +131,7 @@ def failed_runs(fleet: SupervisorProcess) -> list[dict[str, Any]]:
 async def test_r26_a_loop_that_stands_ends_the_process(tmp_path: Path, case: Callable[[str], Case], how: str) -> None:
     figures = case(f"R26 {how}")
     block = BLOCKS[how]
-    async with (
-        Sandbox() as sandbox,
-        supervisor_process(tmp_path, sandbox, {"blocks": HANDLER.format(block=block)}, stall_seconds=5) as fleet,
-    ):
-        await fleet.add(1, "blocks")
-        await fleet.start()
-        await fleet.online()
-        user = await sandbox.user()
-        conversation = await user.open(agent_id(1))
+    async with talk(tmp_path, "blocks", HANDLER.format(block=block), stall_seconds=5) as (fleet, user, conversation):
         began = asyncio.get_running_loop().time()
         message = await user.say(conversation, "stand still")
         assert await fleet.end() == 1
@@ -174,12 +179,7 @@ async def test_r26_what_ends_the_main_coroutine_drains_and_is_told_at_the_next_s
     tmp_path: Path, case: Callable[[str], Case]
 ) -> None:
     figures = case("R26 main")
-    async with Sandbox() as sandbox, supervisor_process(tmp_path, sandbox, {"ends": ENDS_MAIN}) as fleet:
-        await fleet.add(1, "ends")
-        await fleet.start()
-        await fleet.online()
-        user = await sandbox.user()
-        conversation = await user.open(agent_id(1))
+    async with talk(tmp_path, "ends", ENDS_MAIN) as (fleet, user, conversation):
         message = await user.say(conversation, "end it")
         figures.faults, figures.messages = 1, 1
         holder = lock_holder(f"sqlite:///{fleet.database}")
@@ -209,15 +209,7 @@ async def test_r26_what_a_handler_began_and_nothing_ends_holds_no_end_up(
 ) -> None:
     figures = case(f"R26 {what}")
     begin = ENDLESS[what]
-    async with (
-        Sandbox() as sandbox,
-        supervisor_process(tmp_path, sandbox, {"begins": BEGINS.format(begin=begin)}, drain_seconds=1) as fleet,
-    ):
-        await fleet.add(1, "begins")
-        await fleet.start()
-        await fleet.online()
-        user = await sandbox.user()
-        conversation = await user.open(agent_id(1))
+    async with talk(tmp_path, "begins", BEGINS.format(begin=begin), drain_seconds=1) as (fleet, user, conversation):
         message = await user.say(conversation, "begin")
         [reply] = await user.wait_for_reply(conversation, after=message, timeout=SECONDS)
         assert reply.content == "begun"
@@ -258,12 +250,7 @@ async def test_r26_a_hook_that_swallows_its_cancellation_holds_no_end_up(
 
 async def test_r26_a_crash_within_c_is_told_at_the_next_start(tmp_path: Path, case: Callable[[str], Case]) -> None:
     figures = case("R26 crash")
-    async with Sandbox() as sandbox, supervisor_process(tmp_path, sandbox, {"crashes": CRASHES}) as fleet:
-        await fleet.add(1, "crashes")
-        await fleet.start()
-        await fleet.online()
-        user = await sandbox.user()
-        conversation = await user.open(agent_id(1))
+    async with talk(tmp_path, "crashes", CRASHES) as (fleet, user, conversation):
         message = await user.say(conversation, "crash")
         assert await fleet.end() == -signal.SIGSEGV
         figures.faults, figures.messages = 1, 1
@@ -327,12 +314,7 @@ async def test_r26_a_thread_that_interrupts_main_is_its_messages_trouble(
     tmp_path: Path, case: Callable[[str], Case]
 ) -> None:
     figures = case("R26 interrupt")
-    async with Sandbox() as sandbox, supervisor_process(tmp_path, sandbox, {"interrupts": INTERRUPTS}) as fleet:
-        await fleet.add(1, "interrupts")
-        await fleet.start()
-        await fleet.online()
-        user = await sandbox.user()
-        conversation = await user.open(agent_id(1))
+    async with talk(tmp_path, "interrupts", INTERRUPTS) as (fleet, user, conversation):
         for text in ("thread", "after it"):
             message = await user.say(conversation, text)
             [reply] = await user.wait_for_reply(conversation, after=message, timeout=SECONDS)

@@ -41,6 +41,11 @@ def walk_through(platform: Platform, limit: int = 100, most_pages: int = 50) -> 
     first = platform.page(1, limit)
     assert first is not None
     walk = HistoryWalk(first, most_pages)
+    return go_on(platform, walk), walk
+
+
+def go_on(platform: Platform, walk: HistoryWalk) -> list[int]:
+    """What comes of a walk whose first page is there, oldest first."""
     pages = []
     while (number := walk.page) is not None:
         page = platform.page(number, walk.limit)
@@ -49,7 +54,7 @@ def walk_through(platform: Platform, limit: int = 100, most_pages: int = 50) -> 
         else:
             pages.append(walk.came(page))
     pages.append(walk.rest())
-    return [int(row.message.content) for page in reversed(pages) for row in page], walk
+    return [int(row.message.content) for page in reversed(pages) for row in page]
 
 
 @pytest.mark.parametrize("rows", [0, 1, 99, 100, 101, 250, 1_000])
@@ -67,15 +72,7 @@ def test_what_does_not_fit_is_asked_for_in_parts(largest: int) -> None:
     first = platform.page(1, 100)
     assert first is not None
     platform.largest = largest
-    walk, found = HistoryWalk(first, 1_000), []
-    while (number := walk.page) is not None:
-        page = platform.page(number, walk.limit)
-        if page is None:
-            walk.too_large()
-        else:
-            found.append(walk.came(page))
-    found.append(walk.rest())
-    assert [int(row.message.content) for page in reversed(found) for row in page] == list(range(250))
+    assert go_on(platform, HistoryWalk(first, 1_000)) == list(range(250))
 
 
 def test_a_row_that_never_fits_is_skipped_and_counted() -> None:
