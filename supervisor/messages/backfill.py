@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Self
@@ -215,9 +215,7 @@ class Backfill:
         """What is missing; at leisure, and at once from when on somebody's message waits for it."""
         if not self._inbox.holds_back(conversation_id):
             impatient = self._impatient[conversation_id] = asyncio.get_running_loop().create_future()
-            at_leisure = asyncio.ensure_future(
-                self._patiently(conversation_id, lambda: self._missed(conversation_id, self._history))
-            )
+            at_leisure = asyncio.ensure_future(self._patiently(conversation_id, self._history))
             try:
                 await asyncio.wait([at_leisure, impatient], return_when=asyncio.FIRST_COMPLETED)
                 if at_leisure.done():
@@ -227,7 +225,7 @@ class Backfill:
                     del self._impatient[conversation_id]
                 at_leisure.cancel()
                 await asyncio.wait([at_leisure])
-        return await self._patiently(conversation_id, lambda: self._missed(conversation_id, self._urgent))
+        return await self._patiently(conversation_id, self._urgent)
 
     def _now(self) -> Instant:
         """This moment, as history is dated."""
@@ -235,19 +233,17 @@ class Backfill:
 
     async def is_news(self, conversation_id: str) -> bool | None:
         """Whether somebody has written in a conversation what the agent knows nothing of; None: nobody could tell."""
-        messages = await self._patiently(conversation_id, lambda: self._missed(conversation_id, self._history))
+        messages = await self._patiently(conversation_id, self._history)
         return None if messages is None else bool(messages)
 
-    async def _patiently(
-        self, conversation_id: str, ask: Callable[[], Awaitable[list[InboundMessage]]]
-    ) -> list[InboundMessage] | None:
-        """Ask a few times; None when there is no answer: it is asked again after the next list."""
+    async def _patiently(self, conversation_id: str, history: AgentHistory) -> list[InboundMessage] | None:
+        """What is missing, asked for a few times; None without an answer: it is asked again after the next list."""
         backoff = Backoff()
         attempts = 0
         while True:
             attempts += 1
             try:
-                return await ask()
+                return await self._missed(conversation_id, history)
             except NotAskedError as error:
                 # It costs the platform nothing, and so it is no attempt.
                 attempts -= 1
