@@ -25,12 +25,13 @@ from supervisor.platform.transport import Transport
 from supervisor.service import Service
 from supervisor.service.assembly import build_shared
 from supervisor.settings import Settings
-from supervisor.store import Registry
+from supervisor.store import LockInfo, Registry
 from supervisor.store.sql.columns import MESSAGE_STATES, REPLY_STATES, decode_key
 from supervisor.store.sqlite.driver import driver
+from tests.support.clock import ManualClock
 from tests.support.paper_platform import PaperPlatform, PaperSession, PaperTransport
 from tests.support.registries import sqlite_of
-from tests.support.virtual import VirtualClock, VirtualLoop
+from tests.support.virtual import EPOCH, VirtualClock, VirtualLoop
 
 _Step = tuple[Any, ...]
 
@@ -97,9 +98,11 @@ class Move:
 
 
 async def make_template(folder: Path) -> Path:
-    """An empty registry that notes its own moves; made once, copied for each script."""
+    """An empty registry that a supervisor has held, and that notes its own moves; made once, copied for each script."""
     path = folder / "template.db"
-    await (await Registry.open(f"sqlite+aiosqlite:///{path}", upgrade=True)).close()
+    # Held as time begins: a gap begins no earlier than lives are remembered.
+    url, clock = f"sqlite+aiosqlite:///{path}", ManualClock(EPOCH)
+    await (await Registry.open(url, upgrade=True, lock=LockInfo(), clock=clock)).close()
     with closing(sqlite3.connect(path)) as sql:
         sql.executescript(_NOTE_MOVES)
         sql.execute("PRAGMA journal_mode=DELETE")
