@@ -20,6 +20,8 @@ from tests.support.registries import opener
 
 SECRET = "s3cret-of-the-test"
 SECRET_FILE = "agent-secret"
+#: How long a test waits for what comes at once on a machine that does nothing else.
+PATIENCE_SECONDS = 30.0
 
 
 def handler_module(name: str) -> Any:
@@ -90,11 +92,11 @@ class Stack:
         await self.service.registry.add_agent(record)
         return identity
 
-    async def online(self, count: int = 1, timeout: float = 10.0) -> None:
+    async def online(self, count: int = 1, timeout: float = PATIENCE_SECONDS) -> None:
         """Wait until so many agents are online."""
         await self.service.fleet.wait_online(count, timeout)
 
-    async def state(self, identity: str, *states: AgentState, timeout: float = 10.0) -> str:
+    async def state(self, identity: str, *states: AgentState, timeout: float = PATIENCE_SECONDS) -> str:
         """Wait until an agent is in one of ``states``; returns the reason it gives."""
         # Looked at in every turn of the loop: a backoff may be over within a millisecond.
         async with asyncio.timeout(timeout):
@@ -102,13 +104,15 @@ class Stack:
                 await asyncio.sleep(0)
         return self.service.control.status(identity).reason
 
-    async def until(self, condition: Callable[[], object], timeout: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], object], timeout: float = PATIENCE_SECONDS) -> None:
         """Wait until ``condition`` holds; it is looked at whenever the event loop has had a turn."""
         async with asyncio.timeout(timeout):
             while not condition():
                 await asyncio.sleep(0.005)
 
-    async def ask(self, identity: str, text: str, *, count: int = 1, timeout: float = 10.0) -> list[StoredMessage]:
+    async def ask(
+        self, identity: str, text: str, *, count: int = 1, timeout: float = PATIENCE_SECONDS
+    ) -> list[StoredMessage]:
         """Say something to an agent as a user and wait for ``count`` messages of its answer."""
         user = self.users[0] if self.users else await self.sandbox.user()
         if not self.users:
