@@ -8,14 +8,13 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
 from pydantic_ai.messages import BinaryContent
 
 from supervisor.handler import Attachment, Context, Message
 
 from .._charset import recoded
-from .fetching import UNKNOWN_MEDIA, Fetched, TooLargeError, UnfetchedError, fetch
+from .fetching import UNKNOWN_MEDIA, Fetched, TooLargeError, UnfetchedError, fetch, host_of
 from .settings import AssistantSettings
 
 #: Files of one message that are looked at, those it is answered together with included; the newest message's first.
@@ -90,8 +89,7 @@ async def _seen(file: Attachment, ctx: Context, private: bool, seconds: float) -
         else:
             fetched = await fetch(file, private=private, seconds=seconds, limit_bytes=MAX_FILE_BYTES)
     except UnfetchedError as error:
-        host = urlsplit(file).hostname if not file.startswith("data:") else None
-        ctx.log.info("attachment_unread", host=host, reason=str(error))
+        ctx.log.info("attachment_unread", host=host_of(file), reason=str(error))
         return Seen(why=_TOO_LARGE if isinstance(error, TooLargeError) else _NOT_HAD)
     content = recognised(fetched, file.media_type)
     if content is None:

@@ -36,6 +36,14 @@ class Fetched:
     charset: str | None
 
 
+def host_of(url: str) -> str | None:
+    """What of a URL may be logged; None where it has no host, or is none."""
+    try:
+        return URL(url).host
+    except ValueError:
+        return None
+
+
 async def fetch(url: str, *, private: bool, seconds: float, limit_bytes: int) -> Fetched:
     """The file behind a URL, redirects followed.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, Final, TypeAlias
@@ -18,6 +19,10 @@ from .settings import AssistantSettings
 Files: TypeAlias = Mapping[Attachment, Seen]
 NO_FILES: Final[Files] = {}
 
+#: What the platform's own tools know a file by; URLs may be keys, and no model is told one.
+_DOCUMENT: Final = re.compile(r"document:[\w-]{1,128}\Z", re.ASCII)
+#: A URL of Telegram's with a bot's token, should whoever passed a message on have put one among its words.
+_BOT_URL: Final = re.compile(r"https?://[^\s/]+/(?:file/)?bot\d+(?::|%3A)[^\s\])>]*", re.IGNORECASE)
 #: How much of a name that people chose for themselves the model is told.
 _MAX_NAME_CHARS: Final = 80
 #: People may call themselves anything: whose words they are is said where no message can unsay it.
@@ -88,12 +93,12 @@ def _content(file: Attachment, files: Files) -> str | BinaryContent | None:
     content = files[file].content if file in files else None
     if not isinstance(content, str):
         return content
-    name = file.name or "a file"
-    return f"[The content of {name} begins here]\n{content}\n[The content of {name} ends here]"
+    return f"[The content of {_name(file)} begins here]\n{content}\n[The content of {_name(file)} ends here]"
 
 
 def by(text: str, name: str | None, platform: str | None = None) -> str:
-    """A text with who said it, where that is known."""
+    """A text with who said it, where that is known, and without a key that nobody meant to tell."""
+    text = _BOT_URL.sub("[a file]", text)
     sender = _sender(name, platform)
     return f"{text}\n\n[Sent by {sender}]" if sender else text
 
@@ -106,15 +111,27 @@ def _sender(name: str | None, platform: str | None) -> str:
 
 
 def _file(file: Attachment, seen: Seen | None) -> str:
-    """A file by its URL; one whose bytes came along by its name, since they are no text."""
-    known = [fact for fact in (file.name, file.media_type) if fact]
-    if seen is not None and seen.content is not None:
-        known.append("its content is above")
-    elif seen is not None or file.startswith("data:"):
-        known.append(f"you cannot see its content: {seen.why}" if seen else "you cannot see its content")
-    if file.startswith("data:"):
-        return ", ".join(known if file.name or file.media_type else ["a file", *known])
-    return f"{file} ({', '.join(known)})" if known else str(file)
+    """A file by its name and kind, and whether its content is shown; never by its URL."""
+    content = seen.content if seen is not None else None
+    # What it begins with counts before what anybody says of it.
+    kind = content.media_type if isinstance(content, BinaryContent) else file.media_type
+    if _is_document(file):
+        known = [file.name, kind]
+    elif content is not None:
+        known = [kind, "its content is above"]
+    else:
+        known = [kind, f"you cannot see its content: {seen.why}" if seen else "you cannot see its content"]
+    facts = ", ".join(fact for fact in known if fact)
+    return f"{_name(file)} ({facts})" if facts else _name(file)
+
+
+def _name(file: Attachment) -> str:
+    """What a file is called; a document of the platform's by its id."""
+    return str(file) if _is_document(file) else file.name or "a file"
+
+
+def _is_document(file: Attachment) -> bool:
+    return _DOCUMENT.match(file) is not None
 
 
 def _reference(reference: Reference) -> str:

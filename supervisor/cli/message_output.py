@@ -75,7 +75,7 @@ def _fields(message: MessageDetails, now: float) -> Iterator[tuple[str, str]]:
     if message.type != "text":
         yield "type", message.type
     if message.attachments:
-        yield "attachments", " ".join(message.attachments)
+        yield "attachments", ", ".join(message.attachments)
 
 
 def _reply_line(reply: ReplySummary, now: float) -> str:

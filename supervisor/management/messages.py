@@ -10,7 +10,7 @@ from supervisor.core.errors import MessageNotFoundError, MessageStateError, Regi
 from supervisor.core.records import JournaledMessage, Reply
 from supervisor.core.states import FINAL_MESSAGE_STATES, MessageState, ReplyState
 from supervisor.core.status import MessageDetails, MessageSummary, ReplySummary
-from supervisor.protocol.attachments import shown_url
+from supervisor.protocol.attachments import shown_file
 from supervisor.protocol.text import clean_text
 from supervisor.store import Registry
 from supervisor.store.dialect.stored import MessageFilter
@@ -84,7 +84,7 @@ async def details(registry: Registry, number: int) -> MessageDetails:
     return MessageDetails(
         **_fields(row, row.message.content),
         type=row.message.type,
-        attachments=tuple(map(shown_url, row.message.attachments)),
+        attachments=tuple(map(shown_file, row.message.attachments)),
         error=redact(row.error or row.problem or ""),
         replies=replies,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -36,6 +37,8 @@ class AttachmentDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
 class Attachment(str):
     """The URL of a file that came with a message, and what is known of the file.
 
+    Whoever has the URL may have the file, or more: Telegram's hold the token of the bot.
+
     Args:
         url: http(s), ``document:<id>``, or ``data:`` where the platform sent the bytes and no URL.
         name: what the sender calls it. It is a person's word: never a path to write to.
@@ -62,11 +65,23 @@ class Attachment(str):
 
 
 def shown_url(url: str) -> str:
-    """A URL for people: of a ``data:`` URL without the data."""
-    if not url.startswith("data:"):
+    """A URL for people: without the data of a ``data:`` URL, and of others the host alone, as the rest may be a key."""
+    if url.startswith("data:"):
+        head, _, data = url.partition(",")
+        return f"{head},… ({len(data) * 3 // 4} bytes)"
+    if not url.startswith(("http://", "https://")):
         return str(url)
-    head, _, data = url.partition(",")
-    return f"{head},… ({len(data) * 3 // 4} bytes)"
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        host = None
+    return f"{url.partition(':')[0]}://{host or ''}/…"
+
+
+def shown_file(file: Attachment) -> str:
+    """A file for people: its URL as :func:`shown_url` has it, and what is known of it."""
+    known = ", ".join(fact for fact in (file.name, file.media_type) if fact)
+    return f"{shown_url(file)} ({known})" if known else shown_url(file)
 
 
 def read_attachments(value: object, limit: int) -> tuple[list[str], list[AttachmentDetails], bool]:
@@ -107,10 +122,16 @@ def _read(raw: object) -> tuple[str | None, AttachmentDetails]:
         url, media_type = _data_url(raw.get("data", url), media_type)
     size = raw.get("size")
     return url, AttachmentDetails(
-        name=one_line(raw.get("filename"), _MAX_FACT_CHARS) or one_line(raw.get("name"), _MAX_FACT_CHARS),
+        name=_name(raw.get("filename")) or _name(raw.get("name")),
         media_type=media_type,
         size=size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**53 else None,
     )
+
+
+def _name(value: object) -> str | None:
+    """A file's name; None for anything else, and for a URL, which may be a key and is no name."""
+    name = one_line(value, _MAX_FACT_CHARS)
+    return None if name is not None and "://" in name else name
 
 
 def _is_usable(url: str) -> bool:

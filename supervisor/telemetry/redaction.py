@@ -8,6 +8,8 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
+from supervisor.protocol.attachments import Attachment, shown_url
+
 REDACTED: Final = "[redacted]"
 #: Enough for a reason, too little for a conversation.
 MAX_TEXT_CHARS: Final = 500
@@ -20,6 +22,7 @@ _SECRET_KEY = re.compile(
     r"(?:^|[_-]|(?<=[a-z])(?=[A-Z]))(?i:secret|token|password|passwd|authorization|api_?key|cookie|jwt)$"
 )
 _SENSITIVE = r"(?:secret|token|password|passwd|api_?key)"
+_SIGNING = "sig|signature|credential|hmac|hm|key|key-?id|auth|jwt|session|ticket|pwd|policy|code"
 _PATTERNS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     # JWTs; the signature may be missing where the text was cut.
     (re.compile(r"eyJ[\w-]{4,1000}\.[\w-]+(?:\.[\w-]*)?"), REDACTED),
@@ -40,7 +43,13 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
         ),
         rf"\1: {REDACTED}",
     ),
-    (re.compile(r"(?<=://)[^\s/@:]+:[^\s/@]*(?=@)"), REDACTED),
+    # https://user:password@host, or a token in the place of both.
+    (re.compile(r"(?<=://)[^\s/@\"<>]+(?=@)"), REDACTED),
+    # What makes a URL good for whoever has it: ?sig=…, &X-Amz-Signature=…, &key=…
+    (re.compile(rf"(?i)([?&][\w.-]{{0,60}}(?:{_SIGNING})=)[^\s&#\"'<>]+"), rf"\1{REDACTED}"),
+    # A Telegram bot's token, in the path of its URLs and alone.
+    (re.compile(r"(/bot)\d+(?::|%3[Aa])[^\s/\"'<>]+"), rf"\1{REDACTED}"),
+    (re.compile(r"(?<![\w-])\d{6,12}:[\w-]{30,}"), REDACTED),
     (re.compile(r"\bsk-[\w-]{12,}"), REDACTED),
     # A file that came along with a message.
     (re.compile(r"(data:[\w.+/-]{0,127};base64,)[A-Za-z0-9+/=]{64,}"), r"\1…"),
@@ -73,6 +82,8 @@ def _safe(value: object, depth: int = 0) -> Any:
             return _safe_mapping(value, depth)
         if isinstance(value, Sequence | AbstractSet):
             return [_safe(item, depth + 1) for _, item in zip(range(_MAX_ITEMS), value, strict=False)]
+    if isinstance(value, Attachment):
+        value = shown_url(value)
     return _safe_text(f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value))
 
 

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import pytest
 
 from supervisor.core.states import MessageState, ReplyState
+from supervisor.handler import AttachmentDetails
+from supervisor.protocol import InboundMessage
 from supervisor.store import Registry
 from tests.support.command import Command, InProcess, one_line
 from tests.support.journaling import add, answer
@@ -105,6 +107,29 @@ def test_no_dead_letter_is_one_plain_line_and_an_empty_list(command: Command) ->
     assert command.json("messages", "list") == []
     bury(command, "k1")
     assert one_line(command("messages", "list", "--state", "done").stderr) == "No message matches"
+
+
+def test_of_files_that_came_along_the_host_and_the_name_are_shown(command: Command) -> None:
+    url = "https://api.telegram.org/file/bot123:KEY/photos/1.jpg"
+    message = InboundMessage(
+        conversation_id="c1",
+        role="user",
+        content="look",
+        attachments=(url, "document:7"),
+        attachment_details=(AttachmentDetails(name="me.jpg", media_type="image/jpeg"), AttachmentDetails()),
+    )
+
+    async def work(registry: Registry) -> int:
+        row = await registry.journal.add(A1, message, key="k1", received_at=time.time(), claim=False)
+        assert row is not None
+        return row.id
+
+    number = str(journal(command, work))
+    shown = ["https://api.telegram.org/… (me.jpg, image/jpeg)", "document:7"]
+    assert command.json("messages", "show", number)["attachments"] == shown
+    text = command.ok("messages", "show", number)
+    assert ", ".join(shown) in text
+    assert "KEY" not in text
 
 
 def test_dead_letters_are_listed_a_line_each(command: Command) -> None:

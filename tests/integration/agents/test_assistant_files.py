@@ -59,7 +59,7 @@ async def test_a_file_reaches_the_model_by_url_and_by_its_bytes(provider: str, m
         await assistant.ask("What is it?", attachments=(server.url, data_url(file + b"!")), attachment_details=details)
         [request] = assistant.models.requests
         assert request.files == [(kind, file), (kind, file + b"!")]
-        assert f"What is it?\n\n[Attachments: {server.url} (it.png, image/png, its content is above), a file" in (
+        assert f"[Attachments: it.png ({kind}, its content is above), a file ({kind}, its content is above)]" in (
             request.said
         )
         [asked] = server.asked
@@ -100,7 +100,7 @@ async def test_a_row_can_leave_files_alone() -> None:
         await assistant.ask("Look", attachments=(server.url, data_url(PNG)))
         [request] = assistant.models.requests
         assert (request.files, server.asked) == ([], [])
-        assert f"[Attachments: {server.url}, a file, you cannot see its content]" in request.said
+        assert request.said.count("a file (you cannot see its content)") == 2
 
 
 # Where files come from.
@@ -171,7 +171,7 @@ async def test_what_a_server_does_instead_of_giving_the_file_is_said_to_the_mode
         assert reply.content == "Hello."
         [request] = assistant.models.requests
         assert request.files == []
-        assert f"(me.png, image/png, you cannot see its content: {why})" in request.said
+        assert f"me.png (image/png, you cannot see its content: {why})" in request.said
         assert "sign in" not in request.said
         assert assistant.health is None
 
@@ -269,6 +269,50 @@ async def test_what_a_file_costs_is_fixed_whatever_its_bytes() -> None:
         assistant.models.say(Answer(reports="none"))
         await assistant.ask("Look", attachments=(data_url(PNG + bytes(600_000)),))
         assert 1500 <= assistant.calls[0].prompt_tokens < 2000
+
+
+#: What makes a URL good for whoever has it, wherever it stands in it.
+SECRET_URLS = {
+    "a bot's token": "{url}/file/bot123456:SECRET/photos/file_1.jpg",
+    "a signature": "{url}/a.png?X-Amz-Expires=60&X-Amz-Signature=SECRET",
+    "a password": "http://me:SECRET@127.0.0.1:{port}/a.png",
+    "a token for a name": "http://SECRET@127.0.0.1:{port}/a.png",
+    "a fragment": "{url}/a.png#SECRET",
+    "its path": "{url}/SECRET",
+    "no URL at all": "http://[SECRET",
+}
+
+
+@pytest.mark.parametrize("url", SECRET_URLS.values(), ids=SECRET_URLS)
+@pytest.mark.parametrize(
+    ("provider", "model", "answer"),
+    [
+        *((*provider, "seen") for provider in PROVIDERS),
+        *((*PROVIDERS[0], answer) for answer in ("missing", "refused by the model", "left alone")),
+    ],
+)
+async def test_no_url_reaches_a_model_now_or_later(
+    provider: str, model: str, url: str, answer: str, log: Callable[[], list[dict[str, Any]]]
+) -> None:
+    async with fake_mcp(Tool("look", lambda _: "seen")) as tools, looking(provider, model) as (assistant, server):
+        server.answers = [says(b"", 404) if answer == "missing" else says(PNG)]
+        assistant.settings |= {"attachments": answer != "left alone", "allow_local_tools": True}
+        assistant.given["mcp_servers"] = {"We": {"type": "http", "url": tools.url}}
+        if answer == "refused by the model":
+            assistant.models.say(lambda request: refusal(400, f"Could not process image: {request.body}"))
+        assistant.models.say(Answer(tool_calls=(("mcp__We__look", {}),)))
+        given = url.format(url=server.url, port=server.port)
+        first = Message(conversation_id=CONVERSATION_ID, role="user", content="This", attachments=(given,))
+        for _ in range(2):
+            parts = await assistant.parts("Look", attachments=(given,), earlier=[first])
+            assert "SECRET" not in str(parts) + str(assistant.health)
+        assert len(assistant.models.requests) >= 3
+        for request in assistant.models.requests:
+            assert "SECRET" not in str(request.body)
+            assert str(server.port) not in request.said
+        if server.asked and answer == "seen":
+            assert assistant.models.requests[-1].files == [("image/png", PNG)] * 2
+        assert "SECRET" not in str([line for line in log() if line["logger"] != "aiohttp.access"])
 
 
 async def test_neither_bytes_nor_urls_reach_the_log(log: Callable[[], list[dict[str, Any]]]) -> None:

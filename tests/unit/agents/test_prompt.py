@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from agents.assistant.prompt import instructions, prompt
+from agents.assistant.prompt import by, instructions, prompt
 from agents.assistant.settings import AssistantSettings
 from supervisor.handler import AttachmentDetails, Context, Message, Reference, Sender
 from supervisor.testing import FakeContext
@@ -63,18 +63,37 @@ def test_files_are_named_and_none_is_poured_into_the_prompt() -> None:
         conversation_id="c",
         role="user",
         content="look",
-        attachments=("https://x.example/a", "document:7", f"data:image/png;base64,{'A' * 400}", "data:x/y;base64,AAAA"),
+        attachments=(
+            *("https://x.example/KEY", "https://me:KEY@x.example", "document:7", "document:8", "document:KEY@x/y"),
+            *(f"data:image/png;base64,{'A' * 400}", "data:x/y;base64,AAAA"),
+        ),
         attachment_details=(
             AttachmentDetails(name="a.pdf", media_type="application/pdf"),
+            AttachmentDetails(),
+            AttachmentDetails(),
+            AttachmentDetails(name="b.pdf"),
             AttachmentDetails(),
             AttachmentDetails(name="me.png", media_type="image/png"),
             AttachmentDetails(),
         ),
     )
+    unseen = "you cannot see its content"
     assert prompt(message) == (
-        "look\n\n[Attachments: https://x.example/a (a.pdf, application/pdf), document:7, "
-        "me.png, image/png, you cannot see its content, a file, you cannot see its content]"
+        f"look\n\n[Attachments: a.pdf (application/pdf, {unseen}), a file ({unseen}), document:7, document:8 (b.pdf), "
+        f"a file ({unseen}), me.png (image/png, {unseen}), a file ({unseen})]"
     )
+
+
+@pytest.mark.parametrize("url", ["https://api.telegram.org/file/bot1:KEY/a.jpg?x=1", "http://t.example/bot12%3aKEY"])
+def test_a_bots_token_among_the_words_is_no_part_of_them(url: str) -> None:
+    message = Message(
+        conversation_id="c", role="user", content=f"look {url}\nhere", references=(Reference(label="It", content=url),)
+    )
+    told_now = prompt(message)
+    assert told_now == "look [a file]\nhere\n\n[The person refers to It: [a file]]"
+    assert by(f"look {url}", "Ana") == 'look [a file]\n\n[Sent by {"name": "Ana"}]'
+    links = "https://x.example/bottom:up https://me.example/?sig=1 bot1:2"
+    assert by(links, None) == links, "what people write is theirs"
 
 
 def test_what_the_person_refers_to_is_told() -> None:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from supervisor.protocol import InboundMessage, parse_message
-from supervisor.protocol.attachments import MAX_DATA_URL_CHARS, Attachment, AttachmentDetails, shown_url
+from supervisor.protocol.attachments import MAX_DATA_URL_CHARS, Attachment, AttachmentDetails, shown_file, shown_url
 
 PNG = base64.b64encode(b"\x89PNG" * 50).decode()
 BRIDGED = {
@@ -120,4 +120,29 @@ def test_a_file_is_never_shown_whole() -> None:
     for text in (repr(message), repr(message.attachments), shown_url(message.attachments[0])):
         assert PNG[:40] not in text
     assert shown_url(message.attachments[0]) == f"data:image/png;base64,… ({len(PNG) * 3 // 4} bytes)"
-    assert shown_url(str(BRIDGED["url"])) == BRIDGED["url"]
+    assert shown_url("document:7") == "document:7"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://api.telegram.org/file/bot123:KEY/photos/1.jpg", "https://api.telegram.org/…"),
+        ("https://x.s3.example/a.png?X-Amz-Signature=KEY#KEY", "https://x.s3.example/…"),
+        ("http://me:KEY@files.example:8080/a", "http://files.example/…"),
+        ("https://KEY@files.example", "https://files.example/…"),
+        ("http://[KEY", "http:///…"),
+    ],
+)
+def test_a_url_may_be_a_key_and_only_its_host_is_shown(url: str, shown: str) -> None:
+    message, _ = read({"url": url, "filename": "me.jpg", "mimeType": "image/jpeg"}, url)
+    first, second = message.attachments
+    assert (shown_file(first), shown_file(second)) == (f"{shown} (me.jpg, image/jpeg)", shown)
+    assert "KEY" not in repr(message) + repr(first)
+    assert first == url, "a handler is given it whole"
+
+
+def test_a_url_is_no_name() -> None:
+    url = "https://api.telegram.org/file/bot123:KEY/photos/1.jpg"
+    message, malformed = read({"url": url, "filename": url, "name": "me.jpg"}, {"url": url, "filename": url})
+    assert [one.name for one in message.attachments] == ["me.jpg", None]
+    assert malformed == []

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
+from supervisor.protocol.attachments import Attachment
 from supervisor.telemetry import logs
 from supervisor.telemetry.redaction import MAX_TEXT_CHARS, REDACTED, mask
 from tests.support.logging import configured, fail, lines
@@ -35,6 +36,14 @@ CIPHERTEXT = "gAAAAABlU_EAAAECAwQFBgcICQoLDA0OD8qaK95dFWJ1xQnhKfiSQZXZwfcr4Qw8O-
         f"bad key {FERNET_KEY} given",
         "postgresql://me:s3cr3t-value@db/x",
         "key sk-s3cr3tvalue123456",
+        "redis://:s3cr3t-value@db/0",
+        "403 from https://s3cr3t-value@files.example/a",
+        "403 from https://api.telegram.org/file/bot12345:s3cr3t-value/photos/1.jpg",
+        "403 from https://api.telegram.org/file/bot12345%3As3cr3t-value/photos/1.jpg",
+        "bot 1234567890:AAs3cr3t-value_abcdefghijklmnopqrst",
+        "GET https://x.s3.example/a.png?X-Amz-Credential=s3cr3t-value&X-Amz-Signature=s3cr3t-value",
+        "GET https://x.blob.example/a?sv=2022&sig=s3cr3t%2Bvalue#top",
+        "GET https://cdn.example/a.png?ex=1&hm=s3cr3t-value",
     ],
 )
 def test_secrets_in_any_text_are_replaced(text: str, fmt: Literal["json", "console"]) -> None:
@@ -60,6 +69,28 @@ def test_values_under_secret_names_are_replaced_whatever_they_look_like(key: str
     stream = configured()
     logs.get_logger("x").info("event", **{key: "plain words"}, nested={key: ["plain words"]})
     assert "plain words" not in stream.getvalue()
+
+
+def test_of_a_file_that_came_along_the_host_is_written() -> None:
+    stream = configured()
+    file = Attachment("https://files.example/s3cr3t-value/a.png")
+    logs.get_logger("x").info("event", file=file, files=(file,), message={"attachments": [file]})
+    (line,) = lines(stream)
+    assert line["file"] == line["files"][0] == line["message"]["attachments"][0] == "https://files.example/…"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GET https://x.example/api/conversations?limit=20&after=65f0&monkeys=2 answered 502",
+        '{"url":"https://x.example","by":"me@x.example"}',
+        "see https://x.example/@someone, 12:30, 1764534000:12, /bottom:up and 127.0.0.1:8080",
+    ],
+)
+def test_urls_without_secrets_stay_readable(text: str) -> None:
+    stream = configured()
+    logs.get_logger("x").info("event", text=text)
+    assert lines(stream)[0]["text"] == text
 
 
 def test_references_and_figures_stay_readable() -> None:
@@ -91,7 +122,13 @@ def test_a_secret_that_the_cut_would_halve_is_replaced() -> None:
 
 
 @pytest.mark.timeout(30)
-@pytest.mark.parametrize("text", ["eyJ" * 20_000, "token" * 20_000, "a" * 100_000, "'" * 100_000, "://a:" * 20_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("eyJ" * 20_000, "token" * 20_000, "a" * 100_000, "'" * 100_000, "://a:" * 20_000),
+        *("://" * 30_000, "?key" * 20_000, "&" * 100_000, "/bot1:" * 20_000, "123456:" * 20_000, "1" * 100_000),
+    ],
+)
 def test_hostile_text_takes_no_time(text: str) -> None:
     stream = configured()
     logs.get_logger("x").info("event", traceback=text, text=text)
