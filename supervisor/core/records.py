@@ -150,12 +150,27 @@ class Said(NamedTuple):
     Args:
         at: seconds since the epoch.
         name: what who said it is called; None where nobody knows.
+        id: the number, in the inbox, of the message itself or of the one that a reply answers.
     """
 
     role: str
     content: str
     at: float
     name: str | None = None
+    id: int | None = None
+
+
+class Summary(NamedTuple):
+    """What is remembered of a conversation in place of what was said in it longest ago.
+
+    Args:
+        up_to_id: the number, in the inbox, of the newest message that it stands for; 0: it stands for none of the inbox.
+        since: when the oldest of them came, in seconds since the epoch: it is forgotten with that one.
+    """
+
+    text: str
+    up_to_id: int
+    since: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from supervisor.store.dialect.stored import StoredMessage
 from supervisor.store.lives import AgentLives
 from supervisor.store.maintenance import JournalMaintenance
 from supervisor.store.reading import JournalReader
+from supervisor.store.summaries import ConversationSummaries
 from supervisor.store.usage import UsageJournal
 
 
@@ -53,6 +54,7 @@ class Journal(JournalReader):
     Attributes:
         usage: what agents use of language models.
         lives: what is remembered of each agent over a restart.
+        summaries: what stands for the beginning of long conversations.
         dead_letters: what people do with them.
         maintenance: what touches many rows at once.
         hooks: what is told of commits and of trouble.
@@ -65,6 +67,7 @@ class Journal(JournalReader):
         self._committer = GroupCommitter(database.commit, clock, self.hooks, limits)
         self.usage = UsageJournal(self._committer, self.hooks)
         self.lives = AgentLives(database, self._committer)
+        self.summaries = ConversationSummaries(database.questions, self._committer, texts)
         self.dead_letters = DeadLetters(database.changes, self._committer, clock)
         self.maintenance = JournalMaintenance(database.changes, self._committer, clock)
 

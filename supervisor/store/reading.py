@@ -155,7 +155,7 @@ class JournalReader:
         if without_commands:
             commands = {one.id async for one in self._turns.each(asked) if self._texts.is_command(one.body)}
         spoken = [one for one in in_turn(asked, answered) if one.inbox_id not in commands]
-        read = [self._texts.said(one.body, one.at) async for one in self._turns.each(spoken)]
+        read = [self._texts.said(one) async for one in self._turns.each(spoken)]
         lines = [said for said in read if said is not None]
         return lines[-limit:] if limit > 0 else []
 

@@ -19,7 +19,7 @@ from supervisor.store.dialect import face as dialect
 from supervisor.store.dialect import operations as op
 from supervisor.store.dialect.face import AgentChanges, AgentRow, AgentValues
 from supervisor.store.dialect.holder import FailedRun
-from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply
+from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply, StoredSummary
 from tests.support.memory_tables import CONDITIONS, LOST, ON_THEIR_WAY, UNSETTLED, WAITING, Closed, Row, Tables
 
 
@@ -62,6 +62,9 @@ class Questions:
         answered = [r for r in self.tables.outbox(agent_id, conversation_id) if (r.inbox_id or 0) <= up_to_id]
         replies = [Spoken(r.id, r.inbox_id, r.created_at, r.body) for r in answered if r.state not in LOST]
         return [Spoken(m.id, m.id, m.received_at, m.body) for m in said][: -limit - 1 : -1], replies[: -limit - 1 : -1]
+
+    async def summary(self, agent_id: str, conversation_id: str) -> StoredSummary | None:
+        return self.tables.summaries.get((agent_id, conversation_id))
 
     async def replies_of(self, inbox_id: int) -> list[StoredReply]:
         return [r for m in await self.load([inbox_id]) for r in self.tables.replies_to(m)]
@@ -152,10 +155,13 @@ class Changes(Questions):
         begun = [one for one in tables.conversations if one[0] == agent_id and conversation_id in (None, one[1])]
         begun = [one for one in begun if tables.conversations[one] > 0]
         tables.conversations |= dict.fromkeys(begun, now)
+        for place in [one for one in tables.summaries if one[0] == agent_id and conversation_id in (None, one[1])]:
+            del tables.summaries[place]
         return self.delete(tables.of(agent_id, conversation_id))
 
     async def prune(self, before: float) -> AsyncGenerator[int, None]:
         needed = {r.inbox_id for r in self.tables.outbox() if r.state in ON_THEIR_WAY}
+        self.tables.summaries = {one: kept for one, kept in self.tables.summaries.items() if kept.since >= before}
         old = [row for row in self.tables.rows.values() if row.settled_at is not None and row.settled_at < before]
         yield self.delete([row for row in old if row.id not in needed and row.state not in ON_THEIR_WAY])
         self.tables.conversations = {one: at for one, at in self.tables.conversations.items() if abs(at) >= before}
@@ -221,6 +227,12 @@ class MemoryDatabase(Changes):
                     self._live(agent_id, registered_at=at)
             case op.RecordSleep(agent_id=agent_id, sleep=sleep):
                 self._live(agent_id, sleep=sleep)
+            case op.KeepSummary(agent_id=agent_id, conversation_id=conversation_id, summary=summary):
+                kept = self.tables.summaries.get((agent_id, conversation_id), summary)
+                there = {m.id for m in self.tables.inbox(agent_id, conversation_id)}
+                if one.asked_id not in there or kept.up_to_id > summary.up_to_id:
+                    return False
+                self.tables.summaries[agent_id, conversation_id] = summary
         return True
 
     def _note(self, agent_id: str, conversation_id: str, at: float | None) -> None:

@@ -12,7 +12,7 @@ from supervisor.core.records import AgentLife, UsageRecord
 from supervisor.core.states import FINAL_REPLY_STATES, MessageState, ReplyState
 from supervisor.store.dialect import LockInfo
 from supervisor.store.dialect.holder import FailedRun
-from supervisor.store.dialect.stored import StoredMessage, StoredReply
+from supervisor.store.dialect.stored import StoredMessage, StoredReply, StoredSummary
 
 Row = StoredMessage | StoredReply
 WAITING = frozenset({MessageState.AVAILABLE, MessageState.RETRYABLE})
@@ -30,6 +30,7 @@ class Tables:
     conversations: dict[tuple[str, str], float] = field(default_factory=dict)
     usage: dict[tuple[str, str, str], UsageRecord] = field(default_factory=dict)
     lives: dict[str, AgentLife] = field(default_factory=dict)
+    summaries: dict[tuple[str, str], StoredSummary] = field(default_factory=dict)
     lives_since: float | None = None
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     agent_changes: int = 0

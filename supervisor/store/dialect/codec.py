@@ -12,10 +12,10 @@ import msgspec
 
 from supervisor.core.command_words import WORDS, command_in
 from supervisor.core.errors import ConfigurationError, RegistryError
-from supervisor.core.records import JournaledMessage, Reply, Said
+from supervisor.core.records import JournaledMessage, Reply, Said, Summary
 from supervisor.protocol import InboundMessage, OutboundMessage
 from supervisor.settings.secrets import SecretBox
-from supervisor.store.dialect.stored import StoredMessage, StoredReply
+from supervisor.store.dialect.stored import Spoken, StoredMessage, StoredReply, StoredSummary
 
 #: Tracebacks are cut to this: the last lines tell most.
 MAX_ERROR_CHARS: Final = 16_384
@@ -29,6 +29,7 @@ _SEALED_TEXT: Final = SEALED.decode()
 _encoder = msgspec.json.Encoder()
 _inbound = msgspec.json.Decoder(InboundMessage)
 _outbound = msgspec.json.Decoder(OutboundMessage)
+_text = msgspec.json.Decoder(str)
 _T = TypeVar("_T")
 
 #: The types of messages in which an agent shows its work: no part of a conversation.
@@ -87,7 +88,7 @@ class TextCodec:
             encoded = _encoder.encode(message)
         except (TypeError, ValueError, RecursionError) as error:
             raise RegistryError(f"A message cannot be journaled, it is not JSON: {type(error).__name__}") from None
-        return encoded if self._sealer is None else SEALED + self._sealer.encrypt(encoded)
+        return self._sealed(encoded)
 
     def error(self, error: str | None) -> str | None:
         """An error text, :func:`cut` already, as it is stored: tracebacks quote what people said."""
@@ -139,17 +140,30 @@ class TextCodec:
             problem=problem,
         )
 
-    def said(self, body: bytes, at: float) -> Said | None:
+    def summary(self, text: str) -> bytes:
+        """What a conversation is summed up to, as it is stored."""
+        return self._sealed(_encoder.encode(text.encode("utf-8", "replace").decode("utf-8")))
+
+    def read_summary(self, stored: StoredSummary) -> Summary | None:
+        """A summary as a record; None when it cannot be read: the conversation then goes on without."""
+        try:
+            text = _text.decode(self._open(stored.body) if stored.body.startswith(SEALED) else stored.body)
+        except (ConfigurationError, msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        return Summary(text, stored.up_to_id, stored.since)
+
+    def said(self, spoken: Spoken) -> Said | None:
         """What a journaled message says, read without the rest of it.
 
         None when it cannot be, for signs of an agent's work, which nobody said, and for apologies and notices, which
         are no part of a conversation.
         """
-        essence = self._decode(_essence, body)
+        essence = self._decode(_essence, spoken.body)
         if isinstance(essence, str) or essence.type in _UNSAID:
             return None
         name = essence.sender.name or essence.external_username
-        return Said(essence.role, essence.content, at, name if isinstance(name, str) else None)
+        known = name if isinstance(name, str) else None
+        return Said(essence.role, essence.content, spoken.at, known, spoken.inbox_id)
 
     def is_command(self, body: bytes) -> bool:
         """Whether a message of the inbox is a command to the supervisor; most are not, and read no further."""
@@ -172,6 +186,9 @@ class TextCodec:
             return LOCKED
         except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
             return DAMAGED
+
+    def _sealed(self, encoded: bytes) -> bytes:
+        return encoded if self._sealer is None else SEALED + self._sealer.encrypt(encoded)
 
     def _read_error(self, stored: str | None) -> str | None:
         if stored is None or not stored.startswith(_SEALED_TEXT):

@@ -31,7 +31,7 @@ from supervisor.core.records import AgentLife, JournaledMessage, Reply, UsageRec
 from supervisor.core.states import MessageState
 from supervisor.store.dialect.holder import FailedRun, LockInfo
 from supervisor.store.dialect.operations import Operation
-from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply
+from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply, StoredSummary
 
 #: What an operation comes to: whether it won, or why the database refuses it.
 Outcome = bool | RegistryError
@@ -151,6 +151,10 @@ class JournalQuestions(Protocol):
         """
         ...
 
+    async def summary(self, agent_id: str, conversation_id: str) -> StoredSummary | None:
+        """What stands for the beginning of a conversation."""
+        ...
+
     async def replies_of(self, inbox_id: int) -> list[StoredReply]:
         """Every reply to one message, in order of their ids."""
         ...
@@ -211,12 +215,15 @@ class JournalChanges(Protocol):
     async def purge(self, agent_id: str, conversation_id: str | None, now: float) -> int:
         """Erase the messages and replies of an agent or of one conversation, which begins anew at ``now``; how many.
 
-        As far as the database can, on the disk too.
+        What sums them up goes with them. As far as the database can, on the disk too.
         """
         ...
 
     def prune(self, before: float) -> AsyncGenerator[int]:
-        """Delete what was settled before ``before`` slice by slice; yields the messages and replies of each slice."""
+        """Delete what was settled before ``before`` slice by slice; yields the messages and replies of each slice.
+
+        What sums up any of them goes first.
+        """
         ...
 
     async def prune_usage(self, before_day: str) -> int:

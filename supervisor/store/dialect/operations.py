@@ -14,6 +14,7 @@ from supervisor.core.records import JournaledMessage, NewReply, Reply, Sleep, Us
 from supervisor.core.states import MESSAGE_TRANSITIONS, MessageState, ReplyState, check_transition
 from supervisor.store.dialect import codec
 from supervisor.store.dialect.codec import TextCodec
+from supervisor.store.dialect.stored import StoredSummary
 
 
 def _future() -> asyncio.Future[Any]:
@@ -196,6 +197,29 @@ class RecordSleep(Operation):
 
     def result(self, won: bool) -> None:  # noqa: ARG002 - the last word counts, whatever was there
         return None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class KeepSummary(Operation):
+    """What a conversation's beginning is summed up to, in place of what stood for less of it.
+
+    Lost when the message that was being answered is there no more: what is erased must not come back so.
+
+    Args:
+        asked_id: that message's number.
+    """
+
+    agent_id: str
+    conversation_id: str
+    asked_id: int
+    summary: StoredSummary
+
+    @property
+    def bytes_held(self) -> int:
+        return len(self.summary.body)
+
+    def result(self, won: bool) -> bool:
+        return won
 
 
 def move_message(

@@ -27,7 +27,7 @@ class Rotation:
 
     Args:
         agents: rows of agents: their secrets, and ciphertexts in their settings.
-        messages: messages and replies in the journal.
+        messages: messages and replies in the journal, and what sums them up.
         unreadable: how many unreadable rows each agent has.
     """
 

@@ -54,6 +54,14 @@ class Spoken(NamedTuple):
     body: bytes
 
 
+class StoredSummary(NamedTuple):
+    """What a conversation's beginning was summed up to; ``body`` is as it was written, perhaps encrypted."""
+
+    body: bytes
+    up_to_id: int
+    since: float
+
+
 class MessageFilter(TypedDict, total=False):
     """Which messages are asked for; every condition given must hold.
 

@@ -97,6 +97,8 @@ class SqlChanges:
         return erased
 
     async def prune(self, before: float) -> AsyncGenerator[int, None]:
+        while await self._sessions.alter(partial(pruning.prune_summaries, before=before)) == pruning.SLICE:
+            yield 0
         for table in ("inbox", "outbox"):
             last = await self._sessions.read(partial(pruning.last_before, table=table, before=before))
             position = 0
@@ -130,6 +132,7 @@ def _purge(connection: Connection, agent_id: str, conversation_id: str | None, n
     where = f"WHERE agent_key = {KEY}" + (" AND conversation_id = :conversation_id" if conversation_id else "")
     named = {"agent_id": agent_id, "conversation_id": conversation_id} if conversation_id else {"agent_id": agent_id}
     erased = [connection.execute(text(f"DELETE FROM {table} {where}"), named).rowcount for table in ("outbox", "inbox")]
+    connection.execute(text(f"DELETE FROM conversation_summaries {where}"), named)
     # The conversations begin anew, so that what is erased is not asked for again.
     connection.execute(
         text(f"UPDATE conversations SET last_seen = :now {where} AND last_seen > 0"), {**named, "now": now}

@@ -34,6 +34,12 @@ _PRUNE_CONVERSATIONS: Final = text(
     f"LIMIT {SLICE})"
 )
 
+#: A message is settled after it came: what sums it up goes before it does.
+PRUNE_SUMMARIES: Final = text(
+    "DELETE FROM conversation_summaries WHERE id IN "
+    f"(SELECT id FROM conversation_summaries WHERE since < :before LIMIT {SLICE})"
+)
+
 
 def prune_slice(connection: Connection, table: str, after_id: int, last_id: int, before: float) -> tuple[int, int]:
     """Delete what was settled before ``before`` (seconds since the epoch) among the next rows of a table.
@@ -52,6 +58,11 @@ def prune_slice(connection: Connection, table: str, after_id: int, last_id: int,
 def prune_conversations(connection: Connection, before: float) -> int:
     """Forget a slice of the conversations last seen before ``before``; how many."""
     return connection.execute(_PRUNE_CONVERSATIONS, {"before": before}).rowcount
+
+
+def prune_summaries(connection: Connection, before: float) -> int:
+    """Delete a slice of the summaries that stand for a message of before ``before``; how many."""
+    return connection.execute(PRUNE_SUMMARIES, {"before": before}).rowcount
 
 
 def last_before(connection: Connection, table: str, before: float) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, TextClause, bindparam, text
 
 from supervisor.core.records import AgentLife, UsageRecord
 from supervisor.core.states import MessageState, ReplyState
-from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply
+from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply, StoredSummary
 from supervisor.store.sql import columns, filters, lives, usage
 from supervisor.store.sql.filters import DEAD_REPLY, KEY
 from supervisor.store.sql.schema import OPEN_MESSAGES, OPEN_REPLIES
@@ -62,6 +62,10 @@ ANSWERED: Final = text(
     f"SELECT id, inbox_id, created_at, body FROM outbox WHERE agent_key = {KEY} "
     f"AND conversation_id = :conversation_id AND state <= {_ACKED} "
     "AND (inbox_id IS NULL OR inbox_id <= :up_to_id) ORDER BY id DESC LIMIT :limit"
+)
+SUMMARY: Final = text(
+    f"SELECT body, up_to_id, since FROM conversation_summaries WHERE agent_key = {KEY} "
+    "AND conversation_id = :conversation_id"
 )
 UNSENT: Final = text(f"{_REPLIES} WHERE outbox.agent_key = {KEY} AND outbox.{OPEN_REPLIES} ORDER BY outbox.id")
 # Agent by agent, as above.
@@ -138,6 +142,10 @@ class SqlQuestions:
             return [Spoken(*row) for row in asked], [Spoken(*row) for row in answered]
 
         return await self._sessions.read(query)
+
+    async def summary(self, agent_id: str, conversation_id: str) -> StoredSummary | None:
+        rows = await self._rows(SUMMARY, agent_id=agent_id, conversation_id=conversation_id)
+        return StoredSummary(*rows[0]) if rows else None
 
     async def replies_of(self, inbox_id: int) -> list[StoredReply]:
         return await self._replies(REPLIES_OF, id=inbox_id)

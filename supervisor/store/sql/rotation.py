@@ -35,8 +35,9 @@ async def rotate(sessions: Sessions, box: SecretBox, *, dry_run: bool) -> Rotati
     for _ in range(_PASSES):
         work = _Pass(sessions, box, rotation, dry_run=dry_run)
         await work.agents()
-        for table in ("inbox", "outbox"):
+        for table in sealed.COLUMNS:
             await work.journal(table)
+        work.carry()
         rotation = work.found
         if not work.lost:
             break
@@ -68,13 +69,15 @@ class _Pass:
         _carry(self._before.agents, self.found.agents)
 
     async def journal(self, table: str) -> None:
-        """Every row of the inbox or the outbox; one that comes meanwhile is under the first key."""
+        """Every row of a table of the journal; one that comes meanwhile is under the first key."""
         last, position = await self._sessions.read(partial(sealed.last, table=table)), 0
         while rows := await self._sessions.read(partial(sealed.texts, table=table, after=position, last_id=last)):
             await self._renew(rows, self.found.messages)
             position = rows[-1].id
-        if table == "outbox":
-            _carry(self._before.messages, self.found.messages)
+
+    def carry(self) -> None:
+        """What an earlier pass has renewed of the journal is no news to this one."""
+        _carry(self._before.messages, self.found.messages)
 
     async def _renew(self, rows: Sequence[SealedRow], tally: Tally) -> None:
         changed: list[tuple[list[SealedChange], bool]] = []

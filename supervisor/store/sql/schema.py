@@ -4,10 +4,10 @@
 ``handler`` and ``secret`` has a default. Its JSON columns are text: a column of type JSON would have numeric affinity
 in SQLite, and one bad value would fail the reading of every row.
 
-The journal (``inbox``, ``outbox``, ``conversations``) is ours alone and on the hot path: agents appear in it as small
-integers (``agent_keys``), message keys as bytes, states as small integers, messages as one JSON blob. So is ``usage``,
-which outlives the agents that it is about. ``agent_lives`` is what the supervisor itself has to remember of an agent,
-kept apart from what people want of it: writing it must not look like a change of the row.
+The journal (``inbox``, ``outbox``, ``conversations``, ``conversation_summaries``) is ours alone and on the hot path:
+agents appear in it as small integers (``agent_keys``), message keys as bytes, states as small integers, messages as one
+JSON blob. So is ``usage``, which outlives the agents that it is about. ``agent_lives`` is what the supervisor itself has
+to remember of an agent, kept apart from what people want of it: writing it must not look like a change of the row.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 
 #: Every revision that this version can read or bring up to date, oldest first; a test holds it to the migrations.
-REVISIONS: Final = ("0001", "0002", "0003", "0004")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
 #: Messages that wait or run, and dead letters; the ``where`` of the partial index, so it must appear in queries as is.
 OPEN_MESSAGES: Final = "state <= 3"
 #: Replies on their way; the ``where`` of the partial index, so it must appear in queries as is.
@@ -121,6 +121,20 @@ conversations = Table(
     Column("last_seen", Float, nullable=False),
     sqlite_with_rowid=False,
 )
+
+# A number of its own, for what looks at all of it slice by slice.
+conversation_summaries = Table(
+    "conversation_summaries",
+    metadata,
+    Column("id", _row_number, primary_key=True),
+    Column("agent_key", Integer, ForeignKey("agent_keys.key"), nullable=False),
+    Column("conversation_id", Text, nullable=False),
+    Column("up_to_id", _row_number, nullable=False),
+    Column("since", Float, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    UniqueConstraint("agent_key", "conversation_id", name="conversation_summary"),
+)
+Index("conversation_summaries_since", conversation_summaries.c.since)
 
 # The day first: today's rows lie together, which every commit adds to, and old days are pruned whole.
 usage = Table(

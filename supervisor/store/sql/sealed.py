@@ -19,6 +19,12 @@ SLICE: Final = 100
 #: A ciphertext anywhere in a row's settings: version and the upper bytes of a time make every one begin like this.
 IN_SETTINGS: Final = re.compile(r"fernet:(gAAAA[\w=-]+)", re.ASCII)
 _SEALED_TEXT: Final = SEALED.decode()
+#: The tables of the journal in which something may be encrypted, and their columns that hold it.
+COLUMNS: Final = {
+    "inbox": ("body", "error"),
+    "outbox": ("body", "error"),
+    "conversation_summaries": ("body",),
+}
 
 
 class SealedRow(NamedTuple):
@@ -56,30 +62,36 @@ def agents(connection: Connection) -> list[SealedRow]:
 
 
 def last(connection: Connection, table: str) -> int:
-    """The highest id in ``inbox`` or ``outbox``."""
+    """The highest id in a table of :data:`COLUMNS`."""
     return int(connection.execute(text(f"SELECT max(id) FROM {table}")).scalar() or 0)
 
 
 def texts(connection: Connection, table: str, after: int, last_id: int) -> list[SealedRow]:
     """The next rows after ``after``, up to ``last_id``, that hold something encrypted; :data:`SLICE` at most."""
+    names = COLUMNS[table]
+    marked = " OR ".join(f"substr({name}, 1, 7) IN (:mark, :text_mark)" for name in names)
     found = connection.execute(
         text(
-            f"SELECT {table}.id, agent_id, body, error FROM {table} JOIN agent_keys ON key = agent_key "
-            f"WHERE {table}.id > :after AND {table}.id <= :last "
-            "AND (substr(body, 1, 7) = :mark OR substr(error, 1, 7) = :text_mark) "
-            f"ORDER BY {table}.id LIMIT {SLICE}"
+            f"SELECT {table}.id, agent_id, {', '.join(names)} FROM {table} JOIN agent_keys ON key = agent_key "
+            f"WHERE {table}.id > :after AND {table}.id <= :last AND ({marked}) ORDER BY {table}.id LIMIT {SLICE}"
         ),
         {"after": after, "last": last_id, "mark": SEALED, "text_mark": _SEALED_TEXT},
     )
-    rows = []
-    for number, agent_id, body, error in found:
-        columns: dict[str, Any] = {}
-        if isinstance(body, bytes) and body.startswith(SEALED):
-            columns["body"] = body
-        if isinstance(error, str) and error.startswith(_SEALED_TEXT):
-            columns["error"] = error
-        rows.append(SealedRow(table, number, agent_id, columns))
-    return rows
+    return [
+        SealedRow(
+            table,
+            number,
+            agent_id,
+            {name: value for name, value in zip(names, values, strict=True) if _is_sealed(value)},
+        )
+        for number, agent_id, *values in found
+    ]
+
+
+def _is_sealed(value: object) -> bool:
+    if isinstance(value, bytes):
+        return value.startswith(SEALED)
+    return isinstance(value, str) and value.startswith(_SEALED_TEXT)
 
 
 def swap(connection: Connection, changed: Sequence[Sequence[SealedChange]]) -> list[bool]:

@@ -24,6 +24,7 @@ from supervisor.store.dialect.operations import (
     AddMessage,
     AddReply,
     AddUsage,
+    KeepSummary,
     MoveMessage,
     MoveReply,
     NoteConversation,
@@ -86,6 +87,14 @@ _SLEEP: Final = ManyRows(
 )
 
 
+_KEEP_SUMMARY: Final = (
+    "INSERT INTO conversation_summaries (agent_key, conversation_id, up_to_id, since, body) SELECT ?1, ?2, ?3, ?4, ?5 "
+    "WHERE EXISTS (SELECT 1 FROM inbox WHERE id = ?6 AND agent_key = ?1 AND conversation_id = ?2) "
+    "ON CONFLICT (agent_key, conversation_id) DO UPDATE SET up_to_id = excluded.up_to_id, since = excluded.since, "
+    "body = excluded.body WHERE excluded.up_to_id >= conversation_summaries.up_to_id"
+)
+
+
 class ContendedError(Exception):
     """Some operation of the batch lost against somebody else; which one is not known."""
 
@@ -94,7 +103,7 @@ def apply(connection: Connection, operations: Sequence[Operation], numbers: Numb
     """Apply a batch within the caller's transaction.
 
     Returns:
-        For each operation, whether it won; only an :class:`AddMessage` can have lost.
+        For each operation, whether it won; only an :class:`AddMessage` or a :class:`KeepSummary` can have lost.
 
     Raises:
         ContendedError: some operation lost, which is not known; the transaction must be rolled back.
@@ -116,16 +125,23 @@ def apply(connection: Connection, operations: Sequence[Operation], numbers: Numb
     reply_moves = [o for o in operations if isinstance(o, MoveReply)]
     if reply_moves and _MOVE_REPLY.execute(connection, [_move_reply_row(o) for o in reply_moves]) != len(reply_moves):
         raise ContendedError
-    for operation in operations:
-        match operation:
-            case AddUsage(records=records):
-                _add_usage(connection, records, numbers)
-            case RecordRegistered(times=times):
-                _REGISTERED.execute(connection, list(times.items()))
-            case RecordSleep(agent_id=agent_id, sleep=sleep):
-                slept = (sleep.since, sleep.until, sleep.reason) if sleep else (None, None, None)
-                _SLEEP.execute(connection, [(agent_id, *slept)])
+    lost |= {operation for operation in operations if not _note(connection, operation, numbers)}
     return [o not in lost for o in operations] if lost else [True] * len(operations)
+
+
+def _note(connection: Connection, operation: Operation, numbers: Numbers) -> bool:
+    """Write what is neither a message nor a reply; whether it won."""
+    match operation:
+        case AddUsage(records=records):
+            _add_usage(connection, records, numbers)
+        case RecordRegistered(times=times):
+            _REGISTERED.execute(connection, list(times.items()))
+        case RecordSleep(agent_id=agent_id, sleep=sleep):
+            slept = (sleep.since, sleep.until, sleep.reason) if sleep else (None, None, None)
+            _SLEEP.execute(connection, [(agent_id, *slept)])
+        case KeepSummary():
+            return _keep_summary(connection, operation, numbers)
+    return True
 
 
 def apply_singly(
@@ -275,3 +291,9 @@ def _add_usage(connection: Connection, records: Iterable[UsageRecord], numbers: 
         for record in records
     ]
     _ADD_USAGE.execute(connection, rows)
+
+
+def _keep_summary(connection: Connection, keep: KeepSummary, numbers: Numbers) -> bool:
+    body, up_to_id, since = keep.summary
+    place = numbers.agent_key(connection, keep.agent_id), keep.conversation_id
+    return connection.exec_driver_sql(_KEEP_SUMMARY, (*place, up_to_id, since, body, keep.asked_id)).rowcount == 1
