@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from supervisor.core.errors import ConfigurationError, PlatformError
+from supervisor.core.history import HistoryItem, Remembered
 from supervisor.core.parts import Reply, Thinking, ToolCall, ToolResult
 from supervisor.core.usage import Budget, ModelCall, Usage
 from supervisor.protocol import InboundMessage as Message
@@ -48,6 +49,7 @@ __all__ = [
     "Permission",
     "PlatformError",
     "Reference",
+    "Remembered",
     "Reply",
     "Result",
     "Sender",
@@ -87,21 +89,6 @@ class AgentInfo:
     id: str
     name: str
     labels: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryItem:
-    """One earlier message of a conversation.
-
-    Args:
-        at: seconds since the epoch.
-        name: what who said it is called, as far as is known. It proves nothing: people choose their names.
-    """
-
-    role: str
-    content: str
-    at: float
-    name: str | None = None
 
 
 class AgentContext(Protocol):
@@ -233,6 +220,24 @@ class Context(AgentContext, Protocol):
         Each answer stands behind what it answers, whatever came meanwhile. Commands (``/stop`` …) and what was answered
         to them are left out, and so are apologies and notices: nobody said them to the handler. Where the
         journal holds fewer, what was said before that is read from the platform, if it keeps a history.
+        """
+        ...
+
+    async def remembered(self) -> Remembered | None:
+        """What :meth:`remember` was last given in this conversation; None once a message that it stands for is gone."""
+        ...
+
+    async def remember(self, text: str, items: Sequence[HistoryItem]) -> bool:
+        """Keep ``text`` in place of ``items`` of the history and of what :meth:`remembered` gave.
+
+        It is shown to nobody, and encrypted, pruned and purged like what it stands for. May be called once the message
+        is answered, too.
+
+        Returns:
+            Whether it is kept: not where the conversation was erased meanwhile, or a text is kept for later messages.
+
+        Raises:
+            ValueError: it is longer than 100,000 characters.
         """
         ...
 

@@ -160,19 +160,6 @@ class Said(NamedTuple):
     id: int | None = None
 
 
-class Summary(NamedTuple):
-    """What is remembered of a conversation in place of what was said in it longest ago.
-
-    Args:
-        up_to_id: the number, in the inbox, of the newest message that it stands for; 0: it stands for none of the inbox.
-        since: when the oldest of them came, in seconds since the epoch: it is forgotten with that one.
-    """
-
-    text: str
-    up_to_id: int
-    since: float
-
-
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
     """What an agent has used of one model on one day, or a part of that.

@@ -11,8 +11,19 @@ from typing import Any, TypeVar
 
 from supervisor import handler
 from supervisor.core.errors import SupervisorError
+from supervisor.core.history import in_place_of
 from supervisor.core.records import JournaledMessage
-from supervisor.handler import AgentInfo, Attachment, Budget, HistoryItem, ModelCall, Part, Permission, Usage
+from supervisor.handler import (
+    AgentInfo,
+    Attachment,
+    Budget,
+    HistoryItem,
+    ModelCall,
+    Part,
+    Permission,
+    Remembered,
+    Usage,
+)
 from supervisor.handlers import TimeLimit
 from supervisor.messages.participation import Participation
 from supervisor.messages.profile import Profile
@@ -123,6 +134,7 @@ class MessageContext(AgentContext):
         self._loop = asyncio.get_running_loop()
         self._typing = TypingIndicator(self._emit_typing, held=sending)
         self._usage: Usage | None = None
+        self._remembered: Remembered | None = None
         self._log: Any = None
 
     @property
@@ -152,6 +164,14 @@ class MessageContext(AgentContext):
 
     async def history(self, limit: int = 20) -> list[HistoryItem]:
         return await self._participation.history(self.conversation, limit, self._row.id)
+
+    async def remembered(self) -> Remembered | None:
+        self._remembered = await self._participation.remembered(self.conversation)
+        return self._remembered
+
+    async def remember(self, text: str, items: Sequence[HistoryItem]) -> bool:
+        new = in_place_of(items, self._remembered, text, self._row.received_at)
+        return await self._participation.remember(self._row, new)
 
     def typing(self, on: bool = True) -> None:
         self._typing.show(on)

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from supervisor.core.errors import ConnectionLostError, SendRefusedError, Verdict
-from supervisor.handler import Attachment, HistoryItem
+from supervisor.core.records import JournaledMessage
+from supervisor.handler import Attachment, HistoryItem, Remembered
 from supervisor.messages.conversations import Conversations
 from supervisor.messages.recall import Recall
 from supervisor.messages.scope import Scope
@@ -79,6 +80,14 @@ class Participation:
             RegistryError: the journal cannot be read.
         """
         return await self._recall.last(conversation_id, limit, up_to_id)
+
+    async def remembered(self, conversation_id: str) -> Remembered | None:
+        """See :meth:`Recall.remembered`."""
+        return await self._recall.remembered(conversation_id)
+
+    async def remember(self, row: JournaledMessage, new: Remembered) -> bool:
+        """See :meth:`Recall.remember`."""
+        return await self._recall.remember(row, new)
 
     async def channel_send(self, payload: Mapping[str, Any]) -> None:
         """Write into a channel of a bridge (docs/protocol.md#8-third-generation, 8); success means published only.

@@ -10,7 +10,8 @@ from typing import Final
 
 from supervisor.core.command_words import without_commands
 from supervisor.core.errors import PlatformError
-from supervisor.handler import HistoryItem
+from supervisor.core.records import JournaledMessage
+from supervisor.handler import HistoryItem, Remembered
 from supervisor.messages.agent_history import AgentHistory
 from supervisor.messages.notices import NOTICES
 from supervisor.protocol.history import HistoryRow
@@ -24,6 +25,8 @@ REMEMBERED: Final = 256
 ASK_SECONDS: Final = 10.0
 #: How long the platform is not asked after a failure: otherwise each message would wait for a slow platform.
 PAUSE_SECONDS: Final = 60.0
+#: What a handler may have remembered of one conversation.
+MAX_REMEMBERED_CHARS: Final = 100_000
 #: Types of rows in which the agent showed its work and said nothing.
 _SHOWN: Final = frozenset({"thinking", "tool_call", "tool_use", "tool_result"})
 
@@ -82,6 +85,29 @@ class Recall:
             if len(self._complete) > REMEMBERED:
                 self._complete.popitem(last=False)
         return [*earlier[-missing:], *known]
+
+    async def remembered(self, conversation_id: str) -> Remembered | None:
+        """What the handler keeps of a conversation in place of its beginning.
+
+        Raises:
+            RegistryError: the journal cannot be read.
+        """
+        return await self._journal.summaries.of(self._agent_id, conversation_id)
+
+    async def remember(self, row: JournaledMessage, new: Remembered) -> bool:
+        """Keep it; whether that was done.
+
+        Args:
+            row: the message that is worked on.
+
+        Raises:
+            ValueError: it is too long.
+            RegistryError: it cannot be written.
+        """
+        if len(new.text) > MAX_REMEMBERED_CHARS:
+            chars = f"{len(new.text):,} characters; {MAX_REMEMBERED_CHARS:,} are allowed"
+            raise ValueError(f"what is to be remembered has {chars}")
+        return await self._journal.summaries.keep(row, new)
 
     def _may_be_more(self, conversation_id: str, known: Sequence[HistoryItem]) -> bool:
         if is_task(conversation_id) or self._clock.monotonic() < self._ask_from or not self._history.can_be_read:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from supervisor.core.records import JournaledMessage, Summary
+from supervisor.core.history import Remembered
+from supervisor.core.records import JournaledMessage
 from supervisor.store.committer import GroupCommitter
 from supervisor.store.dialect import JournalQuestions, TextCodec
 from supervisor.store.dialect.operations import KeepSummary
@@ -23,7 +24,7 @@ class ConversationSummaries:
         self._committer = committer
         self._texts = texts
 
-    async def of(self, agent_id: str, conversation_id: str) -> Summary | None:
+    async def of(self, agent_id: str, conversation_id: str) -> Remembered | None:
         """What stands for the beginning of an agent's conversation, if anything that can be read does.
 
         Raises:
@@ -32,7 +33,7 @@ class ConversationSummaries:
         stored = await self._questions.summary(agent_id, conversation_id)
         return None if stored is None else self._texts.read_summary(stored)
 
-    async def keep(self, row: JournaledMessage, summary: Summary) -> bool:
+    async def keep(self, row: JournaledMessage, summary: Remembered) -> bool:
         """Keep a summary of a message's conversation; whether that was done.
 
         It is not where the message was erased meanwhile, or where what is kept stands for more already.

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from supervisor.core.errors import ConfigurationError, InvalidReplyError
+from supervisor.core.history import in_place_of
 from supervisor.handler import (
     AgentInfo,
     Attachment,
@@ -21,6 +22,7 @@ from supervisor.handler import (
     Part,
     Permission,
     PlatformError,
+    Remembered,
     Sender,
     Usage,
 )
@@ -105,6 +107,7 @@ class FakeContext(_Timed):
         models: the models of ``model_call()``, those that answered.
         tools: the names of ``tool_call()``, in the order in which they ended.
         spans: the names of ``span()``, likewise.
+        memory: what ``remember()`` was last given.
         health: the reason of the last ``note_health()``.
         conversations: others that were joined and not left.
         channels: the payload of each ``channel_send()``.
@@ -143,6 +146,7 @@ class FakeContext(_Timed):
         self.typed: list[bool] = []
         self.read = False
         self.used = Usage(0, 0)
+        self.memory: Remembered | None = None
         self.health: str | None = None
         self.conversations: set[str] = set()
         self.channels: list[Mapping[str, Any]] = []
@@ -207,6 +211,13 @@ class FakeContext(_Timed):
 
     async def history(self, limit: int = 20) -> list[HistoryItem]:
         return self._history[-limit:] if limit > 0 else []
+
+    async def remembered(self) -> Remembered | None:
+        return self.memory
+
+    async def remember(self, text: str, items: Sequence[HistoryItem]) -> bool:
+        self.memory = in_place_of(items, self.memory, text, time.time())
+        return True
 
     def note_message(self, message: Message) -> None:
         """What is being answered is part of the history, and says where ``channel_send()`` leads."""

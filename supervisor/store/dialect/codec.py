@@ -12,7 +12,8 @@ import msgspec
 
 from supervisor.core.command_words import WORDS, command_in
 from supervisor.core.errors import ConfigurationError, RegistryError
-from supervisor.core.records import JournaledMessage, Reply, Said, Summary
+from supervisor.core.history import Remembered
+from supervisor.core.records import JournaledMessage, Reply, Said
 from supervisor.protocol import InboundMessage, OutboundMessage
 from supervisor.settings.secrets import SecretBox
 from supervisor.store.dialect.stored import Spoken, StoredMessage, StoredReply, StoredSummary
@@ -144,13 +145,13 @@ class TextCodec:
         """What a conversation is summed up to, as it is stored."""
         return self._sealed(_encoder.encode(text.encode("utf-8", "replace").decode("utf-8")))
 
-    def read_summary(self, stored: StoredSummary) -> Summary | None:
+    def read_summary(self, stored: StoredSummary) -> Remembered | None:
         """A summary as a record; None when it cannot be read: the conversation then goes on without."""
         try:
             text = _text.decode(self._open(stored.body) if stored.body.startswith(SEALED) else stored.body)
         except (ConfigurationError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
-        return Summary(text, stored.up_to_id, stored.since)
+        return Remembered(text, stored.up_to_id, stored.since)
 
     def said(self, spoken: Spoken) -> Said | None:
         """What a journaled message says, read without the rest of it.

@@ -5,9 +5,10 @@
 in SQLite, and one bad value would fail the reading of every row.
 
 The journal (``inbox``, ``outbox``, ``conversations``, ``conversation_summaries``) is ours alone and on the hot path:
-agents appear in it as small integers (``agent_keys``), message keys as bytes, states as small integers, messages as one
-JSON blob. So is ``usage``, which outlives the agents that it is about. ``agent_lives`` is what the supervisor itself has
-to remember of an agent, kept apart from what people want of it: writing it must not look like a change of the row.
+agents appear in it as small integers (``agent_keys``), message keys as bytes, states as small integers, messages as
+one JSON blob. So is ``usage``, which outlives the agents that it is about. ``agent_lives`` is what the supervisor
+itself has to remember of an agent, kept apart from what people want of it: writing it must not look like a change of
+the row.
 """
 
 from __future__ import annotations
