@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -154,7 +155,10 @@ class FakeContext(_Timed):
         self.handler: MountedHandler | None = None
         self._sender = Sender()
         self._trouble = trouble
-        self._history = [HistoryItem("user", item, 0.0) if isinstance(item, str) else item for item in history]
+        self._history: list[HistoryItem] = []
+        for item in history:
+            said = HistoryItem("user", item, 0.0) if isinstance(item, str) else item
+            self._history.append(_numbered(said, self._history))
         self._secrets = dict(secrets or {})
         self._permissions = frozenset(permissions)
         self._budget = budget
@@ -222,7 +226,7 @@ class FakeContext(_Timed):
     def note_message(self, message: Message) -> None:
         """What is being answered is part of the history, and says where ``channel_send()`` leads."""
         self._sender = message.sender
-        self._history.append(HistoryItem(message.role, message.content, time.time()))
+        self._history.append(_numbered(HistoryItem(message.role, message.content, time.time()), self._history))
 
     def typing(self, on: bool = True) -> None:
         self.typed.append(on)
@@ -281,6 +285,12 @@ class FakeContext(_Timed):
 
     async def leave(self, conversation_id: str) -> None:
         self.conversations.discard(conversation_id)
+
+
+def _numbered(item: HistoryItem, before: Sequence[HistoryItem]) -> HistoryItem:
+    """An item with a number, as each has that a supervisor journaled."""
+    newest = before[-1].id or 0 if before else 0
+    return item if item.id is not None else replace(item, id=newest + 1)
 
 
 def _conforms(context: FakeContext) -> Context:

@@ -19,6 +19,7 @@ from supervisor.handler import (
     Part,
     PlatformError,
     Reference,
+    Remembered,
     Reply,
     Sender,
     ToolCall,
@@ -72,6 +73,19 @@ async def test_a_function_sees_what_the_context_was_given_and_what_it_does_is_re
     assert (ctx.tools, ctx.spans) == (["look up"], ["all of it"])
     assert (ctx.used.total_tokens, ctx.used.cached_tokens, ctx.used.model) == (10, 1, "large")
     assert ctx.conversations == {"d" * 24}
+
+
+async def test_what_a_handler_remembers_is_kept_by_its_context() -> None:
+    async def on_message(message: Message, ctx: Context) -> str:
+        known, said = await ctx.remembered(), await ctx.history()
+        behind = known.behind(said) if known else said
+        await ctx.remember(f"They asked {message.content}.", said)
+        return f"{known.text if known else 'nothing'}: {len(behind)}"
+
+    ctx = FakeContext(history=["before", HistoryItem("assistant", "yes", 1.0)])
+    assert (await ask(on_message, "when", ctx)).content == "nothing: 3"
+    assert ctx.memory == Remembered("They asked when.", 3, 0.0)
+    assert (await ask(on_message, "where", ctx)).content == "They asked when.: 1"
 
 
 async def test_what_came_along_and_what_goes_beside_is_there_to_be_tried() -> None:

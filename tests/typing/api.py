@@ -14,6 +14,7 @@ from supervisor.handler import (
     Message,
     Part,
     Permanent,
+    Remembered,
     Reply,
     Result,
     Source,
@@ -65,13 +66,15 @@ class Asynchronous(Handler):
             headers: dict[str, str] = ctx.trace_headers()
             ctx.log.info("asked", headers=len(headers))
         earlier: list[HistoryItem] = await ctx.history(5)
+        known: Remembered | None = await ctx.remembered()
+        kept: bool = await ctx.remember("They like tea.", known.behind(earlier) if known else earlier)
         users: list[str] = await ctx.online_users()
         prompt: str = ctx.instruction.system_prompt
         settings: Mapping[str, Any] = ctx.settings
         key: str = ctx.secret("env:KEY")
         size: int = await ctx.in_thread(lambda: len(key))
         words: Any = await ctx.load("words:WORDS")
-        ctx.log.info("looked", size=size, words=words)
+        ctx.log.info("looked", size=size, words=words, kept=kept)
         await ctx.send(Thinking(f"{len(earlier)} {users} {prompt} {settings} {len(key)} {ctx.deadline:.0f}"))
         return ctx.agent.name
 

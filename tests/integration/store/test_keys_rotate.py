@@ -16,6 +16,7 @@ import pytest
 from pydantic import SecretStr
 
 from supervisor.core.errors import ConfigurationError, RegistryError
+from supervisor.core.history import Remembered
 from supervisor.core.records import AgentRecord
 from supervisor.core.states import MessageState
 from supervisor.settings.secrets import SecretBox, generate_key
@@ -126,6 +127,7 @@ async def filled(path: Path, messages: int = 0) -> None:
     for number in range(messages):
         row = await add(registry.journal, f"k{number}", content=f"question {number}", claim=True)
         await settle(registry.journal, row, answer(f"answer {number}"))
+        await registry.journal.summaries.keep(row, Remembered(f"summary {number}", row.id, 0.0))
     await registry.close()
 
 
@@ -148,12 +150,13 @@ async def test_a_rotation_that_breaks_off_loses_nothing_and_goes_on_where_it_was
         sql.commit()
     done = await rotate(url_of(path), ring)
     assert (done.agents.renewed, done.agents.current) == (0, 1)
-    assert (done.messages.renewed, done.messages.current, done.messages.unreadable) == (200, 100, 0)
+    assert (done.messages.renewed, done.messages.current, done.messages.unreadable) == (201, 100, 0)
     # Nothing is left of the old key, in the log neither.
     raw = b"".join(file.read_bytes() for file in tmp_path.glob("supervisor.db*"))
     assert bodies[-1] not in raw
     registry = await Registry.open(url_of(path), cipher=SecretBox([NEW]))
     assert len(await registry.journal.history(AGENT, "c1", 1000)) == 300
+    assert await registry.journal.summaries.of(AGENT, "c1") == Remembered("summary 149", 150, 0.0)
     await registry.close()
 
 
@@ -188,7 +191,7 @@ async def test_a_rotation_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     assert len(await registry.journal.history(AGENT, "c1", 1000)) == 300
     await registry.close()
     done = await rotate(url_of(path), ring)
-    assert (done.messages.renewed, done.messages.current, done.messages.unreadable) == (200, 100, 0)
+    assert (done.messages.renewed, done.messages.current, done.messages.unreadable) == (201, 100, 0)
 
 
 async def test_what_somebody_changes_meanwhile_is_not_overwritten(tmp_path: Path) -> None:

@@ -66,3 +66,30 @@ async def test_what_needs_a_connection_says_so_without_one(scope: Scope, journal
     async with works(scope, reaches_out, max_attempts=1) as made:
         await made.executor.work(row)
         assert (await made.row(row.id)).error is None
+
+
+async def test_what_a_handler_remembers_is_there_at_the_next_message_and_goes_with_the_conversation(
+    scope: Scope, journal: Journal
+) -> None:
+    seen: list[tuple[str | None, list[str]]] = []
+
+    async def remembers(message: Any, ctx: Any) -> None:
+        known, said = await ctx.remembered(), await ctx.history()
+        behind = known.behind(said) if known else said
+        seen.append((known and known.text, [item.content for item in behind]))
+        assert await ctx.remember(f"up to {message.content}", said)
+        with pytest.raises(ValueError, match=r"100,001 characters; 100,000 are allowed"):
+            await ctx.remember("x" * 100_001, said)
+
+    async with works(scope, remembers, max_attempts=1) as made:
+        for number, text in enumerate(("one", "two", "three"), start=1):
+            row = await add(journal, f"m{number}", content=text, at=100.0 * number)
+            await made.executor.work(row)
+            assert (await made.row(row.id)).error is None
+            kept = await journal.summaries.of(row.agent_id, row.conversation_id)
+            # As old as the oldest that went into it, through each that it took the place of.
+            assert kept is not None
+            assert (kept.up_to_id, kept.since) == (row.id, 100.0)
+        await journal.maintenance.purge(row.agent_id, row.conversation_id)
+        await made.executor.work(await add(journal, "m4", content="four", at=400.0))
+    assert seen == [(None, ["one"]), ("up to one", ["two"]), ("up to two", ["three"]), (None, ["four"])]

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import TextClause, bindparam, create_engine, text
 
 from supervisor.store import upgrade
-from supervisor.store.sql import changes, questions
+from supervisor.store.sql import changes, pruning, questions
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,8 @@ from supervisor.store.sql import changes, questions
         pytest.param(questions.KNOWN_KEYS, "message_key=?", id="known_keys"),
         pytest.param(questions.ASKED, "inbox_conversation", id="said"),
         pytest.param(questions.ANSWERED, "outbox_conversation", id="answered"),
+        pytest.param(questions.SUMMARY, "conversation_id=?", id="summary"),
+        pytest.param(pruning.PRUNE_SUMMARIES, "conversation_summaries_since", id="prune_summaries"),
         pytest.param(questions.UNSENT, "outbox_open", id="unsent"),
         pytest.param(questions.UNSENT_OF_ALL, "outbox_open", id="unsent_of_all"),
         pytest.param(questions.OWN_REPLIES, "outbox_conversation", id="own_replies"),

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from supervisor.core.errors import RegistryError
+from supervisor.core.history import Remembered
 from supervisor.core.records import JournaledMessage, NewReply
 from supervisor.core.states import MessageState, ReplyState
 from supervisor.protocol import InboundMessage, OutboundMessage
@@ -70,12 +71,13 @@ async def live(journal: Journal) -> None:
     await journal.defer_reply(replies[0], "the platform refused: longan", 0.0)
     assert await journal.settle_reply(replies[0], ReplyState.DEAD, "the platform refused: cherimoya")
     await journal.add_reply(AGENT, None, answer("soursop"))
+    assert await journal.summaries.keep(row, Remembered("They like tamarillo.", row.id, 1.0))
     assert await journal.settle(await add(journal, "k2", content="jabuticaba"), MessageState.CANCELLED) == []
 
 
 TEXT = (
     *("kumquat", "persimmon", "rambutan", "mangosteen", "durian", "salak"),
-    *("longan", "cherimoya", "soursop", "jabuticaba", "traceback", "ValueError"),
+    *("longan", "cherimoya", "soursop", "tamarillo", "jabuticaba", "traceback", "ValueError"),
 )
 
 
