@@ -187,7 +187,8 @@ class MessageContext(AgentContext):
     def mark_read(self) -> None:
         for one in (*self._row.earlier, self._row):
             if one.message.id and one.message.said:
-                self._emit("message:read", {"conversationId": self.conversation, "messageId": one.message.id})
+                payload = {"conversationId": self.conversation, "messageId": one.message.id}
+                self._loop.call_soon_threadsafe(self._participation.emit, "message:read", payload)
 
     def usage(
         self,
@@ -257,9 +258,6 @@ class MessageContext(AgentContext):
         if self._row.message.said:
             # The indicator runs on the loop, and what it shows must not come after what follows it.
             self._participation.emit("message:typing", {"conversationId": self.conversation, "isTyping": on})
-
-    def _emit(self, event: str, payload: Mapping[str, Any]) -> None:
-        self._loop.call_soon_threadsafe(self._participation.emit, event, payload)
 
 
 def _sum(before: Usage, spent: Usage) -> Usage:

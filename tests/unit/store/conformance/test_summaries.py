@@ -15,9 +15,9 @@ from tests.support.journaling import AGENT, add, settle
 from tests.support.stores import Opener, Store
 
 
-async def said(journal: Journal, number: int = 1, **where: str) -> list[JournaledMessage]:
+async def said(journal: Journal, number: int = 1, conversation: str = "c1") -> list[JournaledMessage]:
     """Messages of one conversation that were answered."""
-    rows = [await add(journal, f"k{n}", claim=True, **where) for n in range(number)]
+    rows = [await add(journal, f"k{n}", claim=True, conversation=conversation) for n in range(number)]
     for row in rows:
         await settle(journal, row)
     return rows
@@ -44,11 +44,11 @@ async def test_one_that_stands_for_more_takes_its_place_and_none_that_stands_for
 
 
 async def test_what_is_erased_takes_it_along(journal: Journal) -> None:
-    rows = {place: (await said(journal, conversation=place))[0] for place in ("c1",)}
-    rows["c2"] = await add(journal, "other", conversation="c2", claim=True)
+    [row] = await said(journal)
+    other = await add(journal, "other", conversation="c2", claim=True)
     foreign = await add(journal, "k0", agent="another", claim=True)
-    for row in (*rows.values(), foreign):
-        assert await journal.summaries.keep(row, Remembered(f"of {row.conversation_id}", row.id, 100.0))
+    for one in (row, other, foreign):
+        assert await journal.summaries.keep(one, Remembered(f"of {one.conversation_id}", one.id, 100.0))
     assert await journal.maintenance.purge(AGENT, "c1") == 1, "messages and replies are what is counted"
     assert await journal.summaries.of(AGENT, "c1") is None
     assert await journal.summaries.of(AGENT, "c2") is not None
@@ -64,7 +64,7 @@ async def test_one_that_was_being_made_when_its_messages_were_erased_is_not_kept
     # Others that were asked for at once are kept.
     keep = journal.summaries.keep
     kept = await asyncio.gather(keep(row, Remembered("gone", row.id, 1.0)), keep(other, Remembered("here", 0, 1.0)))
-    assert kept == [False, True]
+    assert list(kept) == [False, True]
     assert await journal.summaries.of(AGENT, "c1") is None
     assert await journal.summaries.of(AGENT, "c2") == Remembered("here", 0, 1.0)
 
