@@ -9,9 +9,9 @@ has said ``source`` (``work`` or ``reminder``) with ``task`` {id, title, type, s
 The answer is a part, a list of parts, or null for nothing. A part is text, or an object, told by its ``type``:
 
 * without one, or ``text``, ``error``, ``system``: ``content``, and perhaps ``thinking`` (text, or {content,
-  duration_ms, visible}), ``attachments``, ``usage`` {prompt_tokens, completion_tokens, model, cached_tokens, provider},
-  ``latency_ms``, ``error``, ``metadata``, ``sources`` [{type: ``rag``, ``web``, ``tool`` or ``memory``, content, label,
-  url, score, collection_id, tool_name}]
+  duration_ms, visible}), ``attachments``, ``usage`` {prompt_tokens, completion_tokens, model, cached_tokens, provider,
+  reasoning_tokens, estimated}, ``latency_ms``, ``error``, ``metadata``, ``sources`` [{type: ``rag``, ``web``, ``tool``
+  or ``memory``, content, label, url, score, collection_id, tool_name}]
 * ``thinking``: ``content``, ``duration_ms``, ``visible``
 * ``tool_call``: ``name``, ``arguments``, ``id``, ``content``
 * ``tool_result``: ``id`` and ``name`` of its call, ``result``, ``success``, ``error``, ``duration_ms``, ``content``
@@ -76,9 +76,11 @@ class _Usage(_Shape):
     model: str = "unknown"
     cached_tokens: int = 0
     provider: str = "unknown"
+    reasoning_tokens: int = 0
+    estimated: bool = False
 
     def part(self) -> Usage:
-        return Usage(self.prompt_tokens, self.completion_tokens, self.model, self.cached_tokens, self.provider)
+        return Usage(**msgspec.structs.asdict(self))
 
 
 class _Source(_Shape):
@@ -91,7 +93,7 @@ class _Source(_Shape):
     tool_name: str | None = None
 
     def part(self) -> Source:
-        return Source(self.type, self.content, self.label, self.url, self.score, self.collection_id, self.tool_name)
+        return Source(**msgspec.structs.asdict(self))
 
 
 class _Reply(_Shape):

@@ -12,6 +12,7 @@ import pytest
 
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import AgentState, MessageState
+from tests.support.observing import figures
 from tests.support.stack import Stack, is_apology, stack
 from tests.support.webhooks import Answer, ScriptedWebhook, cuts, hangs, says, scripted_webhook, streams
 
@@ -109,10 +110,14 @@ async def test_shapes_of_an_answer_reach_the_person(fleet: Stack, webhook: Scrip
     call = {"type": "tool_call", "name": "look_up", "id": "c1", "arguments": {"q": "x"}}
     result = {"type": "tool_result", "name": "look_up", "id": "c1", "result": {"found": 1}, "duration_ms": 3}
     usage = {"prompt_tokens": 5, "completion_tokens": 7, "model": "theirs"}
+    usage |= {"reasoning_tokens": 3, "estimated": True}
     identity = await agent(fleet, webhook, says([call, result, {"content": "There is one", "usage": usage}]))
     called, found, reply = await fleet.ask(identity, "how many")
     assert (called.type, found.type, reply.content) == ("tool_call", "tool_result", "There is one")
     assert reply.document["usage"]["totalTokens"] == 12
+    shown = figures(fleet.service.metrics)
+    assert shown['supervisor_llm_reasoning_tokens_total{handler="webhook",model="theirs"}'] == 3
+    assert shown['supervisor_llm_estimated_total{handler="webhook",model="theirs"}'] == 1
 
 
 async def test_an_answer_is_read_in_the_charset_that_it_is_written_in(fleet: Stack, webhook: ScriptedWebhook) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from agents._exchange import (
@@ -83,6 +85,15 @@ def test_each_shape_becomes_its_part(answer: Any, part: Part) -> None:
     assert parts_of(json.dumps([answer, answer]).encode()) == [part, part]
 
 
+def test_whatever_a_handler_can_say_of_usage_and_sources_a_program_can() -> None:
+    usage = Usage(3, 4, "m", 1, "p", reasoning_tokens=2, estimated=True)
+    source = Source("tool", "Dry", "Weather", "https://w.example", 0.5, "k1", "w")
+    # All of their fields, under the names that handlers know them by.
+    told = {"content": "x", "usage": dataclasses.asdict(usage), "sources": [msgspec.structs.asdict(source)]}
+    assert parts_of(json.dumps(told).encode()) == [Reply("x", usage=usage, sources=(source,))]
+    assert all(getattr(usage, field.name) != field.default for field in dataclasses.fields(usage))
+
+
 def test_null_and_an_empty_list_say_nothing() -> None:
     assert parts_of(b"null") == parts_of(b"[]") == []
 
@@ -103,6 +114,8 @@ def test_null_and_an_empty_list_say_nothing() -> None:
         (b'{"type": ["text"], "content": "x"}', "type"),
         (b'{"type": "tool_call", "name": "x"}', "id"),
         (b'{"content": "x", "usage": {"prompt_tokens": -1}}', "completion_tokens"),
+        (b'{"content": "x", "usage": {"prompt_tokens": 1, "completion_tokens": 1, "estimated": 1}}', "estimated"),
+        (b'{"content": "x", "usage": {"prompt_tokens": 1, "completion_tokens": 1, "reasoning": 1}}', "reasoning"),
     ],
 )
 def test_what_is_no_answer_is_named(answer: bytes, named: str) -> None:
