@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,16 +14,19 @@ from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCall
 NO_TAGS: Final = ("\0", "\0")
 
 _HALVES: Final = re.compile("[\ud800-\udfff]")
-_CONTROLS: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_NAMES: Final = r"think(?:ing)?|thoughts?|reasoning"
+_ESCAPED_HALVES: Final = re.compile(r"\\u[dD][89a-fA-F]")
+#: C0 and C1 but for newline and tab, and the two overrides of direction, which make text read as what it is not. Marks,
+#: embeddings and isolates stay: languages that are written from right to left need them.
+_CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e]")
+_NAMES: Final = r"(?:seed:|ant)?think(?:ing)?|thoughts?|reasoning"
 #: How models mark what they think: <think>, [THINK], ◁think▷, <|begin_of_thought|>, and the channels of gpt-oss.
 _OPEN: Final = re.compile(
-    rf"<\s*(?:{_NAMES})(?:\s[^<>]*)?>|\[(?:THINK|THINKING)\]|◁\s*think\s*▷|<\|begin_of_(?:thought|thinking)\|>"
+    rf"<\s*(?:{_NAMES})(?:\s[^<>]*)?>|\[(?:THINK|THINKING)\]|◁\s*think\s*▷|<\|(?:begin_of_|start_)(?:thought|thinking)\|>"
     r"|<\|channel\|>\s*(?:analysis|commentary)[^<]*<\|message\|>",
     re.IGNORECASE,
 )
 _CLOSE: Final = re.compile(
-    rf"<\s*/\s*(?:{_NAMES})\s*>|\[/(?:THINK|THINKING)\]|◁\s*/\s*think\s*▷|<\|end_of_(?:thought|thinking)\|>"
+    rf"<\s*/\s*(?:{_NAMES})\s*>|\[/(?:THINK|THINKING)\]|◁\s*/\s*think\s*▷|<\|end_(?:of_)?(?:thought|thinking)\|>"
     r"|<\|end\|>(?:\s*<\|start\|>\s*assistant)?(?:\s*<\|channel\|>\s*final[^<]*<\|message\|>)?",
     re.IGNORECASE,
 )
@@ -38,8 +42,31 @@ def whole_characters(text: str) -> str:
 
 
 def readable(text: str) -> str:
-    """Text without control characters but for newline and tab."""
+    """Text of whole characters, without those that control what shows it but for newline and tab."""
     return _CONTROLS.sub("", whole_characters(text).replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """What JSON can hold with each of its texts changed."""
+    match value:
+        case str():
+            return change(value)
+        case list():
+            return [each_text(item, change) for item in value]
+        case dict():
+            return {each_text(name, change): each_text(item, change) for name, item in value.items()}
+    return value
+
+
+def whole_json(text: str) -> str:
+    """JSON with the characters of its texts whole; what is none as :func:`whole_characters` has it."""
+    if _HALVES.search(text) is None and _ESCAPED_HALVES.search(text) is None:
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return whole_characters(text)
+    return json.dumps(each_text(value, whole_characters), ensure_ascii=False)
 
 
 def cleaned(response: ModelResponse) -> ModelResponse:
@@ -75,10 +102,12 @@ def _parts(part: Any) -> Iterator[Any]:
                 # Without the provider's name: it did not give it as thinking, and is not given it back.
                 yield ThinkingPart(content=text) if thought else TextPart(content=text)
         case ThinkingPart():
-            # With a signature it has to go back as it came.
-            yield part if part.signature else replace(part, content=readable(part.content))
-        case ToolCallPart() if isinstance(part.args, str):
-            yield replace(part, args=whole_characters(part.args))
+            # With a signature it has to go back as it came; half a character nobody can send.
+            clean = whole_characters if part.signature else readable
+            yield replace(part, content=clean(part.content))
+        case ToolCallPart():
+            args = part.args
+            yield replace(part, args=whole_json(args) if isinstance(args, str) else each_text(args, whole_characters))
         case _:
             yield part
 

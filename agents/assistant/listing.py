@@ -1,7 +1,8 @@
-"""Reads along what tool servers list: a tool that no provider takes is left out by name, and the others stay.
+"""Reads along what tool servers answer: a tool that no provider takes is left out by name, and the others stay.
 
 The client refuses a whole list for one tool that is not what the protocol says, and a provider a whole request for one
-schema that is none. So the list is read before both.
+schema that is none. So the list is read before both. A result with half a character in it, as JavaScript cuts texts,
+the client would refuse too; and nobody else bounds what a server sends.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ import httpx2
 from mcp.types import Tool
 from pydantic import ValidationError
 
-MAX_LIST_BYTES: Final = 32 * 1024 * 1024
+from .cleaning import whole_json
+
+MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 MAX_DEPTH: Final = 50
 _LISTS: Final = b'"tools/list"'
+#: What half a character, or one in two halves, begins with in JSON.
+_HALVES: Final = (b"\\ud", b"\\uD")
 _OF_THE_BODY: Final = ("content-length", "content-encoding", "transfer-encoding")
 #: Keywords of JSON Schema that hold one schema, a list of them, or a mapping to them.
 _SCHEMAS: Final = ("items", "additionalProperties", "not")
@@ -43,12 +48,13 @@ class ToolsClient(httpx2.AsyncClient):
     """The HTTP client for tool servers."""
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
-        found = _left_out.get()
-        if found is None or request.method != "POST" or _LISTS not in _content(request):
+        if request.method != "POST":
+            # A stream of what the server says of itself, or a goodbye.
             return await super().send(request, stream=stream, **options)
+        found = _left_out.get() if _LISTS in _content(request) else None
         answer = await super().send(request, stream=True, **options)
         try:
-            answer = await _filtered(answer, found)
+            answer = await _read_along(answer, found)
             if not stream:
                 await answer.aread()
         except BaseException:
@@ -64,7 +70,7 @@ def _content(request: httpx2.Request) -> bytes:
         return b""
 
 
-async def _filtered(answer: httpx2.Response, found: dict[str, str]) -> httpx2.Response:
+async def _read_along(answer: httpx2.Response, found: dict[str, str] | None) -> httpx2.Response:
     kind = answer.headers.get("content-type", "")
     headers = {name: value for name, value in answer.headers.items() if name not in _OF_THE_BODY}
     given: dict[str, Any] = {"headers": headers, "request": answer.request, "extensions": answer.extensions}
@@ -75,16 +81,27 @@ async def _filtered(answer: httpx2.Response, found: dict[str, str]) -> httpx2.Re
     body = bytearray()
     async for chunk in answer.aiter_bytes():
         body += chunk
-        if len(body) > MAX_LIST_BYTES:
-            raise httpx2.ReadError(f"the list of tools is larger than {MAX_LIST_BYTES} bytes")
+        if len(body) > MAX_ANSWER_BYTES:
+            raise httpx2.ReadError(f"the answer is larger than {MAX_ANSWER_BYTES} bytes")
     await answer.aclose()
-    return httpx2.Response(answer.status_code, content=usable(bytes(body), found), **given)
+    return httpx2.Response(answer.status_code, content=_readable(bytes(body), found), **given)
+
+
+def _readable(body: bytes, found: dict[str, str] | None) -> bytes:
+    """An answer as the client can read it.
+
+    Args:
+        found: takes what is left out of a list of tools; None where none was asked for.
+    """
+    if any(half in body for half in _HALVES):
+        body = whole_json(body.decode(errors="replace")).encode()
+    return body if found is None else usable(body, found)
 
 
 class _Events(httpx2.AsyncByteStream):
-    """An event stream, in which a list of tools is an event."""
+    """An event stream, in which an answer is an event."""
 
-    def __init__(self, answer: httpx2.Response, found: dict[str, str]) -> None:
+    def __init__(self, answer: httpx2.Response, found: dict[str, str] | None) -> None:
         self._answer = answer
         self._found = found
 
@@ -97,14 +114,14 @@ class _Events(httpx2.AsyncByteStream):
                 yield self._read(bytes(line)) + b"\n"
                 line.clear()
             line += rest
-            if len(line) > MAX_LIST_BYTES:
-                raise httpx2.ReadError(f"the list of tools is larger than {MAX_LIST_BYTES} bytes")
+            if len(line) > MAX_ANSWER_BYTES:
+                raise httpx2.ReadError(f"an event is larger than {MAX_ANSWER_BYTES} bytes")
         yield self._read(bytes(line))
 
     def _read(self, line: bytes) -> bytes:
         if not line.startswith(b"data:"):
             return line
-        return b"data: " + usable(line[5:].strip(), self._found)
+        return b"data: " + _readable(line[5:].strip(), self._found)
 
     async def aclose(self) -> None:
         await self._answer.aclose()

@@ -14,13 +14,13 @@ from pydantic import TypeAdapter
 from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_ai.tools import RunContext
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
-from pydantic_core import to_jsonable_python
 
 from supervisor.handler import AgentContext, ConfigurationError, Context
 
+from .cleaning import whole_characters
 from .functions import OwnTool, own_tool
 from .settings import AssistantSettings
-from .tools import cut, holds_files
+from .tools import cut
 
 #: What a module offers where a row names the module alone.
 OFFERED: Final = "tools"
@@ -107,22 +107,15 @@ class OwnTools(AbstractToolset[None]):
             with self._ctx.tool_call(name, call_id=ctx.tool_call_id):
                 async with timing:
                     result = await self._tools[name].call(tool_args, self._ctx)
-            return cut(_plain(result), self._most_chars)
+            return cut(NOTHING if result is None else result, self._most_chars)
         except ToolFailed:
             raise
         except ModelRetry as error:
             # Words for the model, of an author who knows the library; as a retry it would count against the run.
-            raise ToolFailed(error.message) from error
+            raise ToolFailed(whole_characters(error.message)) from error
         except Exception as error:
             if timing.expired():
                 raise ToolFailed(f"The tool did not answer within {self._seconds:g} s.") from error
             self._ctx.log.warning("tool_failed", tool=name, exc_info=error)
             # Its words may hold what no model shall see; what a model shall know a tool returns.
             raise ToolFailed(f"The tool failed ({type(error).__name__}).") from error
-
-
-def _plain(result: object) -> Any:
-    """A result as it goes to the model: text, what JSON can hold, or files."""
-    if result is None:
-        return NOTHING
-    return result if holds_files(result) else to_jsonable_python(result, fallback=str)

@@ -20,6 +20,8 @@ from pydantic_core import to_jsonable_python
 
 from supervisor.handler import Part, Reply, Thinking, ToolCall, ToolResult
 
+from .cleaning import each_text, readable
+
 #: What a person is shown of a tool's arguments or result; the model has all of it.
 MAX_SHOWN_CHARS: Final = 20_000
 #: What one message holds at most: the platform takes a megabyte, and a character may be six bytes of JSON.
@@ -47,8 +49,9 @@ class Show:
                 timed = part.provider_name is not None and number < len(took_ms)
                 duration_ms = took_ms[number] if timed else 0.0
                 number += timed
-                if part.content.strip():
-                    await self._send(Thinking(part.content[:MAX_PART_CHARS], duration_ms=round(duration_ms, 3)))
+                # What has a signature goes back to the model as it came.
+                if content := readable(part.content).strip():
+                    await self._send(Thinking(content[:MAX_PART_CHARS], duration_ms=round(duration_ms, 3)))
             elif isinstance(part, TextPart) and works_on and part.content.strip():
                 await self._send(Reply(part.content.strip()))
 
@@ -70,7 +73,8 @@ class Show:
         if part.outcome == "success":
             await self._send(ToolResult(call, _shown(part.content), duration_ms=duration_ms))
         else:
-            error = part.model_response_str(wrap_if_error=False)[:MAX_SHOWN_CHARS] or "The tool failed."
+            said = readable(part.model_response_str(wrap_if_error=False))
+            error = said[:MAX_SHOWN_CHARS] or "The tool failed."
             await self._send(ToolResult(call, error, success=False, error=error, duration_ms=duration_ms))
 
 
@@ -87,8 +91,8 @@ def _arguments(part: ToolCallPart) -> str:
 
 
 def _shown(content: Any) -> Any:
-    """A tool's result as JSON can hold it, cut where it is long."""
-    value = to_jsonable_python(content, fallback=str)
+    """A tool's result as JSON can hold it and people can read it, cut where it is long."""
+    value = each_text(to_jsonable_python(content, fallback=str), readable)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return value if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…"
 

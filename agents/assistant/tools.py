@@ -18,6 +18,7 @@ from pydantic_core import to_jsonable_python
 
 from supervisor.handler import Context
 
+from .cleaning import each_text, whole_characters
 from .settings import AssistantSettings
 
 #: What providers take as a tool's name.
@@ -114,13 +115,11 @@ def holds_files(result: Any) -> bool:
 
 
 def cut(result: Any, most: int) -> Any:
-    """A tool's result as the model gets it: text and data above ``most`` characters are cut, files are not."""
-    if isinstance(result, str):
-        text = result
-    elif holds_files(result):
+    """A tool's result as the model gets it, of whole characters: above ``most`` it is cut, but for files."""
+    if holds_files(result):
         return result
-    else:
-        text = json.dumps(to_jsonable_python(result, fallback=str), ensure_ascii=False)
+    result = each_text(to_jsonable_python(result, fallback=str), whole_characters)
+    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
     if len(text) <= most:
         return result
     return f"{text[:most]}…\n[{len(text) - most} more characters are left out]"

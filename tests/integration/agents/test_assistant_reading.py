@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import json
 
-from supervisor.handler import Reply, Thinking
-from tests.support.fake_mcp import fake_mcp
+import pytest
+from pydantic_ai.exceptions import ModelRetry
+
+from supervisor.handler import Reply, Thinking, ToolCall, ToolResult
+from tests.support.fake_mcp import Tool, fake_mcp
 from tests.support.fake_models import Answer
 from tests.support.lone_assistants import lone_assistant
 
@@ -22,11 +25,72 @@ async def test_halves_of_an_emoji_that_come_apart_are_joined_and_a_lone_one_cost
         assert (await assistant.ask()).content == "Cut \ufffd"
 
 
-async def test_halves_in_a_tools_arguments_are_joined_too() -> None:
-    async with fake_mcp() as tools, lone_assistant(servers={"We": tools}) as assistant:
-        assistant.models.say(Answer(tool_calls=(("mcp__We__weather", {"city": "\ud83d\ude00"}),)), Answer("Sunny."))
-        assert (await assistant.ask()).content == "Sunny."
-        assert tools.calls == [("weather", {"city": "\U0001f600"})]
+@pytest.mark.parametrize(("provider", "model"), PROVIDERS)
+@pytest.mark.parametrize(("city", "told"), [("\ud83d\ude00", "\U0001f600"), ("Cut \ud83d", "Cut \ufffd")])
+async def test_halves_in_a_tools_arguments_are_too_whatever_was_thought_before(
+    provider: str, model: str, city: str, told: str
+) -> None:
+    async with fake_mcp() as tools, lone_assistant(provider, model, servers={"We": tools}) as assistant:
+        call = ("mcp__We__weather", {"city": city})
+        assistant.models.say(Answer(thinking="Hm \ud83d\x1b", tool_calls=(call,)), Answer("Sunny."))
+        thinking, called, result, reply = await assistant.parts()
+        assert isinstance(thinking, Thinking)
+        assert thinking.content == "Hm \ufffd"
+        assert isinstance(called, ToolCall)
+        assert json.loads(called.arguments_json) == {"city": told}
+        assert isinstance(result, ToolResult)
+        assert result.result == f"It is sunny in {told}."
+        assert tools.calls == [("weather", {"city": told})]
+        assert reply == Reply("Sunny.")
+
+
+HALF = "Cut \ud83d\x07"
+
+
+def own() -> list[str]:
+    """A list."""
+    return [HALF]
+
+
+def words() -> None:
+    """Words for the model."""
+    raise ModelRetry(HALF)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_half_a_character_in_what_a_tool_says_costs_no_answer(streams: bool) -> None:
+    async with (
+        fake_mcp(Tool("cut", lambda _: HALF)) as tools,
+        lone_assistant(servers={"We": tools}, functions=[own, words]) as assistant,
+    ):
+        tools.streams = streams
+        calls: tuple[tuple[str, dict[str, str]], ...] = (("own", {}), ("words", {}), ("mcp__We__cut", {}))
+        assistant.models.say(Answer(tool_calls=calls), Answer("Done."))
+        parts = await assistant.parts()
+        shown = {one.call.name: one.result for one in parts if isinstance(one, ToolResult)}
+        # What moves a cursor is for no person; a model may have it.
+        assert shown == {"own": ["Cut \ufffd"], "words": "Cut \ufffd", "mcp__We__cut": "Cut \ufffd"}
+        assert assistant.models.requests[-1].said.count("Cut \ufffd") == 3
+        assert parts[-1] == Reply("Done.")
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_tool_server_that_never_comes_to_an_end_costs_that_call(streams: bool) -> None:
+    huge = "x" * (33 * 1024 * 1024)
+    async with fake_mcp(Tool("huge", lambda _: huge)) as tools, lone_assistant(servers={"We": tools}) as assistant:
+        tools.streams = streams
+        assistant.models.say(Answer(tool_calls=(("mcp__We__huge", {}),)), Answer("Too much."))
+        _, result, reply = await assistant.parts()
+        assert isinstance(result, ToolResult)
+        assert not result.success
+        assert reply == Reply("Too much.")
+
+
+@pytest.mark.parametrize(("provider", "model"), PROVIDERS)
+async def test_what_controls_a_screen_or_turns_words_around_is_no_part_of_an_answer(provider: str, model: str) -> None:
+    async with lone_assistant(provider, model) as assistant:
+        assistant.models.say(Answer(pieces=("\x1b[2J\x00Pay ", "\u202e0001\u202c to\r\n", "\tשבת\u200f\x9b")))
+        assert (await assistant.ask()).content == "[2JPay 0001\u202c to\n\tשבת\u200f"
 
 
 @pytest.mark.parametrize(

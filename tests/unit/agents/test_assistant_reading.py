@@ -142,6 +142,9 @@ def test_how_many_tools_a_refusal_allows(said: str, offered: int, most: int | No
         ("```xml\n<think>x</think>\n```", [(False, "```xml\n<think>x</think>\n```")]),
         ("5 < 6 and <b>bold</b>", [(False, "5 < 6 and <b>bold</b>")]),
         ("<reasoning>Hm.</reasoning>Hello.", [(True, "Hm."), (False, "Hello.")]),
+        ("<seed:think>Hm.</seed:think>Hello.", [(True, "Hm."), (False, "Hello.")]),
+        ("<antThinking>Hm.</antThinking>Hello.", [(True, "Hm."), (False, "Hello.")]),
+        ("<|START_THINKING|>Hm.<|END_THINKING|>Hello.", [(True, "Hm."), (False, "Hello.")]),
         ("The tag </reasoning> closes it.", [(False, "The tag </reasoning> closes it.")]),
     ],
 )
@@ -155,12 +158,30 @@ def test_thinking_in_any_form_is_told_from_text(said: str, pieces: list[tuple[bo
         ("\ud83d\ude00", "\U0001f600"),
         ("cut at the end \ud83d", "cut at the end \ufffd"),
         ("\ude00 begins with half", "\ufffd begins with half"),
-        ("a\x00b\x07c\x1b[31md\x9fe", "abc[31mde"),
+        ("a\x00b\x07c\x1b[31md\x9fe\x0bf\x0cg", "abc[31mdefg"),
+        ("an \u202eelif\u202c of \u202dours\u202c", "an elif\u202c of ours\u202c"),
+        ("\u2067שבת\u2069, \u200fשבת", "\u2067שבת\u2069, \u200fשבת"),
+        ("\U0001f469\u200d\U0001f680", "\U0001f469\u200d\U0001f680"),
         ("one\r\ntwo\rthree\tfour", "one\ntwo\nthree\tfour"),
     ],
 )
 def test_text_is_made_readable(said: str, read: str) -> None:
     assert part("cleaning").readable(said) == read
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ('{"a": ["\\ud83d", {"\\uDE00": 1}]}', '{"a": ["\ufffd", {"\ufffd": 1}]}'),
+        ('{"a": "\\ud83d\\ude00"}', '{"a": "\U0001f600"}'),
+        ('{"a": "\ud83d"}', '{"a": "\ufffd"}'),
+        ('{"a": "\\ud83d', '{"a": "\\ud83d'),
+        ('{"a":  1}', '{"a":  1}'),
+        ("[" * 100_000 + '"\\ud83d"', "[" * 100_000 + '"\\ud83d"'),
+    ],
+)
+def test_the_characters_of_json_are_made_whole(said: str, read: str) -> None:
+    assert part("cleaning").whole_json(said) == read
 
 
 # Lists of tools.
