@@ -29,6 +29,8 @@ from .wire import Exchange, exchanging
 PENDING_SECONDS: Final = 0.2
 #: What an answer is expected to cost while it is under way, unless its own bound is lower.
 USUAL_ANSWER_TOKENS: Final = 500
+#: What keeps everybody from asking.
+_CLOSED: Final = {Kind.RATE_LIMITED: "rate limited", Kind.BUSY: "busy, and not to be asked"}
 
 
 class Caller:
@@ -85,14 +87,16 @@ class Caller:
         async with self._shared.slots(endpoint).one(self._chosen.parallel_calls):
             # Asked only now: it may have been closed while this call waited for its slot.
             if closed := gate.closed_seconds:
-                raise TroubleError(Kind.RATE_LIMITED, f"{endpoint}: rate limited for another {closed:.0f} s")
+                kind = Kind(gate.why)
+                raise TroubleError(kind, f"{endpoint}: {_CLOSED[kind]} for another {closed:.0f} s")
             await self._affordable()
             try:
                 response = await self._read(endpoint, key, call, fit)
             except TroubleError as trouble:
                 trouble.asked = True
-                if trouble.kind is Kind.RATE_LIMITED:
-                    gate.close(trouble.retry_after_seconds)
+                # One that is busy and says for how long wants its peace from all.
+                if trouble.kind is Kind.RATE_LIMITED or (trouble.kind is Kind.BUSY and trouble.retry_after_seconds):
+                    gate.close(trouble.retry_after_seconds, trouble.kind)
                 raise
         gate.succeeded()
         return response

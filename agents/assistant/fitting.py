@@ -31,6 +31,7 @@ from .refusals import (
     is_about_tools,
     limits_in,
     most_tools_in,
+    says_toolless,
     settings_in,
     tools_in,
 )
@@ -80,7 +81,10 @@ class Fit:
         self._fileless = False
         self._toolless = False
         self._marks: dict[str, str] = {}
+        # What was left out of the last request, of settings with the reason.
         self._cut_tools: tuple[int, int] | None = None
+        self._left_settings: dict[str, str] = {}
+        self._left_tools: set[str] = set()
 
     def apply(self, call: Call) -> Call:
         """The request as this endpoint takes it."""
@@ -91,9 +95,9 @@ class Fit:
         messages = [said for message in messages if (said := _without_own_thinking(message)) is not None]
         self._make_room(messages, parameters)
         messages = [self._shortened(message) for message in messages[self._left_out :]]
-        settings = {name: value for name, value in call.settings.items() if name not in self._learned.refused_settings}
+        settings = self._settings(call.settings)
         if call.last and parameters.function_tools:
-            if "tool_choice" in self._learned.refused_settings:
+            if self._learned.refusal_of("tool_choice", "none") is not None:
                 parameters = replace(parameters, function_tools=[])
             else:
                 settings["tool_choice"] = "none"
@@ -116,6 +120,9 @@ class Fit:
         if blind := self._blind_to(trouble, call):
             self._learned.is_blind_to(blind)
             return "attachments"
+        if trouble.status == 500 and says_toolless(trouble.said):
+            # llama.cpp says so with 500, which else is trouble that passes.
+            return self._about_tools(trouble.said, call)
         if trouble.kind is not Kind.REJECTED and not (trouble.kind is Kind.BUSY and trouble.status == 501):
             return None
         return self._explained(trouble, call) or self._guess(trouble, call)
@@ -129,13 +136,20 @@ class Fit:
     @property
     def remarks(self) -> list[str]:
         """What of the agent's set-up this endpoint does not take, for its health."""
-        said = [f"{name} is left out: {why}" for name, why in self._learned.refused_settings.items() if why]
+        said = [f"{name} is left out: {why}" for name, why in self._left_settings.items()]
         if self._cut_tools:
             offered, taken = self._cut_tools
             said.append(f"the model takes {taken} tools of {offered}")
-        if refused := self._learned.refused_tools.values():
-            said.append(f"the model does not take the tools {', '.join(sorted(refused))}")
+        if self._left_tools:
+            said.append(f"the model does not take the tools {', '.join(sorted(self._left_tools))}")
         return said
+
+    def _settings(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        refused = {
+            name: why for name, value in chosen.items() if (why := self._learned.refusal_of(name, value)) is not None
+        }
+        self._left_settings = {name: why for name, why in refused.items() if why}
+        return {name: value for name, value in chosen.items() if name not in refused}
 
     def _parameters(self, parameters: ModelRequestParameters) -> ModelRequestParameters:
         offered = parameters.function_tools
@@ -143,6 +157,7 @@ class Fit:
             return replace(parameters, function_tools=[])
         refused = self._learned.refused_tools
         kept = [tool for tool in offered if not refused or _mark(tool) not in refused]
+        self._left_tools = {tool.name for tool in offered} - {tool.name for tool in kept}
         most = self._learned.most_tools
         if most is None and self._endpoint.base_url == BASE_URLS["openai"]:
             most = OPENAI_TOOLS
@@ -174,8 +189,16 @@ class Fit:
         if trouble.status == 413 and self._leave_files(call):
             return "attachments"
         limit, asked = limits_in(trouble.said) if trouble.status != 413 else (None, None)
+        if limit and self._wants_too_long_an_answer(trouble, limit, call):
+            self._learned.refuses_setting("max_tokens", call.settings["max_tokens"], clean(trouble.said))
+            return "max_tokens"
         self._learned.refused_length(request_tokens(call.messages, call.parameters), limit, asked)
         return self._leave_out(call)
+
+    def _wants_too_long_an_answer(self, trouble: TroubleError, limit: int, call: Call) -> bool:
+        """Whether it is the answer that has no room: a shorter conversation would not help, or not for long."""
+        most = call.settings.get("max_tokens")
+        return most is not None and most > limit // 2 and bool(settings_in(trouble.said, ["max_tokens"]))
 
     def _leave_out(self, call: Call) -> str | None:
         if fewer := half(call.messages):
@@ -201,7 +224,7 @@ class Fit:
         if trouble.status not in (*_MENDABLE, None):
             return None
         for name in settings_in(said, call.settings):
-            self._learned.refuses_setting(name, "" if name in ("tool_choice", "cache") else why)
+            self._learned.refuses_setting(name, call.settings[name], "" if name in ("tool_choice", "cache") else why)
             return name
         # A file that is broken or too large says nothing of the next.
         if is_about_media(said) and self._leave_files(call):

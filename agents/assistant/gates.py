@@ -25,9 +25,14 @@ def digest(*parts: str) -> str:
 
 
 class KeyGate:
-    """Closed while the provider wants no requests with this key."""
+    """Closed while the provider wants no requests with this key.
+
+    Attributes:
+        why: the kind of the trouble that closed it last.
+    """
 
     def __init__(self) -> None:
+        self.why = ""
         self._opens_at = 0.0
         self._pause_seconds = 0.0
         self._refusals = 0
@@ -37,7 +42,7 @@ class KeyGate:
         """How long it stays closed; 0 when it is open."""
         return max(0.0, self._opens_at - time.monotonic())
 
-    def close(self, retry_after_seconds: float | None) -> float:
+    def close(self, retry_after_seconds: float | None, why: str = "rate_limited") -> float:
         """The provider refused a request; returns for how many seconds nobody asks again."""
         if retry_after_seconds is None:
             if self.closed_seconds > 0:
@@ -49,6 +54,7 @@ class KeyGate:
         if pause > self.closed_seconds:
             self._opens_at = time.monotonic() + pause
             self._pause_seconds = pause
+            self.why = why
         return self.closed_seconds
 
     def succeeded(self) -> None:

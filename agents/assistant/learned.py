@@ -63,13 +63,16 @@ class Learned:
             self._set("says_why", False)
 
     @property
-    def refused_settings(self) -> dict[str, str]:
-        """Names of model settings that it does not take, and what it said of each."""
+    def _refused_settings(self) -> dict[tuple[str, str], str]:
         return self._get("settings", {})
 
-    def refuses_setting(self, name: str, said: str) -> None:
-        """It does not take a setting."""
-        self._set("settings", {**self.refused_settings, name: said})
+    def refusal_of(self, name: str, value: object) -> str | None:
+        """What it said when it did not take a model setting with this value; None: it may take it."""
+        return self._refused_settings.get((name, repr(value)))
+
+    def refuses_setting(self, name: str, value: object, said: str) -> None:
+        """It does not take a setting with this value; another agent's may be one that it takes."""
+        self._set("settings", {**self._refused_settings, (name, repr(value)): said})
 
     @property
     def refused_tools(self) -> dict[str, str]:

@@ -19,6 +19,11 @@ _TOO_LONG: Final = re.compile(
     r"|(?:entity|payload) too large|string_above_max_length",
     re.IGNORECASE | re.DOTALL,
 )
+_FILTERED: Final = re.compile(
+    r"content[ _]?policy[ _]?violation|content management policy|content[ _]filter|by our safety system"
+    r"|result of our safety system",
+    re.IGNORECASE,
+)
 #: Figures of a limit, the most certain first: "198309 + 8192 > 200000", "n_ctx": 4096, "maximum … length is 8192".
 _LIMITS: Final = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -52,6 +57,7 @@ _BLIND: Final = re.compile(
 _IMAGE: Final = re.compile(r"image|vision|multi-?modal|mmproj", re.IGNORECASE)
 _DOCUMENT: Final = re.compile(r"\bpdf\b|document|\bfiles?\b", re.IGNORECASE)
 _TOOLS: Final = re.compile(r"\btools?\b|function|input_schema|parameters", re.IGNORECASE)
+_TOOLLESS: Final = re.compile(r"tools? param requires|not support (?:tools?|function)", re.IGNORECASE)
 _TOO_MANY: Final = re.compile(r"too (?:long|many|large)|maximum|at most|up to|exceed|limit", re.IGNORECASE)
 _MOST: Final = re.compile(r"(?:max\w*|at most|up to|limit\w*|exceed\w*|allow\w*)\D{0,40}?(\d+)", re.IGNORECASE)
 _INDEX: Final = re.compile(r"(?:tools|function_?declarations?)\W{1,2}(\d+)", re.IGNORECASE)
@@ -67,6 +73,11 @@ _SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
 def is_too_long(text: str) -> bool:
     """Whether a refusal says that there is more than the model can take in."""
     return _TOO_LONG.search(text) is not None
+
+
+def is_filtered(text: str) -> bool:
+    """Whether a refusal says that a content filter keeps it back; gateways pass on the words, and no code."""
+    return _FILTERED.search(text) is not None
 
 
 def limits_in(text: str) -> tuple[int | None, int | None]:
@@ -114,6 +125,11 @@ def blind_to(text: str, sent: frozenset[str]) -> frozenset[str]:
 def is_about_tools(text: str) -> bool:
     """Whether it is about tools in general."""
     return _TOOLS.search(text) is not None
+
+
+def says_toolless(text: str) -> bool:
+    """Whether it says that no tools are taken at all."""
+    return _TOOLLESS.search(text) is not None
 
 
 def settings_in(text: str, sent: Iterable[str]) -> list[str]:

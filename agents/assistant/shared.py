@@ -186,9 +186,9 @@ class Shared:
         http = self._model_http
         match provider:
             case "openai":
-                from openai import AsyncOpenAI  # noqa: PLC0415
+                from .wire.openai_client import JsonOpenAI  # noqa: PLC0415
 
-                return AsyncOpenAI(base_url=base_url, api_key=_PLACEHOLDER, http_client=http, max_retries=0)
+                return JsonOpenAI(base_url=base_url, api_key=_PLACEHOLDER, http_client=http, max_retries=0)
             case "anthropic":
                 from anthropic import AsyncAnthropic  # noqa: PLC0415
 

@@ -23,7 +23,7 @@ from pydantic_ai.exceptions import (
     UnexpectedModelBehavior,
 )
 
-from .refusals import is_too_long
+from .refusals import is_filtered, is_too_long
 
 MAX_REASON_CHARS: Final = 300
 #: What is looked through of a refusal for what it is about.
@@ -200,7 +200,7 @@ def classify(error: Exception, where: object, key: str = "") -> TroubleError:
 
 def _by_words(error: ModelAPIError, status: int | None, body: str, kind: Kind | None) -> Kind:
     """What a refusal is that its status alone does not tell."""
-    if error.provider_error_code in _REFUSED_CODES:
+    if error.provider_error_code in _REFUSED_CODES or (kind is Kind.REJECTED and is_filtered(body)):
         return Kind.REFUSED
     if any(words in body for words in _KEY_WORDS):
         return Kind.KEY

@@ -197,6 +197,13 @@ class FakeModels:
             body = google_chunks(answer, request.model) if request.provider == "google" else [body]
         return web.json_response(body)
 
+    @staticmethod
+    def _error(error: Any, request: Request) -> str:
+        if isinstance(error, str):
+            return error
+        named = "event: error\n" if request.provider == "anthropic" else ""
+        return f"{named}data: {json.dumps(error)}\n\n"
+
     async def _stream(self, http: web.Request, answer: Answer, request: Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(http)
@@ -204,8 +211,7 @@ class FakeModels:
         if answer.breaks or answer.error:
             written = written[: len(written) // 2 + 1]
         if answer.error:
-            named = "event: error\n" if request.provider == "anthropic" else ""
-            written.append(f"{named}data: {json.dumps(answer.error)}\n\n")
+            written.append(self._error(answer.error, request))
         for event in written:
             await response.write(event.encode())
         if answer.breaks:

@@ -7,12 +7,14 @@ the servers' own sources where these speak OpenAI's language in a way of their o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 #: Servers that speak OpenAI's language.
 Dialect = Literal["openai", "vllm", "ollama", "litellm", "llama.cpp", "lmdeploy", "xai", "moonshot", "groq"]
+#: What a stream of OpenAI's language says of which call a piece belongs to: counted, always 0, or nothing.
+Indices = Literal["counted", "zero", "none"]
 #: Where a stream says what it cost.
 Reports = Literal["end", "every", "finish", "finish and end", "choice", "timings", "x_groq", "none"]
 
@@ -36,10 +38,13 @@ class Answer:
     Args:
         pieces: the text as the stream brings it; halves of it unless given.
         tool_calls: name and arguments of each.
+        call_ids: the id of each of them, in place of the dialect's own.
+        indices: how a stream tells them apart; as the dialect does unless given.
         usage: input (cached included), output (reasoning included) and cached tokens.
         reasoning: tokens of the output that nobody reads.
         reports: where the stream says what it cost; where the dialect does unless given.
-        status, error: refuse with this status and body instead; with 200 the error comes in the midst of the text.
+        status, error: refuse with this status and body instead; with 200 the error comes in the midst of the text,
+            one that is a string as it is.
         headers: of a refusal: ``Retry-After`` …
         raw: content type and body, sent as they are in place of everything else.
         delay: seconds before the answer begins.
@@ -50,6 +55,8 @@ class Answer:
     text: str = ""
     thinking: str = ""
     tool_calls: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    call_ids: tuple[str, ...] | None = None
+    indices: Indices | None = None
     usage: tuple[int, int, int] = (10, 5, 0)
     status: int = 200
     error: Any = None
@@ -105,15 +112,10 @@ def _openai_usage(answer: Answer, dialect: Dialect, share: float = 1.0) -> dict[
 def openai_events(answer: Answer, model: str, dialect: Dialect = "openai") -> list[str]:
     """The stream of chat completions."""
     reports = answer.reports or _REPORTS[dialect]
-    thinks = "reasoning" if dialect in ("ollama", "vllm") else "reasoning_content"
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": "" if dialect != "llama.cpp" else None}]
-    deltas += [{thinks: piece} for piece in halves(answer.thinking)]
+    deltas += [{_thinks(dialect): piece} for piece in halves(answer.thinking)]
     deltas += [{"content": piece} for piece in answer.chunks]
-    for number, (name, arguments) in enumerate(answer.tool_calls):
-        function = {"name": name, "arguments": json.dumps(arguments)}
-        deltas.append(
-            {"tool_calls": [{"index": number, "id": f"call_{number}", "type": "function", "function": function}]}
-        )
+    deltas += _openai_calls(answer, dialect)
     usage = _openai_usage(answer, dialect)
 
     def chunk(delta: Any, finish: str | None = None, **more: Any) -> str:
@@ -139,15 +141,42 @@ def openai_events(answer: Answer, model: str, dialect: Dialect = "openai") -> li
     return [*events, "data: [DONE]\n\n"]
 
 
+def _thinks(dialect: Dialect) -> str:
+    return "reasoning" if dialect in ("ollama", "vllm") else "reasoning_content"
+
+
+def _openai_ids(answer: Answer, dialect: Dialect) -> Sequence[str]:
+    form = {"vllm": "chatcmpl-tool-0a1b2c3d4e5f{}", "llama.cpp": "Kq3vX9aB0cD1eF2gH3iJ4kL5mN6oP7q{}"}.get(
+        dialect, "call_{}"
+    )
+    return answer.call_ids or [form.format(number) for number in range(len(answer.tool_calls))]
+
+
+def _openai_calls(answer: Answer, dialect: Dialect) -> list[dict[str, Any]]:
+    """The pieces of tool calls; Ollama sends each whole, with index 0."""
+    indices = answer.indices or ("zero" if dialect == "ollama" else "counted")
+    deltas = []
+    for number, (name, arguments) in enumerate(answer.tool_calls):
+        place = {"counted": {"index": number}, "zero": {"index": 0}, "none": {}}[indices]
+        written = json.dumps(arguments)
+        first, *rest = [written] if dialect == "ollama" else ["", *halves(written)]
+        begin = {**place, "id": _openai_ids(answer, dialect)[number], "type": "function"}
+        deltas.append({"tool_calls": [{**begin, "function": {"name": name, "arguments": first}}]})
+        # vLLM repeats the key of the id, and nothing in it.
+        more = {**place, "id": ""} if dialect == "vllm" else place
+        deltas += [{"tool_calls": [{**more, "function": {"arguments": piece}}]} for piece in rest]
+    return deltas
+
+
 def openai_body(answer: Answer, model: str, dialect: Dialect = "openai") -> dict[str, Any]:
     """The same, not streamed."""
     message: dict[str, Any] = {"role": "assistant", "content": answer.whole or None}
     if answer.thinking:
-        message["reasoning_content"] = answer.thinking
+        message[_thinks(dialect)] = answer.thinking
     if answer.tool_calls:
         message["tool_calls"] = [
-            {"id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
-            for number, (name, arguments) in enumerate(answer.tool_calls)
+            {"id": own, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+            for own, (name, arguments) in zip(_openai_ids(answer, dialect), answer.tool_calls, strict=True)
         ]
     finish = "tool_calls" if answer.tool_calls else answer.finish
     choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": None}

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from .calls import MARK, Calls
 from .forms import BAD_GATEWAY, NoAnswer, Provider, as_stream, begins_a_stream
 from .reports import Report, may_report
 
@@ -166,31 +167,53 @@ def _refused(answer: httpx2.Response, refusal: NoAnswer) -> httpx2.Response:
 
 
 class _Events(httpx2.AsyncByteStream):
-    """An event stream on its way to the client, read along for what it says of tokens."""
+    """An event stream on its way to the client, line by line: tokens are read along, calls of tools told apart."""
 
     def __init__(self, chunks: AsyncIterator[bytes], exchange: Exchange, answer: httpx2.Response | None = None) -> None:
         self._chunks = chunks
         self._answer = answer
         self._report = exchange.report
+        self._calls = Calls() if exchange.provider == "openai" else None
         self._line = bytearray()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for chunk in self._chunks:
-            self._watch(chunk)
-            yield chunk
-        self._watch(b"\n")
+            if lines := self._whole_lines(chunk):
+                yield lines
+        if rest := self._whole_lines(b"\n"):
+            yield rest
 
-    def _watch(self, chunk: bytes) -> None:
-        """Read along, line by line."""
-        *whole, rest = chunk.split(b"\n")
-        for piece in whole:
-            self._line += piece
-            line, self._line = bytes(self._line), bytearray()
-            if line.startswith(b"data:") and may_report(line):
-                self._report.read(_event(line[5:]))
+    def _whole_lines(self, chunk: bytes) -> bytes:
+        """The lines that a chunk ends."""
+        *ends, rest = chunk.split(b"\n")
+        lines = []
+        for end in ends:
+            self._line += end
+            lines.append(self._read(bytes(self._line)))
+            self._line.clear()
         self._line += rest
         if len(self._line) > MAX_BODY_BYTES:
             raise httpx2.ReadError(f"an event of the answer is larger than {MAX_BODY_BYTES} bytes")
+        return b"".join(line + b"\n" for line in lines)
+
+    def _read(self, line: bytes) -> bytes:
+        """A line as the client shall have it."""
+        if line.startswith(b'{"error"'):
+            # Ollama's, and that of llama.cpp: what went wrong in the midst of a stream is no event.
+            return b"data: " + line
+        if line.startswith(b"error:"):
+            return b'data: {"error": ' + line[6:] + b"}"
+        if not line.startswith(b"data:"):
+            return line
+        calls = self._calls if MARK in line else None
+        if calls is None and not may_report(line):
+            return line
+        event = _event(line[5:])
+        self._report.read(event)
+        if calls is not None and calls.tell_apart(event):
+            # As ASCII: halves of an emoji are passed on as they came.
+            return b"data: " + json.dumps(event).encode()
+        return line
 
     async def aclose(self) -> None:
         if self._answer is not None:

@@ -229,6 +229,21 @@ async def test_a_setting_that_the_model_does_not_take_is_left_out(
         assert message[:20] in (assistant.health or "")
 
 
+async def test_what_one_agent_sets_and_the_model_refuses_is_no_matter_of_anothers() -> None:
+    async with lone_assistant(max_output_tokens=9000) as first, lone_assistant(max_output_tokens=50) as second:
+        first.models.otherwise = lambda request: (
+            refusal(400, "max_tokens is too large: 9000. This model supports at most 4096 completion tokens.")
+            if request.body.get("max_completion_tokens") == 9000
+            else Answer("Fine.")
+        )
+        second.settings["base_url"] = first.models.openai_url
+        await first.ask()
+        assert "max_tokens is left out" in (first.health or "")
+        await second.ask()
+        assert first.models.requests[-1].body["max_completion_tokens"] == 50
+        assert second.health is None
+
+
 async def test_a_model_that_cannot_be_used_leaves_the_work_to_the_next() -> None:
     async with lone_assistant(fallback_models={"model": "openai:other", "api_key": KEY}) as assistant:
         assistant.settings["fallback_models"]["base_url"] = assistant.models.openai_url

@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 import pytest
+from openai import AsyncOpenAI, omit
 
 from supervisor.handler import Reply, Thinking, ToolCall, ToolResult
 from tests.support.fake_mcp import fake_mcp
-from tests.support.fake_models import MODEL_KEY, Answer, Form
+from tests.support.fake_models import MODEL_KEY, Answer, Form, fake_models
 from tests.support.fake_wires import openai_body
-from tests.support.lone_assistants import lone_assistant
+from tests.support.lone_assistants import lone_assistant, part
 
 PROVIDERS = [("openai", "gpt-4o"), ("anthropic", "claude-opus-5"), ("google", "gemini-2.5-pro")]
 FORMS: list[Form] = ["json", "string", "string in string", "lines", "array"]
@@ -160,3 +161,32 @@ async def test_a_redirect_is_not_followed_with_the_key() -> None:
         assert (await assistant.ask()).type == "error"
         assert "redirect to login.example.com" in (assistant.health or "")
         assert [request.key for request in assistant.models.requests] == [MODEL_KEY]
+
+
+async def test_openais_client_sends_the_same_where_it_need_not_look_through_each_value() -> None:
+    asked: dict[str, Any] = {
+        "model": "gpt-4o",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "Look."}, {"type": "image_url", "image_url": {}}]},
+            {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "a"}}]},
+        ],
+        "tools": [{"type": "function", "function": {"name": "a", "parameters": {"type": "object"}}}],
+        "temperature": omit,
+        "stop": ["END"],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "extra_headers": {"X-Trace": "1"},
+        "extra_body": {"top_k": 5},
+        "timeout": 5,
+    }
+    async with fake_models() as models:
+        heard = []
+        for kind in (AsyncOpenAI, part("wire.openai_client").JsonOpenAI):
+            async with kind(base_url=models.openai_url, api_key=MODEL_KEY, max_retries=0) as client:
+                heard.append([chunk async for chunk in await client.chat.completions.create(**asked)])
+        first, second = models.requests
+        assert first.body == second.body
+        assert first.body["top_k"] == 5
+        assert "temperature" not in first.body
+        assert heard[0] == heard[1]

@@ -236,14 +236,15 @@ def test_lessons_fade() -> None:
     now = 0.0
     learned = part("learned").Learned(trusted_seconds=10, now=lambda: now)
     learned.does_not_stream()
-    learned.refuses_setting("temperature", "only 1")
+    learned.refuses_setting("temperature", 0.5, "only 1")
     learned.refused_length(1000, 500, None)
     assert not learned.streams
-    assert learned.refused_settings == {"temperature": "only 1"}
+    assert learned.refusal_of("temperature", 0.5) == "only 1"
+    assert learned.refusal_of("temperature", 1) is None, "another agent's"
     assert learned.room(None) is not None
     now = 10.0
     assert learned.streams
-    assert learned.refused_settings == {}
+    assert learned.refusal_of("temperature", 0.5) is None
     assert learned.room(None) is None
 
 
@@ -330,3 +331,57 @@ def test_a_later_zero_replaces_nothing() -> None:
         {"type": "message_delta", "usage": {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 40}}
     )
     assert (report.prompt, report.cached, report.completion) == (125, 20, 40)
+
+
+# Tool calls.
+
+
+def told_apart(*pieces: dict[str, Any]) -> list[tuple[int, str | None, str | None, str]]:
+    """Index, id, name and arguments of each piece, as a client of OpenAI's gets them."""
+    calls = part("wire.calls").Calls()
+    events = [{"choices": [{"index": 0, "delta": {"tool_calls": [piece]}}]} for piece in pieces]
+    assert all(calls.tell_apart(event) for event in events)
+    return [
+        (piece["index"], piece.get("id"), piece["function"].get("name"), piece["function"]["arguments"])
+        for piece in pieces
+    ]
+
+
+def piece(arguments: Any, name: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"function": {"name": name, "arguments": arguments}, **more}
+
+
+def test_pieces_of_calls_go_where_they_belong() -> None:
+    pieces = (
+        piece("", "a", index=0, id="x"),
+        piece('{"n"', index=0),
+        piece("", "b", index=1, id="y"),
+        piece(": 1}", index=0),
+        piece("{}", index=1),
+    )
+    assert told_apart(*pieces) == [
+        (0, "x", "a", ""),
+        (0, None, None, '{"n"'),
+        (1, "y", "b", ""),
+        (0, None, None, ": 1}"),
+        (1, None, None, "{}"),
+    ]
+
+
+def test_names_that_are_repeated_are_said_once_and_arguments_may_be_an_object() -> None:
+    pieces = (piece("", "a", index=0, id="x"), piece("{}", "a", index=0, id="x"), piece({"n": 1}, "a", index=0, id="y"))
+    assert told_apart(*pieces) == [(0, "x", "a", ""), (0, None, None, "{}"), (1, "y", "a", '{"n": 1}')]
+
+
+def test_a_name_may_come_after_its_id() -> None:
+    assert told_apart(piece("", index=0, id="x"), piece("{}", "a", index=0)) == [
+        (0, "x", None, ""),
+        (0, None, "a", "{}"),
+    ]
+
+
+@pytest.mark.parametrize("event", [{}, [], 7, {"choices": None}, {"choices": [{"delta": {"tool_calls": 7}}, None]}])
+def test_what_brings_no_calls_is_left_as_it_came(event: Any) -> None:
+    before = json.dumps(event)
+    part("wire.calls").Calls().tell_apart(event)
+    assert json.dumps(event) == before
