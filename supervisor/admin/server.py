@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from supervisor.admin.crowd import Crowd
 from supervisor.core.errors import ConfigurationError
-from supervisor.core.tasks import cancel_all
+from supervisor.core.tasks import cancel_all, kept
 
 _STOP_SECONDS: Final = 5.0
 _UNREAD_SECONDS: Final = 60
@@ -40,6 +40,9 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listening.set()
+
+    async def main_loop(self) -> None:
+        await kept(super().main_loop)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -106,7 +109,7 @@ class AdminServer:
             await self._task
         # asyncio has one figure for both, and has set the smaller one.
         self._socket.listen(_BACKLOG)
-        self._sweeper = asyncio.create_task(self._crowd.sweep(), name="admin connections")
+        self._sweeper = asyncio.create_task(kept(self._crowd.sweep), name="admin connections")
 
     async def stop(self) -> None:
         """Stop listening, let requests under way end, close every connection."""

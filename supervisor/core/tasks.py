@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextvars import Context
 from typing import Any, Final, TypeVar
+
+from supervisor.core.owners import OwnedTask
 
 _T = TypeVar("_T")
 
 #: How long what was cancelled may take for what it does at its end.
 UNWIND_SECONDS: Final = 5.0
+#: How long something waits that begins again: code that cancels it each time is not to hold the loop.
+AGAIN_SECONDS: Final = 0.05
 
 
 class TaskSet:
@@ -101,7 +105,30 @@ async def to_the_end(work: Coroutine[Any, Any, _T]) -> _T:
         raise
 
 
+async def kept(work: Callable[[], Awaitable[_T]]) -> _T:
+    """Run ``work`` to its end, from the start again where something cancels it that may not (docs/faults.md#r25)."""
+    again = False
+    while True:
+        try:
+            if again:
+                await asyncio.sleep(AGAIN_SECONDS)
+            return await work()
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            again, task = True, asyncio.current_task()
+            what = "a task of the supervisor was cancelled by code that may not, and begins again"
+            asyncio.get_running_loop().call_exception_handler({"message": what, "task": task})
+
+
+def ended_untold(task: asyncio.Task[Any]) -> bool:
+    """Whether a task that is done was cancelled by nobody who may: by foreign code, or something that it awaited."""
+    return task.cancelled() and isinstance(task, OwnedTask) and not task.is_told_to_end()
+
+
 def is_cancelled() -> bool:
-    """Whether somebody cancels the running task, rather than something that it awaits."""
+    """Whether somebody who may cancels the running task, rather than foreign code, or something that it awaits."""
     task = asyncio.current_task()
+    if isinstance(task, OwnedTask):
+        return task.is_told_to_end()
     return task is None or bool(task.cancelling())

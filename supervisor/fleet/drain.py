@@ -33,6 +33,7 @@ class Drain:
         """
         if self._condition.state in _OVER:
             return
+        self.cut_short = False
         self._condition.become(AgentState.DRAINING)
         drain = asyncio.ensure_future(self._agent.pipeline.drain())
         try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 
 from supervisor.core.errors import AgentNotFoundError, RegistryError
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import AgentState, MessageState
 from supervisor.core.status import AgentStatus, InboxCounts, Reading
-from supervisor.core.tasks import cancel_all, is_cancelled
+from supervisor.core.tasks import cancel_all, is_cancelled, kept
 from supervisor.fleet.journal_sync import JournalSync
 from supervisor.fleet.ownership import owned
 from supervisor.fleet.removals import Removals
@@ -18,6 +19,7 @@ from supervisor.fleet.runner import Runner
 from supervisor.fleet.shared import Shared
 from supervisor.messages import Pipeline
 from supervisor.store import Registry
+from supervisor.telemetry.failures import describe
 from supervisor.telemetry.logs import get_logger
 
 #: How often the registry is asked whether anyone changed it: a change is to be noticed within 250 ms.
@@ -97,7 +99,7 @@ class Fleet:
                 journaled messages first.
         """
         if predecessor is not None:
-            await asyncio.wait([predecessor])
+            await kept(partial(asyncio.wait, [predecessor]))
         while True:
             try:
                 return await runner.run()
@@ -105,7 +107,9 @@ class Fleet:
                 if isinstance(error, asyncio.CancelledError) and is_cancelled():
                     raise
                 self._log.exception("agent_crashed", agent=runner.wanted.id)
-                await self._shared.clock.sleep(CRASH_SECONDS)
+                reason = f"broke down and begins again in {CRASH_SECONDS:g} s: {describe(error, runner.agent.redact)}"
+                runner.condition.become(AgentState.STOPPED, reason)
+                await kept(partial(self._shared.clock.sleep, CRASH_SECONDS))
 
     def _publish_state(self, runner: Runner, old: AgentState, new: AgentState) -> None:
         if self._runners.get(runner.wanted.id) is runner:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from supervisor.core.errors import RegistryError
+from supervisor.core.tasks import kept
 from supervisor.fleet.runner import Runner
 from supervisor.fleet.shared import Shared
 from supervisor.telemetry.logs import get_logger
@@ -66,13 +68,16 @@ class Removals:
             del self._under_way[agent_id]
 
     async def _finish(self, runner: Runner, task: asyncio.Task[None]) -> None:
-        await asyncio.wait([task])
+        await kept(partial(asyncio.wait, [task]))
         agent_id = runner.wanted.id
         self._shared.outages.forget(agent_id)
         if not self._is_registered(agent_id):
             self._shared.metrics.agent_state(agent_id, runner.condition.state, None)
             self._shared.metrics.agent_removed(agent_id)
             self._shared.ledger.forget(agent_id)
+        await kept(partial(self._cancel_all_messages, agent_id))
+
+    async def _cancel_all_messages(self, agent_id: str) -> None:
         while not await self._cancel_messages(agent_id):
             await self._shared.clock.sleep(self._retry_seconds)
             if self._is_registered(agent_id):

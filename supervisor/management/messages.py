@@ -208,6 +208,8 @@ async def discard(registry: Registry, numbers: Collection[int]) -> list[Outcome]
 
 #: Why a message that an operator stopped is cancelled.
 CANCEL_REASON: Final = "cancelled by an operator"
+#: How often a message is cancelled that runs, fails and is tried again in that moment.
+CANCEL_TRIES: Final = 10
 #: Cancels a message that a running supervisor may have in its hands; whether it was in time.
 Stop = Callable[[JournaledMessage, str], Awaitable[bool]]
 
@@ -218,6 +220,11 @@ async def cancel(registry: Registry, numbers: Collection[int], stop: Stop | None
     Args:
         stop: asks the supervisor that runs on the registry; None where none runs.
     """
+
+    async def settle(row: JournaledMessage, reason: str) -> bool:
+        return await registry.journal.settle(row, MessageState.CANCELLED, error=reason) is not None
+
+    stop = stop or settle
     outcomes = []
     for number in sorted(set(numbers)):
         try:
@@ -225,18 +232,13 @@ async def cancel(registry: Registry, numbers: Collection[int], stop: Stop | None
         except MessageNotFoundError as error:
             outcomes.append(Outcome(number, refused=error))
             continue
-        if row.state not in FINAL_MESSAGE_STATES:
-            if stop is not None:
-                done = await stop(row, CANCEL_REASON)
-            else:
-                settled = await registry.journal.settle(row, MessageState.CANCELLED, error=CANCEL_REASON)
-                done = settled is not None
-            if done:
-                outcomes.append(Outcome(number, row.agent_id))
-                continue
-            # What it became meanwhile is said.
+        done = False
+        for _ in range(CANCEL_TRIES):
+            if row.state in FINAL_MESSAGE_STATES or (done := await stop(row, CANCEL_REASON)):
+                break
+            # Its own attempt has moved it on meanwhile.
             row = await _load(registry, number)
-        outcomes.append(Outcome(number, row.agent_id, _not_open(row)))
+        outcomes.append(Outcome(number, row.agent_id, None if done else _not_open(row)))
     return outcomes
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from supervisor.core.clock import Clock
 from supervisor.core.owners import own_context
 from supervisor.core.records import JournaledMessage
-from supervisor.core.tasks import TaskSet
+from supervisor.core.tasks import TaskSet, kept
 from supervisor.messages.memory import Memory, size_of
 from supervisor.telemetry.logs import get_logger
 
@@ -174,7 +175,7 @@ class Backlog:
     async def _read_page(self, limit: int) -> list[JournaledMessage]:
         while True:
             try:
-                return await self._read(self._last_id, limit)
+                return await kept(partial(self._read, self._last_id, limit))
             except Exception as error:  # noqa: BLE001  the messages are in the journal, whatever keeps us from it
                 self._log.warning("refill_failed", reason=str(error))
-                await self._clock.sleep(RETRY_SECONDS)
+                await kept(partial(self._clock.sleep, RETRY_SECONDS))

@@ -10,11 +10,11 @@ from supervisor.core.backoff import Backoff
 from supervisor.core.errors import InvalidReplyError
 from supervisor.core.records import JournaledMessage, NewReply
 from supervisor.core.states import FINAL_MESSAGE_STATES, MessageState
-from supervisor.core.tasks import to_the_end
+from supervisor.core.tasks import is_cancelled, to_the_end
 from supervisor.handler import Permanent, Reply
 from supervisor.handlers import MountedHandler, to_outbound
 from supervisor.handlers.foreign import escaped, foreign_context, is_readable
-from supervisor.handlers.threads import call_in_loop
+from supervisor.handlers.threads import TimeLimit, call_in_loop
 from supervisor.messages.attempt import Attempt
 from supervisor.messages.lanes import INTERRUPTED
 from supervisor.messages.notices import APOLOGY, APOLOGY_TIMEOUT
@@ -215,14 +215,13 @@ class MessageExecutor:
                 if not (running.asked.done() or running.interrupted.done()):
                     self._report_timeout(running, handler)
                 await self._stop(task, attempt, handler, running)
-                if running.asked.done():
-                    raise AnswerStoppedError(running.asked.result())
-                if running.interrupted.done():
-                    raise AnswerInterruptedError
-                raise HandlerTimeoutError(f"the handler took longer than {limit.seconds:g} s")
+                raise _cut_short(running, limit)
         except asyncio.CancelledError:
+            told = is_cancelled()
             await self._stop(task, attempt, handler, running)
-            raise
+            if told:
+                raise
+            raise HandlerCancelledError("its message's task was cancelled by foreign code") from None
         finally:
             limit.close()
         if task.cancelled():
@@ -305,6 +304,15 @@ class MessageExecutor:
         )
         part = max([next_part, *(reply.part + 1 for reply in await self._journal.replies(row.id))])
         return NewReply(part, with_reply_id(message, row, part))
+
+
+def _cut_short(running: UnderWay, limit: TimeLimit) -> Exception:
+    """Why a handler was stopped before it had ended."""
+    if running.asked.done():
+        return AnswerStoppedError(running.asked.result())
+    if running.interrupted.done():
+        return AnswerInterruptedError()
+    return HandlerTimeoutError(f"the handler took longer than {limit.seconds:g} s")
 
 
 def _delay(attempt: int) -> float:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from supervisor.core.backoff import Backoff
 from supervisor.core.clock import Clock
 from supervisor.core.owners import own_context
 from supervisor.core.records import JournaledMessage
-from supervisor.core.tasks import TaskSet
+from supervisor.core.tasks import TaskSet, is_cancelled, kept
 from supervisor.messages.backlog import Backlog, ReadPage
 from supervisor.messages.dispatcher import Contender, Dispatcher
 from supervisor.messages.lane_queue import Collects, Lane, LaneQueue
@@ -183,7 +184,7 @@ class Lanes:
             elif again_at == INTERRUPTED:
                 self._queue.give_back(lane, row)
             else:
-                timer = self._timers.spawn(self._retry_at(lane, row, again_at), f"retry {row.agent_id}")
+                timer = self._timers.spawn(kept(partial(self._retry_at, lane, row, again_at)), f"retry {row.agent_id}")
                 self._queue.postpone(lane, row, timer)
             self._give_back()
 
@@ -196,6 +197,11 @@ class Lanes:
             if row.suspect and not self._dispatcher.may_start_suspect(row.id, self._clock.monotonic()):
                 return now + SUSPECT_WAIT_SECONDS
             return await self._work(row)
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            # By foreign code (docs/faults.md#r25): the journal says what is left to do.
+            return INTERRUPTED
         except Exception:  # noqa: BLE001  a defect of ours: its lane goes on, the journal has the message
             ids = {"agent": row.agent_id, "conversation": row.conversation_id, "message_id": row.key}
             self._log.exception("work_failed", **ids)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from supervisor.core.owners import own_context
 from supervisor.core.records import JournaledMessage, Reply, Undelivered, undelivered
 from supervisor.core.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, ReplyState
-from supervisor.core.tasks import cancel_all
+from supervisor.core.tasks import cancel_all, is_cancelled
 from supervisor.messages.reply_sender import RETRY_SECONDS, OnAcked, OnSend, Outgoing, ReplySender, Terms
 from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
@@ -148,9 +148,15 @@ class Outbox:
     async def _deliver_all(self, conversation_id: str, queue: _Queue) -> None:
         while queue.replies:
             outgoing = queue.replies[0]
-            await self._bind_log(outgoing)
             try:
+                await self._bind_log(outgoing)
                 await self._sender.send(outgoing)
+            except asyncio.CancelledError:
+                if is_cancelled():
+                    raise
+                # By foreign code (docs/faults.md#r25): it may have been sent.
+                outgoing.doubtful = True
+                continue
             except Exception:  # noqa: BLE001  a defect of ours, or a journal that refuses: the reply must not be lost
                 self._log.exception("delivery_failed")
                 await self._clock.sleep(RETRY_SECONDS[0])

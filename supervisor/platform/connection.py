@@ -14,7 +14,7 @@ from supervisor.core.errors import (
     SendRefusedError,
     Verdict,
 )
-from supervisor.core.tasks import TaskSet
+from supervisor.core.tasks import TaskSet, ended_untold
 from supervisor.platform.endpoint import AGENTS_NAMESPACE, DOUBTFUL_NAMESPACE, ROOT
 from supervisor.platform.heartbeats import Pulse, quiet_pulse
 from supervisor.platform.hosts.facts import SocketFacts, Way
@@ -280,7 +280,12 @@ class Connection:
         return task
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if ended_untold(task):
+            # By foreign code (docs/faults.md#r25): with the next connection all that is done beside it begins anew.
+            self._log.error("chore_cancelled", chore=task.get_name())
+            if self._socket is not None:
+                self._socket.abort()
+        elif not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("chore_failed", chore=task.get_name(), exc_info=error)
 
     async def close(self) -> None:

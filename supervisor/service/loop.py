@@ -13,8 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
-from supervisor.core.owners import OURS, owner
-from supervisor.handlers.foreign import make_task
+from supervisor.core.owners import OURS, make_task, owner, tasks_of_others_unseen
 from supervisor.telemetry.logs import get_logger
 
 T = TypeVar("T")
@@ -29,7 +28,7 @@ def run_loop(
         whatever ``main`` raises. KeyboardInterrupt: Ctrl-C came before ``main`` took over the signals.
     """
     log = get_logger("supervisor.service")
-    with _ours(), _not_interrupted(), asyncio.Runner(loop_factory=new_loop) as runner:
+    with _ours(), _not_interrupted(), tasks_of_others_unseen(), asyncio.Runner(loop_factory=new_loop) as runner:
         loop = runner.get_loop()
         loop.set_task_factory(make_task)
         _keep_task_factory(loop)

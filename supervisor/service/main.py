@@ -6,11 +6,12 @@ import asyncio
 import gc
 import os
 import signal
+from functools import partial
 from typing import Any, Final
 
 from supervisor.core.errors import SupervisorError
 from supervisor.core.states import AgentState
-from supervisor.core.tasks import cancel_all
+from supervisor.core.tasks import cancel_all, kept
 from supervisor.service.service import CLOSE_SECONDS, Service
 from supervisor.service.stall import StallExit
 from supervisor.service.systemd import ServiceManager
@@ -44,7 +45,7 @@ async def run_until_stopped(settings: Settings, *, reload: bool = False) -> int:
             loop.add_signal_handler(number, signals.put_nowait, number)
     # A developer's breakpoint holds the loop longer than any bound.
     stall = StallExit(0 if reload else settings.stall_seconds)
-    watching = asyncio.create_task(stall.run(), name="stall exit")
+    watching = asyncio.create_task(kept(stall.run), name="stall exit")
     try:
         started = await _start(settings, signals)
         if isinstance(started, int):
@@ -62,9 +63,9 @@ async def _start(settings: Settings, signals: asyncio.Queue[int]) -> Service | i
         ConfigurationError, RegistryError: it cannot start like this.
     """
     starting = asyncio.ensure_future(Service.start(settings))
-    signalled = asyncio.ensure_future(signals.get())
+    signalled = asyncio.ensure_future(kept(signals.get))
     try:
-        await asyncio.wait([starting, signalled], return_when=asyncio.FIRST_COMPLETED)
+        await kept(lambda: asyncio.wait([starting, signalled], return_when=asyncio.FIRST_COMPLETED))
         if starting.done():
             return starting.result()
         _log.info("stopping_at_once", reason="a signal came during the start")
@@ -94,15 +95,17 @@ async def _run(service: Service, signals: asyncio.Queue[int], *, reload: bool) -
     # The code that is loaded stays: the collector need not go through it while the event loop stands.
     gc.freeze()
     manager.ready()
-    posting = asyncio.create_task(manager.keep_posted(lambda: status_line(service)), name="service manager")
+    posting = asyncio.create_task(
+        kept(partial(manager.keep_posted, lambda: status_line(service))), name="service manager"
+    )
     if reload:
         service.watch_code()
-    signalled: asyncio.Future[int] = asyncio.ensure_future(signals.get())
+    signalled: asyncio.Future[int] = asyncio.ensure_future(kept(signals.get))
     if reason := await _broke_down(signalled, service.side_tasks.failed):
         service.fail(reason)
     manager.stopping(service.settings.drain_seconds + CLOSE_SECONDS)
     if signalled.done():
-        signalled = asyncio.ensure_future(signals.get())
+        signalled = asyncio.ensure_future(kept(signals.get))
     drained = await _drain(service, signalled)
     for task in (signalled, posting):
         task.cancel()
@@ -113,7 +116,7 @@ async def _broke_down(signalled: asyncio.Future[int], failed: asyncio.Future[str
     """Wait for a signal; what else ended the wait, which is logged, or nothing."""
     over: list[asyncio.Future[Any]] = [signalled, failed]
     try:
-        await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
+        await kept(lambda: asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED))
     except BaseException as error:  # noqa: BLE001  whatever it is, the fleet is drained
         _log.critical("main_ended", reason=describe(error), exc_info=error)
         return f"main_ended: {describe(error)}"
@@ -133,7 +136,7 @@ async def _drain(service: Service, signalled: asyncio.Future[int]) -> bool:
         if not stopping.done():
             service.fail(f"cut short: what was left did not close within {SECOND_SIGNAL_SECONDS:g} s")
         return False
-    if (failure := stopping.exception()) is not None:
+    if (failure := asyncio.CancelledError() if stopping.cancelled() else stopping.exception()) is not None:
         _log.critical("main_ended", reason=describe(failure), exc_info=failure)
         service.fail(f"main_ended: {describe(failure)} during the drain")
         return False
@@ -156,7 +159,7 @@ async def _ended(stopping: asyncio.Future[bool], signalled: asyncio.Future[int],
             service.fail(f"cut short: {reason}")
             return
         try:
-            await asyncio.wait(over, timeout=until - now(), return_when=asyncio.FIRST_COMPLETED)
+            await kept(lambda: asyncio.wait(over, timeout=until - now(), return_when=asyncio.FIRST_COMPLETED))
         except BaseException as error:  # noqa: BLE001  whatever it is, the end goes on
             _log.critical("main_ended", reason=describe(error), exc_info=error)
             service.fail(f"main_ended: {describe(error)} during the drain")

@@ -6,10 +6,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from supervisor.core.clock import Clock
-from supervisor.core.tasks import cancel_all, is_cancelled
+from supervisor.core.tasks import cancel_all, is_cancelled, kept
 from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.metrics import Metrics
 
@@ -69,7 +70,7 @@ class SideTasks:
             delay = self._record_death(side, error)
             if delay is None:
                 return
-            await self._clock.sleep(delay)
+            await kept(partial(self._clock.sleep, delay))
             side.problem = ""
 
     def _record_death(self, side: _SideTask, error: BaseException | None) -> float | None:

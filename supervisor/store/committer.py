@@ -13,7 +13,7 @@ from typing import Final
 from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
 from supervisor.core.owners import own_context
-from supervisor.core.tasks import cancel_all
+from supervisor.core.tasks import cancel_all, is_cancelled, kept
 from supervisor.store.dialect import StorageError
 from supervisor.store.dialect.face import Outcome
 from supervisor.store.dialect.operations import Barrier, Operation
@@ -112,7 +112,7 @@ class GroupCommitter:
         self._waiting_bytes += operation.bytes_held
         if self._task is None:
             # Whoever asks first begins it for all: in a context of its own, its lines are not about that message.
-            self._task = asyncio.create_task(self._run(), name="journal writer", context=own_context())
+            self._task = asyncio.create_task(kept(self._run), name="journal writer", context=own_context())
         self._idle.clear()
         self._wakeup.set()
 
@@ -150,7 +150,10 @@ class GroupCommitter:
                     if (appended := self.on_batch()) is not None:
                         self._in_hand = [*self._in_hand, appended]
                     await self._commit(self._in_hand)
-                except Exception as error:  # noqa: BLE001 - a defect of ours costs a batch, not the writer
+                except BaseException as error:
+                    if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                        raise
+                    # A defect of ours costs a batch, not the writer.
                     self._give_up(self._in_hand, f"The registry failed: {type(error).__name__}: {error}")
                 self._in_hand = ()
                 self._waiting_bytes -= taken_bytes
@@ -189,6 +192,10 @@ class GroupCommitter:
                 self._report(str(error))
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            except asyncio.CancelledError:
+                if is_cancelled():
+                    raise
+                # By foreign code, before anything was written.
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the writer task
                 refused = error if isinstance(error, RegistryError) else RegistryError(f"The registry failed: {error}")
                 outcomes = [refused] * len(operations)

@@ -8,8 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
+
 from supervisor.messages.notices import APOLOGY
 from supervisor.sandbox import Sandbox, SandboxUser
+from supervisor.store import lock_holder
 from tests.support.processes import SECONDS, SupervisorProcess, supervisor_process
 from tests.support.reliability import Case
 from tests.support.stack import agent_id
@@ -107,19 +110,24 @@ async def left(place, way):
     elif way == "factory":
         loop.set_task_factory(fail)
     elif place == "thread":
-        thread = threading.Thread(target=lambda: loop.call_soon_threadsafe(cancel_all, loop))
+        thread = threading.Thread(target=lambda: loop.call_soon_threadsafe(cancel_all, loop, way))
         thread.start()
         await asyncio.to_thread(thread.join)
     elif place == "context":
-        loop.call_soon(cancel_all, loop, context=contextvars.Context())
+        loop.call_soon(cancel_all, loop, way, context=contextvars.Context())
         await asyncio.sleep(0)
     else:
-        cancel_all(loop)
+        cancel_all(loop, way)
 
-def cancel_all(loop):
+def cancel_all(loop, way):
     for task in asyncio.all_tasks(loop):
         if task is not asyncio.current_task(loop):
-            task.cancel()
+            if way == "cancel all":
+                task.cancel()
+            elif way == "super cancel all":
+                super(type(task), task).cancel()
+            else:
+                asyncio.Task.cancel(task)
 
 async def on_message(message, ctx):
     kind, place, way = message.content.split(" ", 2)
@@ -129,6 +137,26 @@ async def on_message(message, ctx):
     return "fine"
 """
 )
+#: Finds tasks where nothing hides them, and cancels those of a name past all that guards them.
+CANCELS = """
+import asyncio, gc, json
+
+def tasks(prefix=""):
+    gc.unfreeze()
+    every = [one for one in gc.get_objects() if isinstance(one, asyncio.Task) and not one.done()]
+    return [one for one in every if one is not asyncio.current_task() and name(one).startswith(prefix)]
+
+def name(task):
+    known = task.get_name()
+    return task.get_coro().__qualname__ if known.startswith("Task-") else known
+
+async def on_message(message, ctx):
+    if message.content == "names":
+        return json.dumps([name(task) for task in tasks()])
+    for task in tasks(message.content):
+        asyncio.Task.cancel(task)
+    return "cancelled"
+"""
 HANDLERS = {
     "coroutine": COROUTINE,
     "plain": WAYS + "\ndef on_message(message, ctx):\n    fail(message.content)\n",
@@ -145,6 +173,10 @@ AT_ALL = (
     ("-", "cancel all", "fine"),
     ("thread", "cancel all", APOLOGY),
     ("context", "cancel all", APOLOGY),
+    ("-", "class cancel all", "fine"),
+    ("-", "super cancel all", "fine"),
+    ("thread", "class cancel all", APOLOGY),
+    ("context", "class cancel all", APOLOGY),
 )
 #: What an agent is made of, by the module's name: none of them can run, and no other notices.
 BROKEN = {
@@ -255,3 +287,32 @@ async def test_an_agent_whose_handler_raises_anything_before_it_runs_is_faulted_
         await tried.is_well("the broken ones")
         assert all(line["reason"] for line in tried.lines("agent_faulted"))
         assert not tried.lines("agent_crashed")
+
+
+async def test_whichever_task_is_cancelled_past_its_guard_all_goes_on(
+    tmp_path: Path, case: Callable[[str], Case]
+) -> None:
+    """Each task of a live supervisor in turn: what it does is begun again, and its end is what it was."""
+    figures = case("R25 tasks")
+    async with trial(tmp_path, figures, {"cancels": CANCELS}) as tried:
+        fleet, agent = tried.fleet, agent_id(2)
+        await fleet.online(agent)
+        holder = lock_holder(f"sqlite:///{fleet.database}")
+        assert holder is not None
+        found = {name.replace(tried.bystander, agent) for name in json.loads(await tried.says(agent, "names"))}
+        # That of the message itself ends the message.
+        found -= {f"message {agent}", f"handler {agent}", f"typing {agent}"}
+        assert {"main", f"agent {agent}", "journal writer", "admin server", "registry watch"} <= found
+        for name in sorted(found):
+            assert await tried.says(agent, name) == "cancelled", name
+            figures.faults += 1
+            await tried.is_well(name)
+            async with aiohttp.ClientSession() as http:
+                for path in ("livez", "metrics"):
+                    async with http.get(f"{holder.address}/{path}") as answer:
+                        assert answer.status == 200, (name, path, await answer.text())
+        await fleet.command("agents", "pause", tried.bystander)
+        await fleet.until(lambda: tried.lines("agent_paused"), "a change of the registry to be noticed")
+        await fleet.command("agents", "resume", tried.bystander)
+        await tried.is_well("all of them")
+        assert not tried.lines("main_ended")

@@ -60,11 +60,13 @@ async def on_message(message, ctx):
 """
 #: Ends the main task past all guards, as a defect of ours would.
 ENDS_MAIN = """
-import asyncio
+import asyncio, gc
 
 async def on_message(message, ctx):
-    [main] = [task for task in asyncio.all_tasks() if task.get_name() == "main"]
-    asyncio.Task.cancel(main)
+    gc.unfreeze()
+    tasks = [one for one in gc.get_objects() if isinstance(one, asyncio.Task)]
+    [main] = [task for task in tasks if task.get_name() == "main"]
+    main._fut_waiter.set_exception(RuntimeError("a defect"))
     while not marked("asked"):
         await asyncio.sleep(0.01)
     return "the last word"
@@ -184,11 +186,11 @@ async def test_r26_what_ends_the_main_coroutine_drains_and_is_told_at_the_next_s
         figures.faults, figures.messages = 1, 1
         holder = lock_holder(f"sqlite:///{fleet.database}")
         assert holder is not None
-        await until_not_ready(holder.address, "main_ended: CancelledError")
+        await until_not_ready(holder.address, "main_ended: RuntimeError: a defect")
         async with aiohttp.ClientSession() as session, session.get(f"{holder.address}/livez") as answer:
             assert (answer.status, await answer.json()) == (
                 503,
-                {"alive": False, "problems": ["main_ended: CancelledError"]},
+                {"alive": False, "problems": ["main_ended: RuntimeError: a defect"]},
             )
         fleet.mark("asked")
         [reply] = await user.wait_for_reply(conversation, after=message, timeout=SECONDS)
@@ -199,7 +201,7 @@ async def test_r26_what_ends_the_main_coroutine_drains_and_is_told_at_the_next_s
         await fleet.start()
         await fleet.online()
         [told] = failed_runs(fleet)
-        assert told["reason"] == "main_ended: CancelledError"
+        assert told["reason"] == "main_ended: RuntimeError: a defect"
         await fleet.stop()
 
 
@@ -332,4 +334,15 @@ async def test_sighup_drains(tmp_path: Path) -> None:
         fleet.signal(signal.SIGHUP)
         async with asyncio.timeout(SECONDS):
             assert await fleet.end() == 0
+        assert '"event": "stopped"' in fleet.log
+
+
+@pytest.mark.parametrize("sends", ["signal.raise_signal(signal.SIGINT)", "os.kill(os.getpid(), signal.SIGTERM)"])
+async def test_a_signal_that_a_handler_sends_drains_as_anybodys_does(tmp_path: Path, sends: str) -> None:
+    code = f"import os, signal\n\nasync def on_message(message, ctx):\n    {sends}\n    return 'sent'\n"
+    async with talk(tmp_path, "sends", code) as (fleet, user, conversation):
+        message = await user.say(conversation, "send it")
+        [reply] = await user.wait_for_reply(conversation, after=message, timeout=SECONDS)
+        assert reply.content == "sent"
+        assert await fleet.end() == 0
         assert '"event": "stopped"' in fleet.log

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from supervisor.core.clock import Clock
-from supervisor.core.tasks import TaskSet, cancel_all, first_of
+from supervisor.core.tasks import TaskSet, cancel_all, first_of, kept
 from supervisor.telemetry.logs import get_logger
 
 #: Presences a second that the checks of one host's agents may cause in all, at every socket of the fleet together.
@@ -156,7 +156,7 @@ class HostChecks:
     def _look(self) -> None:
         self._more.set()
         if self._pump is None or self._pump.done():
-            self._pump = asyncio.create_task(self._give_turns(), name=f"checks {self._host}")
+            self._pump = asyncio.create_task(kept(self._give_turns), name=f"checks {self._host}")
 
     async def _give_turns(self) -> None:
         while self._members:

@@ -11,12 +11,13 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from supervisor.core.backoff import RateLimit
 from supervisor.core.clock import Clock
 from supervisor.core.owners import own_context
-from supervisor.core.tasks import cancel_all, first_of
+from supervisor.core.tasks import cancel_all, first_of, kept
 
 #: So many replies a second are woken for each host.
 WAKE_RATE: Final = 50.0
@@ -96,7 +97,9 @@ class Deliveries:
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         state.waiting[woken] = self._clock.monotonic() + WAKE_SECONDS
         if state.waker is None or state.waker.done():
-            state.waker = asyncio.create_task(self._wake(state), name=f"deliveries {host}", context=own_context())
+            state.waker = asyncio.create_task(
+                kept(partial(self._wake, state)), name=f"deliveries {host}", context=own_context()
+            )
         try:
             await first_of(self._clock.sleep(seconds), beside=[woken])
         finally:

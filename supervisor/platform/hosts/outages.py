@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from enum import Enum
 
 from supervisor.core.clock import Clock
-from supervisor.core.tasks import cancel_all
+from supervisor.core.tasks import cancel_all, kept
 from supervisor.platform.hosts.probes import Probes
 from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.outage_log import OutageLog
@@ -256,7 +256,7 @@ class Outages:
 
     def _report_soon(self) -> None:
         if self._reporter is None or self._reporter.done():
-            self._reporter = asyncio.create_task(self._report_due(), name="outages")
+            self._reporter = asyncio.create_task(kept(self._report_due), name="outages")
 
     async def _report_due(self) -> None:
         """Write each agent's line when it is due, while there are any to come."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from supervisor.core.clock import Clock
+from supervisor.core.tasks import kept
 
 #: Attempts at once on a host that is down.
 PROBES = 3
@@ -64,7 +65,7 @@ class Probes:
 
     def _give_soon(self) -> None:
         if (self._pump is None or self._pump.done()) and self._may_give:
-            self._pump = asyncio.create_task(self._give_turns(), name="probes")
+            self._pump = asyncio.create_task(kept(self._give_turns), name="probes")
 
     @property
     def _may_give(self) -> bool:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
+from supervisor.core.tasks import is_cancelled
 from supervisor.store.dialect import DamagedError, StorageError
 from supervisor.store.sqlite import driver
 from supervisor.store.sqlite.errors import explain, is_full
@@ -85,7 +86,15 @@ class Writer:
     async def _hop(self, how: Callable[[Callable[[Connection], T]], T], work: Callable[[Connection], T]) -> T:
         if self._closed:
             raise RegistryError("The registry is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, how, work)
+        job = asyncio.get_running_loop().run_in_executor(self._thread, how, work)
+        while True:
+            try:
+                return await asyncio.shield(job)
+            except asyncio.CancelledError:
+                if job.cancelled() or is_cancelled():
+                    job.cancel()
+                    raise
+                # Foreign code did it (docs/faults.md#r25): what is being written will be, and who wants it is told.
 
     def connection(self) -> Connection:
         """The connection, opened when it is first needed; in the writer's thread only."""

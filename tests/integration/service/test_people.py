@@ -169,7 +169,7 @@ async def test_an_answer_that_was_stored_and_refused_is_shown_all_the_same(tmp_p
     """v1 keeps our ids, so that it would refuse it for ever as one that it has."""
     async with stack(tmp_path, sandbox_settings={"profile": "v1"}) as fleet:
         agents = [await fleet.add(1), await fleet.add(2)]
-        await fleet.online()
+        await fleet.online(2)
         fleet.sandbox.faults.refuse_sends("Database is down", stored=True, agents=agents[:1], times=2)
         user = await fleet.sandbox.user()
         conversation, other = [await user.open(agent) for agent in agents]

@@ -6,7 +6,8 @@ import asyncio
 import gc
 from contextvars import Context, ContextVar
 
-from supervisor.core.tasks import TaskSet, cancel_all, first_of, is_cancelled
+from supervisor.core.owners import OURS, make_task, owner
+from supervisor.core.tasks import TaskSet, cancel_all, ended_untold, first_of, is_cancelled, kept
 from tests.support.clock import ManualClock
 
 _where: ContextVar[str] = ContextVar("where", default="nowhere")
@@ -147,3 +148,34 @@ async def test_a_cancellation_of_what_is_awaited_is_told_from_ones_own(clock: Ma
     task.cancel()
     await clock.settle()
     assert seen == [False, True]
+
+
+async def test_what_foreign_code_cancels_begins_again_and_ends_when_it_is_told_to() -> None:
+    loop, begun, complaints = asyncio.get_running_loop(), asyncio.Queue[int](), list[str]()
+    owner.set(OURS)
+    loop.set_task_factory(make_task)
+    loop.set_exception_handler(lambda _, told: complaints.append(told["message"]))
+
+    async def work() -> None:
+        begun.put_nowait(1)
+        await asyncio.sleep(60)
+
+    try:
+        task = asyncio.create_task(kept(work))
+        for _ in range(3):
+            await begun.get()
+            asyncio.Task.cancel(task)
+        await begun.get()
+        assert len(complaints) == 3
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert not ended_untold(task)
+        stolen = asyncio.create_task(work())
+        await begun.get()
+        asyncio.Task.cancel(stolen)
+        await asyncio.wait([stolen])
+        assert ended_untold(stolen)
+    finally:
+        loop.set_task_factory(None)
+        loop.set_exception_handler(None)
