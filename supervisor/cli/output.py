@@ -83,7 +83,11 @@ def state_text(state: AgentState) -> Text:
 
 def worst_first(statuses: Iterable[AgentStatus]) -> list[AgentStatus]:
     """Agents in the order in which a person should look at them."""
-    return sorted(statuses, key=lambda status: (_WORST_FIRST[status.state], status.name or status.id, status.id))
+
+    def rank(status: AgentStatus) -> tuple[int, bool, str, str]:
+        return _WORST_FIRST[status.state], not status.failing, status.name or status.id, status.id
+
+    return sorted(statuses, key=rank)
 
 
 def agents_table(statuses: Sequence[AgentStatus], now: float, width: int, *, max_reasons: int = 50) -> RenderableType:
@@ -118,14 +122,15 @@ def agents_table(statuses: Sequence[AgentStatus], now: float, width: int, *, max
 
 
 def _reasons(statuses: Sequence[AgentStatus], limit: int) -> Iterator[Text]:
-    given = [(status, _reason(status)) for status in statuses if _reason(status)]
-    for status, reason in given[:limit]:
+    given = [(status, said) for status in statuses if (said := reason(status))]
+    for status, said in given[:limit]:
         symbol, style = STATE_STYLES[status.state]
-        yield Text.assemble((f"{symbol} ", style), (plain(status.name or status.id), "bold"), f": {reason}")
+        yield Text.assemble((f"{symbol} ", style), (plain(status.name or status.id), "bold"), f": {said}")
 
 
-def _reason(status: AgentStatus) -> str:
-    return plain(status.reason or (status.health if status.health != "ok" else ""))
+def reason(status: AgentStatus) -> str:
+    """Why an agent is not online, or online and cannot answer well; empty where all is well."""
+    return plain(status.reason or (status.health if status.failing else ""))
 
 
 def _row(status: AgentStatus, now: float) -> dict[str, Text]:
@@ -141,7 +146,7 @@ def _row(status: AgentStatus, now: float) -> dict[str, Text]:
         "RUN": Text(str(inbox.running)),
         "DEAD": Text(str(inbox.dead), style="red" if inbox.dead else ""),
         "TOKEN": Text(NOTHING if expiry is None else duration(expiry - now) if expiry > now else "expired"),
-        _REASON: Text(_reason(status)),
+        _REASON: Text(reason(status)),
     }
 
 

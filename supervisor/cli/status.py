@@ -139,11 +139,11 @@ def _screen(overview: Overview, statuses: list[AgentStatus], url: str, size: _Si
 
     now = time.time()
     width, height = size
-    lines: list[RenderableType] = [_headline(overview, url, now), _figures(overview)]
+    lines: list[RenderableType] = [_headline(overview, url, now), _figures(overview, statuses)]
     lines += [Text(f"✖ {output.plain(problem)}", style="bold red") for problem in overview.problems]
     lines += [Text(f"⚠ {output.plain(notice)}", style="yellow") for notice in overview.notices]
     ordered = output.worst_first(statuses)
-    reasons = 50 if height is None else min(_MAX_REASONS, sum(bool(status.reason) for status in ordered))
+    reasons = 50 if height is None else min(_MAX_REASONS, sum(bool(output.reason(status)) for status in ordered))
     shown = ordered if height is None else ordered[: max(1, height - len(lines) - reasons - _OTHER_LINES)]
     lines += [Text(""), output.agents_table(shown, now, width, max_reasons=reasons)]
     if len(shown) < len(ordered):
@@ -163,7 +163,7 @@ def _headline(overview: Overview, url: str, now: float) -> Text:
     )
 
 
-def _figures(overview: Overview) -> Text:
+def _figures(overview: Overview, statuses: list[AgentStatus]) -> Text:
     from rich.text import Text  # noqa: PLC0415
 
     from supervisor.cli.output import STATE_STYLES  # noqa: PLC0415
@@ -173,6 +173,8 @@ def _figures(overview: Overview) -> Text:
     for state, (symbol, style) in STATE_STYLES.items():
         if count := overview.agents.get(state):
             parts += ["  ", (f"{symbol} {count} {state}", style)]
+    if failing := sum(status.failing for status in statuses):
+        parts += ["  ", (f"⚠ {failing} failing", "yellow")]
     inbox = overview.inbox
     parts.append(f"   messages: {inbox.available} waiting, {inbox.running} running, ")
     parts.append((f"{inbox.dead} dead", "bold red" if inbox.dead else ""))

@@ -91,6 +91,11 @@ class AgentStatus:
     notes: tuple[str, ...] = ()
     handling: tuple[Handling, ...] = ()
 
+    @property
+    def failing(self) -> bool:
+        """Whether its handler cannot do its work, whatever the state of its connection."""
+        return self.health != "ok"
+
 
 @dataclass(frozen=True, slots=True)
 class Overview:

@@ -75,7 +75,7 @@ def _report_live(live: AgentStatus, report: Report) -> None:
         report(failed("supervisor", said, advice, Trouble.REFUSED, live.id))
     else:
         report(Finding("supervisor", Level.OK if state is AgentState.ONLINE else Level.WARN, said, agent=live.id))
-    if live.health != "ok":
+    if live.failing:
         report(Finding("health", Level.WARN, live.health, "see: supervisor logs " + live.id, live.id))
 
 
@@ -94,7 +94,7 @@ async def check_fleet(
     able = []
     for record in records:
         live = (running.statuses or {}).get(record.id) if running is not None else None
-        if live is not None and (live.health != "ok" or live.state in (AgentState.FAULTED, AgentState.REJECTED)):
+        if live is not None and (live.failing or live.state in (AgentState.FAULTED, AgentState.REJECTED)):
             _report_live(live, found.append)
         if live is not None and live.state is AgentState.ONLINE:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from supervisor.handler import Context, Reply, ToolCall, ToolResult
 from supervisor.testing import FakeContext, ask
 from tests.support.assistants import ONLINE_SECONDS, assistants
 from tests.support.fake_mcp import fake_mcp
-from tests.support.fake_models import MODEL_KEY, Answer, FakeModels, fake_models
+from tests.support.fake_models import MODEL_KEY, Answer, FakeModels, Request, fake_models
 from tests.support.lone_assistants import KEY, lone_assistant
 from tests.support.observing import handlers_folder
 from tests.support.stack import SECRET
@@ -120,6 +121,21 @@ async def test_one_that_hangs_is_given_up_in_a_thread_too() -> None:
             go.set()
         assert {one.error for one in results(parts)} == {"The tool did not answer within 0.2 s."}
         assert parts[-1] == Reply("It takes too long.")
+
+
+async def test_what_a_message_may_cost_and_its_steps_bound_it_as_they_bound_a_servers() -> None:
+    def answers(request: Request) -> Answer:
+        last = "No tool can be used any more" in request.said
+        return Answer("All I know.", usage=(60, 20, 0)) if last else replace(LOOK, usage=(60, 20, 0))
+
+    bounds: list[tuple[dict[str, Any], int]] = [({"budget_message_tokens": 100}, 1), ({"max_steps": 3}, 2)]
+    for bound, calls in bounds:
+        async with lone_assistant(functions=[weather], **bound) as assistant:
+            assistant.models.otherwise = answers
+            parts = await assistant.parts("How is the weather?")
+            assert parts[-1] == Reply("All I know.")
+            assert len(results(parts)) == calls
+            assert sum(call.total_tokens for call in assistant.calls) == 80 * (calls + 1)
 
 
 class Odd:
@@ -265,6 +281,17 @@ async def test_a_row_names_modules_by_the_rules_of_handlers(tmp_path: Path, give
         assert fleet.models.requests[0].tools == ([] if said else ["shelf"])
         health = fleet.health(identity)
         assert health.startswith(f"failing: {said}") if said else health == "ok"
+
+
+async def test_a_days_budget_that_ends_between_two_steps_ends_the_answer(tmp_path: Path) -> None:
+    folder = handlers_folder(tmp_path, {"shop_tools": TOOLS})
+    async with assistants(tmp_path, agents_dir=folder) as fleet:
+        fleet.models.say(Answer(tool_calls=(("shelf", {"fruit": "pear"}),), usage=(20, 4, 0)))
+        identity = await fleet.add(tools="shop_tools", shop="Ulm", budget_tokens=10)
+        parts = await fleet.ask(identity, "A pear?")
+        assert [one.type for one in parts] == ["tool_call", "tool_result", "text"]
+        assert "used up" in parts[-1].content
+        assert len(fleet.models.requests) == 1
 
 
 THREADS = '''

@@ -11,6 +11,7 @@ import pytest
 
 from supervisor.core.states import AgentState, MessageState
 from tests.support.assistants import Assistants, assistants
+from tests.support.command import InProcess
 from tests.support.fake_mcp import Tool, fake_mcp
 from tests.support.fake_models import MODEL_KEY, Answer, refusal
 from tests.support.observing import captured_logs, named
@@ -236,6 +237,35 @@ async def test_what_only_a_person_can_mend_leaves_the_agent_online_and_its_healt
     *_, answer = await fleet.answer(conversation, message, count=2)
     assert answer.content == "Mended."
     assert fleet.health(identity) == "ok"
+
+
+async def test_apologies_in_a_row_are_told_by_status_and_doctor_until_there_is_an_answer(fleet: Assistants) -> None:
+    fleet.models.otherwise = refusal(400, "I do not like it.")
+    identity = await fleet.add(failing_after=2)
+    settings = fleet.stack.settings
+    env = {
+        "SUPERVISOR_REGISTRY_URL": settings.registry_url,
+        "SUPERVISOR_API_URL": settings.api_url,
+        "SUPERVISOR_WS_URL": settings.ws_url,
+        "SUPERVISOR_SECRET_DIRS": str(fleet.stack.folder),
+    }
+    command = InProcess(fleet.stack.folder, env)
+
+    async def told() -> list[str]:
+        commands = (("status",), ("doctor",), ("doctor", identity), ("agents", "show", identity, "--json"))
+        return [(await asyncio.to_thread(command, *one)).stdout for one in commands]
+
+    await fleet.ask(identity, "one")
+    assert "no answer" not in str(await told()), "one may be the person's own"
+    await fleet.ask(identity, "two")
+    for shown in await told():
+        assert "failing: 2 messages in a row got no answer, the last one: rejected: openai:" in shown
+    assert "1 failing" in (await told())[0]
+    fleet.models.otherwise = Answer("Well.")
+    await fleet.ask(identity, "three")
+    well = str(await told())
+    assert "failing:" not in well
+    assert "1 failing" not in well
 
 
 async def test_fallbacks_are_asked_in_their_order(fleet: Assistants) -> None:

@@ -202,6 +202,59 @@ async def test_an_assistant_with_its_models_and_tools(tmp_path: Path, collector:
         assert secret.encode() not in collector.raw, secret
 
 
+TOOLS = '''
+import time
+
+async def look(city: str) -> str:
+    """Look."""
+    return f"rain in {city}"
+
+def wait() -> str:
+    """Look from a thread."""
+    time.sleep(0.05)
+    return "at last"
+
+async def fail() -> str:
+    """Fail."""
+    raise LookupError("quoting a person")
+
+tools = [look, wait, fail]
+'''
+
+
+async def test_an_authors_own_tools_are_traced_as_a_servers_are(tmp_path: Path, collector: Collector) -> None:
+    folder = handlers_folder(tmp_path, {"mine": TOOLS})
+    async with (
+        assistants(tmp_path, agents_dir=folder, parts=HASTY, otlp_endpoint=collector.url) as fleet,
+        fake_mcp() as tools,
+    ):
+        calls: list[tuple[str, dict[str, str]]] = [
+            *(("mcp__We__weather", {"city": "Ulm"}), ("mcp__We__thermometer", {})),
+            *(("look", {"city": "Ulm"}), ("wait", {}), ("fail", {}), ("look", {"town": "Ulm"})),
+        ]
+        for call in calls:
+            fleet.models.say(Answer(tool_calls=(call,), usage=(10, 2, 0)))
+        identity = await fleet.add(servers={"We": tools}, tools="mine")
+        await fleet.ask(identity, "How is the sky?")
+        [spans] = await collector.ended()
+
+    names = [name for name, _ in calls]
+    expected = [one for name in names for one in ("chat gpt-4o", f"execute_tool {name}")]
+    [handle] = [one for one in tree(spans)["message"] if isinstance(one, dict)]
+    assert handle == {"handle": [*expected, "chat gpt-4o"]}
+    executed = [span for span in spans if span.name.startswith("execute_tool")]
+    assert {span.kind for span in executed} == {"INTERNAL"}
+    assert [span.attributes["gen_ai.tool.name"] for span in executed] == names
+    assert {span.attributes["gen_ai.operation.name"] for span in executed} == {"execute_tool"}
+    assert all(span.attributes["gen_ai.tool.call.id"] for span in executed)
+    failures = [span.attributes.get("error.type") if span.failed else None for span in executed]
+    assert failures == [None, "ToolFailed", None, None, "LookupError", "ToolFailed"]
+    waited = executed[3]
+    assert waited.ended_at - waited.started_at >= 0.05
+    for secret in ("sky", "Ulm", "rain", "at last", "quoting", "town"):
+        assert secret.encode() not in collector.raw, secret
+
+
 async def test_a_retried_message_is_one_trace_also_over_a_restart(fleet: Stack, collector: Collector) -> None:
     identity = await fleet.add(1, "flaky")
     await fleet.online()

@@ -79,6 +79,8 @@ def test_the_worst_come_first() -> None:
     states = [AgentState.PAUSED, AgentState.ONLINE, AgentState.BACKOFF, AgentState.FAULTED]
     ordered = output.worst_first(agent(number, state) for number, state in enumerate(states))
     assert [row.state for row in ordered] == states[::-1]
+    alike = [agent(1), agent(2, health="failing: no key"), agent(3)]
+    assert [row.failing for row in output.worst_first(alike)] == [True, False, False]
 
 
 def test_names_from_outside_cannot_draw_on_the_screen() -> None:
@@ -125,6 +127,18 @@ def test_a_screen_shows_what_fits_and_says_what_does_not() -> None:
     text = "\n".join(lines)
     for expected in ("not ready", "no disk", "a host is down", "▲ faulted", "broken", "more; a higher window"):
         assert expected in text
+
+
+@pytest.mark.parametrize("size", [(60, 12), (100, 12), (250, 12), (100, None)])
+def test_an_agent_that_answers_nobody_is_seen_among_forty_that_do(size: tuple[int, int | None]) -> None:
+    health = "failing: 3 messages in a row got no answer, the last one: busy"
+    rows = [agent(number) for number in range(40)] + [agent(99, name="Zoe", health=health)]
+    lines = drawn(status.draw(status.Seen(overview=overview(), statuses=rows, trouble=""), size), size[0])
+    assert size[1] is None or len(lines) <= size[1]
+    assert "⚠ 1 failing" in lines[1]
+    first = next(line for line in lines if line.startswith("● online"))
+    assert f"{99:024x}" in first, "its connection is well, and yet it stands first"
+    assert "3 messages in a row got no answer" in " ".join(lines)
 
 
 def test_while_the_supervisor_is_away_the_last_figures_stay_with_their_age() -> None:
