@@ -19,7 +19,7 @@ from supervisor.messages.gap import Gap
 from supervisor.messages.holds import HOLD_SECONDS, Holds
 from supervisor.messages.inbox import Inbox
 from supervisor.messages.looking_back import LookingBack, most_pages
-from supervisor.messages.missed import SLACK_SECONDS, Seen, missed, since_known
+from supervisor.messages.missed import SLACK_SECONDS, Seen, has_news, missed, since_known
 from supervisor.messages.notices import UNASKED
 from supervisor.messages.rounds import Round
 from supervisor.platform.history import PAGE_ROWS
@@ -269,6 +269,9 @@ class Backfill:
         if not rows:
             return []
         keys = await self._history.journaled(rows)
+        if not has_news(rows, keys, self._agent_id):
+            # So it is with most: the journal is asked for more where it tells something.
+            return []
         seen, late = await self._seen(conversation_id, keys, oldest)
         # What came since the gap began does not tell that nothing is missing before it: it may have been held back too
         # short, or another connection brought it.

@@ -35,6 +35,11 @@ class Seen:
     replies: Collection[str] = ()
 
 
+def has_news(rows: Iterable[HistoryRow], keys: Collection[str], agent_id: str) -> bool:
+    """Whether others than the agent wrote any of ``rows`` that is not in the inbox under its id (``keys``)."""
+    return any(row.id not in keys and not _is_own(row, agent_id) for row in rows)
+
+
 def missed(rows: Sequence[HistoryRow], seen: Seen, agent_id: str) -> list[InboundMessage]:
     """The messages among ``rows`` (oldest first) that never reached the inbox and that nobody has answered.
 
@@ -48,7 +53,7 @@ def missed(rows: Sequence[HistoryRow], seen: Seen, agent_id: str) -> list[Inboun
     nameless, replies = _by_content(seen.without_id), frozenset(seen.replies)
     for row in rows:
         message = row.message
-        if agent_id in (message.sender_agent_id, message.participant_id):
+        if _is_own(row, agent_id):
             if row.id in seen.reply_ids:
                 continue
             answered = replied_to.get(row.id)
@@ -74,6 +79,10 @@ def since_known(rows: Sequence[HistoryRow], keys: Collection[str], otherwise_sin
         if row.id in keys:
             return rows[number:]
     return [row for row in rows if row.at is None or row.at >= otherwise_since]
+
+
+def _is_own(row: HistoryRow, agent_id: str) -> bool:
+    return agent_id in (row.message.sender_agent_id, row.message.participant_id)
 
 
 def _by_content(without_id: Iterable[tuple[str, float]]) -> dict[str, list[float]]:

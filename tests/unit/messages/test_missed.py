@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.messages.missed import SLACK_SECONDS, Seen, missed, since_known, was_delivered
+from supervisor.messages.missed import SLACK_SECONDS, Seen, has_news, missed, since_known, was_delivered
 from supervisor.protocol import InvalidEventError, parse_history, reply_id
 from supervisor.protocol.history import HistoryPage, HistoryRow
 from tests.support.paths import RECORDINGS
@@ -93,6 +93,13 @@ def ids(rows: tuple[HistoryRow, ...], seen: Seen) -> list[int]:
 def test_what_the_inbox_does_not_know_was_missed() -> None:
     rows = page(said(1), said(2), said(3))
     assert ids(rows, Seen({f"{2:024x}"})) == [1, 3]
+
+
+def test_only_what_others_said_and_the_inbox_does_not_know_is_news() -> None:
+    rows = page(said(1), answered(2), said(3))
+    assert not has_news(rows, {rows[0].id, rows[2].id}, AGENT)
+    assert has_news(rows, {rows[0].id}, AGENT)
+    assert not has_news(page(answered(2)), set(), AGENT)
 
 
 def test_answers_of_our_own_outbox_answer_nothing_new() -> None:
