@@ -272,12 +272,14 @@ class Backfill:
         if not has_news(rows, keys, self._agent_id):
             # So it is with most: the journal is asked for more where it tells something.
             return []
+        # Asked before the messages: what comes meanwhile moves it, and is then among them.
+        since = await self._known_since(conversation_id, oldest)
         seen, late = await self._seen(conversation_id, keys, oldest)
         # What came since the gap began does not tell that nothing is missing before it: it may have been held back too
         # short, or another connection brought it.
         known = keys - late
         if (known or not late) and not await self._knew_before(conversation_id, oldest):
-            rows = since_known(rows, known, await self._known_since(conversation_id, oldest))
+            rows = since_known(rows, known, since)
         return missed(rows, seen, self._agent_id)
 
     async def _knew_before(self, conversation_id: str, oldest: float) -> bool:
