@@ -15,7 +15,7 @@ from supervisor.core.errors import ConfigurationError, ConnectError, Verdict
 from supervisor.net import Session
 from supervisor.platform.transport import Target
 from tests.support.certificates import make_server_context
-from tests.support.connecting import OpenTransport, connect
+from tests.support.connecting import AGENT, OpenTransport, connect
 from tests.support.gateway import Peer, gateway, raw_server
 from tests.support.tunnels import connect_proxy, splice, tls_front
 
@@ -37,6 +37,8 @@ async def join(peer: Peer) -> None:
         (502, Verdict.RETRY),
         (503, Verdict.RETRY),
         (504, Verdict.RETRY),
+        (520, Verdict.RETRY),
+        (530, Verdict.RETRY),
     ],
 )
 async def test_the_status_of_a_refused_upgrade_is_told_and_classified(
@@ -99,6 +101,36 @@ async def test_an_answer_that_is_not_http(transport: OpenTransport) -> None:
         with pytest.raises(ConnectError) as failure:
             await connect(made, f"ws://{address}")
         assert failure.value.verdict is Verdict.RETRY
+
+
+async def test_a_status_that_only_the_proxies_of_others_know_is_read_with_its_retry_after(
+    transport: OpenTransport,
+) -> None:
+    async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 529 Site is overloaded\r\nretry-after:  9 \r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    async with raw_server(busy) as address, transport() as made:
+        with pytest.raises(ConnectError, match="answered 529 to the upgrade") as failure:
+            await connect(made, f"ws://{address}")
+        assert failure.value.retry_after_seconds == 9
+
+
+async def test_an_address_that_does_not_answer_does_not_hide_one_that_does(transport: OpenTransport) -> None:
+    """The name localhost has two addresses where there is IPv6; the gateway listens on one."""
+    async with gateway(join) as server, transport() as made:
+        assert (await connect(made, server.url.replace("127.0.0.1", "localhost"))).connected
+
+
+@pytest.mark.parametrize("token", ["a\r\nX-Injected: 1", "a\nb", "a\0b"])
+async def test_a_token_that_is_no_header_is_not_sent_as_several(transport: OpenTransport, token: str) -> None:
+    async with gateway(join) as server, transport() as made:
+        target = Target(server.url, "/ws", token_via="header")
+        with pytest.raises(ConnectError) as failure:
+            await made.open(target, token, agent_id=AGENT, on_event=lambda *_: None, timeout=5)
+        assert token not in failure.value.reason
+        assert all("X-Injected" not in request.headers for request in server.requests)
 
 
 async def test_a_wrong_answer_to_the_websocket_challenge(transport: OpenTransport) -> None:
