@@ -8,7 +8,7 @@ ARG PYTHON_VERSION=3.12
 
 FROM python:${PYTHON_VERSION}-slim AS build
 # What the image can do beside its core: LLM agents and traces. Empty for neither.
-ARG EXTRAS=llm,otel
+ARG EXTRAS=fast,llm,otel
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 RUN python -m venv /opt/aiwm-supervisor

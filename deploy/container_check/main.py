@@ -20,7 +20,7 @@ from deploy.container_check.replay import Replay, ReplayError
 from deploy.container_check.report import Report
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = ["llm", "otel"]
+EXTRAS = ["fast", "llm", "otel"]
 #: Several scrapes at the interval of prometheus/prometheus.yml.
 SCRAPED_SECONDS = 90.0
 

@@ -32,15 +32,22 @@ class Turns:
 
     async def give_way(self) -> None:
         """Go on at once while the round is young; else wait for a turn in a later one."""
+        turn = self.turn()
+        if turn is not None:
+            await turn
+
+    def turn(self) -> asyncio.Future[None] | None:
+        """None while the round is young: go on; else what is done when it is one's turn."""
         self._asked = True
         now = time.perf_counter()
         if self._began is None:
             self._began = now
             asyncio.get_running_loop().call_soon(self._begin_round)
-        if now - self._began >= self._slice:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            await turn
+        if now - self._began < self._slice:
+            return None
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        return turn
 
     async def each(self, items: Iterable[_T]) -> AsyncIterator[_T]:
         """The items one after the other, giving way after each."""

@@ -32,7 +32,7 @@ from supervisor.platform.hosts.facts import HostFacts
 from supervisor.platform.hosts.gates import Gates
 from supervisor.platform.tokens import Grant, TokenClient
 from supervisor.platform.tokens.notes import notes_of
-from supervisor.platform.transport import Transport
+from supervisor.platform.transport import Transport, choose_wire
 from supervisor.settings import EffectiveSettings, Settings
 from supervisor.settings.secrets import SecretResolver
 
@@ -65,7 +65,7 @@ class Examiner:
         self._settings = settings
         self._loader = loader
         self._secrets = secrets
-        self._transport = Transport(session, clock=clock)
+        self._transport = Transport(session, make_wire=choose_wire(settings.wire), clock=clock)
         self._gates = gates
         self._clock = clock
         self._load_seconds = load_seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ import aiohttp
 
 from supervisor.core.turns import Turns
 from supervisor.net.masks import UnmaskedConnector
+from supervisor.net.tcp import connect_tcp
 from supervisor.net.tls import tls_context
 from supervisor.net.trouble import redirect_host
 
@@ -57,6 +59,10 @@ class Session:
         context = await asyncio.to_thread(tls_context, ca_file)
         made = [_session(context, connect_timeout, keeps_connections=keeps) for keeps in (True, False)]
         return cls(context, *made)
+
+    async def connect_tcp(self, host: str, port: int) -> socket.socket:
+        """A TCP connection for a WebSocket that is not aiohttp's; see :func:`.tcp.connect_tcp`."""
+        return await connect_tcp(self.upgrades, host, port)
 
     async def close(self) -> None:
         """Close the session; bounded in time, idempotent."""

@@ -30,7 +30,7 @@ from supervisor.platform.hosts.facts import HostFacts
 from supervisor.platform.hosts.gates import Gates
 from supervisor.platform.hosts.outages import Outages
 from supervisor.platform.tokens import TokenClient
-from supervisor.platform.transport import MakeWire, SocketIOWire, Transport
+from supervisor.platform.transport import MakeWire, Transport, choose_wire
 from supervisor.service.watchdogs import SilenceWatch
 from supervisor.settings import Settings
 from supervisor.settings.otlp import request_headers, traces_url
@@ -114,7 +114,7 @@ async def open_parts(
     undo: AsyncExitStack,
     *,
     cwd: Path | None = None,
-    make_wire: MakeWire = SocketIOWire,
+    make_wire: MakeWire | None = None,
     open_registry: RegistryOpener = open_registry,
     open_tracing: TracingOpener = start_tracing_of,
 ) -> tuple[Registry, Shared, Session]:
@@ -123,7 +123,7 @@ async def open_parts(
     Args:
         undo: closes what is open already, should a later part fail.
         cwd: where ``./agents`` is looked for.
-        make_wire: makes the wire of each connection.
+        make_wire: makes the wire of each connection; None for what the settings say.
         open_registry: opens the registry that the settings name.
         open_tracing: starts the traces that the settings ask for.
 
@@ -144,7 +144,7 @@ async def open_parts(
     undo.push_async_callback(registry.close)
     session = await Session.open(ca_file=settings.ca_file)
     undo.push_async_callback(session.close)
-    transport = Transport(session, make_wire=make_wire, clock=clock)
+    transport = Transport(session, make_wire=make_wire or choose_wire(settings.wire), clock=clock)
     undo.push_async_callback(transport.close)
     shared = build_shared(settings, registry, session, transport, loader, clock=clock, tracing=tracing)
     return registry, shared, session

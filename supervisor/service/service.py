@@ -18,7 +18,7 @@ from supervisor.core.errors import RegistryError
 from supervisor.core.tasks import cancel_all, to_the_end
 from supervisor.fleet import Fleet, Shared
 from supervisor.net import Session, descriptors
-from supervisor.platform.transport import MakeWire, SocketIOWire
+from supervisor.platform.transport import MakeWire
 from supervisor.service.assembly import (
     RegistryOpener,
     TracingOpener,
@@ -84,7 +84,7 @@ class Service:
         *,
         clock: Clock | None = None,
         cwd: Path | None = None,
-        make_wire: MakeWire = SocketIOWire,
+        make_wire: MakeWire | None = None,
         open_registry: RegistryOpener = open_registry,
         open_tracing: TracingOpener = start_tracing_of,
     ) -> Service:
@@ -92,7 +92,7 @@ class Service:
 
         Args:
             cwd: where ``./agents`` is looked for.
-            make_wire: makes the wire of each connection to the platform.
+            make_wire: makes the wire of each connection to the platform; None for what the settings say.
             open_registry: opens the registry that the settings name.
             open_tracing: starts the traces that the settings ask for.
 

@@ -110,6 +110,11 @@ class Settings(BaseSettings):
         "/socket.io", description="The Engine.IO path; where /socket.io is wrong, the known ones are tried."
     )
     token_via: TokenVia = Field("auth", description="How the token is passed: auth, header or query.")
+    wire: Literal["auto", "socketio", "picows"] = Field(
+        "auto",
+        description="What carries the frames: picows, of the extra fast, takes less CPU; socketio is python-socketio's "
+        "own client; auto: picows where it is installed.",
+    )
     ca_file: Path | None = Field(None, description="A PEM file of certificate authorities to trust.")
     proxy: HttpProxy | None = Field(None, description="An HTTP proxy for the platform; http://user:password@host.")
     admin_host: str = Field("127.0.0.1", description="Where health, metrics and the admin API listen.")

@@ -106,9 +106,10 @@ async def beside(folder: Path, figures: Case, **settings: object) -> AsyncIterat
 FRAMES = ["presence", "own_presence", "ack", "unknown"]
 
 
+@pytest.mark.parametrize("wire", ["socketio", "picows"])
 @pytest.mark.parametrize("kind", FRAMES)
-async def test_r33_a_burst_of_frames(kind: str, tmp_path: Path, case: Callable[[str], Case]) -> None:
-    async with beside(tmp_path, case(f"R33 {kind}")) as fleet:
+async def test_r33_a_burst_of_frames(kind: str, wire: str, tmp_path: Path, case: Callable[[str], Case]) -> None:
+    async with beside(tmp_path, case(f"R33 {kind} {wire}"), wire=wire) as fleet:
         await fleet.flood(kind, 10_000)
 
 

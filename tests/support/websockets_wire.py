@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection
@@ -38,7 +37,7 @@ from supervisor.platform.transport.wires import (
     UnreachableError,
     UpgradeError,
 )
-from supervisor.platform.transport.wires.face import GOODBYE_SECONDS, MAX_FRAME_BYTES
+from supervisor.platform.transport.wires.face import GOODBYE_SECONDS, MAX_FRAME_BYTES, ConnectingError
 
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 # At DEBUG the package prints every frame, and with it the token.
@@ -190,6 +189,7 @@ class _Link(ClientConnection):
             text = data.decode()
         except UnicodeDecodeError:
             self.protocol.fail(1007)
+            self._report_violation()
             return
         answer = self._wire.listener.receive(text)
         if answer is not None:
@@ -212,18 +212,6 @@ class _Link(ClientConnection):
             self._wire.listener.broken()
 
 
-class _MetError(Exception):
-    """What :func:`supervisor.net.describe_error` reads of an error of connecting."""
-
-    def __init__(self, error: OSError, host: str, port: int) -> None:
-        super().__init__(type(error).__name__)
-        self.host = host
-        self.port = port
-        if isinstance(error, ssl.SSLCertVerificationError):
-            self.certificate_error = error
-        self.os_error = error
-
-
 def _upgrade_error(error: Exception, dial: Dial) -> UpgradeError:
     match error:
         case InvalidProxyStatus():
@@ -239,5 +227,5 @@ def _upgrade_error(error: Exception, dial: Dial) -> UpgradeError:
             return AnsweredError(101, {}, str(error))
         case OSError():
             place = parse_proxy(dial.proxy) if dial.proxy else parse_uri(dial.url)
-            return UnreachableError(_MetError(error, place.host, place.port))
+            return UnreachableError(ConnectingError(error, place.host, place.port))
     return InvalidUrlError()

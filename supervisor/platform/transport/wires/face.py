@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -172,6 +173,23 @@ class UnreachableError(UpgradeError):
     def __init__(self, error: Exception) -> None:
         super().__init__(type(error).__name__)
         self.error = error
+
+
+class ConnectingError(Exception):
+    """What a system's error of connecting is to :func:`supervisor.net.describe_error`; for wires without one.
+
+    Args:
+        error: the system's.
+        host, port: with whom it was.
+    """
+
+    def __init__(self, error: OSError, host: str, port: int) -> None:
+        super().__init__(type(error).__name__)
+        self.host = host
+        self.port = port
+        if isinstance(error, ssl.SSLCertVerificationError):
+            self.certificate_error = error
+        self.os_error = error
 
 
 class InvalidUrlError(UpgradeError):

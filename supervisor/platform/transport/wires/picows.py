@@ -1,0 +1,347 @@
+"""The fast wire: picows, whose parser calls back for each frame where it was read, with no task or queue in between.
+
+picows knows WebSockets and nothing of HTTP beyond the upgrade. The connection below it is made by
+:mod:`supervisor.net.tcp`, and its TLS is the loop's own, so that names, addresses and authorities are dealt
+with as on the reference wire. Its own proxies are not used: see :mod:`supervisor.platform.transport.choice`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections import deque
+from contextlib import suppress
+from typing import Final
+
+import aiohttp
+from multidict import CIMultiDict
+from picows import (
+    WSCloseCode,
+    WSFrame,
+    WSHandshakeError,
+    WSInvalidURL,
+    WSListener,
+    WSMsgType,
+    WSParsedURL,
+    WSTransport,
+    ws_connect,
+)
+from yarl import URL
+
+from supervisor.net import Session, redirect_host
+from supervisor.platform.transport.wires.face import (
+    GOODBYE_SECONDS,
+    MAX_FRAME_BYTES,
+    AnsweredError,
+    ConnectingError,
+    Dial,
+    InvalidUrlError,
+    Listener,
+    RedirectedError,
+    UnreachableError,
+    UpgradeError,
+)
+
+_TEXT, _BINARY, _CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
+_PING, _CLOSE = WSMsgType.PING, WSMsgType.CLOSE
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
+#: Codes with which a peer that breaks the protocol is closed, and which the listener is told.
+_VIOLATIONS: Final = frozenset({WSCloseCode.PROTOCOL_ERROR, WSCloseCode.INVALID_TEXT, WSCloseCode.MESSAGE_TOO_BIG})
+#: After so many bytes there is a look at the clock; a frame costs as much as some more of them.
+_LOOK_BYTES: Final = 4096
+_FRAME_BYTES: Final = 64
+#: A larger frame is masked in a buffer of its own: that of picows stays as large as its largest for ever.
+_LARGE_BYTES: Final = 16 * 1024
+#: What picows wants free in front of a frame that is masked where it is, for the header.
+_HEADER_BYTES: Final = 14
+#: Pings are not answered while this much waits for the network: a peer that reads no answers needs none.
+_PONG_BUFFER_BYTES: Final = 64 * 1024
+
+# At INFO picows tells of connections, and no configuration can make this logger speak. It is an adapter since of a
+# plain logger picows makes a child for each connection.
+_logger: Final = logging.Logger("supervisor.transport.picows")
+_logger.disabled = True
+_SILENT: Final = logging.LoggerAdapter(_logger, {})
+
+
+class PicowsWire(WSListener):
+    """A wire over picows; see :class:`~supervisor.platform.transport.wires.face.Wire`.
+
+    Args:
+        session: of it the TLS context, the names of hosts, and the turns of bursts.
+        dial: where to connect; one with a proxy is not for this wire.
+        listener: what stands above.
+        goodbye_seconds: how long a closed socket may flush before it is cut off.
+    """
+
+    def __init__(
+        self, session: Session, dial: Dial, listener: Listener, *, goodbye_seconds: float = GOODBYE_SECONDS
+    ) -> None:
+        self._session = session
+        self._dial = dial
+        self._listener = listener
+        self._goodbye_seconds = goodbye_seconds
+        self._socket: socket.socket | None = None
+        self._transport: WSTransport | None = None
+        # While the buffer is full: what tells that there is room.
+        self._room: asyncio.Event | None = None
+        # The message that has come in part.
+        self._parts: list[bytes] = []
+        self._parts_bytes = 0
+        self._kind = _TEXT
+        self._taken = 0
+        # While it is not this wire's turn: kind, whether it is the last of its message, and payload of frames.
+        self._held: deque[tuple[WSMsgType | None, bool, bytes]] | None = None
+        #: Whether the WebSocket is no more.
+        self.ended = False
+
+    async def open(self) -> None:
+        """Connect and upgrade."""
+        trouble: UpgradeError | None = None
+        try:
+            await self._connect()
+        except WSHandshakeError as error:
+            trouble = _answered(error)
+        except OSError as error:
+            trouble = self._unreachable(error)
+        except (WSInvalidURL, aiohttp.InvalidURL):
+            trouble = InvalidUrlError("invalid URL")
+        except (aiohttp.ClientError, ValueError) as error:
+            trouble = UnreachableError(error)
+        finally:
+            if self._transport is None:
+                self._cut_off()
+        if self._transport is None and trouble is None:
+            # picows returns when the peer closes instead of answering.
+            trouble = UnreachableError(ConnectionResetError())
+        if trouble is not None:
+            # Outside every except block: the errors of picows may hold the URL, and with it the token.
+            raise trouble
+
+    async def _connect(self) -> None:
+        dial = self._dial
+        headers = {"User-Agent": aiohttp.http.SERVER_SOFTWARE, **dial.headers}
+        if not all(value.isprintable() for value in headers.values()):
+            raise ValueError("a header that is not printable")
+        await ws_connect(
+            lambda _request, _response: self,
+            str(URL(dial.url)),
+            ssl_context=self._session.tls,
+            websocket_handshake_timeout=None,
+            logger_name=_SILENT,
+            enable_auto_pong=False,
+            max_frame_size=MAX_FRAME_BYTES,
+            extra_headers=headers,
+            max_redirects=0,
+            socket_factory=self._connect_tcp,
+            use_aiofastnet=False,
+        )
+
+    async def _connect_tcp(self, url: WSParsedURL) -> socket.socket:
+        self._socket = await self._session.connect_tcp(url.host, url.port)
+        return self._socket
+
+    def _unreachable(self, error: OSError) -> UnreachableError:
+        if isinstance(error, TimeoutError) and error.errno is None:
+            return UnreachableError(error)
+        url = URL(self._dial.url)
+        return UnreachableError(ConnectingError(error, url.host or "", url.port or 0))
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The WebSocket is there."""
+        if self.ended:
+            transport.disconnect(graceful=False)
+            return
+        self._transport, self._socket = transport, None
+        self._listener.upgraded()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """A frame was read."""
+        if self.ended:
+            return
+        kind = None if frame.rsv1 or frame.rsv2 or frame.rsv3 else frame.msg_type
+        payload = frame.get_payload_as_bytes()
+        if self._held is not None:
+            self._held.append((kind, frame.fin, payload))
+            return
+        self._take(kind, frame.fin, payload)
+        turn = self._next_turn(len(payload))
+        if turn is not None and not self.ended:
+            # No more is read; what this read has brought is kept.
+            self._held = deque()
+            transport.underlying_transport.pause_reading()
+            turn.add_done_callback(self._go_on)
+
+    def _next_turn(self, size: int) -> asyncio.Future[None] | None:
+        """After a frame of this size: when to go on; None for at once."""
+        self._taken += size + _FRAME_BYTES
+        if self._taken <= _LOOK_BYTES:
+            return None
+        self._taken = 0
+        return self._session.turns.turn()
+
+    def _go_on(self, _turn: asyncio.Future[None]) -> None:
+        """It is this wire's turn: deal with what was kept, and read again."""
+        while self._held and not self.ended:
+            kind, last, payload = self._held.popleft()
+            self._take(kind, last, payload)
+            turn = self._next_turn(len(payload))
+            if turn is not None:
+                turn.add_done_callback(self._go_on)
+                return
+        self._held = None
+        if self._transport is not None and not self.ended:
+            if self._transport.is_disconnected:
+                self.on_ws_disconnected(self._transport)
+            elif not self._transport.underlying_transport.is_closing():
+                self._transport.underlying_transport.resume_reading()
+
+    def _take(self, kind: WSMsgType | None, last: bool, payload: bytes) -> None:
+        """Deal with a frame; a kind of None breaks the protocol."""
+        if kind is _TEXT and last and not self._parts:
+            self._take_text(payload)
+        elif kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:
+            self._take_part(kind, last, payload)
+        elif kind is _PING:
+            if self._transport is not None and self.buffered_bytes <= _PONG_BUFFER_BYTES:
+                self._transport.send_pong(payload)
+        elif kind is _CLOSE:
+            self._listener.closed_by_peer(int.from_bytes(payload[:2], "big") if payload else None)
+        elif kind is None:
+            self._violate(WSCloseCode.PROTOCOL_ERROR)
+
+    def _take_part(self, kind: WSMsgType, last: bool, payload: bytes) -> None:
+        """Deal with a frame that is a part of a message, or a binary one."""
+        if (kind is _CONTINUATION) is not bool(self._parts):
+            self._violate(WSCloseCode.PROTOCOL_ERROR)
+            return
+        if kind is not _CONTINUATION:
+            self._kind = kind
+        if payload or not self._parts:
+            self._parts.append(payload)
+        self._parts_bytes += len(payload)
+        if self._parts_bytes > MAX_FRAME_BYTES:
+            self._violate(WSCloseCode.MESSAGE_TOO_BIG)
+        elif last:
+            message, self._parts, self._parts_bytes = b"".join(self._parts), [], 0
+            if self._kind is _TEXT:
+                self._take_text(message)
+            else:
+                self._listener.receive_binary()
+
+    def _take_text(self, payload: bytes) -> None:
+        try:
+            text = str(payload, "utf-8")
+        except UnicodeDecodeError:
+            self._violate(WSCloseCode.INVALID_TEXT)
+            return
+        answer = self._listener.receive(text)
+        if answer is not None:
+            self.write(answer)
+
+    def _violate(self, code: WSCloseCode) -> None:
+        """The peer broke the protocol."""
+        if self._transport is not None:
+            self._transport.send_close(code)
+        self._listener.broken(code.value)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """The connection is no more."""
+        self.resume_writing()
+        handshake = transport.close_handshake
+        if handshake is not None and handshake.sent is not None:
+            # What picows itself found wrong with the peer it also keeps as an exception that somebody is to see.
+            seen = asyncio.ensure_future(transport.wait_disconnected())
+            seen.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if not self.ended and not self._held:
+            sent = handshake.sent.code if handshake is not None and handshake.sent is not None else None
+            self._listener.broken(sent.value if sent in _VIOLATIONS else None)
+
+    def write(self, frame: bytes) -> bool:
+        """Write a frame now, without a task."""
+        transport = self._transport
+        if self.ended or transport is None:
+            return False
+        try:
+            if len(frame) > _LARGE_BYTES:
+                transport.send_reuse_external_bytearray(_TEXT, bytearray(_HEADER_BYTES) + frame, _HEADER_BYTES)
+            else:
+                transport.send(_TEXT, frame)
+        except (OSError, RuntimeError):
+            self._listener.broken()
+            return False
+        return True
+
+    async def send(self, frame: bytes) -> bool:
+        """Write a frame, then wait while the buffer is full."""
+        written = self.write(frame)
+        if self._room is not None:
+            await self._room.wait()
+        return written
+
+    def pause_writing(self) -> None:
+        """The buffer is full."""
+        self._room = asyncio.Event()
+
+    def resume_writing(self) -> None:
+        """There is room in the buffer again, or nobody to write to."""
+        if self._room is not None:
+            self._room.set()
+            self._room = None
+
+    @property
+    def buffered_bytes(self) -> int:
+        """How much has been written and not yet taken by the network."""
+        return 0 if self._transport is None else self._transport.underlying_transport.get_write_buffer_size()
+
+    def hang_up(self) -> None:
+        """Say goodbye and close the socket after what has been written."""
+        if self.ended:
+            return
+        self.ended = True
+        transport = self._transport
+        if transport is None:
+            self._cut_off()
+            return
+        with suppress(OSError, RuntimeError):
+            transport.send_close(WSCloseCode.OK)
+        transport.disconnect()
+        asyncio.get_running_loop().call_later(self._goodbye_seconds, transport.underlying_transport.abort)
+
+    def abort(self) -> None:
+        """Cut the socket off at once."""
+        self.ended = True
+        self._cut_off()
+        if self._transport is not None:
+            self._transport.disconnect(graceful=False)
+
+    def _cut_off(self) -> None:
+        """End a connection that is no WebSocket's yet: what holds the socket sees the end of it, and closes it."""
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    async def settle(self, timeout: float) -> None:
+        """Wait until the connection is no more."""
+        # A time-out, or what picows found wrong with the peer.
+        with suppress(Exception):
+            async with asyncio.timeout(timeout):
+                if self._transport is not None:
+                    await self._transport.wait_disconnected()
+
+
+def _answered(error: WSHandshakeError) -> UpgradeError:
+    """Put an HTTP answer into the face's terms; picows itself reads only those that it knows."""
+    status_line, _, lines = (error.raw_header or b"").partition(b"\r\n")
+    words = status_line.split(maxsplit=2)
+    if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
+        return UnreachableError(error)
+    headers: CIMultiDict[str] = CIMultiDict()
+    for line in lines.decode("latin-1").split("\r\n"):
+        name, _, value = line.partition(":")
+        headers.add(name.strip(), value.strip())
+    status = int(words[1][:3])
+    if status in _REDIRECTS:
+        return RedirectedError(redirect_host(headers))
+    return AnsweredError(status, headers, str(error))
