@@ -9,6 +9,7 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, Text
 
 from supervisor.handler import HistoryItem, Message
 
+from .cleaning import whole_characters
 from .prompt import NO_FILES, Files, by, prompt, words
 from .tokens import plain_message_tokens
 from .trouble import NOTICES
@@ -56,7 +57,7 @@ def _is_notice(item: HistoryItem) -> bool:
 def _as_message(item: HistoryItem) -> ModelMessage:
     if item.role == "user":
         return ModelRequest(parts=[UserPromptPart(content=by(item.content, item.name))])
-    return ModelResponse(parts=[TextPart(content=item.content)])
+    return ModelResponse(parts=[TextPart(content=whole_characters(item.content))])
 
 
 def one_by_one(messages: Sequence[ModelMessage]) -> list[ModelMessage]:

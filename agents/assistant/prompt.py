@@ -13,6 +13,7 @@ from pydantic_ai.messages import BinaryContent, UserContent
 from supervisor.handler import Attachment, Context, Message, Reference
 
 from .attached import Seen
+from .cleaning import whole_characters
 from .settings import AssistantSettings
 
 #: What is known of the files of a message.
@@ -98,7 +99,8 @@ def _content(file: Attachment, files: Files) -> str | BinaryContent | None:
 
 def by(text: str, name: str | None, platform: str | None = None) -> str:
     """A text with who said it, where that is known, and without a key that nobody meant to tell."""
-    text = _BOT_URL.sub("[a file]", text)
+    # A request cannot hold half a character.
+    text = whole_characters(_BOT_URL.sub("[a file]", text))
     sender = _sender(name, platform)
     return f"{text}\n\n[Sent by {sender}]" if sender else text
 

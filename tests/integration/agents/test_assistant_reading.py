@@ -7,7 +7,7 @@ import json
 import pytest
 from pydantic_ai.exceptions import ModelRetry
 
-from supervisor.handler import Reply, Thinking, ToolCall, ToolResult
+from supervisor.handler import HistoryItem, Reply, Thinking, ToolCall, ToolResult
 from tests.support.fake_mcp import Tool, fake_mcp
 from tests.support.fake_models import Answer
 from tests.support.lone_assistants import lone_assistant
@@ -42,6 +42,17 @@ async def test_halves_in_a_tools_arguments_are_too_whatever_was_thought_before(
         assert result.result == f"It is sunny in {told}."
         assert tools.calls == [("weather", {"city": told})]
         assert reply == Reply("Sunny.")
+
+
+@pytest.mark.parametrize(("provider", "model"), PROVIDERS)
+async def test_halves_in_what_was_said_cost_no_answer(provider: str, model: str) -> None:
+    async with lone_assistant(provider, model) as assistant:
+        assistant.said += [HistoryItem("user", "Cut \ud83d", 0.0), HistoryItem("assistant", "\ude00 begins", 0.0)]
+        assert (await assistant.ask("Now \ud83d\ude00 and \ud83d")).content == "Hello."
+        said = assistant.models.requests[0].said
+        assert "Cut \ufffd" in said
+        assert "\ufffd begins" in said
+        assert "Now \U0001f600 and \ufffd" in said
 
 
 HALF = "Cut \ud83d\x07"
