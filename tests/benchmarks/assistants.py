@@ -24,7 +24,7 @@ from supervisor.sandbox import Sandbox, SandboxUser
 from tests.benchmarks import meter
 from tests.benchmarks.certificates import Certificates
 from tests.benchmarks.line_process import Child, clean_environment
-from tests.benchmarks.opponents import CLIENTS, SECRET, START_SECONDS, Platform, Supervisor, agent_id
+from tests.benchmarks.opponents import CLIENTS, ROOT, SECRET, START_SECONDS, Platform, Supervisor, agent_id
 
 MIB: Final = 1024 * 1024
 ONLINE_SECONDS: Final = 120.0
@@ -83,9 +83,14 @@ class Place:
 
 
 class Assistants(Supervisor):
-    """The supervisor with assistants on a model at ``model_url``; its settings are the defaults."""
+    """The supervisor with assistants on a model at ``model_url``; its settings are the defaults.
 
-    def __init__(self, platform: Platform, work: Path, model_url: str) -> None:
+    Args:
+        checkout: whose code runs.
+    """
+
+    def __init__(self, platform: Platform, work: Path, model_url: str, checkout: Path = ROOT) -> None:
+        self._checkout = checkout
         settings = {"model": "openai:gpt-4o", "base_url": model_url, "api_key": "env:AGENT_MODEL_KEY"}
         self._insert = (
             "INSERT INTO agents (id, handler, secret, settings) "
@@ -94,7 +99,8 @@ class Assistants(Supervisor):
         super().__init__(platform, work)
 
     def _environment(self, gateway: Platform) -> dict[str, str]:
-        return {**super()._environment(gateway), **MODEL_KEY}
+        ours = {"PYTHONPATH": str(self._checkout), "SUPERVISOR_AGENTS_DIR": str(self._checkout / "agents")}
+        return {**super()._environment(gateway), **MODEL_KEY, **ours}
 
 
 @dataclass(frozen=True)
