@@ -160,12 +160,12 @@ async def _run(message: Message, ctx: Context, means: _Means, ends_at: float) ->
         said = await ctx.history(settings.history_messages)
         files = await seen(message, ctx, settings, caller.left_seconds)
         async with connected(ctx, settings, means.shared, means.standing.servers, means.standing.own) as tools:
-            model = SteadyModel(means.models, means.shared, ctx, caller, tally)
+            before = earlier(said, message, settings.history_tokens, files)
+            model = SteadyModel(means.models, before, means.shared, ctx, caller, tally)
             show = Show(patience.send)
             async with _AGENT.iter(
                 prompt(message, files),
                 model=model,
-                message_history=earlier(said, message, settings.history_tokens, files),
                 instructions=instructions(
                     ctx, settings, message, missing=tools.missing, today=datetime.now(UTC).date()
                 ),
@@ -184,8 +184,8 @@ async def _run(message: Message, ctx: Context, means: _Means, ends_at: float) ->
         if not text:
             raise TroubleError(Kind.STRANGE, f"{means.models[0]}: an empty answer")
         means.standing.health.answered(ctx, [*model.remarks, *means.wrong, *tools.remarks])
-        *before, last = in_parts(f"{text}\n\n{_CUT[finish]}" if finish in _CUT else text)
-        for part in before:
+        *first, last = in_parts(f"{text}\n\n{_CUT[finish]}" if finish in _CUT else text)
+        for part in first:
             await patience.send(Reply(part))
     return Reply(last, metadata={"usage": remarks} if (remarks := tally.remarks) else None)
 

@@ -32,10 +32,20 @@ class SteadyModel(WrapperModel):
 
     Args:
         endpoints: in the order in which they are asked; one at least.
+        earlier: what was said before this run, which need not know of it: it would look through all of it at each step.
     """
 
-    def __init__(self, endpoints: list[Endpoint], shared: Shared, ctx: Context, caller: Caller, tally: Tally) -> None:
+    def __init__(
+        self,
+        endpoints: list[Endpoint],
+        earlier: list[ModelMessage],
+        shared: Shared,
+        ctx: Context,
+        caller: Caller,
+        tally: Tally,
+    ) -> None:
         super().__init__(shared.model(endpoints[0]))
+        self._earlier = earlier
         self._endpoints = endpoints
         self._shared = shared
         self._ctx = ctx
@@ -87,6 +97,7 @@ class SteadyModel(WrapperModel):
             TooManyStepsError: the run had its last step.
         """
         self._tally.step()
+        messages = [*self._earlier, *messages]
         call = Call(messages, dict(model_settings or {}), model_request_parameters)
         if self._tally.is_last(lambda: request_tokens(messages, model_request_parameters)):
             call = replace(call, last=True)

@@ -11,7 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,13 @@ class Times:
     first_ms: list[float] = field(default_factory=list)
     whole_ms: list[float] = field(default_factory=list)
     cpu_ms: float = 0.0
+
+
+FIGURES: Final[Mapping[str, Callable[[Times], float]]] = {
+    "first part that is seen (ms)": lambda one: statistics.median(one.first_ms),
+    "whole answer (ms)": lambda one: statistics.median(one.whole_ms),
+    "CPU per answer (ms)": lambda one: one.cpu_ms,
+}
 
 
 @dataclass(frozen=True)
@@ -115,11 +122,7 @@ def lines(times: Mapping[str, Times]) -> Sequence[str]:
     turns = len(times[OURS].whole_ms)
     bare = times[BARE]
     found = [f"one after the other, a model that answers at once; medians of {turns} turns"]
-    for what, figure in (
-        ("first part that is seen (ms)", lambda one: statistics.median(one.first_ms)),
-        ("whole answer (ms)", lambda one: statistics.median(one.whole_ms)),
-        ("CPU per answer (ms)", lambda one: one.cpu_ms),
-    ):
+    for what, figure in FIGURES.items():
         shown = "".join(f"   {name} {figure(one):7.2f}" for name, one in times.items())
         found.append(f"{what:30}{shown}   ratio {figure(times[OURS]) / figure(bare):.2f}")
         if BEFORE in times:

@@ -12,6 +12,7 @@ import pytest
 
 RUN = Path(__file__).with_name("run.py")
 SCRAPE = Path(__file__).with_name("scrape.py")
+ANSWER = Path(__file__).with_name("answer.py")
 TINY = ("--agents", "5", "--round-trips", "50", "--warm-up", "5", "--hot-adds", "2", "--rounds", "1")
 
 
@@ -75,3 +76,19 @@ def test_assistants_are_measured_beside_the_bare_client(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.startswith("3 at once on a model that takes 0.1 s")
     assert len(ran.stdout.splitlines()) == 7
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(300)
+def test_the_answer_benchmark_measures_the_code_of_both_checkouts_and_the_bare_client(tmp_path: Path) -> None:
+    command = [sys.executable, str(ANSWER), "--turns", "2", "--warm-up", "1", "--before", str(ANSWER.parents[2])]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    first, *figures = ran.stdout.splitlines()
+    assert first.endswith("medians of 2 turns")
+    assert [line.split("(ms)")[0].strip() for line in figures[::2]] == [
+        "first part that is seen",
+        "whole answer",
+        "CPU per answer",
+    ]
+    assert all(line.strip().startswith("beyond the bare client: ") for line in figures[1::2])
