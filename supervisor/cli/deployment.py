@@ -24,7 +24,7 @@ def upgrade(as_json: AsJson = False) -> None:
 
     Example: `supervisor db upgrade`
     """
-    from supervisor import store  # noqa: PLC0415  SQLAlchemy is slow to import
+    from supervisor import store  # noqa: PLC0415  import what is slow only when it runs
     from supervisor.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()

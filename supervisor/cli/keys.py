@@ -47,7 +47,7 @@ def rotate(
 
     Example: `supervisor keys rotate --dry-run`
     """
-    from supervisor import store  # noqa: PLC0415  SQLAlchemy is slow to import
+    from supervisor import store  # noqa: PLC0415  import what is slow only when it runs
     from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
     from supervisor.settings.secrets import SecretBox  # noqa: PLC0415

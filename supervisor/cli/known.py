@@ -64,7 +64,7 @@ def _with(
     create: bool = False,
     reading: bool = False,
 ) -> T:
-    from supervisor.store import Access, Registry  # noqa: PLC0415  SQLAlchemy is slow to import
+    from supervisor.store import Access, Registry  # noqa: PLC0415  import what is slow only when it runs
 
     async def run() -> T:
         registry = await Registry.open(

@@ -92,7 +92,7 @@ def _query(
     newer_than: str | None = None,
     undelivered: bool = False,
 ) -> MessageQuery:
-    from supervisor.management.messages import MessageQuery  # noqa: PLC0415  it brings SQLAlchemy
+    from supervisor.management.messages import MessageQuery  # noqa: PLC0415  import what is slow only when it runs
 
     return MessageQuery(
         agent_id=_id(agent, "--agent"),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def dialect_of(url: str) -> Sqlite:  # noqa: ARG001 - SQLite is the only one, and refuses every other URL
     """The dialect of the database that ``url`` names."""
-    # Imported here: SQLAlchemy is slow to import, and another database's driver need not be installed.
+    # Imported here: another database's driver need not be installed.
     from supervisor.store.sqlite import Sqlite  # noqa: PLC0415
 
     return Sqlite()

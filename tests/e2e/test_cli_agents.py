@@ -369,17 +369,6 @@ def test_the_version_is_shown(process: Command) -> None:
     assert process.ok("--version").startswith("supervisor 0.")
 
 
-def test_help_waits_for_nothing_that_is_slow_to_import() -> None:
-    script = (
-        "import json, sys; import supervisor.cli\n"
-        "slow = {'sqlalchemy', 'alembic', 'fastapi', 'aiohttp', 'pydantic', 'structlog', 'cryptography', 'socketio',"
-        " 'uvicorn', 'prometheus_client', 'rich.table', 'yaml', 'msgspec'}\n"
-        "print(json.dumps(sorted(slow & set(sys.modules))))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == []
-
-
 def test_a_reader_that_has_had_enough_is_no_error(command: Command) -> None:
     script = f"{sys.executable} -m supervisor --help | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, cwd=command.folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from textwrap import indent
 
-from supervisor.store.sql.migrate import OURS, Migrations
+from supervisor.store.sqlite.migrate import OURS, Migrations
 
 COMING = "9999"
 _SCRIPT = '''

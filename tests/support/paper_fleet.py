@@ -27,7 +27,6 @@ from supervisor.service.assembly import build_shared
 from supervisor.settings import Settings
 from supervisor.store import LockInfo, Registry
 from supervisor.store.sql.columns import MESSAGE_STATES, REPLY_STATES, decode_key
-from supervisor.store.sqlite.driver import driver
 from tests.support.clock import ManualClock
 from tests.support.paper_platform import PaperPlatform, PaperSession, PaperTransport
 from tests.support.registries import sqlite_of
@@ -222,7 +221,7 @@ class PaperFleet:
 
     def _pragma(self, text: str) -> None:
         # Between two transactions: each of them is one job of the loop.
-        driver(sqlite_of(self.registry).writer.connection()).execute(f"PRAGMA {text}")
+        sqlite_of(self.registry).writer.connection().execute(f"PRAGMA {text}")
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """Say something to the database as another program."""

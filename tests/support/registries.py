@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+import sqlite3
 
 from supervisor.core.clock import Clock
 from supervisor.service.assembly import RegistryOpener
@@ -37,9 +37,9 @@ async def limit_disk(registry: Registry, pages: int) -> None:
     await sqlite_of(registry).writer.transact(lambda connection: _limit(connection, pages))
 
 
-def _limit(connection: Connection, pages: int) -> None:
-    count = int(connection.exec_driver_sql("PRAGMA page_count").scalar() or 0)
-    connection.exec_driver_sql(f"PRAGMA max_page_count={count + pages}")
+def _limit(connection: sqlite3.Connection, pages: int) -> None:
+    (count,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count={count + pages}")
 
 
 async def free_disk(registry: Registry) -> None:

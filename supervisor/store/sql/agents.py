@@ -1,35 +1,33 @@
 """The statements of the table ``agents``."""
 
+# ruff: noqa: S608 - the texts are put together from names of columns; every value is bound
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import Connection, case, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
-
 from supervisor.core.errors import AgentExistsError, AgentNotFoundError
 from supervisor.store.dialect.face import AgentChanges, AgentRow, AgentValues
 from supervisor.store.dialect.rows import MAX_ID_CHARS, MAX_TEXT_BYTES, Unread
-from supervisor.store.sql.schema import agents
-from supervisor.store.sql.sessions import Sessions
+from supervisor.store.sql.sessions import Connection, Sessions, mappings
 
 #: The columns whose text may be of any length, and those of which more than a little tells nothing; the query leaves
 #: what is too long in the database.
-_TEXTS: Final = tuple(agents.c[name] for name in ("name", "handler", "secret", "settings", "labels"))
+_TEXTS: Final = ("name", "handler", "secret", "settings", "labels")
+_SHORT: Final = ("id", "paused", "created_at", "updated_at")
 _SHORT_CHARS: Final = 2 * MAX_ID_CHARS
-_SHORT: Final = tuple(column for column in agents.c if column not in set(_TEXTS))
-_QUERY: Final = select(
+_COLUMNS: Final = (
     *(
-        case((func.length(column) > _SHORT_CHARS, func.substr(column, 1, _SHORT_CHARS)), else_=column).label(
-            column.name
-        )
+        f"CASE WHEN length({column}) > {_SHORT_CHARS} THEN substr({column}, 1, {_SHORT_CHARS}) ELSE {column} END "
+        f"AS {column}"
         for column in _SHORT
     ),
-    *(case((func.length(column) <= MAX_TEXT_BYTES, column)).label(column.name) for column in _TEXTS),
-    *(func.length(column).label(f"{column.name}_size") for column in _TEXTS),
-).order_by(agents.c.id)
+    *(f"CASE WHEN length({column}) <= {MAX_TEXT_BYTES} THEN {column} END AS {column}" for column in _TEXTS),
+    *(f"length({column}) AS {column}_size" for column in _TEXTS),
+)
+_QUERY: Final = f"SELECT {', '.join(_COLUMNS)} FROM agents"
 
 
 class SqlAgents:
@@ -63,16 +61,17 @@ class SqlAgents:
 
 
 def _rows(connection: Connection, agent_id: str | None) -> Sequence[AgentRow]:
-    query = _QUERY if agent_id is None else _QUERY.where(agents.c.id == agent_id)
-    return [_bounded(dict(row)) for row in connection.execute(query).mappings()]
+    where = "" if agent_id is None else "WHERE agents.id = :agent_id"
+    found = connection.execute(f"{_QUERY} {where} ORDER BY agents.id", {"agent_id": agent_id})
+    return [_bounded(row) for row in mappings(found)]
 
 
 def _bounded(row: dict[str, Any]) -> AgentRow:
     """A row without its sizes; what is too long is named in its place."""
     for column in _TEXTS:
-        size = row.pop(f"{column.name}_size")
+        size = row.pop(f"{column}_size")
         if size is not None and size > MAX_TEXT_BYTES:
-            row[column.name] = Unread(size)
+            row[column] = Unread(size)
     return row
 
 
@@ -84,18 +83,24 @@ def _row(connection: Connection, agent_id: str) -> AgentRow:
 
 
 def _remove(connection: Connection, agent_id: str) -> None:
-    if not connection.execute(delete(agents).where(agents.c.id == agent_id)).rowcount:
+    if not connection.execute("DELETE FROM agents WHERE id = :agent_id", {"agent_id": agent_id}).rowcount:
         raise AgentNotFoundError(agent_id)
 
 
 def _change(connection: Connection, agent_id: str, at: str, values: Mapping[str, Any]) -> None:
-    found = connection.execute(update(agents).where(agents.c.id == agent_id).values(**values, updated_at=at))
+    changed = {**values, "updated_at": at}
+    sets = ", ".join(f"{column} = :{column}" for column in changed)
+    found = connection.execute(f"UPDATE agents SET {sets} WHERE id = :agent_id", {**changed, "agent_id": agent_id})
     if not found.rowcount:
         raise AgentNotFoundError(agent_id)
 
 
 def _add(connection: Connection, agent_id: str, at: str, values: Mapping[str, Any]) -> None:
-    try:
-        connection.execute(insert(agents).values(id=agent_id, **values, created_at=at, updated_at=at))
-    except IntegrityError:
-        raise AgentExistsError(agent_id) from None
+    row = {"id": agent_id, **values, "created_at": at, "updated_at": at}
+    added = connection.execute(
+        f"INSERT INTO agents ({', '.join(row)}) VALUES ({', '.join(f':{column}' for column in row)}) "
+        "ON CONFLICT (id) DO NOTHING",
+        row,
+    )
+    if not added.rowcount:
+        raise AgentExistsError(agent_id)

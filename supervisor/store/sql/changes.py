@@ -8,14 +8,12 @@ from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import Connection, TextClause, text
-
 from supervisor.core.records import CRASHED, JournaledMessage, Reply
 from supervisor.core.states import MessageState, ReplyState
 from supervisor.store.sql import columns, lives, pruning, usage
+from supervisor.store.sql.columns import OPEN_MESSAGES, OPEN_REPLIES
 from supervisor.store.sql.filters import KEY
-from supervisor.store.sql.schema import OPEN_MESSAGES, OPEN_REPLIES
-from supervisor.store.sql.sessions import Sessions
+from supervisor.store.sql.sessions import Connection, Sessions
 
 #: Why the replies of a removed agent are given up.
 AGENT_REMOVED: Final = "the agent was removed"
@@ -27,39 +25,39 @@ _CANCELLED: Final = columns.MESSAGE_CODES[MessageState.CANCELLED]
 _PENDING_REPLY: Final = columns.REPLY_CODES[ReplyState.PENDING]
 _DEAD_REPLY: Final = columns.REPLY_CODES[ReplyState.DEAD]
 
-RESCUE_ALL: Final = text(
+RESCUE_ALL: Final = (
     f"UPDATE inbox SET state = {_AVAILABLE}, error = '{CRASHED}' WHERE {OPEN_MESSAGES} AND state = {_RUNNING}"
 )
-RESCUE: Final = text(
+RESCUE: Final = (
     f"UPDATE inbox SET state = {_AVAILABLE} WHERE agent_key = {KEY} AND {OPEN_MESSAGES} AND state = {_RUNNING}"
 )
-CANCEL: Final = text(
+CANCEL: Final = (
     f"UPDATE inbox SET state = {_CANCELLED}, settled_at = :now WHERE agent_key = {KEY} "
     f"AND {OPEN_MESSAGES} AND state <= {_RUNNING}"
 )
-CANCEL_REPLIES: Final = text(
+CANCEL_REPLIES: Final = (
     f"UPDATE outbox SET state = {_DEAD_REPLY}, settled_at = :now, error = :error WHERE agent_key = {KEY} "
     f"AND {OPEN_REPLIES}"
 )
 # What waits for agents that were removed while no supervisor ran, or while the journal could not be written.
 _REMOVED: Final = "agent_key IN (SELECT key FROM agent_keys WHERE agent_id NOT IN (SELECT id FROM agents))"
-CANCEL_REMOVED: Final = text(
+CANCEL_REMOVED: Final = (
     f"UPDATE inbox SET state = {_CANCELLED}, settled_at = :now WHERE {_REMOVED} "
     f"AND {OPEN_MESSAGES} AND state <= {_RUNNING}"
 )
-CANCEL_REMOVED_REPLIES: Final = text(
+CANCEL_REMOVED_REPLIES: Final = (
     f"UPDATE outbox SET state = {_DEAD_REPLY}, settled_at = :now, error = :error WHERE {_REMOVED} AND {OPEN_REPLIES}"
 )
-_REPLAY: Final = text(
+_REPLAY: Final = (
     f"UPDATE inbox SET state = {_AVAILABLE}, attempts = 0, replay = replay + 1, not_before = 0, "
     f"settled_at = NULL WHERE id = :id AND {OPEN_MESSAGES} AND state = {_DEAD} AND replay = :replay"
 )
 # What was settled and is on its way again was replayed: ``settled_at`` stays.
-_REPLAY_REPLY: Final = text(
+_REPLAY_REPLY: Final = (
     f"UPDATE outbox SET state = {_PENDING_REPLY}, attempts = 0, not_before = 0 "
     f"WHERE id = :id AND inbox_id = :inbox_id AND state = {_DEAD_REPLY}"
 )
-_DISCARD: Final = text(
+_DISCARD: Final = (
     f"UPDATE inbox SET state = {_CANCELLED}, settled_at = :now "
     f"WHERE id = :id AND {OPEN_MESSAGES} AND state = {_DEAD} AND replay = :replay"
 )
@@ -112,7 +110,7 @@ class SqlChanges:
     async def prune_usage(self, before_day: str) -> int:
         return await self._sessions.alter(partial(usage.prune, before_day=before_day))
 
-    async def _each(self, statement: TextClause, rows: Sequence[dict[str, Any]]) -> list[bool]:
+    async def _each(self, statement: str, rows: Sequence[dict[str, Any]]) -> list[bool]:
         """Execute a statement for each of some rows, in one transaction; whether each was as its caller knew it."""
         return await self._sessions.alter(
             lambda connection: [connection.execute(statement, row).rowcount == 1 for row in rows]
@@ -131,10 +129,8 @@ def _cancel(connection: Connection, agent_id: str | None, now: float) -> int:
 def _purge(connection: Connection, agent_id: str, conversation_id: str | None, now: float) -> int:
     where = f"WHERE agent_key = {KEY}" + (" AND conversation_id = :conversation_id" if conversation_id else "")
     named = {"agent_id": agent_id, "conversation_id": conversation_id} if conversation_id else {"agent_id": agent_id}
-    erased = [connection.execute(text(f"DELETE FROM {table} {where}"), named).rowcount for table in ("outbox", "inbox")]
-    connection.execute(text(f"DELETE FROM conversation_summaries {where}"), named)
+    erased = [connection.execute(f"DELETE FROM {table} {where}", named).rowcount for table in ("outbox", "inbox")]
+    connection.execute(f"DELETE FROM conversation_summaries {where}", named)
     # The conversations begin anew, so that what is erased is not asked for again.
-    connection.execute(
-        text(f"UPDATE conversations SET last_seen = :now {where} AND last_seen > 0"), {**named, "now": now}
-    )
+    connection.execute(f"UPDATE conversations SET last_seen = :now {where} AND last_seen > 0", {**named, "now": now})
     return sum(erased)

@@ -10,7 +10,7 @@ from supervisor.core.states import MessageState, ReplyState
 from supervisor.store.dialect.stored import StoredMessage, StoredReply
 
 # The order is part of the schema: what is unsettled comes first, then dead letters, then what only waits to be pruned
-# (``schema.OPEN_MESSAGES``, ``schema.OPEN_REPLIES``).
+# (:data:`OPEN_MESSAGES`, :data:`OPEN_REPLIES`).
 MESSAGE_CODES: Final = {
     MessageState.AVAILABLE: 0,
     MessageState.RETRYABLE: 1,
@@ -26,6 +26,10 @@ REPLY_CODES: Final = {
     ReplyState.UNKNOWN: 3,
     ReplyState.DEAD: 4,
 }
+#: Messages that wait or run, and dead letters; the ``where`` of the partial index, so it must appear in queries as is.
+OPEN_MESSAGES: Final = "state <= 3"
+#: Replies on their way; the ``where`` of the partial index, so it must appear in queries as is.
+OPEN_REPLIES: Final = "state <= 1"
 MESSAGE_STATES: Final = {code: state for state, code in MESSAGE_CODES.items()}
 REPLY_STATES: Final = {code: state for state, code in REPLY_CODES.items()}
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from supervisor.core.states import MessageState, ReplyState
 from supervisor.store.dialect.stored import MessageFilter
 from supervisor.store.sql import columns
-from supervisor.store.sql.schema import OPEN_MESSAGES, OPEN_REPLIES
+from supervisor.store.sql.columns import OPEN_MESSAGES, OPEN_REPLIES
 
 _M: Final = columns.MESSAGE_CODES
 _R: Final = columns.REPLY_CODES

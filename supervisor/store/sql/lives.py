@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, delete, select
-
 from supervisor.core.records import AgentLife, Sleep
-from supervisor.store.sql.schema import agent_lives, agents, meta
+from supervisor.store.sql.sessions import Connection, scalar
 
 #: The row of the table ``meta`` that says since when lives are remembered.
 SINCE: Final = "lives_since"
 
+_LIVES: Final = "SELECT agent_id, registered_at, asleep_since, asleep_until, asleep_reason FROM agent_lives"
+
 
 def read(connection: Connection, agent_id: str | None) -> list[AgentLife]:
     """What is remembered of one agent, or of all, in order of ids."""
-    query = select(agent_lives).order_by(agent_lives.c.agent_id)
-    if agent_id is not None:
-        query = query.where(agent_lives.c.agent_id == agent_id)
-    return [_life(*row) for row in connection.execute(query)]
+    where = "" if agent_id is None else "WHERE agent_id = :agent_id"
+    found = connection.execute(f"{_LIVES} {where} ORDER BY agent_id", {"agent_id": agent_id})
+    return [_life(*row) for row in found.fetchall()]
 
 
 def _life(
@@ -29,8 +28,8 @@ def _life(
 
 def forget(connection: Connection, agent_id: str | None) -> None:
     """Forget an agent, or all that are not registered."""
-    gone = agent_lives.c.agent_id == agent_id if agent_id else agent_lives.c.agent_id.not_in(select(agents.c.id))
-    connection.execute(delete(agent_lives).where(gone))
+    gone = "= :agent_id" if agent_id else "NOT IN (SELECT id FROM agents)"
+    connection.execute(f"DELETE FROM agent_lives WHERE agent_id {gone}", {"agent_id": agent_id})  # noqa: S608
 
 
 def since(connection: Connection, now: float, *, begin: bool) -> float:
@@ -39,9 +38,9 @@ def since(connection: Connection, now: float, *, begin: bool) -> float:
     Args:
         begin: it begins now, unless it has.
     """
-    noted = connection.execute(select(meta.c.value).where(meta.c.key == SINCE)).scalar()
+    noted = scalar(connection, "SELECT value FROM meta WHERE key = :key", {"key": SINCE})
     if noted is not None:
         return float(noted)
     if begin:
-        connection.execute(meta.insert().values(key=SINCE, value=repr(now)))
+        connection.execute("INSERT INTO meta (key, value) VALUES (:key, :value)", {"key": SINCE, "value": repr(now)})
     return now

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, text
-
 from supervisor.core.states import MessageState, ReplyState
 from supervisor.store.sql import columns
-from supervisor.store.sql.schema import OPEN_REPLIES
+from supervisor.store.sql.columns import OPEN_REPLIES
+from supervisor.store.sql.sessions import Connection, scalar
 
 #: Rows of one slice.
 SLICE: Final = 1_000
@@ -18,17 +17,17 @@ SLICE: Final = 1_000
 _AGES: Final = {"inbox": "received_at", "outbox": "created_at"}
 _PRUNE: Final = {
     # A message stays as long as a reply to it is on its way.
-    "inbox": text(
+    "inbox": (
         f"DELETE FROM inbox WHERE id BETWEEN :first AND :last AND state >= {columns.MESSAGE_CODES[MessageState.DEAD]} "
         f"AND settled_at < :before AND id NOT IN "
         f"(SELECT inbox_id FROM outbox WHERE {OPEN_REPLIES} AND inbox_id IS NOT NULL)"
     ),
-    "outbox": text(
+    "outbox": (
         f"DELETE FROM outbox WHERE id BETWEEN :first AND :last AND state >= {columns.REPLY_CODES[ReplyState.ACKED]} "
         "AND settled_at < :before"
     ),
 }
-_PRUNE_CONVERSATIONS: Final = text(
+_PRUNE_CONVERSATIONS: Final = (
     "DELETE FROM conversations WHERE (agent_key, conversation_id) IN "
     "(SELECT agent_key, conversation_id FROM conversations WHERE last_seen < :before AND last_seen > -:before "
     f"LIMIT {SLICE})"
@@ -47,8 +46,8 @@ def prune_slice(connection: Connection, table: str, after_id: int, last_id: int,
     Returns:
         How many rows were deleted, and the number of the last row looked at: where the next slice begins.
     """
-    ids = text(f"SELECT id FROM {table} WHERE id > :after_id AND id <= :last_id ORDER BY id LIMIT {SLICE}")
-    found = connection.execute(ids, {"after_id": after_id, "last_id": last_id}).scalars().all()
+    ids = f"SELECT id FROM {table} WHERE id > :after_id AND id <= :last_id ORDER BY id LIMIT {SLICE}"
+    found = [row[0] for row in connection.execute(ids, {"after_id": after_id, "last_id": last_id}).fetchall()]
     if not found:
         return 0, last_id
     span = {"first": found[0], "last": found[-1], "before": before}
@@ -70,11 +69,11 @@ def last_before(connection: Connection, table: str, before: float) -> int:
 
     Rows are numbered in the order in which they come, so the row is found by bisection, without an index of times.
     """
-    probe = text(f"SELECT id, {_AGES[table]} FROM {table} WHERE id >= :id ORDER BY id LIMIT 1")
-    low, high = 0, connection.execute(text(f"SELECT max(id) FROM {table}")).scalar() or 0
+    probe = f"SELECT id, {_AGES[table]} FROM {table} WHERE id >= :id ORDER BY id LIMIT 1"
+    low, high = 0, scalar(connection, f"SELECT max(id) FROM {table}") or 0
     while low < high:
         middle = (low + high + 1) // 2
-        number, at = connection.execute(probe, {"id": middle}).one()
+        number, at = connection.execute(probe, {"id": middle}).fetchone()
         if at < before:
             low = max(middle, number)
         else:

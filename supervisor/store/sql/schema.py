@@ -9,11 +9,11 @@ agents appear in it as small integers (``agent_keys``), message keys as bytes, s
 one JSON blob. So is ``usage``, which outlives the agents that it is about. ``agent_lives`` is what the supervisor
 itself has to remember of an agent, kept apart from what people want of it: writing it must not look like a change of
 the row.
+
+Nothing that runs imports this module: SQLAlchemy takes longer to load than most commands take to run.
 """
 
 from __future__ import annotations
-
-from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -30,12 +30,7 @@ from sqlalchemy import (
     text,
 )
 
-#: Every revision that this version can read or bring up to date, oldest first; a test holds it to the migrations.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
-#: Messages that wait or run, and dead letters; the ``where`` of the partial index, so it must appear in queries as is.
-OPEN_MESSAGES: Final = "state <= 3"
-#: Replies on their way; the ``where`` of the partial index, so it must appear in queries as is.
-OPEN_REPLIES: Final = "state <= 1"
+from supervisor.store.sql.columns import OPEN_MESSAGES, OPEN_REPLIES
 
 metadata = MetaData()
 _row_number = BigInteger().with_variant(Integer, "sqlite")

@@ -8,11 +8,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, select, text
-
 from supervisor.store.dialect.codec import SEALED
 from supervisor.store.dialect.rows import record_from_row
-from supervisor.store.sql import schema
+from supervisor.store.sql.sessions import Connection, mappings, scalar
 
 #: Rows in one transaction: the supervisor's own commits wait for it.
 SLICE: Final = 100
@@ -49,7 +47,7 @@ class SealedChange(NamedTuple):
 def agents(connection: Connection) -> list[SealedRow]:
     """Every agent whose secret is encrypted, or something in its settings."""
     found = []
-    for row in connection.execute(select(schema.agents).order_by(schema.agents.c.id)).mappings():
+    for row in mappings(connection.execute("SELECT * FROM agents ORDER BY id")):
         secret, settings = row["secret"], row["settings"]
         columns: dict[str, Any] = {}
         if isinstance(secret, str) and secret.startswith(_SEALED_TEXT):
@@ -57,13 +55,13 @@ def agents(connection: Connection) -> list[SealedRow]:
         if isinstance(settings, str) and IN_SETTINGS.search(settings):
             columns["settings"] = settings
         if columns:
-            found.append(SealedRow("agents", row["id"], record_from_row(dict(row)).id, columns))
+            found.append(SealedRow("agents", row["id"], record_from_row(row).id, columns))
     return found
 
 
 def last(connection: Connection, table: str) -> int:
     """The highest id in a table of :data:`COLUMNS`."""
-    return int(connection.execute(text(f"SELECT max(id) FROM {table}")).scalar() or 0)
+    return int(scalar(connection, f"SELECT max(id) FROM {table}") or 0)
 
 
 def texts(connection: Connection, table: str, after: int, last_id: int) -> list[SealedRow]:
@@ -71,10 +69,8 @@ def texts(connection: Connection, table: str, after: int, last_id: int) -> list[
     names = COLUMNS[table]
     marked = " OR ".join(f"substr({name}, 1, 7) IN (:mark, :text_mark)" for name in names)
     found = connection.execute(
-        text(
-            f"SELECT {table}.id, agent_id, {', '.join(names)} FROM {table} JOIN agent_keys ON key = agent_key "
-            f"WHERE {table}.id > :after AND {table}.id <= :last AND ({marked}) ORDER BY {table}.id LIMIT {SLICE}"
-        ),
+        f"SELECT {table}.id, agent_id, {', '.join(names)} FROM {table} JOIN agent_keys ON key = agent_key "
+        f"WHERE {table}.id > :after AND {table}.id <= :last AND ({marked}) ORDER BY {table}.id LIMIT {SLICE}",
         {"after": after, "last": last_id, "mark": SEALED, "text_mark": _SEALED_TEXT},
     )
     return [
@@ -84,7 +80,7 @@ def texts(connection: Connection, table: str, after: int, last_id: int) -> list[
             agent_id,
             {name: value for name, value in zip(names, values, strict=True) if _is_sealed(value)},
         )
-        for number, agent_id, *values in found
+        for number, agent_id, *values in found.fetchall()
     ]
 
 
@@ -100,5 +96,5 @@ def swap(connection: Connection, changed: Sequence[Sequence[SealedChange]]) -> l
 
 
 def _swapped(connection: Connection, change: SealedChange) -> bool:
-    statement = text(f"UPDATE {change.table} SET {change.column} = :new WHERE id = :id AND {change.column} = :old")
+    statement = f"UPDATE {change.table} SET {change.column} = :new WHERE id = :id AND {change.column} = :old"
     return connection.execute(statement, {"new": change.new, "id": change.id, "old": change.old}).rowcount > 0

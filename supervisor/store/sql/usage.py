@@ -1,13 +1,13 @@
 """The statements of the table ``usage``, but for the one that adds to it: that one goes with a batch."""
 
+# ruff: noqa: S608 - the texts are put together from constants of this package; every value is bound
+
 from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, delete, inspect, literal, select
-
 from supervisor.core.records import UsageRecord
-from supervisor.store.sql.schema import agent_keys, usage
+from supervisor.store.sql.sessions import Connection
 
 #: The columns that are summed up, in the order of a record's fields.
 SUMS: Final = (
@@ -27,19 +27,19 @@ def read(connection: Connection, agent_id: str | None, since_day: str | None) ->
 
     A registry of an older version may have no column for a sum yet: it is 0.
     """
-    there = {column["name"] for column in inspect(connection).get_columns(usage.name)}
-    columns = [usage.c[column] if column in there else literal(0) for column in SUMS]
-    query = select(agent_keys.c.agent_id, usage.c.model, usage.c.day, *columns).join(
-        agent_keys, agent_keys.c.key == usage.c.agent_key
+    there = {column[0] for column in connection.execute("SELECT * FROM usage LIMIT 0").description}
+    columns = ", ".join(f"usage.{column}" if column in there else "0" for column in SUMS)
+    wanted = {"agent_keys.agent_id = :agent_id": agent_id, "usage.day >= :since_day": since_day}
+    where = " AND ".join(["1 = 1", *(condition for condition, value in wanted.items() if value is not None)])
+    rows = connection.execute(
+        f"SELECT agent_keys.agent_id, usage.model, usage.day, {columns} FROM usage "
+        f"JOIN agent_keys ON agent_keys.key = usage.agent_key WHERE {where} "
+        "ORDER BY usage.day, agent_keys.agent_id, usage.model",
+        {"agent_id": agent_id, "since_day": since_day},
     )
-    if agent_id is not None:
-        query = query.where(agent_keys.c.agent_id == agent_id)
-    if since_day is not None:
-        query = query.where(usage.c.day >= since_day)
-    rows = connection.execute(query.order_by(usage.c.day, agent_keys.c.agent_id, usage.c.model))
-    return [UsageRecord(*row) for row in rows]
+    return [UsageRecord(*row) for row in rows.fetchall()]
 
 
 def prune(connection: Connection, before_day: str) -> int:
     """Delete the rows of the days before one; how many."""
-    return connection.execute(delete(usage).where(usage.c.day < before_day)).rowcount
+    return connection.execute("DELETE FROM usage WHERE day < :before_day", {"before_day": before_day}).rowcount

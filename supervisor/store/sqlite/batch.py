@@ -13,11 +13,10 @@ No write asks whether this process still holds the registry: the file's lock say
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
-
-from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from supervisor.core.records import UsageRecord
 from supervisor.store.dialect.operations import (
@@ -99,7 +98,7 @@ class ContendedError(Exception):
     """Some operation of the batch lost against somebody else; which one is not known."""
 
 
-def apply(connection: Connection, operations: Sequence[Operation], numbers: Numbers) -> list[bool]:
+def apply(connection: sqlite3.Connection, operations: Sequence[Operation], numbers: Numbers) -> list[bool]:
     """Apply a batch within the caller's transaction.
 
     Returns:
@@ -145,42 +144,57 @@ def _note(connection: Connection, operation: Operation, numbers: Numbers) -> boo
 
 
 def apply_singly(
-    connection: Connection, operations: Sequence[Operation], numbers: Numbers
-) -> list[bool | SQLAlchemyError | ValueError | OverflowError]:
+    connection: sqlite3.Connection, operations: Sequence[Operation], numbers: Numbers
+) -> list[bool | sqlite3.Error | ValueError | OverflowError]:
     """Apply a batch one operation at a time: whether each won, or why the database refuses it."""
     numbers.load(connection)
-    outcomes: list[bool | SQLAlchemyError | ValueError | OverflowError] = []
+    outcomes: list[bool | sqlite3.Error | ValueError | OverflowError] = []
     for operation in operations:
         try:
             if isinstance(operation, MoveMessage):
                 _leave_out_changed(connection, operation)
-            with connection.begin_nested():
+            with _savepoint(connection):
                 outcomes += apply(connection, [operation], numbers)
             numbers.keep()
         except ContendedError:
             outcomes.append(False)
-        except DBAPIError as error:
+        except sqlite3.Error as error:
             if is_transient(error):
                 raise
             outcomes.append(error)
-        except (SQLAlchemyError, ValueError, OverflowError) as error:
+        except (ValueError, OverflowError) as error:
             outcomes.append(error)
     return outcomes
+
+
+@contextmanager
+def _savepoint(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is done within is kept, or undone where it raises."""
+    connection.execute("SAVEPOINT operation")
+    try:
+        yield
+    except BaseException:
+        # Where the disk is full, SQLite has undone all of the transaction.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK TO operation")
+            connection.execute("RELEASE operation")
+        raise
+    connection.execute("RELEASE operation")
 
 
 def _together(move: MoveMessage) -> list[MoveMessage]:
     return [other for other in move.together if not other.lost]
 
 
-def _leave_out_changed(connection: Connection, move: MoveMessage) -> None:
+def _leave_out_changed(connection: sqlite3.Connection, move: MoveMessage) -> None:
     """Note which of the messages that are to be settled together with another are not as their owner knows them."""
     for other in move.together:
         state, attempts, replay = other.expected
         known = (other.row.id, columns.MESSAGE_CODES[state], attempts, replay)
-        other.lost = connection.exec_driver_sql(_AS_KNOWN, known).first() is None
+        other.lost = connection.execute(_AS_KNOWN, known).fetchone() is None
 
 
-def _add_messages(connection: Connection, adds: Sequence[AddMessage], numbers: Numbers) -> set[Operation]:
+def _add_messages(connection: sqlite3.Connection, adds: Sequence[AddMessage], numbers: Numbers) -> set[Operation]:
     """Insert messages; those whose key is there already."""
     if not adds:
         return set()
@@ -206,8 +220,8 @@ def _add_messages(connection: Connection, adds: Sequence[AddMessage], numbers: N
     added = _ADD.execute(connection, rows)
     if added == len(rows):
         return set()
-    found = connection.exec_driver_sql("SELECT id FROM inbox WHERE id BETWEEN ? AND ?", (first, numbers.inbox))
-    present = set(found.scalars())
+    found = connection.execute("SELECT id FROM inbox WHERE id BETWEEN ? AND ?", (first, numbers.inbox))
+    present = {number for (number,) in found}
     if len(present) != added:
         # Another process has used some of these numbers: which of the rows are ours cannot be told.
         raise ContendedError
@@ -215,7 +229,7 @@ def _add_messages(connection: Connection, adds: Sequence[AddMessage], numbers: N
 
 
 def _record_conversations(
-    connection: Connection, operations: Iterable[AddMessage | NoteConversation], numbers: Numbers
+    connection: sqlite3.Connection, operations: Iterable[AddMessage | NoteConversation], numbers: Numbers
 ) -> None:
     """Note conversations when a message comes or when asked to, and forget them; the last word counts."""
     latest: dict[tuple[int, str], float | None] = {}
@@ -246,7 +260,7 @@ def _move_row(move: MoveMessage) -> tuple[Any, ...]:
     )
 
 
-def _add_replies(connection: Connection, adds: Sequence[AddReply], numbers: Numbers) -> None:
+def _add_replies(connection: sqlite3.Connection, adds: Sequence[AddReply], numbers: Numbers) -> None:
     rows = []
     for add in adds:
         reply = add.reply
@@ -279,7 +293,7 @@ def _move_reply_row(move: MoveReply) -> tuple[Any, ...]:
     )
 
 
-def _add_usage(connection: Connection, records: Iterable[UsageRecord], numbers: Numbers) -> None:
+def _add_usage(connection: sqlite3.Connection, records: Iterable[UsageRecord], numbers: Numbers) -> None:
     """Add what was used to the rows of its agents, models and days."""
     rows = [
         (

@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-
-from sqlalchemy import Connection
 
 from supervisor.core.errors import RegistryError
 from supervisor.store.sqlite import files, inspection
@@ -24,7 +23,7 @@ from supervisor.telemetry.logs import get_logger
 _TIME: Final = "%Y%m%dT%H%M%SZ"
 
 
-def make(connection: Connection, path: Path, before: str, now: float, spare_bytes: int) -> Path:
+def make(connection: sqlite3.Connection, path: Path, before: str, now: float, spare_bytes: int) -> Path:
     """Copy the registry into a new file that only its owner can read; the copy.
 
     Args:
@@ -52,7 +51,7 @@ def make(connection: Connection, path: Path, before: str, now: float, spare_byte
     return target
 
 
-def rescue(connection: Connection, path: Path, now: float) -> Path:
+def rescue(connection: sqlite3.Connection, path: Path, now: float) -> Path:
     """Copy what a connection has open, wherever its file has gone, beside its path or else where temporary files are.
 
     Args:

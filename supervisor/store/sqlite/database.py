@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection
-
 from supervisor.core.clock import SystemClock
 from supervisor.core.errors import RegistryError, RegistryLockedError
-from supervisor.core.tasks import to_the_end
 from supervisor.store.dialect import AgentTable, JournalChanges, JournalQuestions, LockInfo, StorageError
 from supervisor.store.dialect.face import Outcome
 from supervisor.store.dialect.holder import FailedRun
@@ -41,13 +39,12 @@ class SqliteSessions:
         #: Set while other files are at the paths than are open: no connection may be opened then.
         self.only_open_ones = False
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self.only_open_ones:
             return await self.writer.alter(work)
-        # A query that is cancelled half-way leaves its connection open until the garbage collector finds it.
-        return await to_the_end(self._pool.read(work))
+        return await self._pool.read(work)
 
-    async def alter(self, work: Callable[[Connection], T]) -> T:
+    async def alter(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self.writer.alter(work)
 
     async def empty_log(self) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-from sqlalchemy import Connection
 
 from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.errors import RegistryError, RegistryLockedError
@@ -15,13 +14,14 @@ from supervisor.settings.secrets import SecretBox
 from supervisor.store.dialect import LockInfo, Rotation
 from supervisor.store.dialect.face import ANY_ACCESS, READING, Access
 from supervisor.store.sql import lives, rotation
-from supervisor.store.sql.migrate import OURS, Migrations, NewerSchemaError
+from supervisor.store.sql.sessions import scalar
 from supervisor.store.sqlite import copies, driver, inspection, lock
 from supervisor.store.sqlite.changes import ChangeNotice
+from supervisor.store.sqlite.connections import open_reader, open_writer
 from supervisor.store.sqlite.database import Opened, SqliteDatabase, SqliteSessions
-from supervisor.store.sqlite.engines import reader_engine, writer_engine
 from supervisor.store.sqlite.files import MOUNTS, check_file, check_place, database_path, not_found, rescued
 from supervisor.store.sqlite.lock import RegistryLock
+from supervisor.store.sqlite.migrate import OURS, Migrations, NewerSchemaError
 from supervisor.store.sqlite.numbers import Numbers
 from supervisor.store.sqlite.open_files import OpenFiles
 from supervisor.store.sqlite.pool import ReadPool
@@ -65,8 +65,7 @@ class Sqlite:
         async with AsyncExitStack() as undo:
             file_lock = self._hold(path, lock, undo)
             check_file(path, create=upgrade and access.create)
-            engine = writer_engine(path, synchronous, self.busy_seconds, reading=access.reading)
-            writer = Writer(path, engine, clock, self.patience_seconds)
+            writer = self._writer(path, clock, synchronous, reading=access.reading)
             undo.push_async_callback(writer.close)
             if file_lock is not None:
                 # Before anything is written: a damaged file is left as it is, for whoever wants to save something.
@@ -77,11 +76,15 @@ class Sqlite:
             opened = await writer.alter(begin)
             notice = await ChangeNotice.begin(writer)
             undo.pop_all()
-        sessions = SqliteSessions(ReadPool(path, reader_engine(path, self.busy_seconds)), writer)
+        sessions = SqliteSessions(ReadPool(path, partial(open_reader, path, self.busy_seconds)), writer)
         database = SqliteDatabase(path, sessions, opened, notice, file_lock)
         if lock is not None:
             database.announce(lock)
         return database
+
+    def _writer(self, path: Path, clock: Clock, synchronous: str, *, reading: bool) -> Writer:
+        connect = partial(open_writer, path, synchronous, self.busy_seconds, reading=reading)
+        return Writer(path, connect, clock, self.patience_seconds, reading=reading)
 
     def _hold(self, path: Path, info: LockInfo | None, undo: AsyncExitStack) -> RegistryLock | None:
         """Take the lock in the name of ``info``; without one, see that whoever has it has the same file open."""
@@ -120,8 +123,7 @@ class Sqlite:
         check_place(path, self.mounts)
         lock.refuse_beside(path)
         check_file(path, create=False)
-        engine = writer_engine(path, "NORMAL", self.busy_seconds, reading=True)
-        writer = Writer(path, engine, SystemClock(), self.patience_seconds)
+        writer = self._writer(path, SystemClock(), "NORMAL", reading=True)
         try:
             await writer.alter(self.migrations.require_any)
             await writer.call(partial(inspection.copy, path=path, target=target))
@@ -171,7 +173,7 @@ class Sqlite:
                 "then start this version, which brings the registry up to date"
             ) from None
 
-    def _current(self, connection: Connection, path: Path) -> str | None:
+    def _current(self, connection: sqlite3.Connection, path: Path) -> str | None:
         """The revision that a file is at.
 
         Raises:
@@ -193,10 +195,10 @@ class Sqlite:
                 "put it in its place, without the files -wal and -shm, or move it away to go on with this one"
             )
 
-    def _begin(self, connection: Connection, path: Path, now: float, held: bool, older: bool) -> Opened:
+    def _begin(self, connection: sqlite3.Connection, path: Path, now: float, held: bool, older: bool) -> Opened:
         self._current(connection, path)
         revision = self.migrations.require(connection, older=older)
-        uuid = connection.exec_driver_sql("SELECT value FROM meta WHERE key = 'uuid'").scalar()
+        uuid = scalar(connection, "SELECT value FROM meta WHERE key = 'uuid'")
         if uuid is None:
             raise RegistryError("The registry has lost its UUID (table meta); restore a copy of it")
         if held:

@@ -1,4 +1,4 @@
-"""What is asked of SQLite itself on an open connection, past SQLAlchemy and outside of its transactions."""
+"""What is asked of SQLite itself on an open connection, outside of transactions."""
 
 from __future__ import annotations
 
@@ -6,56 +6,42 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, cast
-
-from sqlalchemy import Connection
+from typing import Any
 
 from supervisor.store.sqlite.errors import explain_copy
 from supervisor.store.sqlite.files import address
 
 
-def driver(connection: Connection) -> sqlite3.Connection:
-    """The connection as SQLite's own module has it."""
-    return cast("sqlite3.Connection", connection.connection.driver_connection)
-
-
-def empty_log(connection: Connection) -> None:
+def empty_log(connection: sqlite3.Connection) -> None:
     """Bring the write-ahead log into the file and empty it: it holds what was erased until then.
 
     What a reader still looks at stays until the next checkpoint.
     """
-    driver(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
 
 
-def reuse_log(connection: Connection) -> None:
+def reuse_log(connection: sqlite3.Connection) -> None:
     """Bring of the log into the file what nobody looks at, so that it is written from its beginning again.
 
     Raises:
         sqlite3.Error: the file cannot take it.
     """
-    driver(connection).execute("PRAGMA wal_checkpoint(PASSIVE)").close()
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
 
 
-def abandon(connection: Connection) -> None:
-    """Roll back whatever transaction is still open; nothing, as a rule."""
-    opened = driver(connection)
-    if opened.in_transaction:
-        opened.rollback()
-
-
-def data_version(connection: Connection) -> int:
+def data_version(connection: sqlite3.Connection) -> int:
     """A number that changes when another connection has committed."""
-    return int(driver(connection).execute("PRAGMA data_version").fetchone()[0])
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
-def page_count(connection: Connection) -> int:
+def page_count(connection: sqlite3.Connection) -> int:
     """How many pages the database has, as this connection sees it."""
-    return int(driver(connection).execute("PRAGMA page_count").fetchone()[0])
+    return int(connection.execute("PRAGMA page_count").fetchone()[0])
 
 
-def page_size(connection: Connection) -> int:
+def page_size(connection: sqlite3.Connection) -> int:
     """The size of a page, in bytes."""
-    return int(driver(connection).execute("PRAGMA page_size").fetchone()[0])
+    return int(connection.execute("PRAGMA page_size").fetchone()[0])
 
 
 def damage_of(path: Path) -> str | None:
@@ -88,7 +74,7 @@ def is_damage(error: sqlite3.Error) -> bool:
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 
 
-def damage(connection: Connection, tables: tuple[str, ...] = (), *, thorough: bool = False) -> str | None:
+def damage(connection: sqlite3.Connection, tables: tuple[str, ...] = (), *, thorough: bool = False) -> str | None:
     """What SQLite finds wrong with the file, or with some of its tables; None when it is sound.
 
     Args:
@@ -96,19 +82,19 @@ def damage(connection: Connection, tables: tuple[str, ...] = (), *, thorough: bo
     """
     pragma = "integrity_check" if thorough else "quick_check"
     for argument in tables or ("1",):
-        found = str(driver(connection).execute(f"PRAGMA {pragma}({argument})").fetchone()[0])
+        found = str(connection.execute(f"PRAGMA {pragma}({argument})").fetchone()[0])
         if found != "ok":
             return " ".join(found.split())[:200]
     return None
 
 
-def values(connection: Connection, table: str, column: str) -> Iterator[Any]:
+def values(connection: sqlite3.Connection, table: str, column: str) -> Iterator[Any]:
     """Every value of a column, one at a time."""
-    for row in driver(connection).execute(f"SELECT {column} FROM {table}"):  # noqa: S608 - names of our own
+    for row in connection.execute(f"SELECT {column} FROM {table}"):  # noqa: S608 - names of our own
         yield row[0]
 
 
-def copy(connection: Connection, target: Path) -> None:
+def copy(connection: sqlite3.Connection, target: Path) -> None:
     """Write a compact copy of the database into an empty file, as it is at one moment, while others write.
 
     Of SQLite's two ways to copy a live database this is the one that leaves out what was erased: the backup interface
@@ -119,8 +105,8 @@ def copy(connection: Connection, target: Path) -> None:
     """
     try:
         # It writes to the copy alone, and counts as writing all the same.
-        driver(connection).execute("PRAGMA query_only=OFF").close()
-        driver(connection).execute("VACUUM INTO ?", (str(target),))
+        connection.execute("PRAGMA query_only=OFF").close()
+        connection.execute("VACUUM INTO ?", (str(target),))
     except sqlite3.Error as error:
         explained = explain_copy(error)
         if explained is None:

@@ -6,8 +6,6 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError
-
 from supervisor.core.errors import RegistryError
 from supervisor.store.dialect import DamagedError, StorageError
 
@@ -34,15 +32,13 @@ _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 def explain(path: Path, error: Exception) -> RegistryError:
     """What an error of SQLite means, as one readable line; a :class:`StorageError` when it is worth another try."""
-    original = error.orig if isinstance(error, DBAPIError) else error
-    code = _code(original)
+    code = _code(error)
     if code in _DAMAGED:
-        return damaged(path, str(original))
+        return damaged(path, str(error))
     if code in _TRANSIENT:
         return StorageError(f"The registry {path} cannot be used now: {_TRANSIENT[code]}")
-    # SQLAlchemy's own text quotes the parameters, which may be a person's words.
-    way = "; if an older version made it: supervisor db upgrade" if str(original).startswith("no such table") else ""
-    return RegistryError(f"The registry {path} refused an operation: {original}{way}")
+    way = "; if an older version made it: supervisor db upgrade" if str(error).startswith("no such table") else ""
+    return RegistryError(f"The registry {path} refused an operation: {error}{way}")
 
 
 def explain_copy(error: sqlite3.Error) -> RegistryError | None:
@@ -61,16 +57,16 @@ def damaged(path: Path, detail: str) -> DamagedError:
     )
 
 
-def is_transient(error: DBAPIError) -> bool:
+def is_transient(error: sqlite3.Error) -> bool:
     """Whether an error of the database is no fault of the operation, so that it may succeed later."""
-    code = _code(error.orig)
+    code = _code(error)
     return code in _TRANSIENT or code in _DAMAGED
 
 
-def is_full(error: BaseException) -> bool:
+def is_full(error: sqlite3.Error) -> bool:
     """Whether the disk is full."""
-    return _code(error.orig if isinstance(error, DBAPIError) else error) == sqlite3.SQLITE_FULL
+    return _code(error) == sqlite3.SQLITE_FULL
 
 
-def _code(error: BaseException | None) -> int:
+def _code(error: BaseException) -> int:
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF

@@ -9,17 +9,17 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote_from_bytes
-
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from urllib.parse import parse_qsl, quote_from_bytes, unquote
 
 from supervisor.core.errors import RegistryError, RegistryNotFoundError
 from supervisor.store.sqlite.errors import damaged
 
+#: Scheme, whatever stands for a server, file, options. ``+aiosqlite`` names a driver that is not needed any more.
+_URL: Final = re.compile(r"(?P<scheme>[\w+]+)://[^/?]*(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?")
 #: Between the names of a registry and of its copy that was saved when its file was lost, before the time.
 RESCUED: Final = ".rescued-"
 #: What SQLite puts beside a database.
@@ -37,22 +37,22 @@ def database_path(url: str) -> Path:
     Raises:
         RegistryError: it is no URL, not SQLite's, or names no file.
     """
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
+    parsed = _URL.match(url)
+    if parsed is None:
         raise RegistryError(
             "SUPERVISOR_REGISTRY_URL is not a database URL; it looks like sqlite+aiosqlite:///supervisor.db"
-        ) from None
-    if parsed.drivername not in ("sqlite", "sqlite+aiosqlite"):
+        )
+    if parsed["scheme"] not in ("sqlite", "sqlite+aiosqlite"):
         raise RegistryError(
-            f"SUPERVISOR_REGISTRY_URL has the scheme {parsed.drivername}, which is not supported; "
+            f"SUPERVISOR_REGISTRY_URL has the scheme {parsed['scheme']}, which is not supported; "
             "use sqlite+aiosqlite:///path/to/supervisor.db"
         )
-    if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:") or parsed.query:
+    database = unquote(parsed["database"] or "")
+    if not database or database == ":memory:" or database.startswith("file:") or parse_qsl(parsed["query"] or ""):
         raise RegistryError(
             "SUPERVISOR_REGISTRY_URL must name a file and nothing else, such as sqlite+aiosqlite:///path/to/supervisor.db"
         )
-    return Path(parsed.database).absolute()
+    return Path(database).absolute()
 
 
 def check_place(path: Path, mounts: Path = MOUNTS) -> None:

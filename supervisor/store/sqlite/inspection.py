@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import tempfile
 from pathlib import Path
 from typing import Final
-
-from sqlalchemy import Connection
 
 from supervisor.core.errors import RegistryError
 from supervisor.store.dialect import TextCodec
@@ -17,7 +16,7 @@ from supervisor.store.sqlite.errors import damaged
 _ESSENTIAL_TABLES: Final = ("agents", "meta", "agent_keys", "conversations")
 
 
-def inspect(connection: Connection, path: Path, whole_up_to: float) -> None:
+def inspect(connection: sqlite3.Connection, path: Path, whole_up_to: float) -> None:
     """Refuse a file that is damaged.
 
     Args:
@@ -32,7 +31,7 @@ def inspect(connection: Connection, path: Path, whole_up_to: float) -> None:
         raise damaged(path, found)
 
 
-def inspect_thoroughly(connection: Connection, path: Path) -> None:
+def inspect_thoroughly(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse a file that is damaged anywhere, be it in a message's text alone, which SQLite does not look at.
 
     Raises:
@@ -47,7 +46,7 @@ def inspect_thoroughly(connection: Connection, path: Path) -> None:
         raise damaged(path, f"the text of {bad} messages and replies cannot be read")
 
 
-def copy(connection: Connection, path: Path, target: Path) -> None:
+def copy(connection: sqlite3.Connection, path: Path, target: Path) -> None:
     """Copy into a file beside ``target``, and give the copy that name once it is whole and on the disk.
 
     Raises:
@@ -60,7 +59,7 @@ def copy(connection: Connection, path: Path, target: Path) -> None:
     write_copy(connection, target)
 
 
-def write_copy(connection: Connection, target: Path) -> None:
+def write_copy(connection: sqlite3.Connection, target: Path) -> None:
     """As :func:`copy`, of what a connection has open, as it is.
 
     Raises:

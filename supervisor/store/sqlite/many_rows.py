@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
-
-from sqlalchemy import Connection
 
 _MAX_ROWS: Final = 256
 
@@ -18,7 +17,7 @@ class ManyRows:
         self._row = f"({', '.join('?' * columns)})"
         self._texts: dict[int, str] = {}
 
-    def execute(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+    def execute(self, connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         """Execute it for ``rows``; the number of rows that it inserted or changed."""
         changed = 0
         for chunk in _powers_of_two(rows):
@@ -26,7 +25,7 @@ class ManyRows:
             if text is None:
                 text = self._texts[len(chunk)] = f"{self._head} {', '.join([self._row] * len(chunk))} {self._tail}"
             parameters = tuple([value for row in chunk for value in row])
-            changed += connection.exec_driver_sql(text, parameters).rowcount
+            changed += connection.execute(text, parameters).rowcount
         return changed
 
 

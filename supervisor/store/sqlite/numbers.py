@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+import sqlite3
+
+from supervisor.store.sql.sessions import scalar
 
 
 class Numbers:
@@ -20,21 +22,21 @@ class Numbers:
         self._keys: dict[str, int] = {}
         self._fresh: dict[str, int] = {}
 
-    def load(self, connection: Connection) -> None:
+    def load(self, connection: sqlite3.Connection) -> None:
         """Take up where the database is: at opening, and when another process has written rows too."""
         self.forget()
         self._keys.clear()
-        self.inbox = max(self.inbox, connection.exec_driver_sql("SELECT max(id) FROM inbox").scalar() or 0)
-        self.outbox = max(self.outbox, connection.exec_driver_sql("SELECT max(id) FROM outbox").scalar() or 0)
+        self.inbox = max(self.inbox, scalar(connection, "SELECT max(id) FROM inbox") or 0)
+        self.outbox = max(self.outbox, scalar(connection, "SELECT max(id) FROM outbox") or 0)
 
-    def agent_key(self, connection: Connection, agent_id: str) -> int:
+    def agent_key(self, connection: sqlite3.Connection, agent_id: str) -> int:
         """The small integer that stands for an agent in the journal; made when it is first needed."""
         key = self._keys.get(agent_id) or self._fresh.get(agent_id)
         if key is None:
-            connection.exec_driver_sql(
+            connection.execute(
                 "INSERT INTO agent_keys (agent_id) VALUES (?) ON CONFLICT (agent_id) DO NOTHING", (agent_id,)
             )
-            key = connection.exec_driver_sql("SELECT key FROM agent_keys WHERE agent_id = ?", (agent_id,)).scalar_one()
+            key = int(scalar(connection, "SELECT key FROM agent_keys WHERE agent_id = ?", (agent_id,)))
             self._fresh[agent_id] = key
         return key
 

@@ -14,8 +14,6 @@ import sqlite3
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection
-
 from supervisor.store.sqlite import driver
 
 #: The paths are cheap to look at; what is in the files is looked at once in so many looks.
@@ -49,7 +47,7 @@ class OpenFiles:
         log_shorter: whether its log has since :meth:`log_cut` was.
     """
 
-    def __init__(self, path: Path, connection: Connection, uuid: str) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, uuid: str) -> None:
         self._path = path
         self._uuid = uuid
         self._inodes = {part: found.st_ino for part in _PARTS if (found := _look(self._at(part))) is not None}
@@ -112,7 +110,7 @@ class OpenFiles:
         self.log_shorter = False
         return self._spoil(f"{self._at('-wal')} was cut short while it was open") if damaged else None
 
-    def cut(self, connection: Connection) -> Loss | None:
+    def cut(self, connection: sqlite3.Connection) -> Loss | None:
         """Whether a database that has become shorter was cut.
 
         Nobody shortens it but a VACUUM, which is a commit and leaves it sound. Without a commit of somebody else all

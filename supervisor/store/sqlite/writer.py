@@ -10,9 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-
 from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
 from supervisor.core.tasks import is_cancelled
@@ -32,21 +29,31 @@ class Writer:
 
     Args:
         path: the file, for the wording of errors.
-        engine: of the one connection.
+        connect: opens the one connection, which any thread may use.
         patience_seconds: how long a command waits, in all, for a file that another program keeps locked.
+        reading: it only reads, and locks nobody out.
     """
 
-    def __init__(self, path: Path, engine: Engine, clock: Clock, patience_seconds: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        connect: Callable[[], sqlite3.Connection],
+        clock: Clock,
+        patience_seconds: float,
+        *,
+        reading: bool = False,
+    ) -> None:
         self._path = path
-        self._engine = engine
+        self._connect = connect
+        self._begin = "BEGIN" if reading else "BEGIN IMMEDIATE"
         self._clock = clock
         self._patience = patience_seconds
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="registry")
         # Set by the first call, in the thread; read and closed there only.
-        self._connection: Connection | None = None
+        self._connection: sqlite3.Connection | None = None
         self._closed = False
 
-    async def transact(self, work: Callable[[Connection], T]) -> T:
+    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` in one ``BEGIN IMMEDIATE … COMMIT``; whatever it raises rolls all of it back.
 
         Raises:
@@ -54,7 +61,7 @@ class Writer:
         """
         return await self._hop(self._transact, work)
 
-    async def alter(self, work: Callable[[Connection], T]) -> T:
+    async def alter(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """As :meth:`transact`, for commands: tries again for a while where SQLite cannot, and words every failure.
 
         Raises:
@@ -64,7 +71,7 @@ class Writer:
         while True:
             try:
                 return await self.transact(work)
-            except DBAPIError as error:
+            except sqlite3.Error as error:
                 raise explain(self._path, error) from None
             except DamagedError:
                 raise
@@ -73,7 +80,7 @@ class Writer:
                     raise
                 await self._clock.sleep(_PAUSE_SECONDS)
 
-    async def call(self, work: Callable[[Connection], T]) -> T:
+    async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` between transactions, for pragmas."""
         return await self._hop(self._call, work)
 
@@ -83,7 +90,9 @@ class Writer:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown()
 
-    async def _hop(self, how: Callable[[Callable[[Connection], T]], T], work: Callable[[Connection], T]) -> T:
+    async def _hop(
+        self, how: Callable[[Callable[[sqlite3.Connection], T]], T], work: Callable[[sqlite3.Connection], T]
+    ) -> T:
         if self._closed:
             raise RegistryError("The registry is closed")
         job = asyncio.get_running_loop().run_in_executor(self._thread, how, work)
@@ -96,22 +105,24 @@ class Writer:
                     raise
                 # Foreign code did it (docs/faults.md#r25): what is being written will be, and who wants it is told.
 
-    def connection(self) -> Connection:
+    def connection(self) -> sqlite3.Connection:
         """The connection, opened when it is first needed; in the writer's thread only."""
         if self._connection is None:
-            self._connection = self._engine.connect()
+            self._connection = self._connect()
         return self._connection
 
-    def _transact(self, work: Callable[[Connection], T]) -> T:
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             connection = self.connection()
             try:
-                with connection.begin():
-                    return work(connection)
+                connection.execute(self._begin)
+                made = work(connection)
+                connection.commit()
+                return made
             finally:
-                # A COMMIT that fails can leave its transaction open, and SQLAlchemy does not roll that back.
-                driver.abandon(connection)
-        except (DBAPIError, sqlite3.Error) as error:
+                # A COMMIT that fails can leave its transaction open too.
+                connection.rollback()
+        except sqlite3.Error as error:
             if is_full(error):
                 self._reuse_log()
             explained = explain(self._path, error)
@@ -121,21 +132,20 @@ class Writer:
 
     def _reuse_log(self) -> None:
         """On a full disk the log may hold the room that the next attempt needs."""
-        with contextlib.suppress(DBAPIError, sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error):
             driver.reuse_log(self.connection())
 
-    def _call(self, work: Callable[[Connection], T]) -> T:
+    def _call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             return work(self.connection())
-        except (DBAPIError, sqlite3.Error) as error:
+        except sqlite3.Error as error:
             raise explain(self._path, error) from None
 
     def _close(self) -> None:
         try:
             if self._connection is not None:
                 self._connection.close()
-        except SQLAlchemyError as error:
+        except sqlite3.Error as error:
             raise explain(self._path, error) from None
         finally:
             self._connection = None
-            self._engine.dispose()

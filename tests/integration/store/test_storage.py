@@ -19,9 +19,8 @@ from supervisor.core.clock import SystemClock
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord, UsageRecord
 from supervisor.store import LockInfo, Registry, backup, check
-from supervisor.store.sql import schema
-from supervisor.store.sql.migrate import OURS, Migrations
 from supervisor.store.sqlite import Sqlite
+from supervisor.store.sqlite.migrate import OURS, REVISIONS, Migrations
 from tests.support.journaling import add, answer, settle
 from tests.support.migrations import COMING, coming_revision
 from tests.support.paths import ROOT
@@ -257,12 +256,11 @@ def test_what_is_read_only_is_named_and_harms_nobody_who_runs(open_folder: Path,
 
 # One process that forks a child for each statement at which one is killed: to import everything takes longest.
 KILLED = """
-import asyncio, os, pathlib, shutil, signal, sys
-from sqlalchemy import Engine, event
+import asyncio, functools, os, pathlib, shutil, signal, sqlite3, sys
 import alembic.command  # before the forks: it takes longest
 from supervisor.core.clock import SystemClock
 from supervisor.store import LockInfo
-from supervisor.store.sql.migrate import OURS, Migrations
+from supervisor.store.sqlite.migrate import OURS, REVISIONS, Migrations
 from supervisor.store.sqlite import Sqlite
 folder, start, scripts, *revisions = pathlib.Path(sys.argv[1]), sys.argv[2], *sys.argv[3:]
 dialect = Sqlite(migrations=Migrations(pathlib.Path(scripts), tuple(revisions)))
@@ -279,8 +277,11 @@ def run(path, number):
         counted += 1
         if counted == number:
             os.kill(os.getpid(), signal.SIGKILL)
-    event.listen(Engine, "before_cursor_execute", count)
-    event.listen(Engine, "commit", count)
+    class Watched(sqlite3.Connection):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            self.set_trace_callback(count)
+    sqlite3.connect = functools.partial(sqlite3.connect, factory=Watched)
     asyncio.run(bring_up(path))
 
 number = 0
@@ -360,7 +361,7 @@ async def test_killed_in_the_middle_of_a_migration_nothing_is_lost_and_the_next_
             tables = {name for (name,) in sql.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             assert ("notes" in tables) == (revision == COMING), "all of it or nothing"
         seen.add(revision)
-        if revision == schema.REVISIONS[-1]:
+        if revision == REVISIONS[-1]:
             with pytest.raises(RegistryError, match="supervisor db upgrade"):
                 await dialect.open(url_of(path), clock=SystemClock())
         database = await dialect.open(url_of(path), clock=SystemClock(), upgrade=True, lock=LockInfo())
@@ -372,7 +373,7 @@ async def test_killed_in_the_middle_of_a_migration_nothing_is_lost_and_the_next_
         with closing(sqlite3.connect(path)) as sql:
             assert sql.execute("SELECT count(*), count(sent_as) FROM outbox").fetchone() == (20, 20)
             assert sql.execute("SELECT count(*) FROM notes").fetchone() == (60,)
-    assert schema.REVISIONS[-1] in seen
+    assert REVISIONS[-1] in seen
 
 
 async def test_killed_while_the_first_schema_is_brought_up_to_date_nothing_is_lost(tmp_path: Path) -> None:
@@ -397,7 +398,7 @@ async def test_killed_while_the_first_schema_is_brought_up_to_date_nothing_is_lo
         await registry.journal.flush()
         assert [used.input_tokens for used in await registry.usage()] == [5]
         await registry.close()
-    assert seen == {"0001", schema.REVISIONS[-1]}
+    assert seen == {"0001", REVISIONS[-1]}
 
 
 async def test_a_damaged_file_is_not_migrated(path: Path, tmp_path: Path) -> None:

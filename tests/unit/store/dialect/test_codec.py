@@ -12,7 +12,7 @@ from supervisor.protocol import InboundMessage, OutboundMessage
 from supervisor.protocol.fields import Thinking, ToolResult, Usage
 from supervisor.store.dialect import codec
 from supervisor.store.sql import columns
-from supervisor.store.sql.schema import OPEN_MESSAGES, OPEN_REPLIES
+from supervisor.store.sql.columns import OPEN_MESSAGES, OPEN_REPLIES
 
 HEX = st.text("0123456789abcdefABCDEF", min_size=23, max_size=25)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -49,8 +50,8 @@ async def test_what_was_settled_long_ago_goes_but_for_what_is_on_its_way(
 
 
 async def test_a_slice_is_bounded_and_tells_where_the_next_begins(writer: Writer) -> None:
-    def fill(connection: object) -> None:
-        execute = connection.exec_driver_sql  # type: ignore[attr-defined]
+    def fill(connection: sqlite3.Connection) -> None:
+        execute = connection.execute
         execute("INSERT INTO agent_keys (key, agent_id) VALUES (1, 'a')")
         execute(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) INSERT INTO conversations "
@@ -73,7 +74,7 @@ async def test_the_last_row_before_a_time_is_found_whatever_gaps_there_are(
     for number, at in times.items():
         await add(registry.journal, f"k{number}", at=at)
     for number in gone:
-        await writer.transact(lambda c, n=number: c.exec_driver_sql("DELETE FROM inbox WHERE id = ?", (n,)))  # type: ignore[misc]
+        await writer.transact(lambda c, n=number: c.execute("DELETE FROM inbox WHERE id = ?", (n,)))  # type: ignore[misc]
     left = {number: at for number, at in times.items() if number not in gone}
     for before in (0.0, 100.0, 100.5, 350.0, 600.0, 1e9):
         last = await writer.transact(lambda c, b=before: last_before(c, "inbox", b))  # type: ignore[misc]

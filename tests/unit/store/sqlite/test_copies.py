@@ -13,8 +13,8 @@ from supervisor.core.errors import RegistryError, RegistryLockedError
 from supervisor.core.records import AgentRecord
 from supervisor.store import LockInfo, Registry
 from supervisor.store.dialect.face import READING, Access, AgentChanges
-from supervisor.store.sql.migrate import OURS
 from supervisor.store.sqlite import Sqlite, lock
+from supervisor.store.sqlite.migrate import OURS
 from tests.support.clock import ManualClock
 from tests.support.migrations import COMING, coming_revision
 from tests.support.stores import SqliteStore, open_on

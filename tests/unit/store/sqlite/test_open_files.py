@@ -16,8 +16,8 @@ from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord
 from supervisor.store import LockInfo, Registry, backup, check, lock_holder
 from supervisor.store.dialect.face import StorageError
-from supervisor.store.sql.schema import REVISIONS
 from supervisor.store.sqlite.lock import RegistryLock
+from supervisor.store.sqlite.migrate import REVISIONS
 from supervisor.store.sqlite.open_files import THOROUGH_EVERY
 from tests.support.journaling import add
 from tests.support.registries import sqlite_of
@@ -209,7 +209,7 @@ async def test_a_log_that_is_cut_destroys_nothing_that_is_in_the_file(
     assert await looked(running) is None
     os.truncate(log, kept_bytes if kept_bytes >= 0 else log.stat().st_size + kept_bytes)
     if written and not kept_bytes:
-        await sqlite_of(running).writer.call(lambda sql: sql.exec_driver_sql("UPDATE meta SET value = value"))
+        await sqlite_of(running).writer.call(lambda sql: sql.execute("UPDATE meta SET value = value"))
     lost = await looked(running)
     assert lost is not None
     assert re.search(r"supervisor\.db-wal was (emptied|cut short)", lost)

@@ -19,7 +19,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import create_engine
 
 import supervisor.store as package
 from supervisor.core.clock import SystemClock
@@ -27,8 +27,8 @@ from supervisor.core.errors import RegistryError, RegistryLockedError
 from supervisor.core.records import AgentRecord, UsageRecord
 from supervisor.store import Access, LockInfo, Registry, backup, check, lock_holder, upgrade
 from supervisor.store.sql import schema
-from supervisor.store.sql.migrate import Migrations
 from supervisor.store.sqlite import Sqlite
+from supervisor.store.sqlite.migrate import REVISIONS, Migrations
 from tests.support.migrations import coming_revision
 from tests.support.registries import sqlite_of
 
@@ -92,9 +92,9 @@ async def test_without_a_schema_the_command_to_run_is_named_and_nothing_is_made(
 async def test_an_older_schema_names_the_command_to_run(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     await upgrade(url_of(path))
-    coming = Sqlite(migrations=Migrations(revisions=(*schema.REVISIONS, "9999")))
+    coming = Sqlite(migrations=Migrations(revisions=(*REVISIONS, "9999")))
     told = await refusal(url_of(path), coming)
-    assert schema.REVISIONS[-1] in told
+    assert REVISIONS[-1] in told
     assert "supervisor db upgrade" in told
 
 
@@ -201,7 +201,7 @@ async def test_missing_rights_are_named(tmp_path: Path) -> None:
 
 async def test_the_migrations_make_the_tables_that_the_code_declares(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    assert await upgrade(url_of(path)) == schema.REVISIONS[-1]
+    assert await upgrade(url_of(path)) == REVISIONS[-1]
     engine = create_engine(f"sqlite:///{path}")
     try:
         with engine.connect() as connection:
@@ -217,7 +217,7 @@ def test_the_revisions_that_the_code_knows_are_those_of_the_migrations() -> None
     config = Config()
     config.set_main_option("script_location", str(Path(package.__file__).with_name("migrations")))
     scripts = ScriptDirectory.from_config(config)
-    assert [script.revision for script in scripts.walk_revisions()] == list(reversed(schema.REVISIONS))
+    assert [script.revision for script in scripts.walk_revisions()] == list(reversed(REVISIONS))
 
 
 async def test_what_an_older_version_counted_is_read_as_it_is_and_kept(tmp_path: Path) -> None:
@@ -280,9 +280,9 @@ async def test_the_connection_is_set_up_for_durability(tmp_path: Path) -> None:
     for asked, level in (("NORMAL", 1), ("FULL", 2)):
         registry = await Registry.open(url_of(tmp_path / "a.db"), upgrade=True, synchronous=asked)
 
-        def pragmas(connection: Connection) -> list[object]:
+        def pragmas(connection: sqlite3.Connection) -> list[object]:
             names = ("journal_mode", "synchronous", "foreign_keys", "journal_size_limit", "busy_timeout")
-            return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
+            return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
         found = await sqlite_of(registry).writer.transact(pragmas)
         await registry.close()

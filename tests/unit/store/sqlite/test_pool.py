@@ -7,18 +7,16 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
-from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from supervisor.core.errors import RegistryError
 from supervisor.store import Registry
 from supervisor.store.dialect.face import StorageError
-from supervisor.store.sqlite.engines import READERS, reader_engine
-from supervisor.store.sqlite.pool import ReadPool
+from supervisor.store.sqlite.connections import open_reader
+from supervisor.store.sqlite.pool import READERS, ReadPool
 
 
 @pytest.fixture
@@ -30,13 +28,13 @@ async def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def pool(path: Path) -> AsyncIterator[ReadPool]:
-    made = ReadPool(path, reader_engine(path, 0.05))
+    made = ReadPool(path, partial(open_reader, path, 0.05))
     yield made
     await made.close()
 
 
-def count(connection: Connection) -> int:
-    return int(connection.exec_driver_sql("SELECT count(*) FROM agents").scalar_one())
+def count(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM agents").fetchone()[0])
 
 
 async def test_many_read_at_once_and_see_what_is_committed(pool: ReadPool, path: Path) -> None:
@@ -51,49 +49,51 @@ async def test_many_read_at_once_and_see_what_is_committed(pool: ReadPool, path:
 async def test_whoever_waits_for_a_connection_waits_as_long_as_it_takes_and_in_its_turn(path: Path) -> None:
     """Four queries stand; hundreds wait behind them, some give up, and the others are answered in order."""
     go_on = threading.Event()
+    stand, opened, served = list[int](), list[sqlite3.Connection](), list[int]()
 
-    def held(connection: Connection) -> int:
-        return int(connection.exec_driver_sql("SELECT wait_for_it()").scalar_one())
+    def held(connection: sqlite3.Connection) -> int:
+        stand.append(count(connection))
+        return int(go_on.wait(30))
 
-    engine = reader_engine(path, 0.05)
+    def connect() -> sqlite3.Connection:
+        opened.append(open_reader(path, 0.05))
+        return opened[-1]
 
-    @event.listens_for(engine.sync_engine, "connect")
-    def _connect(connection: Any, _record: object) -> None:
-        connection.run_async(lambda raw: raw.create_function("wait_for_it", 0, lambda: int(go_on.wait(30))))
-
-    assert isinstance(engine.pool, AsyncAdaptedQueuePool)
-    assert engine.pool.timeout() is None, "no limit beneath ours, which would be an error and no answer"
-    pool, served = ReadPool(path, engine), list[int]()
+    pool = ReadPool(path, connect)
 
     async def read(number: int) -> None:
-        def query(connection: Connection) -> int:
+        def query(connection: sqlite3.Connection) -> int:
             served.append(number)
             return count(connection)
 
         await pool.read(query)
 
     standing = [asyncio.create_task(pool.read(held)) for _ in range(READERS)]
-    while engine.pool.checkedout() < READERS:
+    while len(stand) < READERS:
         await asyncio.sleep(0.01)
     waiting = [asyncio.create_task(read(number)) for number in range(300)]
     await asyncio.sleep(0)
     for one in waiting[::3]:
         one.cancel()
+    await asyncio.gather(*waiting[::3], return_exceptions=True)
     go_on.set()
     assert await asyncio.gather(*standing) == [1] * READERS
     await asyncio.gather(*waiting, return_exceptions=True)
     await pool.close()
-    assert served == [number for number in range(300) if number % 3]
+    # Four threads take their queries in order, and note them beside each other.
+    assert sorted(served) == [number for number in range(300) if number % 3]
+    assert all(abs(place - 2 * number / 3) < 2 * READERS for place, number in enumerate(served))
+    assert len(opened) == READERS
 
 
 async def test_nobody_writes_through_it(pool: ReadPool) -> None:
     with pytest.raises(RegistryError, match="read-only"):
-        await pool.read(lambda connection: connection.exec_driver_sql("DELETE FROM agents"))
+        await pool.read(lambda connection: connection.execute("DELETE FROM agents"))
 
 
 async def test_trouble_is_told_in_one_line(pool: ReadPool, path: Path) -> None:
     with pytest.raises(RegistryError, match="no such table: nowhere"):
-        await pool.read(lambda connection: connection.exec_driver_sql("SELECT * FROM nowhere"))
+        await pool.read(lambda connection: connection.execute("SELECT * FROM nowhere"))
     path.write_bytes(b"no database " * 1000)
     with pytest.raises(StorageError, match="is damaged"):
         await pool.read(count)
