@@ -28,6 +28,7 @@ from supervisor.telemetry.standard_streams import diverted, writer_of
 #: Libraries that are kept to warnings. engineio's INFO prints the CONNECT packet with its token, the models' clients
 #: print requests in their DEBUG; the others say nothing that our own lines do not.
 _NOISY = (
+    "aiosqlite",
     "alembic",
     "anthropic",
     "asyncio_pool",

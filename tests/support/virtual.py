@@ -8,9 +8,14 @@ more than the timers in it.
 from __future__ import annotations
 
 import asyncio
+import queue
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
+from unittest.mock import patch
+
+import aiosqlite.core
 
 _T = TypeVar("_T")
 #: When the loop's time is zero: seconds since the epoch.
@@ -150,5 +155,25 @@ class VirtualClock:
 def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, _T]]) -> _T:
     """Run a test's coroutine on a loop of its own."""
     loop = VirtualLoop()
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+    with _no_threads(loop), asyncio.Runner(loop_factory=lambda: loop) as runner:
         return runner.run(main(loop))
+
+
+@contextmanager
+def _no_threads(loop: VirtualLoop) -> Iterator[None]:
+    """Let aiosqlite's connections do their work on the loop; their threads only wait for the end."""
+
+    class Inline(queue.SimpleQueue[Any]):
+        def put_nowait(self, item: tuple[asyncio.Future[Any] | None, Callable[[], Any]]) -> None:
+            future, job = item
+            loop.worker(self).give(future, lambda: self._run(job))
+
+        def _run(self, job: Callable[[], Any]) -> Any:
+            result = job()
+            if result is stop:
+                self.put((None, lambda: stop))
+            return result
+
+    stop = aiosqlite.core._STOP_RUNNING_SENTINEL
+    with patch("aiosqlite.core.SimpleQueue", Inline):
+        yield

@@ -21,9 +21,9 @@ LONG_SECONDS, ENDLESS_SECONDS = 0.5, 60.0
 _NO_TESTS = ("tests/benchmarks/", "tests/fixtures/", "tests/pictures.py")
 #: Handlers that are played on the virtual clock, where an hour takes no time.
 _VIRTUAL_TIME = ("tests/support/stage.py",)
-#: What libraries call private: a named tuple's own method, and what the test of the
+#: What libraries call private: a named tuple's own method, the end of aiosqlite's threads, and what the test of the
 #: transport's libraries is there to watch.
-_FOREIGN = frozenset({"_replace", "_ssl", "_response", "_asyncio_future_blocking"})
+_FOREIGN = frozenset({"_replace", "_STOP_RUNNING_SENTINEL", "_ssl", "_response", "_asyncio_future_blocking"})
 _OURS = frozenset({"supervisor", "agents", "grafana", "tests"})
 _PATCHING = frozenset({"setattr", "delattr", "setitem", "delitem", "patch", "__setattr__"})
 _PARTS_OF_PATCH = frozenset({"object", "dict", "multiple"})

@@ -75,8 +75,9 @@ class Sqlite:
             begin = partial(self._begin, path=path, now=clock.now(), held=file_lock is not None, older=access.reading)
             opened = await writer.alter(begin)
             notice = await ChangeNotice.begin(writer)
+            pool = await ReadPool.open(path, partial(open_reader, path, self.busy_seconds))
             undo.pop_all()
-        sessions = SqliteSessions(ReadPool(path, partial(open_reader, path, self.busy_seconds)), writer)
+        sessions = SqliteSessions(pool, writer)
         database = SqliteDatabase(path, sessions, opened, notice, file_lock)
         if lock is not None:
             database.announce(lock)

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, quote_from_bytes, unquote
 from supervisor.core.errors import RegistryError, RegistryNotFoundError
 from supervisor.store.sqlite.errors import damaged
 
-#: Scheme, whatever stands for a server, file, options. ``+aiosqlite`` names a driver that is not needed any more.
+#: Scheme, whatever stands for a server, file, options.
 _URL: Final = re.compile(r"(?P<scheme>[\w+]+)://[^/?]*(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?")
 #: Between the names of a registry and of its copy that was saved when its file was lost, before the time.
 RESCUED: Final = ".rescued-"
