@@ -34,7 +34,7 @@ _PRUNE_CONVERSATIONS: Final = (
 )
 
 #: A message is settled after it came: what sums it up goes before it does.
-PRUNE_SUMMARIES: Final = text(
+PRUNE_SUMMARIES: Final = (
     "DELETE FROM conversation_summaries WHERE id IN "
     f"(SELECT id FROM conversation_summaries WHERE since < :before LIMIT {SLICE})"
 )

@@ -128,7 +128,7 @@ def apply(connection: sqlite3.Connection, operations: Sequence[Operation], numbe
     return [o not in lost for o in operations] if lost else [True] * len(operations)
 
 
-def _note(connection: Connection, operation: Operation, numbers: Numbers) -> bool:
+def _note(connection: sqlite3.Connection, operation: Operation, numbers: Numbers) -> bool:
     """Write what is neither a message nor a reply; whether it won."""
     match operation:
         case AddUsage(records=records):
@@ -307,7 +307,7 @@ def _add_usage(connection: sqlite3.Connection, records: Iterable[UsageRecord], n
     _ADD_USAGE.execute(connection, rows)
 
 
-def _keep_summary(connection: Connection, keep: KeepSummary, numbers: Numbers) -> bool:
+def _keep_summary(connection: sqlite3.Connection, keep: KeepSummary, numbers: Numbers) -> bool:
     body, up_to_id, since = keep.summary
     place = numbers.agent_key(connection, keep.agent_id), keep.conversation_id
-    return connection.exec_driver_sql(_KEEP_SUMMARY, (*place, up_to_id, since, body, keep.asked_id)).rowcount == 1
+    return connection.execute(_KEEP_SUMMARY, (*place, up_to_id, since, body, keep.asked_id)).rowcount == 1

@@ -35,7 +35,7 @@ class Reader(aiosqlite.Connection):
         """Run a query behind those that came before; its end, whoever still waits for it."""
         self.waiting += 1
         try:
-            found: T = await self._execute(query, self._conn)
+            found: T = await self._execute(query, self._conn)  # type: ignore[no-untyped-call]
         finally:
             self.waiting -= 1
         return found
@@ -71,7 +71,9 @@ class ReadPool:
         pool = cls(path, [])
         try:
             for _ in range(READERS):
-                pool._readers.append(await Reader(connect))
+                reader = Reader(connect)
+                await reader
+                pool._readers.append(reader)
         except sqlite3.Error as error:
             await pool.close()
             raise explain(path, error) from None

@@ -105,7 +105,7 @@ async def test_where_it_cannot_be_opened_no_connection_is_left(path: Path) -> No
         opened.append(open_reader(path, 0.05))
         return opened[-1]
 
-    with pytest.raises(StorageError, match="cannot be read now: .*Too many open files"):
+    with pytest.raises(StorageError, match=r"cannot be read now: .*Too many open files"):
         await ReadPool.open(path, connect)
     for one in opened:
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):
