@@ -8,8 +8,6 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
-from supervisor.protocol.attachments import Attachment, shown_url
-
 REDACTED: Final = "[redacted]"
 #: Enough for a reason, too little for a conversation.
 MAX_TEXT_CHARS: Final = 500
@@ -82,9 +80,17 @@ def _safe(value: object, depth: int = 0) -> Any:
             return _safe_mapping(value, depth)
         if isinstance(value, Sequence | AbstractSet):
             return [_safe(item, depth + 1) for _, item in zip(range(_MAX_ITEMS), value, strict=False)]
-    if isinstance(value, Attachment):
-        value = shown_url(value)
+    if isinstance(value, str) and type(value) is not str:
+        value = _without_key(value)
     return _safe_text(f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value))
+
+
+def _without_key(value: str) -> str:
+    """A text of another type than plain text: where it is a file's URL, as it may be shown."""
+    # Imported here: a command that only explains itself waits for no message's types.
+    from supervisor.protocol.attachments import Attachment, shown_url  # noqa: PLC0415
+
+    return shown_url(value) if isinstance(value, Attachment) else value
 
 
 def _safe_mapping(mapping: Mapping[Any, Any], depth: int) -> dict[str, Any]:
