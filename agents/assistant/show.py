@@ -26,6 +26,8 @@ from .cleaning import each_text, readable
 MAX_SHOWN_CHARS: Final = 20_000
 #: What one message holds at most: the platform takes a megabyte, and a character may be six bytes of JSON.
 MAX_PART_CHARS: Final = 150_000
+#: Of thinking, which stands in its message twice.
+MAX_THINKING_CHARS: Final = MAX_PART_CHARS // 2
 
 
 class Show:
@@ -51,9 +53,10 @@ class Show:
                 number += timed
                 # What has a signature goes back to the model as it came.
                 if content := readable(part.content).strip():
-                    await self._send(Thinking(content[:MAX_PART_CHARS], duration_ms=round(duration_ms, 3)))
-            elif isinstance(part, TextPart) and works_on and part.content.strip():
-                await self._send(Reply(part.content.strip()))
+                    await self._send(Thinking(_cut(content, MAX_THINKING_CHARS), duration_ms=round(duration_ms, 3)))
+            elif isinstance(part, TextPart) and works_on and (text := part.content.strip()):
+                for piece in in_parts(text):
+                    await self._send(Reply(piece))
 
     async def event(self, event: object) -> None:
         """A tool call or its result; other events are not for people."""
@@ -73,8 +76,8 @@ class Show:
         if part.outcome == "success":
             await self._send(ToolResult(call, _shown(part.content), duration_ms=duration_ms))
         else:
-            said = readable(part.model_response_str(wrap_if_error=False))
-            error = said[:MAX_SHOWN_CHARS] or "The tool failed."
+            said = readable(part.model_response_str(wrap_if_error=False)).strip()
+            error = _cut(said, MAX_SHOWN_CHARS) or "The tool failed."
             await self._send(ToolResult(call, error, success=False, error=error, duration_ms=duration_ms))
 
 
@@ -86,7 +89,7 @@ def _arguments(part: ToolCallPart) -> str:
     except ValueError:
         text = json.dumps({"arguments": text}, ensure_ascii=False)
     if len(text) > MAX_SHOWN_CHARS:
-        text = json.dumps({"arguments": f"{text[:MAX_SHOWN_CHARS]}…"}, ensure_ascii=False)
+        text = json.dumps({"arguments": _cut(text, MAX_SHOWN_CHARS)}, ensure_ascii=False)
     return text
 
 
@@ -94,7 +97,11 @@ def _shown(content: Any) -> Any:
     """A tool's result as JSON can hold it and people can read it, cut where it is long."""
     value = each_text(to_jsonable_python(content, fallback=str), readable)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return value if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…"
+    return value if len(text) <= MAX_SHOWN_CHARS else _cut(text, MAX_SHOWN_CHARS)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def in_parts(text: str) -> list[str]:

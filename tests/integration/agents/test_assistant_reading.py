@@ -132,10 +132,15 @@ async def test_an_answer_that_was_cut_off_says_so(provider: str, model: str) -> 
         assert (apology.type, "longer than I may write" in apology.content) == ("error", True)
 
 
-async def test_an_answer_above_the_platforms_size_comes_in_parts() -> None:
-    async with lone_assistant() as assistant:
-        text = "\n\n".join(f"Paragraph {number}. {'ü' * 900}" for number in range(400))
-        assistant.models.say(Answer(text))
-        parts = [part.content for part in await assistant.parts() if isinstance(part, Reply)]
-        assert len(parts) > 1
-        assert "\n\n".join(parts) == text
+@pytest.mark.parametrize("letter", ["ü", "\U0001f600"])
+async def test_an_answer_above_the_platforms_size_comes_in_parts(letter: str) -> None:
+    async with fake_mcp() as tools, lone_assistant(servers={"We": tools}) as assistant:
+        text = "\n\n".join(f"Paragraph {number}. {letter * 900}" for number in range(400))
+        call = ("mcp__We__weather", {"city": "Ulm"})
+        assistant.models.say(Answer(text, thinking=letter * 400_000, tool_calls=(call,)), Answer(text))
+        parts = await assistant.parts()
+        tool = next(n for n, part in enumerate(parts) if isinstance(part, ToolCall))
+        for said in (parts[:tool], parts[tool:]):
+            pieces = [part.content for part in said if isinstance(part, Reply)]
+            assert len(pieces) > 1
+            assert "\n\n".join(pieces) == text

@@ -14,7 +14,7 @@ from pydantic_ai.exceptions import ModelRetry
 from supervisor.handler import Context, Reply, ToolCall, ToolResult
 from supervisor.testing import FakeContext, ask
 from tests.support.assistants import ONLINE_SECONDS, assistants
-from tests.support.fake_mcp import fake_mcp
+from tests.support.fake_mcp import Tool, fake_mcp
 from tests.support.fake_models import MODEL_KEY, Answer, FakeModels, Request, fake_models
 from tests.support.lone_assistants import KEY, lone_assistant
 from tests.support.observing import handlers_folder
@@ -157,10 +157,16 @@ async def test_results_become_text_or_json_within_the_bound() -> None:
         """Odd things."""
         return [Odd(), {"a": {1, 2}}, b"bytes"]
 
-    async with lone_assistant(functions=[long, nothing, odd], tool_result_chars=200) as assistant:
-        assistant.models.say(Answer(tool_calls=(("long", {}), ("nothing", {}), ("odd", {}))), Answer("So much."))
+    async with (
+        fake_mcp(Tool("long", lambda _: "word " * 1000)) as server,
+        lone_assistant(servers={"We": server}, functions=[long, nothing, odd], tool_result_chars=200) as assistant,
+    ):
+        calls: list[tuple[str, dict[str, str]]] = [(name, {}) for name in ("long", "nothing", "odd", "mcp__We__long")]
+        assistant.models.say(Answer(tool_calls=tuple(calls)), Answer("So much."))
         parts = await assistant.parts()
         told = {one.call.name: one.result for one in results(parts)}
+        assert told["mcp__We__long"] == "word " * 40 + "…\n[4800 more characters are left out]"
+        assert told["mcp__We__long"] in assistant.models.requests[-1].texts, "the model has no more of it"
         assert told["long"].startswith('["word", "word"')
         assert told["long"].endswith("more characters are left out]")
         assert told["nothing"] == "Done; there is nothing to tell."
