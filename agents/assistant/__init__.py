@@ -48,6 +48,7 @@ SETTINGS: Final = (
     "budget_message_tokens",
     "history_tokens",
     "history_messages",
+    "summarise",
     "attachments",
     "allow_private",
     "parallel_calls",
@@ -112,6 +113,7 @@ class Assistant(Handler):
 
     async def on_stop(self, ctx: AgentContext) -> None:
         """Give it back; the last one closes the connections."""
+        await self._standing.summaries.stop()
         await self._standing.servers.stop()
         shared, self._shared = self._shared, None
         if shared is not None:

@@ -11,6 +11,7 @@ from typing import Final
 import pydantic_ai
 from pydantic_ai import Agent
 from pydantic_ai.exceptions import AgentRunError
+from pydantic_ai.run import AgentRun
 from pydantic_ai.usage import UsageLimits
 
 from supervisor.handler import AgentContext, Context, Message, Permanent, Reply
@@ -19,16 +20,17 @@ from .attached import seen
 from .calling import Caller
 from .endpoints import Endpoint, endpoints
 from .health import Health
-from .memory import earlier
+from .memory import Past, earlier
 from .own import Own
 from .patience import Patience
 from .people import People
-from .prompt import instructions, prompt
+from .prompt import Files, instructions, prompt
 from .servers import Servers, connected
 from .settings import AssistantSettings, MisconfiguredError
 from .shared import Shared
 from .show import Show, in_parts
 from .steady import SteadyModel, request_settings
+from .summaries import Answered, Summaries
 from .tally import Tally, TooManyStepsError
 from .trouble import (
     LASTING,
@@ -48,6 +50,8 @@ MARGIN_SECONDS: Final = 5.0
 MARGIN_SHARE: Final = 0.1
 #: How often a model may get a tool's arguments or its own answer wrong in one run.
 RETRIES: Final = 3
+#: What is read of a conversation beyond what is shown: none of it is lost before it is summed up.
+SPARE_MESSAGES: Final = 20
 #: How an answer ends that is not all of what the model wanted to say.
 _CUT: Final = {
     "length": "[This answer was cut off here: it reached the length that I may write at once.]",
@@ -72,6 +76,7 @@ class Standing:
     health: Health = field(default_factory=Health)
     people: People = field(default_factory=People)
     own: Own = field(default_factory=Own)
+    summaries: Summaries = field(default_factory=Summaries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +162,10 @@ async def _run(message: Message, ctx: Context, means: _Means, ends_at: float) ->
     caller = Caller(means.shared, ctx, settings, tally, ends_at)
     patience = Patience(ctx, settings.notice_seconds)
     async with patience.watched():
-        said = await ctx.history(settings.history_messages)
         files = await seen(message, ctx, settings, caller.left_seconds)
+        past = await _past(message, ctx, settings, files)
         async with connected(ctx, settings, means.shared, means.standing.servers, means.standing.own) as tools:
-            before = earlier(said, message, settings.history_tokens, files)
-            model = SteadyModel(means.models, before, means.shared, ctx, caller, tally)
+            model = SteadyModel(means.models, past.messages, means.shared, ctx, caller, tally)
             show = Show(patience.send)
             async with _AGENT.iter(
                 prompt(message, files),
@@ -173,21 +177,40 @@ async def _run(message: Message, ctx: Context, means: _Means, ends_at: float) ->
                 model_settings=request_settings(settings),
                 usage_limits=UsageLimits(request_limit=None),
             ) as run:
-                async for node in run:
-                    if Agent.is_call_tools_node(node):
-                        await show.thinking(node.model_response, model.thinking_ms)
-                        async with node.stream(run.ctx) as events:
-                            async for event in events:
-                                await show.event(event)
-            text = run.result.output.strip() if run.result else ""
-            finish = run.result.response.finish_reason if run.result else None
+                text, finish = await _shown(run, show, model)
         if not text:
             raise TroubleError(Kind.STRANGE, f"{means.models[0]}: an empty answer")
         means.standing.health.answered(ctx, [*model.remarks, *means.wrong, *tools.remarks])
         *first, last = in_parts(f"{text}\n\n{_CUT[finish]}" if finish in _CUT else text)
         for part in first:
             await patience.send(Reply(part))
+    if settings.summarise:
+        answered = Answered(settings, means.models, means.shared, past, model.left_out, tally.tokens)
+        means.standing.summaries.begin(ctx, answered)
     return Reply(last, metadata={"usage": remarks} if (remarks := tally.remarks) else None)
+
+
+async def _shown(run: AgentRun[None, str], show: Show, model: SteadyModel) -> tuple[str, str | None]:
+    """Follow a run to its end, showing what it does: its answer, and why that ended."""
+    async for node in run:
+        if Agent.is_call_tools_node(node):
+            await show.thinking(node.model_response, model.thinking_ms)
+            async with node.stream(run.ctx) as events:
+                async for event in events:
+                    await show.event(event)
+    if run.result is None:
+        return "", None
+    return run.result.output.strip(), run.result.response.finish_reason
+
+
+async def _past(message: Message, ctx: Context, settings: AssistantSettings, files: Files) -> Past:
+    """The conversation before the message, as the model is to be shown it."""
+    if not settings.summarise:
+        said = await ctx.history(settings.history_messages)
+        return earlier(said, message, settings.history_tokens, files)
+    known = await ctx.remembered()
+    said = await ctx.history(settings.history_messages + SPARE_MESSAGES)
+    return earlier(said, message, settings.history_tokens, files, most=settings.history_messages, known=known)
 
 
 def _notice(text: str) -> Reply:

@@ -23,7 +23,7 @@ from pydantic_ai.tools import ToolDefinition
 
 from .endpoints import BASE_URLS, Endpoint
 from .learned import Learned
-from .memory import half, one_by_one, starts
+from .memory import apart, half, one_by_one, prompts, starts
 from .refusals import (
     blind_to,
     is_about_media,
@@ -74,7 +74,10 @@ class Fit:
         self._endpoint = endpoint
         self._learned = learned
         self._answer_tokens = answer_tokens
+        #: Messages of people before the one to answer that were left out of the last request.
+        self.left_out = 0
         self._left_out = 0
+        self._without_summary = False
         self._result_chars: int | None = None
         # Tried where a refusal tells nothing: without files, shorter, without tools.
         self._guesses = ["fileless", "shorter", "toolless"]
@@ -89,12 +92,15 @@ class Fit:
     def apply(self, call: Call) -> Call:
         """The request as this endpoint takes it."""
         parameters = self._parameters(call.parameters)
-        messages = one_by_one(call.messages)
+        summary, messages = apart(one_by_one(call.messages))
+        if self._without_summary:
+            summary = []
         if unseen := _KINDS if self._fileless else self._learned.blind_to:
             messages = [_unseen(message, unseen) for message in messages]
         messages = [said for message in messages if (said := _without_own_thinking(message)) is not None]
-        self._make_room(messages, parameters)
-        messages = [self._shortened(message) for message in messages[self._left_out :]]
+        self._make_room(summary, messages, parameters)
+        self.left_out = prompts(messages[: self._left_out])
+        messages = [*summary, *(self._shortened(message) for message in messages[self._left_out :])]
         settings = self._settings(call.settings)
         if call.last and parameters.function_tools:
             if self._learned.refusal_of("tool_choice", "none") is not None:
@@ -166,7 +172,9 @@ class Fit:
             kept = kept[:most]
         return parameters if len(kept) == len(offered) else replace(parameters, function_tools=kept)
 
-    def _make_room(self, messages: list[ModelMessage], parameters: ModelRequestParameters) -> None:
+    def _make_room(
+        self, summary: list[ModelMessage], messages: list[ModelMessage], parameters: ModelRequestParameters
+    ) -> None:
         """Leave out what is known to be too much, at whole messages."""
         room = self._learned.room(self._answer_tokens)
         if room is None:
@@ -174,7 +182,7 @@ class Fit:
         for start in starts(messages):
             if start >= self._left_out:
                 self._left_out = start
-                if request_tokens(messages[start:], parameters) <= room:
+                if request_tokens([*summary, *messages[start:]], parameters) <= room:
                     return
 
     def _shortened(self, message: ModelMessage) -> ModelMessage:
@@ -201,9 +209,13 @@ class Fit:
         return most is not None and most > limit // 2 and bool(settings_in(trouble.said, ["max_tokens"]))
 
     def _leave_out(self, call: Call) -> str | None:
-        if fewer := half(call.messages):
+        summary, messages = apart(call.messages)
+        if fewer := half(messages):
             self._left_out += fewer
             return "history"
+        if summary:
+            self._without_summary = True
+            return "summary"
         longest = max((len(part.model_response_str()) for part in _results(call.messages)), default=0)
         if longest > LEAST_RESULT_CHARS:
             self._result_chars = max(LEAST_RESULT_CHARS, longest // 2)

@@ -93,6 +93,8 @@ class AssistantSettings(_Settings):
         retries: how many requests for one message may come to nothing.
         budget_message_tokens: about how many tokens one message may cost; the step that would cost more is the last.
         history_tokens, history_messages: how much of the conversation the model is shown.
+        summarise: what has no room in it any more is summed up by the model, and stands there as that; where there is a
+            budget, for at most a tenth of what the day's answers cost.
         attachments: whether the model is shown the images, PDFs and texts that people attach.
         allow_private: fetch them from private addresses too; needs SUPERVISOR_ALLOW_PRIVATE_WEBHOOKS.
         parallel_calls: model calls at once to one server, of all agents.
@@ -123,6 +125,7 @@ class AssistantSettings(_Settings):
     budget_message_tokens: int | None = Field(None, ge=1)
     history_tokens: int = Field(8000, ge=0)
     history_messages: int = Field(50, ge=1, le=500)
+    summarise: bool = False
     attachments: bool = True
     allow_private: bool = False
     parallel_calls: int = Field(256, ge=1)

@@ -55,6 +55,8 @@ class SteadyModel(WrapperModel):
         self._fits = {endpoint: Fit(endpoint, shared.learned(endpoint), most) for endpoint in endpoints}
         # Endpoints that are of no use to this message any more, and why.
         self._out: dict[Endpoint, TroubleError] = {}
+        # That of the endpoint that answered last.
+        self._fit: Fit | None = None
 
     # Each endpoint has its own ways with messages and settings: they are prepared when it is asked, and only then.
 
@@ -75,6 +77,11 @@ class SteadyModel(WrapperModel):
     def thinking_ms(self) -> list[float]:
         """How long each of the last answer's thinking parts took, in ms."""
         return self._caller.thinking_ms
+
+    @property
+    def left_out(self) -> int:
+        """How many messages of people were left out of what was said before, for the model that answered last."""
+        return self._fit.left_out if self._fit else 0
 
     @property
     def remarks(self) -> list[str]:
@@ -152,6 +159,7 @@ class SteadyModel(WrapperModel):
                 self._ctx.log.info("request_mended", what=mended, reason=trouble.reason)
             else:
                 fit.succeeded()
+                self._fit = fit
                 return response
 
     def _delay_seconds(self, rounds: int) -> float:

@@ -35,6 +35,14 @@ def text_tokens(text: str) -> int:
     return latin // LATIN_CHARS_PER_TOKEN + len(text) - latin
 
 
+def beginning(text: str, most_tokens: int) -> str:
+    """As much of a text as so many tokens are, about."""
+    tokens = text_tokens(text)
+    if tokens <= most_tokens:
+        return text
+    return f"{text[: len(text) * most_tokens // tokens]}…"
+
+
 def plain_message_tokens(text: str) -> int:
     """About how many tokens a message of this text is."""
     return text_tokens(text) + MESSAGE_TOKENS

@@ -99,6 +99,7 @@ class LoneAssistant:
         ctx.deadline += self.seconds - 30.0
         if self._ctx is not None:
             ctx.health = self._ctx.health
+            ctx.memory = self._ctx.memory
         return ctx
 
     async def start(self) -> None:

@@ -42,8 +42,9 @@ def said(*texts: str) -> list[HistoryItem]:
     return [HistoryItem("assistant" if n % 2 else "user", text, float(n)) for n, text in enumerate(texts)]
 
 
-def texts(messages: list[Any]) -> list[str]:
-    return [str(one.parts[0].content) for one in messages]
+def texts(messages: Any) -> list[str]:
+    """What messages say, or those of a past."""
+    return [str(one.parts[0].content) for one in getattr(messages, "messages", messages)]
 
 
 def test_memory_ends_before_the_message_that_is_answered(part: Any) -> None:
@@ -75,13 +76,14 @@ def test_memory_is_cut_at_whole_messages_and_begins_with_the_person(part: Any) -
     room = tokens("now") + 3 * tokens("d" * 40)
     # Three fit, and the oldest of these is the model's.
     assert texts(earlier(items, message("now"), room)) == ["c" * 40, "d" * 40]
-    assert earlier(items, message("now"), 0) == []
+    assert texts(earlier(items, message("now"), 0)) == []
 
 
 def test_half_of_the_history_is_left_out_and_nothing_of_the_run(part: Any) -> None:
     memory = part["memory"]
     items = said("one", "1", "two", "2", "three", "3", "now")
-    messages = [*memory.earlier(items, message("now"), 1000), *memory.earlier(said("now", "x"), message("y"), 1000)]
+    pasts = memory.earlier(items, message("now"), 1000), memory.earlier(said("now", "x"), message("y"), 1000)
+    messages = [one for past in pasts for one in past.messages]
     left_out = memory.half(messages)
     assert texts(messages[left_out:]) == ["three", "3", "now", "x"]
     assert memory.half(messages[6:]) == 0
