@@ -22,7 +22,7 @@ from .shared import Shared
 from .steady import SteadyModel, request_settings
 from .tally import Tally
 from .tokens import beginning, plain_message_tokens, request_tokens
-from .trouble import TroubleError
+from .trouble import Kind, TroubleError
 
 #: The part of what answers cost that summaries may cost where there is a budget.
 SHARE: Final = 0.1
@@ -151,9 +151,8 @@ class Summaries:
     ) -> None:
         try:
             async with asyncio.timeout(SECONDS):
-                answer = await model.request([request], request_settings(settings), ModelRequestParameters())
-            text = "".join(part.content for part in answer.parts if isinstance(part, TextPart)).strip()
-            kept = bool(text) and await ctx.remember(beginning(text, _most_tokens(settings)), items)
+                text = await _written(model, request, settings)
+            kept = await ctx.remember(beginning(text, _most_tokens(settings)), items)
         except Exception as error:  # noqa: BLE001  nobody waits for it, whatever it is
             self._paused_until = asyncio.get_running_loop().time() + PAUSE_SECONDS
             reason = error.reason if isinstance(error, TroubleError) else type(error).__name__
@@ -164,6 +163,19 @@ class Summaries:
     def _ended(self, conversation: str, tally: Tally, expected: int) -> None:
         del self._tasks[conversation]
         self.share.take(tally.tokens - expected, _today())
+
+
+async def _written(model: SteadyModel, request: ModelRequest, settings: AssistantSettings) -> str:
+    """What the model makes of it.
+
+    Raises:
+        TroubleError: nothing; whatever else :meth:`SteadyModel.request` raises.
+    """
+    answer = await model.request([request], request_settings(settings), ModelRequestParameters())
+    text = "".join(part.content for part in answer.parts if isinstance(part, TextPart)).strip()
+    if not text:
+        raise TroubleError(Kind.STRANGE, "an empty summary")
+    return text
 
 
 def _own(settings: AssistantSettings) -> AssistantSettings:

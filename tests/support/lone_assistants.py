@@ -107,6 +107,11 @@ class LoneAssistant:
         self._ctx = self.context()
         await self.handler.hook("on_start", self._ctx)
 
+    async def settled(self) -> None:
+        """Return once nothing goes on beside its answers."""
+        name = f"summary {self.ctx.agent.id}"
+        await asyncio.wait_for(asyncio.gather(*[one for one in asyncio.all_tasks() if one.get_name() == name]), 30)
+
     async def stop(self) -> None:
         """As when its agent stops."""
         await self.handler.hook("on_stop", self.ctx)
