@@ -57,8 +57,10 @@ def earlier(
         items: the journal's and the platform's history, oldest first; ``message`` is among them.
         files: what is shown of files; they leave the conversation its room.
         most: how many of the items are shown; None: all.
-        known: stands in place of the first of them.
+        known: stands in place of the first of them, unless ``message`` is among what it stands for: it is replayed.
     """
+    if known and not (items and (items[-1].id or 0) > known.up_to_id):
+        known = None
     end = len(items)
     for one in (message, *reversed(message.earlier)):
         end = next((n for n in range(end - 1, -1, -1) if _is(items[n], one)), end)

@@ -53,38 +53,32 @@ _INSTRUCTION: Final = (
 
 @dataclass(slots=True)
 class Share:
-    """What answers and summaries have cost today (UTC), in tokens.
+    """What an agent's answers and summaries have cost today (UTC), in tokens, as far as this process knows.
 
-    A tenth of what an agent's answers cost is never more than a tenth of the budget that bounds them, be it the agent's
-    or the fleet's, whenever it is counted anew.
+    A tenth of what its answers cost is never more than a tenth of the budget that bounds them, be it the agent's or the
+    fleet's, and however often it is counted anew.
     """
 
-    day: date | None = None
     answers: int = 0
     summaries: int = 0
+    #: What those under way are expected to cost.
+    pending: int = 0
+    _day: date | None = None
 
-    def answered(self, tokens: int, today: date) -> None:
-        """An answer cost so much."""
-        self._begin(today)
-        self.answers += tokens
+    def count(self, *, answers: int = 0, summaries: int = 0, today: date) -> None:
+        """So much was spent."""
+        if self._day != today:
+            self._day, self.answers, self.summaries = today, 0, 0
+        self.answers += answers
+        self.summaries += summaries
 
-    def take(self, tokens: int, today: date) -> None:
-        """A summary is about to cost so much; negative: it did not."""
-        self._begin(today)
-        self.summaries += tokens
-
-    def allows(self, tokens: int, budget: Budget, today: date) -> bool:
-        """Whether a summary may cost so much."""
-        self._begin(today)
+    def allows(self, tokens: int, budget: Budget) -> bool:
+        """Whether one more summary may cost so much."""
         if budget.exhausted or budget.pending:
             return False
         if budget.limit_tokens is None and budget.limit_cost is None:
             return True
-        return self.summaries + tokens <= SHARE * self.answers
-
-    def _begin(self, today: date) -> None:
-        if self.day != today:
-            self.day, self.answers, self.summaries = today, 0, 0
+        return self.summaries + self.pending + tokens <= SHARE * self.answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +108,7 @@ class Summaries:
 
     def begin(self, ctx: Context, answered: Answered) -> None:
         """A message was answered: sum up what of the conversation has no room any more, if anything has none."""
-        self.share.answered(answered.tokens, _today())
+        self.share.count(answers=answered.tokens, today=_today())
         items = overflow(answered.past, answered.left_out)
         if not items or ctx.conversation in self._tasks or len(self._tasks) >= AT_ONCE:
             return
@@ -123,7 +117,7 @@ class Summaries:
         settings = _own(answered.settings)
         request = _request(answered.past, items, settings)
         expected = request_tokens([request], ModelRequestParameters()) + MAX_TOKENS
-        if not self.share.allows(expected, ctx.budget(), _today()):
+        if not self.share.allows(expected, ctx.budget()):
             ctx.log.debug("summary_put_off", reason="it would take more than its share of the budget")
             return
         tally = Tally(settings)
@@ -131,7 +125,7 @@ class Summaries:
         model = SteadyModel(answered.models, [], answered.shared, ctx, caller, tally)
         task = asyncio.create_task(self._make(ctx, model, request, items, settings), name=f"summary {ctx.agent.id}")
         self._tasks[ctx.conversation] = task
-        self.share.take(expected, _today())
+        self.share.pending += expected
         task.add_done_callback(lambda _: self._ended(ctx.conversation, tally, expected))
 
     async def stop(self) -> None:
@@ -162,7 +156,8 @@ class Summaries:
 
     def _ended(self, conversation: str, tally: Tally, expected: int) -> None:
         del self._tasks[conversation]
-        self.share.take(tally.tokens - expected, _today())
+        self.share.pending -= expected
+        self.share.count(summaries=tally.tokens, today=_today())
 
 
 async def _written(model: SteadyModel, request: ModelRequest, settings: AssistantSettings) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -223,13 +222,6 @@ async def test_it_takes_a_tenth_of_the_budget_at_most_and_is_counted() -> None:
         assert answers * 0.1 >= 1000
 
 
-def share_of(*, answers: int = 0, summaries: int = 0, day: Any = 1) -> Any:
-    share = part("summaries").Share()
-    share.answered(answers, day)
-    share.take(summaries, day)
-    return share
-
-
 @pytest.mark.parametrize(
     ("budget", "allowed"),
     [
@@ -240,16 +232,30 @@ def share_of(*, answers: int = 0, summaries: int = 0, day: Any = 1) -> Any:
         (Budget(False, "", 0, None, 0.0, None, pending=True), False),
     ],
 )
-async def test_without_a_budget_nothing_bounds_it_and_near_its_end_none_is_made(budget: Budget, allowed: bool) -> None:
-    assert share_of().allows(1, budget, 1) is allowed
+def test_without_a_budget_nothing_bounds_it_and_near_its_end_none_is_made(budget: Budget, allowed: bool) -> None:
+    assert part("summaries").Share().allows(1, budget) is allowed
 
 
-async def test_its_share_is_of_what_the_days_answers_cost() -> None:
+def test_its_share_is_of_what_the_days_answers_cost() -> None:
     budget = Budget(False, "", 0, 10**9, 0.0, None)
-    share = share_of(answers=10_000, summaries=600)
-    assert share.allows(400, budget, 1)
-    assert not share.allows(401, budget, 1)
-    assert not share.allows(1, budget, 2), "another day, other answers"
+    share = part("summaries").Share(pending=100)
+    share.count(answers=10_000, today=1)
+    share.count(summaries=500, today=1)
+    assert share.allows(400, budget)
+    assert not share.allows(401, budget)
+    # On another day what is under way still counts.
+    share.count(answers=2000, today=2)
+    assert share.allows(100, budget)
+    assert not share.allows(101, budget)
+
+
+async def test_a_message_that_is_replayed_is_told_nothing_of_what_came_after_it() -> None:
+    async with lone_assistant(summarise=True) as assistant:
+        await assistant.ask("One?")
+        assistant.ctx.memory = Remembered("They will keep kumquats.", 10**6, 0.0)
+        await assistant.ask("Two?")
+        assert "kumquats" not in assistant.models.requests[-1].said
+        assert "One?" in assistant.models.requests[-1].said
 
 
 async def test_it_is_the_same_after_a_restart_and_goes_with_what_is_purged_and_nobody_reads_it(tmp_path: Path) -> None:
