@@ -8,6 +8,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
+import msgspec
 from fastapi import FastAPI, Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,6 +17,7 @@ from supervisor.admin.interface import AdminService
 from supervisor.core.records import AgentRecord
 from supervisor.core.status import AgentStatus
 from supervisor.management.agents import Changes
+from supervisor.store.dialect.rows import MAX_FIELD_CHARS
 from supervisor.telemetry.redaction import mask
 
 
@@ -27,12 +29,13 @@ class AgentAction(StrEnum):
     RELOAD = "reload"
 
 
-_MAX_CHARS: Final = 10_000
-_Text = Annotated[str, Field(max_length=_MAX_CHARS)]
+_Text = Annotated[str, Field(max_length=MAX_FIELD_CHARS)]
 _Secret = Annotated[
-    str, Field(max_length=_MAX_CHARS, description="A reference, env:NAME or file:/path; never the secret itself.")
+    str, Field(max_length=MAX_FIELD_CHARS, description="A reference, env:NAME or file:/path; never the secret itself.")
 ]
-_Handler = Annotated[str, Field(max_length=_MAX_CHARS, description="echo, echo:Handler or package.module:attribute.")]
+_Handler = Annotated[
+    str, Field(max_length=MAX_FIELD_CHARS, description="echo, echo:Handler or package.module:attribute.")
+]
 
 
 class NewAgent(BaseModel):
@@ -117,7 +120,9 @@ def _reading(app: FastAPI, service: AdminService) -> None:
         responses=ERRORS,
     )
     async def agents() -> Response:
-        return json_answer([_shown(status) for status in service.statuses()])
+        # One after the other: thousands in one piece would hold the event loop.
+        shown = [msgspec.json.encode(_shown(status)) async for status in service.each_status()]
+        return Response(b"[" + b",".join(shown) + b"]", media_type="application/json")
 
     @app.get(
         "/api/v1/agents/{agent_id}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 from supervisor.core.records import AgentRecord
@@ -37,8 +38,8 @@ class AdminService(Protocol):
         """What has ended on which the fleet depends, one line each; empty while it lives."""
         ...
 
-    def statuses(self) -> list[AgentStatus]:
-        """Every agent."""
+    def each_status(self) -> AsyncIterator[AgentStatus]:
+        """Every agent, by id; others have their turns in between."""
         ...
 
     def status(self, agent_id: str) -> AgentStatus:

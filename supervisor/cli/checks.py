@@ -31,15 +31,21 @@ def key_values(pairs: Sequence[str], option: str) -> dict[str, str]:
 
 
 def setting_values(pairs: Sequence[str]) -> dict[str, Any]:
-    """``--set KEY=VALUE``: the value is JSON where it parses as such, else text."""
-    return {key: _json_or_text(value) for key, value in key_values(pairs, "--set").items()}
+    """``--set KEY=VALUE``: the value is JSON where it parses as such, else text.
+
+    Raises:
+        UsageError: one is nested deeper than can be read.
+    """
+    return {key: _json_or_text(key, value) for key, value in key_values(pairs, "--set").items()}
 
 
-def _json_or_text(value: str) -> Any:
+def _json_or_text(key: str, value: str) -> Any:
     try:
         return json.loads(value, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+    except ValueError:
         return value
+    except RecursionError:
+        raise UsageError(f"--set {key}: its value is nested too deep to be read") from None
 
 
 def _no_constant(name: str) -> None:

@@ -139,7 +139,9 @@ def parse(text: str, source: str) -> list[AgentRecord]:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}" if mark else ""
         raise ConfigurationError(f"{source}{where}: {error.problem or 'this is not YAML'}") from None
-    except (yaml.YAMLError, RecursionError, ValueError):
+    except RecursionError:
+        raise ConfigurationError(f"{source}: it is nested too deep to be read") from None
+    except (yaml.YAMLError, ValueError):
         raise ConfigurationError(f"{source}: this is not YAML") from None
     if not isinstance(document, dict) or not isinstance(document.get("agents"), list):
         raise ConfigurationError(f'{source}: it must hold a list "agents:", each with id, handler and secret')

@@ -164,9 +164,13 @@ class Fleet:
         settled = await self._shared.journal.settle(row, MessageState.CANCELLED, error=reason)
         return settled is not None
 
+    def agent_ids(self) -> list[str]:
+        """All agents, in order."""
+        return sorted(self._runners)
+
     def statuses(self) -> list[AgentStatus]:
         """All agents, by id."""
-        return [self._runners[agent_id].status() for agent_id in sorted(self._runners)]
+        return [self._runners[agent_id].status() for agent_id in self.agent_ids()]
 
     def states(self) -> Mapping[AgentState, int]:
         """How many agents are in each state."""

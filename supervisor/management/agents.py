@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from supervisor.core.errors import ConfigurationError, HandlerError, SupervisorError
 from supervisor.core.records import AgentRecord
@@ -20,9 +20,6 @@ from supervisor.settings.slips import slip, slips
 from supervisor.store import Registry
 from supervisor.store.dialect.rows import check_id, checked_values, record_values
 from supervisor.telemetry.redaction import REDACTED
-
-#: Deeper settings are somebody's mistake, and no reader has to follow them.
-MAX_DEPTH: Final = 64
 
 
 class Checker:
@@ -203,27 +200,15 @@ class Checker:
                 )
 
     def settings(self, values: Mapping[str, Any]) -> None:
-        """Refuse settings of the wrong kind, beyond the deployment's bounds, or nested without end.
+        """Refuse settings of the wrong kind, or beyond the deployment's bounds.
 
         Raises:
             ConfigurationError: they are.
         """
-        if _deeper_than(values, MAX_DEPTH):
-            raise ConfigurationError(f"settings: nested more than {MAX_DEPTH} deep")
         parse_agent_settings(values, self._settings)
 
     def _warn(self, text: str) -> None:
         self._warnings[text] = None
-
-
-def _deeper_than(value: object, depth: int) -> bool:
-    level: list[object] = [value]
-    for _ in range(depth):
-        inner = [one for one in level if isinstance(one, dict | list)]
-        if not inner:
-            return False
-        level = [below for one in inner for below in (one.values() if isinstance(one, dict) else one)]
-    return any(isinstance(one, dict | list) for one in level)
 
 
 def _holds(value: object, text: str) -> bool:

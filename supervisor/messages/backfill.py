@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Self
+from weakref import WeakValueDictionary
 
 from supervisor.core.backoff import Backoff
 from supervisor.core.clock import Instant
@@ -96,6 +97,8 @@ class Backfill:
         # Conversations that may have missed something and were not asked about yet, or not with success.
         self._open: dict[str, None] = {}
         self._rounds: set[Round] = set()
+        # Whose turn it is to catch up with a conversation, for as long as anybody does.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         # Being asked about at leisure: done once somebody's message waits for the answer.
         self._impatient: dict[str, asyncio.Future[None]] = {}
 
@@ -196,7 +199,15 @@ class Backfill:
             impatient.set_result(None)
 
     async def _catch_up(self, conversation_id: str, is_joined: Callable[[str], bool]) -> int:
-        """Bring one conversation's missed messages into the inbox; how many there were."""
+        """Bring one conversation's missed messages into the inbox; how many there were.
+
+        One at a time: two would each take what the other has let go on meanwhile, where it came without an id.
+        """
+        turn = self._turns.setdefault(conversation_id, asyncio.Lock())
+        async with turn:
+            return await self._catch_up_now(conversation_id, is_joined)
+
+    async def _catch_up_now(self, conversation_id: str, is_joined: Callable[[str], bool]) -> int:
         started = self._now()
         messages = await self._asked(conversation_id)
         if messages is None:
@@ -268,6 +279,8 @@ class Backfill:
         rows = await self._rows(conversation_id, oldest, history)
         if not rows:
             return []
+        # What came without an id is known to be there once the journal has it.
+        await self._journal.flush()
         keys = await self._history.journaled(rows)
         if not has_news(rows, keys, self._agent_id):
             # So it is with most: the journal is asked for more where it tells something.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from supervisor import __version__
+from supervisor.core.errors import AgentNotFoundError
 from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
@@ -81,6 +83,13 @@ class Control:
             notices=tuple(notices),
             undelivered=undelivered,
         )
+
+    async def each_status(self) -> AsyncIterator[AgentStatus]:
+        """Every agent, by id; others have their turns in between."""
+        async for agent_id in self._shared.turns.each(self._fleet.agent_ids()):
+            # It may have been removed meanwhile.
+            with suppress(AgentNotFoundError):
+                yield self._fleet.runner(agent_id).status()
 
     def statuses(self) -> list[AgentStatus]:
         """Every agent."""

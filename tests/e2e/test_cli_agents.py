@@ -49,6 +49,28 @@ def add(command: Command, agent_id: str, *options: str) -> str:
     return command.ok("agents", "add", agent_id, "--handler", "echo", "--secret-env", "AGENT_SECRET", *options)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--name", "n" * 10_001), "name has 10,001 characters; at most 10,000 are allowed"),
+        (("--handler", "e" * 10_001), "no handler"),
+        (("--set", "a=" + "[" * 64 + "]" * 64), "settings is nested more than 64 deep"),
+        (("--set", "a=" + "[" * 5_000 + "]" * 5_000), "--set a: its value is nested too deep to be read"),
+    ],
+)
+def test_what_is_too_long_or_too_deep_is_refused_in_one_line(
+    command: Command, options: tuple[str, str], words: str
+) -> None:
+    add(command, A1)
+    before = command.json("agents", "show", A1)
+    for asked in (("update", A1), ("add", A2, "--secret-env", "AGENT_SECRET", "--handler", "echo")):
+        refused = command("agents", *asked, *options)
+        assert refused.returncode in (1, 2)
+        assert words in one_line(refused.stderr)
+        assert len(refused.stderr) < 12_000
+    assert command.json("agents", "list") == [before]
+
+
 def test_each_command_about_an_agent_works_as_a_process(process: Command) -> None:
     add(process, A1)
     process.ok("agents", "update", A1, "--name", "Ada")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import json
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import aiohttp
 import psutil
 import pytest
 from aiohttp import web
@@ -279,7 +281,7 @@ async def test_r33_twenty_megabytes_in_a_row(tmp_path: Path, case: Callable[[str
 
 
 async def rows(folder: Path, figures_: Case, count: int) -> None:
-    """Agents that are added at once, paused, beside one that answers."""
+    """Agents that are added at once, paused, and then listed over the API, beside one that answers."""
     async with stack(folder) as fleet:
         neighbour = await fleet.add(1)
         await fleet.online()
@@ -297,6 +299,11 @@ async def rows(folder: Path, figures_: Case, count: int) -> None:
                 figures_.recovered(time.monotonic() - began)
                 figures_.answers(["Echo: beside"], [answer.content])
             assert hold.longest_seconds < HOLD_SECONDS
+        async with aiohttp.ClientSession() as http, holding(without_collector=True) as hold:
+            async with http.get(f"{fleet.service.admin_url}/api/v1/agents") as answered:
+                listed = await answered.read()
+            assert hold.longest_seconds < HOLD_SECONDS
+        assert [one["id"] for one in json.loads(listed)] == sorted([neighbour, *(one.id for one in made)])
     assert figures_.lost == 0
 
 

@@ -17,6 +17,7 @@ DEEP = '{"a":' + "[" * 100_000 + "]" * 100_000 + "}"
 #: A column, what it is set to, and what the reason of the fault names.
 NONSENSE: list[tuple[str, Any, str]] = [
     ("name", b"\xff\xfe", "name"),
+    ("name", "x" * 1_100_000, "name is too long"),
     ("handler", None, "handler"),
     ("handler", "", "handler"),
     ("handler", "  ", "handler"),
@@ -52,6 +53,7 @@ NONSENSE: list[tuple[str, Any, str]] = [
     ("settings", 7, "settings"),
     ("settings", b"\xff", "settings"),
     ("settings", DEEP, "settings"),
+    ("settings", '{"a":' * 100 + "1" + "}" * 100, "nested more than 64 deep"),
     ("settings", '{"a":1e999}', "settings"),
     ("settings", '{"a":"' + "x" * 2**20 + '"}', "settings is too long"),
     ("settings", '{"concurrency":"many"}', "concurrency"),
@@ -70,6 +72,7 @@ NONSENSE: list[tuple[str, Any, str]] = [
     ("settings", '{"ws_namespace":"no slash"}', "ws_namespace"),
     ("settings", '{"ws_path":"a b"}', "ws_path"),
     ("labels", "{oops", "labels"),
+    ("labels", '{"a":' * 100 + "1" + "}" * 100, "nested more than 64 deep"),
     ("labels", "[]", "labels"),
     ("labels", '{"team":7}', "labels"),
     ("labels", b"\x00", "labels"),

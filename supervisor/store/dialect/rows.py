@@ -20,6 +20,10 @@ from supervisor.protocol.text import is_object_id
 MAX_ID_CHARS: Final = 128
 #: The longest settings and labels: 1 MiB of JSON. Whoever reads rows may leave longer text where it is.
 MAX_TEXT_BYTES: Final = 1 << 20
+#: The longest name, handler and secret that are stored, far longer than any that is meant; raw SQL may write longer.
+MAX_FIELD_CHARS: Final = 10_000
+#: Deeper settings and labels are somebody's mistake, and no reader has to follow them.
+MAX_DEPTH: Final = 64
 #: What a row's owner may change; the id and the times are not among it.
 CHANGEABLE: Final = frozenset({"name", "handler", "secret", "settings", "labels", "paused"})
 _REFERENCE = re.compile(r"(?:env:\S|file:/|fernet:\S)")
@@ -109,7 +113,20 @@ def _read_object(value: object, column: str, problems: list[str]) -> dict[str, A
     if not isinstance(decoded, dict):
         problems.append(f"{column} is not a JSON object")
         return {}
+    if _is_too_deep(decoded):
+        problems.append(f"{column} is nested more than {MAX_DEPTH} deep")
+        return {}
     return decoded
+
+
+def _is_too_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner = [one for one in level if isinstance(one, dict | list)]
+        if not inner:
+            return False
+        level = [below for one in inner for below in (one.values() if isinstance(one, dict) else one)]
+    return any(isinstance(one, dict | list) for one in level)
 
 
 def _read_labels(value: object, problems: list[str]) -> dict[str, str]:
@@ -156,11 +173,19 @@ def check_id(agent_id: object) -> str:
 def _store_text(agent_id: str, column: str, value: object) -> str:
     if not isinstance(value, str):
         raise RegistryError(f"Agent {agent_id}: {column} must be text")
+    if len(value) > MAX_FIELD_CHARS:
+        raise RegistryError(
+            f"Agent {agent_id}: {column} has {len(value):,} characters; at most {MAX_FIELD_CHARS:,} are allowed"
+        )
+    _check_utf8(agent_id, column, value)
+    return value
+
+
+def _check_utf8(agent_id: str, column: str, value: str) -> None:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
         raise RegistryError(f"Agent {agent_id}: {column} holds characters that UTF-8 cannot express") from None
-    return value
 
 
 def _store_handler(agent_id: str, value: object) -> str:
@@ -193,16 +218,18 @@ def _store_labels(agent_id: str, value: object) -> str:
 def _store_object(agent_id: str, column: str, value: object) -> str:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise RegistryError(f"Agent {agent_id}: {column} must be an object with text keys")
+    if _is_too_deep(value):
+        raise RegistryError(f"Agent {agent_id}: {column} is nested more than {MAX_DEPTH} deep")
     try:
         encoded = json.dumps(dict(value), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise RegistryError(f"Agent {agent_id}: {column} cannot be written as JSON: {error}") from None
-    stored = _store_text(agent_id, column, encoded)
-    if (size := len(stored.encode())) > MAX_TEXT_BYTES:
+    _check_utf8(agent_id, column, encoded)
+    if (size := len(encoded.encode())) > MAX_TEXT_BYTES:
         raise RegistryError(
             f"Agent {agent_id}: {column} has {size:,} bytes of JSON; at most {MAX_TEXT_BYTES:,} are allowed"
         )
-    return stored
+    return encoded
 
 
 def _store_flag(agent_id: str, value: object) -> int:

@@ -108,7 +108,7 @@ async def test_what_could_not_run_is_refused_with_the_words_of_the_command(tmp_p
         deep: Any = {}
         for _ in range(100):
             deep = {"x": deep}
-        refused.append(({"settings": deep}, "nested more than 64 deep"))
+        refused.append(({"settings": deep}, "settings is nested more than 64 deep"))
         await made.ask("POST", PATH, made.new(A2))
         before = await made.fleet.service.registry.agent(A2)
         for fields, words in [({"id": "a b"}, "no id has"), ({"id": "A" * 24}, "write it as"), *refused]:

@@ -60,6 +60,7 @@ def entry(**changes: object) -> str:
         ("agents: {}", "it must hold a list"),
         ("agents: [", "f.yaml, line 1"),
         ("agents: \x00", "this is not YAML"),
+        ("agents: " + "[" * 5_000 + "]" * 5_000, "f.yaml: it is nested too deep to be read"),
         ("agents: []\nversion: 1", "unknown key 'version'"),
         ("agents: []\nagents: []", "f.yaml, line 2: the key 'agents' is there twice"),
         ("1: 2", "the key 1 is not text"),

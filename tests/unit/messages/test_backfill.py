@@ -98,6 +98,17 @@ async def catch_up(desk: Desk) -> None:
     await desk.backfill.run(desk.backfill.begin(), always)
 
 
+async def test_what_came_without_an_id_is_taken_once_however_many_ask_at_once(desk: Desk, clock: ManualClock) -> None:
+    """The list of conversations asks about one, and so does a stranger's first message in it."""
+    source = Connection(AGENT, on_event=lambda *_: None)
+    desk.backfill.hold(CONVERSATION)
+    desk.inbox.receive({"conversationId": CONVERSATION, "role": "user", "content": "hello"}, source)
+    desk.platform.add("hello", at=clock.now(), number=1)
+    asking = [desk.backfill.run([CONVERSATION], always) for _ in range(3)]
+    await asyncio.gather(*asking)
+    assert await desk.journaled() == ["hello"]
+
+
 async def test_missed_messages_come_in_order_before_what_is_new(desk: Desk, clock: ManualClock) -> None:
     await desk.answered("hello", 1, "hi")
     for number in (11, 12):

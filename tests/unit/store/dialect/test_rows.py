@@ -10,6 +10,7 @@ import pytest
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord
 from supervisor.store.dialect.rows import (
+    MAX_DEPTH,
     MAX_ID_CHARS,
     MAX_TEXT_BYTES,
     Unread,
@@ -30,6 +31,14 @@ ROW: dict[str, Any] = {
     "created_at": "2026-01-31 12:00:00",
     "updated_at": "2026-01-31T12:00:00Z",
 }
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """Objects within objects, so many of them."""
+    made: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        made = {"hunter2": made}
+    return made
 
 
 def test_a_row_is_a_record_and_back() -> None:
@@ -61,6 +70,10 @@ def test_a_row_is_a_record_and_back() -> None:
         ("labels", Unread(2**21), "labels is too long to be read"),
         ("handler", Unread(2**21), "handler is too long to be read"),
         ("secret", "env:" + "x" * 2**20, "secret is too long to be read"),
+        ("name", Unread(2**21), "name is too long to be read"),
+        ("settings", '{"a": ' * 65 + "1" + "}" * 65, "settings is nested more than 64 deep"),
+        ("settings", '{"a": ' * 5000 + "1" + "}" * 5000, "settings is not JSON"),
+        ("labels", '{"a":' + "[" * 70 + "]" * 70 + "}", "labels is nested more than 64 deep"),
     ],
 )
 def test_what_cannot_be_used_is_named_and_left_out(column: str, value: object, problem: str) -> None:
@@ -85,6 +98,10 @@ def test_an_id_that_names_no_agent_is_refused(agent_id: str) -> None:
         {"settings": {"a": float("nan")}},
         {"settings": {"a": "hunter2-in-the-clear" * 2**16}},
         {"labels": {"a": "ü" * 2**19}},
+        {"name": "hunter2" * 2_000},
+        {"handler": "hunter2" * 2_000},
+        {"secret": "fernet:" + "hunter2" * 2_000},
+        {"settings": nested(5_000)},
     ],
 )
 def test_what_must_not_be_stored_is_refused_without_its_secret(changes: dict[str, Any]) -> None:
@@ -104,3 +121,10 @@ def test_settings_of_exactly_a_mebibyte_are_stored_and_read() -> None:
     stored = checked_values("a1", {"settings": settings})
     assert len(stored["settings"]) == MAX_TEXT_BYTES
     assert record_from_row({**ROW, **stored}).settings == settings
+
+
+def test_settings_of_so_many_levels_are_stored_and_read() -> None:
+    stored = checked_values("a1", {"settings": nested(MAX_DEPTH)})
+    assert record_from_row({**ROW, **stored}).settings == nested(MAX_DEPTH)
+    with pytest.raises(RegistryError, match="nested more than 64 deep"):
+        checked_values("a1", {"settings": nested(MAX_DEPTH + 1)})
