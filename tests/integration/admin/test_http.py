@@ -78,8 +78,9 @@ class SmallService:
     def dead(self) -> tuple[str, ...]:
         return self.ended
 
-    def statuses(self) -> list[AgentStatus]:
-        return list(self.agents.values())
+    async def each_status(self) -> AsyncIterator[AgentStatus]:
+        for status in self.agents.values():
+            yield status
 
     def status(self, agent_id: str) -> AgentStatus:
         if self.fails:
