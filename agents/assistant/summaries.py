@@ -34,7 +34,7 @@ PAUSE_SECONDS: Final = 600.0
 ROOM_SHARE: Final = 0.25
 MAX_TOKENS: Final = 1000
 #: What the model may write for it, its thinking included.
-ANSWER_TOKENS: Final = 4 * MAX_TOKENS
+ANSWER_TOKENS: Final = 3 * MAX_TOKENS
 #: What it is shown of the conversation at least.
 LEAST_SHOWN_TOKENS: Final = 1000
 #: How long it may take.
@@ -116,7 +116,7 @@ class Summaries:
             return
         settings = _own(answered.settings)
         request = _request(answered.past, items, settings)
-        expected = request_tokens([request], ModelRequestParameters()) + MAX_TOKENS
+        expected = request_tokens([request], ModelRequestParameters()) + (settings.max_output_tokens or ANSWER_TOKENS)
         if not self.share.allows(expected, ctx.budget()):
             ctx.log.debug("summary_put_off", reason="it would take more than its share of the budget")
             return

@@ -88,6 +88,19 @@ async def test_what_has_no_room_is_summed_up_and_stands_there_as_that() -> None:
         assert len(summed(assistant)) == 1, "there is room for a while"
 
 
+@pytest.mark.parametrize(("provider", "name"), [("anthropic", "claude-opus-5"), ("google", "gemini")])
+async def test_it_is_asked_for_and_shown_in_each_providers_way(provider: str, name: str) -> None:
+    async with lone_assistant(provider, name, summarise=True, history_tokens=1000) as assistant:
+        assistant.models.otherwise = model()
+        conversation(assistant, 10)
+        await assistant.ask("And now?")
+        assert (await remembered(assistant)).text == NOTES
+        await assistant.ask("And then?")
+        said = asked(assistant)[-1].said
+        assert said.index("Be brief.") < said.index(NOTES) < said.index("Question 8?")
+        assert questions(said) == {8, 9}
+
+
 async def test_a_later_one_is_made_from_the_one_before_and_what_was_said_since() -> None:
     async with lone_assistant(summarise=True, history_tokens=1000) as assistant:
         assistant.models.otherwise = model()
@@ -202,7 +215,7 @@ async def test_long_messages_are_shown_by_their_beginnings_and_a_long_summary_is
         [summary] = summed(assistant)
         assert len(summary.said) < 3000
         assert questions(summary.said) == {0, 1, 2}
-        assert summary.body["max_completion_tokens"] <= 4000
+        assert summary.body["max_completion_tokens"] == 3000
         assert len(notes.text) <= 1001
 
 
@@ -219,7 +232,8 @@ async def test_it_takes_a_tenth_of_the_budget_at_most_and_is_counted() -> None:
             assert answers < 100_000
         assert sum(call.total_tokens for call in assistant.calls) == answers, "those of the last message's answer"
         assert assistant.ctx.used.total_tokens == 1100 + 1000
-        assert answers * 0.1 >= 1000
+        # What it might have cost was its share, not what it did.
+        assert answers * 0.1 >= 3000
 
 
 @pytest.mark.parametrize(
