@@ -35,8 +35,8 @@ ROOM_SHARE: Final = 0.25
 MAX_TOKENS: Final = 1000
 #: What the model may write for it, its thinking included.
 ANSWER_TOKENS: Final = 3 * MAX_TOKENS
-#: What it is shown of the conversation at least.
-LEAST_SHOWN_TOKENS: Final = 1000
+#: What it is shown of the conversation, and may write, at least.
+LEAST_TOKENS: Final = 1000
 #: How long it may take.
 SECONDS: Final = 120.0
 #: Requests that may come to nothing.
@@ -114,9 +114,10 @@ class Summaries:
             return
         if asyncio.get_running_loop().time() < self._paused_until:
             return
-        settings = _own(answered.settings)
-        request = _request(answered.past, items, settings)
-        expected = request_tokens([request], ModelRequestParameters()) + (settings.max_output_tokens or ANSWER_TOKENS)
+        room = max(LEAST_TOKENS, sum(plain_message_tokens(item.content) for item in answered.past.shown))
+        settings = _own(answered.settings, room)
+        request = _request(answered.past, items, settings, room)
+        expected = request_tokens([request], ModelRequestParameters()) + (settings.max_output_tokens or 0)
         if not self.share.allows(expected, ctx.budget()):
             ctx.log.debug("summary_put_off", reason="it would take more than its share of the budget")
             return
@@ -173,16 +174,25 @@ async def _written(model: SteadyModel, request: ModelRequest, settings: Assistan
     return text
 
 
-def _own(settings: AssistantSettings) -> AssistantSettings:
-    """How a summary is asked for."""
-    most = min(settings.max_output_tokens or ANSWER_TOKENS, ANSWER_TOKENS)
-    changed = {"max_output_tokens": most, "thinking": None, "retries": RETRIES, "budget_message_tokens": None}
+def _own(settings: AssistantSettings, room: int) -> AssistantSettings:
+    """How a summary is asked for.
+
+    Args:
+        room: what of the conversation the model was just shown, in tokens: so much it takes.
+    """
+    changed = {
+        "max_output_tokens": min(settings.max_output_tokens or ANSWER_TOKENS, ANSWER_TOKENS, room),
+        "thinking": None,
+        "retries": RETRIES,
+        # Its one step needs no word about tools.
+        "max_steps": 2,
+        "budget_message_tokens": None,
+    }
     return settings.model_copy(update=changed)
 
 
-def _request(past: Past, items: Sequence[HistoryItem], settings: AssistantSettings) -> ModelRequest:
+def _request(past: Past, items: Sequence[HistoryItem], settings: AssistantSettings, room: int) -> ModelRequest:
     """What the model is asked: each message has its share of the room, so that none crowds out the others."""
-    room = max(LEAST_SHOWN_TOKENS, sum(plain_message_tokens(item.content) for item in past.shown))
     each = max(1, room // len(items))
     lines = [{"notes": past.known.text}] if past.known else []
     for item in items:

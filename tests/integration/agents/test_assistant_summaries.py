@@ -205,7 +205,7 @@ async def test_one_that_fails_costs_no_answer_and_is_not_tried_again_at_once(tro
 
 
 async def test_long_messages_are_shown_by_their_beginnings_and_a_long_summary_is_cut() -> None:
-    async with lone_assistant(summarise=True, history_tokens=1000) as assistant:
+    async with lone_assistant(summarise=True, history_tokens=1000, max_steps=1) as assistant:
         assistant.models.otherwise = model(Answer("n" * 50_000))
         for number in range(3):
             assistant.said.append(HistoryItem("user", f"Question {number}? " + "汉" * 50_000, 0.0))
@@ -215,7 +215,9 @@ async def test_long_messages_are_shown_by_their_beginnings_and_a_long_summary_is
         [summary] = summed(assistant)
         assert len(summary.said) < 3000
         assert questions(summary.said) == {0, 1, 2}
-        assert summary.body["max_completion_tokens"] == 3000
+        assert "No tool can be used" not in summary.said
+        # One that takes little need not write much.
+        assert summary.body["max_completion_tokens"] == 1000
         assert len(notes.text) <= 1001
 
 
@@ -233,7 +235,7 @@ async def test_it_takes_a_tenth_of_the_budget_at_most_and_is_counted() -> None:
         assert sum(call.total_tokens for call in assistant.calls) == answers, "those of the last message's answer"
         assert assistant.ctx.used.total_tokens == 1100 + 1000
         # What it might have cost was its share, not what it did.
-        assert answers * 0.1 >= 3000
+        assert answers * 0.1 >= 2000
 
 
 @pytest.mark.parametrize(
