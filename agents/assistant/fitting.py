@@ -206,7 +206,7 @@ class Fit:
     def _wants_too_long_an_answer(self, trouble: TroubleError, limit: int, call: Call) -> bool:
         """Whether it is the answer that has no room: a shorter conversation would not help, or not for long."""
         most = call.settings.get("max_tokens")
-        return most is not None and most > limit // 2 and bool(settings_in(trouble.said, ["max_tokens"]))
+        return isinstance(most, int) and most > limit // 2 and bool(settings_in(trouble.said, ["max_tokens"]))
 
     def _leave_out(self, call: Call) -> str | None:
         summary, messages = apart(call.messages)

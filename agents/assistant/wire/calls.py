@@ -35,7 +35,7 @@ class _Call:
         """Whether its arguments are JSON: nothing can follow them."""
         try:
             json.loads(self.arguments)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
         return True
 
@@ -46,13 +46,15 @@ class Calls:
 
     _calls: list[_Call] = field(default_factory=list)
     #: The last one of each index.
-    _open: dict[Any, _Call] = field(default_factory=dict)
+    _open: dict[str, _Call] = field(default_factory=dict)
     _ids: set[str] = field(default_factory=set)
 
     def tell_apart(self, event: Any) -> bool:
         """Number the calls of one event, in place; whether there are any."""
         choices = event.get("choices") if isinstance(event, dict) else None
-        deltas = [choice.get("delta") for choice in choices or () if isinstance(choice, dict)]
+        if not isinstance(choices, list):
+            return False
+        deltas = [choice.get("delta") for choice in choices if isinstance(choice, dict)]
         pieces = [delta["tool_calls"] for delta in deltas if isinstance(delta, dict) and delta.get("tool_calls")]
         for piece in (one for some in pieces if isinstance(some, list) for one in some):
             if isinstance(piece, dict) and isinstance(piece.get("function"), dict):
@@ -60,7 +62,7 @@ class Calls:
         return bool(pieces)
 
     def _number(self, piece: dict[str, Any], function: dict[str, Any]) -> None:
-        index, said = piece.get("index"), str(piece.get("id") or "")
+        index, said = str(piece.get("index")), str(piece.get("id") or "")
         name, arguments = _text(function.get("name")), _arguments(function.get("arguments"))
         call = self._open.get(index)
         if call is None or _begins_another(call, said, name):

@@ -202,7 +202,7 @@ class _Events(httpx2.AsyncByteStream):
             # Ollama's, and that of llama.cpp: what went wrong in the midst of a stream is no event.
             return b"data: " + line
         if line.startswith(b"error:"):
-            return b'data: {"error": ' + line[6:] + b"}"
+            return b'data: {"error": ' + line[6:].strip() + b"}"
         if not line.startswith(b"data:"):
             return line
         calls = self._calls if MARK in line else None

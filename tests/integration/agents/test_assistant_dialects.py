@@ -214,6 +214,15 @@ async def test_an_error_in_the_midst_of_a_good_answer_is_told_and_tried_again(se
         assert "It broke in the midst." in (assistant.health or "")
 
 
+async def test_lines_may_end_in_any_way() -> None:
+    chunk = {"choices": [{"index": 0, "delta": {"content": "Half"}}]}
+    text = f'data: {json.dumps(chunk)}\r\n\r\nerror: {{"code": 500, "message": "It broke in the midst."}}\r\n\r\n'
+    async with lone_assistant(retries=0) as assistant:
+        assistant.models.otherwise = Answer(raw=("text/event-stream", text))
+        await assistant.ask()
+        assert "It broke in the midst." in (assistant.health or "")
+
+
 @pytest.mark.parametrize("server", SERVERS)
 async def test_an_answer_that_is_cut_off_on_its_way_is_asked_for_again(server: Server) -> None:
     cut = Answer("Half of it is here", breaks=True)

@@ -373,6 +373,11 @@ def test_names_that_are_repeated_are_said_once_and_arguments_may_be_an_object() 
     assert told_apart(*pieces) == [(0, "x", "a", ""), (0, None, None, "{}"), (1, "y", "a", '{"n": 1}')]
 
 
+def test_a_place_may_be_anything() -> None:
+    pieces = (piece("", "a", index=[1], id=7), piece("{}", index=[1]), piece("{}", "b", index={}))
+    assert [one[0] for one in told_apart(*pieces)] == [0, 0, 1]
+
+
 def test_a_name_may_come_after_its_id() -> None:
     assert told_apart(piece("", index=0, id="x"), piece("{}", "a", index=0)) == [
         (0, "x", None, ""),
@@ -380,7 +385,18 @@ def test_a_name_may_come_after_its_id() -> None:
     ]
 
 
-@pytest.mark.parametrize("event", [{}, [], 7, {"choices": None}, {"choices": [{"delta": {"tool_calls": 7}}, None]}])
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        [],
+        7,
+        {"choices": None},
+        {"choices": 7},
+        {"choices": [{"delta": {"tool_calls": 7}}, None]},
+        {"choices": [{"delta": {"tool_calls": [7, {"index": 0}, {"index": 0, "function": None}]}}]},
+    ],
+)
 def test_what_brings_no_calls_is_left_as_it_came(event: Any) -> None:
     before = json.dumps(event)
     part("wire.calls").Calls().tell_apart(event)
