@@ -13,10 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, TextIO
-
-import structlog
-from structlog.typing import EventDict, Processor
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from supervisor.telemetry import line_writer
 from supervisor.telemetry.console import Console, wants_colour
@@ -24,6 +21,9 @@ from supervisor.telemetry.failures import traceback_of
 from supervisor.telemetry.line_writer import LineWriter
 from supervisor.telemetry.redaction import redact_event
 from supervisor.telemetry.standard_streams import diverted, writer_of
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 #: Libraries that are kept to warnings. engineio's INFO prints the CONNECT packet with its token, the models' clients
 #: print requests in their DEBUG; the others say nothing that our own lines do not.
@@ -181,13 +181,17 @@ class _Handler(logging.Handler):
         return ""
 
 
-_SHARED: Final[tuple[Processor, ...]] = (
-    structlog.contextvars.merge_contextvars,
-    _name_message,
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.add_logger_name,
-    _timestamp,
-)
+def _shared() -> list[Processor]:
+    """What a line goes through, whoever logs it."""
+    import structlog  # noqa: PLC0415
+
+    return [
+        structlog.contextvars.merge_contextvars,
+        _name_message,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        _timestamp,
+    ]
 
 
 def configure(
@@ -203,6 +207,8 @@ def configure(
         stream: standard error unless given. ``supervisor run`` gives standard output for ``json``: where a machine
             reads it, as in a container, the log is what the process writes.
     """
+    import structlog  # noqa: PLC0415  it brings much else, and commands that only read log nothing
+
     target = stream if stream is not None else sys.stderr
     renderer: Processor = (
         _Json(getattr(target, "encoding", None)) if fmt == "json" else Console(colours=wants_colour(target))
@@ -210,7 +216,7 @@ def configure(
     handler = _Handler(target)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=list(_SHARED),
+            foreign_pre_chain=_shared(),
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _exception,
@@ -233,7 +239,7 @@ def configure(
         # Configuring uvicorn without its access log cuts that logger off, for the whole process.
         library.propagate, library.disabled = True, False
     structlog.configure(
-        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_shared(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(root.level),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
@@ -245,8 +251,10 @@ def flush(seconds: float = line_writer.LAST_SECONDS) -> bool:
     return line_writer.flush_all(seconds)
 
 
-def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
+def get_logger(name: str) -> FilteringBoundLogger:
     """A logger; ``log.info("agent online", agent=agent_id)``, ``log.bind(agent=agent_id)``."""
+    import structlog  # noqa: PLC0415
+
     if not structlog.is_configured():
         structlog.configure(
             # Text, not LogRecord attributes: a handler's author may name a field "message" or "name".
@@ -260,5 +268,5 @@ def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
             logger_factory=structlog.stdlib.LoggerFactory(),
             cache_logger_on_first_use=False,
         )
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(name)
+    logger: FilteringBoundLogger = structlog.get_logger(name)
     return logger

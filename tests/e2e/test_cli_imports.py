@@ -14,7 +14,17 @@ pytestmark = pytest.mark.timeout(300)
 A1 = "a" * 24
 #: What only a supervisor that runs needs, or a migration.
 HEAVY = frozenset(
-    {"aiohttp", "alembic", "fastapi", "prometheus_client", "socketio", "sqlalchemy", "starlette", "uvicorn"}
+    {
+        "aiohttp",
+        "alembic",
+        "fastapi",
+        "prometheus_client",
+        "socketio",
+        "sqlalchemy",
+        "starlette",
+        "structlog",
+        "uvicorn",
+    }
 )
 
 
@@ -34,14 +44,19 @@ def imported(command: Command, *args: str) -> set[str]:
     """The top-level names of all that a command imports from its first line to its end; it must succeed."""
     done = command(*args, PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 0, done
-    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return named(done.stderr)
+
+
+def named(text: str) -> set[str]:
+    """The top-level names of the modules in what the interpreter writes about its imports."""
+    lines = [line for line in text.splitlines() if line.startswith("import time:")]
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
 
 
 def test_help_imports_neither_databases_nor_servers(command: Command) -> None:
     found = imported(command, "--help")
     assert "typer" in found, "what is imported is seen"
-    assert found & (HEAVY | {"pydantic", "structlog", "cryptography", "sqlite3", "yaml", "msgspec"}) == set()
+    assert found & (HEAVY | {"pydantic", "cryptography", "sqlite3", "yaml", "msgspec"}) == set()
 
 
 @pytest.mark.parametrize(
@@ -75,3 +90,19 @@ def test_an_upgrade_imports_what_migrates(command: Command, tmp_path: Path) -> N
         assert {"alembic", "sqlalchemy"} <= imported(command, "db", "upgrade")
     finally:
         del command.env["SUPERVISOR_REGISTRY_URL"]
+
+
+def test_a_supervisor_without_agents_has_imported_what_serves_and_nothing_else(command: Command) -> None:
+    """Its memory is that of its modules: no migration, wire, cipher or model before it is needed."""
+    alone = Command(command.folder / "alone", {"SUPERVISOR_ADMIN_PORT": "0", "PYTHONPROFILEIMPORTTIME": "1"})
+    alone.folder.mkdir()
+    alone.ok("db", "upgrade")
+    running = alone.start("run")
+    try:
+        alone.wait_for_log("run", "started")
+    finally:
+        alone.close()
+    assert running.returncode == 0
+    found = named(alone.log("run").read_text())
+    assert {"aiohttp", "fastapi", "uvicorn", "aiosqlite", "prometheus_client"} <= found
+    assert found & {"alembic", "sqlalchemy", "cryptography", "requests", "socketio", "pydantic_ai", "mcp"} == set()

@@ -21,7 +21,7 @@ from supervisor.net import Session
 from supervisor.platform.connection import Connection
 from supervisor.platform.hosts.checks import CHECK_SECONDS, CONNECTS_FOR_CHECK, PRESENCES_PER_SECOND, Checks
 from supervisor.platform.hosts.facts import Way
-from supervisor.platform.transport import Target, Transport
+from supervisor.platform.transport import Target, Transport, choose_wire
 from supervisor.settings import Settings
 from tests.support.connecting import TOKEN, make_test_grant
 from tests.support.gateway import Gateway, Peer, eventually, gateway
@@ -135,7 +135,7 @@ async def connected(transport: Transport, server: Gateway, count: int) -> list[A
 @pytest.mark.parametrize("agents", [200, 1000, 5000])
 async def test_what_the_checks_of_a_fleet_cost(agents: int, record_property: Any) -> None:
     clock, session, platform = SystemClock(), await Session.open(), Platform()
-    transport = Transport(session, clock=clock)
+    transport = Transport(session, make_wire=choose_wire("auto"), clock=clock)
     rate = Settings.model_fields["connect_rate"].default / CONNECTS_FOR_CHECK
     checks = Checks(clock, rate=rate, interval_seconds=CHECK_SECONDS)
     with platform.running() as server:

@@ -17,7 +17,6 @@ from supervisor.net import Session
 from supervisor.platform.transport.handshake import SILENT
 from supervisor.platform.transport.sockets import Socket
 from supervisor.platform.transport.wires import Dial, MakeWire
-from supervisor.platform.transport.wires.socketio import SocketIOWire
 
 TokenVia = Literal["auth", "header", "query"]
 
@@ -54,7 +53,7 @@ class Transport:
             service.
     """
 
-    def __init__(self, session: Session, *, make_wire: MakeWire = SocketIOWire, clock: Clock | None = None) -> None:
+    def __init__(self, session: Session, *, make_wire: MakeWire, clock: Clock | None = None) -> None:
         self._make_wire = partial(make_wire, session)
         self._clock = clock or SystemClock()
         self._sockets: weakref.WeakSet[Socket] = weakref.WeakSet()

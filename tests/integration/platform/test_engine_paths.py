@@ -13,7 +13,7 @@ from supervisor.core.errors import ConnectError
 from supervisor.net.session import Session
 from supervisor.platform.hosts.api import PlatformApi
 from supervisor.platform.hosts.engine_paths import EnginePaths
-from supervisor.platform.transport import Target, Transport
+from supervisor.platform.transport import Target, Transport, choose_wire
 from supervisor.sandbox import Sandbox
 from tests.support.gateway import raw_server
 
@@ -70,7 +70,7 @@ async def test_an_upgrade_never_goes_over_a_connection_that_has_carried_a_reques
         # Leaves a kept-alive connection behind, as a token request does.
         async with session.http.get(f"{sandbox.base_url}/sandbox/info") as answer:
             assert answer.status == 200
-        transport = Transport(session)
+        transport = Transport(session, make_wire=choose_wire("auto"))
         target = Target(sandbox.ws_url, "/ws", "/wrong/socket.io")
         with pytest.raises(ConnectError) as failure:
             await transport.open(target, "token", agent_id="a" * 24, on_event=lambda *_: None, timeout=30)

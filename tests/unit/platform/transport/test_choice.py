@@ -58,8 +58,8 @@ async def test_the_fast_wire_goes_straight_to_the_platform_only(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("auto", "SocketIOWire"),
-        ("socketio", "SocketIOWire"),
+        ("auto", "reference_wire"),
+        ("socketio", "reference_wire"),
         ("picows", "SUPERVISOR_WIRE=picows needs the extra fast: pip install 'aiwm-supervisor[fast]'"),
     ],
 )
