@@ -5,6 +5,7 @@ docs/protocol.md#7-findings, 2: without them people who began a conversation whi
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,10 +13,12 @@ from typing import Final
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import PlatformError, Verdict
-from supervisor.platform.hosts.agent_api import Access, AgentApi, read_json
+from supervisor.platform.hosts.agent_api import Access, AgentApi, read_json, read_rows
+from supervisor.platform.hosts.api import Answer
 from supervisor.platform.hosts.api_gate import ApiGate
 from supervisor.protocol import InvalidEventError
 from supervisor.protocol.conversations import ConversationPage, ListedConversation, parse_conversations
+from supervisor.protocol.decoding import UnreadableError, decode_json
 from supervisor.telemetry.logs import get_logger
 
 #: Pages of v1 and v2; pages of v3, which answers v2's form with nothing, as v2 answers v3's with everybody's; and the
@@ -25,11 +28,16 @@ FORMS: Final = (FILTERED, PLAIN, WHOLE)
 PAGE_ROWS: Final = 100
 #: Of one agent; more than this is no agent's, and a list without an end.
 MAX_ROWS: Final = 20_000
+#: Full pages in a row without a conversation in use, after which no more are asked for.
+MAX_BARREN: Final = 3
 #: How long a form is left alone that the platform did not have.
 ABSENT_SECONDS: Final = 600.0
 #: How long a form that gave rows is believed where it gives none.
 PROVEN_SECONDS: Final = 3600.0
 _PAGE_BYTES: Final = 16 * 1024 * 1024
+#: Rows of a list without pages that are read in one turn: some 4 ms.
+_TURN_ROWS: Final = 250
+_WHAT: Final = "the list of conversations"
 
 
 class _FormRefusedError(Exception):
@@ -119,6 +127,7 @@ class PlatformConversations:
     ) -> dict[str, ListedConversation] | None:
         """The rows that a form gives, by id; None where it is no form of this platform's."""
         found: dict[str, ListedConversation] = {}
+        barren = 0
         for number in range(1, MAX_ROWS // PAGE_ROWS + 1):
             page = await self._page(access, agent_id, form, number, since)
             if page is None or page.foreign:
@@ -127,7 +136,8 @@ class PlatformConversations:
             # Rows that change meanwhile move to the front, and others from page to page: seen twice, never missed.
             new = {row.id: row for row in page.rows if row.id not in found}
             found |= new
-            if page.rows and not new:
+            barren = 0 if new else barren + 1
+            if barren == MAX_BARREN or (page.rows and not new):
                 # The platform gives the same page whichever is asked for.
                 break
             if form == WHOLE or page.length < PAGE_ROWS or _is_old(page, since):
@@ -141,20 +151,47 @@ class PlatformConversations:
         parts, query = _question(form, agent_id, number, since)
         answer = await self._api.ask(access, *parts, query=query, limit_bytes=_PAGE_BYTES)
         try:
-            payload = read_json(answer, "the list of conversations")
+            page = await self._whole(answer, agent_id) if form == WHOLE else self._read(answer, agent_id)
         except PlatformError as error:
             if error.verdict is not Verdict.REJECT:
                 raise
             raise _FormRefusedError from None
-        if payload is None:
+        if page is None:
             self._apis[access.api_url].absent[form] = self._clock.monotonic() + ABSENT_SECONDS
+        return page
+
+    @staticmethod
+    def _read(answer: Answer, agent_id: str) -> ConversationPage | None:
+        payload = read_json(answer, _WHAT)
+        if payload is None:
             return None
         try:
             return parse_conversations(payload, agent_id)
         except InvalidEventError as error:
-            raise PlatformError(
-                f"{answer.host} answered the list of conversations with something else: {error}"
-            ) from None
+            raise PlatformError(f"{answer.host} answered {_WHAT} with something else: {error}") from None
+
+    @staticmethod
+    async def _whole(answer: Answer, agent_id: str) -> ConversationPage | None:
+        """A list that has no pages, however long it is: others have their turns in between."""
+        rows = read_rows(answer, _WHAT)
+        if rows is None:
+            return None
+        found: list[ListedConversation] = []
+        foreign = 0
+        for start in range(0, len(rows), _TURN_ROWS):
+            some = parse_conversations([_row(row) for row in rows[start : start + _TURN_ROWS]], agent_id)
+            found += some.rows
+            foreign += some.foreign
+            await asyncio.sleep(0)
+        return ConversationPage(tuple(found), foreign, len(rows), ordered=False)
+
+
+def _row(raw: bytes) -> object:
+    """A row; None where it cannot be read, which is no conversation."""
+    try:
+        return decode_json(raw)
+    except UnreadableError:
+        return None
 
 
 def _question(

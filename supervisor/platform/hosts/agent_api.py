@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -16,6 +16,9 @@ from supervisor.net.trouble import mask_secret
 from supervisor.platform.hosts.api import ABSENT, Answer, PlatformApi, endpoint_url
 from supervisor.platform.hosts.api_gate import ApiGate, NotAskedError
 from supervisor.platform.hosts.gates import Gates
+from supervisor.protocol.decoding import UnreadableError, decode_json, split_rows
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,21 @@ def read_json(answer: Answer, what: str) -> Any:
         AnswerTooLargeError: it is more than was to be read.
         PlatformError: it is no such answer.
     """
+    body = _checked(answer, what)
+    return None if body is None else _read(decode_json, body, answer.host, what)
+
+
+def read_rows(answer: Answer, what: str) -> list[bytes] | None:
+    """The rows of an answer that is a list of any length, as :func:`~supervisor.protocol.decoding.split_rows` does.
+
+    Args, raises: as :func:`read_json`.
+    """
+    body = _checked(answer, what)
+    return None if body is None else _read(split_rows, body, answer.host, what)
+
+
+def _checked(answer: Answer, what: str) -> bytes | None:
+    """The body of an answer that is one; None where there is no such endpoint."""
     if answer.status in ABSENT:
         return None
     if answer.status == 401:
@@ -134,7 +152,14 @@ def read_json(answer: Answer, what: str) -> Any:
         raise unsuccessful(answer, f"for {what}")
     if answer.body is None:
         raise AnswerTooLargeError(f"the answer of {answer.host} to {what} is too large")
-    payload = answer.json()
-    if payload is None:
-        raise PlatformError(f"{answer.host} answered {what} with something that is not JSON, or of too many parts")
-    return payload
+    return answer.body
+
+
+def _read(decode: Callable[[bytes], _T], body: bytes, host: str, what: str) -> _T:
+    try:
+        found = decode(body)
+    except UnreadableError:
+        found = None
+    if found is None:
+        raise PlatformError(f"{host} answered {what} with something that is not JSON, or of too many parts")
+    return found

@@ -14,8 +14,9 @@ from supervisor.core.errors import PlatformError
 from supervisor.platform.conversations import PAGE_ROWS, PlatformConversations
 from supervisor.platform.hosts.agent_api import Access
 from supervisor.sandbox import Sandbox
+from tests.support.flooding import holding
 from tests.support.stack import SECRET, agent_id
-from tests.support.token_server import answering_json, client, token_server
+from tests.support.token_server import answering, answering_json, client, token_server
 
 OWN, OTHER = agent_id(1), agent_id(2)
 
@@ -126,6 +127,38 @@ async def test_a_platform_without_lists_says_so_and_an_ill_one_raises() -> None:
         assert await asked.ask() is None
         asked.sandbox.faults.clear()
         assert await asked.ask() is None, "for a while it is left alone"
+
+
+def listed(number: int, **fields: Any) -> dict[str, Any]:
+    """A row as the platform's bare list has it."""
+    last = {"content": "y" * 60, "createdAt": "2026-01-01T00:00:00.000Z"}
+    people = [{"userId": OTHER, "role": "user"}, {"agentId": OWN, "role": "agent"}]
+    row = {"_id": f"{number:024x}", "agentId": OWN, "title": "x" * 80, "participants": people, "lastMessage": last}
+    return {**row, "createdAt": last["createdAt"], "updatedAt": last["createdAt"], "isDeleted": False, **fields}
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+async def test_a_list_without_pages_is_read_however_long_it_is(wrapped: bool) -> None:
+    rows: list[Any] = [listed(number) for number in range(25_000)]
+    rows[7:9] = [listed(7, isDeleted=True), 5]
+    async with token_server() as server, client() as made:
+        pages, bare = answering(404, ""), answering_json(200, {"data": rows} if wrapped else rows)
+
+        server.answer = lambda request: (bare if "/agent/" in request.path else pages)(request)
+        conversations = PlatformConversations(made.agent_api, made.clock)
+        async with holding(without_collector=True) as hold:
+            found = await conversations.newest_first(Access(server.url, "tok"), OWN)
+        assert found is not None
+        assert len(found) == len(rows) - 2
+        assert hold.longest_seconds < 0.1
+
+
+async def test_a_list_of_more_values_than_are_looked_for_is_an_error_of_that_question() -> None:
+    async with token_server() as server, client() as made:
+        server.answer = answering(200, "[" + "1," * 1_000_000 + "1]", Content_Type="application/json")
+        conversations = PlatformConversations(made.agent_api, made.clock)
+        with pytest.raises(PlatformError, match="too many parts"):
+            await conversations.newest_first(Access(server.url, "tok"), OWN)
 
 
 async def test_a_platform_that_gives_the_same_page_for_ever_is_asked_twice_and_that_is_said() -> None:

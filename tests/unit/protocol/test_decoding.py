@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from supervisor.protocol.decoding import MAX_PARTS, UnreadableError, decode_json
+from supervisor.protocol.decoding import MAX_PARTS, MAX_VALUES, UnreadableError, decode_json, split_rows
 
 
 @pytest.mark.parametrize("data", ['{"a":[1,"b"]}', b'{"a":[1,"b"]}'])
@@ -30,6 +30,7 @@ def test_half_an_emoji_is_mended(data: str | bytes) -> None:
         ("[" * 5_000 + "]" * 5_000, "too_deep"),
         ("[" + "[]," * MAX_PARTS + "0]", "too_many_parts"),
         (b"[" + b"{}," * MAX_PARTS + b"0]", "too_many_parts"),
+        (b"[" + b"1," * (MAX_VALUES + 1) + b"0]", "too_many_parts"),
         (b"{" + b",".join(b'"%d" :0' % key for key in range(MAX_PARTS)) + b"}", "too_many_parts"),
     ],
 )
@@ -37,6 +38,17 @@ def test_what_is_not_read_has_a_reason(data: str | bytes, reason: str) -> None:
     with pytest.raises(UnreadableError) as failure:
         decode_json(data)
     assert failure.value.reason == reason
+
+
+@pytest.mark.parametrize("data", [b'[{"a": 1}, 5, []]', b'{"total": 3, "data": [{"a": 1}, 5, []]}'])
+def test_a_list_is_split_into_rows(data: bytes) -> None:
+    assert [decode_json(row) for row in split_rows(data)] == [{"a": 1}, 5, []]
+
+
+@pytest.mark.parametrize("data", [b"", b"5", b"{}", b'{"data": 5}', b"[1", b"[" * 100_000])
+def test_what_is_no_list_is_not_split(data: bytes) -> None:
+    with pytest.raises(UnreadableError):
+        split_rows(data)
 
 
 def test_long_text_is_no_trouble() -> None:
@@ -52,8 +64,10 @@ def test_long_text_is_no_trouble() -> None:
         b"{" + b",".join(b'"%d":0' % key for key in range(MAX_PARTS - 2)) + b"}",
         b'["' + b"\\n" * 4_000_000 + b'\\ud83d"]',
         b"[" + b"[]," * 2_700_000 + b"0]",
+        b"[" + b"1," * 4_000_000 + b"0]",
+        b"[" + b'"a",' * (MAX_VALUES - 2) + b"0]",
     ],
-    ids=["arrays", "objects", "keys", "escapes and half an emoji", "eight megabytes of arrays"],
+    ids=["arrays", "objects", "keys", "escapes and half an emoji", "eight megabytes of arrays", "of numbers", "texts"],
 )
 def test_nothing_holds_the_thread_for_long(data: bytes) -> None:
     seconds = []
