@@ -101,6 +101,7 @@ class Connection:
     def bind(self, socket: Socket, grant: Grant, way: Way) -> None:
         """Take over an open socket: the connector calls this once."""
         self._socket, self._grant, self.way, self.namespace = socket, grant, way, way.namespace
+        self._sends.drops_equal = self.at_agents_gateway
 
     @property
     def grant(self) -> Grant:

@@ -42,8 +42,12 @@ class Repeats:
 
     def sent(self, body: bytes, now: float) -> None:
         """A message goes out now; arguments as for :meth:`wait_seconds`."""
-        self._sent = {key: at for key, at in self._sent.items() if at + EQUAL_SECONDS > now}
-        self._sent[_key(body)] = now
+        key = _key(body)
+        self._sent.pop(key, None)
+        self._sent[key] = now
+        # They stand in the order of their times: each is looked at once more, and not all with each message.
+        while self._sent[oldest := next(iter(self._sent))] + EQUAL_SECONDS <= now:
+            del self._sent[oldest]
 
 
 def _key(body: bytes) -> bytes:

@@ -106,6 +106,8 @@ class Sends:
     def __init__(self, agent_id: str, repeats: Repeats, ackless_grace_seconds: float = ACKLESS_GRACE_SECONDS) -> None:
         self._agent_id = agent_id
         self._repeats = repeats
+        #: Whether the platform drops what repeats another message.
+        self.drops_equal = False
         self._grace = ackless_grace_seconds
         self._in_flight: dict[str, _Send] = {}
         self._unacked = 0
@@ -122,7 +124,8 @@ class Sends:
             ConnectionLostError, AckTimeoutError: nobody knows.
             SendRefusedError: it is too large to be sent.
         """
-        self._repeats.sent(body, asyncio.get_running_loop().time())
+        if self.drops_equal:
+            self._repeats.sent(body, asyncio.get_running_loop().time())
         if not self._ackless:
             return await self._send(socket, message_id, _Send(conversation_id, body), timeout)
         # Without acks nothing may tie an outcome to a send, so there may be only one in flight.
