@@ -38,6 +38,7 @@ from supervisor.handler import (
     Usage,
 )
 
+from ._bounded import TooManyPartsError, check_parts
 from ._charset import Recoder, recoded
 
 VERSION: Final = 1
@@ -221,7 +222,10 @@ def part_of(raw: bytes) -> Part:
 
 def _decoded(raw: bytes) -> Any:
     try:
+        check_parts(raw)
         return msgspec.json.decode(raw)
+    except TooManyPartsError as error:
+        raise InvalidAnswerError(f"the answer is not read: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidAnswerError(f"the answer is not JSON ({error}): {shown(raw)}") from None
 

@@ -17,6 +17,7 @@ import httpx2
 from mcp.types import Tool
 from pydantic import ValidationError
 
+from .._bounded import TooManyPartsError, check_parts
 from .cleaning import whole_json
 
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
@@ -92,7 +93,14 @@ def _readable(body: bytes, found: dict[str, str] | None) -> bytes:
 
     Args:
         found: takes what is left out of a list of tools; None where none was asked for.
+
+    Raises:
+        httpx2.ReadError: it has more parts than are read.
     """
+    try:
+        check_parts(body)
+    except TooManyPartsError as error:
+        raise httpx2.ReadError(f"the answer is not read: {error}") from None
     if any(half in body for half in _HALVES):
         body = whole_json(body.decode(errors="replace")).encode()
     return body if found is None else usable(body, found)

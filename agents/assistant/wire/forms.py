@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from ..._bounded import TooManyPartsError, check_parts
+
 Provider = Literal["openai", "anthropic", "google"]
 
 #: What stands for a refusal that names no status of its own: trouble of the provider, which may pass.
@@ -44,6 +46,10 @@ def begins_a_stream(head: bytes) -> bool:
 def as_stream(provider: Provider, raw: bytes, content_type: str) -> bytes | NoAnswer:
     """A whole body as an event stream."""
     text = raw.decode("utf-8-sig", "replace").strip()
+    try:
+        check_parts(text)
+    except TooManyPartsError as error:
+        return _no_answer(f"its answer is not read: {error}")
     value = _parsed(text)
     for _ in range(_DEPTH):
         if not isinstance(value, str):

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from ..._bounded import TooManyPartsError, check_parts
 from .calls import MARK, Calls
 from .forms import BAD_GATEWAY, NoAnswer, Provider, as_stream, begins_a_stream
 from .reports import Report, may_report
@@ -205,6 +206,10 @@ class _Events(httpx2.AsyncByteStream):
             return b'data: {"error": ' + line[6:].strip() + b"}"
         if not line.startswith(b"data:"):
             return line
+        try:
+            check_parts(line)
+        except TooManyPartsError as error:
+            raise httpx2.ReadError(f"an event of the answer is not read: {error}") from None
         calls = self._calls if MARK in line else None
         if calls is None and not may_report(line):
             return line
