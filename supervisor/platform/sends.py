@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from supervisor.core.errors import AckTimeoutError, SendRefusedError, Verdict
+from supervisor.core.errors import AckTimeoutError, ConnectionLostError, SendRefusedError, Verdict
 from supervisor.platform.repeats import DROPPED, Repeats
 from supervisor.platform.transport import Socket
 from supervisor.protocol import InvalidEventError, parse_event
@@ -144,9 +144,8 @@ class Sends:
     async def _send(self, socket: Socket, message_id: str, send: _Send, timeout: float) -> SendOutcome:
         self._in_flight[message_id] = send
         self._idle.clear()
-        ack = asyncio.ensure_future(socket.call("message:send", send.body, timeout))
         try:
-            return await self._outcome(ack, send)
+            return await self._outcome(socket, send, timeout)
         except AckTimeoutError:
             # An outcome came that may be this send's: three times in a row, and it is this server's way.
             self._unacked += send.doubtful
@@ -155,27 +154,26 @@ class Sends:
             self._in_flight.pop(message_id, None)
             if not self._in_flight:
                 self._idle.set()
-            ack.cancel()
-            await asyncio.gather(ack, return_exceptions=True)
 
-    async def _outcome(self, ack: asyncio.Future[object], send: _Send) -> SendOutcome:
+    async def _outcome(self, socket: Socket, send: _Send, timeout: float) -> SendOutcome:
         """What the ack says of a send; where there is none, or it says nothing, what the events said."""
-        either: list[asyncio.Future[Any]] = [ack, send.reported]
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not ack.done() and not self._ackless:
-            await asyncio.wait([ack], timeout=self._grace)
-        acked = ack.done() and ack.exception() is None
-        if acked and (said := parse_ack(ack.result())) is not None:
-            self._unacked = 0
-            return SendOutcome(success=True, message_id=DROPPED) if said.success and send.dropped else said
-        if acked:
+        grace = 0.0 if self._ackless else self._grace
+        failed: AckTimeoutError | ConnectionLostError
+        try:
+            ack = await socket.call("message:send", send.body, timeout, said=send.reported, grace_seconds=grace)
+        except (AckTimeoutError, ConnectionLostError) as error:
+            failed = error
+        else:
+            if (said := parse_ack(ack)) is not None:
+                self._unacked = 0
+                return SendOutcome(success=True, message_id=DROPPED) if said.success and send.dropped else said
             # An ack that says nothing is no refusal: the event that says it may be behind it.
             await asyncio.wait([send.reported], timeout=self._grace)
+            failed = AckTimeoutError("message:send was acknowledged without a word of what became of it")
         if send.reported.done():
             self._unacked += 1
             return send.reported.result()
-        ack.result()  # raises what the call failed with
-        raise AckTimeoutError("message:send was acknowledged without a word of what became of it")
+        raise failed
 
     async def idle(self, timeout: float) -> None:
         """Wait until no send is in flight, for ``timeout`` seconds at most."""

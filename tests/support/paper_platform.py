@@ -81,17 +81,24 @@ class PaperSocket:
                     waiting.set_result(_LOST)
             self._platform.sockets.remove(self)
 
-    async def call(self, event: str, payload: Mapping[str, Any] | bytes, timeout: float) -> object:
+    async def call(
+        self,
+        event: str,
+        payload: Mapping[str, Any] | bytes,
+        timeout: float,
+        *,
+        said: asyncio.Future[Any] | None = None,
+        grace_seconds: float = 0.0,
+    ) -> object:
         if not self.connected:
             raise ConnectionLostError(f"the connection was lost before {event} was sent")
         loop = asyncio.get_running_loop()
         ack: asyncio.Future[Any] = loop.create_future()
         self._acks.add(ack)
-        said: dict[str, Any] = json.loads(payload) if isinstance(payload, bytes) else dict(payload)
-        loop.call_soon(self._platform.hear, self, event, said, ack)
+        heard: dict[str, Any] = json.loads(payload) if isinstance(payload, bytes) else dict(payload)
+        loop.call_soon(self._platform.hear, self, event, heard, ack)
         try:
-            async with asyncio.timeout(timeout):
-                answer = await ack
+            answer = await self._answer(ack, timeout, said, grace_seconds)
         except TimeoutError:
             raise AckTimeoutError(f"{event} was not acknowledged within {timeout:g} s") from None
         finally:
@@ -99,6 +106,19 @@ class PaperSocket:
         if answer is _LOST:
             raise ConnectionLostError(f"the connection was lost before {event} was acknowledged")
         return answer
+
+    @staticmethod
+    async def _answer(
+        ack: asyncio.Future[Any], timeout: float, said: asyncio.Future[Any] | None, grace_seconds: float
+    ) -> Any:
+        """The ack; waited for no longer than the grace once its words were said otherwise."""
+        async with asyncio.timeout(timeout):
+            if said is not None:
+                await asyncio.wait([ack, said], return_when=asyncio.FIRST_COMPLETED)
+                if not ack.done():
+                    async with asyncio.timeout(grace_seconds):
+                        return await ack
+            return await ack
 
     def emit(self, event: str, payload: Mapping[str, Any] | bytes) -> None:
         if self.connected and event == "message:send" and isinstance(payload, dict):

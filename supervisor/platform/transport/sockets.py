@@ -7,6 +7,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from supervisor.core.clock import Clock
@@ -246,13 +247,23 @@ class Socket:
         if not self._joined.done():
             self._joined.set_result(None)
 
-    async def call(self, event: str, payload: Mapping[str, Any] | bytes, timeout: float) -> object:
+    async def call(
+        self,
+        event: str,
+        payload: Mapping[str, Any] | bytes,
+        timeout: float,
+        *,
+        said: asyncio.Future[Any] | None = None,
+        grace_seconds: float = 0.0,
+    ) -> object:
         """Send an event and wait for its ack.
 
         Args:
             event: the event's name.
             payload: its one argument; bytes are JSON already.
             timeout: seconds to wait for the ack, and before it for room in the socket's buffer.
+            said: done when what the ack is to say was said otherwise.
+            grace_seconds: how long the ack is waited for then.
 
         Returns:
             The ack's first argument that is not null, None where it has none.
@@ -271,18 +282,26 @@ class Socket:
         waiting: asyncio.Future[object] = self._loop.create_future()
         self._acks[ack_id] = waiting
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout) as bound:
+                if said is not None:
+                    said.add_done_callback(partial(_hurry, bound, waiting, grace_seconds))
                 answer = await waiting if await self._wire.send(frame) else _LOST
         except TimeoutError:
             raise AckTimeoutError(f"{event} was not acknowledged within {timeout:g} s") from None
         finally:
             self._acks.pop(ack_id, None)
-        if answer is _LOST:
-            reason = self._handshake.end or "not connected"
-            raise ConnectionLostError(f"the connection was lost before {event} was acknowledged: {reason}")
-        if answer is _UNREADABLE:
-            raise AckTimeoutError(f"the ack of {event} cannot be read")
+            # Whoever is late is to see that nobody waits any more.
+            waiting.cancel()
+        if answer is _LOST or answer is _UNREADABLE:
+            raise self._unanswered(event, answer)
         return answer
+
+    def _unanswered(self, event: str, answer: object) -> ConnectionLostError | AckTimeoutError:
+        """Why a call has no answer."""
+        if answer is _UNREADABLE:
+            return AckTimeoutError(f"the ack of {event} cannot be read")
+        reason = self._handshake.end or "not connected"
+        return ConnectionLostError(f"the connection was lost before {event} was acknowledged: {reason}")
 
     def emit(self, event: str, payload: Mapping[str, Any] | bytes) -> None:
         """Send an event that nobody waits for, where the connection and its buffer allow it; never waits."""
@@ -312,3 +331,10 @@ class Socket:
     async def settle(self, timeout: float) -> None:
         """Wait, for ``timeout`` seconds at most, until nothing runs for it any more."""
         await self._wire.settle(timeout)
+
+
+def _hurry(bound: asyncio.Timeout, waiting: asyncio.Future[object], seconds: float, _said: asyncio.Future[Any]) -> None:
+    """Let a call that still waits go on for so long and no longer."""
+    until, when = asyncio.get_running_loop().time() + seconds, bound.when()
+    if not (waiting.done() or bound.expired()) and when is not None and until < when:
+        bound.reschedule(until)

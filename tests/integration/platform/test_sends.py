@@ -63,6 +63,26 @@ async def connected(transport: OpenTransport, answer: Answer) -> AsyncIterator[C
             await connection.close()
 
 
+async def test_no_task_is_made_for_a_send(transport: OpenTransport) -> None:
+    async def answer(peer: Peer, ack_id: str) -> None:
+        await event(peer, "message:sent", success=True, messageId=OURS)
+        await ack(peer, ack_id, success=True, messageId=OURS)
+
+    made: list[str] = []
+
+    def counting(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
+        made.append(repr(work))
+        return asyncio.Task(work, loop=loop, **options)
+
+    async with connected(transport, answer) as connection:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(counting)
+        for _ in range(20):
+            await connection.send(OURS, CONVERSATION, BODY, 5)
+        loop.set_task_factory(None)
+    assert made == []
+
+
 async def test_an_outcome_with_a_foreign_id_is_not_the_sends_while_its_ack_is_late(transport: OpenTransport) -> None:
     async def answer(peer: Peer, ack_id: str) -> None:
         # A notice of ours that nobody waits for, in the same conversation, is stored at this moment.
