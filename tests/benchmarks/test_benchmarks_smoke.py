@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -92,3 +93,21 @@ def test_the_answer_benchmark_measures_the_code_of_both_checkouts_and_the_bare_c
         "CPU per answer",
     ]
     assert all(line.strip().startswith("beyond the bare client: ") for line in figures[1::2])
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(300)
+def test_a_start_is_measured_beside_that_of_another_checkout(tmp_path: Path) -> None:
+    command = [sys.executable, str(RUN.with_name("start.py")), "--rounds", "1", "--before", str(RUN.parents[2])]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    first, *figures = ran.stdout.splitlines()
+    assert first.startswith("medians of 1 rounds")
+    assert [line.partition(":")[0] for line in figures[1::2]] == [
+        "--help",
+        "status",
+        "agents list",
+        "messages list",
+        "usage",
+    ]
+    assert all(re.search(r"now +\d+\.\d   before +\d+\.\d   ratio \d\.\d\d$", line) for line in figures)
