@@ -39,6 +39,7 @@ class Grant:
         stale_seconds: after this nothing new is begun with it: it might end on its way to the platform.
         roles: what the token says that the agent may do on the platform, as ``organization.viewer``.
         minted_at: when it was made, by the platform's clock; None where it does not say.
+        not_yet_seconds: how long after it was made it begins to be valid; the platform refuses it until then.
     """
 
     token: str = field(repr=False)
@@ -49,6 +50,7 @@ class Grant:
     stale_seconds: float
     roles: tuple[str, ...] = ()
     minted_at: float | None = None
+    not_yet_seconds: float = 0.0
 
     @property
     def expires_at(self) -> float:
@@ -116,6 +118,7 @@ def make_grant(
         stale_seconds=life - margin / 2,
         roles=_roles(claims),
         minted_at=None if claims is None else _minted_at(claims, answer.expires_in),
+        not_yet_seconds=0.0 if claims is None else _not_yet_seconds(claims, asked.wall),
     )
 
 
@@ -137,6 +140,8 @@ def _replaced(value: Any, old: str, new: str) -> Any:
 class _Claims(msgspec.Struct, frozen=True):
     exp: float | None = None
     iat: float | None = None
+    # Whatever is there, the token is good for what the others say.
+    nbf: Any = None
     roles: Any = None
 
 
@@ -164,6 +169,16 @@ def _minted_at(claims: _Claims, told: float | None) -> float | None:
         return None
     agree = not told or told <= 0 or abs(claims.exp - claims.iat - told) <= _CLOCK_SKEW_SECONDS
     return claims.iat if agree else None
+
+
+def _not_yet_seconds(claims: _Claims, now: float) -> float:
+    """How long after it was made a token becomes valid; 0 where that is at once, or does not say."""
+    if isinstance(claims.nbf, bool) or not isinstance(claims.nbf, int | float):
+        return 0.0
+    # Without the time at which it was made, only our own clock tells, which may be behind.
+    made, least = (now, _CLOCK_SKEW_SECONDS) if claims.iat is None else (claims.iat, 1.0)
+    ahead = claims.nbf - made
+    return float(ahead) if ahead > least else 0.0
 
 
 def _roles(claims: _Claims | None) -> tuple[str, ...]:

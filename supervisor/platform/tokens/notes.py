@@ -23,6 +23,12 @@ CLOCK_NOTE: Final = (
     "certificates and tokens look invalid"
 )
 
+#: The note of an agent whose token is not valid yet.
+NOT_YET_NOTE: Final = (
+    "the platform gave a token that is valid only {seconds:,.0f} s after it was made (nbf), and refuses it until then: "
+    "the clocks of its own machines disagree"
+)
+
 
 def notes_of(grant: Grant | None) -> tuple[str, ...]:
     """One line for each thing worth a look; empty before the first token."""
@@ -31,6 +37,8 @@ def notes_of(grant: Grant | None) -> tuple[str, ...]:
     found = []
     if ahead := grant.clock_ahead_seconds:
         found.append(CLOCK_NOTE.format(minutes=abs(ahead) / 60, way="ahead of" if ahead > 0 else "behind"))
+    if grant.not_yet_seconds:
+        found.append(NOT_YET_NOTE.format(seconds=grant.not_yet_seconds))
     if grant.roles == (_VIEWER,):
         found.append(VIEWER_NOTE)
     if grant.answer.type == "assistant":

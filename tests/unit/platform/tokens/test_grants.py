@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from supervisor.core.clock import Instant
@@ -83,6 +85,26 @@ async def test_its_life_is_counted_whatever_becomes_of_the_wall_clock() -> None:
 def test_a_clock_that_is_wrong_is_told_by_when_the_token_was_made(away: float) -> None:
     assert grant(jwt(exp=NOW + away + 3600, iat=NOW + away), 3600).clock_ahead_seconds == away
     assert grant(jwt(exp=NOW + 3600, iat=NOW - 30), 3600).clock_ahead_seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("claims", "seconds"),
+    [
+        ({"iat": NOW, "nbf": NOW + 120}, 120),
+        ({"iat": NOW, "nbf": NOW}, 0),
+        ({"iat": NOW + 5000, "nbf": NOW + 5000}, 0),
+        ({"nbf": NOW + 900}, 900),
+        ({"nbf": NOW + 60}, 0),
+        ({"iat": NOW, "nbf": None}, 0),
+        ({"iat": NOW, "nbf": True}, 0),
+        ({"iat": NOW, "nbf": "soon"}, 0),
+        ({"iat": NOW, "nbf": {}}, 0),
+    ],
+)
+def test_one_that_is_not_valid_yet_says_for_how_long(claims: dict[str, Any], seconds: float) -> None:
+    made = grant(jwt(exp=NOW + 9000, **claims), 3600)
+    assert made.not_yet_seconds == seconds
+    assert made.life_seconds == 3600, "its life is what it was"
 
 
 def test_a_short_life_has_a_short_margin_and_is_renewed_in_no_tight_loop() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from supervisor.core.clock import Instant
 from supervisor.platform.tokens.grants import make_grant
-from supervisor.platform.tokens.notes import ASSISTANT_NOTE, CLOCK_NOTE, VIEWER_NOTE, notes_of
+from supervisor.platform.tokens.notes import ASSISTANT_NOTE, CLOCK_NOTE, NOT_YET_NOTE, VIEWER_NOTE, notes_of
 from supervisor.protocol import parse_connect_answer
 
 ASKED = Instant(1000.0, 0.0)
@@ -54,3 +54,8 @@ def test_a_clock_that_is_wrong_is_a_note(away: float, way: str) -> None:
     grant = make_grant(answer(claims, expiresIn=3600), Instant(100_000, 0.0), 1.0, lambda low, _: low)
     assert notes_of(grant) == (CLOCK_NOTE.format(minutes=abs(away) / 60, way=way),)
     assert grant.expires_at == 103_600
+
+
+def test_a_token_that_is_not_valid_yet_is_a_note() -> None:
+    grant = make_grant(answer({"iat": 1000, "nbf": 1120, "exp": 4600}), ASKED, 1.0, lambda low, _: low)
+    assert notes_of(grant) == (NOT_YET_NOTE.format(seconds=120),)
