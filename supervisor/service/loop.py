@@ -11,12 +11,14 @@ import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from supervisor.core.owners import OURS, make_task, owner, tasks_of_others_unseen
 from supervisor.telemetry.logs import get_logger
 
 T = TypeVar("T")
+#: The signals that drain and end the process.
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def run_loop(
@@ -28,10 +30,17 @@ def run_loop(
         whatever ``main`` raises. KeyboardInterrupt: Ctrl-C came before ``main`` took over the signals.
     """
     log = get_logger("supervisor.service")
-    with _ours(), _not_interrupted(), tasks_of_others_unseen(), asyncio.Runner(loop_factory=new_loop) as runner:
+    with (
+        _ours(),
+        _not_interrupted(),
+        _signals_kept(),
+        tasks_of_others_unseen(),
+        asyncio.Runner(loop_factory=new_loop) as runner,
+    ):
         loop = runner.get_loop()
         loop.set_task_factory(make_task)
         _keep_task_factory(loop)
+        _keep_signal_handlers(loop)
         task = loop.create_task(main, name="main")
         task.add_done_callback(lambda _: loop.stop())
         while not task.done():
@@ -65,6 +74,45 @@ def _keep_task_factory(loop: asyncio.AbstractEventLoop) -> None:
         raise RuntimeError("the event loop is the supervisor's, and so is the way in which it makes tasks")
 
     loop.set_task_factory = refuse  # type: ignore[method-assign,assignment]
+
+
+def _keep_signal_handlers(loop: asyncio.AbstractEventLoop) -> None:
+    """Let foreign code neither take over nor take away the signals that end the process."""
+    add, remove = loop.add_signal_handler, loop.remove_signal_handler
+
+    def add_signal_handler(number: int, callback: Callable[..., object], *args: Any) -> None:
+        if not _is_kept(number):
+            add(number, callback, *args)
+
+    def remove_signal_handler(number: int) -> bool:
+        return not _is_kept(number) and remove(number)
+
+    loop.add_signal_handler = add_signal_handler  # type: ignore[method-assign,assignment]
+    loop.remove_signal_handler = remove_signal_handler  # type: ignore[method-assign,assignment]
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """The same for ``signal.signal()``: what a library sets there for its own main program is not done, and said."""
+    before = signal.signal
+
+    def set_signal(number: int, handler: Any) -> Any:
+        return signal.getsignal(number) if _is_kept(number) else before(number, handler)
+
+    signal.signal = set_signal  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        signal.signal = before
+
+
+def _is_kept(number: int) -> bool:
+    """Whether the code that runs may not decide what becomes of a signal, which is logged."""
+    who = owner.get()
+    kept = number in _ENDING and who != OURS
+    if kept:
+        get_logger("supervisor.service").warning("signal_kept", signal=signal.Signals(number).name, agent=who or None)
+    return kept
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
+from supervisor.handlers.foreign import foreign_context
 from supervisor.service.loop import run_loop
 from tests.support.observing import captured_logs, named
 
@@ -94,3 +95,35 @@ def test_a_thread_cannot_interrupt_it() -> None:
     before = _thread.interrupt_main
     assert "nobody else's to interrupt" in run_loop(main())
     assert _thread.interrupt_main is before
+
+
+@LOOPS
+def test_foreign_code_decides_about_no_signal_that_ends_the_process(new_loop: NewLoop) -> None:
+    heard: list[int] = []
+
+    def take_over() -> None:
+        loop = asyncio.get_running_loop()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        loop.add_signal_handler(signal.SIGTERM, lambda: None)
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        come = asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, come.set)
+        foreign_context("a1").run(take_over)
+        signal.raise_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            await come.wait()
+        heard.append(signal.SIGTERM)
+        assert loop.remove_signal_handler(signal.SIGTERM)
+
+    before, others = signal.signal, signal.getsignal(signal.SIGUSR2)
+    with captured_logs() as lines:
+        run_loop(main(), new_loop)
+    assert heard == [signal.SIGTERM]
+    assert [(line["signal"], line["agent"]) for line in named(lines, "signal_kept")] == [("SIGTERM", "a1")] * 3
+    assert signal.getsignal(signal.SIGUSR2) is signal.SIG_IGN, "its own are its own"
+    assert signal.signal is before
+    signal.signal(signal.SIGUSR2, others)
