@@ -32,10 +32,12 @@ class DaemonThreads(Executor):
     Args:
         size: threads at once, those that replace abandoned ones aside.
         replaced: how many abandoned ones are replaced at most.
+        idle_seconds: how long a thread waits for work before it ends; for ever by default.
     """
 
-    def __init__(self, size: int, name: str, *, replaced: int | None = None) -> None:
+    def __init__(self, size: int, name: str, *, replaced: int | None = None, idle_seconds: float | None = None) -> None:
         self._size = size
+        self._idle_seconds = idle_seconds
         self._name = name
         self._replaced = REPLACED_PER_THREAD * size if replaced is None else replaced
         self._jobs: deque[_Job] = deque()
@@ -114,12 +116,14 @@ class DaemonThreads(Executor):
     def _next(self) -> _Job | None:
         """What to do next; None to end."""
         with self._changed:
-            # Only a thread that comes from work may end: an idle one may have been notified of a job.
+            # Else only a thread that comes from work may end: an idle one may have been notified of a job.
             surplus = self._alive > self.limit
             while not (surplus or self._jobs or self._closed):
                 self._idle += 1
-                self._changed.wait()
+                woken = self._changed.wait(self._idle_seconds)
                 self._idle -= 1
+                if not woken:
+                    break
             if surplus or not self._jobs:
                 self._alive -= 1
                 return None

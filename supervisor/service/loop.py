@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NoReturn, TypeVar
 
 from supervisor.core.owners import OURS, make_task, owner, tasks_of_others_unseen
+from supervisor.service.default_threads import DefaultThreads
 from supervisor.telemetry.logs import get_logger
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ def run_loop(
         loop.set_task_factory(make_task)
         _keep_task_factory(loop)
         _keep_signal_handlers(loop)
+        DefaultThreads(loop)
         task = loop.create_task(main, name="main")
         task.add_done_callback(lambda _: loop.stop())
         while not task.done():

@@ -255,3 +255,11 @@ def test_threads_are_reused_and_end_when_let_go() -> None:
     for thread in [t for t in threading.enumerate() if t.name.startswith("reused")]:
         thread.join(5)
         assert not thread.is_alive()
+
+
+def test_a_thread_that_nothing_comes_for_ends_where_that_is_asked_for() -> None:
+    pool = DaemonThreads(2, "idle", idle_seconds=0.02)
+    for number in range(3):
+        assert pool.submit(abs, -number).result(5) == number
+        assert wait_until(lambda: pool.alive == 0)
+    pool.shutdown()
