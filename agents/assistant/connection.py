@@ -81,6 +81,8 @@ class Connection:
         except Exception as error:  # noqa: BLE001  a server may fail in any way, in its goodbye too
             if not self.ready.done():
                 self.ready.set_exception(error)
+                # Looked at here: who was to ask may have given it up in this moment.
+                self.ready.exception()
         finally:
             if not self.ready.done():
                 self.ready.cancel()

@@ -82,6 +82,9 @@ class Servers:
         """A server could not be used: it is probed beside, until it can."""
         name, url = connection
         self.log_left_out(ctx, name, reason)
+        # Of messages that found it dead at once the first begins to probe.
+        if self.dead(name, url) is not None:
+            return
         probe = asyncio.create_task(self._probe(ctx, name, url, shared), name=f"probe {name}")
         self._dead[name] = _Dead(url, reason, probe, asyncio.get_running_loop().time())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from typing import Any
 
@@ -124,12 +125,28 @@ async def test_a_server_that_never_answers_is_waited_for_once_and_probed_beside(
         assert assistant.health is None
 
 
+def probes() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith("probe")]
+
+
 async def test_probes_end_with_the_agent() -> None:
     async with fake_mcp() as tools, lone_assistant(servers={"We": tools}) as assistant:
         await tools.stop()
         await assistant.ask()
         assert "cannot be used" in (assistant.health or "")
-    assert [task for task in asyncio.all_tasks() if task.get_name().startswith("probe")] == []
+    assert probes() == []
+
+
+async def test_messages_that_find_a_server_dead_at_once_begin_one_probe() -> None:
+    async with fake_mcp() as tools, lone_assistant(servers={"We": tools}, connect_seconds=0.3) as assistant:
+        tools.hangs = True
+        unread: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, told: unread.append(told))
+        await asyncio.gather(*(assistant.ask(f"message {number}") for number in range(5)))
+        assert len(probes()) == 1
+        gc.collect()
+        assert unread == [], "an error that nobody looked at is a traceback in the log"
+    assert probes() == []
 
 
 @pytest.mark.parametrize("streams", [False, True])
