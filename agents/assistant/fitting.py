@@ -126,8 +126,8 @@ class Fit:
         if blind := self._blind_to(trouble, call):
             self._learned.is_blind_to(blind)
             return "attachments"
-        if trouble.status == 500 and says_toolless(trouble.said):
-            # llama.cpp says so with 500, which else is trouble that passes.
+        if trouble.status in (404, 500) and says_toolless(trouble.said):
+            # OpenRouter and llama.cpp say so with what else is a missing model, and trouble that passes.
             return self._about_tools(trouble.said, call)
         if trouble.kind is not Kind.REJECTED and not (trouble.kind is Kind.BUSY and trouble.status == 501):
             return None

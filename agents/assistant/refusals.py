@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 _TOO_LONG: Final = re.compile(
-    r"context[ _](?:length|window|size|limit)"
+    r"context[ _]?(?:length|window|size|limit)"
     r"|max(?:imum)?[ _](?:context|prompt|input|model)[ _]?(?:length|len|tokens|size)"
     r"|exceed_context|model_context_window|n_ctx"
     r"|(?:prompt|input|request|conversation|messages?) (?:is |are |was |were )?too (?:long|large)"
     r"|too many (?:input )?tokens(?! per)|token count.{0,40}exceed|exceed.{0,60}(?:number of|max\w*) (?:input )?tokens"
+    r"|model token limit|(?:input|prompt) length.{0,30}exceed|input length should be|prompt exceeds|`inputs` tokens \+"
     r"|input tokens exceed|reduce the (?:length|size)|longer than the model|length of the (?:prompt|messages)"
     r"|(?:entity|payload) too large|string_above_max_length",
     re.IGNORECASE | re.DOTALL,
@@ -29,6 +30,8 @@ _LIMITS: Final = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         r">\s*(\d[\d,_]*)",
+        r"must be <=\s*(\d[\d,_]*)",
+        r"should be \[\d+, ?(\d+)\]",
         r"n_ctx\D{1,4}(\d[\d,_]*)",
         r"max(?:imum)?[ _](?:context|prompt|input|model|allowed)?[ _]?(?:length|len|tokens|size|window)"
         r"\D{0,30}?(\d[\d,_]*)",
@@ -36,6 +39,8 @@ _LIMITS: Final = tuple(
         r"(?:maximum|limit|at most|up to)\D{0,50}?(\d[\d,_]*)",
     )
 )
+#: MiniMax's number for the refusal stands where others have their limit.
+_NO_LIMIT: Final = re.compile(r"exceeds limit \(\d+\)", re.IGNORECASE)
 _NUMBER: Final = re.compile(r"\d[\d,_]*")
 #: Below and above these no figure is a model's limit of tokens.
 _LEAST_LIMIT: Final = 256
@@ -57,7 +62,7 @@ _BLIND: Final = re.compile(
 _IMAGE: Final = re.compile(r"image|vision|multi-?modal|mmproj", re.IGNORECASE)
 _DOCUMENT: Final = re.compile(r"\bpdf\b|document|\bfiles?\b", re.IGNORECASE)
 _TOOLS: Final = re.compile(r"\btools?\b|function|input_schema|parameters", re.IGNORECASE)
-_TOOLLESS: Final = re.compile(r"tools? param requires|not support (?:tools?|function)", re.IGNORECASE)
+_TOOLLESS: Final = re.compile(r"tools? param requires|not support (?:tools?|function)|that support tool", re.IGNORECASE)
 _TOO_MANY: Final = re.compile(r"too (?:long|many|large)|maximum|at most|up to|exceed|limit", re.IGNORECASE)
 _MOST: Final = re.compile(r"(?:max\w*|at most|up to|limit\w*|exceed\w*|allow\w*)\D{0,40}?(\d+)", re.IGNORECASE)
 _INDEX: Final = re.compile(r"(?:tools|function_?declarations?)\W{1,2}(\d+)", re.IGNORECASE)
@@ -67,7 +72,12 @@ _SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "thinking": ("thinking", "reasoning", "reasoning_effort", "thinkingconfig", "budget_tokens"),
     "cache": ("cache_control", "prompt caching", "prompt_cache"),
     "tool_choice": ("tool_choice", "toolconfig", "tool choice"),
+    "stop_sequences": ("stop_sequences", "stopsequences", "stop"),
+    "presence_penalty": ("presence_penalty", "presencepenalty", "penalty"),
+    "frequency_penalty": ("frequency_penalty", "frequencypenalty", "penalty"),
 }
+#: What the client's own name of a setting begins with, and the provider's does not.
+_PREFIX: Final = re.compile(r"(?:openai|anthropic|google)_")
 
 
 def is_too_long(text: str) -> bool:
@@ -82,6 +92,7 @@ def is_filtered(text: str) -> bool:
 
 def limits_in(text: str) -> tuple[int | None, int | None]:
     """The model's limit and what was asked of it, in its tokens, as far as the refusal tells."""
+    text = _NO_LIMIT.sub("", text)
     limit = next((number for pattern in _LIMITS if (number := _figure(pattern, text)) is not None), None)
     if limit is None:
         return None, None
@@ -135,7 +146,12 @@ def says_toolless(text: str) -> bool:
 def settings_in(text: str, sent: Iterable[str]) -> list[str]:
     """Those of the settings that were sent which a refusal names."""
     lowered = text.lower()
-    return [name for name in sent if any(_mentions(lowered, word) for word in _SPELLINGS.get(name, (name.lower(),)))]
+    return [name for name in sent if any(_mentions(lowered, word) for word in _spellings(name))]
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    bare = _PREFIX.sub("", name.lower(), count=1)
+    return _SPELLINGS.get(name, (name.lower(), bare, bare.replace("_", "")))
 
 
 def _mentions(text: str, word: str) -> bool:

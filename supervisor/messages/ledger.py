@@ -17,11 +17,11 @@ from supervisor.core.days import day_of
 from supervisor.core.records import UsageRecord
 from supervisor.handler import Budget, Usage
 from supervisor.messages.budgets import NO_LIMITS, Level, Limits, Spent
+from supervisor.messages.notices import SPENT_NOTICE
 from supervisor.settings import Price
 from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.metrics import OTHER
 
-NOTICE: Final = "Sorry, I have used up what I may spend today. I can answer again tomorrow, from 00:00 UTC."
 #: Prices are per so many tokens.
 PRICED_TOKENS: Final = 1_000_000
 #: Different models of one agent on one day; what it calls further ones counts under ``_other``.
@@ -164,7 +164,7 @@ class Ledger:
             if fleet_used is not None and (used is None or fleet_used > used):
                 spent, limits, used = fleet, fleet_limits, fleet_used
             exhausted = used is not None and used >= 1
-            notice = NOTICE if exhausted else ""
+            notice = SPENT_NOTICE if exhausted else ""
             return Budget(exhausted, notice, spent.tokens, limits.tokens, spent.cost, limits.cost, pending)
 
     @contextmanager

@@ -78,19 +78,18 @@ class Report:
     @property
     def completion(self) -> int:
         """All that the model made."""
-        made, thought = self._figures.get("completion", 0), self._figures.get("reasoning", 0)
-        return made + thought if self._thinks_apart(made, thought) else made
+        made = self._figures.get("completion", 0)
+        if self.provider == "google":
+            # It counts thinking beside the answer.
+            return made + self._figures.get("reasoning", 0)
+        # So do some that speak OpenAI's language, a few without a word on it: the sum tells.
+        return max(made, self._figures.get("total", 0) - self.prompt)
 
     @property
     def reasoning(self) -> int:
         """What of it nobody reads as text."""
-        return min(self._figures.get("reasoning", 0), self.completion)
-
-    def _thinks_apart(self, made: int, thought: int) -> bool:
-        """Google counts thinking beside the answer; so do some that speak OpenAI's language: the sum tells."""
-        if self.provider == "google":
-            return True
-        return bool(thought) and self._figures.get("total", 0) == self._figures.get("prompt", 0) + made + thought
+        thought = self._figures.get("reasoning", 0)
+        return min(max(thought, self.completion - self._figures.get("completion", 0)), self.completion)
 
     def read(self, event: Any) -> None:
         """Take up what one event, or a whole answer, says."""

@@ -185,11 +185,18 @@ async def test_a_tool_that_the_model_does_not_take_is_left_out_by_name(message: 
         assert assistant.health == "the model does not take the tools mcp__We__odd"
 
 
-@pytest.mark.parametrize("message", ["registry.ollama.ai/library/gemma3 does not support tools", "Bad Request"])
-async def test_a_model_that_takes_no_tools_answers_without_any(message: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, "registry.ollama.ai/library/gemma3 does not support tools"),
+        (400, "Bad Request"),
+        (404, "No endpoints found that support tool use. To learn more about provider routing, see the documentation."),
+    ],
+)
+async def test_a_model_that_takes_no_tools_answers_without_any(status: int, message: str) -> None:
     async with fake_mcp(WEATHER) as tools, lone_assistant(servers={"We": tools}) as assistant:
         assistant.models.otherwise = lambda request: (
-            refusal(400, message) if request.tools else Answer("Without tools.")
+            refusal(status, message) if request.tools else Answer("Without tools.")
         )
         assert (await assistant.ask()).content == "Without tools."
         assert (await assistant.ask()).content == "Without tools."
@@ -231,6 +238,7 @@ async def test_more_tools_than_the_provider_takes_are_cut() -> None:
         ({"thinking": "low"}, "reasoning_effort", "Unrecognized request argument supplied: reasoning_effort"),
         ({"max_output_tokens": 5}, "max_completion_tokens", "Unsupported parameter: 'max_completion_tokens'"),
         ({"model_settings": {"top_p": 0.5}}, "top_p", "top_p: Extra inputs are not permitted"),
+        ({"model_settings": {"stop_sequences": ["X"]}}, "stop", "Unsupported parameter: 'stop' is not supported."),
     ],
 )
 async def test_a_setting_that_the_model_does_not_take_is_left_out(

@@ -33,6 +33,18 @@ TOO_LONG = [
     ('{"message": "…", "type": "exceed_context_size_error", "n_prompt_tokens": 13392, "n_ctx": 8192}', 8192, 13392),
     ("Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in 290,000.", 272000, 290000),
     ("model_context_window_exceeded", None, None),
+    ("Your request exceeded model token limit: 262144 (requested: 300000)", 262144, 300000),
+    ("InvalidParameter: Range of input length should be [1, 98304]", 98304, None),
+    (
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens and "
+        "20 `max_new_tokens`",
+        4096,
+        5000,
+    ),
+    ("litellm.ContextWindowExceededError: litellm.BadRequestError", None, None),
+    ("Input length 9000 exceeds the maximum length 8192.", 8192, 9000),
+    ("Prompt exceeds max length", None, None),
+    ("invalid params, context window exceeds limit (2013)", None, None),
     ("Request Entity Too Large", None, None),
 ]
 #: What they say of something else.
@@ -75,6 +87,10 @@ def test_what_says_something_else(said: str) -> None:
         ("temperatures are high", ["temperature"], []),
         ("Bad request", ["temperature"], []),
         ("top_k: Extra inputs are not permitted", ["top_k"], ["top_k"]),
+        ("Unsupported parameter: 'stop' is not supported with this model.", ["stop_sequences"], ["stop_sequences"]),
+        ('Unknown name "topK": Cannot find field.', ["top_k", "top_p"], ["top_k"]),
+        ("Penalty is not enabled for this model", ["presence_penalty"], ["presence_penalty"]),
+        ("Unknown parameter: 'service_tier'.", ["openai_service_tier", "seed"], ["openai_service_tier"]),
     ],
 )
 def test_which_settings_a_refusal_names(said: str, sent: list[str], named: list[str]) -> None:
@@ -321,6 +337,18 @@ def test_figures_that_are_none_are_no_report(usage: Any) -> None:
     report.read({"choices": [], "usage": usage})
     assert not report.given
     assert (report.prompt, report.completion) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("details", "completion", "reasoning"),
+    [({}, 800, 765), ({"completion_tokens_details": {"reasoning_tokens": 765}}, 800, 765)],
+)
+def test_thinking_that_only_the_sum_has_is_paid_for_too(details: Any, completion: int, reasoning: int) -> None:
+    # As Google's own endpoint for OpenAI's language tells it.
+    report = part("wire.reports").Report("openai")
+    usage = {"prompt_tokens": 12, "completion_tokens": 35, "total_tokens": 812, **details}
+    report.read({"choices": [], "usage": usage})
+    assert (report.prompt, report.completion, report.reasoning) == (12, completion, reasoning)
 
 
 def test_a_later_zero_replaces_nothing() -> None:

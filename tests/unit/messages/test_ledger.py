@@ -13,6 +13,7 @@ from supervisor.core.records import UsageRecord
 from supervisor.handler import Usage
 from supervisor.messages.budgets import Limits
 from supervisor.messages.ledger import MAX_MODELS, Ledger, cost_of
+from supervisor.messages.notices import NOTICES
 from supervisor.settings import Price
 from supervisor.telemetry.metrics import OTHER
 from supervisor.telemetry.usage import MAX_TOKENS, cleaned
@@ -206,6 +207,7 @@ def test_money_and_tokens_bound_both(clock: ManualClock) -> None:
     budget = books.ledger.budget("a")
     assert (budget.exhausted, budget.spent_cost) == (True, 3.0)
     assert "tomorrow" in budget.notice
+    assert budget.notice in NOTICES, "where a platform's history has it, no model is shown it"
 
 
 def test_output_counts_and_cached_input_counts_once(clock: ManualClock) -> None:
