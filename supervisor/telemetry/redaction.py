@@ -41,8 +41,8 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
         ),
         rf"\1: {REDACTED}",
     ),
-    # https://user:password@host, or a token in the place of both.
-    (re.compile(r"(?<=://)(?:[^\s/@:\"<>]*:[^\s/@]*|[^\s/@\"<>]+)(?=@)"), REDACTED),
+    # https://user:password@host, or a token in the place of both, unless a setting has masked it already.
+    (re.compile(r"(?<=://)(?!\*+@)(?:[^\s/@:\"<>]*:[^\s/@]*|[^\s/@\"<>]+)(?=@)"), REDACTED),
     # What makes a URL good for whoever has it: ?sig=…, &X-Amz-Signature=…, &key=…
     (re.compile(rf"(?i)([?&][\w.-]{{0,60}}(?:{_SIGNING})=)[^\s&#\"'<>]+"), rf"\1{REDACTED}"),
     # A Telegram bot's token, in the path of its URLs and alone.
