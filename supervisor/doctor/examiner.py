@@ -72,7 +72,7 @@ class Examiner:
         self._imports = DaemonThreads(1, "doctor")
         # What each handler reference came to; None for a handler that loads.
         self._loaded: dict[str, HandlerError | None] = {}
-        # The load that took too long. Its thread cannot be stopped, and no two handlers load at once.
+        # The load that took too long. Its thread cannot be stopped, and there is no other.
         self._slow: tuple[str, Future[MountedHandler]] | None = None
         api = PlatformApi(session.http, clock, timeout_seconds=settings.handshake_seconds)
         self._paths = EnginePaths(api, clock)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 from supervisor.core.errors import ConfigurationError, HandlerError, PlatformError
 from supervisor.core.records import AgentRecord
@@ -17,12 +18,16 @@ from supervisor.fleet.shared import Shared
 from supervisor.fleet.works import Pace, WorkFetcher
 from supervisor.handlers import MountedHandler, foreign
 from supervisor.handlers.loader import LOAD_SECONDS
+from supervisor.handlers.loading import StillLoadingError
 from supervisor.messages import AgentActions, AgentContext, Limits, Pipeline, Profile, Scope
 from supervisor.messages.pipeline import PlatformApis
 from supervisor.platform.connection import Connection
 from supervisor.platform.heartbeats import Pulse
 from supervisor.platform.tokens import Grant
 from supervisor.telemetry.failures import describe
+
+#: How often it is asked whether code is loaded that another agent's load hangs in.
+LOAD_AGAIN_SECONDS: Final = 1.0
 
 
 class Agent:
@@ -123,7 +128,11 @@ class Agent:
         load = functools.partial(self._shared.loader.load, reference, fresh=fresh)
         try:
             async with asyncio.timeout(LOAD_SECONDS):
-                return await asyncio.get_running_loop().run_in_executor(self._shared.imports, load)
+                while True:
+                    # Not in the thread: others need it meanwhile.
+                    with suppress(StillLoadingError):
+                        return await asyncio.get_running_loop().run_in_executor(self._shared.imports, load)
+                    await self._shared.clock.sleep(LOAD_AGAIN_SECONDS)
         except TimeoutError:
             raise HandlerError(f"Handler {reference!r} takes longer than {LOAD_SECONDS:g} s to load") from None
 

@@ -14,7 +14,6 @@ import importlib.machinery
 import importlib.util
 import inspect
 import sys
-import threading
 import traceback
 import types
 from collections.abc import Collection, Sequence
@@ -25,6 +24,7 @@ from supervisor.core.errors import HandlerError
 from supervisor.handlers.declared import SETTINGS, settings_of
 from supervisor.handlers.folder import Folders, bundled_dir, split_reference
 from supervisor.handlers.foreign import is_readable
+from supervisor.handlers.loading import LoadingTurns
 from supervisor.handlers.mounted import MountedHandler
 from supervisor.handlers.picking import pick
 from supervisor.handlers.threads import DaemonThreads, ThreadShare
@@ -38,8 +38,8 @@ HEAVY_IMPORT_MODULES = 200
 #: How long a handler's code may take to load; a container may have little of the CPU that a large library wants.
 LOAD_SECONDS = 120.0
 
-#: No two threads load at once: what one imports or forgets is everybody's.
-_loading = threading.Lock()
+#: Of the whole process, as its modules are.
+_turns = LoadingTurns()
 
 
 def _package(name: str, folder: Path) -> types.ModuleType:
@@ -107,10 +107,11 @@ class HandlerLoader:
 
         Raises:
             HandlerNotFoundError: there is none of that name.
+            StillLoadingError: another thread runs its code, and takes long.
             HandlerError: it is not allowed, or its code fails; the cause is chained.
         """
         module_name, attribute = split_reference(reference)
-        with _loading:
+        with _turns.turn(module_name):
             if "." in module_name:
                 target = self._import_installed(module_name, attribute)
             else:
@@ -129,7 +130,7 @@ class HandlerLoader:
         module_name, attribute = split_reference(reference)
         if not attribute:
             raise HandlerError(f"{reference!r} names no object of its module; write {reference}:name")
-        with _loading:
+        with _turns.turn(module_name):
             if "." in module_name:
                 target = self._import_installed(module_name, attribute)
             else:

@@ -289,6 +289,19 @@ async def test_an_agent_whose_handler_raises_anything_before_it_runs_is_faulted_
         assert not tried.lines("agent_crashed")
 
 
+async def test_an_import_that_never_ends_keeps_no_other_agent_offline(
+    tmp_path: Path, case: Callable[[str], Case]
+) -> None:
+    figures = case("R25 imports")
+    hangs = "import time\ntime.sleep(600)\n"
+    late = "def on_message(message, ctx):\n    return 'fine'\n"
+    async with trial(tmp_path, figures, {"hangs": hangs, "hangs_too": hangs, "late": late}) as tried:
+        figures.faults = 2
+        await tried.fleet.online(agent_id(4))
+        assert await tried.says(agent_id(4), "are you there?") == "fine"
+        await tried.is_well("the imports that hang")
+
+
 async def test_whichever_task_is_cancelled_past_its_guard_all_goes_on(
     tmp_path: Path, case: Callable[[str], Case]
 ) -> None:
