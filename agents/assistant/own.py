@@ -26,7 +26,6 @@ from .tools import cut
 OFFERED: Final = "tools"
 #: How long a module may take to load: less than the supervisor gives a handler to start.
 LOAD_SECONDS: Final = 20.0
-NOTHING: Final = "Done; there is nothing to tell."
 #: What the model gives is checked when the tool is called, so that a slip of the model's never ends a run.
 _ANY_ARGUMENTS: Final = TypeAdapter(dict[str, Any]).validator
 
@@ -107,7 +106,7 @@ class OwnTools(AbstractToolset[None]):
             with self._ctx.tool_call(name, call_id=ctx.tool_call_id):
                 async with timing:
                     result = await self._tools[name].call(tool_args, self._ctx)
-            return cut(NOTHING if result is None else result, self._most_chars)
+            return cut(result, self._most_chars)
         except ToolFailed:
             raise
         except ModelRetry as error:

@@ -23,6 +23,8 @@ from .settings import AssistantSettings
 
 #: What providers take as a tool's name.
 MAX_NAME_CHARS: Final = 64
+#: What a tool has done that gave no result.
+NOTHING: Final = "Done; there is nothing to tell."
 _ODD: Final = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -118,7 +120,10 @@ def cut(result: Any, most: int) -> Any:
     """A tool's result as the model gets it, of whole characters: above ``most`` it is cut, but for files."""
     if holds_files(result):
         return result
-    result = each_text(to_jsonable_python(result, fallback=str), whole_characters)
+    # JSON has no NaN and no infinity.
+    result = each_text(to_jsonable_python(result, fallback=str, inf_nan_mode="null"), whole_characters)
+    if result is None:
+        return NOTHING
     text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
     if len(text) <= most:
         return result

@@ -102,6 +102,27 @@ async def test_its_own_trouble_ends_that_call_alone_and_its_words_stay_here() ->
         assert "hush" not in "".join(request.said for request in assistant.models.requests)
 
 
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [("openai", "gpt-4o"), ("anthropic", "claude-opus-5"), ("google", "gemini-2.5-pro")],
+)
+async def test_a_number_that_json_has_not_is_no_result(provider: str, model: str) -> None:
+    def mean() -> float:
+        """The mean of nothing."""
+        return float("nan")
+
+    def bounds() -> dict[str, float]:
+        """The bounds of nothing."""
+        return {"least": float("-inf"), "most": 3.0}
+
+    async with lone_assistant(provider, model, functions=[mean, bounds]) as assistant:
+        assistant.models.say(Answer(tool_calls=(("mean", {}), ("bounds", {}))), Answer("Of nothing."))
+        parts = await assistant.parts()
+        found = {one.call.name: one.result for one in results(parts)}
+        assert found == {"mean": "Done; there is nothing to tell.", "bounds": {"least": None, "most": 3.0}}
+        assert parts[-1] == Reply("Of nothing.")
+
+
 async def test_one_that_hangs_is_given_up_in_a_thread_too() -> None:
     go = threading.Event()
 
