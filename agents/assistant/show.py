@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+import msgspec
 from pydantic_ai.messages import (
     FunctionToolCallEvent,
     FunctionToolResultEvent,
@@ -85,8 +86,9 @@ def _arguments(part: ToolCallPart) -> str:
     """The arguments as a JSON string, also where the model wrote something else."""
     text = part.args_as_json_str()
     try:
-        json.loads(text)
-    except ValueError:
+        # Strictly: Python's own takes NaN for JSON, and the platform does not.
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
         text = json.dumps({"arguments": text}, ensure_ascii=False)
     if len(text) > MAX_SHOWN_CHARS:
         text = json.dumps({"arguments": _cut(text, MAX_SHOWN_CHARS)}, ensure_ascii=False)

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 #: A line without any of these says nothing of tokens, and need not be read.
 _MARKS: Final = (b"usage", b"timings")
+#: Anthropic's events in which its client wants usage.
+_COUNTING: Final = (b'"message_start"', b'"message_delta"')
 _PROMPT: Final = ("prompt_tokens", "input_tokens", "promptTokenCount")
 _COMPLETION: Final = ("completion_tokens", "output_tokens", "candidatesTokenCount")
 _TOTAL: Final = ("total_tokens", "totalTokenCount")
@@ -45,6 +47,22 @@ _FIGURES: Final[Mapping[str, tuple[str, ...]]] = {
 def may_report(line: bytes) -> bool:
     """Whether a line of a stream may say something of tokens."""
     return any(mark in line for mark in _MARKS)
+
+
+def wants_usage(line: bytes) -> bool:
+    """Whether a line of Anthropic's stream may be an event that has to say something of tokens."""
+    return any(mark in line for mark in _COUNTING)
+
+
+def with_usage(event: Any) -> bool:
+    """Put zeros, in place, where a gateway left out the usage that Anthropic's client reads; whether that was so."""
+    if not isinstance(event, dict):
+        return False
+    place = event.get("message") if event.get("type") == "message_start" else event
+    if not isinstance(place, dict) or isinstance(place.get("usage"), dict):
+        return False
+    place["usage"] = {"input_tokens": 0, "output_tokens": 0}
+    return True
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ import httpx2
 from ..._bounded import TooManyPartsError, check_parts
 from .calls import MARK, Calls
 from .forms import BAD_GATEWAY, NoAnswer, Provider, as_stream, begins_a_stream
-from .reports import Report, may_report
+from .reports import Report, may_report, wants_usage, with_usage
 
 #: Bounds of what is read of an answer that is no stream, and of one event.
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
@@ -175,6 +175,7 @@ class _Events(httpx2.AsyncByteStream):
         self._answer = answer
         self._report = exchange.report
         self._calls = Calls() if exchange.provider == "openai" else None
+        self._counts = exchange.provider == "anthropic"
         self._line = bytearray()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -211,11 +212,12 @@ class _Events(httpx2.AsyncByteStream):
         except TooManyPartsError as error:
             raise httpx2.ReadError(f"an event of the answer is not read: {error}") from None
         calls = self._calls if MARK in line else None
-        if calls is None and not may_report(line):
+        counts = self._counts and wants_usage(line)
+        if calls is None and not counts and not may_report(line):
             return line
         event = _event(line[5:])
         self._report.read(event)
-        if calls is not None and calls.tell_apart(event):
+        if (calls is not None and calls.tell_apart(event)) or (counts and with_usage(event)):
             # As ASCII: halves of an emoji are passed on as they came.
             return b"data: " + json.dumps(event).encode()
         return line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +122,20 @@ async def test_a_number_that_json_has_not_is_no_result(provider: str, model: str
         found = {one.call.name: one.result for one in results(parts)}
         assert found == {"mean": "Done; there is nothing to tell.", "bounds": {"least": None, "most": 3.0}}
         assert parts[-1] == Reply("Of nothing.")
+
+
+async def test_arguments_that_only_python_reads_are_shown_as_they_are() -> None:
+    def double(number: float) -> float:
+        """Twice the number."""
+        return number * 2
+
+    async with lone_assistant(functions=[double]) as assistant:
+        assistant.models.say(Answer(tool_calls=(("double", {"number": float("inf")}),)), Answer("Endless."))
+        call, result, reply = await assistant.parts()
+        assert isinstance(call, ToolCall)
+        assert json.loads(str(call.arguments)) == {"arguments": '{"number":Infinity}'}
+        assert isinstance(result, ToolResult)
+        assert reply == Reply("Endless.")
 
 
 async def test_one_that_hangs_is_given_up_in_a_thread_too() -> None:

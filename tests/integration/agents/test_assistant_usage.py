@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from supervisor.handler import Reply
 from tests.support.fake_mcp import fake_mcp
 from tests.support.fake_models import Answer, refusal
-from tests.support.fake_wires import Dialect, Reports
+from tests.support.fake_wires import EVENTS, Dialect, Reports
 from tests.support.lone_assistants import LoneAssistant, lone_assistant
 
 CALL = (("mcp__We__weather", {"city": "Ulm"}),)
@@ -20,7 +21,7 @@ def counted(assistant: LoneAssistant) -> list[tuple[int, int, int]]:
     return [(call.prompt_tokens, call.completion_tokens, call.cached_tokens) for call in assistant.calls]
 
 
-def told(reply: Reply) -> Any:
+def told_usage(reply: Reply) -> Any:
     """What the reply's metadata says of its usage."""
     return (reply.metadata or {}).get("usage")
 
@@ -35,7 +36,7 @@ async def test_each_server_that_speaks_openais_language_is_counted_to_the_token(
         reply = await assistant.ask()
         assert reply.content == "It is 42, I think."
         assert counted(assistant) == [(100, 20, 30)]
-        assert told(reply) == {"reasoningTokens": 7}
+        assert told_usage(reply) == {"reasoningTokens": 7}
         assert (assistant.ctx.used.reasoning_tokens, assistant.ctx.used.estimated) == (7, False)
 
 
@@ -49,7 +50,7 @@ async def test_others_are_too_however_often_they_say_it(provider: str, model: st
         )
         reply = await assistant.ask()
         assert counted(assistant) == [(100, 20, 30)]
-        assert told(reply) == ({"reasoningTokens": 7} if thought else None)
+        assert told_usage(reply) == ({"reasoningTokens": 7} if thought else None)
 
 
 async def test_old_llama_cpp_tells_it_in_its_timings() -> None:
@@ -70,8 +71,34 @@ async def test_a_server_that_tells_nothing_is_estimated_and_marked(provider: str
         assert 1000 <= given <= 1100
         assert 100 <= made <= 110
         assert cached == 0
-        assert told(reply) == {"estimated": True}
+        assert told_usage(reply) == {"estimated": True}
         assert (assistant.ctx.used.reasoning_tokens, assistant.ctx.used.estimated) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "usage"),
+    [("message_delta", (100, 1, 30)), ("message_start", (0, 20, 0)), ("both", None)],
+)
+async def test_a_gateway_that_leaves_out_what_anthropic_always_tells_is_answered_through(
+    left_out: str, usage: tuple[int, int, int] | None
+) -> None:
+    def told(event: str) -> str:
+        head, _, data = event.partition("data: ")
+        value = json.loads(data)
+        if value["type"] in (left_out, "message_delta" if left_out == "both" else ""):
+            value["usage"] = None
+        if value["type"] == "message_start" and left_out != "message_delta":
+            del value["message"]["usage"]
+        return f"{head}data: {json.dumps(value)}\n\n"
+
+    async with lone_assistant("anthropic", "claude-opus-5") as assistant:
+        events = EVENTS["anthropic"](Answer("It is 42.", usage=(100, 20, 30)), "claude-opus-5")
+        assistant.models.say(Answer(raw=("text/event-stream", "".join(map(told, events)))))
+        reply = await assistant.ask("x" * 4000)
+        assert (reply.type, reply.content) == (None, "It is 42.")
+        [(given, made, cached)] = counted(assistant)
+        assert (given, made, cached) == usage if usage else given >= 1000
+        assert told_usage(reply) == (None if usage else {"estimated": True})
 
 
 async def test_what_a_broken_answer_cost_counts_and_what_was_refused_does_not() -> None:
@@ -88,7 +115,7 @@ async def test_what_a_broken_answer_cost_counts_and_what_was_refused_does_not() 
         assert 0 < broken[1] <= 10
         assert estimated[0] > 0
         assert whole == (50, 10, 0)
-        assert told(reply) == {"estimated": True}
+        assert told_usage(reply) == {"estimated": True}
 
 
 async def test_prompts_are_cached_where_that_has_to_be_asked_for() -> None:
