@@ -165,6 +165,8 @@ _KINDS: Final[tuple[tuple[type[Exception], Kind], ...]] = (
 _REFUSED_CODES: Final = ("content_filter", "content_policy_violation")
 #: Google says so of a key with 400, where others say 401.
 _KEY_WORDS: Final = ("API_KEY_INVALID", "API key not valid", "API key expired")
+#: Anthropic says so of an account with 400, where others say 402; gateways pass on the words alone.
+_QUOTA_WORDS: Final = "credit balance is too low"
 #: Statuses of proxies that no category has.
 _PASSING_STATUSES: Final = frozenset({408, 409, 425})
 #: Proxies bound the bytes of a request.
@@ -204,6 +206,8 @@ def _by_words(error: ModelAPIError, status: int | None, body: str, kind: Kind | 
         return Kind.REFUSED
     if any(words in body for words in _KEY_WORDS):
         return Kind.KEY
+    if _QUOTA_WORDS in body:
+        return Kind.QUOTA
     if status == _TOO_LARGE_STATUS or is_too_long(body or str(error)):
         return Kind.TOO_LONG
     if kind is Kind.RATE_LIMITED:

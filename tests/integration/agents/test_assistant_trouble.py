@@ -207,6 +207,12 @@ async def test_refused_content_is_an_answer_like_any_other(
             "the model's key is refused",
         ),
         (
+            "openai",
+            "gpt-4o",
+            refusal(400, "litellm.BadRequestError: AnthropicException - Your credit balance is too low."),
+            "the model's account has nothing left",
+        ),
+        (
             "google",
             "gemini-2.5-pro",
             Answer(
