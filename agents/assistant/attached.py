@@ -100,8 +100,10 @@ async def _seen(file: Attachment, ctx: Context, private: bool, seconds: float) -
 def _inline(file: Attachment) -> Fetched:
     """The bytes in a ``data:`` URL; the supervisor lets none pass that is large."""
     head, _, data = file.partition(",")
+    media_type, *parameters = head[len("data:") :].split(";")
+    charset = next((value for name, _, value in (one.partition("=") for one in parameters) if name == "charset"), None)
     try:
-        return Fetched(base64.b64decode(data, validate=True), head[len("data:") :].partition(";")[0], None)
+        return Fetched(base64.b64decode(data, validate=True), media_type, charset)
     except binascii.Error:
         raise UnfetchedError("its data: URL is no base64") from None
 

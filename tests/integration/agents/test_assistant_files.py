@@ -82,6 +82,13 @@ async def test_a_text_is_told_apart_from_what_the_person_says_and_cut(provider: 
         assert len(said) < 21_000
 
 
+async def test_a_text_in_the_message_itself_is_read_in_its_charset() -> None:
+    async with lone_assistant() as assistant:
+        text = data_url("Grüße".encode("latin-1"), "text/plain;charset=iso-8859-1")
+        await assistant.ask("What is it?", attachments=(text,))
+        assert "Grüße" in assistant.models.requests[-1].said
+
+
 async def test_files_stay_with_the_run_and_with_what_is_answered_together() -> None:
     async with (
         fake_mcp(Tool("look", lambda _: "seen")) as tools,
