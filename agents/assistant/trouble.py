@@ -163,10 +163,13 @@ _KINDS: Final[tuple[tuple[type[Exception], Kind], ...]] = (
     (UnexpectedModelBehavior, Kind.STRANGE),
 )
 _REFUSED_CODES: Final = ("content_filter", "content_policy_violation")
-#: Google says so of a key with 400, where others say 401.
-_KEY_WORDS: Final = ("API_KEY_INVALID", "API key not valid", "API key expired")
-#: Anthropic says so of an account with 400, where others say 402; gateways pass on the words alone.
-_QUOTA_WORDS: Final = "credit balance is too low"
+#: Google says so of a key with 400, where others say 401; Anthropic of an account, also through gateways.
+_KINDS_IN_WORDS: Final = {
+    "API_KEY_INVALID": Kind.KEY,
+    "API key not valid": Kind.KEY,
+    "API key expired": Kind.KEY,
+    "credit balance is too low": Kind.QUOTA,
+}
 #: Statuses of proxies that no category has.
 _PASSING_STATUSES: Final = frozenset({408, 409, 425})
 #: Proxies bound the bytes of a request.
@@ -204,10 +207,8 @@ def _by_words(error: ModelAPIError, status: int | None, body: str, kind: Kind | 
     """What a refusal is that its status alone does not tell."""
     if error.provider_error_code in _REFUSED_CODES or (kind is Kind.REJECTED and is_filtered(body)):
         return Kind.REFUSED
-    if any(words in body for words in _KEY_WORDS):
-        return Kind.KEY
-    if _QUOTA_WORDS in body:
-        return Kind.QUOTA
+    if said := next((found for words, found in _KINDS_IN_WORDS.items() if words in body), None):
+        return said
     if status == _TOO_LARGE_STATUS or is_too_long(body or str(error)):
         return Kind.TOO_LONG
     if kind is Kind.RATE_LIMITED:
