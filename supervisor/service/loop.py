@@ -42,6 +42,7 @@ def run_loop(
         loop.set_task_factory(make_task)
         _keep_task_factory(loop)
         _keep_signal_handlers(loop)
+        _keep_generators(loop)
         DefaultThreads(loop)
         task = loop.create_task(main, name="main")
         task.add_done_callback(lambda _: loop.stop())
@@ -76,6 +77,18 @@ def _keep_task_factory(loop: asyncio.AbstractEventLoop) -> None:
         raise RuntimeError("the event loop is the supervisor's, and so is the way in which it makes tasks")
 
     loop.set_task_factory = refuse  # type: ignore[method-assign,assignment]
+
+
+def _keep_generators(loop: asyncio.AbstractEventLoop) -> None:
+    """Let foreign code not close everybody's asynchronous generators, as a loop does at its end."""
+    close = loop.shutdown_asyncgens
+
+    async def close_at_the_end() -> None:
+        if owner.get() != OURS:
+            raise RuntimeError("the event loop is the supervisor's, and its asynchronous generators are everybody's")
+        await close()
+
+    loop.shutdown_asyncgens = close_at_the_end  # type: ignore[method-assign]
 
 
 def _keep_signal_handlers(loop: asyncio.AbstractEventLoop) -> None:

@@ -6,11 +6,12 @@ import _thread
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import uvloop
 
+from supervisor.handlers import foreign
 from supervisor.handlers.foreign import foreign_context
 from supervisor.service.loop import run_loop
 from tests.support.observing import captured_logs, named
@@ -127,3 +128,26 @@ def test_foreign_code_decides_about_no_signal_that_ends_the_process(new_loop: Ne
     assert signal.getsignal(signal.SIGUSR2) is signal.SIG_IGN, "its own are its own"
     assert signal.signal is before
     signal.signal(signal.SIGUSR2, others)
+
+
+@LOOPS
+def test_foreign_code_closes_nobody_elses_generators(new_loop: NewLoop) -> None:
+    closed = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append(True)
+
+    async def main() -> int:
+        others = numbers()
+        await anext(others)
+        with pytest.raises(RuntimeError, match="everybody's"):
+            await foreign.call(asyncio.get_running_loop().shutdown_asyncgens(), "a handler", "work")
+        assert not closed
+        return await anext(others)
+
+    assert run_loop(main(), new_loop) == 2
+    assert closed, "the loop's own end closes them"
