@@ -84,9 +84,14 @@ class Report:
     def prompt(self) -> int:
         """All that the model was given, cached or not."""
         figures = self._figures
-        # Anthropic counts what comes from its cache, or goes there, apart.
-        apart = figures.get("cached", 0) + figures.get("written", 0) if self.provider == "anthropic" else 0
-        return figures.get("prompt", 0) + apart + figures.get("tool_prompt", 0)
+        told, cached = figures.get("prompt", 0), figures.get("cached", 0)
+        if self.provider == "anthropic":
+            # It counts what comes from its cache, or goes there, apart.
+            told += cached + figures.get("written", 0)
+        elif cached > told:
+            # So does a gateway that passes its figures on.
+            told += cached
+        return told + figures.get("tool_prompt", 0)
 
     @property
     def cached(self) -> int:

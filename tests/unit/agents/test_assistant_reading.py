@@ -351,6 +351,13 @@ def test_thinking_that_only_the_sum_has_is_paid_for_too(details: Any, completion
     assert (report.prompt, report.completion, report.reasoning) == (12, completion, reasoning)
 
 
+def test_what_came_from_a_cache_and_is_counted_apart_is_no_thinking() -> None:
+    report = part("wire.reports").Report("openai")
+    details = {"prompt_tokens_details": {"cached_tokens": 100}}
+    report.read({"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 112, **details}})
+    assert (report.prompt, report.cached, report.completion, report.reasoning) == (110, 100, 2, 0)
+
+
 def test_a_later_zero_replaces_nothing() -> None:
     report = part("wire.reports").Report("anthropic")
     usage = {"input_tokens": 100, "cache_read_input_tokens": 20, "cache_creation_input_tokens": 5, "output_tokens": 1}
