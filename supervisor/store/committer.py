@@ -23,6 +23,8 @@ _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 #: How long closing waits for the transaction under way, which nothing interrupts.
 _LAST_SECONDS: Final = 10.0
+#: A transaction that takes longer is waited for, and said: a disk that does not answer raises no error.
+SLOW_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,19 @@ class GroupCommitter:
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
         self.closed = False
-        #: Why nothing can be written at the moment; None when all is well.
-        self.problem: str | None = None
+        self._refusal: str | None = None
+        # When the transaction under way began, in monotonic seconds.
+        self._writing_since: float | None = None
         #: Asked for one more operation, if there is one, whenever a batch is taken: it waits for others to go with.
         self.on_batch: Callable[[], Operation | None] = lambda: None
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be written at the moment; None when all is well."""
+        since = self._writing_since
+        if self._refusal is None and since is not None and self._clock.monotonic() - since > SLOW_SECONDS:
+            return f"a transaction has been under way for more than {SLOW_SECONDS:g} s; the disk does not answer"
+        return self._refusal
 
     @property
     def waiting(self) -> int:
@@ -186,6 +197,7 @@ class GroupCommitter:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
+                self._writing_since = self._clock.monotonic()
                 outcomes = await self._write(operations)
                 break
             except StorageError as error:
@@ -200,11 +212,13 @@ class GroupCommitter:
                 refused = error if isinstance(error, RegistryError) else RegistryError(f"The registry failed: {error}")
                 outcomes = [refused] * len(operations)
                 break
+            finally:
+                self._writing_since = None
         self._settle(operations, outcomes)
         self._hooks.on_commit(self._clock.monotonic() - started, len(operations))
 
     def _settle(self, operations: Sequence[Operation], outcomes: Sequence[Outcome]) -> None:
-        self.problem = None
+        self._refusal = None
         for operation, outcome in zip(operations, outcomes, strict=True):
             if isinstance(outcome, RegistryError):
                 self._report(str(outcome), lasting=False)
@@ -217,7 +231,7 @@ class GroupCommitter:
 
     def _report(self, problem: str, *, lasting: bool = True) -> None:
         if lasting:
-            self.problem = problem
+            self._refusal = problem
         self._hooks.on_error(problem)
 
 

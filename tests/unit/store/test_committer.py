@@ -10,7 +10,7 @@ import pytest
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import MessageState
-from supervisor.store.committer import GroupCommitter, JournalLimits
+from supervisor.store.committer import SLOW_SECONDS, GroupCommitter, JournalLimits
 from supervisor.store.dialect.face import Outcome, StorageError
 from supervisor.store.dialect.operations import AddMessage, Operation
 from supervisor.store.hooks import JournalHooks
@@ -24,17 +24,21 @@ class Disk:
     Attributes:
         batches: how many operations each commit had, those that failed too.
         refuses: raised by the next commits, in turn.
+        answers: set once they may end; None: at once.
     """
 
     def __init__(self) -> None:
         self.batches: list[int] = []
         self.refuses: list[Exception] = []
         self.outcomes: dict[int, Outcome] = {}
+        self.answers: asyncio.Event | None = None
         self.number = 0
 
     async def commit(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
         self.batches.append(len(operations))
         await asyncio.sleep(0)
+        if self.answers is not None:
+            await self.answers.wait()
         if self.refuses:
             raise self.refuses.pop(0)
         won: list[Outcome] = []
@@ -92,6 +96,24 @@ def test_a_batch_is_bounded_in_number_and_in_bytes(limits: dict[str, int], batch
         desk.add(1_000)
         await loop.settle()
         assert desk.disk.batches[-1] == 1, "one goes, however large it is"
+        await loop.complete(desk.committer.close(1))
+
+    run(main)
+
+
+def test_a_disk_that_does_not_answer_is_told_while_it_does_not() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        desk = Desk(loop)
+        desk.disk.answers = asyncio.Event()
+        waiting = desk.add()
+        await loop.advance(SLOW_SECONDS)
+        assert desk.committer.problem is None
+        await loop.advance(1)
+        assert "the disk does not answer" in (desk.committer.problem or "")
+        desk.disk.answers.set()
+        await loop.settle()
+        assert desk.committer.problem is None
+        assert waiting.future.result().id == 1
         await loop.complete(desk.committer.close(1))
 
     run(main)
