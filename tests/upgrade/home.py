@@ -24,7 +24,7 @@ SECONDS: Final = 60.0
 SECRET: Final = "secret-of-the-story"
 KEY: Final = "key-of-the-story"
 #: Handlers that come with a version and are tried as they are.
-BUNDLED: Final = ("echo.py", "webhook.py", "_addresses.py", "_charset.py", "_exchange.py")
+BUNDLED: Final = ("echo.py", "webhook.py", "_addresses.py", "_bounded.py", "_charset.py", "_exchange.py")
 
 
 #: Runs commands of a version one after the other in one process, for each asked for by a line of JSON: the entry point

@@ -128,7 +128,7 @@ async def test_deeply_nested_settings_are_a_problem_too(registry: Registry, path
     deep: dict[str, Any] = {}
     for _ in range(100_000):
         deep = {"a": deep}
-    with pytest.raises(RegistryError, match="JSON"):
+    with pytest.raises(RegistryError, match="nested more than"):
         await registry.update_agent("a1", settings=deep)
 
 
