@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 #: As many as asyncio has at most.
 THREADS: Final = 32
 #: One that nothing came for in this time ends: there may be thousands of owners.
-IDLE_SECONDS: Final = 30.0
+IDLE_SECONDS: Final = 10.0
 
 
 class DefaultThreads:

@@ -47,7 +47,7 @@ def test_nothing_holds_the_thread_for_long(raw: bytes) -> None:
     rounds: list[list[float]] = [[], [], []]
     for seconds in rounds:
         take(seconds)
-    assert max(min(times) for times in zip(*rounds, strict=True)) < 0.5, "some 100 ms where nothing else runs"
+    assert max(min(times) for times in zip(*rounds, strict=True)) < 2.0, "a tenth of it where nothing else runs"
 
 
 def test_long_text_is_no_trouble() -> None:
