@@ -65,5 +65,5 @@ class Shared:
     facts: HostFacts = field(default_factory=HostFacts)
     #: Draws between two bounds, for what a fleet must not do all at once.
     uniform: Callable[[float, float], float] = random.uniform
-    #: Where handlers are imported, one at a time; the others are for as many whose code hangs.
-    imports: Executor = field(default_factory=lambda: DaemonThreads(16, "import"))
+    #: Where handlers are imported, one at a time; the others are for as many whose code hangs, and end when idle.
+    imports: Executor = field(default_factory=lambda: DaemonThreads(16, "import", idle_seconds=10.0))

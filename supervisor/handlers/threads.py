@@ -41,9 +41,10 @@ class DaemonThreads(Executor):
         self._name = name
         self._replaced = REPLACED_PER_THREAD * size if replaced is None else replaced
         self._jobs: deque[_Job] = deque()
-        self._changed = threading.Condition()  # guards all that follows, and the jobs
+        self._lock = threading.Lock()  # guards all that follows, and the jobs
         self._alive = 0
-        self._idle = 0
+        # Idle threads, each with what wakes it; the last to come is the first to work, so that surplus ones end.
+        self._idle: list[threading.Condition] = []
         self._made = 0
         self._abandoned = 0
         self._closed = False
@@ -65,7 +66,7 @@ class DaemonThreads(Executor):
             RuntimeError: the threads were let go.
         """
         future: Future[_T] = Future()
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise RuntimeError("the handlers' threads are closed")
             self._jobs.append((future, lambda: fn(*args, **kwargs)))
@@ -76,22 +77,22 @@ class DaemonThreads(Executor):
         """Nobody waits for ``future`` any more: until its thread is back another may take its place."""
         if future.cancel() or future.done():
             return
-        with self._changed:
+        with self._lock:
             self._abandoned += 1
             self._ensure_worker()
         future.add_done_callback(self._came_back)
 
     def _came_back(self, _: Future[Any]) -> None:
         # Called in the thread itself, before it looks for work: it finds that there is one too many, and ends.
-        with self._changed:
+        with self._lock:
             self._abandoned -= 1
 
     def _ensure_worker(self) -> None:
         """Wake or start a thread for the jobs that wait; to be called with the lock held."""
         if not self._jobs:
             return
-        if self._idle >= len(self._jobs):
-            self._changed.notify()
+        if self._idle:
+            self._idle.pop().notify()
         elif self._alive < self.limit:
             self._start_thread()
 
@@ -115,14 +116,16 @@ class DaemonThreads(Executor):
 
     def _next(self) -> _Job | None:
         """What to do next; None to end."""
-        with self._changed:
+        with self._lock:
             # Else only a thread that comes from work may end: an idle one may have been notified of a job.
             surplus = self._alive > self.limit
             while not (surplus or self._jobs or self._closed):
-                self._idle += 1
-                woken = self._changed.wait(self._idle_seconds)
-                self._idle -= 1
-                if not woken:
+                turn = threading.Condition(self._lock)
+                self._idle.append(turn)
+                if not turn.wait(self._idle_seconds):
+                    # Its turn may have come at the same moment.
+                    with suppress(ValueError):
+                        self._idle.remove(turn)
                     break
             if surplus or not self._jobs:
                 self._alive -= 1
@@ -131,11 +134,13 @@ class DaemonThreads(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  as Executor has it
         """Take nothing more and let idle threads end; what waits is cancelled, what runs is not waited for."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             forgotten = list(self._jobs)
             self._jobs.clear()
-            self._changed.notify_all()
+            for turn in self._idle:
+                turn.notify()
+            self._idle.clear()
         for future, _ in forgotten:
             future.cancel()
 

@@ -7,6 +7,7 @@ supervisor, from finding any host (docs/faults.md#r25).
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Final, TypeVar
@@ -16,8 +17,8 @@ from supervisor.handlers.threads import DaemonThreads
 
 _T = TypeVar("_T")
 
-#: As many as asyncio has at most.
-THREADS: Final = 32
+#: As many as asyncio's own pool has.
+THREADS: Final = min(32, (os.cpu_count() or 1) + 4)
 #: One that nothing came for in this time ends: there may be thousands of owners.
 IDLE_SECONDS: Final = 10.0
 
