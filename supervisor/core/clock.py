@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import NamedTuple, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
+
+#: What is due within so little is due: sums of times leave rounding errors.
+ROUNDING_SECONDS: Final = 1e-3
 
 
 class Clock(Protocol):

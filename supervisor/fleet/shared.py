@@ -11,6 +11,7 @@ from supervisor.core.clock import Clock
 from supervisor.core.turns import Turns
 from supervisor.fleet.room import Room
 from supervisor.handlers import DaemonThreads, HandlerLoader
+from supervisor.handlers.threads import IDLE_SECONDS
 from supervisor.messages import Dispatcher, Ledger
 from supervisor.platform.beats import HeartbeatClient
 from supervisor.platform.conversations import PlatformConversations
@@ -66,4 +67,4 @@ class Shared:
     #: Draws between two bounds, for what a fleet must not do all at once.
     uniform: Callable[[float, float], float] = random.uniform
     #: Where handlers are imported, one at a time; the others are for as many whose code hangs, and end when idle.
-    imports: Executor = field(default_factory=lambda: DaemonThreads(16, "import", idle_seconds=10.0))
+    imports: Executor = field(default_factory=lambda: DaemonThreads(16, "import", idle_seconds=IDLE_SECONDS))

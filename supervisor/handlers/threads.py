@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 _Job = tuple["Future[Any]", Callable[[], Any]]
 
+#: Where a thread that nothing came for ends, it does after this: there may be thousands of owners.
+IDLE_SECONDS = 10.0
 #: How many abandoned threads are replaced at most, as a multiple of the pool's size; what blocks costs little memory.
 REPLACED_PER_THREAD = 4
 

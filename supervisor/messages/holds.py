@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 
-from supervisor.core.clock import Clock
+from supervisor.core.clock import ROUNDING_SECONDS, Clock
 from supervisor.core.tasks import first_of
 from supervisor.messages.inbox import Inbox
 from supervisor.platform.connection import Connection
 
 #: How long new messages of a conversation wait for the missed ones before them.
 HOLD_SECONDS = 10.0
-#: What is due within so little is due: sums of times leave rounding errors.
-_ROUNDING_SECONDS = 1e-3
 
 
 class Holds:
@@ -72,7 +70,7 @@ class Holds:
         try:
             while True:
                 now = self._now()
-                self.end([one for one, due in self._due.items() if due - now <= _ROUNDING_SECONDS])
+                self.end([one for one, due in self._due.items() if due - now <= ROUNDING_SECONDS])
                 self._begun.clear()
                 if self._due:
                     await first_of(self._clock.sleep(min(self._due.values()) - now), self._begun.wait())

@@ -13,14 +13,12 @@ from concurrent.futures import Executor
 from typing import Any, Final, TypeVar
 
 from supervisor.core.owners import OURS, owner
-from supervisor.handlers.threads import DaemonThreads
+from supervisor.handlers.threads import IDLE_SECONDS, DaemonThreads
 
 _T = TypeVar("_T")
 
 #: As many as asyncio's own pool has.
 THREADS: Final = min(32, (os.cpu_count() or 1) + 4)
-#: One that nothing came for in this time ends: there may be thousands of owners.
-IDLE_SECONDS: Final = 10.0
 
 
 class DefaultThreads:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from supervisor.core.clock import Clock, Instant
+from supervisor.core.clock import ROUNDING_SECONDS, Clock, Instant
 from supervisor.core.errors import TokenError
 from supervisor.protocol.answers import ConnectAnswer
 
@@ -21,9 +21,6 @@ _LONGEST_LIFE_SECONDS: Final = 366 * 86_400.0
 _SOONEST_REFRESH_SECONDS: Final = 1.0
 #: A token that says it was issued this near to now was issued now: the two clocks differ.
 _CLOCK_SKEW_SECONDS: Final = 600.0
-
-#: What is due within so little is due: sums of times leave rounding errors.
-_ROUNDING_SECONDS: Final = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +83,7 @@ class Grant:
     def seconds_to_refresh(self, clock: Clock) -> float:
         """How long until the next one is to be got; 0 or less when that is due."""
         left = self.refresh_seconds - self.asked.age(clock)
-        return left if left > _ROUNDING_SECONDS else min(left, 0.0)
+        return left if left > ROUNDING_SECONDS else min(left, 0.0)
 
 
 def make_grant(
