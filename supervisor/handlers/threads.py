@@ -161,8 +161,8 @@ def _run(future: Future[Any], call: Callable[[], Any]) -> None:
 class TimeLimit:
     """The time that a handler may take: it stands still while the handler waits for a thread, for that is queueing.
 
-    ``reached`` is done once the time is up; ``thread`` is the call that a thread works on or worked on last, and
-    ``thread_ident`` the number of that thread while it does.
+    Once it is up ``reached`` is true, and ``on_reached`` is called. ``thread`` is the call that a thread works on or
+    worked on last, and ``thread_ident`` the number of that thread while it does.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -170,7 +170,9 @@ class TimeLimit:
         self.thread: Future[Any] | None = None
         self.thread_ident: int | None = None
         self._loop = asyncio.get_running_loop()
-        self.reached: asyncio.Future[None] = self._loop.create_future()
+        self.reached = False
+        self.on_reached: Callable[[], object] = lambda: None
+        self._closed = False
         self._left = seconds
         self._until: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -184,7 +186,7 @@ class TimeLimit:
 
     def go(self) -> None:
         """Let the time run."""
-        if self._timer is None and not self.reached.done():
+        if self._timer is None and not (self.reached or self._closed):
             self._until = self._loop.time() + self._left
             self._timer = self._loop.call_at(self._until, self._reach)
 
@@ -198,11 +200,12 @@ class TimeLimit:
     def close(self) -> None:
         """The handler ended, one way or another."""
         self.hold()
-        self.reached.cancel()
+        self._closed = True
 
     def _reach(self) -> None:
         self.hold()
-        self.reached.set_result(None)
+        self.reached = True
+        self.on_reached()
 
 
 class ThreadShare:

@@ -145,7 +145,7 @@ class MessageExecutor:
             return None
         running = self.under_way.begin(row, self._clock.now())
         if (unwanted := self._unwanted.get(row.id)) is not None:
-            running.asked.set_result(unwanted)
+            running.asked = unwanted
         try:
             if row.state is not MessageState.RUNNING and not await to_the_end(self._journal.claim(row)):
                 return None
@@ -198,9 +198,9 @@ class MessageExecutor:
             trace.end(outcome)
 
     async def _within_time(self, attempt: Attempt, handler: MountedHandler, running: UnderWay) -> None:
-        if running.asked.done():
+        if running.asked is not None:
             attempt.time_limit.close()
-            raise AnswerStoppedError(running.asked.result())
+            raise AnswerStoppedError(running.asked)
         limit = attempt.time_limit
         agent_id = attempt.row.agent_id
         task = asyncio.create_task(
@@ -208,11 +208,12 @@ class MessageExecutor:
         )
         running.task, running.limit, running.redact = task, limit, attempt.redact
         running.withdraw = attempt.withdraw
+        task.add_done_callback(lambda _: running.woken.set())
+        limit.on_reached = running.woken.set
         try:
-            ends: list[asyncio.Future[Any]] = [task, limit.reached, running.asked, running.interrupted]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await running.woken.wait()
             if not task.done():
-                if not (running.asked.done() or running.interrupted.done()):
+                if running.asked is None and not running.interrupted:
                     self._report_timeout(running, handler)
                 await self._stop(task, attempt, handler, running)
                 raise _cut_short(running, limit)
@@ -308,9 +309,9 @@ class MessageExecutor:
 
 def _cut_short(running: UnderWay, limit: TimeLimit) -> Exception:
     """Why a handler was stopped before it had ended."""
-    if running.asked.done():
-        return AnswerStoppedError(running.asked.result())
-    if running.interrupted.done():
+    if running.asked is not None:
+        return AnswerStoppedError(running.asked)
+    if running.interrupted:
         return AnswerInterruptedError()
     return HandlerTimeoutError(f"the handler took longer than {limit.seconds:g} s")
 

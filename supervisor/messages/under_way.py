@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from supervisor.core.records import JournaledMessage
 from supervisor.core.status import Handling
@@ -16,10 +16,6 @@ from supervisor.handlers.threads import TimeLimit
 MOST_INTERRUPTIONS: Final = 5
 
 
-def _future() -> asyncio.Future[Any]:
-    return asyncio.get_running_loop().create_future()
-
-
 @dataclass(slots=True, eq=False)
 class UnderWay:
     """One message from its claim to its end, and beyond that while its handler goes on.
@@ -27,17 +23,20 @@ class UnderWay:
     Args:
         message: whose answer is being made.
         since: when it began, seconds since the epoch.
-        asked: done with the reason once somebody wants the answer stopped.
-        over: whether it was stopped, once the message is out of our hands.
-        interrupted: done once it is to begin again, together with messages that came meanwhile.
+        asked: why somebody wants the answer stopped; None while nobody does.
+        interrupted: it is to begin again, together with messages that came meanwhile.
+        woken: set once its handler is waited for no longer: it has ended, or is to.
+        over: set once the message is out of our hands; ``stopped``: because somebody asked for it.
         withdraw: takes back what is being made; False where that cannot be done any more.
     """
 
     message: JournaledMessage
     since: float
-    asked: asyncio.Future[str] = field(default_factory=_future)
-    over: asyncio.Future[bool] = field(default_factory=_future)
-    interrupted: asyncio.Future[None] = field(default_factory=_future)
+    asked: str | None = None
+    interrupted: bool = False
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    stopped: bool = False
     withdraw: Callable[[], bool] = bool
     task: asyncio.Task[None] | None = None
     limit: TimeLimit | None = None
@@ -46,17 +45,18 @@ class UnderWay:
 
     async def stop(self, reason: str) -> bool:
         """Have the answer stopped for good; whether it was, once that is known."""
-        if not self.asked.done():
-            self.asked.set_result(reason)
-        # Waited for, not awaited: whoever gives up waiting must not cancel it for the others.
-        await asyncio.wait([self.over])
-        return self.over.result()
+        if self.asked is None:
+            self.asked = reason
+            self.woken.set()
+        await self.over.wait()
+        return self.stopped
 
     def interrupt(self) -> None:
         """Have the answer begun again, unless a part of it is out or it was begun again too often."""
         undisturbed = len(self.message.earlier) >= MOST_INTERRUPTIONS
-        if not (undisturbed or self.asked.done() or self.interrupted.done()) and self.withdraw():
-            self.interrupted.set_result(None)
+        if not (undisturbed or self.asked is not None or self.interrupted) and self.withdraw():
+            self.interrupted = True
+            self.woken.set()
 
     @property
     def stack(self) -> str:
@@ -90,7 +90,8 @@ class AllUnderWay:
         """It is out of our hands; ``stopped``: because somebody asked for it."""
         if self._running.get(one.message.conversation_id) is one:
             del self._running[one.message.conversation_id]
-        one.over.set_result(stopped)
+        one.stopped = stopped
+        one.over.set()
 
     def leave_behind(self, one: UnderWay) -> None:
         """Its handler goes on though nobody waits for it."""

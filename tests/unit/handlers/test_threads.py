@@ -100,19 +100,19 @@ async def test_a_thread_counts_for_its_agent_until_its_end_also_when_nobody_wait
 async def test_time_stands_still_while_a_handler_waits_for_a_thread() -> None:
     pool = DaemonThreads(1, "limited")
     share, release = ThreadShare(pool, 1), threading.Event()
-    first, second = TimeLimit(60), TimeLimit(0.05)
+    first, second, told = TimeLimit(60), TimeLimit(0.05), list[bool]()
+    second.on_reached = lambda: told.append(waiting.done())
     blocked = asyncio.ensure_future(share.run(first, release.wait, 30))
     await until(lambda: first.thread and first.thread.running())
     waiting = asyncio.ensure_future(share.run(second, time.sleep, 0.3))
-    done, _ = await asyncio.wait([waiting, second.reached], timeout=0.3)
-    assert not done
+    done, _ = await asyncio.wait([waiting], timeout=0.3)
+    assert (done, second.reached) == (set(), False)
     assert 0 < second.left <= 0.05
     release.set()
-    await asyncio.wait([waiting, second.reached], return_when=asyncio.FIRST_COMPLETED)
-    assert second.reached.done()
-    assert not waiting.done()
+    await until(lambda: waiting.done() or second.reached)
+    assert told == [waiting.done()] == [False]
     await asyncio.gather(blocked, waiting)
-    assert not first.reached.done()
+    assert not first.reached
     for limit in (first, second):
         limit.close()
         limit.go()

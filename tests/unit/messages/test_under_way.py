@@ -38,7 +38,7 @@ async def test_a_stop_waits_until_it_is_known_what_came_of_it(journal: Journal) 
     one = all_of_them.begin(await add(journal, "m1"), 10.0)
     wishes = [asyncio.create_task(one.stop(reason)) for reason in ("first", "second")]
     await asyncio.sleep(0)
-    assert one.asked.result() == "first"
+    assert one.asked == "first"
     wishes[0].cancel()
     await asyncio.sleep(0)
     all_of_them.end(one, stopped=True)
