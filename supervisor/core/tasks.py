@@ -92,8 +92,11 @@ async def first_of(*work: Awaitable[Any], beside: Iterable[asyncio.Future[Any]] 
         await asyncio.gather(*own, return_exceptions=True)
 
 
-async def to_the_end(work: Coroutine[Any, Any, _T]) -> _T:
-    """Await ``work`` to its end, also when the caller is cancelled meanwhile; then the cancellation goes on."""
+async def to_the_end(work: Awaitable[_T]) -> _T:
+    """Await ``work`` to its end, also when the caller is cancelled meanwhile; then the cancellation goes on.
+
+    A future goes on by itself: only for a coroutine a task is made.
+    """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
@@ -194,16 +195,22 @@ class Attempt:
         is_answer = new.message.type in _ANSWERS
         self._outbox.push(reply, self.row, self._acked, on_send=self._context.answering if is_answer else None)
 
-    async def finish(self) -> None:
-        """Settle the message as done, its last part in the same commit.
+    def finish(self) -> asyncio.Future[list[records.Reply] | None]:
+        """Settle the message as done, its last part in the same commit, after which it goes out, whoever waits.
 
         Raises:
             RegistryError: the database refused it.
         """
         last = self._last if self._is_heard else None
         replies = [last] if last and last.part not in self._already_made else []
-        committed = await self._journal.settle(self.row, MessageState.DONE, replies=replies)
-        for reply in committed or ():
+        settling = self._journal.settling(self.row, MessageState.DONE, replies=replies)
+        settling.add_done_callback(self._finished)
+        return settling
+
+    def _finished(self, settling: asyncio.Future[list[records.Reply] | None]) -> None:
+        if settling.cancelled() or settling.exception() is not None:
+            return
+        for reply in settling.result() or ():
             self._outbox.push(reply, self.row, self._acked)
         self._answer_time.finished()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from supervisor.core.backoff import Backoff
 from supervisor.core.errors import InvalidReplyError
@@ -284,7 +284,7 @@ class MessageExecutor:
         await self._settle(lambda: self._bury(row, report, apology=apology, next_part=attempt.next_part))
         return "timeout" if timed_out else "dead", None
 
-    async def _settle(self, write: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    async def _settle(self, write: Callable[[], Awaitable[_T]]) -> _T:
         """Journal what came of an attempt, whatever happens meanwhile: the handler must not run again."""
         return await until_journaled(self._scope, lambda: to_the_end(write()))
 

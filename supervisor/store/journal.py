@@ -23,7 +23,6 @@ from supervisor.store.dead_letters import DeadLetters
 from supervisor.store.dialect import Database, TextCodec
 from supervisor.store.dialect.operations import (
     AddMessage,
-    MoveReply,
     NoteConversation,
     Operation,
     add_reply,
@@ -148,6 +147,12 @@ class Journal(JournalReader):
         Returns:
             The replies as they are in the outbox; None when the row had been changed, and nothing was inserted.
         """
+        return await self.settling(row, state, error=error, replies=replies)
+
+    def settling(
+        self, row: JournaledMessage, state: MessageState, *, error: str | None = None, replies: Sequence[NewReply] = ()
+    ) -> asyncio.Future[list[Reply] | None]:
+        """As :meth:`settle`, asked for at once; done after the commit."""
         if state not in FINAL_MESSAGE_STATES:
             raise ValueError(f"{state} does not settle a message")
         now = self._clock.now()
@@ -161,8 +166,8 @@ class Journal(JournalReader):
         for move in (operation, *operation.together):
             move.settled_at = now
         operation.replies = [add_reply(self._texts, row.agent_id, row.id, reply, now) for reply in replies]
-        settled: list[Reply] | None = await self._commit(operation)
-        return settled
+        self._committer.submit(operation)
+        return operation.future
 
     async def record_conversation(self, agent_id: str, conversation_id: str, *, at: float) -> None:
         """An agent is in a conversation, last seen ``at`` (seconds since the epoch)."""
@@ -184,7 +189,7 @@ class Journal(JournalReader):
     async def mark_sent(self, reply: Reply) -> bool:
         """Pending → sent, before a send that must not be repeated."""
         check_transition(REPLY_TRANSITIONS, reply.state, ReplyState.SENT)
-        return await self._move_reply(move_reply(self._texts, reply, ReplyState.SENT, reply.error))
+        return bool(await self._commit(move_reply(self._texts, reply, ReplyState.SENT, reply.error)))
 
     async def defer_reply(self, reply: Reply, error: str, not_before: float) -> bool:
         """A failed attempt: pending again until ``not_before`` (seconds since the epoch)."""
@@ -195,7 +200,7 @@ class Journal(JournalReader):
         operation = move_reply(self._texts, reply, ReplyState.PENDING, error)
         operation.attempts += 1
         operation.not_before = not_before
-        return await self._move_reply(operation)
+        return bool(await self._commit(operation))
 
     async def settle_reply(self, reply: Reply, state: ReplyState, error: str | None = None) -> bool:
         """→ acked, unknown or dead."""
@@ -204,7 +209,7 @@ class Journal(JournalReader):
         check_transition(REPLY_TRANSITIONS, reply.state, state)
         operation = move_reply(self._texts, reply, state, error)
         operation.settled_at = self._clock.now()
-        return await self._move_reply(operation)
+        return bool(await self._commit(operation))
 
     async def unsettled(self, agent_id: str, *, after_id: int = 0, limit: int = 1000) -> list[JournaledMessage]:
         """Messages of an agent that are available or retryable, in order of their ids.
@@ -258,8 +263,4 @@ class Journal(JournalReader):
         won: bool = await self._commit(
             move_message(self._texts, row, state, error=error, attempts=attempts, not_before=not_before)
         )
-        return won
-
-    async def _move_reply(self, operation: MoveReply) -> bool:
-        won: bool = await self._commit(operation)
         return won

@@ -230,6 +230,21 @@ async def test_work_that_is_cut_short_gives_its_attempt_back(scope: Scope, journ
         assert (kept.state, kept.attempts) == (MessageState.AVAILABLE, 0)
 
 
+async def test_an_answer_that_is_being_written_goes_out_also_when_its_work_is_cut_short(
+    scope: Scope, journal: Journal
+) -> None:
+    row = await add(journal, "m1", claim=True)
+    async with works(scope, echo) as made:
+        working = asyncio.create_task(made.executor.work(row))
+        while not journal.waiting:
+            await asyncio.sleep(0)
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        assert row.state is MessageState.DONE
+        assert made.outbox.waiting == 1
+
+
 async def test_a_handler_that_is_cancelled_from_within_has_failed(scope: Scope, journal: Journal) -> None:
     async def cancelled(message: Any, ctx: Any) -> None:
         raise asyncio.CancelledError
