@@ -276,6 +276,17 @@ class _Untimed:
 
 
 def call_in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: Any) -> None:
-    """Call back in the loop from a thread; nothing happens where the loop is closed, which has nobody to call."""
+    """Call back in the loop, in the order of the calls, from any thread; nothing happens where the loop is closed."""
     with suppress(RuntimeError):
-        loop.call_soon_threadsafe(callback, *args)
+        if _runs_here(loop):
+            # It is awake: to wake it takes two system calls.
+            loop.call_soon(callback, *args)
+        else:
+            loop.call_soon_threadsafe(callback, *args)
+
+
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False

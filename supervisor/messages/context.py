@@ -25,6 +25,7 @@ from supervisor.handler import (
     Usage,
 )
 from supervisor.handlers import TimeLimit
+from supervisor.handlers.threads import call_in_loop
 from supervisor.messages.participation import Participation
 from supervisor.messages.profile import Profile
 from supervisor.messages.typing_indicator import TypingIndicator
@@ -188,7 +189,7 @@ class MessageContext(AgentContext):
         for one in (*self._row.earlier, self._row):
             if one.message.id and one.message.said:
                 payload = {"conversationId": self.conversation, "messageId": one.message.id}
-                self._loop.call_soon_threadsafe(self._participation.emit, "message:read", payload)
+                call_in_loop(self._loop, self._participation.emit, "message:read", payload)
 
     def usage(
         self,

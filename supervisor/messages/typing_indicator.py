@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from supervisor.handlers.threads import call_in_loop
+
 #: Clients show the indicator for 3 to 10 s after each sign of it (docs/protocol.md#9-display).
 REPEAT_SECONDS: Final = 4.0
 #: How soon to look again whether an earlier answer is out by now.
@@ -44,13 +46,13 @@ class TypingIndicator:
 
     def show(self, on: bool) -> None:
         """Show the indicator until further notice, or take it back."""
-        self._loop.call_soon_threadsafe(self._show, on)
+        call_in_loop(self._loop, self._show, on)
 
     def end(self) -> None:
         """The handler is over: the indicator is taken back, and nothing shows it again."""
         if not self._ending:
             self._ending = True
-            self._loop.call_soon_threadsafe(self._end)
+            call_in_loop(self._loop, self._end)
 
     def answer(self) -> None:
         """An answer goes out: the indicator is taken back now, and comes again if the handler goes on for long.

@@ -9,13 +9,15 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import Context
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from typing import Any, TypeVarTuple, Unpack
 
 import pytest
 
 from supervisor.handlers import DaemonThreads, HandlerLoader, ThreadShare, TimeLimit
+from supervisor.handlers.threads import call_in_loop
 from tests.support.mounted import Write, answers
 
 BLOCKING = """
@@ -95,6 +97,44 @@ async def test_a_thread_counts_for_its_agent_until_its_end_also_when_nobody_wait
     blocking.release.set()
     assert await second == ["done"]
     loader.close()
+
+
+_Ts = TypeVarTuple("_Ts")
+
+
+class _CountedLoop(asyncio.SelectorEventLoop):
+    """Counts how often it was woken from outside."""
+
+    woken = 0
+
+    def call_soon_threadsafe(
+        self, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        self.woken += 1
+        return super().call_soon_threadsafe(callback, *args, context=context)
+
+
+def test_calls_in_the_loop_keep_their_order_and_only_a_thread_wakes_it() -> None:
+    calls: list[tuple[int, int]] = []
+
+    def call(number: int) -> None:
+        call_in_loop(loop, lambda: calls.append((number, loop.woken)))
+
+    async def main() -> None:
+        call(1)
+        assert loop.woken == 0
+        thread = threading.Thread(target=call, args=[2])
+        thread.start()
+        thread.join()
+        call(3)
+        assert calls == []
+        await asyncio.sleep(0)
+
+    loop = _CountedLoop()
+    loop.run_until_complete(main())
+    loop.close()
+    call(4)
+    assert calls == [(1, 1), (2, 1), (3, 1)]
 
 
 async def test_time_stands_still_while_a_handler_waits_for_a_thread() -> None:
