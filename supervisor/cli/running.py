@@ -47,7 +47,10 @@ def run(
         typer.Option(help="The folder of handlers; else ./agents, else the bundled ones.", show_default=False),
     ] = None,
     reload: Annotated[
-        bool, typer.Option("--reload", help="Reload agents when their code changes; for development only.")
+        bool,
+        typer.Option(
+            "--reload", help="Reload agents when their code changes, and log tracebacks; for development only."
+        ),
     ] = False,
 ) -> int:
     """Run the fleet until SIGTERM or Ctrl-C, then drain; a second signal stops at once.
@@ -63,7 +66,9 @@ def run(
     from supervisor.store.opening import dialect_of  # noqa: PLC0415
     from supervisor.telemetry import logs, standard_streams  # noqa: PLC0415  import what is slow only when it runs
 
-    given = {} if agents_dir is None else {"agents_dir": agents_dir}
+    given: dict[str, Any] = {} if agents_dir is None else {"agents_dir": agents_dir}
+    if reload:
+        given["log_tracebacks"] = True
     standard_streams.divert()
     settings = load_settings(**given)
     stream = sys.stdout if settings.log_format == "json" else sys.stderr

@@ -27,6 +27,7 @@ from supervisor.handlers.foreign import is_readable
 from supervisor.handlers.loading import LoadingTurns
 from supervisor.handlers.mounted import MountedHandler
 from supervisor.handlers.picking import pick
+from supervisor.handlers.review import review
 from supervisor.handlers.threads import DaemonThreads, ThreadShare
 from supervisor.settings.kinds import BUNDLED_HANDLERS
 from supervisor.telemetry.failures import describe
@@ -117,6 +118,7 @@ class HandlerLoader:
             else:
                 target = self._import_mounted(module_name, fresh=fresh)
             handler = self._mounted(reference, pick(target, attribute, reference))
+            handler.notes = review(target, handler.target, handler.on_message, reference)
             handler.settings = settings_of(getattr(target, SETTINGS, None))
             handler.objects = self.find
             return handler
@@ -190,7 +192,7 @@ class HandlerLoader:
         return module
 
     def _place(self, error: BaseException) -> str:
-        """Where in the agents folder an import failed; nothing where the error says so itself."""
+        """Where in the agents folder its code failed; nothing where the error says so itself."""
         frames = (
             ()
             if not is_readable(error) or isinstance(error, SyntaxError)
@@ -204,7 +206,8 @@ class HandlerLoader:
             try:
                 target = target()
             except BaseException as error:
-                raise HandlerError(f"Handler {reference!r} cannot be made: {describe(error)}") from error
+                reason = f"{describe(error)}{self._place(error)}"
+                raise HandlerError(f"Handler {reference!r} cannot be made: {reason}") from error
         on_message = getattr(target, "on_message", target)
         if not callable(on_message):
             raise HandlerError(f"Handler {reference!r} has no on_message")

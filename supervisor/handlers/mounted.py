@@ -45,17 +45,18 @@ class MountedHandler:
     """One agent's handler, whatever its form: parts come out of :meth:`parts` as they are made.
 
     ``idle`` is set while it works on no message: a handler that was replaced is stopped only then. ``settings`` are
-    those that its module says it has; None where it does not say. ``objects`` finds what it loads by reference, and
-    ``loaded`` has the modules that it asked for.
+    those that its module says it has; None where it does not say. ``notes`` are what its author should know of it.
+    ``objects`` finds what it loads by reference, and ``loaded`` has the modules that it asked for.
     """
 
     def __init__(self, reference: str, target: Any, on_message: Callable[..., Any], threads: ThreadShare) -> None:
         self.reference = reference
         self.target = target
-        self._on_message = on_message
+        self.on_message = on_message
         self._in_loop = _runs_in_loop(on_message)
         self.threads = threads
         self.settings: tuple[str, ...] | None = None
+        self.notes: tuple[str, ...] = ()
         self.objects: Callable[[str], Any] = _nothing
         self.loaded: set[str] = set()
         self._running = 0
@@ -64,8 +65,8 @@ class MountedHandler:
 
     def using(self, threads: ThreadShare) -> MountedHandler:
         """The same handler with threads of somebody else's."""
-        other = MountedHandler(self.reference, self.target, self._on_message, threads)
-        other.settings, other.objects = self.settings, self.objects
+        other = MountedHandler(self.reference, self.target, self.on_message, threads)
+        other.settings, other.notes, other.objects = self.settings, self.notes, self.objects
         return other
 
     @contextmanager
@@ -94,7 +95,7 @@ class MountedHandler:
     @property
     def streams(self) -> bool:
         """Whether it yields its parts: those are sent as they come, a single answer together with its settling."""
-        innermost = _innermost(self._on_message)
+        innermost = _innermost(self.on_message)
         return inspect.isasyncgenfunction(innermost) or inspect.isgeneratorfunction(innermost)
 
     async def parts(
@@ -120,9 +121,9 @@ class MountedHandler:
 
     async def _parts(self, message: Message, ctx: Context, time_limit: TimeLimit | None) -> AsyncGenerator[Part, None]:
         if self._in_loop:
-            result = self._on_message(message, ctx)
+            result = self.on_message(message, ctx)
         else:
-            result = await self._in_thread(time_limit, self._on_message, message, ctx)
+            result = await self._in_thread(time_limit, self.on_message, message, ctx)
         if inspect.isawaitable(result):
             result = await result
         if inspect.isasyncgen(result):

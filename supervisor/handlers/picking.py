@@ -13,6 +13,7 @@ from typing import Any
 
 from supervisor.core.errors import HandlerError
 from supervisor.handler import Handler
+from supervisor.handlers.review import near_hook, place
 
 _DEFAULT = "on_message"
 
@@ -39,7 +40,19 @@ def pick(module: types.ModuleType, attribute: str, reference: str) -> Any:
         )
     if hasattr(module, _DEFAULT):
         return module.on_message
-    raise HandlerError(f"Handler {reference!r} has neither a Handler class nor an on_message")
+    raise HandlerError(f"Handler {reference!r} has neither a Handler class nor an on_message{_hint(module, reference)}")
+
+
+def _hint(module: types.ModuleType, reference: str) -> str:
+    """What its author may have meant to be the handler; empty where nothing is near."""
+    own = {name: value for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
+    for name, value in own.items():
+        if inspect.isclass(value) and callable(getattr(value, _DEFAULT, None)):
+            return f"; name the class: {reference}:{name}"
+    for name, value in own.items():
+        if inspect.isfunction(value) and near_hook(name) == _DEFAULT:
+            return f"; did you mean on_message by {name}?{place(value)}"
+    return ""
 
 
 def _named(module: types.ModuleType, attribute: str, reference: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from supervisor.core.backoff import Backoff
@@ -274,27 +274,44 @@ class MessageExecutor:
         final = isinstance(error, (HandlerTimeoutError, Permanent, InvalidReplyError)) or attempt.visible
         if not final and row.attempts < self._profile.settings.max_attempts:
             again_at = self._clock.now() + self._delay(row.attempts)
-            self._scope.log.warning("handler_failed", reason=reason, attempt=row.attempts)
+            self._scope.log.warning(
+                "handler_failed", reason=reason, attempt=row.attempts, **self._told_traceback(report)
+            )
             if await self._settle(lambda: self._journal.retry(row, report, again_at)):
                 row.not_before = again_at
                 return "retried", again_at
             return "lost", None
         timed_out = isinstance(error, HandlerTimeoutError)
         apology = APOLOGY_TIMEOUT if timed_out else (isinstance(error, Permanent) and error.apology) or APOLOGY
-        await self._settle(lambda: self._bury(row, report, apology=apology, next_part=attempt.next_part))
+        told = self._told_traceback(report)
+        await self._settle(lambda: self._bury(row, report, apology=apology, next_part=attempt.next_part, told=told))
         return "timeout" if timed_out else "dead", None
+
+    def _told_traceback(self, report: str) -> dict[str, str]:
+        """What a line about a failed attempt has besides: to whoever writes the handler, its traceback."""
+        deployment = self._profile.deployment
+        return {"exception": report.rstrip()} if deployment.log_tracebacks or deployment.log_level == "DEBUG" else {}
 
     async def _settle(self, write: Callable[[], Awaitable[_T]]) -> _T:
         """Journal what came of an attempt, whatever happens meanwhile: the handler must not run again."""
         return await until_journaled(self._scope, lambda: to_the_end(write()))
 
-    async def _bury(self, row: JournaledMessage, error: str, *, apology: str = APOLOGY, next_part: int = 0) -> None:
+    async def _bury(
+        self,
+        row: JournaledMessage,
+        error: str,
+        *,
+        apology: str = APOLOGY,
+        next_part: int = 0,
+        told: Mapping[str, str] | None = None,
+    ) -> None:
         """Make a dead letter and tell the person, once, in one commit.
 
         Args:
             next_part: the first number that no part of this attempt has: one may still be on its way into the journal.
+            told: what the log's line has besides.
         """
-        self._scope.log.error("dead_letter", number=row.id, reason=error.strip().rpartition("\n")[2])
+        self._scope.log.error("dead_letter", number=row.id, reason=error.strip().rpartition("\n")[2], **(told or {}))
         replies = [await self._apology(row, apology, next_part)] if row.message.said else []
         for reply in await self._journal.settle(row, MessageState.DEAD, error=error, replies=replies) or ():
             self._outbox.push(reply, row)

@@ -103,15 +103,19 @@ class Profile:
         """Take over a row and what it comes to."""
         self._record = record
         self._settings = settings
-        self._note_slips()
+        self._take_notes()
 
-    def _note_slips(self) -> None:
+    def _take_notes(self) -> None:
         """A row may have been written in SQL, or before slips were refused: it runs, and the slip is told."""
-        declared = self._handler.settings if self._handler else None
-        before, self.notes = self.notes, () if declared is None else slips(self._record.settings, declared)
+        if self._handler is None:
+            self.notes = ()
+            return
+        declared, before = self._handler.settings, self.notes
+        unknown = () if declared is None else slips(self._record.settings, declared)
+        self.notes = (*self._handler.notes, *unknown)
         for note in self.notes:
             if note not in before:
-                self.scope.log.warning("setting_unknown", reason=note)
+                self.scope.log.warning("setting_unknown" if note in unknown else "handler_doubtful", reason=note)
 
     def describe(self, record: AgentRecord) -> None:
         """Take over a row in which only that differs on which nothing that runs depends."""

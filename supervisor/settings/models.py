@@ -133,6 +133,11 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field(
         "console", description="console: for people, to standard error; json: an object a line, to standard output."
     )
+    log_tracebacks: bool = Field(
+        False,
+        description="Whether each failed attempt of a handler is logged with its traceback, as at LOG_LEVEL=DEBUG and "
+        "with run --reload; it may hold what people said.",
+    )
     connect_rate: float = Field(50, gt=0, allow_inf_nan=False, description="Connection attempts per second and host.")
     auth_rate: float = Field(20, gt=0, allow_inf_nan=False, description="Token requests per second and host.")
     api_rate: float = Field(

@@ -15,8 +15,27 @@ import pytest
 
 from supervisor.core.states import AgentState, MessageState, ReplyState
 from supervisor.sandbox import SandboxUser
+from tests.support.observing import captured_logs, handlers_folder, named
 from tests.support.stack import Stack, handler_module, is_apology, stack
 
+FLAKY = """from supervisor.handler import Permanent
+
+async def on_message(message, ctx, asked=[]):
+    asked.append(1)
+    if len(asked) == 1:
+        raise LookupError("not yet")
+    if message.content == "hopeless":
+        raise Permanent
+    return "at last"
+"""
+DOUBTFUL = """from supervisor.handler import Handler
+
+class Desk(Handler):
+    def on_message(self, message, ctx):
+        return "hello"
+
+    def on_strat(self, ctx): ...
+"""
 HANDLERS = {
     "blocking.py": '''
 """Plain functions: one that blocks until it is let go, or answers at once."""
@@ -144,6 +163,8 @@ async def test_conversations_that_hang_at_once_leave_other_agents_their_threads(
         await fleet.until(lambda: fleet.service.control.status(busy).inbox.running == 4)
         [reply] = await fleet.ask(other, "hello")
         assert reply.content == "plain: hello"
+        # A thread that was just begun has yet to say so.
+        await fleet.until(lambda: len(handler_module("blocking").started) >= 2)
         assert len(handler_module("blocking").started) == 2
 
 
@@ -323,3 +344,35 @@ async def test_typing_is_taken_back_when_a_drain_runs_out_of_time(
         await fleet.service.control.pause(identity)
         await fleet.state(identity, AgentState.PAUSED)
         assert signs(user) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [({}, False), ({"log_tracebacks": True}, True), ({"log_level": "DEBUG"}, True)],
+    ids=["as it comes", "log_tracebacks", "debug"],
+)
+async def test_who_writes_a_handler_sees_the_traceback_of_the_first_failure(
+    tmp_path: Path, given: dict[str, Any], shown: bool
+) -> None:
+    folder = handlers_folder(tmp_path, {"flaky": FLAKY})
+    async with stack(tmp_path, agents_dir=folder, **given) as fleet:
+        with captured_logs() as log:
+            identity = await fleet.add(handler="flaky")
+            await fleet.online()
+            assert (await fleet.ask(identity, "x"))[0].content == "at last"
+        [failure] = named(log, "handler_failed")
+        assert failure["attempt"] == 1
+        assert ("line 6, in on_message" in failure.get("exception", "")) is shown
+        assert is_apology((await fleet.ask(identity, "hopeless"))[-1])
+
+
+async def test_what_is_doubtful_about_a_handler_is_told_and_keeps_nobody_from_answering(tmp_path: Path) -> None:
+    folder = handlers_folder(tmp_path, {"desk": DOUBTFUL})
+    async with stack(tmp_path, agents_dir=folder) as fleet:
+        with captured_logs() as log:
+            identity = await fleet.add(handler="desk")
+            await fleet.online()
+            assert (await fleet.ask(identity, "x"))[0].content == "hello"
+        (note,) = fleet.service.control.status(identity).notes
+        assert note == "on_strat is no hook, and nobody calls it; did you mean on_start? (desk.py, line 7)"
+        assert [entry["reason"] for entry in named(log, "handler_doubtful")] == [note]
