@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,7 @@ from tests.benchmarks import report
 from tests.benchmarks.certificates import make_certificates
 from tests.benchmarks.gateway_process import Gateway, install_packages
 from tests.benchmarks.line_process import ChildError
-from tests.benchmarks.opponents import OPPONENTS, Opponent
+from tests.benchmarks.opponents import OPPONENTS, TRIAL, Opponent, foreign
 from tests.benchmarks.scenarios import SCENARIOS, Plan, Run
 
 OFFLINE_SECONDS = 60.0
@@ -27,13 +27,14 @@ OFFLINE_SECONDS = 60.0
 SPARE_FILES = 300
 #: The options that fill a plan, and what each counts.
 COUNTS: Final = {
-    "agents": "agents online in storm, memory and hot-add",
+    "agents": "agents online in all but echo and latency",
     "round-trips": "measured echoes in all",
-    "echo-agents": "agents that share the echoes",
+    "echo-agents": "agents that share the echoes, of latency too",
     "in-flight": "unanswered messages per agent",
     "warm-up": "echoes before the measured ones",
     "first-agents": "agents online when memory is read for the first time",
     "hot-adds": "agents added one by one",
+    "idle-seconds": "how long idle looks, in seconds",
     "rounds": "turns of each opponent",
     "ping-seconds": "the gateway's ping interval in seconds",
 }
@@ -69,6 +70,19 @@ def _parser() -> argparse.ArgumentParser:
         "--only", type=_choice(list(SCENARIOS)), default=list(SCENARIOS), metavar="NAME,…", help=", ".join(SCENARIOS)
     )
     parser.add_argument("--opponents", type=_choice(names), default=names, metavar="NAME,…", help=", ".join(names))
+    parser.add_argument(
+        "--latency-rate",
+        type=_positive,
+        metavar="N",
+        default=0,
+        help="messages a second in latency (default: half of what the slowest echo of this run carried)",
+    )
+    parser.add_argument(
+        "--trial",
+        type=Path,
+        metavar="PATH",
+        help=f"a further opponent, {TRIAL}: a program that is spoken to like the bare clients",
+    )
     parser.add_argument("--markdown", action="store_true", help="print the table as README has it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep all samples in FILE")
     return parser
@@ -106,8 +120,24 @@ def _take_turn(name: str, run: Run, results: report.Results) -> None:
     run.gateway.ask("wait-offline", OFFLINE_SECONDS)
 
 
+def _at_one_rate(results: report.Results) -> Plan:
+    """The plan with the rate of the latency run: what was said, or half of what the slowest opponent carried.
+
+    Raises:
+        RuntimeError: neither was said nor measured.
+    """
+    if results.plan.latency_rate:
+        return results.plan
+    carried = [rate for each in results.opponents for rate in results.values("echo", each.name, "echo_rate")]
+    if not carried:
+        raise RuntimeError("latency needs echo in the same run, or --latency-rate")
+    return replace(results.plan, latency_rate=max(1, round(min(carried) / 2)))
+
+
 def _measure(name: str, opponents: Sequence[type[Opponent]], results: report.Results, work: Path) -> None:
     """All rounds of one scenario over one gateway, the opponents taking turns."""
+    if name == "latency":
+        results.plan = _at_one_rate(results)
     certificates = make_certificates(work) if SCENARIOS[name].tls else None
     with Gateway(work, results.plan.ping_seconds, certificates) as gateway:
         for _ in range(results.plan.rounds):
@@ -121,7 +151,12 @@ def main() -> int:
     given = vars(arguments)
     plan = Plan(**{each.name: given[each.name] for each in fields(Plan)})
     opponents = [each for each in OPPONENTS if each.name in arguments.opponents]
-    results = report.Results(plan)
+    known = list(OPPONENTS)
+    if arguments.trial is not None:
+        trial = foreign(arguments.trial.resolve())
+        opponents.append(trial)
+        known.append(trial)
+    results = report.Results(plan, known)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the processes we started end with us
     try:
         _allow_files(plan.agents + plan.hot_adds)

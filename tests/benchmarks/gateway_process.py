@@ -106,3 +106,10 @@ class Gateway(Child):
         """Send ``trips`` messages in all, at most ``in_flight`` unanswered per agent, and wait for the replies."""
         wanted = {"agents": list(agents), "trips": trips, "inFlight": in_flight}
         return self.ask("round-trips", timeout_seconds, **wanted)
+
+    def round_trips_at(
+        self, agents: Sequence[str], trips: int, per_second: float, timeout_seconds: float
+    ) -> dict[str, Any]:
+        """Send ``trips`` messages in all at this rate, whatever is unanswered, and wait for the replies."""
+        wanted = {"agents": list(agents), "trips": trips, "inFlight": 0, "perSecond": per_second}
+        return self.ask("round-trips", timeout_seconds, **wanted)

@@ -1,7 +1,7 @@
 """Those who are measured: the supervisor, bare ``socket.io-client`` and bare ``python-socketio``.
 
-Each plays agents that echo what they are told. Everything that depends on how the product is started is in
-:class:`Supervisor`.
+Each plays agents that echo what they are told. A foreign program plays too where it is named. Everything that depends
+on how the product is started is in :class:`Supervisor`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
 POLL_SECONDS = 0.05
 BUSY_SECONDS = 30.0
+#: What a foreign program is called among the opponents.
+TRIAL: Final = "trial"
 SECRET: Final = {"AGENT_SECRET": "s3cret"}
 
 
@@ -96,6 +98,23 @@ class BarePython(_Bare):
     def __init__(self, gateway: Gateway, work: Path) -> None:
         command = [sys.executable, str(CLIENTS / "bare_python.py")]
         super().__init__(command, gateway, work / "python.log", "SSL_CERT_FILE")
+
+
+def foreign(program: Path) -> type[Opponent]:
+    """A program of somebody else, ``program API_URL WS_URL``, told which agents to play as the bare clients are.
+
+    One whose name ends in ``.py`` is run by this Python, any other as it stands.
+    """
+    command = [sys.executable, str(program)] if program.suffix == ".py" else [str(program)]
+
+    class Foreign(_Bare):
+        name: ClassVar[str] = TRIAL
+        title: ClassVar[str] = program.stem
+
+        def __init__(self, gateway: Gateway, work: Path) -> None:
+            super().__init__(command, gateway, work / f"{TRIAL}.log", "SSL_CERT_FILE")
+
+    return Foreign
 
 
 class Platform(Protocol):

@@ -12,11 +12,10 @@ from typing import Any, Final
 import psutil
 
 from tests.benchmarks.gateway_process import node_version, pinned_versions
-from tests.benchmarks.opponents import BareNode, BarePython, Supervisor
+from tests.benchmarks.opponents import OPPONENTS, Opponent, Supervisor
 from tests.benchmarks.scenarios import Plan, Sample
 
 SUBJECT: Final = Supervisor
-OTHERS: Final = (BareNode, BarePython)
 MISSING: Final = "n/a"
 
 
@@ -47,12 +46,23 @@ METRICS: Final[Mapping[str, Sequence[Metric]]] = {
         Metric("echo_rate", "echo round trips in a second", "/s"),
         Metric("echo_latency_ms", "echo latency, median", "ms", 1),
     ),
+    "latency": (
+        Metric("latency_p50_ms", "latency at one rate, median", "ms", 1),
+        Metric("latency_p99_ms", "latency at one rate, 99 %", "ms", 1),
+        Metric("latency_rate", "latency: that rate", "/s"),
+    ),
     "storm": (
         Metric("storm_cpu_s", "storm: CPU", "s", 2),
         Metric("storm_events", "storm: presence events read", ""),
         Metric("storm_peak_mib", "storm: peak RSS", "MiB"),
+        Metric("storm_idle_mib", "storm: RSS before it", "MiB"),
+        Metric("storm_above_idle_mib", "storm: peak RSS above that", "MiB"),
         Metric("storm_online_s", "storm: until all are online", "s", 1),
         Metric("storm_read_s", "storm: until all events are read", "s", 1),
+    ),
+    "cold-start": (
+        Metric("cold_cpu_s", "cold start: CPU", "s", 2),
+        Metric("cold_online_s", "cold start: until all are online", "s", 1),
     ),
     "memory": (
         Metric("memory_rss_kib", "RSS per agent under TLS", "KiB"),
@@ -64,12 +74,17 @@ METRICS: Final[Mapping[str, Sequence[Metric]]] = {
         Metric("hot_add_ms", "hot-add: until online, 95 %", "ms", statistic=p95),
         Metric("hot_add_noticed_ms", "hot-add: of that until its token is asked for", "ms"),
     ),
+    "idle": (Metric("idle_cpu_ms", "idle: CPU in a minute", "ms"),),
 }
 #: What should be so in every run, and what it means when it is not.
 EXPECTED: Final[Mapping[str, tuple[float, str]]] = {
     "echo_typings": (2.0, "typing events per round trip"),
     "echo_strays": (0.0, "messages that answer nothing"),
     "echo_lost": (0.0, "connections lost in the echo run"),
+    "latency_strays": (0.0, "messages that answer nothing"),
+    "latency_lost": (0.0, "connections lost in the latency run"),
+    "cold_lost": (0.0, "connections lost in the cold start"),
+    "idle_lost": (0.0, "connections lost in the idle run"),
     "storm_lost": (0.0, "connections lost in the storm"),
     "memory_lost": (0.0, "connections lost in the memory run"),
     "hot_add_lost": (0.0, "connections lost in the hot-add run"),
@@ -81,6 +96,7 @@ class Results:
     """All samples of a run, by scenario and opponent, and the runs that failed."""
 
     plan: Plan
+    opponents: Sequence[type[Opponent]] = OPPONENTS
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
@@ -133,11 +149,13 @@ def _ratio(subject: float | None, other: float | None) -> str:
 
 def rows(results: Results) -> list[list[str]]:
     """The table: a heading, then a row for each metric measured."""
-    heading = ["", SUBJECT.title, *(other.title for other in OTHERS)]
-    table = [[*heading, *(f"{SUBJECT.title} / {other.name}" for other in OTHERS)]]
+    others = [each for each in results.opponents if each is not SUBJECT]
+    compared: list[type[Opponent]] = [SUBJECT, *others]
+    heading = ["", *(each.title for each in compared)]
+    table = [[*heading, *(f"{SUBJECT.title} / {other.name}" for other in others)]]
     for scenario in results.samples:
         for metric in METRICS[scenario]:
-            figures = [results.figure(scenario, each.name, metric) for each in (SUBJECT, *OTHERS)]
+            figures = [results.figure(scenario, each.name, metric) for each in compared]
             shown = [_number(figure, metric.digits) for figure in figures]
             table.append([metric.label, *shown, *(_ratio(figures[0], figure) for figure in figures[1:])])
     return table

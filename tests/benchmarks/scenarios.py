@@ -1,4 +1,4 @@
-"""The four things that are measured, each for one opponent at a time over a gateway that is already running.
+"""What is measured, each for one opponent at a time over a gateway that is already running.
 
 A sample is a mapping from a metric's name to the values that one run gave, in the unit that the name ends in.
 """
@@ -33,13 +33,15 @@ class Plan:
     """How much of everything.
 
     Args:
-        agents: agents online in the storm, the memory and the hot-add run.
+        agents: agents online in all runs but echo and latency.
         round_trips: measured echoes in all.
-        echo_agents: agents that share those echoes.
+        echo_agents: agents that share those echoes, and those of latency.
         in_flight: unanswered messages per agent.
         warm_up: echoes before the measured ones.
         first_agents: agents online when memory is read for the first time.
         hot_adds: agents added one by one.
+        latency_rate: messages a second in the latency run; 0 for half of what the slowest echo carried.
+        idle_seconds: how long the idle run looks at agents that nobody talks to.
         rounds: how often each opponent has its turn.
         ping_seconds: the gateway's ping interval. The platform's is 25; with that, a client that is behind by more
             than 5 s when its ping is due loses connections, and its reconnects are the next storm.
@@ -52,6 +54,8 @@ class Plan:
     warm_up: int = 2_000
     first_agents: int = 50
     hot_adds: int = 20
+    latency_rate: int = 0
+    idle_seconds: int = 60
     rounds: int = 3
     ping_seconds: int = 600
 
@@ -86,7 +90,7 @@ def _finish_reading(gateway: Gateway) -> int:
 
 
 def echo(run: Run) -> Sample:
-    """CPU per echo round trip: message in, typing on, reply with ack, typing off."""
+    """CPU per echo round trip: message in, typing on, typing off, reply, ack."""
     plan, gateway = run.plan, run.gateway
     count = min(plan.echo_agents, plan.agents)
     agents = _ids(0, count)
@@ -130,9 +134,60 @@ def storm(run: Run) -> Sample:
         "storm_read_s": [(read - started) / 1e9],
         "storm_peak_mib": [peak.bytes / MIB],
         "storm_idle_mib": [idle_rss / MIB],
+        "storm_above_idle_mib": [(peak.bytes - idle_rss) / MIB],
         "storm_events": [counts["presences"]],
         "storm_lost": [counts["disconnects"]],
     }
+
+
+def latency(run: Run) -> Sample:
+    """How long a round trip takes at one rate for all opponents, which none of them has to hurry for."""
+    plan, gateway = run.plan, run.gateway
+    count = min(plan.echo_agents, plan.agents)
+    agents = _ids(0, count)
+    with run.opponent(gateway, run.work) as client:
+        _add_gently(client, gateway, 0, count)
+        gateway.round_trips(agents, plan.warm_up, plan.in_flight, TRIPS_SECONDS)
+        _finish_reading(gateway)
+        time.sleep(SETTLE_SECONDS)
+        gateway.ask("reset")
+        result = gateway.round_trips_at(agents, plan.round_trips, plan.latency_rate, TRIPS_SECONDS)
+        lost = gateway.ask("counts")["disconnects"]
+    return {
+        "latency_p50_ms": [result["latencyMs"]["p50"]],
+        "latency_p99_ms": [result["latencyMs"]["p99"]],
+        "latency_rate": [plan.latency_rate],
+        "latency_strays": [result["strays"]],
+        "latency_lost": [lost],
+    }
+
+
+def cold_start(run: Run) -> Sample:
+    """A process is started and told of all agents at once; each sees only its own presence."""
+    plan, gateway = run.plan, run.gateway
+    gateway.ask("configure", presence="own")
+    with run.opponent(gateway, run.work) as client:
+        started = client.add(_ids(0, plan.agents))
+        online = gateway.wait_online(plan.agents, ONLINE_SECONDS)
+        _finish_reading(gateway)
+        cpu = meter.cpu_seconds(client.pid)
+        lost = gateway.ask("counts")["disconnects"]
+    return {"cold_cpu_s": [cpu], "cold_online_s": [(online - started) / 1e9], "cold_lost": [lost]}
+
+
+def idle(run: Run) -> Sample:
+    """CPU of agents that are online and that nobody talks to."""
+    plan, gateway = run.plan, run.gateway
+    gateway.ask("configure", presence="own")
+    with run.opponent(gateway, run.work) as client:
+        _add_gently(client, gateway, 0, plan.agents)
+        _finish_reading(gateway)
+        time.sleep(SETTLE_SECONDS)
+        before = meter.cpu_seconds(client.pid)
+        time.sleep(plan.idle_seconds)
+        cpu = meter.cpu_seconds(client.pid) - before
+        lost = gateway.ask("counts")["disconnects"]
+    return {"idle_cpu_ms": [cpu / plan.idle_seconds * 60 * 1000], "idle_lost": [lost]}
 
 
 def memory(run: Run) -> Sample:
@@ -194,7 +249,10 @@ class Scenario:
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "echo": Scenario(echo),
+    "latency": Scenario(latency),
     "storm": Scenario(storm),
+    "cold-start": Scenario(cold_start),
     "memory": Scenario(memory, tls=True),
     "hot-add": Scenario(hot_add),
+    "idle": Scenario(idle),
 }

@@ -15,20 +15,23 @@ RUN = Path(__file__).with_name("run.py")
 SCRAPE = Path(__file__).with_name("scrape.py")
 ANSWER = Path(__file__).with_name("answer.py")
 TINY = ("--agents", "5", "--round-trips", "50", "--warm-up", "5", "--hot-adds", "2", "--rounds", "1")
+SCENARIOS = ("cold-start", "echo", "hot-add", "idle", "latency", "memory", "storm")
 
 
 @pytest.mark.benchmark
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(shutil.which("npm") is None, reason="needs Node with npm: apt-get install npm")
-def test_every_scenario_measures_both_bare_clients(tmp_path: Path) -> None:
+def test_every_scenario_measures_both_bare_clients_and_a_foreign_program(tmp_path: Path) -> None:
     kept = tmp_path / "samples.json"
-    command = [sys.executable, str(RUN), *TINY, "--opponents", "node,python", "--json", str(kept)]
+    foreign = RUN.parent / "clients" / "bare_python.py"
+    options = ("--idle-seconds", "1", "--opponents", "node,python", "--trial", str(foreign), "--json", str(kept))
+    command = [sys.executable, str(RUN), *TINY, *options]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     report = json.loads(kept.read_text())
-    assert {name: sorted(by_client) for name, by_client in report["samples"].items()} == {
-        name: ["node", "python"] for name in ("echo", "storm", "memory", "hot-add")
-    }
+    found = {name: sorted(by_client) for name, by_client in report["samples"].items()}
+    assert found == {name: ["node", "python", "trial"] for name in SCENARIOS}
+    assert ran.stdout.splitlines()[0].split()[-2:] == ["/", "trial"]
     assert report["notes"] == []
     for by_client in report["samples"].values():
         assert all(
@@ -37,8 +40,36 @@ def test_every_scenario_measures_both_bare_clients(tmp_path: Path) -> None:
             for sample in turns
             if "echo_typings" in sample
         )
+    rates = [turn["latency_rate"] for turns in report["samples"]["latency"].values() for turn in turns]
+    carried = [turn["echo_rate"][0] for turns in report["samples"]["echo"].values() for turn in turns]
+    assert rates == [[pytest.approx(min(carried) / 2, abs=1)]] * 3
     for turns in report["samples"]["hot-add"].values():
         assert [len(sample["hot_add_ms"]) for sample in turns] == [2]
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs Node with npm: apt-get install npm")
+def test_the_supervisor_is_measured_at_a_rate_cold_and_idle(tmp_path: Path) -> None:
+    kept = tmp_path / "samples.json"
+    options = ("--only", "latency,cold-start,idle", "--latency-rate", "100", "--idle-seconds", "1", "--json", str(kept))
+    command = [sys.executable, str(RUN), *TINY, "--opponents", "supervisor", *options]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    [latency], [cold], [idle] = (turns["supervisor"] for turns in json.loads(kept.read_text())["samples"].values())
+    assert 0 < latency["latency_p50_ms"][0] <= latency["latency_p99_ms"][0]
+    assert latency["latency_rate"] == [100]
+    assert cold["cold_cpu_s"][0] > 0
+    assert idle["idle_cpu_ms"][0] > 0
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs Node with npm: apt-get install npm")
+@pytest.mark.benchmark
+def test_a_latency_run_without_a_rate_says_what_it_needs(tmp_path: Path) -> None:
+    command = [sys.executable, str(RUN), *TINY, "--only", "latency"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert ran.returncode == 1
+    assert "latency needs echo in the same run, or --latency-rate" in ran.stderr
 
 
 def scraped(folder: Path, *options: str) -> dict[str, dict[str, list[float]]]:

@@ -3,7 +3,8 @@
  * Agents on bare `socket.io-client`, one manager each: `node bare_node.js API_URL WS_URL`.
  *
  * Lines of JSON on stdin add agents, `{"add": [id, …]}`; it ends when its stdin does. One agent's whole life is: a
- * token, a connection, an echo of every message of a user with the typing indicator around it.
+ * token, a connection, an echo of every message of a user in five frames, in
+ * the supervisor's order: message in, typing on, typing off, reply, ack.
  */
 
 const http = require("node:http");
@@ -42,10 +43,10 @@ function echo(socket, agentId, message) {
   if (message.role !== "user") return;
   const { conversationId } = message;
   socket.emit("message:typing", { conversationId, isTyping: true });
+  socket.emit("message:typing", { conversationId, isTyping: false });
   const reply = { role: "assistant", content: `Echo: ${message.content}`, conversationId, participantId: agentId };
   socket.emit("message:send", reply, (ack) => {
     if (!ack.success) console.error(`${agentId}: ${ack.error}`);
-    socket.emit("message:typing", { conversationId, isTyping: false });
   });
 }
 

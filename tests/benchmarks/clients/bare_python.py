@@ -1,8 +1,9 @@
 """Agents on bare ``python-socketio``, one ``AsyncClient`` each: ``python bare_python.py API_URL WS_URL``.
 
 Lines of JSON on stdin add agents, ``{"add": [id, …]}``; it ends when its stdin does. One agent's whole life is: a
-token, a connection, an echo of every message of a user with the typing indicator around it. The library is used as it
-comes; only its time-outs are longer, because a thousand agents start in the same instant.
+token, a connection, an echo of every message of a user in five frames, in the supervisor's order: message in, typing
+on, typing off, reply, ack. The library is used as it comes; only its time-outs are longer, because a thousand agents
+start in the same instant.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Agent:
         conversation_id = message["conversationId"]
         typing = {"conversationId": conversation_id, "isTyping": True}
         await self.client.emit("message:typing", typing, namespace=self._namespace)
+        await self.client.emit("message:typing", {**typing, "isTyping": False}, namespace=self._namespace)
         reply = {
             "role": "assistant",
             "content": f"Echo: {message['content']}",
@@ -62,7 +64,6 @@ class Agent:
         ack = await self.client.call("message:send", reply, namespace=self._namespace)
         if not ack["success"]:
             print(f"{self._agent_id}: {ack['error']}", file=sys.stderr)
-        await self.client.emit("message:typing", {**typing, "isTyping": False}, namespace=self._namespace)
 
 
 async def fetch_token(http: aiohttp.ClientSession, api_url: str, agent_id: str) -> str:

@@ -87,27 +87,30 @@ function quantile(sorted, share) {
 }
 
 /**
- * A closed loop: each agent has at most `inFlight` messages unanswered, and gets the next when one is answered.
+ * A closed loop: each agent has at most `inFlight` messages unanswered, and gets the next when one is answered. With
+ * `perSecond`, an open one: messages are due at that rate, the agents in turn, whatever is unanswered, and a latency
+ * counts from the moment that its message was due.
  *
  * A reply counts when it repeats the message it answers; any other message of an agent is a stray.
  */
 class RoundTrips {
-  constructor(platform, { agents, trips, inFlight }) {
+  constructor(platform, { agents, trips, inFlight, perSecond }) {
     this.platform = platform;
     this.agents = agents;
     this.trips = Math.min(trips, MAX_TRIPS);
     this.inFlight = inFlight;
+    this.perSecond = perSecond ?? 0;
     this.sent = 0;
     this.strays = 0;
     this.latenciesMs = [];
     this.waiting = new Map(agents.map((agentId) => [conversationOf(agentId), { agentId, unanswered: [] }]));
   }
 
-  sendNext(lane) {
+  sendNext(lane, dueNs = nowNs()) {
     if (this.sent >= this.trips) return;
     this.sent += 1;
     const text = `Round trip <${this.sent}>: what is the weather like in Da Nang today?`;
-    lane.unanswered.push({ text, sentNs: nowNs() });
+    lane.unanswered.push({ text, sentNs: dueNs });
     this.platform.say(lane.agentId, text);
   }
 
@@ -121,19 +124,33 @@ class RoundTrips {
     const [{ sentNs }] = lane.unanswered.splice(index, 1);
     this.latenciesMs.push(Number(nowNs() - sentNs) / 1e6);
     if (this.latenciesMs.length >= this.trips) this.platform.onChange();
-    else this.sendNext(lane);
+    else if (!this.perSecond) this.sendNext(lane);
+  }
+
+  /** Send what has become due since `started`; the timer that goes on with it. */
+  sendWhenDue(started) {
+    const lanes = [...this.waiting.values()];
+    const everyNs = 1e9 / this.perSecond;
+    return setInterval(() => {
+      const due = Math.min(this.trips, Math.floor(Number(nowNs() - started) / everyNs));
+      while (this.sent < due) {
+        this.sendNext(lanes[this.sent % lanes.length], started + BigInt(Math.round((this.sent + 1) * everyNs)));
+      }
+    }, 1);
   }
 
   async run(timeoutMs) {
     const started = nowNs();
     this.platform.onReply = (conversationId, content) => this.onReply(conversationId, content);
-    for (let round = 0; round < this.inFlight; round += 1) {
+    const timer = this.perSecond ? this.sendWhenDue(started) : null;
+    for (let round = 0; !timer && round < this.inFlight; round += 1) {
       for (const lane of this.waiting.values()) this.sendNext(lane);
     }
     const what = () => `${this.latenciesMs.length} of ${this.trips} messages answered`;
     try {
       await until(this.platform, () => this.latenciesMs.length >= this.trips, timeoutMs, what);
     } finally {
+      clearInterval(timer);
       this.platform.onReply = () => {};
     }
     const sorted = this.latenciesMs.sort((a, b) => a - b);
@@ -141,7 +158,7 @@ class RoundTrips {
       trips: sorted.length,
       strays: this.strays,
       wallMs: Number(nowNs() - started) / 1e6,
-      latencyMs: { p50: quantile(sorted, 0.5), p95: quantile(sorted, 0.95) },
+      latencyMs: { p50: quantile(sorted, 0.5), p95: quantile(sorted, 0.95), p99: quantile(sorted, 0.99) },
     };
   }
 }
