@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def install_packages() -> None:
     if {name: _installed_version(name) for name in wanted} == wanted:
         return
     try:
-        subprocess.run(INSTALL, cwd=GATEWAY, check=True, timeout=300)
+        # What a benchmark prints is its table.
+        subprocess.run(INSTALL, cwd=GATEWAY, check=True, timeout=300, stdout=sys.stderr)
     except subprocess.CalledProcessError as error:
         raise RuntimeError(f"{' '.join(INSTALL)} in {GATEWAY} failed with exit status {error.returncode}") from None
 
