@@ -22,7 +22,7 @@ from supervisor.store import Registry
 from supervisor.telemetry.failures import describe
 from supervisor.telemetry.logs import get_logger
 
-#: How often the registry is asked whether anyone changed it: a change is to be noticed within 250 ms.
+#: How often the registry is asked whether anyone changed it, at the least: a change is to be noticed within 250 ms.
 POLL_SECONDS = 0.2
 #: How long to wait before an agent whose task broke down is begun again.
 CRASH_SECONDS = 5.0
@@ -65,7 +65,7 @@ class Fleet:
                 if not failing:
                     self._log.error("registry_unreadable", reason=str(error))
                 failing = True
-            await self._shared.clock.sleep(POLL_SECONDS)
+            await self._registry.wait_for_change(POLL_SECONDS)
 
     async def reconcile(self) -> None:
         """Read all rows once and start, change or stop agents accordingly; compares content, trusts no counter."""

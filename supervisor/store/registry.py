@@ -257,6 +257,10 @@ class Registry:
         except StorageError:
             return touched
 
+    async def wait_for_change(self, seconds: float) -> None:
+        """Wait before :meth:`changed` is asked again: so long, or until the database sees that somebody writes."""
+        await self.database.wait_for_change(seconds)
+
     def _require_here(self) -> None:
         if self.lost:
             raise RegistryError(f"The registry is lost: {self.lost}; nothing was changed, see the supervisor's log")

@@ -5,6 +5,7 @@ Each call is a transaction, because it awaits nothing. What would be on a disk i
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -261,6 +262,9 @@ class MemoryDatabase(Changes):
     async def changed(self) -> bool:
         moved, self.seen = self.tables.agent_changes != self.seen, self.tables.agent_changes
         return moved
+
+    async def wait_for_change(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
     def announce(self, info: LockInfo) -> None:
         if not self.locked:

@@ -268,6 +268,10 @@ class Database(Protocol):
         """
         ...
 
+    async def wait_for_change(self, seconds: float) -> None:
+        """Return after so long, or as soon as :meth:`changed` is worth asking; it may oversee a change, unlike that."""
+        ...
+
     def announce(self, info: LockInfo) -> None:
         """Change what is said about the holder.
 

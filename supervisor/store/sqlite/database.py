@@ -140,6 +140,9 @@ class SqliteDatabase:
     async def changed(self) -> bool:
         return await self._notice.changed()
 
+    async def wait_for_change(self, seconds: float) -> None:
+        await self._notice.wait_for_change(seconds)
+
     def announce(self, info: LockInfo) -> None:
         if self._lock is None:
             raise RegistryError("The registry was opened without a lock; there is nothing to announce")
@@ -208,6 +211,7 @@ class SqliteDatabase:
             if self._loss is not None:
                 self._files.clear()
         finally:
+            self._notice.close()
             if self._lock is not None:
                 self._lock.release()
 

@@ -74,7 +74,7 @@ class Sqlite:
                 await self._bring_up(writer, path, clock.now(), access, held=file_lock is not None)
             begin = partial(self._begin, path=path, now=clock.now(), held=file_lock is not None, older=access.reading)
             opened = await writer.alter(begin)
-            notice = await ChangeNotice.begin(writer)
+            notice = await ChangeNotice.begin(writer, path)
             pool = await ReadPool.open(path, partial(open_reader, path, self.busy_seconds))
             undo.pop_all()
         sessions = SqliteSessions(pool, writer)
