@@ -119,7 +119,7 @@ class Prober:
         """How long the answer to a question took that nobody else sees; None when there was none."""
         asked = self._clock.monotonic()
         try:
-            await connection.round_trip(min(self._timeout, PROOF_SECONDS))
+            await connection.questions.any_answer(min(self._timeout, PROOF_SECONDS))
         except AckTimeoutError:
             return None
         return self._clock.monotonic() - asked

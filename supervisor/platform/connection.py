@@ -6,27 +6,20 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
-from supervisor.core.errors import (
-    AckTimeoutError,
-    AlreadyStoredError,
-    ConnectionLostError,
-    PlatformError,
-    SendRefusedError,
-    Verdict,
-)
+from supervisor.core.errors import ConnectionLostError, PlatformError, SendRefusedError, Verdict
 from supervisor.core.tasks import TaskSet, ended_untold
 from supervisor.platform.endpoint import AGENTS_NAMESPACE, DOUBTFUL_NAMESPACE, ROOT
 from supervisor.platform.heartbeats import Pulse, quiet_pulse
 from supervisor.platform.hosts.facts import SocketFacts, Way
 from supervisor.platform.joiner import JOIN, Joiner
 from supervisor.platform.questions import Questions
-from supervisor.platform.repeats import DROPPED, Repeats
-from supervisor.platform.sends import ACKLESS_GRACE_SECONDS, Sends, is_stored, refusal, wants_join
+from supervisor.platform.repeats import Repeats
+from supervisor.platform.sender import OnSent, Sender
+from supervisor.platform.sends import ACKLESS_GRACE_SECONDS, Sends, refusal
 from supervisor.platform.tokens import Grant
 from supervisor.platform.transport import Socket
 from supervisor.protocol import InvalidEventError, parse_event
 from supervisor.protocol.events import Presence
-from supervisor.protocol.outbound import later_form
 from supervisor.telemetry.logs import get_logger
 
 #: How long an acknowledged event may take that proves something about the socket.
@@ -85,7 +78,14 @@ class Connection:
         self._grant: Grant | None = None
         self._socket: Socket | None = None
         self.questions = Questions(lambda: self.socket, self.facts, pulse or quiet_pulse())
-        self._sends = Sends(agent_id, repeats or Repeats(), ackless_grace_seconds)
+        self._sends = Sends(agent_id, ackless_grace_seconds)
+        self._sender = Sender(
+            self._sends,
+            repeats or Repeats(),
+            later=lambda: self.at_agents_gateway,
+            join=self.join,
+            start_task=self.start_task,
+        )
         self._tasks = TaskSet()
         self._closing = False
         self._joiner = Joiner(
@@ -101,7 +101,7 @@ class Connection:
     def bind(self, socket: Socket, grant: Grant, way: Way) -> None:
         """Take over an open socket: the connector calls this once."""
         self._socket, self._grant, self.way, self.namespace = socket, grant, way, way.namespace
-        self._sends.drops_equal = self.at_agents_gateway
+        self._sends.bind(socket)
 
     @property
     def grant(self) -> Grant:
@@ -196,16 +196,6 @@ class Connection:
         users = answer.get("onlineUsers")
         return [user for user in users if isinstance(user, str)] if isinstance(users, list) else []
 
-    async def round_trip(self, timeout: float) -> None:
-        """Ask a question that nobody else sees, and return when it is answered, however.
-
-        The platform writes to a socket in order: all that it had for this one before is in by then.
-
-        Raises:
-            ConnectionLostError, AckTimeoutError: no answer came within ``timeout`` seconds.
-        """
-        await self.questions.any_answer(timeout)
-
     async def _ask(self, event: str, conversation_id: str, timeout: float) -> Mapping[str, Any]:
         if self.at_agents_gateway:
             raise SendRefusedError(f"this platform has no {event} for agents", Verdict.REJECT)
@@ -218,6 +208,15 @@ class Connection:
         if answer.get("success") is False:
             raise refusal(str(answer.get("error", "no reason given")))
         return answer
+
+    def send_soon(self, message_id: str, conversation_id: str, body: bytes, timeout: float, then: OnSent) -> None:
+        """Send one message now, without a task; arguments as for :meth:`send`.
+
+        Args:
+            then: told once, after this call, what :meth:`send` returns or raises; also when the connection is lost or
+                closed meanwhile.
+        """
+        self._sender.send(message_id, conversation_id, body, timeout, then)
 
     async def send(self, message_id: str, conversation_id: str, body: bytes, timeout: float) -> str | None:
         """Send one message and wait until the platform has it.
@@ -238,22 +237,7 @@ class Connection:
             SendRefusedError: with REJECT where trying again is pointless.
             ConnectionLostError, AckTimeoutError: whether it arrived is unknown.
         """
-        if self.at_agents_gateway:
-            body = later_form(body)
-            # An equal message would be dropped, and acknowledged as if it had not been.
-            await self._sends.wait_for_equal(body)
-        outcome = await self._sends.send(self.socket, message_id, conversation_id, body, timeout)
-        if wants_join(outcome):
-            await self.join(conversation_id, timeout)
-            outcome = await self._sends.send(self.socket, message_id, conversation_id, body, timeout)
-        if outcome.message_id == DROPPED:
-            raise AckTimeoutError("the platform took the message for a repetition of one that it may not have stored")
-        if outcome.success:
-            return outcome.message_id
-        error = outcome.error or "no reason given"
-        if is_stored(error, message_id):
-            raise AlreadyStoredError(error)
-        raise refusal(error)
+        return await self._sender.send_and_wait(message_id, conversation_id, body, timeout)
 
     async def drain(self, timeout: float) -> bool:
         """Wait until no send is in flight and all that the platform had for this socket is in; whether that is certain.

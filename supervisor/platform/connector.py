@@ -273,11 +273,11 @@ async def _proved(connection: Connection, seconds: float) -> None:
     await asyncio.wait([connection.registered], timeout=PRESENCE_SECONDS)
     while connection.connected:
         try:
-            return await connection.round_trip(seconds)
+            await connection.questions.any_answer(seconds)
+            return
         except AckTimeoutError:
             if connection.registered.done() and not _doubtful(connection):
-                return None
-    return None
+                return
 
 
 def _no_engine(endpoint: Endpoint, way: Way) -> ConnectError:
@@ -312,7 +312,7 @@ def _lost_before_registered(connection: Connection) -> ConnectError:
 async def _prove(connection: Connection, seconds: float) -> None:
     """Have an event acknowledged on this very socket, within so many seconds."""
     try:
-        await connection.round_trip(seconds)
+        await connection.questions.any_answer(seconds)
     except AckTimeoutError:
         if _doubtful(connection):
             said = f"registered, but nothing is acknowledged in the namespace {connection.namespace}"

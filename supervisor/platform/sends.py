@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
-from supervisor.core.errors import AckTimeoutError, ConnectionLostError, SendRefusedError, Verdict
-from supervisor.platform.repeats import DROPPED, Repeats
+from supervisor.core.errors import AckTimeoutError, ConnectionLostError, PlatformError, SendRefusedError, Verdict
+from supervisor.platform.repeats import DROPPED
 from supervisor.platform.transport import Socket
 from supervisor.protocol import InvalidEventError, parse_event
 from supervisor.protocol.events import SendOutcome, parse_ack
@@ -20,6 +22,9 @@ from supervisor.protocol.events import SendOutcome, parse_ack
 ACKLESS_GRACE_SECONDS: Final = 1.0
 #: After so many sends in a row without an ack the server counts as one that never acks.
 ACKLESS_SENDS: Final = 3
+
+#: Told once what became of a send: what the platform said of it, or why nobody knows.
+OnOutcome = Callable[[SendOutcome | None, PlatformError | None], None]
 
 #: How refusals begin after which a join and one resend help.
 _WANT_JOIN: Final = ("No conversation found", "You must join the conversation")
@@ -62,15 +67,24 @@ class _Send:
     """One ``message:send`` that waits for its outcome.
 
     Attributes:
+        ack_id: the number of its ack.
+        due: until when its outcome is waited for, in the loop's seconds.
         reported: what ``message:sent`` or ``message:error`` said of it.
+        wordless: the ack came and said nothing: the event alone can say what became of it.
         platform_id: the id that its echo had, where the platform gave it another than ours.
         doubtful: an outcome came that may be this send's, and nothing ties the two together.
         dropped: while it was in flight the platform dropped a message as a repetition, perhaps this one.
     """
 
+    message_id: str
     conversation_id: str
     body: bytes
-    reported: asyncio.Future[SendOutcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    timeout: float
+    on_outcome: OnOutcome
+    ack_id: int = 0
+    due: float = 0.0
+    reported: SendOutcome | None = None
+    wordless: bool = False
     platform_id: str | None = None
     doubtful: bool = False
     dropped: bool = False
@@ -97,86 +111,138 @@ class Sends:
     An outcome whose id fits no send may be that of a notice, for which nobody waits. So such an outcome settles the
     only send in flight in two cases alone: the outcome has no id at all, or the server is known never to ack.
 
+    Nothing is made for a send but its entry here: all of a connection's share one timer.
+
     Args:
         agent_id: the agent's id, which marks its own messages.
-        repeats: what the agent has sent lately, over whichever connection.
         ackless_grace_seconds: how long an ack may come after the event that says the same.
     """
 
-    def __init__(self, agent_id: str, repeats: Repeats, ackless_grace_seconds: float = ACKLESS_GRACE_SECONDS) -> None:
+    def __init__(self, agent_id: str, ackless_grace_seconds: float = ACKLESS_GRACE_SECONDS) -> None:
         self._agent_id = agent_id
-        self._repeats = repeats
-        #: Whether the platform drops what repeats another message.
-        self.drops_equal = False
         self._grace = ackless_grace_seconds
+        self._loop = asyncio.get_running_loop()
+        self._socket: Socket | None = None
         self._in_flight: dict[str, _Send] = {}
+        # Where there are no acks: those whose turn it is not yet.
+        self._waiting: deque[_Send] = deque()
         self._unacked = 0
-        self._alone = asyncio.Lock()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        # Goes off when the first is due that may be late.
+        self._timer: asyncio.TimerHandle | None = None
+        # While somebody waits for it.
+        self._idle: asyncio.Event | None = None
 
-    async def send(
-        self, socket: Socket, message_id: str, conversation_id: str, body: bytes, timeout: float
-    ) -> SendOutcome:
-        """Send one message; what became of it, with the id :data:`DROPPED` where it may have been dropped.
+    def bind(self, socket: Socket) -> None:
+        """Send over a socket; called once."""
+        self._socket = socket
+        socket.closed.add_done_callback(self._lost)
 
-        Raises:
-            ConnectionLostError, AckTimeoutError: nobody knows.
-            SendRefusedError: it is too large to be sent.
+    def send(self, message_id: str, conversation_id: str, body: bytes, timeout: float, on_outcome: OnOutcome) -> None:
+        """Send one message now, or in its turn where there are no acks.
+
+        Args:
+            on_outcome: told once, after this call: what the platform said, with the id :data:`DROPPED` where the
+                message may have been dropped; or a ConnectionLostError or AckTimeoutError where nobody knows, or a
+                SendRefusedError where it is too large to be sent.
         """
-        if self.drops_equal:
-            self._repeats.sent(body, asyncio.get_running_loop().time())
-        if not self._ackless:
-            return await self._send(socket, message_id, _Send(conversation_id, body), timeout)
+        send = _Send(message_id, conversation_id, body, timeout, on_outcome)
         # Without acks nothing may tie an outcome to a send, so there may be only one in flight.
-        async with self._alone:
-            return await self._send(socket, message_id, _Send(conversation_id, body), timeout)
-
-    async def wait_for_equal(self, body: bytes) -> None:
-        """Wait while the platform would drop a message as a repetition, and acknowledge it as if it had not."""
-        if (wait := self._repeats.wait_seconds(body, asyncio.get_running_loop().time())) > 0:
-            await asyncio.sleep(wait)
+        if self._ackless and self._in_flight:
+            self._waiting.append(send)
+        else:
+            self._begin(send)
 
     @property
     def _ackless(self) -> bool:
         return self._unacked >= ACKLESS_SENDS
 
-    async def _send(self, socket: Socket, message_id: str, send: _Send, timeout: float) -> SendOutcome:
-        self._in_flight[message_id] = send
-        self._idle.clear()
+    def _begin(self, send: _Send) -> None:
+        earlier = self._in_flight.get(send.message_id)
+        if earlier is not None:
+            self._fail(earlier, AckTimeoutError("the message was sent again before it was acknowledged"))
         try:
-            return await self._outcome(socket, send, timeout)
-        except AckTimeoutError:
+            if self._socket is None:
+                raise ConnectionLostError("not connected")
+            send.ack_id = self._socket.request("message:send", send.body, partial(self._answered, send))
+        except PlatformError as error:
+            self._loop.call_soon(send.on_outcome, None, error)
+        else:
+            self._in_flight[send.message_id] = send
+            self._wait(send, send.timeout)
+
+    def _answered(self, send: _Send, answer: object, error: PlatformError | None) -> None:
+        """An ack came, or cannot come any more."""
+        if error is None:
+            said = parse_ack(answer)
+            if said is not None:
+                self._unacked = 0
+                dropped = said.success and send.dropped
+                self._end(send, SendOutcome(success=True, message_id=DROPPED) if dropped else said)
+                return
+            # An ack that says nothing is no refusal: the event that says it may be behind it.
+            send.wordless = True
+            if send.reported is None:
+                self._wait(send, self._grace)
+                return
+            error = _late(send)
+        self._fail(send, error)
+
+    def _fail(self, send: _Send, error: PlatformError) -> None:
+        """The ack does not say what became of a send; the event may have."""
+        if send.reported is not None:
+            self._unacked += 1
+            self._end(send, send.reported)
+            return
+        if isinstance(error, AckTimeoutError):
             # An outcome came that may be this send's: three times in a row, and it is this server's way.
             self._unacked += send.doubtful
-            raise
-        finally:
-            self._in_flight.pop(message_id, None)
-            if not self._in_flight:
-                self._idle.set()
+        self._end(send, None, error)
 
-    async def _outcome(self, socket: Socket, send: _Send, timeout: float) -> SendOutcome:
-        """What the ack says of a send; where there is none, or it says nothing, what the events said."""
-        grace = 0.0 if self._ackless else self._grace
-        failed: AckTimeoutError | ConnectionLostError
-        try:
-            ack = await socket.call("message:send", send.body, timeout, said=send.reported, grace_seconds=grace)
-        except (AckTimeoutError, ConnectionLostError) as error:
-            failed = error
-        else:
-            if (said := parse_ack(ack)) is not None:
-                self._unacked = 0
-                return SendOutcome(success=True, message_id=DROPPED) if said.success and send.dropped else said
-            # An ack that says nothing is no refusal: the event that says it may be behind it.
-            await asyncio.wait([send.reported], timeout=self._grace)
-            failed = AckTimeoutError("message:send was acknowledged without a word of what became of it")
-        if send.reported.done():
-            self._unacked += 1
-            return send.reported.result()
-        raise failed
+    def _end(self, send: _Send, outcome: SendOutcome | None, error: PlatformError | None = None) -> None:
+        if self._in_flight.get(send.message_id) is not send:
+            return
+        del self._in_flight[send.message_id]
+        if self._socket is not None:
+            self._socket.forget(send.ack_id)
+        while self._waiting and not (self._ackless and self._in_flight):
+            self._begin(self._waiting.popleft())
+        if self._idle is not None and not self._in_flight:
+            self._idle.set()
+        send.on_outcome(outcome, error)
+
+    def _wait(self, send: _Send, seconds: float) -> None:
+        """Wait for the outcome of a send for so long and no longer."""
+        send.due = due = self._loop.time() + seconds
+        if self._timer is None or due < self._timer.when():
+            self._set_timer(due)
+
+    def _set_timer(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._time_is_up, due)
+
+    def _time_is_up(self, due: float) -> None:
+        """Some are late, or the one that was due first has come."""
+        self._timer = None
+        for send in [send for send in self._in_flight.values() if send.due <= due]:
+            self._fail(send, _late(send))
+        if self._in_flight:
+            self._set_timer(min(send.due for send in self._in_flight.values()))
+
+    def _lost(self, _closed: asyncio.Future[str]) -> None:
+        """The socket is no more: what waits for an ack is told by it, and no event comes."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for send in [send for send in self._in_flight.values() if send.wordless]:
+            self._fail(send, _late(send))
 
     async def idle(self, timeout: float) -> None:
         """Wait until no send is in flight, for ``timeout`` seconds at most."""
+        if not self._in_flight:
+            return
+        if self._idle is None or self._idle.is_set():
+            self._idle = asyncio.Event()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
@@ -206,8 +272,13 @@ class Sends:
                 one.dropped = True
             return
         send = self._send_of(outcome)
-        if send is not None and not send.reported.done():
-            send.reported.set_result(outcome)
+        if send is None or send.reported is not None:
+            return
+        send.reported = outcome
+        if send.wordless or self._ackless:
+            self._fail(send, _late(send))
+        else:
+            self._wait(send, min(self._grace, send.due - self._loop.time()))
 
     def _send_of(self, outcome: SendOutcome) -> _Send | None:
         """The send whose outcome this is, where that is certain enough."""
@@ -225,3 +296,10 @@ class Sends:
             return only
         only.doubtful = True
         return None
+
+
+def _late(send: _Send) -> AckTimeoutError:
+    """Why nobody knows what became of a send whose time is up."""
+    if send.wordless:
+        return AckTimeoutError("message:send was acknowledged without a word of what became of it")
+    return AckTimeoutError(f"message:send was not acknowledged within {send.timeout:g} s")

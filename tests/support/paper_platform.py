@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Final
 
-from supervisor.core.errors import AckTimeoutError, ConnectError, ConnectionLostError, Verdict
+from supervisor.core.errors import AckTimeoutError, ConnectError, ConnectionLostError, PlatformError, Verdict
 from supervisor.core.turns import Turns
 from supervisor.platform.transport import Target
 from tests.support.paper_rest import PaperRest
@@ -53,7 +53,8 @@ class PaperSocket:
         self.agent_id = agent_id
         self.token = token
         self._on_event = on_event
-        self._acks: set[asyncio.Future[Any]] = set()
+        self._acks: dict[int, asyncio.Future[Any]] = {}
+        self._asked = 0
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.sid = "paper"
         self.max_payload = 1_000_000
@@ -76,49 +77,48 @@ class PaperSocket:
         """The connection is gone."""
         if self.connected:
             self.closed.set_result(reason)
-            for waiting in self._acks:
+            for waiting in self._acks.values():
                 if not waiting.done():
                     waiting.set_result(_LOST)
             self._platform.sockets.remove(self)
 
-    async def call(
-        self,
-        event: str,
-        payload: Mapping[str, Any] | bytes,
-        timeout: float,
-        *,
-        said: asyncio.Future[Any] | None = None,
-        grace_seconds: float = 0.0,
-    ) -> object:
+    def request(
+        self, event: str, payload: Mapping[str, Any] | bytes, on_answer: Callable[[object, PlatformError | None], None]
+    ) -> int:
         if not self.connected:
             raise ConnectionLostError(f"the connection was lost before {event} was sent")
         loop = asyncio.get_running_loop()
         ack: asyncio.Future[Any] = loop.create_future()
-        self._acks.add(ack)
+        self._asked += 1
+        self._acks[self._asked] = ack
+
+        def answered(ack: asyncio.Future[Any]) -> None:
+            if not ack.cancelled():
+                lost = ConnectionLostError(f"the connection was lost before {event} was acknowledged")
+                on_answer(*((None, lost) if ack.result() is _LOST else (ack.result(), None)))
+
+        ack.add_done_callback(answered)
         heard: dict[str, Any] = json.loads(payload) if isinstance(payload, bytes) else dict(payload)
         loop.call_soon(self._platform.hear, self, event, heard, ack)
+        return self._asked
+
+    def forget(self, ack_id: int) -> None:
+        if (ack := self._acks.pop(ack_id, None)) is not None:
+            ack.cancel()
+
+    async def call(self, event: str, payload: Mapping[str, Any] | bytes, timeout: float) -> object:
+        answered: asyncio.Future[tuple[object, PlatformError | None]] = asyncio.get_running_loop().create_future()
+        ack_id = self.request(event, payload, lambda *said: None if answered.done() else answered.set_result(said))
         try:
-            answer = await self._answer(ack, timeout, said, grace_seconds)
+            async with asyncio.timeout(timeout):
+                answer, error = await answered
         except TimeoutError:
             raise AckTimeoutError(f"{event} was not acknowledged within {timeout:g} s") from None
         finally:
-            self._acks.discard(ack)
-        if answer is _LOST:
-            raise ConnectionLostError(f"the connection was lost before {event} was acknowledged")
+            self.forget(ack_id)
+        if error is not None:
+            raise error
         return answer
-
-    @staticmethod
-    async def _answer(
-        ack: asyncio.Future[Any], timeout: float, said: asyncio.Future[Any] | None, grace_seconds: float
-    ) -> Any:
-        """The ack; waited for no longer than the grace once its words were said otherwise."""
-        async with asyncio.timeout(timeout):
-            if said is not None:
-                await asyncio.wait([ack, said], return_when=asyncio.FIRST_COMPLETED)
-                if not ack.done():
-                    async with asyncio.timeout(grace_seconds):
-                        return await ack
-            return await ack
 
     def emit(self, event: str, payload: Mapping[str, Any] | bytes) -> None:
         if self.connected and event == "message:send" and isinstance(payload, dict):

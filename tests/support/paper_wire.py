@@ -46,9 +46,6 @@ class PaperWire:
             self.written.append(frame.decode())
         return not self.hung_up
 
-    async def send(self, frame: bytes) -> bool:
-        return self.write(frame)
-
     def hang_up(self) -> None:
         self.hung_up = True
 

@@ -102,16 +102,6 @@ class WebsocketsWire:
             return False
         return True
 
-    async def send(self, frame: bytes) -> bool:
-        if not self.write(frame) or self._link is None:
-            return False
-        try:
-            await self._link.drain()
-        except OSError:
-            self.listener.broken()
-            return False
-        return True
-
     @property
     def buffered_bytes(self) -> int:
         transport = self._transport

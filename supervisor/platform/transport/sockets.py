@@ -11,7 +11,14 @@ from functools import partial
 from typing import Any, Final
 
 from supervisor.core.clock import Clock
-from supervisor.core.errors import AckTimeoutError, ConnectError, ConnectionLostError, SendRefusedError, Verdict
+from supervisor.core.errors import (
+    AckTimeoutError,
+    ConnectError,
+    ConnectionLostError,
+    PlatformError,
+    SendRefusedError,
+    Verdict,
+)
 from supervisor.platform.transport import failures
 from supervisor.platform.transport.handshake import BY_US, SILENT, Handshake, Phase
 from supervisor.platform.transport.wires import Dial, Listener, UpgradeError, Wire, frames
@@ -24,8 +31,8 @@ _CLOSE_SECONDS: Final = 4.0
 
 _log = logging.getLogger("supervisor.transport")
 
-_LOST: Final = object()
-_UNREADABLE: Final = object()
+#: Told once what came of a request: the ack's first argument that is not null, or why there is none.
+OnAnswer = Callable[[object, PlatformError | None], None]
 
 
 class Socket:
@@ -66,7 +73,8 @@ class Socket:
         self._handshake = Handshake(self._frames, dial.auth)
         self._wire = make_wire(dial, self)
         self._ack_ids = itertools.count(1)
-        self._acks: dict[int, asyncio.Future[object]] = {}
+        # The events whose ack is waited for, and who is told.
+        self._acks: dict[int, tuple[str, OnAnswer]] = {}
         self._joined: asyncio.Future[None] = self._loop.create_future()
         # Whether OPEN was read: only then is a frame an event or an ack.
         self._live = False
@@ -145,7 +153,7 @@ class Socket:
         try:
             self._handshake.receive_binary()
         except frames.MalformedFrameError as error:
-            self._malformed(error.reason)
+            self._deliver(MALFORMED, error.reason)
         self._follow()
 
     def closed_by_peer(self, code: int | None) -> None:
@@ -160,10 +168,10 @@ class Socket:
         try:
             event, payload, ack_id = self._frames.read_event(text)
         except frames.MalformedFrameError as error:
-            self._malformed(error.reason)
+            self._deliver(MALFORMED, error.reason)
             return
         if event == MALFORMED:
-            self._malformed("reserved_event")
+            self._deliver(MALFORMED, "reserved_event")
             return
         self._deliver(event, payload)
         if ack_id is not None:
@@ -173,22 +181,28 @@ class Socket:
         try:
             ack_id, arguments = self._frames.read_ack(text)
         except frames.MalformedFrameError as error:
-            self._malformed(error.reason)
+            self._deliver(MALFORMED, error.reason)
             return
-        waiting = self._acks.pop(ack_id, None)
         if arguments is None:
-            self._malformed("bad_ack")
-        if waiting is not None and not waiting.done():
-            # The first that says something: servers of Node's habits put an error, or null, before the answer.
-            waiting.set_result(
-                _UNREADABLE if arguments is None else next((one for one in arguments if one is not None), None)
-            )
+            self._deliver(MALFORMED, "bad_ack")
+        waiting = self._acks.pop(ack_id, None)
+        if waiting is None:
+            return
+        event, on_answer = waiting
+        try:
+            if arguments is None:
+                on_answer(None, AckTimeoutError(f"the ack of {event} cannot be read"))
+            else:
+                # The first that says something: servers of Node's habits put an error, or null, before the answer.
+                on_answer(next((one for one in arguments if one is not None), None), None)
+        except Exception:  # noqa: BLE001 - a defect of ours, which must not cost the connection
+            _log.exception("agent %s: whoever asked %s failed", self._agent_id, event)
 
     def _receive_control(self, text: str) -> bytes | None:
         try:
             answer = self._handshake.receive(text)
         except frames.MalformedFrameError as error:
-            self._malformed(error.reason)
+            self._deliver(MALFORMED, error.reason)
             return None
         if answer is not None:
             # What is answered proves that the server lives: OPEN and PING.
@@ -219,9 +233,6 @@ class Socket:
         else:
             self._end(SILENT)
 
-    def _malformed(self, reason: str) -> None:
-        self._deliver(MALFORMED, reason)
-
     def _deliver(self, event: str, payload: object) -> None:
         try:
             self._on_event(event, payload)
@@ -239,31 +250,49 @@ class Socket:
         if self._watch is not None:
             self._watch.cancel()
         self.closed.set_result(self._handshake.end)
-        # Results rather than exceptions: a caller cancelled at this very moment would leave one unretrieved.
-        for waiting in self._acks.values():
-            if not waiting.done():
-                waiting.set_result(_LOST)
-        self._acks.clear()
+        asked, self._acks = self._acks, {}
+        for event, on_answer in asked.values():
+            self._loop.call_soon(on_answer, None, _lost(event, self._handshake.end))
         if not self._joined.done():
             self._joined.set_result(None)
 
-    async def call(
-        self,
-        event: str,
-        payload: Mapping[str, Any] | bytes,
-        timeout: float,
-        *,
-        said: asyncio.Future[Any] | None = None,
-        grace_seconds: float = 0.0,
-    ) -> object:
-        """Send an event and wait for its ack.
+    def request(self, event: str, payload: Mapping[str, Any] | bytes, on_answer: OnAnswer) -> int:
+        """Send an event now and have its ack told.
 
         Args:
             event: the event's name.
             payload: its one argument; bytes are JSON already.
-            timeout: seconds to wait for the ack, and before it for room in the socket's buffer.
-            said: done when what the ack is to say was said otherwise.
-            grace_seconds: how long the ack is waited for then.
+            on_answer: told once, after this call: the ack's first argument that is not null (None where it has none);
+                or a ConnectionLostError, or an AckTimeoutError for an ack that cannot be read.
+
+        Returns:
+            What :meth:`forget` takes.
+
+        Raises:
+            ConnectionLostError: the connection is gone.
+            SendRefusedError: the frame is larger than the server takes; sent, it would close the socket.
+        """
+        ack_id = next(self._ack_ids)
+        frame = self._frames.encode_event(event, payload, ack_id)
+        if len(frame) > self.max_payload:
+            raise SendRefusedError(
+                f"{event} takes {len(frame):,} bytes; the platform allows {self.max_payload:,}", Verdict.REJECT
+            )
+        if not self._wire.write(frame) or self.closed.done():
+            raise _lost(event, self._handshake.end)
+        self._acks[ack_id] = (event, on_answer)
+        return ack_id
+
+    def forget(self, ack_id: int) -> None:
+        """Tell nobody of an ack that comes yet, or of its loss."""
+        self._acks.pop(ack_id, None)
+
+    async def call(self, event: str, payload: Mapping[str, Any] | bytes, timeout: float) -> object:
+        """Send an event and wait for its ack.
+
+        Args:
+            timeout: seconds to wait for the ack.
+            event, payload: as for :meth:`request`.
 
         Returns:
             The ack's first argument that is not null, None where it has none.
@@ -273,35 +302,19 @@ class Socket:
             AckTimeoutError: the ack did not come in time, or cannot be read.
             SendRefusedError: the frame is larger than the server takes; sent, it would close the socket.
         """
-        ack_id = next(self._ack_ids)
-        frame = self._frames.encode_event(event, payload, ack_id)
-        if len(frame) > self.max_payload:
-            raise SendRefusedError(
-                f"{event} takes {len(frame):,} bytes; the platform allows {self.max_payload:,}", Verdict.REJECT
-            )
-        waiting: asyncio.Future[object] = self._loop.create_future()
-        self._acks[ack_id] = waiting
+        # A result rather than an exception: a caller cancelled at this very moment would leave one unretrieved.
+        answered: asyncio.Future[tuple[object, PlatformError | None]] = self._loop.create_future()
+        ack_id = self.request(event, payload, partial(_answer, answered))
         try:
-            async with asyncio.timeout(timeout) as bound:
-                if said is not None:
-                    said.add_done_callback(partial(_hurry, bound, waiting, grace_seconds))
-                answer = await waiting if await self._wire.send(frame) else _LOST
+            async with asyncio.timeout(timeout):
+                answer, error = await answered
         except TimeoutError:
             raise AckTimeoutError(f"{event} was not acknowledged within {timeout:g} s") from None
         finally:
-            self._acks.pop(ack_id, None)
-            # Whoever is late is to see that nobody waits any more.
-            waiting.cancel()
-        if answer is _LOST or answer is _UNREADABLE:
-            raise self._unanswered(event, answer)
+            self.forget(ack_id)
+        if error is not None:
+            raise error
         return answer
-
-    def _unanswered(self, event: str, answer: object) -> ConnectionLostError | AckTimeoutError:
-        """Why a call has no answer."""
-        if answer is _UNREADABLE:
-            return AckTimeoutError(f"the ack of {event} cannot be read")
-        reason = self._handshake.end or "not connected"
-        return ConnectionLostError(f"the connection was lost before {event} was acknowledged: {reason}")
 
     def emit(self, event: str, payload: Mapping[str, Any] | bytes) -> None:
         """Send an event that nobody waits for, where the connection and its buffer allow it; never waits."""
@@ -333,8 +346,10 @@ class Socket:
         await self._wire.settle(timeout)
 
 
-def _hurry(bound: asyncio.Timeout, waiting: asyncio.Future[object], seconds: float, _said: asyncio.Future[Any]) -> None:
-    """Let a call that still waits go on for so long and no longer."""
-    until, when = asyncio.get_running_loop().time() + seconds, bound.when()
-    if not (waiting.done() or bound.expired()) and when is not None and until < when:
-        bound.reschedule(until)
+def _lost(event: str, reason: str) -> ConnectionLostError:
+    return ConnectionLostError(f"the connection was lost before {event} was acknowledged: {reason or 'not connected'}")
+
+
+def _answer(answered: asyncio.Future[tuple[object, PlatformError | None]], *said: Any) -> None:
+    if not answered.done():
+        answered.set_result(said)

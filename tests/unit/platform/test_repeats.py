@@ -66,10 +66,10 @@ class Gateway:
         gateway = self
 
         class Wire(PaperWire):
-            async def send(self, frame: bytes) -> bool:
+            def write(self, frame: bytes) -> bool:
                 for said in gateway.answer(frame.decode()):
                     asyncio.get_running_loop().call_soon(self.bring, said)
-                return await super().send(frame)
+                return super().write(frame)
 
         Wire.frames = frames
 

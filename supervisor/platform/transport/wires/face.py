@@ -100,9 +100,6 @@ class Wire(Protocol):
     def write(self, frame: bytes) -> bool:
         """Write a frame now, whatever the buffer holds; whether it was written. Never waits, never raises."""
 
-    async def send(self, frame: bytes) -> bool:
-        """Write a frame, then wait while the buffer is full; whether it was written."""
-
     @property
     def buffered_bytes(self) -> int:
         """How much has been written and not yet taken by the network."""

@@ -84,8 +84,6 @@ class PicowsWire(WSListener):
         self._goodbye_seconds = goodbye_seconds
         self._socket: socket.socket | None = None
         self._transport: WSTransport | None = None
-        # While the buffer is full: what tells that there is room.
-        self._room: asyncio.Event | None = None
         # The message that has come in part.
         self._parts: list[bytes] = []
         self._parts_bytes = 0
@@ -248,7 +246,6 @@ class PicowsWire(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The connection is no more."""
-        self.resume_writing()
         handshake = transport.close_handshake
         if handshake is not None and handshake.sent is not None:
             # What picows itself found wrong with the peer it also keeps as an exception that somebody is to see.
@@ -269,23 +266,6 @@ class PicowsWire(WSListener):
             self._listener.broken()
             return False
         return True
-
-    async def send(self, frame: bytes) -> bool:
-        """Write a frame, then wait while the buffer is full."""
-        written = self.write(frame)
-        if self._room is not None:
-            await self._room.wait()
-        return written
-
-    def pause_writing(self) -> None:
-        """The buffer is full."""
-        self._room = asyncio.Event()
-
-    def resume_writing(self) -> None:
-        """There is room in the buffer again, or nobody to write to."""
-        if self._room is not None:
-            self._room.set()
-            self._room = None
 
     @property
     def buffered_bytes(self) -> int:

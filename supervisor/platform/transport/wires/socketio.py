@@ -192,17 +192,6 @@ class SocketIOWire:
         _leave(emptier)
         return True
 
-    async def send(self, frame: bytes) -> bool:
-        """Write a frame, then wait while the buffer is full."""
-        if self.ended or self._ws is None:
-            return False
-        try:
-            await self._ws.send_frame(frame, _TEXT)
-        except (aiohttp.ClientError, OSError):
-            self._listener.broken()
-            return False
-        return True
-
     @property
     def buffered_bytes(self) -> int:
         """How much has been written and not yet taken by the network."""

@@ -95,45 +95,6 @@ def test_a_server_that_is_silent_before_the_ack_is_given_up() -> None:
     run(live)
 
 
-@pytest.mark.parametrize(("seconds", "in_time"), [(0.9, True), (1.1, False)])
-def test_an_ack_whose_words_were_said_otherwise_is_waited_for_a_little_longer(seconds: float, in_time: bool) -> None:
-    async def live(loop: VirtualLoop) -> None:
-        line, said = await joined(), loop.create_future()
-        call = asyncio.create_task(line.socket.call("message:send", {}, 15, said=said, grace_seconds=1))
-        await loop.advance(5)
-        said.set_result(None)
-        await loop.settle()
-        await loop.advance(seconds)
-        line.wire.bring('43/ws,1["acked"]')
-        await loop.settle()
-        if in_time:
-            assert call.result() == "acked"
-        else:
-            with pytest.raises(AckTimeoutError):
-                call.result()
-
-    run(live)
-
-
-@pytest.mark.parametrize("before", [True, False], ids=["before the call", "just before its end"])
-def test_the_grace_never_makes_a_call_longer(before: bool) -> None:
-    async def live(loop: VirtualLoop) -> None:
-        line, said = await joined(), loop.create_future()
-        if before:
-            said.set_result(None)
-        call = asyncio.create_task(line.socket.call("message:send", {}, 15, said=said, grace_seconds=10))
-        await loop.advance(9.9 if before else 14.5)
-        assert not call.done()
-        if not before:
-            said.set_result(None)
-            await loop.settle()
-        await loop.advance(0.6)
-        with pytest.raises(AckTimeoutError):
-            call.result()
-
-    run(live)
-
-
 def test_an_end_leaves_no_timer() -> None:
     async def live(loop: VirtualLoop) -> None:
         line = await joined()
