@@ -10,8 +10,10 @@ import typer
 from supervisor import __version__
 from supervisor.cli import (
     agents,
+    chat,
     demo,
     deployment,
+    dev,
     doctor,
     errors,
     keys,
@@ -58,6 +60,8 @@ def _global(
 
 app.command()(running.run)
 app.command()(demo.demo)
+app.command()(dev.dev)
+app.command()(chat.chat)
 app.command()(running.sandbox)
 app.add_typer(agents.app, name="agents")
 app.command()(status.status)

@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-import socket
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from supervisor.cli import local
 from supervisor.cli.errors import UsageError
-from supervisor.cli.running import Profile, run_loop
+from supervisor.cli.running import Profile
+from supervisor.cli.steps import Steps
 from supervisor.core.errors import SupervisorError
 
 if TYPE_CHECKING:
-    from rich.status import Status
-
     from supervisor.sandbox import Sandbox
     from supervisor.service import Service
     from supervisor.settings import Settings
 
-_ADMIN_PORT, _CHAT_PORT = 8640, 8641
-_SECRET: Final = "demo-secret"  # noqa: S105  of the demo's own agents, on the demo's own platform
 _REPLY_SECONDS: Final = 30.0
-_STOP_SECONDS: Final = 15.0
 _SAMPLES: Final = (("tour", "Tour guide"), ("echo", "Echo"))
 #: One more where the extra `llm` is installed: its model is made up, behind the platform's proxy.
 _ASSISTANT: Final = ("assistant", "Assistant")
@@ -77,53 +69,18 @@ def demo(
         from supervisor.telemetry import standard_streams  # noqa: PLC0415  import what is slow only when it runs
 
         standard_streams.divert()
-    for name in [name for name in os.environ if name.startswith("SUPERVISOR_")]:
-        del os.environ[name]
-    with _signals_unwind(), tempfile.TemporaryDirectory(prefix="supervisor-demo-") as folder:
-        return run_loop(_until_stopped(_demo(options, Path(folder))))
-
-
-@contextlib.contextmanager
-def _signals_unwind() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end us as Ctrl-C does, so that the temporary folder goes away."""
-
-    def interrupt(_number: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-async def _until_stopped(work: Any) -> int:
-    """Do ``work`` until it ends or a signal comes; then it has a bounded time to clear up."""
-    loop = asyncio.get_running_loop()
-    task: asyncio.Task[int] = asyncio.ensure_future(work)
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stopped.set)
-    waiting = asyncio.ensure_future(stopped.wait())
-    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if task.done():
-        return task.result()
-    task.cancel()
-    await asyncio.wait({task}, timeout=_STOP_SECONDS)
-    if task.done() and not task.cancelled() and (error := task.exception()):
-        raise error
-    return 0
+    return local.run_alone(lambda folder: _demo(options, folder))
 
 
 async def _demo(options: _Options, folder: Path) -> int:
     from supervisor.telemetry import logs  # noqa: PLC0415  import what is slow only when it runs
 
     logs.configure("WARNING", "console")
-    steps = _Steps()
-    with steps:
-        async with _sandbox(options, steps) as sandbox, _fleet(options, folder, sandbox, steps) as service:
+    with Steps() as steps:
+        async with (
+            local.local_platform(options.profile, options.port, steps) as sandbox,
+            _fleet(options, folder, sandbox, steps) as service,
+        ):
             if options.ask is not None:
                 steps.doing("asking")
                 reply = await _ask(sandbox, options.ask)
@@ -132,52 +89,17 @@ async def _demo(options: _Options, folder: Path) -> int:
                 return 0
             steps.close()
             _print_addresses(sandbox, service, options.seconds)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(service.side_tasks.failed), options.seconds)
-                raise SupervisorError("The supervisor stopped by itself; its log says why")
+            await local.until_over(service, options.seconds)
     return 0
 
 
 @contextlib.asynccontextmanager
-async def _sandbox(options: _Options, steps: _Steps) -> AsyncIterator[Sandbox]:
-    from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
-    from supervisor.sandbox import Sandbox, SandboxConfig  # noqa: PLC0415
-
-    steps.doing("starting a local platform")
-    port = _CHAT_PORT if options.port is None else options.port
-    sandbox = Sandbox(SandboxConfig(profile=options.profile, port=port))
-    try:
-        try:
-            await sandbox.start()
-        except OSError:
-            if options.port is not None:
-                raise
-            sandbox = Sandbox(SandboxConfig(profile=options.profile, port=0))
-            await sandbox.start()
-    except OSError as error:
-        raise ConfigurationError(
-            f"Port {port} cannot be taken: {error.strerror or error}; give another --port"
-        ) from None
-    async with sandbox:
-        steps.done(f"sandbox up ({options.profile})")
-        yield sandbox
-
-
-@contextlib.asynccontextmanager
-async def _fleet(options: _Options, folder: Path, sandbox: Sandbox, steps: _Steps) -> AsyncIterator[Service]:
-    from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
-    from supervisor.service import Service  # noqa: PLC0415
-
+async def _fleet(options: _Options, folder: Path, sandbox: Sandbox, steps: Steps) -> AsyncIterator[Service]:
     steps.doing("filling the registry")
-    settings = _settings(folder, sandbox)
+    settings = local.local_settings(folder, sandbox)
     await _fill(settings, sandbox, options, folder)
     steps.done(f"registry with {options.agents} {'agent' if options.agents == 1 else 'agents'}")
-    try:
-        service = await Service.start(settings, cwd=folder)
-    except ConfigurationError:
-        if _is_free(_ADMIN_PORT):
-            raise
-        service = await Service.start(settings.model_copy(update={"admin_port": 0}), cwd=folder)
+    service = await local.start_service(settings, folder)
     try:
         await _online(service, options.agents, steps)
         service.watch_code()
@@ -186,30 +108,11 @@ async def _fleet(options: _Options, folder: Path, sandbox: Sandbox, steps: _Step
         await service.stop(grace_seconds=1.0)
 
 
-def _settings(folder: Path, sandbox: Sandbox) -> Settings:
-    from supervisor.settings import load_settings  # noqa: PLC0415
-
-    return load_settings(
-        None,
-        run_secrets=folder / "none",
-        registry_url=f"sqlite+aiosqlite:///{folder}/supervisor.db",
-        api_url=sandbox.api_url,
-        ws_url=sandbox.ws_url,
-        secret_dirs=(folder,),
-        admin_port=_ADMIN_PORT,
-        # Rates spare a platform of others; this one is our own.
-        auth_rate=500,
-        auth_concurrency=50,
-        connect_rate=500,
-    )
-
-
 async def _fill(settings: Settings, sandbox: Sandbox, options: _Options, folder: Path) -> None:
     from supervisor.core.records import AgentRecord  # noqa: PLC0415
     from supervisor.store import Registry  # noqa: PLC0415
 
-    secret = folder / "agent-secret"
-    secret.write_text(_SECRET)
+    secret = local.local_secret(folder)
     samples = _SAMPLES if options.ask is None else _SAMPLES[::-1]
     records = []
     for number in range(options.agents):
@@ -222,16 +125,16 @@ async def _fill(settings: Settings, sandbox: Sandbox, options: _Options, folder:
             AgentRecord(
                 id=f"65{number + 1:022d}",
                 handler=handler,
-                secret=f"file:{secret}",
+                secret=secret,
                 name=f"{name} {turn + 1}" if turn and not assists else name,
                 labels={"demo": "yes"},
             )
         )
         if assists:
-            sandbox.add_agent(records[-1].id, _SECRET, name=records[-1].name, instruction=_INSTRUCTION)
+            sandbox.add_agent(records[-1].id, local.SECRET, name=records[-1].name, instruction=_INSTRUCTION)
             sandbox.deploy(records[-1].id)
         else:
-            sandbox.add_agent(records[-1].id, _SECRET, name=records[-1].name)
+            sandbox.add_agent(records[-1].id, local.SECRET, name=records[-1].name)
     registry = await Registry.open(settings.registry_url, upgrade=True)
     try:
         await registry.apply(add=records)
@@ -250,7 +153,7 @@ def _can_assist(options: _Options) -> bool:
     return bundled is not None and not missing_requirements(_ASSISTANT[0], bundled)
 
 
-async def _online(service: Service, count: int, steps: _Steps) -> None:
+async def _online(service: Service, count: int, steps: Steps) -> None:
     """Wait until all agents are online, telling how many are.
 
     Raises:
@@ -311,49 +214,3 @@ def _print_addresses(sandbox: Sandbox, service: Service, seconds: float | None) 
         f"{end}",
         flush=True,
     )
-
-
-def _is_free(port: int) -> bool:
-    """Whether nobody listens on ``port`` of this machine."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-class _Steps:
-    """Progress on standard error: a spinner for people at a terminal, a line per step that is done for all others."""
-
-    def __init__(self) -> None:
-        from supervisor.cli.output import stderr_console  # noqa: PLC0415
-
-        self._console = stderr_console()
-        self._spinner: Status | None = None
-
-    def __enter__(self) -> _Steps:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def doing(self, text: str) -> None:
-        """Something is under way."""
-        if not sys.stderr.isatty():
-            return
-        if self._spinner is None:
-            self._spinner = self._console.status(text)
-            self._spinner.start()
-        self._spinner.update(text)
-
-    def done(self, text: str) -> None:
-        """A step is done."""
-        self._console.print(f"[green]✔[/green] {text}")
-
-    def close(self) -> None:
-        """No more is under way."""
-        if self._spinner is not None:
-            self._spinner.stop()
-            self._spinner = None

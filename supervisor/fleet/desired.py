@@ -84,8 +84,14 @@ class Desired:
 
         While another reload is due, what was done is what was asked for before: nobody is told yet.
         """
-        if self._reload_due:
-            return
+        if not self._reload_due:
+            self._answer(reason)
+
+    def reload_failed(self, reason: str) -> None:
+        """Tell whoever waits in :meth:`refresh` that the agent cannot run like this; it stays due for the next try."""
+        self._answer(reason)
+
+    def _answer(self, reason: str) -> None:
         for over in self._reloads:
             if not over.done():
                 over.set_result(reason)

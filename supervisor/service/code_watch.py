@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import asyncio
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from supervisor.core.clock import Clock
@@ -45,9 +46,18 @@ class CodeWatch:
             if changed:
                 await self._reload(await asyncio.to_thread(self._handlers_of, changed))
 
+    def _sources(self) -> Iterator[Path]:
+        """The folder's code: hidden folders are nobody's, and environments of Python are others'."""
+        for root, folders, files in os.walk(self._folder):
+            if "pyvenv.cfg" in files:
+                folders.clear()
+                continue
+            folders[:] = [name for name in folders if not name.startswith((".", "__"))]
+            yield from (Path(root, name) for name in files if name.endswith(".py"))
+
     def _stamps(self) -> _Stamps:
         stamps = {}
-        for path in self._folder.rglob("*.py"):
+        for path in self._sources():
             try:
                 status = path.stat()
             except OSError:
@@ -59,7 +69,7 @@ class CodeWatch:
     def _handlers_of(self, changed: set[Path]) -> set[str]:
         """The modules to load anew: those that changed and those that import them; none while one is broken."""
         imports: dict[str, set[str]] = {}
-        for path in self._folder.rglob("*.py"):
+        for path in self._sources():
             try:
                 tree = ast.parse(path.read_bytes(), path.name)
             except (SyntaxError, ValueError, OSError) as error:
@@ -94,7 +104,7 @@ class CodeWatch:
             async with asyncio.timeout(RELOAD_SECONDS):
                 reason = await runner.refresh()
         except TimeoutError:
-            # An agent that is not online says by itself what is wrong with it.
+            # An agent that waits for the platform says so by itself.
             return
         if reason:
             self._log.warning("code_not_reloaded", agent=agent_id, handler=handler, reason=reason)

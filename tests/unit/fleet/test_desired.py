@@ -84,3 +84,11 @@ async def test_one_who_gave_up_waiting_harms_nobody(desired: Desired) -> None:
     desired.reload_taken()
     desired.answer_reloads("")
     assert await waiting[1] == ""
+
+
+async def test_whoever_waits_for_a_reload_hears_that_it_cannot_be_and_it_stays_due(desired: Desired) -> None:
+    waiting = asyncio.create_task(desired.refresh())
+    await asyncio.sleep(0)
+    desired.reload_failed("no such handler")
+    assert await waiting == "no such handler"
+    assert desired.reload_due

@@ -1,0 +1,203 @@
+"""``supervisor chat``: a conversation with an agent in the terminal, as people have it on the platform."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from supervisor.cli.errors import UsageError, warn
+from supervisor.core.errors import ConfigurationError, SupervisorError
+
+if TYPE_CHECKING:
+    from supervisor.cli.person import Meeting, Said
+
+_SANDBOX: Final = "http://127.0.0.1:8641"
+#: The first so many characters of a name or id are enough where they lead to one agent.
+_PREFIX_CHARS: Final = 4
+_SANDBOX_SECONDS: Final = 10.0
+#: How often an agent is looked for that is offline.
+_LOOK_SECONDS: Final = 0.2
+#: The way to a sandbox leads through no proxy, whatever the environment says.
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def chat(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Its id or name.", show_default=False)],
+    *,
+    once: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Say this, print the reply, end.", show_default=False)
+    ] = None,
+    url: Annotated[str, typer.Option(metavar="URL", help="The address of the sandbox's chat page.")] = _SANDBOX,
+    token_env: Annotated[
+        str | None,
+        typer.Option(metavar="VAR", help="On a real platform: the variable with a user's token.", show_default=False),
+    ] = None,
+    conversation: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="On a real platform: which conversation, where it asks.", show_default=False),
+    ] = None,
+    seconds: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0, help="To wait for a reply.")] = 120,
+) -> int:
+    """Talk to an agent in the terminal; Ctrl-D ends it.
+
+    It speaks as a person does, so it needs a platform that lets it: the sandbox of `supervisor dev`, `demo` or
+    `sandbox`, or a user's token for the platform of SUPERVISOR_WS_URL.
+
+    Example: `supervisor chat weather`, or `supervisor chat weather --once "Rome"` for the reply alone
+    """
+    from supervisor.cli.person import Background, Person  # noqa: PLC0415  import what is slow only when it runs
+
+    if once is not None and not once.strip():
+        raise UsageError("--once wants a text")
+    if token_env is None:
+        meeting, name = _at_sandbox(url.rstrip("/"), agent, seconds)
+    else:
+        meeting, name = _at_platform(agent, token_env, conversation)
+    alone = once is not None or not sys.stdin.isatty()
+    with Background() as background, contextlib.ExitStack() as stack:
+        entered = Person.meet(meeting, lambda said: _show(said, name, alone=alone))
+        person = background.run(entered.__aenter__())
+        stack.callback(lambda: background.run(entered.__aexit__(None, None, None)))
+        if once is not None:
+            return _print_reply(background.run(person.ask(once, seconds)))
+        for line in _lines(name):
+            answer = background.run(person.ask(line, seconds))
+            if alone:
+                _print_reply(answer)
+    return 0
+
+
+def _lines(name: str) -> Iterator[str]:
+    """What is typed, or piped, line by line; empty ones say nothing."""
+    prompt = ""
+    if sys.stdin.isatty():
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401, PLC0415  lets arrows work in input()
+        prompt = "> "
+        print(f"Talking to {name}; Ctrl-D ends it.", file=sys.stderr, flush=True)
+    while True:
+        try:
+            line = input(prompt)
+        except EOFError:
+            return
+        if line.strip():
+            yield line
+
+
+def _print_reply(answer: Said) -> int:
+    if answer.failed:
+        raise SupervisorError(f"The agent answered with an error: {answer.content}")
+    print(answer.content, flush=True)
+    return 0
+
+
+def _show(said: Said, name: str, *, alone: bool) -> None:
+    """Show at a terminal what the agent says, as it comes; steps on the way to an answer are indented."""
+    if not alone:
+        print(f"{name}: {said.content}" if said.is_answer else f"  {said.type}: {said.content}", flush=True)
+
+
+def _at_sandbox(url: str, wanted: str, seconds: float) -> tuple[Meeting, str]:
+    """How to meet an agent of the sandbox at ``url``, and its name; one that is offline is waited for.
+
+    Raises:
+        UsageError: none or several are meant. SupervisorError: there is no sandbox, or the agent stays offline.
+    """
+    from supervisor.cli.person import Meeting  # noqa: PLC0415
+    from supervisor.platform.endpoint import Endpoint  # noqa: PLC0415
+
+    info = _ask(url, "GET", "/sandbox/info")
+    agent = chosen(_ask(url, "GET", "/sandbox/agents")["agents"], wanted)
+    if not agent["online"]:
+        # What is said to an agent that was never online may stay unanswered.
+        _wait_online(url, agent, seconds)
+    conversation = None
+    if info["profile"] == "v1":
+        # There an agent has one conversation, which everybody joins.
+        conversation = _ask(url, "POST", f"/sandbox/agents/{agent['id']}/conversation", {})["conversationId"]
+    token = _ask(url, "POST", "/sandbox/users", {})["token"]
+    endpoint = Endpoint(info["wsUrl"], (info["namespace"],), info["enginePath"], "auth", None)
+    return Meeting(endpoint, agent["id"], token, conversation), agent["name"]
+
+
+def _wait_online(url: str, agent: Mapping[str, Any], seconds: float) -> None:
+    warn(f"{agent['name']} is offline; waiting for it")
+    until = time.monotonic() + seconds
+    while not any(one["online"] for one in _ask(url, "GET", "/sandbox/agents")["agents"] if one["id"] == agent["id"]):
+        if time.monotonic() > until:
+            raise SupervisorError(f"{agent['name']} is still offline after {seconds:g} s; its supervisor says why")
+        time.sleep(_LOOK_SECONDS)
+
+
+def chosen(agents: Sequence[Mapping[str, Any]], wanted: str) -> Mapping[str, Any]:
+    """The agent of that id, else of that name, else the only one whose id or name begins so.
+
+    Raises:
+        UsageError: there is none, or there are several; names them.
+    """
+    for agent in agents:
+        if agent["id"] == wanted:
+            return agent
+    name = wanted.casefold()
+    found = [agent for agent in agents if agent["name"].casefold() == name]
+    if not found and len(wanted) >= _PREFIX_CHARS:
+        found = [one for one in agents if one["id"].startswith(wanted) or one["name"].casefold().startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    shown = ", ".join(f"{one['name']} ({one['id']})" for one in (found or agents)[:5])
+    if found:
+        raise UsageError(f"{wanted} may be {shown}; give an id")
+    raise UsageError(f"There is no agent {wanted} on the sandbox; there are: {shown or 'none'}")
+
+
+def _ask(url: str, method: str, path: str, body: object = None) -> Any:
+    """What the sandbox's own HTTP side answers.
+
+    Raises:
+        SupervisorError: it refuses, or there is no sandbox.
+    """
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        made = urllib.request.Request(url + path, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310
+        with _OPENER.open(made, timeout=_SANDBOX_SECONDS) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error, contextlib.suppress(ValueError, KeyError, TypeError):
+            raise SupervisorError(f"The sandbox at {url} refuses: {json.load(error)['error']}") from None
+        raise SupervisorError(f"There is no sandbox at {url}: it answered {error.code} to {path}") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise SupervisorError(
+            f"No sandbox answers at {url} ({reason}); start one with supervisor dev FILE, or give its --url; "
+            "for a real platform, a user's token: --token-env VAR"
+        ) from None
+
+
+def _at_platform(agent: str, variable: str, conversation: str | None) -> tuple[Meeting, str]:
+    """How to meet an agent of the platform of the settings, and what to call it.
+
+    Raises:
+        ConfigurationError: there is no such variable.
+    """
+    from supervisor.cli.person import Meeting  # noqa: PLC0415
+    from supervisor.platform.endpoint import Endpoint, namespace_candidates, path_candidates  # noqa: PLC0415
+    from supervisor.settings import load_settings  # noqa: PLC0415
+
+    token = os.environ.get(variable, "").strip()
+    if not token:
+        raise ConfigurationError(f"{variable} is empty; it is to hold a user's token of the platform")
+    settings = load_settings()
+    namespaces = namespace_candidates(settings.ws_url, settings.ws_namespace)
+    others = path_candidates(settings.ws_url, settings.ws_path)
+    endpoint = Endpoint(settings.ws_url, namespaces, settings.ws_path, settings.token_via, settings.proxy, others)
+    return Meeting(endpoint, agent, token, conversation), agent

@@ -1,0 +1,191 @@
+"""A person at the platform: in one conversation with one agent, over the socket that people's clients use."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, Self, TypeVar
+
+from supervisor.core.clock import SystemClock
+from supervisor.core.errors import AckTimeoutError, ConnectError, SupervisorError
+from supervisor.net import Session
+from supervisor.platform.endpoint import Endpoint, Search
+from supervisor.platform.transport import Socket, Transport, choose_wire
+from supervisor.protocol.text import clean_text, one_line
+
+_T = TypeVar("_T")
+
+#: For the connect, and for what the platform is asked.
+_PLATFORM_SECONDS: Final = 15.0
+#: Types of messages that are whole answers, and no steps on the way to one.
+_ANSWER_TYPES: Final = (None, "text", "message", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Where and as whom somebody meets an agent.
+
+    Args:
+        token: the person's.
+        conversation_id: the conversation to join; None: the platform is asked for the one with the agent.
+    """
+
+    endpoint: Endpoint
+    agent_id: str
+    token: str = field(repr=False)
+    conversation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message of an agent's as people's clients get it, without what could move a cursor.
+
+    Args:
+        failed: it is an apology (v1, v2).
+    """
+
+    content: str
+    type: str | None
+    role: str
+    failed: bool
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it is an answer, and no step on the way to one."""
+        return self.role != "tool" and self.type in _ANSWER_TYPES
+
+
+class Person:
+    """A conversation with an agent. Made by :meth:`meet`."""
+
+    def __init__(self, on_said: Callable[[Said], object]) -> None:
+        self._on_said = on_said
+        self._socket: Socket | None = None
+        self._conversation_id: object = None
+        self._answers: asyncio.Queue[Said] = asyncio.Queue()
+
+    @classmethod
+    @asynccontextmanager
+    async def meet(cls, meeting: Meeting, on_said: Callable[[Said], object]) -> AsyncIterator[Self]:
+        """Connect and enter the conversation.
+
+        Args:
+            on_said: called with all that the agent says there.
+
+        Raises:
+            SupervisorError: the platform cannot be reached, or refuses; says why.
+        """
+        person = cls(on_said)
+        session = await Session.open()
+        transport = Transport(session, make_wire=choose_wire("auto"), clock=SystemClock())
+        try:
+            person._socket = await person._connect(transport, meeting)
+            await person._enter(meeting)
+            yield person
+        finally:
+            await transport.close()
+            await session.close()
+
+    async def _connect(self, transport: Transport, meeting: Meeting) -> Socket:
+        search = Search(meeting.endpoint, None)
+        for way in search.ways():
+            try:
+                return await transport.open(
+                    meeting.endpoint.target(way),
+                    meeting.token,
+                    agent_id=meeting.agent_id,
+                    on_event=self._receive,
+                    timeout=_PLATFORM_SECONDS,
+                )
+            except ConnectError as error:
+                if search.is_over(way, error):
+                    raise
+        raise search.failure()
+
+    async def _enter(self, meeting: Meeting) -> None:
+        if (known := meeting.conversation_id) is not None:
+            await self._call("conversation:join", {"conversationId": known})
+            self._conversation_id = known
+            return
+        try:
+            answer = await self._call("agent:connect", {"agentId": meeting.agent_id})
+        except AckTimeoutError:
+            hint = "give the conversation's id: --conversation ID"
+            raise SupervisorError(f"The platform takes nobody to an agent by its id; {hint}") from None
+        self._conversation_id = answer.get("conversationId")
+
+    async def _call(self, event: str, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the platform answers to an event.
+
+        Raises:
+            SupervisorError: it refuses, does not answer, or is gone.
+        """
+        if self._socket is None:
+            raise SupervisorError("There is no connection")
+        answer = await self._socket.call(event, payload, _PLATFORM_SECONDS)
+        if not isinstance(answer, Mapping) or not answer.get("success"):
+            why = answer.get("error") if isinstance(answer, Mapping) else None
+            raise SupervisorError(f"The platform refuses {event}: {why or 'it does not say why'}")
+        return answer
+
+    async def ask(self, text: str, seconds: float) -> Said:
+        """Say something and wait for the first answer.
+
+        Raises:
+            SupervisorError: it was not taken, the connection was lost, or nothing came in time; says which.
+        """
+        while not self._answers.empty():
+            self._answers.get_nowait()
+        # What a terminal gives may not be text.
+        content = text.encode("utf-8", "replace").decode()
+        said = {"conversationId": self._conversation_id, "role": "user", "content": content}
+        await self._call("message:send", said)
+        assert self._socket is not None  # noqa: S101  for the type checker
+        answer = asyncio.ensure_future(self._answers.get())
+        over: list[asyncio.Future[Any]] = [answer, self._socket.closed]
+        await asyncio.wait(over, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            return answer.result()
+        answer.cancel()
+        if self._socket.closed.done():
+            raise SupervisorError(f"The connection was lost: {self._socket.closed.result()}")
+        raise SupervisorError(f"No answer came within {seconds:g} s")
+
+    def _receive(self, event: str, payload: object) -> None:
+        if event != "message:new" or not isinstance(payload, Mapping):
+            return
+        if payload.get("conversationId") != self._conversation_id or payload.get("role") == "user":
+            return
+        said = Said(
+            content=clean_text(str(payload.get("content") or ""))[0],
+            type=one_line(payload.get("type")),
+            role=one_line(payload.get("role")) or "",
+            failed=bool(payload.get("error")),
+        )
+        self._on_said(said)
+        if said.is_answer:
+            self._answers.put_nowait(said)
+
+
+class Background:
+    """An event loop in a thread of its own, so that the socket lives while its person thinks about what to type."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="chat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """What ``work`` comes to, or raises."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()

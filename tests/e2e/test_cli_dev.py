@@ -1,0 +1,136 @@
+"""An author's loop: ``supervisor dev`` in one terminal, ``supervisor chat`` in another."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.sandbox import Sandbox
+from supervisor.testing import sandboxed
+from tests.support.command import Command, until
+
+#: Many processes: on a busy machine they take their time.
+pytestmark = pytest.mark.timeout(300)
+
+SHOUT = """\
+async def on_message(message, ctx):
+    if message.content == "fail":
+        raise LookupError("nothing there")
+    return message.content.upper() + ctx.settings.get("end", "")
+"""
+#: What a person may have set for a supervisor of his own; none of it may reach this one.
+HOSTILE = {"SUPERVISOR_API_URL": "https://api.invalid", "SUPERVISOR_UNKNOWN": "x", "SUPERVISOR_AGENTS_DIR": "/nowhere"}
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Command]:
+    (tmp_path / "tmp").mkdir()
+    made = Command(tmp_path, HOSTILE | {"TMPDIR": str(tmp_path / "tmp")})
+    yield made
+    made.close()
+
+
+def chat_address(command: Command) -> str:
+    """Where the sandbox of the ``dev`` that was started is, once it says so."""
+    return command.wait_for_log("dev", r"(http://127\.0\.0\.1:\d+)/\?agent=650{21}1")[1]
+
+
+def test_a_handler_answers_fails_with_its_traceback_and_is_followed(command: Command) -> None:
+    handler = command.folder / "agents" / "shout.py"
+    handler.parent.mkdir()
+    handler.write_text(SHOUT)
+    process = command.start("dev", "agents/shout.py", "--port", "0", "--set", "end=!")
+    url = chat_address(command)
+    assert f"supervisor chat shout --url {url}" in command.log("dev").read_text()
+
+    def ask(text: str) -> str:
+        return command.ok("chat", "shout", "--url", url, "--once", text)
+
+    assert ask("hello") == "HELLO!\n"
+    failed = command("chat", "shout", "--url", url, "--once", "fail")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr.startswith("Error: The agent answered with an error: ")
+    log = command.log("dev").read_text()
+    assert re.search(r'agents/shout.py", line 3, in on_message\n +raise LookupError', log)
+    assert "handler_failed" not in log, "one attempt"
+
+    handler.write_text(SHOUT.replace("upper", "title"))
+    until(lambda: ask("hello") == "Hello!\n", "the new code")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    assert list((command.folder / "tmp").iterdir()) == []
+
+
+def test_a_handler_that_does_not_load_is_named_with_its_line_and_tried_again(command: Command) -> None:
+    handler = command.folder / "shout.py"
+    handler.write_text("async def on_message(message):\n    return 'x'\n")
+    command.start("dev", "shout.py", "--port", "0")
+    url = chat_address(command)
+    said = command.wait_for_log("dev", r"Shout does not run: .*")[0]
+    assert "on_message(message) is called with (message, ctx), which it does not take (shout.py, line 1)" in said
+    # Mended in two steps, the first of which does not do.
+    handler.write_text("async def on_message(message, ctx):\n    return nothing\n\nnothing_there()\n")
+    command.wait_for_log("dev", r"nothing_there.*\(shout.py, line 4\)")
+    gone = command("chat", "shout", "--url", url, "--once", "x", "--timeout", "0.1")
+    assert gone.returncode == 1
+    assert "Shout is still offline after 0.1 s" in gone.stderr
+    handler.write_text(SHOUT)
+    # It waits for the agent.
+    assert command.ok("chat", "shout", "--url", url, "--once", "x") == "X\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("agents/nothing.py",), "supervisor agents new nothing"),
+        (("ecko",), "did you mean echo?"),
+        (("echo", "--set", "concurrency=many"), "concurrency"),
+    ],
+)
+def test_what_cannot_be_tried_is_refused_at_once(command: Command, args: tuple[str, ...], said: str) -> None:
+    done = command("dev", *args)
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_lines_are_answered_in_turn_and_only_replies_are_printed(command: Command) -> None:
+    async with sandboxed("tour") as chat:
+        url = ("--url", chat.sandbox.base_url)
+        done = await asyncio.to_thread(command, "chat", "Agent", *url, stdin="6 * 7\n\n1 + 1\n")
+        assert done.returncode == 0, done.stderr
+        first, second = done.stdout.splitlines()
+        assert ("42" in first, "2" in second) == (True, True)
+        nobody = await asyncio.to_thread(command, "chat", "somebody", *url, "--once", "hello")
+        assert (nobody.returncode, nobody.stderr) == (
+            2,
+            f"Error: There is no agent somebody on the sandbox; there are: Agent ({'a' * 24})\n",
+        )
+
+
+async def test_a_users_token_leads_to_an_agent_of_a_platform(command: Command) -> None:
+    async with sandboxed("echo", profile="v2") as chat:
+        # A real platform is that of the settings.
+        command.env.clear()
+        env = {"SUPERVISOR_WS_URL": chat.sandbox.ws_url, "PERSON": chat.sandbox.tokens.for_user("d" * 24)}
+        ask = ("chat", "a" * 24, "--token-env", "PERSON", "--once", "hello")
+        assert await asyncio.to_thread(command.ok, *ask, **env) == "Echo: hello\n"
+        wrong = await asyncio.to_thread(command, *ask, **env | {"PERSON": "not-a-token"})
+        assert wrong.returncode == 1
+        assert "not-a-token" not in wrong.stderr
+        missing = await asyncio.to_thread(command, *ask, **env | {"PERSON": ""})
+        assert missing.stderr == "Error: PERSON is empty; it is to hold a user's token of the platform\n"
+
+
+async def test_where_there_is_no_sandbox_it_says_what_to_start(command: Command) -> None:
+    async with Sandbox() as sandbox:
+        url = sandbox.base_url
+    done = await asyncio.to_thread(command, "chat", "echo", "--url", url, "--once", "hello")
+    assert done.returncode == 1
+    assert f"No sandbox answers at {url}" in done.stderr
+    assert "supervisor dev FILE" in done.stderr
