@@ -30,7 +30,8 @@ def doctor(
     """Check settings, registry, handlers and secrets, then the way to the platform and back; say what to change.
 
     Exit code: 0 well, 3 configuration, 4 refused by the platform, 5 platform ill, 6 deaf: connected to where nothing
-    is ever delivered. No message is written, and an agent that a running supervisor has online gets no second socket.
+    is ever delivered, 7 unanswered: an agent that is online is failing or stuck. No message is written, and an agent
+    that a running supervisor has online gets no second socket.
 
     Example: `supervisor doctor 650000000000000000000001`
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from rich.text import Text
 from supervisor.cli.streams import as_text
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus
+from supervisor.core.trouble import FAILING, STUCK, oldest
 from supervisor.protocol.text import clean_text
 from supervisor.telemetry.redaction import mask
 
@@ -31,7 +33,12 @@ STATE_STYLES: Final[dict[AgentState, tuple[str, str]]] = {
     AgentState.PAUSED: ("‖", "dim"),
     AgentState.STOPPED: ("○", "dim"),
 }
-_WORST_FIRST: Final = {state: rank for rank, state in enumerate(STATE_STYLES)}
+#: What an agent that is online is shown as instead, where it does not answer well.
+TROUBLE_STYLES: Final = {FAILING: ("⚠", "bold yellow"), STUCK: ("◷", "bold yellow")}
+_STYLES: Final[dict[str, tuple[str, str]]] = {**STATE_STYLES, **TROUBLE_STYLES}
+_WORST_FIRST: Final = {
+    word: rank for rank, word in enumerate(dict.fromkeys([AgentState.FAULTED, *TROUBLE_STYLES, *STATE_STYLES]))
+}
 NOTHING: Final = "-"
 _REASON: Final = "REASON"
 _TITLES: Final = ("STATE", "AGENT", "NAME", "HANDLER", "SINCE", "CONV", "WAIT", "RUN", "DEAD", "TOKEN", _REASON)
@@ -75,17 +82,18 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
-def state_text(state: AgentState) -> Text:
-    """A state with its symbol and colour."""
-    symbol, style = STATE_STYLES[state]
-    return Text(f"{symbol} {state}", style=style)
+def state_text(status: AgentStatus) -> Text:
+    """An agent's state, or its trouble while it is online, with its symbol and colour."""
+    word = status.trouble or status.state
+    symbol, style = _STYLES[word]
+    return Text(f"{symbol} {word}", style=style)
 
 
 def worst_first(statuses: Iterable[AgentStatus]) -> list[AgentStatus]:
     """Agents in the order in which a person should look at them."""
 
     def rank(status: AgentStatus) -> tuple[int, bool, str, str]:
-        return _WORST_FIRST[status.state], not status.failing, status.name or status.id, status.id
+        return _WORST_FIRST[status.trouble or status.state], not status.failing, status.name or status.id, status.id
 
     return sorted(statuses, key=rank)
 
@@ -124,19 +132,21 @@ def agents_table(statuses: Sequence[AgentStatus], now: float, width: int, *, max
 def _reasons(statuses: Sequence[AgentStatus], limit: int) -> Iterator[Text]:
     given = [(status, said) for status in statuses if (said := reason(status))]
     for status, said in given[:limit]:
-        symbol, style = STATE_STYLES[status.state]
+        symbol, style = _STYLES[status.trouble or status.state]
         yield Text.assemble((f"{symbol} ", style), (plain(status.name or status.id), "bold"), f": {said}")
 
 
 def reason(status: AgentStatus) -> str:
     """Why an agent is not online, or online and cannot answer well; empty where all is well."""
+    if status.trouble == STUCK and not status.reason and status.oldest_at is not None:
+        return oldest(time.time() - status.oldest_at)
     return plain(status.reason or (status.health if status.failing else ""))
 
 
 def _row(status: AgentStatus, now: float) -> dict[str, Text]:
     inbox, expiry = status.inbox, status.auth_expires_at
     return {
-        "STATE": state_text(status.state),
+        "STATE": state_text(status),
         "AGENT": Text(plain(status.id)),
         "NAME": Text(plain(status.name)[:_MAX_NAME_CHARS]),
         "HANDLER": Text(plain(status.handler)),
@@ -171,12 +181,12 @@ def _handling(status: AgentStatus, now: float) -> Iterator[str]:
 def _field(name: str, value: Any, status: AgentStatus, now: float) -> Text:
     shown = plain(json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | bool) else str(value))
     if name == "state":
-        return state_text(status.state)
+        return state_text(status)
     if value is None or value in ("", {}) or (name == "handling" and not value):
         return Text(NOTHING, style="dim")
     if name == "handling":
         return Text("\n".join(_handling(status, now)))
-    if name == "since":
+    if name in {"since", "oldest_at"}:
         shown = f"{duration(now - value)} ago"
     elif name == "auth_expires_at":
         shown = f"in {duration(value - now)}" if value > now else "expired"

@@ -166,15 +166,16 @@ def _headline(overview: Overview, url: str, now: float) -> Text:
 def _figures(overview: Overview, statuses: list[AgentStatus]) -> Text:
     from rich.text import Text  # noqa: PLC0415
 
-    from supervisor.cli.output import STATE_STYLES  # noqa: PLC0415
+    from supervisor.cli.output import STATE_STYLES, TROUBLE_STYLES  # noqa: PLC0415
 
     total = sum(overview.agents.values())
     parts: list[Any] = ["1 agent" if total == 1 else f"{total} agents"]
     for state, (symbol, style) in STATE_STYLES.items():
         if count := overview.agents.get(state):
             parts += ["  ", (f"{symbol} {count} {state}", style)]
-    if failing := sum(status.failing for status in statuses):
-        parts += ["  ", (f"⚠ {failing} failing", "yellow")]
+    for trouble, (symbol, style) in TROUBLE_STYLES.items():
+        if count := sum(status.trouble == trouble for status in statuses):
+            parts += ["  ", (f"{symbol} {count} {trouble}", style)]
     inbox = overview.inbox
     parts.append(f"   messages: {inbox.available} waiting, {inbox.running} running, ")
     parts.append((f"{inbox.dead} dead", "bold red" if inbox.dead else ""))

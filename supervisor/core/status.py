@@ -70,6 +70,8 @@ class AgentStatus:
             ``undelivered_reason`` is why the one failed that has waited longest.
         notes: what somebody should know of it, though nothing fails.
         handling: the messages that its handler has in its hands; of one agent that is asked for by its id only.
+        trouble: ``failing`` or ``stuck`` where it is online and so (:mod:`supervisor.core.trouble`); else empty.
+        oldest_at: when its oldest message came that waits or runs, seconds since the epoch; None where there is none.
     """
 
     id: str
@@ -90,6 +92,8 @@ class AgentStatus:
     undelivered_reason: str = ""
     notes: tuple[str, ...] = ()
     handling: tuple[Handling, ...] = ()
+    trouble: str = ""
+    oldest_at: float | None = None
 
     @property
     def failing(self) -> bool:
@@ -108,6 +112,9 @@ class Overview:
         problems: what keeps it from being ready, one line each; empty when it is.
         notices: what a person should know although it is ready: a platform host that is down, refused agents.
         undelivered: replies that wait because sending failed, of all agents.
+        failing, stuck: how many of the agents that are online are so.
+        deployment: the name that the deployment was given; empty where it has none.
+        registry: where the registry is.
     """
 
     version: str
@@ -119,6 +126,10 @@ class Overview:
     problems: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     undelivered: int = 0
+    failing: int = 0
+    stuck: int = 0
+    deployment: str = ""
+    registry: str = ""
 
 
 @dataclass(frozen=True, slots=True)

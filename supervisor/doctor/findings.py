@@ -24,6 +24,7 @@ class Trouble(IntEnum):
     REFUSED = 4
     PLATFORM = 5
     DEAF = 6
+    UNANSWERED = 7
 
 
 @dataclass(frozen=True, slots=True)

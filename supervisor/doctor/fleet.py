@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Final
 from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus
+from supervisor.core.trouble import STUCK, oldest
 from supervisor.doctor.examiner import Examiner
 from supervisor.doctor.findings import Finding, Level, Report, Trouble, failed
 from supervisor.settings import EffectiveSettings
@@ -75,7 +77,12 @@ def _report_live(live: AgentStatus, report: Report) -> None:
         report(failed("supervisor", said, advice, Trouble.REFUSED, live.id))
     else:
         report(Finding("supervisor", Level.OK if state is AgentState.ONLINE else Level.WARN, said, agent=live.id))
-    if live.failing:
+    if live.trouble == STUCK and live.oldest_at is not None:
+        said = f"stuck ({oldest(time.time() - live.oldest_at)})"
+        report(failed("health", said, f"see: supervisor agents show {live.id}", Trouble.UNANSWERED, live.id))
+    elif live.trouble:
+        report(failed("health", live.health, f"see: supervisor logs {live.id}", Trouble.UNANSWERED, live.id))
+    elif live.failing:
         report(Finding("health", Level.WARN, live.health, "see: supervisor logs " + live.id, live.id))
 
 
@@ -94,7 +101,9 @@ async def check_fleet(
     able = []
     for record in records:
         live = (running.statuses or {}).get(record.id) if running is not None else None
-        if live is not None and (live.failing or live.state in (AgentState.FAULTED, AgentState.REJECTED)):
+        if live is not None and (
+            live.failing or live.trouble or live.state in (AgentState.FAULTED, AgentState.REJECTED)
+        ):
             _report_live(live, found.append)
         if live is not None and live.state is AgentState.ONLINE:
             continue

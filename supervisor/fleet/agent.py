@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from supervisor.core.errors import ConfigurationError, HandlerError, PlatformError
 from supervisor.core.records import AgentRecord
+from supervisor.core.states import AgentState
+from supervisor.core.trouble import online_trouble
 from supervisor.fleet.hooks import HOOK_SECONDS, Hooks
 from supervisor.fleet.shared import Shared
 from supervisor.fleet.works import Pace, WorkFetcher
@@ -88,6 +90,17 @@ class Agent:
     @property
     def _context(self) -> AgentContext:
         return AgentContext(self.profile)
+
+    def trouble(self, state: AgentState) -> str:
+        """``failing`` or ``stuck`` while it is online and so; else empty. One that sleeps lets messages wait."""
+        if state is not AgentState.ONLINE:
+            return ""
+        oldest_at = None if self.pipeline.duties.sleeping.current is not None else self.pipeline.answers.oldest_at
+        return online_trouble(
+            failing=self.profile.health.failing,
+            waited_seconds=0.0 if oldest_at is None else self._shared.clock.now() - oldest_at,
+            may_take_seconds=self.profile.settings.timeout_seconds,
+        )
 
     def redact(self, text: str) -> str:
         """``text`` without this agent's secrets."""

@@ -12,6 +12,7 @@ from supervisor.core.records import JournaledMessage
 from supervisor.core.states import AgentState, MessageState
 from supervisor.core.status import AgentStatus, InboxCounts, Reading
 from supervisor.core.tasks import cancel_all, is_cancelled, kept
+from supervisor.core.trouble import FAILING, STUCK
 from supervisor.fleet.journal_sync import JournalSync
 from supervisor.fleet.ownership import owned
 from supervisor.fleet.removals import Removals
@@ -175,6 +176,14 @@ class Fleet:
     def states(self) -> Mapping[AgentState, int]:
         """How many agents are in each state."""
         return Counter(runner.condition.state for runner in self._runners.values())
+
+    def troubles(self) -> Mapping[str, list[Runner]]:
+        """The agents that are online and failing or stuck, by which of these they are."""
+        found: dict[str, list[Runner]] = {FAILING: [], STUCK: []}
+        for runner in self._runners.values():
+            if trouble := runner.agent.trouble(runner.condition.state):
+                found[trouble].append(runner)
+        return found
 
     @property
     def asleep(self) -> int:

@@ -154,6 +154,8 @@ class Runner:
             undelivered=undelivered,
             undelivered_reason=agent.redact(reason),
             notes=(*agent.profile.notes, *notes_of(agent.grant)),
+            trouble=agent.trouble(condition.state),
+            oldest_at=agent.pipeline.answers.oldest_at,
         )
 
     async def run(self) -> None:

@@ -23,6 +23,12 @@ class Answers:
         """The messages that the handler has in its hands, with where it stands."""
         return self._executor.under_way.shown()
 
+    @property
+    def oldest_at(self) -> float | None:
+        """When the oldest message came that waits or is worked on, in seconds since the epoch; None without one."""
+        times = (self._lanes.oldest_at, self._executor.under_way.oldest_at)
+        return min((at for at in times if at is not None), default=None)
+
     async def stop(self, conversation_id: str, before_id: int) -> bool:
         """Cancel the answer that is being made in a conversation to what came before ``before_id`` (``/stop``).
 

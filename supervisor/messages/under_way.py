@@ -107,6 +107,11 @@ class AllUnderWay:
         """How many were left behind and have not ended."""
         return len(self._left_behind)
 
+    @property
+    def oldest_at(self) -> float | None:
+        """When the oldest message came that is worked on, seconds since the epoch; None where there is none."""
+        return min((one.message.received_at for one in self._running.values()), default=None)
+
     def of(self, conversation_id: str) -> UnderWay | None:
         """The message of a conversation that is worked on."""
         return self._running.get(conversation_id)

@@ -12,6 +12,7 @@ from supervisor.core.errors import AgentNotFoundError
 from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
+from supervisor.core.trouble import FAILING, STUCK, oldest
 from supervisor.fleet import Fleet, Shared
 from supervisor.management import agents, messages
 from supervisor.management.messages import MessageQuery, Outcome
@@ -60,6 +61,13 @@ class Control:
             for state in (AgentState.REJECTED, AgentState.FAULTED)
             if states.get(state)
         ]
+        failing, stuck = (self._fleet.troubles()[trouble] for trouble in (FAILING, STUCK))
+        if failing:
+            notices.append(f"{_count(len(failing))} failing; see: supervisor agents list")
+        if stuck:
+            times = [at for runner in stuck if (at := runner.agent.pipeline.answers.oldest_at) is not None]
+            age = oldest(self._shared.clock.now() - min(times, default=self._shared.clock.now()))
+            notices.append(f"{_count(len(stuck))} stuck ({age}); see: supervisor agents list")
         undelivered, why = self._fleet.undelivered()
         if undelivered:
             waiting = "1 reply waits" if undelivered == 1 else f"{undelivered} replies wait"
@@ -82,6 +90,10 @@ class Control:
             problems=self.problems(),
             notices=tuple(notices),
             undelivered=undelivered,
+            failing=len(failing),
+            stuck=len(stuck),
+            deployment=self.settings.deployment_name,
+            registry=self._registry.where,
         )
 
     async def each_status(self) -> AsyncIterator[AgentStatus]:

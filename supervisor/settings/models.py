@@ -51,7 +51,7 @@ from supervisor.settings.kinds import (
 PREFIX = "SUPERVISOR_"
 RUN_SECRETS = Path("/run/secrets")
 #: What a person chose, or was given, and may hold any character.
-PASSWORDS = frozenset({f"{PREFIX}ADMIN_TOKEN", f"{PREFIX}METRICS_TOKEN", f"{PREFIX}PROXY"})
+PASSWORDS = frozenset({f"{PREFIX}ADMIN_TOKEN", f"{PREFIX}ADMIN_READ_TOKEN", f"{PREFIX}METRICS_TOKEN", f"{PREFIX}PROXY"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -120,7 +120,14 @@ class Settings(BaseSettings):
     admin_host: str = Field("127.0.0.1", description="Where health, metrics and the admin API listen.")
     admin_port: int = Field(8640, ge=0, le=65535, description="Their port; 0 takes a free one.")
     admin_token: SecretStr | None = Field(None, description="Bearer token of the admin API; required off loopback.")
+    admin_read_token: SecretStr | None = Field(
+        None,
+        description="A second token, to read only: no text of messages, no values of settings, no log, no traceback.",
+    )
     metrics_token: SecretStr | None = Field(None, description="Bearer token of /metrics, if it is to have one.")
+    deployment_name: str = Field(
+        "", max_length=60, description="What the console calls this deployment: production, staging, …"
+    )
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(listed)] = Field(
         (), description="Fernet keys: the first encrypts, all decrypt."
     )
@@ -234,6 +241,16 @@ class Settings(BaseSettings):
     def _admin_token_off_loopback(self) -> Self:
         if self.admin_host not in LOOPBACK and not (self.admin_token and self.admin_token.get_secret_value()):
             raise ValueError("ADMIN_TOKEN is required when ADMIN_HOST is not loopback")
+        return self
+
+    @model_validator(mode="after")
+    def _a_token_for_readers_beside_one_for_all(self) -> Self:
+        full, read = self.admin_token, self.admin_read_token
+        if read is not None and read.get_secret_value():
+            if full is None or not full.get_secret_value():
+                raise ValueError("ADMIN_READ_TOKEN is no bound without ADMIN_TOKEN; set that too")
+            if full.get_secret_value() == read.get_secret_value():
+                raise ValueError("ADMIN_READ_TOKEN is the same as ADMIN_TOKEN; whoever has it could do everything")
         return self
 
     @model_validator(mode="after")

@@ -53,7 +53,8 @@ def test_a_pair_without_key_or_value_is_a_usage_error(pair: str) -> None:
 
 def test_every_state_has_a_symbol_of_its_own() -> None:
     assert set(output.STATE_STYLES) == set(AgentState)
-    assert len({symbol for symbol, _ in output.STATE_STYLES.values()}) == len(AgentState)
+    styles = {**output.STATE_STYLES, **output.TROUBLE_STYLES}
+    assert len({symbol for symbol, _ in styles.values()}) == len(styles) == len(AgentState) + 2
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140, 400])
@@ -81,6 +82,11 @@ def test_the_worst_come_first() -> None:
     assert [row.state for row in ordered] == states[::-1]
     alike = [agent(1), agent(2, health="failing: no key"), agent(3)]
     assert [row.failing for row in output.worst_first(alike)] == [True, False, False]
+    mixed = [agent(1), agent(2, AgentState.REJECTED), agent(3, trouble="stuck"), agent(4, AgentState.FAULTED)]
+    mixed.append(agent(5, trouble="failing", health="failing: no key"))
+    assert [row.trouble or row.state for row in output.worst_first(mixed)] == [
+        *("faulted", "failing", "stuck", "rejected", "online")
+    ]
 
 
 def test_names_from_outside_cannot_draw_on_the_screen() -> None:
@@ -132,11 +138,11 @@ def test_a_screen_shows_what_fits_and_says_what_does_not() -> None:
 @pytest.mark.parametrize("size", [(60, 12), (100, 12), (250, 12), (100, None)])
 def test_an_agent_that_answers_nobody_is_seen_among_forty_that_do(size: tuple[int, int | None]) -> None:
     health = "failing: 3 messages in a row got no answer, the last one: busy"
-    rows = [agent(number) for number in range(40)] + [agent(99, name="Zoe", health=health)]
+    rows = [agent(number) for number in range(40)] + [agent(99, name="Zoe", health=health, trouble="failing")]
     lines = drawn(status.draw(status.Seen(overview=overview(), statuses=rows, trouble=""), size), size[0])
     assert size[1] is None or len(lines) <= size[1]
     assert "⚠ 1 failing" in lines[1]
-    first = next(line for line in lines if line.startswith("● online"))
+    first = next(line for line in lines if line.startswith(("● online", "⚠ failing")))
     assert f"{99:024x}" in first, "its connection is well, and yet it stands first"
     assert "3 messages in a row got no answer" in " ".join(lines)
 
