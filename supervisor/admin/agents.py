@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from http import HTTPStatus
@@ -12,13 +11,13 @@ import msgspec
 from fastapi import FastAPI, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from supervisor.admin.answers import ERRORS, json_answer, refused
+from supervisor.admin.access import Access, shown_agent
+from supervisor.admin.answers import ERRORS, Given, json_answer, refused
 from supervisor.admin.interface import AdminService
 from supervisor.core.records import AgentRecord
 from supervisor.core.status import AgentStatus
 from supervisor.management.agents import Changes
 from supervisor.store.dialect.rows import MAX_FIELD_CHARS
-from supervisor.telemetry.redaction import mask
 
 
 class AgentAction(StrEnum):
@@ -107,10 +106,6 @@ def add_agents(app: FastAPI, service: AdminService) -> None:
     _acting(app, service)
 
 
-def _shown(status: AgentStatus) -> AgentStatus:
-    return dataclasses.replace(status, settings=mask(status.settings)) if status.settings else status
-
-
 def _reading(app: FastAPI, service: AdminService) -> None:
     @app.get(
         "/api/v1/agents",
@@ -119,9 +114,9 @@ def _reading(app: FastAPI, service: AdminService) -> None:
         response_model=list[AgentStatus],
         responses=ERRORS,
     )
-    async def agents() -> Response:
+    async def agents(access: Given) -> Response:
         # One after the other: thousands in one piece would hold the event loop.
-        shown = [msgspec.json.encode(_shown(status)) async for status in service.each_status()]
+        shown = [msgspec.json.encode(shown_agent(status, access)) async for status in service.each_status()]
         return Response(b"[" + b",".join(shown) + b"]", media_type="application/json")
 
     @app.get(
@@ -131,8 +126,8 @@ def _reading(app: FastAPI, service: AdminService) -> None:
         response_model=AgentStatus,
         responses=ERRORS | _ONE,
     )
-    async def agent(agent_id: str) -> Response:
-        return json_answer(_shown(service.status(agent_id)))
+    async def agent(agent_id: str, access: Given) -> Response:
+        return json_answer(shown_agent(service.status(agent_id), access))
 
 
 def _writing(app: FastAPI, service: AdminService) -> None:
@@ -147,7 +142,7 @@ def _writing(app: FastAPI, service: AdminService) -> None:
     async def add(new: NewAgent) -> Response:
         record = AgentRecord(**new.model_dump())
         await service.add(record)
-        return json_answer(_shown(service.status(record.id)), HTTPStatus.CREATED)
+        return json_answer(shown_agent(service.status(record.id), Access.FULL), HTTPStatus.CREATED)
 
     @app.patch(
         "/api/v1/agents/{agent_id}",
@@ -162,7 +157,7 @@ def _writing(app: FastAPI, service: AdminService) -> None:
         changes = changed.changes()
         if not changes.empty:
             await service.change(agent_id, changes)
-        return json_answer(_shown(service.status(agent_id)))
+        return json_answer(shown_agent(service.status(agent_id), Access.FULL))
 
     @app.delete(
         "/api/v1/agents/{agent_id}",
@@ -194,4 +189,4 @@ def _acting(app: FastAPI, service: AdminService) -> None:
     async def act(agent_id: str, action: AgentAction) -> Response:
         service.status(agent_id)
         await actions[action](agent_id)
-        return json_answer(_shown(service.status(agent_id)))
+        return json_answer(shown_agent(service.status(agent_id), Access.FULL))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from fastapi import Response
+from fastapi import Depends, Response
 
+from supervisor.admin.access import Access, access_of
+
+#: A parameter of a route: what the one who asks may do.
+Given = Annotated[Access, Depends(access_of)]
 _PROBLEM: Final = "#/components/schemas/Problem"
 
 

@@ -13,13 +13,18 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from supervisor import __version__
+from supervisor.admin.access import Tokens
 from supervisor.admin.agents import add_agents
 from supervisor.admin.answers import DECLARING_ERRORS, Problem, json_answer
-from supervisor.admin.events import add_events
+from supervisor.admin.board import add_board
+from supervisor.admin.bulk import add_bulk
+from supervisor.admin.events import Places, add_events
 from supervisor.admin.guard import Guard
+from supervisor.admin.insight import add_insight
 from supervisor.admin.interface import AdminService
 from supervisor.admin.messages import add_messages
 from supervisor.admin.scrape import Scrapes
+from supervisor.admin.session import add_session
 from supervisor.core.errors import (
     AgentExistsError,
     AgentNotFoundError,
@@ -79,7 +84,12 @@ def build_app(service: AdminService) -> FastAPI:
     _health(app, service)
     add_agents(app, service)
     add_messages(app, service)
-    add_events(app, service)
+    places = Places()
+    add_events(app, service, places)
+    add_board(app, service, places)
+    add_bulk(app, service)
+    add_insight(app, service)
+    add_session(app, Tokens(service.settings))
     _static(app)
     _errors(app)
     app.add_middleware(Guard, settings=service.settings, public_page=(_STATIC / _PAGES["/"]).read_bytes())

@@ -13,7 +13,8 @@ from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from supervisor.admin.answers import ERRORS, Problem, json_answer, refused
+from supervisor.admin.access import Access, shown_reason
+from supervisor.admin.answers import ERRORS, Given, Problem, json_answer, refused
 from supervisor.admin.interface import AdminService
 from supervisor.telemetry.events import Batch, Event, Events, Wanted
 from supervisor.telemetry.logs import get_logger
@@ -78,12 +79,33 @@ class EventStream(StreamingResponse):
             await self._content.aclose()
 
 
-def add_events(app: FastAPI, service: AdminService) -> None:
-    """Add the route."""
-    open_streams = [0]
+class Places:
+    """The places of streams; each is one until its stream has ended."""
 
-    def one_less() -> None:
-        open_streams[0] -= 1
+    def __init__(self, streams: int = MAX_STREAMS) -> None:
+        self._streams = streams
+        self._taken = 0
+
+    def take(self) -> bool:
+        """Take one, before the stream begins, for many may ask at once; whether there was one."""
+        if self._taken >= self._streams:
+            return False
+        self._taken += 1
+        return True
+
+    def give_back(self) -> None:
+        """A stream has ended."""
+        self._taken -= 1
+
+    def full(self) -> Response:
+        """What one is told that found none."""
+        full = json_answer(Problem(f"{self._streams} streams are open; end one"), HTTPStatus.SERVICE_UNAVAILABLE)
+        full.headers["retry-after"] = str(_FULL_SECONDS)
+        return full
+
+
+def add_events(app: FastAPI, service: AdminService, places: Places) -> None:
+    """Add the route."""
 
     @app.get(
         "/api/v1/events",
@@ -91,7 +113,7 @@ def add_events(app: FastAPI, service: AdminService) -> None:
         summary="Changes of state and log lines, as server-sent events",
         description="Each event has an `id`, the name `state` or `log`, and JSON as data. With the header "
         "`Last-Event-ID` it goes on where it was; a `gap` tells how many events were gone by then. Lines below "
-        "LOG_LEVEL are not among the events.",
+        "LOG_LEVEL are not among the events. A token that reads only gets states, and no lines.",
         response_class=StreamingResponse,
         responses=ERRORS
         | {
@@ -103,6 +125,7 @@ def add_events(app: FastAPI, service: AdminService) -> None:
     )
     async def events(
         request: Request,
+        access: Given,
         *,
         agent_id: Annotated[str | None, Query(max_length=_MAX_ID_CHARS, description="Only this one's.")] = None,
         kind: Annotated[list[Literal["state", "log"]] | None, Query(description="May be given more than once.")] = None,
@@ -112,18 +135,22 @@ def add_events(app: FastAPI, service: AdminService) -> None:
     ) -> Response:
         if "upgrade" in request.headers:
             return json_answer(Problem("Events come as text/event-stream, over plain HTTP"), HTTPStatus.BAD_REQUEST)
-        if open_streams[0] >= MAX_STREAMS:
-            full = json_answer(Problem(f"{MAX_STREAMS} streams are open; end one"), HTTPStatus.SERVICE_UNAVAILABLE)
-            full.headers["retry-after"] = str(_FULL_SECONDS)
-            return full
-        wanted = Wanted(agent_id, tuple(kind or ()))
-        # Counted before the stream begins: many may ask at once.
-        open_streams[0] += 1
-        return EventStream(stream_events(service.events, wanted, last, follow, last_event_id), on_end=one_less)
+        if access is Access.READ and "log" in (kind or ()):
+            return json_answer(Problem("This token sees no log; ask for kind=state"), HTTPStatus.FORBIDDEN)
+        wanted = Wanted(agent_id, ("state",) if access is Access.READ else tuple(kind or ()))
+        if not places.take():
+            return places.full()
+        stream = stream_events(service.events, wanted, last, follow, last_event_id, access)
+        return EventStream(stream, on_end=places.give_back)
 
 
 async def stream_events(
-    events: Events, wanted: Wanted, last: int, follow: bool, last_event_id: str | None
+    events: Events,
+    wanted: Wanted,
+    last: int,
+    follow: bool,
+    last_event_id: str | None,
+    access: Access = Access.FULL,
 ) -> AsyncGenerator[bytes]:
     after = _position(events, last_event_id)
     yield f"retry: {_RETRY_MILLISECONDS}\n\n".encode()
@@ -131,12 +158,12 @@ async def stream_events(
         # From here on, so that an event during the first ones is neither sent twice nor left out.
         after = events.newest
         if begin := [event for event in events.last(last, wanted) if event.number <= after]:
-            yield b"".join(_written(event, events.run) for event in begin)
+            yield b"".join(_written(event, events.run, access) for event in begin)
     if not follow:
         return
     async with aclosing(events.follow(after, wanted, heartbeat_seconds=HEARTBEAT_SECONDS)) as batches:
         async for batch in batches:
-            yield _batch(batch, events.run)
+            yield _batch(batch, events.run, access)
 
 
 def _position(events: Events, last_event_id: str | None) -> int | None:
@@ -148,13 +175,18 @@ def _position(events: Events, last_event_id: str | None) -> int | None:
     return min(int(number), events.newest) if run == events.run else 0
 
 
-def _batch(batch: Batch, run: str) -> bytes:
+def _batch(batch: Batch, run: str, access: Access) -> bytes:
     if not batch.events and not batch.missed:
         return b": nothing new\n\n"
     gap = f"event: gap\ndata: {json.dumps({'missed': batch.missed})}\n\n".encode() if batch.missed else b""
-    return gap + b"".join(_written(event, run) for event in batch.events)
+    return gap + b"".join(_written(event, run, access) for event in batch.events)
 
 
-def _written(event: Event, run: str) -> bytes:
+def _written(event: Event, run: str, access: Access) -> bytes:
+    data = event.data
+    if access is Access.READ:
+        fields = json.loads(data)
+        fields["reason"] = shown_reason(fields.get("state", ""), fields.get("reason", ""), access)
+        data = json.dumps(fields).encode()
     # One line is enough, because JSON holds no line break.
-    return f"id: {run}-{event.number}\nevent: {event.kind}\ndata: ".encode() + event.data + b"\n\n"
+    return f"id: {run}-{event.number}\nevent: {event.kind}\ndata: ".encode() + data + b"\n\n"

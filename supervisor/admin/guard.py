@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import time
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
@@ -13,6 +14,8 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import SecretStr
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from supervisor.admin.access import Access, Tokens, note_access
+from supervisor.admin.session import SESSION_PATH, session_cookie
 from supervisor.settings import LOOPBACK, Settings
 
 MAX_BODY_BYTES: Final = 1 << 20
@@ -60,10 +63,10 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: Settings, public_page: bytes) -> None:
         self._app = app
         self._page = public_page
-        self._admin_token = _token(settings.admin_token)
+        self._tokens = Tokens(settings)
         self._metrics_token = _token(settings.metrics_token)
         self._held_bytes = 0
-        self._local_only = self._admin_token is None and settings.admin_host in LOOPBACK
+        self._local_only = not self._tokens.asked_for and settings.admin_host in LOOPBACK
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -72,7 +75,7 @@ class Guard:
         try:
             headers = _headers(scope["headers"])
             self._check_browser(scope["method"], headers)
-            self._check_token(scope["path"], headers)
+            self._check_token(scope, headers)
             body = await self._read_body(headers, receive)
         except _RefusedError as refused:
             await self._refuse(refused, scope, strict)
@@ -88,29 +91,35 @@ class Guard:
                 HTTPStatus.FORBIDDEN,
                 "Without SUPERVISOR_ADMIN_TOKEN only requests to localhost are answered; set one to use another name",
             )
-        if method in _SAFE_METHODS:
-            return
-        origin = headers.get(b"origin")
-        foreign = origin is not None and _split(origin.partition(b"://")[2]).netloc.encode("latin-1") != host
-        if foreign or headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
-            raise _RefusedError(HTTPStatus.FORBIDDEN, "Requests from other sites' pages are refused")
+        if method not in _SAFE_METHODS:
+            _refuse_foreign(headers)
 
-    def _check_token(self, path: str, headers: dict[bytes, bytes]) -> None:
+    def _check_token(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        path: str = scope["path"]
         if path == "/metrics":
-            wanted, name = self._metrics_token, "SUPERVISOR_METRICS_TOKEN"
+            given = _bearer(headers)
+            if self._metrics_token is not None and not hmac.compare_digest(given, self._metrics_token):
+                raise _unauthorised("SUPERVISOR_METRICS_TOKEN")
         elif path in {"/", "/api"} or path.startswith("/api/"):
-            wanted, name = self._admin_token, "SUPERVISOR_ADMIN_TOKEN"
-        else:
-            return
-        if wanted is None:
-            return
-        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), wanted):
-            raise _RefusedError(
-                HTTPStatus.UNAUTHORIZED,
-                f"Send the header Authorization: Bearer <{name}>",
-                (b"www-authenticate", b"Bearer"),
-            )
+            note_access(scope, self._access(scope["method"], headers))
+        elif path == SESSION_PATH and scope["method"] not in _SAFE_METHODS:
+            _refuse_foreign(headers)
+
+    def _access(self, method: str, headers: dict[bytes, bytes]) -> Access:
+        """What a request may do, by its token or, from the console, by its cookie."""
+        if not self._tokens.asked_for:
+            return Access.FULL
+        access = self._tokens.of_token(_bearer(headers))
+        if access is None:
+            access = self._tokens.of_cookie(session_cookie(headers), time.time())
+            if access is not None and method not in _SAFE_METHODS:
+                # A browser sends the cookie by itself, for pages of other ports of this host too.
+                _refuse_foreign(headers, strictly=True)
+        if access is None:
+            raise _unauthorised("SUPERVISOR_ADMIN_TOKEN")
+        if access is Access.READ and method not in _SAFE_METHODS:
+            raise _RefusedError(HTTPStatus.FORBIDDEN, "This token reads only; changes need SUPERVISOR_ADMIN_TOKEN")
+        return access
 
     async def _read_body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         if b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0":
@@ -152,6 +161,39 @@ class Guard:
         ]
         await send({"type": "http.response.start", "status": refused.status.value, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def _refuse_foreign(headers: dict[bytes, bytes], *, strictly: bool = False) -> None:
+    """Refuse what a page of another origin had a browser send.
+
+    Args:
+        strictly: refuse what does not tell its origin too; browsers tell it with whatever changes something.
+
+    Raises:
+        _RefusedError: it is such a request.
+    """
+    origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
+    if site == b"same-origin" and strictly:
+        # Said by the browser itself; a proxy may have given the Host another name.
+        return
+    own = headers.get(b"host", b"")
+    foreign = origin is not None and _split(origin.partition(b"://")[2]).netloc.encode("latin-1") != own
+    if foreign or (site or b"none") not in (b"none", b"same-origin") or (strictly and origin is None):
+        raise _RefusedError(HTTPStatus.FORBIDDEN, "Requests from other sites' pages are refused")
+
+
+def _bearer(headers: dict[bytes, bytes]) -> bytes:
+    """The token of a request; empty without one."""
+    scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+    return given.strip() if scheme.lower() == b"bearer" else b""
+
+
+def _unauthorised(name: str) -> _RefusedError:
+    return _RefusedError(
+        HTTPStatus.UNAUTHORIZED,
+        f"Send the header Authorization: Bearer <{name}>",
+        (b"www-authenticate", b"Bearer"),
+    )
 
 
 def _token(secret: SecretStr | None) -> bytes | None:

@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from supervisor.core.records import AgentRecord
-from supervisor.core.status import AgentStatus, MessageDetails, MessageSummary, Overview
+from supervisor.core.activity import Minute
+from supervisor.core.records import AgentRecord, UsageRecord
+from supervisor.core.status import AgentStatus, CheckResult, MessageDetails, MessageSummary, Overview
 from supervisor.management.agents import Changes
-from supervisor.management.messages import MessageQuery
+from supervisor.management.handlers import KnownHandler
+from supervisor.management.messages import MessageQuery, Outcome
 from supervisor.settings import Settings
 from supervisor.telemetry.events import Events
 from supervisor.telemetry.metrics import Metrics
+
+
+class AgentInsight(Protocol):
+    """What is known of agents beside their states."""
+
+    def activity(self, agent_id: str) -> list[Minute]:
+        """What one did in each minute of the last hour; raises AgentNotFoundError."""
+        ...
+
+    def conversations(self, agent_id: str) -> list[str]:
+        """The ids of the conversations that one is in, the latest first; raises AgentNotFoundError."""
+        ...
+
+    async def usage(self, agent_id: str | None, days: int) -> list[UsageRecord]:
+        """What was used of language models in so many UTC days, today included; of one agent, or of all."""
+        ...
+
+    async def handlers(self) -> list[KnownHandler]:
+        """The handlers that a row may name; raises HandlerError."""
+        ...
+
+    async def examine(self, agent_id: str | None) -> list[CheckResult]:
+        """What ``supervisor doctor`` finds, of one agent or of the fleet; raises AgentNotFoundError."""
+        ...
 
 
 class AdminService(Protocol):
@@ -82,6 +108,26 @@ class AdminService(Protocol):
 
     async def reload(self, agent_id: str) -> None:
         """Fetch an agent's instruction and settings anew and load its handler again; raises AgentNotFoundError."""
+        ...
+
+    async def act_on(self, action: str, agent_ids: Sequence[str]) -> dict[str, str]:
+        """Do the same to many agents.
+
+        Args:
+            action: pause, resume, reload or remove.
+
+        Returns:
+            The ids of those to which it could not be done, each with the reason.
+        """
+        ...
+
+    async def settle_all(self, action: str, numbers: Sequence[int]) -> list[Outcome]:
+        """Do the same to many messages; ``action``: replay, discard or cancel."""
+        ...
+
+    @property
+    def insight(self) -> AgentInsight:
+        """What is known beside states."""
         ...
 
     async def messages(self, query: MessageQuery, limit: int) -> list[MessageSummary]:

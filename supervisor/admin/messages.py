@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final
 from fastapi import FastAPI, Query, Response
 from fastapi import Path as InPath
 
-from supervisor.admin.answers import ERRORS, json_answer, refused
+from supervisor.admin.access import shown_message, shown_summary
+from supervisor.admin.answers import ERRORS, Given, json_answer, refused
 from supervisor.admin.interface import AdminService
 from supervisor.core.states import MessageState
 from supervisor.core.status import MessageDetails, MessageSummary
@@ -16,13 +17,13 @@ from supervisor.management.messages import MessageQuery
 #: Messages in one answer: their contents are in it.
 MAX_LISTED: Final = 500
 #: The largest number that the journal can hold.
-_MAX_NUMBER: Final = 2**63 - 1
+MAX_NUMBER: Final = 2**63 - 1
 #: Longer than any id that the inbox takes.
 _MAX_ID_CHARS: Final = 200
 #: Ages are counted back from now; this is more than the epoch's.
 _MAX_AGE_SECONDS: Final = 1e10
 
-Number = Annotated[int, InPath(ge=1, le=_MAX_NUMBER, description="The journal's number of the message.")]
+Number = Annotated[int, InPath(ge=1, le=MAX_NUMBER, description="The journal's number of the message.")]
 Id = Annotated[str | None, Query(max_length=_MAX_ID_CHARS)]
 Age = Annotated[float | None, Query(ge=0, le=_MAX_AGE_SECONDS, allow_inf_nan=False)]
 
@@ -60,6 +61,7 @@ def _reading(app: FastAPI, service: AdminService) -> None:
         responses=ERRORS | _MALFORMED,
     )
     async def messages(
+        access: Given,
         *,
         agent_id: Id = None,
         conversation_id: Id = None,
@@ -67,13 +69,13 @@ def _reading(app: FastAPI, service: AdminService) -> None:
         older_than_seconds: Age = None,
         newer_than_seconds: Age = None,
         undelivered: bool = False,
-        before_id: Annotated[int | None, Query(ge=1, le=_MAX_NUMBER)] = None,
+        before_id: Annotated[int | None, Query(ge=1, le=MAX_NUMBER)] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 100,
     ) -> Response:
         query = MessageQuery(
             agent_id, conversation_id, state or (), older_than_seconds, newer_than_seconds, undelivered, before_id
         )
-        return json_answer(await service.messages(query, limit))
+        return json_answer([shown_summary(one, access) for one in await service.messages(query, limit)])
 
     @app.get(
         "/api/v1/messages/{number}",
@@ -82,8 +84,8 @@ def _reading(app: FastAPI, service: AdminService) -> None:
         response_model=MessageDetails,
         responses=_ONE,
     )
-    async def message(number: Number) -> Response:
-        return json_answer(await service.message(number))
+    async def message(number: Number, access: Given) -> Response:
+        return json_answer(shown_message(await service.message(number), access))
 
 
 def _acting(app: FastAPI, service: AdminService) -> None:

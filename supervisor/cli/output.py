@@ -34,8 +34,10 @@ STATE_STYLES: Final[dict[AgentState, tuple[str, str]]] = {
     AgentState.STOPPED: ("○", "dim"),
 }
 #: What an agent that is online is shown as instead, where it does not answer well.
-TROUBLE_STYLES: Final = {FAILING: ("⚠", "bold yellow"), STUCK: ("◷", "bold yellow")}
-_STYLES: Final[dict[str, tuple[str, str]]] = {**STATE_STYLES, **TROUBLE_STYLES}
+TROUBLE_STYLES: Final[dict[str, tuple[str, str]]] = {FAILING: ("⚠", "bold yellow"), STUCK: ("◷", "bold yellow")}
+_STYLES: Final[dict[str, tuple[str, str]]] = {
+    str(state): style for state, style in STATE_STYLES.items()
+} | TROUBLE_STYLES
 _WORST_FIRST: Final = {
     word: rank for rank, word in enumerate(dict.fromkeys([AgentState.FAULTED, *TROUBLE_STYLES, *STATE_STYLES]))
 }

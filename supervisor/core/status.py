@@ -133,6 +133,25 @@ class Overview:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One line of what ``supervisor doctor`` finds.
+
+    Args:
+        check: what was looked at, in a word or two.
+        level: ``ok``, ``warn`` or ``fail``.
+        text: what was found.
+        advice: what to change; empty where there is nothing to.
+        agent: whom it concerns; empty for the deployment.
+    """
+
+    check: str
+    level: str
+    text: str
+    advice: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
 class MessageSummary:
     """One message of the inbox as lists show it. Times are seconds since the epoch.
 

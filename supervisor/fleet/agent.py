@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+from supervisor.core.activity import Activity
 from supervisor.core.errors import ConfigurationError, HandlerError, PlatformError
 from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState
@@ -42,7 +43,8 @@ class Agent:
 
     def __init__(self, record: AgentRecord, shared: Shared, log: Any, actions: AgentActions) -> None:
         traces = shared.tracing.of(record.id, lambda: self.profile.record.handler)
-        scope = Scope(record.id, log, shared.journal, shared.metrics, shared.clock, traces, shared.turns)
+        self.activity = Activity(shared.clock)
+        scope = Scope(record.id, log, shared.journal, shared.metrics, shared.clock, traces, shared.turns, self.activity)
         self.log = log
         self.profile = Profile(record, scope, shared.settings, shared.secrets, shared.ledger)
         self.pipeline = Pipeline(

@@ -22,6 +22,7 @@ from supervisor.messages.outbox import Outbox
 from supervisor.messages.participation import Participation
 from supervisor.messages.profile import Profile
 from supervisor.messages.reply_ids import reply_id, with_reply_id
+from supervisor.messages.scope import Scope
 from supervisor.messages.visibility import visible
 from supervisor.protocol.inbound import collected
 from supervisor.telemetry.redaction import REDACTED
@@ -62,7 +63,7 @@ class Attempt:
         # The last part of a handler that does not stream: it is committed when the message is settled.
         self._last: NewReply | None = None
         reference = profile.handler.reference
-        self._answer_time = AnswerTime(scope.clock, row.received_at, partial(scope.metrics.answered, reference))
+        self._answer_time = AnswerTime(scope.clock, row.received_at, partial(_count_answer, scope, reference))
         # Parts that an earlier attempt made.
         self._already_made: frozenset[int] = frozenset()
         self._started = scope.clock.monotonic()
@@ -216,3 +217,8 @@ class Attempt:
 
     def _acked(self, reply: records.Reply) -> None:
         self._answer_time.acked(reply.part)
+
+
+def _count_answer(scope: Scope, handler: str, latency_seconds: float, send_seconds: float) -> None:
+    scope.metrics.answered(handler, latency_seconds, send_seconds)
+    scope.activity.answered(latency_seconds)

@@ -52,6 +52,8 @@ class HandlerCancelledError(Exception):
 
 
 #: How an attempt ended, by what its message became.
+#: Outcomes of attempts that failed.
+_FAILURES = frozenset({"retried", "dead", "timeout"})
 _OUTCOMES = {
     MessageState.DONE: "done",
     MessageState.DEAD: "dead",
@@ -83,6 +85,7 @@ class MessageExecutor:
         self._scope = scope = profile.scope
         self._journal = scope.journal
         self._metrics = scope.metrics
+        self._activity = scope.activity
         self._clock = scope.clock
         self._traces = scope.traces
         self._delay = backoff or _delay
@@ -195,6 +198,8 @@ class MessageExecutor:
             # Where the attempt was cancelled, the row's state says what was written in that moment.
             outcome = outcome or _OUTCOMES.get(row.state, "released")
             self._metrics.handled(handler.reference, outcome, ended - started)
+            if outcome in _FAILURES:
+                self._activity.failed()
             trace.end(outcome)
 
     async def _within_time(self, attempt: Attempt, handler: MountedHandler, running: UnderWay) -> None:

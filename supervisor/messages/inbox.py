@@ -88,6 +88,7 @@ class Inbox:
         self._agent_id = scope.agent_id
         self._journal = scope.journal
         self._metrics = scope.metrics
+        self._activity = scope.activity
         self._clock = scope.clock
         self._traces = scope.traces
         self._lanes = lanes
@@ -177,6 +178,7 @@ class Inbox:
             return False
         self._remember(key)
         self._metrics.received(self._handler())
+        self._activity.received()
         if ending is None and guarded and self._guard.blocks(message):
             ending = _LOOP
         self._arrivals.put(Arrival(message, key, self._clock.now(), size, ending, command))

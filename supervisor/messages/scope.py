@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from supervisor.core.clock import Clock
+from supervisor.core.activity import Activity
+from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.records import JournaledMessage
 from supervisor.core.turns import Turns
 from supervisor.store import Journal
@@ -22,6 +23,7 @@ class Scope:
         log: the agent's own logger, bound to its id.
         traces: the traces of this agent's messages.
         turns: when a burst of messages may go on.
+        activity: what the agent did in each minute of the last hour.
     """
 
     agent_id: str
@@ -31,6 +33,7 @@ class Scope:
     clock: Clock
     traces: Traces
     turns: Turns = field(default_factory=Turns)
+    activity: Activity = field(default_factory=lambda: Activity(SystemClock()))
 
     def bind_log(self, row: JournaledMessage) -> None:
         """What the present task logs from here on is about a message."""

@@ -21,6 +21,7 @@ class Spending:
     def __init__(self, scope: Scope, ledger: Ledger, handler: Callable[[], str]) -> None:
         self._agent_id = scope.agent_id
         self._metrics = scope.metrics
+        self._activity = scope.activity
         self._clock = scope.clock
         self._ledger = ledger
         self._handler = handler
@@ -29,6 +30,7 @@ class Spending:
         """Count what a model call used, whatever a handler reports."""
         usage = cleaned(usage)
         self._metrics.tokens(self._agent_id, self._handler(), usage)
+        self._activity.used(usage.prompt_tokens, usage.completion_tokens)
         cost = self._ledger.record(self._agent_id, usage)
         if cost is not None:
             self._metrics.cost(self._agent_id, self._handler(), usage.model, cost)

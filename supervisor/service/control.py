@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -16,6 +16,7 @@ from supervisor.core.trouble import FAILING, STUCK, oldest
 from supervisor.fleet import Fleet, Shared
 from supervisor.management import agents, messages
 from supervisor.management.messages import MessageQuery, Outcome
+from supervisor.service.insight import Insight
 from supervisor.store import Registry
 from supervisor.telemetry.redaction import redact
 
@@ -50,6 +51,7 @@ class Control:
         self._fleet = fleet
         self._shared = shared
         self._started_at = shared.clock.now()
+        self.insight = Insight(registry, fleet, shared)
 
     def overview(self) -> Overview:
         """The whole supervisor in a few figures."""
@@ -144,6 +146,36 @@ class Control:
     async def reload(self, agent_id: str) -> None:
         """Read an agent's handler, instruction and settings anew; raises AgentNotFoundError."""
         self._fleet.runner(agent_id).reload()
+
+    async def act_on(self, action: str, agent_ids: Sequence[str]) -> dict[str, str]:
+        """Pause, resume, reload or remove many agents; those that it could not be done to, each with the reason."""
+        refused: dict[str, str] = {}
+        for agent_id in agent_ids:
+            try:
+                if action == "remove":
+                    await self._registry.remove_agent(agent_id)
+                elif action == "reload":
+                    self._fleet.runner(agent_id).reload()
+                else:
+                    await self._registry.update_agent(agent_id, paused=action == "pause")
+            except AgentNotFoundError as error:
+                refused[agent_id] = str(error)
+        # Once for all of them: it reads every row.
+        await self._fleet.reconcile()
+        if action == "resume":
+            for agent_id in agent_ids:
+                with suppress(AgentNotFoundError):
+                    self._fleet.runner(agent_id).retry_now()
+        return refused
+
+    async def settle_all(self, action: str, numbers: Sequence[int]) -> list[Outcome]:
+        """Replay, discard or cancel many messages; what became of each, in the order of their numbers."""
+        if action == "cancel":
+            return await messages.cancel(self._registry, numbers, self._fleet.cancel)
+        settle = messages.replay if action == "replay" else messages.discard
+        outcomes = await settle(self._registry, numbers)
+        await self._fleet.journal.take_up_replays()
+        return outcomes
 
     async def messages(self, query: MessageQuery, limit: int) -> list[MessageSummary]:
         """The newest ``limit`` messages that match."""

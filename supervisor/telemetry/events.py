@@ -87,7 +87,8 @@ class Events:
         self._ring: deque[Event] = deque()
         self._bytes = 0
         self._number = 0
-        self._closed = False
+        #: Set once everybody who follows has to end.
+        self.closing = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._followers = 0
         # Followers wait for this one, and setting it makes the next. Owned by the loop.
@@ -148,7 +149,7 @@ class Events:
                 batch, after = self._since(after, wanted)
                 if batch.events or batch.missed:
                     yield batch
-                elif self._closed:
+                elif self.closing.is_set():
                     return
                 else:
                     try:
@@ -179,7 +180,7 @@ class Events:
 
     def close(self) -> None:
         """Let every follower end once it has what there is; on the event loop."""
-        self._closed = True
+        self.closing.set()
         self._wake()
 
     def _wake(self) -> None:

@@ -10,7 +10,7 @@ envFrom:
   {{- end }}
 env:
   {{- include "aiwm-supervisor.secretEnv" (dict "variable" "SUPERVISOR_ADMIN_TOKEN" "name" (include "aiwm-supervisor.adminSecret" .) "key" .Values.adminToken.key) | nindent 2 }}
-  {{- range $variable, $from := dict "SUPERVISOR_METRICS_TOKEN" .Values.metricsToken "SUPERVISOR_SECRET_KEYS" .Values.secretKeys "SUPERVISOR_PROXY" .Values.proxy "SUPERVISOR_OTLP_HEADERS" .Values.otlpHeaders }}
+  {{- range $variable, $from := dict "SUPERVISOR_ADMIN_READ_TOKEN" .Values.adminReadToken "SUPERVISOR_METRICS_TOKEN" .Values.metricsToken "SUPERVISOR_SECRET_KEYS" .Values.secretKeys "SUPERVISOR_PROXY" .Values.proxy "SUPERVISOR_OTLP_HEADERS" .Values.otlpHeaders }}
   {{- if $from.existingSecret }}
   {{- include "aiwm-supervisor.secretEnv" (dict "variable" $variable "name" $from.existingSecret "key" $from.key) | nindent 2 }}
   {{- end }}

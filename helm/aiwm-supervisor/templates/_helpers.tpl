@@ -168,7 +168,7 @@ SUPERVISOR_{{ $name }}: {{ $value | quote }}
 {{/* Changes when a secret that the process has in its environment does; what agents read from files needs no restart. */}}
 {{- define "aiwm-supervisor.secretsChecksum" -}}
 {{- $values := dict }}
-{{- range list .Values.adminToken .Values.metricsToken .Values.secretKeys .Values.proxy .Values.otlpHeaders }}
+{{- range list .Values.adminToken .Values.adminReadToken .Values.metricsToken .Values.secretKeys .Values.proxy .Values.otlpHeaders }}
 {{- if .existingSecret }}
 {{- $found := lookup "v1" "Secret" $.Release.Namespace .existingSecret | default dict }}
 {{- $_ := set $values (printf "%s/%s" .existingSecret .key) (get (get $found "data" | default dict) .key) }}

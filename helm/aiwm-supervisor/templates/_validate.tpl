@@ -12,7 +12,7 @@
 
 {{- define "aiwm-supervisor.configProblems" -}}
 {{- $problems := list }}
-{{- $secrets := dict "ADMIN_TOKEN" "adminToken" "METRICS_TOKEN" "metricsToken" "SECRET_KEYS" "secretKeys" "OTLP_HEADERS" "otlpHeaders" }}
+{{- $secrets := dict "ADMIN_TOKEN" "adminToken" "ADMIN_READ_TOKEN" "adminReadToken" "METRICS_TOKEN" "metricsToken" "SECRET_KEYS" "secretKeys" "OTLP_HEADERS" "otlpHeaders" }}
 {{- $owned := dict
   "REGISTRY_URL" "the chart sets it for its volume; this version knows SQLite only"
   "ADMIN_HOST" "set admin.host"

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,39 @@ from pydantic import SecretStr
 
 from supervisor.admin import AdminServer, build_app
 from supervisor.admin.scrape import Scrapes
+from supervisor.core.activity import Minute
 from supervisor.core.errors import AgentNotFoundError, ConfigurationError, MessageNotFoundError, RegistryError
-from supervisor.core.records import AgentRecord
+from supervisor.core.records import AgentRecord, UsageRecord
 from supervisor.core.states import AgentState
-from supervisor.core.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
+from supervisor.core.status import AgentStatus, CheckResult, InboxCounts, MessageDetails, MessageSummary, Overview
 from supervisor.management.agents import Changes
-from supervisor.management.messages import MessageQuery
+from supervisor.management.handlers import KnownHandler
+from supervisor.management.messages import MessageQuery, Outcome
 from supervisor.settings import Settings
 from supervisor.telemetry.events import Events
 from supervisor.telemetry.metrics import Metrics
 
 A1, A2 = "a" * 24, "b" * 24
 CHROMIUM = Path("/usr/bin/chromium")
+
+
+class SmallInsight:
+    """As little as can be known."""
+
+    def activity(self, agent_id: str) -> list[Minute]:
+        return []
+
+    def conversations(self, agent_id: str) -> list[str]:
+        return []
+
+    async def usage(self, agent_id: str | None, days: int) -> list[UsageRecord]:
+        return []
+
+    async def handlers(self) -> list[KnownHandler]:
+        return [KnownHandler("echo", "Says it again.", ("prefix",))]
+
+    async def examine(self, agent_id: str | None) -> list[CheckResult]:
+        return []
 
 
 class SmallService:
@@ -43,6 +64,7 @@ class SmallService:
         self.settings = settings
         self.metrics = Metrics()
         self.events = Events(run="7")
+        self.insight = SmallInsight()
         self.trouble: tuple[str, ...] = ()
         self.ended: tuple[str, ...] = ()
         self.fails: Exception | None = None
@@ -110,6 +132,13 @@ class SmallService:
 
     async def reload(self, agent_id: str) -> None:
         self._set(agent_id, "reload")
+
+    async def act_on(self, action: str, agent_ids: Sequence[str]) -> dict[str, str]:
+        self.done += [f"{action} {one}" for one in agent_ids]
+        return {one: "No such agent" for one in agent_ids if one not in self.agents}
+
+    async def settle_all(self, action: str, numbers: Sequence[int]) -> list[Outcome]:
+        return [Outcome(one, refused=MessageNotFoundError(one)) for one in numbers]
 
     async def messages(self, query: MessageQuery, limit: int) -> list[MessageSummary]:
         return []
@@ -181,7 +210,7 @@ async def test_agents_have_the_fields_of_the_contract_and_no_secrets(serve: Serv
     assert [*agents[0]] == [
         *("id", "name", "handler", "state", "since", "reason", "health", "conversation_id", "conversations"),
         *("auth_expires_at", "inbox", "settings", "labels", "paused"),
-        *("undelivered", "undelivered_reason", "notes", "handling"),
+        *("undelivered", "undelivered_reason", "notes", "handling", "trouble", "oldest_at"),
     ]
     assert agents[0]["inbox"] == {"available": 1, "running": 2, "dead": 3}
     assert agents[0]["settings"] == {"api_key": "[redacted]", "model": "m"}
@@ -433,7 +462,17 @@ async def test_the_description_lists_every_endpoint(serve: Serve) -> None:
         "/api/v1/agents",
         "/api/v1/agents/{agent_id}",
         "/api/v1/agents/{agent_id}/{action}",
+        "/api/v1/agents/{agent_id}/activity",
+        "/api/v1/agents/{agent_id}/conversations",
+        "/api/v1/board",
+        "/api/v1/bulk/agents",
+        "/api/v1/bulk/messages",
+        "/api/v1/doctor",
         "/api/v1/events",
+        "/api/v1/handlers",
+        "/api/v1/settings-schema",
+        "/api/v1/usage",
+        "/session",
         "/api/v1/messages",
         "/api/v1/messages/{number}",
         "/api/v1/messages/{number}/replay",

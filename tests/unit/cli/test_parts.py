@@ -53,8 +53,8 @@ def test_a_pair_without_key_or_value_is_a_usage_error(pair: str) -> None:
 
 def test_every_state_has_a_symbol_of_its_own() -> None:
     assert set(output.STATE_STYLES) == set(AgentState)
-    styles = {**output.STATE_STYLES, **output.TROUBLE_STYLES}
-    assert len({symbol for symbol, _ in styles.values()}) == len(styles) == len(AgentState) + 2
+    styles = [*output.STATE_STYLES.values(), *output.TROUBLE_STYLES.values()]
+    assert len({symbol for symbol, _ in styles}) == len(styles) == len(AgentState) + 2
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140, 400])

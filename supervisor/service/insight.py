@@ -1,0 +1,74 @@
+"""What the admin API shows of agents beside their states: what they did, used and may use, and what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Final
+
+from supervisor.core.activity import Minute
+from supervisor.core.days import days_before
+from supervisor.core.records import UsageRecord
+from supervisor.core.status import CheckResult
+from supervisor.doctor import Examiner, Finding, Running, check_agent, check_fleet
+from supervisor.fleet import Fleet, Shared
+from supervisor.handlers import Folders
+from supervisor.management.handlers import KnownHandler, known_handlers
+from supervisor.settings.secrets import SecretBox, SecretResolver
+from supervisor.store import Registry
+from supervisor.telemetry.redaction import redact
+
+#: Agents that an examination of the fleet tries over the network.
+_TRIED: Final = 20
+
+
+class Insight:
+    """As :class:`supervisor.admin.AdminService` shows it."""
+
+    def __init__(self, registry: Registry, fleet: Fleet, shared: Shared) -> None:
+        self._registry = registry
+        self._fleet = fleet
+        self._shared = shared
+        # One at a time: each tries agents over the network.
+        self._examining = asyncio.Lock()
+
+    def activity(self, agent_id: str) -> list[Minute]:
+        """What an agent did in each minute of the last hour; raises AgentNotFoundError."""
+        return self._fleet.runner(agent_id).agent.activity.minutes()
+
+    def conversations(self, agent_id: str) -> list[str]:
+        """The conversations that an agent is in, the latest first; raises AgentNotFoundError."""
+        return list(reversed(self._fleet.runner(agent_id).agent.pipeline.inbox.conversations))
+
+    async def usage(self, agent_id: str | None, days: int) -> list[UsageRecord]:
+        """What was used of language models in so many UTC days, today included."""
+        since = days_before(self._shared.clock.now(), days - 1)
+        return await self._registry.usage(agent_id, since_day=since)
+
+    async def handlers(self) -> list[KnownHandler]:
+        """The handlers that a row may name; raises HandlerError."""
+        folders = Folders(self._shared.loader.agents_dir, self._shared.settings.bundled_handlers)
+        return await asyncio.to_thread(known_handlers, folders)
+
+    async def examine(self, agent_id: str | None) -> list[CheckResult]:
+        """What ``supervisor doctor`` finds, of one agent or of the fleet; raises AgentNotFoundError."""
+        settings, found = self._shared.settings, list[Finding]()
+        records = [await self._registry.agent(agent_id)] if agent_id else await self._registry.agents()
+        running = Running({record.id: self._fleet.runner(record.id).status() for record in records})
+        secrets = SecretResolver(
+            environ=os.environ,
+            env_prefixes=settings.secret_env_prefixes,
+            dirs=settings.secret_dirs,
+            box=SecretBox.of(settings.secret_keys),
+        )
+        async with (
+            self._examining,
+            Examiner.open(settings, self._shared.loader, secrets, self._shared.clock) as examiner,
+        ):
+            if agent_id:
+                await check_agent(examiner, records[0], running, found.append)
+            else:
+                await check_fleet(examiner, records, running, found.append, limit=_TRIED)
+        return [
+            CheckResult(one.check, one.level.lower(), redact(one.text), redact(one.advice), one.agent) for one in found
+        ]
