@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from supervisor.core.clock import Clock
+from supervisor.core.flags import Flag
 from supervisor.core.tasks import first_of
 
 _T = TypeVar("_T")
@@ -21,19 +22,19 @@ class Change:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._event = asyncio.Event()
+        self._flag = Flag()
 
     def set(self) -> None:
         """Something else is wanted."""
-        self._event.set()
+        self._flag.set()
 
     def clear(self) -> None:
         """It is being looked at."""
-        self._event.clear()
+        self._flag.clear()
 
     async def wait(self) -> None:
         """Return once something else is wanted."""
-        await self._event.wait()
+        await self._flag.wait()
 
     async def unless(self, work: Awaitable[_T]) -> _T:
         """Do ``work``, but drop it when something else is wanted.
@@ -53,7 +54,12 @@ class Change:
 
     async def or_first_of(self, *events: asyncio.Future[Any], within: float | None = None) -> None:
         """Wait for the change or the first of ``events``, for ``within`` seconds at most; none of them is cancelled."""
-        own: list[Awaitable[Any]] = [self._event.wait()]
-        if within is not None:
-            own.append(self._clock.sleep(within))
-        await first_of(*own, beside=events)
+        # A future and no task: each agent that is online waits so all the time.
+        changed = self._flag.waiter()
+        try:
+            if within is None:
+                await asyncio.wait([*events, changed], return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await first_of(self._clock.sleep(within), beside=[*events, changed])
+        finally:
+            changed.cancel()

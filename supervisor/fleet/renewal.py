@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from supervisor.core.clock import Clock
+from supervisor.core.flags import Flag
 from supervisor.platform.connection import Connection
 
 #: A socket is renewed at an age drawn from the last fifth of what is allowed: a fleet that was started at once does not
@@ -37,7 +38,7 @@ class Renewal:
         self._connection: Connection | None = None
         self._opened_at = self._due_at = self._old_at = math.inf
         self._forgotten = False
-        self._woken = asyncio.Event()
+        self._woken = Flag()
 
     @property
     def due(self) -> bool:

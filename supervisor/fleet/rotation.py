@@ -196,7 +196,7 @@ class Rotation:
 
     async def _hand_over(self, old: Connection, new: Connection) -> None:
         """Close the first socket once the second one is in every conversation; until then both are listened to."""
-        joined = asyncio.ensure_future(new.joined.wait())
+        joined = new.joined.waiter()
         over: list[asyncio.Future[Any]] = [joined, old.closed, new.closed]
         try:
             await asyncio.wait(over, timeout=JOIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -205,7 +205,6 @@ class Rotation:
             raise
         finally:
             joined.cancel()
-            await asyncio.gather(joined, return_exceptions=True)
         if not await self._retire(old) and new.connected:
             # The old one had died, nobody knows when: what was sent into it is in the history only.
             self._agent.pipeline.catch_up(new)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from supervisor.core.errors import ConnectionLostError, PlatformError, SendRefusedError, Verdict
+from supervisor.core.flags import Flag
 from supervisor.core.tasks import TaskSet, ended_untold
 from supervisor.platform.endpoint import AGENTS_NAMESPACE, DOUBTFUL_NAMESPACE, ROOT
 from supervisor.platform.heartbeats import Pulse, quiet_pulse
@@ -68,12 +69,12 @@ class Connection:
         self.way = Way("", "")
         self.namespace = ""
         self.registered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.joined = asyncio.Event()
+        self.joined = Flag()
         self.has_presence = False
         self.facts = facts or SocketFacts()
         self.proven: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.presences = 0
-        self.presence_came = asyncio.Event()
+        self.presence_came = Flag()
         self._on_event = on_event
         self._grant: Grant | None = None
         self._socket: Socket | None = None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import SupervisorError, TokenError, Verdict
 from supervisor.platform.tokens.client import TokenClient
 from supervisor.platform.tokens.grants import Grant
 from supervisor.protocol.answers import ConnectAnswer
+
+#: How many refused tokens are known again.
+_REMEMBERED_REFUSALS: Final = 16
 
 
 class _Flight:
@@ -58,7 +61,7 @@ class TokenSource:
         self._flight: _Flight | None = None
         self._unwinding: set[asyncio.Task[Grant]] = set()
         # Digests: two JWTs minted within a second are the same text, so a new grant can be a refused token.
-        self._refused: deque[bytes] = deque(maxlen=16)
+        self._refused: tuple[bytes, ...] = ()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -166,7 +169,7 @@ class TokenSource:
 
     def refuse(self, grant: Grant) -> None:
         """The platform refused this grant's token: it is never given out again."""
-        self._refused.append(_digest(grant))
+        self._refused = (*self._refused, _digest(grant))[-_REMEMBERED_REFUSALS:]
         if self.current is not None and self.current.token == grant.token:
             self.current = None
 

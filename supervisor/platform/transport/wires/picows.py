@@ -53,6 +53,8 @@ _VIOLATIONS: Final = frozenset({WSCloseCode.PROTOCOL_ERROR, WSCloseCode.INVALID_
 #: After so many bytes there is a look at the clock; a frame costs as much as some more of them.
 _LOOK_BYTES: Final = 4096
 _FRAME_BYTES: Final = 64
+#: Of each connection, all the time; picows doubles it where more comes at once.
+_READ_BUFFER_BYTES: Final = 2048
 #: Pings are not answered while this much waits for the network: a peer that reads no answers needs none.
 _PONG_BUFFER_BYTES: Final = 64 * 1024
 
@@ -132,6 +134,7 @@ class PicowsWire(WSListener):
             max_frame_size=MAX_FRAME_BYTES,
             extra_headers=headers,
             max_redirects=0,
+            read_buffer_init_size=_READ_BUFFER_BYTES,
             socket_factory=self._connect_tcp,
             use_aiofastnet=False,
         )
