@@ -1,10 +1,10 @@
-"""``supervisor agents import`` and ``export``: whole fleets as YAML (see :mod:`supervisor.cli.fleet_file`)."""
+"""``supervisor agents import`` and ``export``: whole fleets as YAML (see :mod:`supervisor.management.fleet_file`)."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,14 +12,12 @@ from supervisor.cli.errors import warn
 from supervisor.cli.streams import takes_unicode
 
 if TYPE_CHECKING:
-    from supervisor.cli.fleet_file import Plan
     from supervisor.core.records import AgentRecord
+    from supervisor.management.fleet_file import Plan
     from supervisor.settings import Settings
     from supervisor.store import Registry
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
-#: A fleet of ten thousand agents is some 3 MB.
-_MAX_FILE_BYTES: Final = 32 << 20
 
 
 def import_fleet(
@@ -38,27 +36,19 @@ def import_fleet(
 
     Example: `supervisor agents import fleet.yaml --dry-run`
     """
-    from supervisor.cli import checks, fleet_file, known, output  # noqa: PLC0415
-    from supervisor.management import agents  # noqa: PLC0415  import what is slow only where it is used
+    from supervisor.cli import checks, known, output  # noqa: PLC0415
+    from supervisor.management import agents, fleet_file, fleet_import  # noqa: PLC0415  import what is slow only here
     from supervisor.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
     source = "standard input" if file == "-" else file
-    records = fleet_file.parse(_read(file), source)
+    text = _read(file)
     checker = agents.Checker(settings)
-    places = {record.id: f"{source}: agent {number} ({record.id})" for number, record in enumerate(records, start=1)}
     existing = _registered(settings)
-    there = {record.id: record for record in existing}
-    for record in records:
-        checker.check(record, places[record.id], keep_going=keep_going)
-        checker.spelling(record, there.get(record.id), places[record.id], keep_going=keep_going)
+    records = fleet_import.checked(text, source, existing, checker, keep_going=keep_going)
 
     async def work(registry: Registry) -> Plan:
-        plan = fleet_file.plan(records, await registry.agents(), prune=prune)
-        if not plan.empty:
-            changed = [change.record for change in plan.change]
-            await registry.apply(add=plan.add, change=changed, remove=plan.remove)
-        return plan
+        return await fleet_import.bring(registry, records, prune=prune)
 
     if dry_run:
         plan = fleet_file.plan(records, existing, prune=prune)
@@ -83,21 +73,11 @@ def _registered(settings: Settings) -> list[AgentRecord]:
 
 
 def _read(file: str) -> str:
-    from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
+    from supervisor.management import fleet_import  # noqa: PLC0415
 
-    try:
-        if file == "-":
-            raw = sys.stdin.buffer.read(_MAX_FILE_BYTES + 1)
-        else:
-            with Path(file).open("rb") as opened:
-                raw = opened.read(_MAX_FILE_BYTES + 1)
-        if len(raw) > _MAX_FILE_BYTES:
-            raise ConfigurationError(f"{file} has more than {_MAX_FILE_BYTES >> 20} MiB; that is no fleet")
-        return raw.decode()
-    except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{file} is not text in UTF-8") from None
+    if file == "-":
+        return fleet_import.decoded(sys.stdin.buffer.read(fleet_import.MAX_FILE_BYTES + 1), file)
+    return fleet_import.read(Path(file))
 
 
 def _show(plan: Plan, *, dry_run: bool) -> None:
@@ -129,7 +109,8 @@ def export_fleet(
 
     Example: `supervisor agents export > fleet.yaml`
     """
-    from supervisor.cli import fleet_file, known, output  # noqa: PLC0415
+    from supervisor.cli import known, output  # noqa: PLC0415
+    from supervisor.management import fleet_file  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
 
     records = known.read_registry(load_settings(), lambda registry: registry.agents())

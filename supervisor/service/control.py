@@ -29,7 +29,7 @@ class Control:
     Args:
         problems: what keeps the supervisor from being ready, one line each.
         dead: what has ended on which the fleet depends, one line each.
-        notice: what people should know of the supervisor itself, as long as that is so; empty for nothing.
+        notices: what people should know of the supervisor itself, as long as that is so, one line each.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class Control:
         shared: Shared,
         problems: Callable[[], tuple[str, ...]],
         dead: Callable[[], tuple[str, ...]],
-        notice: Callable[[], str] = lambda: "",
+        notices: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self.settings = shared.settings
         self.metrics = shared.metrics
         self.events = shared.events
         self.problems = problems
         self.dead = dead
-        self._notice = notice
+        self._notices = notices
         self._registry = registry
         self._fleet = fleet
         self._shared = shared
@@ -57,7 +57,7 @@ class Control:
         """The whole supervisor in a few figures."""
         states = self._fleet.states()
         inboxes = list(self._fleet.inbox().values())
-        notices = [*([own] if (own := self._notice()) else []), *self._shared.outages.notices()]
+        notices = [*self._notices(), *self._shared.outages.notices()]
         notices += [
             f"{_count(states[state])} {state}; see: supervisor agents list"
             for state in (AgentState.REJECTED, AgentState.FAULTED)
@@ -116,12 +116,12 @@ class Control:
 
     async def add(self, record: AgentRecord) -> None:
         """Add an agent; raises as :func:`supervisor.management.agents.add_agent` does."""
-        await agents.add_agent(self._registry, self._checker(), record)
+        await agents.add_agent(self._registry, self.checker(), record)
         await self._fleet.reconcile()
 
     async def change(self, agent_id: str, changes: agents.Changes) -> None:
         """Change an agent; raises as :func:`supervisor.management.agents.change_agent` does."""
-        await agents.change_agent(self._registry, self._checker(), agent_id, changes)
+        await agents.change_agent(self._registry, self.checker(), agent_id, changes)
         await self._fleet.reconcile()
 
     async def remove(self, agent_id: str) -> None:
@@ -129,7 +129,8 @@ class Control:
         await self._registry.remove_agent(agent_id)
         await self._fleet.reconcile()
 
-    def _checker(self) -> agents.Checker:
+    def checker(self) -> agents.Checker:
+        """What the deployment allows in an agent's row, as its handlers are now."""
         return agents.Checker(self.settings, self._shared.loader.agents_dir)
 
     async def pause(self, agent_id: str) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor import __version__
 from supervisor.admin import AdminServer, build_app
@@ -39,6 +40,9 @@ from supervisor.settings import Settings
 from supervisor.store import LockInfo, Registry
 from supervisor.telemetry.logs import get_logger, listen
 
+if TYPE_CHECKING:
+    from supervisor.service.agents_file import AgentsFile
+
 #: How long past the grace period a stop may take in all, whatever the disk and the platform do.
 CLOSE_SECONDS = 10.0
 #: What of that the journal's last transaction may take, which nothing interrupts.
@@ -67,7 +71,8 @@ class Service:
         self.fleet = Fleet(registry, shared)
         self.side_tasks = SideTasks(shared.metrics, shared.clock)
         self.storage = StorageWatch(registry, shared.clock)
-        self.control = Control(registry, self.fleet, shared, self.problems, self.dead, lambda: self.storage.notice)
+        self.control = Control(registry, self.fleet, shared, self.problems, self.dead, self._notices)
+        self._agents_file = self._make_agents_file()
         self._holder = LockInfo()
         self._failed = ""
         self._stall: StallExit | None = None
@@ -126,6 +131,10 @@ class Service:
         self.metrics.bind_agents(self.fleet.reading, self.shared.clock)
         self.metrics.bind_unfindable(self.fleet.unfindable)
         self.metrics.bind_ready(lambda: not self.problems())
+        self.metrics.bind_agents_file(lambda: bool(self._agents_file and self._agents_file.problem))
+        if self._agents_file is not None:
+            # Before the journal is taken over: what waits for agents that it removes is nobody's.
+            await self._agents_file.take()
         rescued = await self.registry.journal.maintenance.take_over()
         self.shared.ledger.load(await self.registry.usage(since_day=day_of(self.shared.clock.now())))
         await self.fleet.reconcile()
@@ -138,6 +147,14 @@ class Service:
             admin=admin_url,
             **({"rescued": rescued} if rescued else {}),
         )
+
+    def _make_agents_file(self) -> AgentsFile | None:
+        path, prune = self.settings.agents_file, self.settings.agents_prune
+        if path is None:
+            return None
+        from supervisor.service.agents_file import AgentsFile  # noqa: PLC0415  YAML is loaded where a file is given
+
+        return AgentsFile(path, self.registry, self.control.checker, self.shared.clock, prune=prune)
 
     def _tell_failed_run(self) -> None:
         """Say that and why the run before did not end as it was told to."""
@@ -188,6 +205,8 @@ class Service:
         self.side_tasks.start("room", self.shared.room.watch)
         self.side_tasks.start("file watch", self.storage.watch_file)
         self.side_tasks.start("disk watch", self.storage.watch_room)
+        if self._agents_file is not None:
+            self.side_tasks.start("agents file", partial(self._agents_file.watch, self.fleet.reconcile))
         self.side_tasks.start("counts", housekeeping.count)
         self.side_tasks.start("prune", housekeeping.prune)
         self.side_tasks.start("usage", housekeeping.write_usage)
@@ -294,6 +313,11 @@ class Service:
     def admin_url(self) -> str:
         """Where the admin server answers; empty before the start."""
         return self._admin.url if self._admin is not None else ""
+
+    def _notices(self) -> tuple[str, ...]:
+        """What people should know of it, while that is so."""
+        of_file = self._agents_file.problem if self._agents_file is not None else ""
+        return tuple(filter(None, (of_file, self.storage.notice)))
 
     def problems(self) -> tuple[str, ...]:
         """What keeps it from being ready, one line each."""

@@ -132,6 +132,11 @@ class Settings(BaseSettings):
         (), description="Fernet keys: the first encrypts, all decrypt."
     )
     agents_dir: Path | None = Field(None, description="The folder of handlers; else ./agents, else the bundled ones.")
+    agents_file: Path | None = Field(
+        None,
+        description="A fleet as YAML, as agents import reads it: imported at the start and whenever it changes.",
+    )
+    agents_prune: bool = Field(False, description="Whether agents that AGENTS_FILE lacks are removed.")
     bundled_handlers: BundledHandlers = Field(
         BUNDLED_HANDLERS,
         description="Which bundled handlers a row may name, after those of the folder: all, some of them, or none.",

@@ -99,6 +99,7 @@ def _settings(folder: Path, sandbox: Sandbox, values: Mapping[str, Any]) -> Sett
             "ws_url": sandbox.ws_url,
             "admin_port": 0,
             "secret_dirs": (folder,),
+            "agents_file": None,
             **values,
         },
     )

@@ -40,6 +40,7 @@ _GAUGES: Final = {
     "supervisor_inbox_oldest_seconds": set(),
     "supervisor_outbox_messages": {"state"},
     "supervisor_ready": set(),
+    "supervisor_agents_file_refused": set(),
     "supervisor_memory_bytes": set(),
     "supervisor_memory_limit_bytes": set(),
     "supervisor_build_info": {"version", "python"},

@@ -68,6 +68,12 @@ class StorageMetrics:
             "supervisor_ready", "1 while the supervisor is ready, as /readyz says, else 0 (a boolean).", "boolean"
         )
 
+        self._bind_agents_file = make.reading(
+            "supervisor_agents_file_refused",
+            "1 while AGENTS_FILE says what cannot be taken, and the fleet stays as it was, else 0 (a boolean).",
+            "boolean",
+        )
+
     def committed(self, seconds: float, operations: int) -> None:
         """The journal committed ``operations`` changes in one transaction, which took ``seconds``."""
         self._commits.observe(max(0.0, seconds))
@@ -104,3 +110,7 @@ class StorageMetrics:
     def bind_ready(self, ready: Callable[[], bool]) -> None:
         """Read at each scrape whether the supervisor is ready."""
         self._bind_ready(ready)
+
+    def bind_agents_file(self, refused: Callable[[], bool]) -> None:
+        """Read at each scrape whether the fleet's file is refused."""
+        self._bind_agents_file(refused)

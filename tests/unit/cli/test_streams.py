@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli.fleet_file import parse
 from supervisor.core.records import AgentRecord
+from supervisor.management.fleet_file import parse
 from supervisor.store import Registry
 from tests.support.command import Command
 

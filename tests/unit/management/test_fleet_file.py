@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.cli.fleet_file import dump, parse, plan
 from supervisor.core.errors import ConfigurationError
 from supervisor.core.records import AgentRecord
+from supervisor.management.fleet_file import dump, parse, plan
 
 A1, A2, A3 = "a" * 24, "b" * 24, "c" * 24
 SECRET = "in-the-clear-s3cr3t"
@@ -187,3 +187,27 @@ def test_aliases_are_shared_settings() -> None:
     shared = f"agents:\n  - {{id: '{A1}', handler: echo, secret: 'env:X', settings: &s {{model: m}}}}\n"
     records = parse(shared + f"  - {{id: '{A2}', handler: echo, secret: 'env:X', settings: *s}}", "f.yaml")
     assert [one.settings for one in records] == [{"model": "m"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"agents": [], "agents": []}', "f.yaml, line 1: the key 'agents' is there twice"),
+        ('{"agents": [', "f.yaml, line 1"),
+        ('{"agents": [{"id": "x", "handler": "echo", "secret": "env:X", "settings": {"a": NaN}}]}', None),
+        ("{agents: []}", None),
+    ],
+)
+def test_json_is_read_as_json_and_what_is_wrong_with_it_is_said_as_of_yaml(text: str, said: str | None) -> None:
+    if said is None:
+        assert isinstance(parse(text, "f.yaml"), list)
+        return
+    with pytest.raises(ConfigurationError) as caught:
+        parse(text, "f.yaml")
+    assert str(caught.value).startswith(said)
+
+
+def test_json_keeps_numbers_and_characters() -> None:
+    settings = {"tiny": 1e-07, "large": 10**30, "text": "1e-07", "emoji": "\U0001f600", "nested": {"a": [1, None, 1.5]}}
+    text = json.dumps({"agents": [{"id": A1, "handler": "echo", "secret": "env:AGENT_X", "settings": settings}]})
+    assert parse(text, "f.yaml")[0].settings == settings
