@@ -59,8 +59,9 @@ USER 10001:10001
 VOLUME /var/lib/aiwm-supervisor
 EXPOSE 8640
 STOPSIGNAL SIGTERM
-# Ready means that it can do its work; that a platform is down shows in its figures, not here.
+# Ready means that it can do its work; that a platform is down shows in its figures, not here. Where the container runs
+# the sandbox, nobody answers at the first address.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["sh", "-c", "exec python -m supervisor.health http://127.0.0.1:${SUPERVISOR_ADMIN_PORT:-8640}/readyz"]
+    CMD ["sh", "-c", "exec python -m supervisor.health http://127.0.0.1:${SUPERVISOR_ADMIN_PORT:-8640}/readyz http://127.0.0.1:8641/sandbox/info"]
 ENTRYPOINT ["supervisor"]
 CMD ["run"]

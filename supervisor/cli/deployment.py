@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,24 +50,46 @@ def check(as_json: AsJson = False) -> None:
 
 @db.command()
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that is not there yet.", show_default=False)],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A file that is not there yet; or a folder, by the / behind it: the copy is named after the time.",
+            show_default=False,
+        ),
+    ],
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="In a folder: delete all but so many copies, the newest.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy the registry, of whatever version, into a new file, also while it runs; it holds people's messages.
 
-    Example: `supervisor db backup supervisor-backup.db`
+    Examples: `supervisor db backup supervisor-backup.db`, `supervisor db backup backups/ --keep 7`
     """
     from supervisor import store  # noqa: PLC0415
+    from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
+    from supervisor.management import backups  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
 
-    url = load_settings().registry_url
-    asyncio.run(store.backup(url, file))
-    size = file.stat().st_size
-    say(
-        f"Copied {redact(url)} to {file} ({size} bytes)",
-        {"registry_url": redact(url), "file": str(file), "bytes": size},
-        as_json,
-    )
+    url, path = load_settings().registry_url, Path(file)
+    folder = path if file.endswith("/") or path.is_dir() else None
+    if keep is not None and folder is None:
+        raise ConfigurationError(f"--keep is for a folder of copies; put a / behind {file}")
+    deleted: list[Path] = []
+    try:
+        if folder is not None:
+            path = backups.fresh_name(folder, time.time())
+        asyncio.run(store.backup(url, path))
+        if folder is not None and keep is not None:
+            deleted = backups.keep_newest(folder, keep)
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename}: {error.strerror}") from None
+    size = path.stat().st_size
+    fields = {"registry_url": redact(url), "file": str(path), "bytes": size}
+    gone = f", deleted {len(deleted)} older" if deleted else ""
+    kept = {"deleted": [str(one) for one in deleted]} if keep is not None else {}
+    say(f"Copied {redact(url)} to {path} ({size} bytes){gone}", fields | kept, as_json)
 
 
 def say(line: str, fields: dict[str, Any], as_json: bool) -> None:
@@ -79,12 +102,17 @@ def say(line: str, fields: dict[str, Any], as_json: bool) -> None:
     output.print_json(fields)
 
 
-def config(as_json: AsJson = False) -> None:
+def config(
+    check: Annotated[
+        bool, typer.Option("--check", help="Also start with them on an empty registry, and end before the platform.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show the settings in effect; secrets are masked.
 
     They come from SUPERVISOR_* variables, .env, /run/secrets and systemd's credentials.
 
-    Example: `supervisor config --json`
+    Examples: `supervisor config --json`; `supervisor config --check` before an upgrade, with the new version
     """
     from supervisor.cli import output  # noqa: PLC0415
     from supervisor.cli.errors import warn  # noqa: PLC0415
@@ -94,6 +122,10 @@ def config(as_json: AsJson = False) -> None:
     settings = load_settings()
     for note in env_file_notes():
         warn(note)
+    if check:
+        from supervisor.service import assembly  # noqa: PLC0415
+
+        asyncio.run(assembly.try_parts(settings))
     shown = _shown(settings)
     if as_json:
         output.print_json(shown)

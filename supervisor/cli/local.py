@@ -113,6 +113,7 @@ def local_settings(folder: Path, sandbox: Sandbox, **given: Any) -> Settings:
         registry_url=f"sqlite+aiosqlite:///{folder}/supervisor.db",
         api_url=sandbox.api_url,
         ws_url=sandbox.ws_url,
+        agents_file=None,
         admin_port=ADMIN_PORT,
         # Rates spare a platform of others; this one is our own.
         auth_rate=500,

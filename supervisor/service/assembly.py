@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
+import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from supervisor import __version__
-from supervisor.core.clock import Clock
+from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.errors import ConfigurationError
 from supervisor.fleet import Shared
 from supervisor.fleet.room import Room
@@ -148,6 +149,19 @@ async def open_parts(
     undo.push_async_callback(transport.close)
     shared = build_shared(settings, registry, session, transport, loader, clock=clock, tracing=tracing)
     return registry, shared, session
+
+
+async def try_parts(settings: Settings) -> None:
+    """Open all that a start opens, on an empty registry of its own, and close it: nothing is asked of the platform.
+
+    Raises:
+        ConfigurationError, RegistryError: a supervisor could not start like this.
+    """
+    check_import_name()
+    with tempfile.TemporaryDirectory(prefix="supervisor-check-") as folder:
+        url = f"sqlite+aiosqlite:///{folder}/supervisor.db"
+        async with AsyncExitStack() as undo:
+            await open_parts(settings.model_copy(update={"registry_url": url}), SystemClock(), undo)
 
 
 def build_shared(

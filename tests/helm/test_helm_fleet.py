@@ -1,4 +1,4 @@
-"""The fleet that values declare: imported by the command that the chart's pod runs, then run against a platform."""
+"""The fleet that values declare: read and followed by the supervisor of the chart's pod, against a platform."""
 
 from __future__ import annotations
 
@@ -32,37 +32,10 @@ async def on_message(message: Message, ctx: Context) -> str:
 
 
 def import_agents(pod: Pod, values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    """Deploy, and do what the pod does first."""
+    """Deploy, and have the fleet's file imported as a supervisor would that starts there."""
     pod.deploy(render(values))
-    return InProcess(pod.home, pod.environment("import-agents"))(*pod.args("import-agents"))
-
-
-def ids(pod: Pod) -> list[str]:
-    listed = InProcess(pod.home, pod.environment("supervisor")).json("agents", "list")
-    return [agent["id"] for agent in listed]
-
-
-def test_declared_agents_are_imported_once_and_removed_when_asked(tmp_path: Path) -> None:
-    pod = Pod(tmp_path, SECRETS)
-    values: dict[str, Any] = {"agents": [agent(1), agent(2, name="Two", settings={"concurrency": 2}, paused=True)]}
-    done = import_agents(pod, values)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "Added 2, changed 0, removed 0, 0 unchanged" in done.stdout
-    assert "Added 0, changed 0, removed 0, 2 unchanged" in import_agents(pod, values).stdout
-    assert (pod.path("/var/lib/aiwm-supervisor") / "supervisor.db").is_file()
-
-    by_hand = InProcess(pod.home, pod.environment("supervisor") | {"AGENT_SECRET": "x"})
-    by_hand.ok("agents", "add", A3, "--handler", "echo", "--secret-env", "AGENT_SECRET")
-    changed = {"agents": [agent(2, name="Second", settings={"concurrency": 2})]}
-    assert import_agents(pod, changed).stdout.splitlines() == [
-        f"~ {A2} name, paused",
-        "Added 0, changed 1, removed 0, 0 unchanged",
-    ]
-    assert ids(pod) == [A1, A2, A3]
-    pruned = import_agents(pod, changed | {"agentsPrune": True})
-    assert pruned.stdout.splitlines() == [f"- {A1}", f"- {A3}", "Added 0, changed 0, removed 2, 1 unchanged"]
-    assert ids(pod) == [A2]
-    assert SECRET not in done.stdout + pruned.stdout
+    environment = pod.environment("supervisor")
+    return InProcess(pod.home, environment)("agents", "import", environment["SUPERVISOR_AGENTS_FILE"], "--keep-going")
 
 
 def test_what_values_say_of_an_agent_arrives_as_it_was_said(tmp_path: Path) -> None:
@@ -78,21 +51,39 @@ def test_what_values_say_of_an_agent_arrives_as_it_was_said(tmp_path: Path) -> N
     assert import_agents(pod, {"agents": [declared]}).returncode == 0
     command = InProcess(pod.home, pod.environment("supervisor"))
     (exported,) = command.json("agents", "export")["agents"]
-    assert exported["secret"] == f"file:{pod.path('/run/secrets/agents')}/{A1}"
+    assert exported["secret"] == f"file:{pod.path('/run/secrets/agents')}/agents/key-1"
     assert {name: exported[name] for name in ("name", "settings", "labels")} == {
         name: declared[name] for name in ("name", "settings", "labels")
     }
     assert type(exported["settings"]["large"]) is int
+    # The same fleet by ids.
+    del declared["id"]
+    done = import_agents(pod, {"agents": {A1: declared, A2: None}})
+    assert done.stdout.splitlines() == ["Added 0, changed 0, removed 0, 1 unchanged"]
 
 
-def test_an_agent_that_cannot_run_yet_keeps_no_other_out(tmp_path: Path) -> None:
-    pod = Pod(tmp_path, {"agents": {"key-1": SECRET}})
-    done = import_agents(pod, {"agents": [agent(1), agent(2), agent(3, handler="ecco")]})
-    assert done.returncode == 0
-    assert ids(pod) == [A1, A2, A3]
-    warnings = " ".join(done.stderr.split())
-    assert f"agent 2 ({A2}): The secret's file" in warnings
-    assert f"agent 3 ({A3}): There is no handler 'ecco'" in warnings
+async def test_agents_come_and_go_with_the_values_and_the_supervisor_stays(tmp_path: Path) -> None:
+    async with Sandbox() as sandbox:
+        for identity in (A1, A2, A3):
+            sandbox.add_agent(identity, f"{SECRET}-{int(identity, 16)}")
+        values = {"config": {"API_URL": sandbox.api_url, "WS_URL": sandbox.ws_url}, "agentsPrune": True}
+        pod = Pod(tmp_path, SECRETS)
+        pod.deploy(render(values | {"agents": [agent(1), agent(2)]}))
+        command = Command(pod.home, pod.environment("supervisor"))
+        try:
+            process = command.start(*pod.args("supervisor"))
+            await sandbox.wait_online(A1, A2, timeout=SECONDS)
+            before = pod.made.stateful_set
+            pod.deploy(render(values | {"agents": {A2: agent(2), A3: agent(3)}}))
+            assert pod.made.stateful_set == before, "what is not changed is not restarted"
+            await sandbox.wait_online(A2, A3, timeout=SECONDS)
+            in_process = InProcess(pod.home, pod.environment("supervisor"))
+            listed = await asyncio.to_thread(in_process.json, "agents", "list")
+            assert [found["id"] for found in listed] == [A2, A3]
+            assert process.poll() is None
+            assert SECRET not in command.log("run").read_text()
+        finally:
+            command.close()
 
 
 async def test_the_fleet_of_values_comes_online(tmp_path: Path) -> None:
@@ -106,8 +97,7 @@ async def test_the_fleet_of_values_comes_online(tmp_path: Path) -> None:
             "agents": [agent(1, handler="calm"), agent(2, handler="shout"), agent(3, handler="calm")],
         }
         pod = Pod(tmp_path, {"agents": {"key-1": f"{SECRET}-1", "key-2": f"{SECRET}-2"}})
-        imported = await asyncio.to_thread(import_agents, pod, values)
-        assert imported.returncode == 0, imported.stderr
+        pod.deploy(render(values))
         command = Command(pod.home, pod.environment("supervisor"))
         try:
             process = command.start(*pod.args("supervisor"))
@@ -128,7 +118,7 @@ async def test_the_fleet_of_values_comes_online(tmp_path: Path) -> None:
             waiting = await asyncio.to_thread(in_process.json, "agents", "show", A3)
             assert (waiting["state"], "cannot be read" in waiting["reason"]) == ("faulted", True)
             # Its secret is added, and the kubelet brings it.
-            publish(pod.path("/run/secrets/agents"), {f"{n:024x}": f"{SECRET}-{n}" for n in range(1, 4)})
+            publish(pod.path("/run/secrets/agents/agents"), SECRETS["agents"])
             await asyncio.to_thread(in_process.ok, "agents", "resume", A3)
             await sandbox.wait_online(A3, timeout=SECONDS)
 
@@ -147,8 +137,7 @@ async def test_readmes_agents_come_online(tmp_path: Path) -> None:
             sandbox.add_agent(entry["id"], secrets[entry["secretRef"]["key"]])
         values["config"] = {"API_URL": sandbox.api_url, "WS_URL": sandbox.ws_url}
         pod = Pod(tmp_path, {"aiwm-agents": secrets, "aiwm-handlers": {"openai-key": "x", "signing-secret": "x" * 32}})
-        imported = await asyncio.to_thread(import_agents, pod, values)
-        assert (imported.returncode, imported.stderr) == (0, "")
+        pod.deploy(render(values))
         command = Command(pod.home, pod.environment("supervisor"))
         try:
             command.start(*pod.args("supervisor"))

@@ -17,12 +17,13 @@ from yamllint import linter
 from yamllint.config import YamlLintConfig
 
 from supervisor import __version__
+from tests.support.command import InProcess
 from tests.support.helm_chart import CHART, CI, NAMESPACE, PROJECT, Rendered, agent, ci_values, render, rendered_ci
 
 CASES = ["defaults", *(path.name.removesuffix("-values.yaml") for path in CI)]
 #: The oldest that the chart takes and the newest that the validator knows well.
 KUBERNETES = ["1.27", "1.34"]
-OPERATOR_KINDS = {"ServiceMonitor", "PrometheusRule"}
+OPERATOR_KINDS = {"ServiceMonitor", "PrometheusRule", "HTTPRoute"}
 RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 LINT = YamlLintConfig(
     """
@@ -93,7 +94,9 @@ def test_the_charts_own_yaml_is_clean(path: Path) -> None:
 
 def test_every_pod_is_restricted(rendered: Rendered) -> None:
     pods = [rendered.pod, rendered.one("Pod")["spec"]]
-    for pod in pods:
+    jobs = [*rendered.all("Job"), *(made["spec"]["jobTemplate"] for made in rendered.all("CronJob"))]
+    assert jobs
+    for pod in [*pods, *(job["spec"]["template"]["spec"] for job in jobs)]:
         context = pod["securityContext"]
         assert context["runAsNonRoot"] is True
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -134,13 +137,16 @@ def test_probes_are_apart() -> None:
 
 
 def test_services_reach_the_supervisor_and_nothing_else() -> None:
-    made = render()
+    made = render({"backup": {"enabled": True}})
     labels = made.stateful_set["spec"]["template"]["metadata"]["labels"]
     services = made.all("Service")
     assert made.stateful_set["spec"]["serviceName"] in [service["metadata"]["name"] for service in services]
+    cron = made.one("CronJob")["spec"]["jobTemplate"]["spec"]["template"]
     for service in services:
-        assert service["spec"]["selector"].items() <= labels.items()
-        assert not service["spec"]["selector"].items() <= made.one("Pod")["metadata"]["labels"].items()
+        selector = service["spec"]["selector"].items()
+        assert selector <= labels.items()
+        for other in (made.one("Pod"), made.one("Job")["spec"]["template"], cron):
+            assert not selector <= other["metadata"]["labels"].items()
 
 
 def test_secrets_are_referred_to_and_never_rendered() -> None:
@@ -169,28 +175,143 @@ def test_a_token_is_made_where_none_is_given() -> None:
     assert render().one("Secret")["data"] != made.one("Secret")["data"]
 
 
-def test_the_import_sees_what_the_supervisor_sees() -> None:
+def test_the_supervisor_watches_what_agents_declares() -> None:
     made = rendered_ci("full")
-    importer = next(container for container in made.pod["initContainers"] if container["name"] == "import-agents")
-    for part in ("image", "env", "envFrom", "volumeMounts", "securityContext"):
-        assert importer[part] == made.supervisor[part]
-    assert importer["args"] == ["agents", "import", "/etc/aiwm-supervisor/fleet/agents.yaml", "--keep-going", "--prune"]
-    assert "initContainers" not in render().pod
+    mounts = {mount["mountPath"]: mount["name"] for mount in made.supervisor["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in made.pod["volumes"]}
+    folder, _, name = made.settings["SUPERVISOR_AGENTS_FILE"].rpartition("/")
+    # The whole folder: a single file of a ConfigMap would never change in the pod.
+    assert volumes[mounts[folder]]["configMap"]["name"] == "chat-agents"
+    assert name in made.one("ConfigMap", "chat-agents")["data"]
+    assert made.settings["SUPERVISOR_AGENTS_PRUNE"] == "true"
+    assert render().settings["SUPERVISOR_AGENTS_PRUNE"] == "false"
+    own = render({"config": {"AGENTS_FILE": "/mnt/fleet.yaml"}})
+    assert own.settings["SUPERVISOR_AGENTS_FILE"] == "/mnt/fleet.yaml"
 
 
 def test_one_missing_secret_of_an_agent_keeps_no_other_agent_from_running() -> None:
     made = render({"agents": [agent(1), agent(2), agent(3, secretRef={"name": "other"})]})
-    (volume,) = (volume for volume in made.pod["volumes"] if volume["name"] == "agent-secrets")
-    sources = {source["secret"]["name"]: source["secret"] for source in volume["projected"]["sources"]}
-    assert {name: source["optional"] for name, source in sources.items()} == {"agents": True, "other": True}
-    assert sources["agents"]["items"] == [
-        {"key": "key-1", "path": f"{1:024x}"},
-        {"key": "key-2", "path": f"{2:024x}"},
-    ]
-    assert sources["other"]["items"] == [{"key": "secret", "path": f"{3:024x}"}]
+    volumes = {volume["name"]: volume["secret"] for volume in made.pod["volumes"] if "secret" in volume}
+    mounted = {mount["mountPath"]: volumes.get(mount["name"]) for mount in made.supervisor["volumeMounts"]}
     # The kubelet gives the files to the pod's group, and nobody else reads them.
-    assert volume["projected"]["defaultMode"] == 0o440
+    for name in ("agents", "other"):
+        secret = {"secretName": name, "defaultMode": 0o440, "optional": True}
+        assert mounted[f"/run/secrets/agents/{name}"] == secret
+    secrets = [found["secret"] for found in json.loads(made.fleet)["agents"]]
+    folder = "file:/run/secrets/agents"
+    assert secrets == [f"{folder}/agents/key-1", f"{folder}/agents/key-2", f"{folder}/other/secret"]
     assert made.pod["securityContext"]["fsGroup"]
+    elsewhere = {"id": f"{1:024x}", "handler": "echo", "secret": "file:/mnt/vault/x"}
+    assert json.loads(render({"agents": [elsewhere]}).fleet) == {"agents": [elsewhere]}
+
+
+def test_an_upgrade_first_starts_the_new_image_beside_the_fleet() -> None:
+    made = rendered_ci("full")
+    job = made.one("Job")
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-upgrade"
+    pod = job["spec"]["template"]["spec"]
+    (check,) = pod["containers"]
+    assert (check["image"], check["args"]) == (made.supervisor["image"], ["config", "--check"])
+    # What is there before the upgrade is all that it may need: of the release itself it names nothing.
+    given = {entry["name"]: entry for entry in check["env"]}
+    owned = {"SUPERVISOR_REGISTRY_URL", "SUPERVISOR_AGENTS_FILE", "SUPERVISOR_AGENTS_PRUNE", "SUPERVISOR_AGENTS_DIR"}
+    assert made.settings.keys() - owned <= given.keys()
+    assert "chat-" not in json.dumps(pod)
+    assert {mount["name"] for mount in check["volumeMounts"]} == {"tmp", "vault"}
+    defaults = render().one("Job")["spec"]["template"]["spec"]
+    assert "secretKeyRef" not in json.dumps(defaults)
+    assert render({"upgradeCheck": {"enabled": False}}).all("Job") == []
+    assert rendered_ci("existing").one("Job")["spec"]["template"]["spec"]["serviceAccountName"] == "chat"
+
+
+@pytest.mark.parametrize(
+    ("case", "code", "said"),
+    [({}, 0, ""), ({"CA_FILE": "/nonexistent.pem"}, 1, "CA_FILE"), ({"PRICES": "{"}, 1, "PRICES")],
+    ids=["well", "authorities", "settings"],
+)
+def test_the_check_before_an_upgrade_ends_as_the_start_would(
+    tmp_path: Path, case: dict[str, Any], code: int, said: str
+) -> None:
+    (check,) = render({"config": case}).one("Job")["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry["value"] for entry in check["env"]}
+    done = InProcess(tmp_path, environment)(*check["args"])
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+
+
+def test_backups_are_made_where_the_registry_is() -> None:
+    assert render().all("CronJob") == []
+    made = rendered_ci("full")
+    job = made.one("CronJob")["spec"]
+    pod = job["jobTemplate"]["spec"]["template"]["spec"]
+    (backup,) = pod["containers"]
+    assert (job["schedule"], job["concurrencyPolicy"]) == ("17 3 * * *", "Forbid")
+    assert backup["args"] == ["db", "backup", "/backups/", "--keep", "30"]
+    claims = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"] if v["name"] != "tmp"}
+    template = made.stateful_set["spec"]["volumeClaimTemplates"][0]["metadata"]["name"]
+    assert claims == {"data": f"{template}-{made.stateful_set['metadata']['name']}-0", "backups": "chat-backups"}
+    mounts = {mount["mountPath"]: mount["name"] for mount in backup["volumeMounts"]}
+    assert mounts.items() >= {("/backups", "backups"), ("/var/lib/aiwm-supervisor", "data")}
+    (near,) = pod["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert near["labelSelector"]["matchLabels"] == made.stateful_set["spec"]["selector"]["matchLabels"]
+    beside = render({"backup": {"enabled": True}})
+    assert "/var/lib/aiwm-supervisor/backups/" in str(beside.one("CronJob"))
+    assert "do not outlive it" in beside.notes
+    assert "do not outlive it" not in made.notes
+
+
+def test_a_gateway_reaches_the_service() -> None:
+    assert render().all("HTTPRoute") == []
+    made = rendered_ci("full")
+    route = made.one("HTTPRoute")["spec"]
+    assert route["parentRefs"] == [{"name": "public", "namespace": "gateways"}]
+    (rule,) = route["rules"]
+    (backend,) = rule["backendRefs"]
+    assert backend == {"name": "chat", "port": made.one("Service", "chat")["spec"]["ports"][0]["port"]}
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}]
+
+
+def test_options_of_service_pods_and_claim_are_passed_on() -> None:
+    made = rendered_ci("full")
+    service = made.one("Service", "chat")["spec"]
+    given = ci_values("full")["service"]
+    for name in ("externalTrafficPolicy", "ipFamilyPolicy", "ipFamilies", "loadBalancerSourceRanges", "clusterIP"):
+        assert service[name] == given[name], name
+    assert service["ports"][0]["nodePort"] == 30640
+    assert made.one("Service", "chat")["metadata"]["labels"]["scrape"] == "no"
+    cron = made.one("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    for pod in (made.pod, made.one("Pod")["spec"], made.one("Job")["spec"]["template"]["spec"], cron):
+        assert pod["dnsPolicy"] == "None"
+        assert pod["dnsConfig"] == {"nameservers": ["10.0.0.10"]}
+        assert pod["hostAliases"] == [{"ip": "10.0.0.5", "hostnames": ["aiwm.example.com"]}]
+    (claim,) = made.stateful_set["spec"]["volumeClaimTemplates"]
+    assert claim["metadata"]["labels"]["backup"] == "yes"
+    assert {name: claim["spec"][name] for name in ("storageClassName", "volumeName", "selector", "dataSource")} == {
+        "storageClassName": "",
+        "volumeName": "chat-volume",
+        "selector": {"matchLabels": {"for": "chat"}},
+        "dataSource": {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "before"},
+    }
+    spec = render().stateful_set["spec"]["volumeClaimTemplates"][0]["spec"]
+    assert spec.keys() == {"accessModes", "resources"}
+    assert made.supervisor["livenessProbe"]["terminationGracePeriodSeconds"] == 30
+
+
+def test_annotations_of_all_objects_are_on_all_objects() -> None:
+    made = rendered_ci("full")
+    for found in made.objects:
+        if found["metadata"]["name"] not in ("chat-extra", "prod-text"):
+            assert found["metadata"]["annotations"]["example.com/owner"] == "chat-team", found["kind"]
+    assert made.stateful_set["metadata"]["annotations"]["example.com/reload"] == "no"
+    assert "example.com/owner" not in json.dumps(made.stateful_set["spec"])
+
+
+@pytest.mark.parametrize(
+    ("policy", "warned"), [({}, True), ({"ingressFrom": [{"podSelector": {}}]}, False), ({"enabled": False}, False)]
+)
+def test_notes_warn_of_a_prometheus_that_is_shut_out(policy: dict[str, Any], warned: bool) -> None:
+    given = {"serviceMonitor": {"enabled": True}, "networkPolicy": {"enabled": True, **policy}}
+    assert ("is shut out, and finds its target down" in render(given).notes) is warned
+    assert "shut out" not in render({"networkPolicy": {"enabled": True}}).notes
 
 
 def test_storage_is_kept_by_default_and_chosen_otherwise() -> None:
@@ -330,7 +451,7 @@ def test_what_people_add_is_there() -> None:
     assert {"secretRef": {"name": "model-keys"}} in container["envFrom"]
     assert "vault" in [volume["name"] for volume in pod["volumes"]]
     assert "/mnt/vault" in [mount["mountPath"] for mount in container["volumeMounts"]]
-    assert [init["name"] for init in pod["initContainers"]] == ["wait", "import-agents"]
+    assert [init["name"] for init in pod["initContainers"]] == ["wait"]
     assert [made["name"] for made in pod["containers"]] == ["supervisor", "beside"]
     for key in ("nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName"):
         assert pod[key] == ci_values("full")[key]

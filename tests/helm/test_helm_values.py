@@ -35,7 +35,7 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 NAMES = [name.upper() for name in Settings.model_fields]
 #: What the chart sets itself.
-OWNED = {"REGISTRY_URL", "ADMIN_HOST", "ADMIN_PORT"}
+OWNED = {"REGISTRY_URL", "ADMIN_HOST", "ADMIN_PORT", "AGENTS_PRUNE"}
 
 
 def secret_settings() -> set[str]:
@@ -196,14 +196,14 @@ def test_notes_name_what_there_is() -> None:
     made = render({"agents": [agent()], "service": {"port": 80}})
     notes = made.notes
     assert f"exec statefulset/{made.stateful_set['metadata']['name']} -c {made.supervisor['name']}" in notes
-    assert f"-c {made.pod['initContainers'][0]['name']}" in notes
+    assert "without a restart" in notes
     assert f"get secret {made.one('Secret')['metadata']['name']} " in notes
     assert f"port-forward service/{made.stateful_set['metadata']['name']} 8640:80" in notes
     claim = made.stateful_set["spec"]["volumeClaimTemplates"][0]["metadata"]["name"]
     assert f"{claim}-{made.stateful_set['metadata']['name']}-0" in notes
     assert "agents --help" in render().notes
     assert "https://chat.example.com/" in rendered_ci("full").notes
-    assert "removed at each start" in rendered_ci("full").notes
+    assert "agents that are not declared are removed" in rendered_ci("full").notes
     insecure = render({"ingress": {"enabled": True, "hosts": [{"host": "h"}]}}).notes
     assert "http://h/" in insecure
     assert "WARNING: the ingress has no TLS" in insecure

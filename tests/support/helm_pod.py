@@ -12,7 +12,6 @@ from tests.support.helm_chart import Rendered
 
 #: Where the pod listens is not for a test to take: it shares the machine with others.
 HERE = {"SUPERVISOR_ADMIN_HOST": "127.0.0.1", "SUPERVISOR_ADMIN_PORT": "0"}
-_NOTHING: dict[str, str] = {}
 
 
 class Pod:
@@ -53,23 +52,13 @@ class Pod:
         place.mkdir(parents=True, exist_ok=True)
         if "configMap" in volume:
             files = self.made.one("ConfigMap", volume["configMap"]["name"])["data"]
-        elif "projected" in volume:
-            files = self._projected(volume["projected"]["sources"])
+        elif "secret" in volume:
+            name = volume["secret"]["secretName"]
+            assert name in self._secrets or volume["secret"]["optional"], f"the pod waits for the secret {name}"
+            files = self._secrets.get(name, {})
         else:
             return
         publish(place, {name: self.here(text) for name, text in files.items()})
-
-    def _projected(self, sources: list[dict[str, Any]]) -> dict[str, str]:
-        files = {}
-        for source in (source["secret"] for source in sources):
-            known = self._secrets.get(source["name"])
-            assert known is not None or source["optional"], f"the pod waits for the secret {source['name']}"
-            for item in source["items"]:
-                value = (known or _NOTHING).get(item["key"])
-                assert value is not None or source["optional"], f"the pod waits for {source['name']}/{item['key']}"
-                if value is not None:
-                    files[item["path"]] = value
-        return files
 
     def here(self, text: str) -> str:
         """A text of the container with its paths as they are here."""

@@ -1,7 +1,13 @@
-{{/* What the init container that imports the agents and the supervisor itself have in common. */}}
-{{- define "aiwm-supervisor.container" -}}
+{{/* What every container of the image has. */}}
+{{- define "aiwm-supervisor.imageAndContext" -}}
 image: {{ include "aiwm-supervisor.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  {{- toYaml .Values.securityContext | nindent 2 }}
+{{- end }}
+
+{{- define "aiwm-supervisor.container" -}}
+{{ include "aiwm-supervisor.imageAndContext" . }}
 envFrom:
   - configMapRef:
       name: "{{ include "aiwm-supervisor.fullname" . }}-settings"
@@ -9,17 +15,12 @@ envFrom:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 env:
+  {{- if not .Values.adminToken.existingSecret }}
   {{- include "aiwm-supervisor.secretEnv" (dict "variable" "SUPERVISOR_ADMIN_TOKEN" "name" (include "aiwm-supervisor.adminSecret" .) "key" .Values.adminToken.key) | nindent 2 }}
-  {{- range $variable, $from := dict "SUPERVISOR_ADMIN_READ_TOKEN" .Values.adminReadToken "SUPERVISOR_METRICS_TOKEN" .Values.metricsToken "SUPERVISOR_SECRET_KEYS" .Values.secretKeys "SUPERVISOR_PROXY" .Values.proxy "SUPERVISOR_OTLP_HEADERS" .Values.otlpHeaders }}
-  {{- if $from.existingSecret }}
-  {{- include "aiwm-supervisor.secretEnv" (dict "variable" $variable "name" $from.existingSecret "key" $from.key) | nindent 2 }}
   {{- end }}
+  {{- with include "aiwm-supervisor.secretsEnv" . | trim }}
+  {{- . | nindent 2 }}
   {{- end }}
-  {{- with .Values.extraEnv }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-securityContext:
-  {{- toYaml .Values.securityContext | nindent 2 }}
 resources:
   {{- toYaml .Values.resources | nindent 2 }}
 volumeMounts:
@@ -27,12 +28,12 @@ volumeMounts:
     mountPath: /tmp
   - name: data
     mountPath: /var/lib/aiwm-supervisor
-  {{- if .Values.agents }}
   - name: agents
     mountPath: /etc/aiwm-supervisor/fleet
     readOnly: true
-  - name: agent-secrets
-    mountPath: /run/secrets/agents
+  {{- range include "aiwm-supervisor.agentSecrets" . | fromJsonArray }}
+  - name: {{ include "aiwm-supervisor.agentSecretVolume" . }}
+    mountPath: /run/secrets/agents/{{ . }}
     readOnly: true
   {{- end }}
   {{- if include "aiwm-supervisor.ownHandlers" . }}
@@ -58,15 +59,16 @@ volumeMounts:
     sizeLimit: {{ .Values.persistence.size | quote }}
   {{- end }}
 {{- end }}
-{{- if .Values.agents }}
 - name: agents
   configMap:
     name: "{{ include "aiwm-supervisor.fullname" . }}-agents"
-- name: agent-secrets
-  projected:
+{{- range include "aiwm-supervisor.agentSecrets" . | fromJsonArray }}
+- name: {{ include "aiwm-supervisor.agentSecretVolume" . }}
+  secret:
+    secretName: {{ . | quote }}
     defaultMode: 0440
-    sources:
-      {{- include "aiwm-supervisor.agentSecretSources" . | trim | nindent 6 }}
+    # What is missing faults its agents and no others, until it is there.
+    optional: true
 {{- end }}
 {{- if include "aiwm-supervisor.ownHandlers" . }}
 - name: handlers
@@ -79,5 +81,39 @@ volumeMounts:
 {{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Where pods of the release may run. */}}
+{{- define "aiwm-supervisor.placement" -}}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* What every pod of the release has. */}}
+{{- define "aiwm-supervisor.pod" -}}
+enableServiceLinks: false
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.dnsPolicy }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}

@@ -35,6 +35,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
+{{/* The annotations of an object, "own" beside those of all; nothing where there are none. */}}
+{{- define "aiwm-supervisor.annotations" -}}
+{{- with merge (dict) (.own | default dict) .root.Values.commonAnnotations -}}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The declared agents as a JSON list, whether they are given as a list or as a map by id; null in a map takes one out. */}}
+{{- define "aiwm-supervisor.agents" -}}
+{{- $agents := list }}
+{{- if kindIs "map" .Values.agents }}
+{{- range $id, $agent := .Values.agents }}
+{{- if $agent }}
+{{- $agents = append $agents (merge (dict) $agent (dict "id" $id)) }}
+{{- end }}
+{{- end }}
+{{- else }}
+{{- $agents = .Values.agents | default list }}
+{{- end }}
+{{- toJson $agents }}
+{{- end }}
+
 {{- define "aiwm-supervisor.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "aiwm-supervisor.fullname" .) .Values.serviceAccount.name }}
@@ -123,6 +146,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if include "aiwm-supervisor.ownHandlers" . }}
 {{- $_ := set $settings "AGENTS_DIR" "/etc/aiwm-supervisor/handlers" }}
 {{- end }}
+{{- if not (hasKey .Values.config "AGENTS_FILE") }}
+{{- $_ := set $settings "AGENTS_FILE" "/etc/aiwm-supervisor/fleet/agents.yaml" }}
+{{- end }}
+{{- $_ := set $settings "AGENTS_PRUNE" (.Values.agentsPrune | toString) }}
 {{- range $name, $value := .Values.config }}
 {{- if eq $name "SECRET_DIRS" }}
 {{- $_ := set $settings $name (printf "/run/secrets/agents,%s" (include "aiwm-supervisor.listText" $value)) }}
@@ -135,34 +162,35 @@ SUPERVISOR_{{ $name }}: {{ $value | quote }}
 {{- end }}
 {{- end }}
 
-{{/* What `supervisor agents import` reads. JSON, which is YAML too: it keeps numbers and texts as they are. */}}
+{{/* What the supervisor reads as AGENTS_FILE. JSON, which is YAML too: it keeps numbers and texts as they are. */}}
 {{- define "aiwm-supervisor.fleet" -}}
 {{- $agents := list }}
-{{- range .Values.agents }}
+{{- range include "aiwm-supervisor.agents" . | fromJsonArray }}
 {{- $agent := omit . "secretRef" }}
-{{- $_ := set $agent "secret" (printf "file:/run/secrets/agents/%s" .id) }}
+{{- with .secretRef }}
+{{- $_ := set $agent "secret" (printf "file:/run/secrets/agents/%s/%s" .name (default "secret" .key)) }}
+{{- end }}
 {{- $agents = append $agents $agent }}
 {{- end }}
 {{- dict "agents" $agents | toPrettyJson }}
 {{- end }}
 
-{{/* One source for each Kubernetes secret. Optional: what is missing faults its agent and no other, until it is there. */}}
-{{- define "aiwm-supervisor.agentSecretSources" -}}
-{{- $items := dict }}
-{{- range .Values.agents }}
-{{- $item := dict "key" (default "secret" .secretRef.key) "path" .id }}
-{{- $_ := set $items .secretRef.name (append (get $items .secretRef.name | default list) $item) }}
+{{/*
+The Kubernetes secrets that agents name, as JSON. Each is mounted whole, in a folder of its name: an agent whose secret is
+another key of one of them changes nothing of the pod.
+*/}}
+{{- define "aiwm-supervisor.agentSecrets" -}}
+{{- $names := list }}
+{{- range include "aiwm-supervisor.agents" . | fromJsonArray }}
+{{- with .secretRef }}
+{{- $names = append $names .name }}
 {{- end }}
-{{- range $name, $files := $items }}
-- secret:
-    name: {{ $name | quote }}
-    optional: true
-    items:
-      {{- range $files }}
-      - key: {{ .key | quote }}
-        path: {{ .path | quote }}
-      {{- end }}
 {{- end }}
+{{- $names | uniq | sortAlpha | toJson }}
+{{- end }}
+
+{{- define "aiwm-supervisor.agentSecretVolume" -}}
+agent-secrets-{{ sha256sum . | trunc 10 }}
 {{- end }}
 
 {{/* Changes when a secret that the process has in its environment does; what agents read from files needs no restart. */}}
@@ -175,6 +203,18 @@ SUPERVISOR_{{ $name }}: {{ $value | quote }}
 {{- end }}
 {{- end }}
 {{- toJson $values | sha256sum }}
+{{- end }}
+
+{{/* The variables that come from Kubernetes secrets which are there already. */}}
+{{- define "aiwm-supervisor.secretsEnv" -}}
+{{- range $variable, $from := dict "SUPERVISOR_ADMIN_TOKEN" .Values.adminToken "SUPERVISOR_ADMIN_READ_TOKEN" .Values.adminReadToken "SUPERVISOR_METRICS_TOKEN" .Values.metricsToken "SUPERVISOR_SECRET_KEYS" .Values.secretKeys "SUPERVISOR_PROXY" .Values.proxy "SUPERVISOR_OTLP_HEADERS" .Values.otlpHeaders }}
+{{- if $from.existingSecret }}
+{{ include "aiwm-supervisor.secretEnv" (dict "variable" $variable "name" $from.existingSecret "key" $from.key) }}
+{{- end }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "aiwm-supervisor.secretEnv" -}}

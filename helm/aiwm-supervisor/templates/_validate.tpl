@@ -16,6 +16,7 @@
 {{- $owned := dict
   "REGISTRY_URL" "the chart sets it for its volume; this version knows SQLite only"
   "ADMIN_HOST" "set admin.host"
+  "AGENTS_PRUNE" "set agentsPrune"
   "ADMIN_PORT" "the container always listens on 8640; set service.port" }}
 {{- range $name, $value := .Values.config }}
 {{- if hasKey $secrets $name }}
@@ -67,12 +68,21 @@
 {{- define "aiwm-supervisor.agentProblems" -}}
 {{- $problems := list }}
 {{- $seen := dict }}
-{{- range $number, $agent := .Values.agents }}
-{{- $where := printf "agents[%d] (%s)" $number $agent.id }}
-{{- if hasKey $agent "secret" }}
-{{- $problems = append $problems (printf "%s: secret would stand in a ConfigMap: put it into a Kubernetes secret and name that in secretRef" $where) }}
+{{- if kindIs "map" .Values.agents }}
+{{- range $id, $agent := .Values.agents }}
+{{- if and $agent (ne (get $agent "id" | default $id) $id) }}
+{{- $problems = append $problems (printf "agents.%s: its id is %s: leave it out, the key is the id" $id $agent.id) }}
 {{- end }}
-{{- if not (and (hasKey $agent "secretRef") (get ($agent.secretRef | default dict) "name")) }}
+{{- end }}
+{{- end }}
+{{- range $number, $agent := include "aiwm-supervisor.agents" . | fromJsonArray }}
+{{- $where := kindIs "map" $.Values.agents | ternary (printf "agents.%s" $agent.id) (printf "agents[%d] (%s)" $number $agent.id) }}
+{{- $named := get ($agent.secretRef | default dict) "name" }}
+{{- if and $agent.secret (not (regexMatch "^(env:[A-Za-z_]|file:/|fernet:)" $agent.secret)) }}
+{{- $problems = append $problems (printf "%s: secret would stand in a ConfigMap: put it into a Kubernetes secret and name that in secretRef, or refer to it, secret: env:AGENT_… or file:/…" $where) }}
+{{- else if and $agent.secret $named }}
+{{- $problems = append $problems (printf "%s: secret and secretRef both say where its secret is: give one of them" $where) }}
+{{- else if not (or $agent.secret $named) }}
 {{- $problems = append $problems (printf "%s: secretRef is missing: name the Kubernetes secret and the key that hold the agent's secret, secretRef: {name: agents, key: %s}" $where $agent.id) }}
 {{- end }}
 {{- if hasKey $seen $agent.id }}
@@ -89,7 +99,10 @@
 {{- $problems = append $problems (printf "%s: handler %s is neither among handlers.files (%s) nor among the bundled ones (%s)" $where $module (keys $.Values.handlers.files | sortAlpha | join ", ") ($bundled | default "none")) }}
 {{- end }}
 {{- end }}
-{{- if and .Values.agentsPrune (not .Values.agents) }}
+{{- if and .Values.agents (hasKey .Values.config "AGENTS_FILE") }}
+{{- $problems = append $problems "config.AGENTS_FILE and agents both declare the fleet: give one of them" }}
+{{- end }}
+{{- if and .Values.agentsPrune (not (or .Values.agents (hasKey .Values.config "AGENTS_FILE"))) }}
 {{- $problems = append $problems "agentsPrune without agents would remove every agent there is: declare agents, or set it to false" }}
 {{- end }}
 {{- if not $problems }}
@@ -117,6 +130,14 @@
 {{- end }}
 {{- if gt (int .Values.replicas) 1 }}
 {{- $problems = append $problems (printf "replicas is %d and the registry is SQLite: one process may use it. Set replicas to 1; one supervisor runs thousands of agents" (int .Values.replicas)) }}
+{{- end }}
+{{- if .Values.backup.enabled }}
+{{- if not .Values.persistence.enabled }}
+{{- $problems = append $problems "backup.enabled is true and the registry is in an emptyDir, which no other pod sees: set persistence.enabled to true" }}
+{{- end }}
+{{- if has "ReadWriteOncePod" .Values.persistence.accessModes }}
+{{- $problems = append $problems "backup.enabled is true and persistence.accessModes is ReadWriteOncePod: the pod that makes the copy could not mount the registry; use ReadWriteOnce" }}
+{{- end }}
 {{- end }}
 {{- with .Values.persistence }}
 {{- if and (not .enabled) (not .ephemeral) }}
@@ -147,6 +168,9 @@
 {{- end }}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
 {{- $problems = append $problems "ingress.enabled is true and ingress.hosts is empty: name a host" }}
+{{- end }}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
+{{- $problems = append $problems "httpRoute.enabled is true and httpRoute.parentRefs is empty: name a Gateway" }}
 {{- end }}
 {{- if and .Values.prometheusRule.enabled (not (.Files.Get "files/rules/alerts.yaml")) }}
 {{- $problems = append $problems "prometheusRule.enabled is true and this copy of the chart has no files/rules/alerts.yaml" }}
