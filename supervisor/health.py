@@ -1,8 +1,8 @@
 """Asks a health endpoint, with the standard library alone: a container engine runs this every few seconds.
 
-``python -m supervisor.health URL…`` exits 0 when it answers with a success, else 1 with the reason on standard error; of
-several the first counts that answers at all. It costs a tenth of the ``supervisor health`` command, which finds the URL in
-the settings.
+``python -m supervisor.health URL…`` exits 0 when it answers with a success, else 1 with the reason on standard error;
+of several the first counts that answers at all. It costs a tenth of the ``supervisor health`` command, which finds the
+URL in the settings.
 """
 
 import http.client

@@ -65,7 +65,7 @@ def backup(
 ) -> None:
     """Copy the registry, of whatever version, into a new file, also while it runs; it holds people's messages.
 
-    Examples: `supervisor db backup supervisor-backup.db`, `supervisor db backup backups/ --keep 7`
+    Example: `supervisor db backup supervisor-backup.db`, or `supervisor db backup backups/ --keep 7`
     """
     from supervisor import store  # noqa: PLC0415
     from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
@@ -112,7 +112,7 @@ def config(
 
     They come from SUPERVISOR_* variables, .env, /run/secrets and systemd's credentials.
 
-    Examples: `supervisor config --json`; `supervisor config --check` before an upgrade, with the new version
+    Example: `supervisor config --json`
     """
     from supervisor.cli import output  # noqa: PLC0415
     from supervisor.cli.errors import warn  # noqa: PLC0415

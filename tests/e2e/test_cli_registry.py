@@ -123,3 +123,22 @@ def test_a_folder_that_is_a_link_is_none_of_these(command: Command) -> None:
     command.ok(*ADD, **url)
     assert [agent["id"] for agent in command.json("agents", "list", **url)] == [A1]
     assert (command.folder / "disk" / "supervisor.db").is_file()
+
+
+def test_copies_in_a_folder_are_named_after_the_time_and_the_oldest_go(tmp_path: Path) -> None:
+    command = InProcess(tmp_path, {"AGENT_SECRET": "x"})
+    command.ok(*ADD)
+    (tmp_path / "backups").mkdir()
+    for day in range(1, 4):
+        (tmp_path / f"backups/supervisor-2020010{day}T000000Z.db").touch()
+    made = command.json("db", "backup", "backups/", "--keep", "2")
+    assert made["deleted"] == [f"backups/supervisor-2020010{day}T000000Z.db" for day in (2, 1)]
+    left = sorted(path.name for path in (tmp_path / "backups").iterdir())
+    assert left == ["supervisor-20200103T000000Z.db", Path(made["file"]).name]
+    with closing(sqlite3.connect(tmp_path / made["file"])) as copy:
+        assert copy.execute("SELECT id FROM agents").fetchall() == [(A1,)]
+    done = command("db", "backup", "one.db", "--keep", "2")
+    assert (done.returncode, one_line(done.stderr)) == (
+        1,
+        "Error: --keep is for a folder of copies; put a / behind one.db",
+    )

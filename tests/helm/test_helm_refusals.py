@@ -44,7 +44,7 @@ BUNDLED = ",".join(BUNDLED_HANDLERS)
         ({"agents": {A1: {"handler": "echo"}}}, [f"agents.{A1}: secretRef is missing"]),
         ({"agents": {A1: agent(2)}}, [f"agents.{A1}: its id is {2:024x}: leave it out"]),
         ({"agents": {A1: {"handler": "echo", "secret": SECRET}}}, [f"agents.{A1}: secret would stand in a ConfigMap"]),
-        ({"agents": {"Ann": {"handler": "echo"}}}, ["/agents", "Ann"]),
+        ({"agents": {"Ann": {"handler": "echo"}}}, ["invalid propertyName 'Ann'"]),
         ({"agents": {A1: {"handler": "echo", "secert": "env:X"}}}, [f"/agents/{A1}", "secert"]),
         ({"agents": [agent()], "config": {"AGENTS_FILE": "/x"}}, ["config.AGENTS_FILE and agents both declare"]),
         ({"config": {"AGENTS_PRUNE": True}}, ["config.AGENTS_PRUNE: set agentsPrune"]),

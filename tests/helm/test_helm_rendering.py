@@ -412,7 +412,7 @@ def test_each_dashboard_is_a_config_map_for_grafanas_sidecar() -> None:
     assert contents == {path.name: json.loads(path.read_text()) for path in originals}
     assert len(boards) == len(originals) >= 3
     for board in boards:
-        assert board["metadata"]["annotations"] == {"grafana_folder": "Chat"}
+        assert board["metadata"]["annotations"]["grafana_folder"] == "Chat"
         assert board["metadata"]["namespace"] == "monitoring"
         assert len(board["metadata"]["name"]) <= 63
 

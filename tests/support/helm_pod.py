@@ -27,7 +27,8 @@ class Pod:
         self.home = folder / "app"
         self.home.mkdir(parents=True)
         self._secrets = {name: dict(values) for name, values in secrets.items()}
-        self._mounts: set[str] = set()
+        # The folder that the secrets of agents are mounted in is named by itself too.
+        self._mounts = {"/run/secrets/agents"}
         self.made: Rendered
 
     def deploy(self, made: Rendered) -> None:

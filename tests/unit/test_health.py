@@ -86,8 +86,16 @@ def test_what_is_no_address_is_told(url: str) -> None:
     assert "is no URL" in trouble(url) or "is not an address" in trouble(url)
 
 
-def test_it_wants_one_url() -> None:
-    assert check() == (1, "usage: python -m supervisor.health URL")
+def test_of_several_the_first_that_answers_counts(url: str) -> None:
+    """As in a container, which runs the supervisor or the sandbox."""
+    nobody = "http://127.0.0.1:1/readyz"
+    assert check(nobody, f"{url}/readyz") == (0, "")
+    assert trouble(f"{url}/ill", f"{url}/readyz").startswith(f"{url}/ill answered 503")
+    assert trouble(nobody, "http://127.0.0.1:2/").count("does not answer") == 2
+
+
+def test_it_wants_a_url() -> None:
+    assert check() == (1, "usage: python -m supervisor.health URL…")
 
 
 def test_it_loads_the_standard_library_alone() -> None:
