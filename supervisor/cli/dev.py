@@ -161,6 +161,9 @@ async def _prepare(options: _Options, room: Path, sandbox: Sandbox) -> Settings:
     checker.spelling(record)
     checks.print_warnings(checker)
     sandbox.add_agent(AGENT_ID, local.SECRET, name=options.name, instruction=options.instruction or None)
+    if options.profile == "v2":
+        # So that an assistant answers without a model of somebody's: a made-up one says what it was told.
+        sandbox.deploy(AGENT_ID)
     await _register(record, settings)
     return settings
 

@@ -5,57 +5,30 @@ from __future__ import annotations
 import keyword
 import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from supervisor.cli.errors import UsageError
-
-_HANDLER: Final = '''\
-"""{title}: say here what it does."""
-
-from supervisor.handler import Context, Message
-
-
-async def on_message(message: Message, ctx: Context) -> str:
-    """Answer one message."""
-    return f"You said: {{message.content}}"
-'''
-
-_TEST: Final = '''\
-"""The handler {name}: alone, and as people meet it."""
-
-import asyncio
-from pathlib import Path
-
-from supervisor.testing import FakeContext, ask, sandboxed
-
-AGENTS = Path(__file__).parent.parent / "{folder}"
-
-
-def test_it_answers() -> None:
-    ctx = FakeContext(settings={{"tone": "friendly"}})
-    reply = asyncio.run(ask("{name}", "hello", ctx, agents_dir=AGENTS))
-    assert reply.content == "You said: hello"
-
-
-def test_it_answers_in_a_chat() -> None:
-    async def talk() -> str:
-        async with sandboxed("{name}", agents_dir=AGENTS) as chat:
-            reply = await chat.ask("hello")
-            return reply.content
-
-    assert asyncio.run(talk()) == "You said: hello"
-'''
+from supervisor.cli.templates import TEMPLATES, Kind
+from supervisor.handlers.declared import is_installed
 
 
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A Python module's name.", show_default=False)],
+    *,
+    template: Annotated[
+        Kind,
+        typer.Option(
+            help="function: one answer; class: state and hooks; stream: several parts; tools: a tool at work; "
+            "llm: a language model with a tool."
+        ),
+    ] = "function",
     folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="The folder of handlers.")] = Path("agents"),
 ) -> None:
     """Write a handler and its test to begin with; nothing that is there is overwritten.
 
-    Example: `supervisor agents new weather`
+    Example: `supervisor agents new weather`, or `supervisor agents new weather --template tools`
     """
     _check_name(name)
     folder_name = folder.resolve().name
@@ -63,15 +36,26 @@ def new(
     for path in (handler, folder / name, test):
         if path.exists():
             raise UsageError(f"{path} is there already; choose another name or remove it")
-    values = {"name": name, "title": name.replace("_", " ").capitalize(), "folder": folder_name}
-    for path, template in ((handler, _HANDLER), (test, _TEST)):
-        _write(path, template.format(**values))
+    words = name.strip("_").split("_")
+    values = {
+        "name": name,
+        "title": " ".join(words).capitalize(),
+        "cls": "".join(word[:1].upper() + word[1:] for word in words),
+        "folder": folder_name,
+    }
+    chosen = TEMPLATES[template]
+    for path, text in ((handler, chosen.handler), (test, chosen.test)):
+        _write(path, text.format(**values))
     setting = "" if str(folder) == "agents" else f"SUPERVISOR_AGENTS_DIR={folder} "
+    installs = [*((chosen.needs,) if chosen.needs else ()), ("pytest", "python -m pip install pytest")]
+    missing = [f"  {command}\n" for module, command in installs if not is_installed(module)]
     print(
         f"Wrote {handler} and {test}\n\n"
         f"Next:\n"
-        f"  python -m pip install pytest\n"
+        f"{''.join(missing)}"
         f"  python -m pytest {test}\n"
+        f"  supervisor dev {handler}{chosen.options}\n\n"
+        f"Then, with the id that the platform gave it:\n"
         f"  {setting}supervisor agents add ID --handler {name} --secret-env AGENT_SECRET\n"
         f"  {setting}supervisor run"
     )

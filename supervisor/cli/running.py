@@ -160,6 +160,7 @@ def sandbox(
 
 
 async def _sandbox(config: Any, people: int) -> None:
+    from supervisor.cli.naming import keep_named  # noqa: PLC0415
     from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
     from supervisor.sandbox import Sandbox  # noqa: PLC0415
     from supervisor.sandbox.people import keep_talking  # noqa: PLC0415
@@ -184,6 +185,7 @@ async def _sandbox(config: Any, people: int) -> None:
             f"  supervisor run",
             flush=True,
         )
+        naming = asyncio.create_task(keep_named(box))
         talking = asyncio.ensure_future(keep_talking(box, people))
         waiting = asyncio.ensure_future(stopped.wait())
         # The talk has no end of its own, but for a defect, which is to be seen; without people it is over at once.
@@ -192,6 +194,7 @@ async def _sandbox(config: Any, people: int) -> None:
             waiting.cancel()
             await talking
         talking.cancel()
+        naming.cancel()
 
 
 def stop_signals() -> asyncio.Event:

@@ -24,7 +24,7 @@ def missing_requirements(name: str, folder: Path) -> dict[str, str]:
     return {
         module: command
         for module, command in pairs
-        if isinstance(module, str) and isinstance(command, str) and module.isidentifier() and not _is_installed(module)
+        if isinstance(module, str) and isinstance(command, str) and module.isidentifier() and not is_installed(module)
     }
 
 
@@ -59,7 +59,8 @@ def _literal(name: str, folder: Path, constant: str) -> Any:
     return None
 
 
-def _is_installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Whether this Python has a module of that name."""
     try:
         return importlib.util.find_spec(module) is not None
     except ValueError:

@@ -56,6 +56,8 @@ async def sandboxed(
     agents_dir: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     profile: Profile = "v1",
+    instruction: str | None = None,
+    model: str | None = None,
     **deployment: Any,
 ) -> AsyncIterator[Chat]:
     """A local platform, a supervisor with one agent of that handler, and a person who talks to it.
@@ -65,6 +67,8 @@ async def sandboxed(
         agents_dir: the folder of handlers; without one it is looked for as ``supervisor run`` does.
         settings: the settings of the agent's row.
         profile: the generation of the platform: v1, v2 or v3.
+        instruction: what the platform tells the agent to be; none unless given.
+        model: v2: the name of a made-up model behind the platform's proxy, which says what it was told.
         deployment: further deployment settings, as ``timeout_seconds=5``.
 
     Raises:
@@ -74,7 +78,9 @@ async def sandboxed(
         folder = Path(name)
         (folder / "secret").write_text("secret-of-the-test")
         async with Sandbox(profile=profile) as sandbox:
-            sandbox.add_agent(AGENT_ID, "secret-of-the-test", name="Agent")
+            sandbox.add_agent(AGENT_ID, "secret-of-the-test", name="Agent", instruction=instruction)
+            if model is not None:
+                sandbox.deploy(AGENT_ID, model=model)
             values = {"agents_dir": agents_folder(agents_dir), "handler_packages": packages_of(handler), **deployment}
             service = await Service.start(_settings(folder, sandbox, values))
             try:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from supervisor.cli.templates import Kind
+from supervisor.handlers import HandlerLoader
 from tests.support.command import Command, InProcess, one_line
 from tests.support.paths import STRICT_MYPY
 
@@ -28,15 +31,46 @@ def python(folder: Path, *args: str) -> str:
     return done.stdout
 
 
-def test_the_handler_and_its_test_pass_as_they_are(command: Command, tmp_path: Path) -> None:
-    said = command.ok("agents", "new", "weather")
-    assert "tests/test_weather.py" in said
-    assert "supervisor agents add ID --handler weather" in said
-    assert "python -m pip install pytest\n" in said
+def test_what_is_written_passes_as_it_is(command: Command, tmp_path: Path) -> None:
+    kinds = get_args(Kind)
+    for kind in kinds:
+        said = command.ok("agents", "new", f"my_{kind}", "--template", kind)
+        assert f"tests/test_my_{kind}.py" in said
+        assert f"supervisor dev agents/my_{kind}.py" in said
+        # Both are installed here.
+        assert "pip install" not in said
+    assert "supervisor agents add ID --handler my_llm" in said
     # A folder of one's own hides no bundled handler.
     command.ok("agents", "add", f"{1:024x}", "--handler", "echo", "--secret-env", "AGENT_SECRET")
-    assert "2 passed" in python(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "tests")
-    python(tmp_path, *STRICT_MYPY, "agents", "tests")
+    assert "9 passed" in python(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "tests")
+    # The bundled handlers are no package that a type checker could find.
+    typed = [f"agents/my_{kind}.py" for kind in kinds if kind != "llm"]
+    python(tmp_path, *STRICT_MYPY, *typed, "tests")
+    loader = HandlerLoader(tmp_path / "agents")
+    assert [loader.load(f"my_{kind}").notes for kind in kinds] == [()] * len(kinds)
+    loader.close()
+
+
+def test_what_its_test_needs_and_is_not_there_is_said(tmp_path: Path) -> None:
+    """In a Python that has neither pytest nor the extra."""
+    without = "import sys\nsys.modules.update(dict.fromkeys(['pytest', 'pydantic_ai']))\n"
+    command = "sys.argv = ['supervisor', 'agents', 'new', 'clever', '--template', 'llm']\n"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{without}{command}from supervisor.cli import main\nmain()"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    first = lines.index("Next:") + 1
+    assert lines[first : first + 3] == [
+        "  pip install 'aiwm-supervisor[llm]'",
+        "  python -m pip install pytest",
+        "  python -m pytest tests/test_clever.py",
+    ]
 
 
 def test_another_folder_is_named_in_the_test_and_in_what_to_do_next(command: Command, tmp_path: Path) -> None:

@@ -72,8 +72,9 @@ class Traces:
 
 
 def open_files() -> Iterator[str]:
-    """What each descriptor is open on but for databases; ``socket`` for all sockets."""
-    for descriptor in Path("/proc/self/fd").iterdir():
+    """What each descriptor is open on but for databases, ``socket`` for all sockets; nothing without a /proc."""
+    folder = Path("/proc/self/fd")
+    for descriptor in folder.iterdir() if folder.is_dir() else ():
         # The one that the folder is read by is gone by now.
         with suppress(FileNotFoundError):
             name = str(descriptor.readlink()).partition(":[")[0]

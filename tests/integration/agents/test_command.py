@@ -177,6 +177,7 @@ def test_a_child_that_left_its_group_does_not_hold_the_answer(
     until(lambda: is_gone(child), "the end of the child")
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="its program looks into Linux's /proc")
 @pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_a_program_inherits_no_descriptor_but_its_three_pipes(
     tmp_path: Path, loop_factory: Callable[[], asyncio.AbstractEventLoop]
