@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from supervisor.admin.access import Access, shown_agent
 from supervisor.admin.answers import ERRORS, Given, json_answer, refused
 from supervisor.admin.interface import AdminService
+from supervisor.admin.selecting import Selected
 from supervisor.core.records import AgentRecord
 from supervisor.core.status import AgentStatus
 from supervisor.management.agents import Changes
@@ -87,6 +88,10 @@ _ONE: Final[dict[int | str, dict[str, Any]]] = {
     404: refused("No such agent"),
     422: refused("No such action, or a malformed id"),
 }
+_SELECTED: Final[dict[int | str, dict[str, Any]]] = {
+    400: refused("There is no such state, or a label has no key"),
+    422: refused("A malformed selection"),
+}
 _WRITTEN: Final[dict[int | str, dict[str, Any]]] = {
     400: refused("The agent could not run like that; says why"),
     413: refused("The body is too large"),
@@ -110,13 +115,17 @@ def _reading(app: FastAPI, service: AdminService) -> None:
     @app.get(
         "/api/v1/agents",
         tags=["agents"],
-        summary="Every agent",
+        summary="Every agent, or those that are selected",
         response_model=list[AgentStatus],
-        responses=ERRORS,
+        responses=ERRORS | _SELECTED,
     )
-    async def agents(access: Given) -> Response:
+    async def agents(access: Given, selected: Selected) -> Response:
         # One after the other: thousands in one piece would hold the event loop.
-        shown = [msgspec.json.encode(shown_agent(status, access)) async for status in service.each_status()]
+        shown = [
+            msgspec.json.encode(shown_agent(status, access))
+            async for status in service.each_status()
+            if not selected or status in selected
+        ]
         return Response(b"[" + b",".join(shown) + b"]", media_type="application/json")
 
     @app.get(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Final, Literal
 
@@ -16,7 +18,10 @@ from starlette.types import Message, Receive, Scope, Send
 from supervisor.admin.access import Access, shown_reason
 from supervisor.admin.answers import ERRORS, Given, Problem, json_answer, refused
 from supervisor.admin.interface import AdminService
-from supervisor.telemetry.events import Batch, Event, Events, Wanted
+from supervisor.admin.selecting import Selected
+from supervisor.core.errors import AgentNotFoundError
+from supervisor.management.selection import Selector
+from supervisor.telemetry.events import Batch, Event, Events, Kind, Wanted
 from supervisor.telemetry.logs import get_logger
 
 #: A comment after so long without an event tells both sides that the other is there.
@@ -30,6 +35,12 @@ _FULL_SECONDS: Final = 10
 #: When a browser may come back.
 _RETRY_MILLISECONDS: Final = 2000
 _MAX_ID_CHARS: Final = 200
+_Level = Annotated[
+    Literal["debug", "info", "warning", "error", "critical"],
+    Query(description="Lines that matter at least so much; a change of state counts as `info`."),
+]
+_Text = Annotated[str, Query(max_length=_MAX_ID_CHARS, description="Events with this in a field, as `name=value`.")]
+_NewerThan = Annotated[float | None, Query(ge=0, le=1e10, allow_inf_nan=False, description="Of so long ago and later.")]
 _log = get_logger(__name__)
 
 
@@ -118,7 +129,7 @@ def add_events(app: FastAPI, service: AdminService, places: Places) -> None:
         responses=ERRORS
         | {
             200: {"content": {"text/event-stream": {}}, "description": "Events"},
-            400: refused("Asked for over a WebSocket"),
+            400: refused("Asked for over a WebSocket, or a selection of agents that makes no sense"),
             422: refused("A malformed filter"),
             503: refused("Too many streams"),
         },
@@ -126,22 +137,37 @@ def add_events(app: FastAPI, service: AdminService, places: Places) -> None:
     async def events(
         request: Request,
         access: Given,
+        selected: Selected,
         *,
         agent_id: Annotated[str | None, Query(max_length=_MAX_ID_CHARS, description="Only this one's.")] = None,
         kind: Annotated[list[Literal["state", "log"]] | None, Query(description="May be given more than once.")] = None,
+        level: _Level = "debug",
+        text: _Text = "",
+        newer_than_seconds: _NewerThan = None,
         last: Annotated[int, Query(ge=0, le=1000, description="Begin with so many that were.")] = 0,
         follow: Annotated[bool, Query(description="Go on with what comes.")] = True,
         last_event_id: Annotated[str | None, Header(max_length=_MAX_ID_CHARS)] = None,
     ) -> Response:
         if "upgrade" in request.headers:
             return json_answer(Problem("Events come as text/event-stream, over plain HTTP"), HTTPStatus.BAD_REQUEST)
-        if access is Access.READ and "log" in (kind or ()):
-            return json_answer(Problem("This token sees no log; ask for kind=state"), HTTPStatus.FORBIDDEN)
-        wanted = Wanted(agent_id, ("state",) if access is Access.READ else tuple(kind or ()))
+        if access is Access.READ and ("log" in (kind or ()) or text):
+            return json_answer(Problem("This token sees no log: ask for kind=state, no text"), HTTPStatus.FORBIDDEN)
+        kinds: tuple[Kind, ...] = ("state",) if access is Access.READ else tuple(kind or ())
+        since = 0.0 if newer_than_seconds is None else time.time() - newer_than_seconds
+        agents = partial(_is_selected, service, selected) if selected else None
+        wanted = Wanted(agent_id, kinds, level, text, since, agents)
         if not places.take():
             return places.full()
         stream = stream_events(service.events, wanted, last, follow, last_event_id, access)
         return EventStream(stream, on_end=places.give_back)
+
+
+def _is_selected(service: AdminService, selected: Selector, agent_id: str) -> bool:
+    """Whether an agent is selected as it is now; one that is registered no more is not."""
+    try:
+        return service.status(agent_id) in selected
+    except AgentNotFoundError:
+        return False
 
 
 async def stream_events(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Query, Response
@@ -10,6 +11,7 @@ from fastapi import Path as InPath
 from supervisor.admin.access import shown_message, shown_summary
 from supervisor.admin.answers import ERRORS, Given, json_answer, refused
 from supervisor.admin.interface import AdminService
+from supervisor.admin.selecting import SelectedBeside
 from supervisor.core.states import MessageState
 from supervisor.core.status import MessageDetails, MessageSummary
 from supervisor.management.messages import MessageQuery
@@ -58,10 +60,11 @@ def _reading(app: FastAPI, service: AdminService) -> None:
         "a reply which did not arrive, or of which nobody knows. The next page: `before_id` with the id of the last "
         "one. Contents are cut to 1,000 characters; `content_chars` tells how long they are.",
         response_model=list[MessageSummary],
-        responses=ERRORS | _MALFORMED,
+        responses=ERRORS | _MALFORMED | {400: refused("There is no such state of an agent, or a label has no key")},
     )
     async def messages(
         access: Given,
+        selected: SelectedBeside,
         *,
         agent_id: Id = None,
         conversation_id: Id = None,
@@ -75,6 +78,9 @@ def _reading(app: FastAPI, service: AdminService) -> None:
         query = MessageQuery(
             agent_id, conversation_id, state or (), older_than_seconds, newer_than_seconds, undelivered, before_id
         )
+        if selected:
+            ids = [status.id async for status in service.each_status() if status in selected]
+            query = dataclasses.replace(query, agent_ids=ids)
         return json_answer([shown_summary(one, access) for one in await service.messages(query, limit)])
 
     @app.get(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from supervisor.cli import fleet, known, new
-from supervisor.cli.errors import UsageError, warn
+from supervisor.cli import actions, fleet, known, new, selecting
+from supervisor.cli.errors import UsageError, complain
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from supervisor.core.records import AgentRecord
+    from supervisor.management.agents import Changes
     from supervisor.settings import Settings
     from supervisor.store import Registry
 
@@ -90,36 +93,50 @@ def add(
     sets: Sets,
     labels: Labels,
     paused: Annotated[bool, typer.Option("--paused", help="Add it without starting it.")] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Add it though it cannot run yet; it becomes faulted.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until it is online; exit 1 and why where it is not.")
+    ] = False,
+    wait_seconds: Annotated[float, typer.Option("--wait-seconds", min=0, max=3600, help="The longest to wait.")] = 60,
     as_json: AsJson = False,
 ) -> None:
     """Add an agent. A running supervisor brings it online within a second.
 
-    Example: `supervisor agents add 650000000000000000000001 --handler echo --secret-env AGENT_SECRET`
+    What keeps it from running is refused: a handler that is not there, a secret out of reach, a setting out of bounds.
+
+    Example: `supervisor agents add 650000000000000000000001 --handler echo --secret-env AGENT_SECRET --wait`
     """
-    from supervisor.cli import checks  # noqa: PLC0415
+    from supervisor.cli import checks, live, waiting  # noqa: PLC0415
     from supervisor.core.records import AgentRecord  # noqa: PLC0415
     from supervisor.management import agents  # noqa: PLC0415
 
     values, marks = checks.setting_values(sets), checks.key_values(labels, "--label")
+    if wait and paused:
+        raise UsageError("--paused and --wait do not go together: a paused agent does not come online")
     settings = _settings()
     secret = _secret(settings, secret_env, secret_file, secret_stdin)
     if secret is None:
         raise UsageError("Give the agent's secret: --secret-env VAR, --secret-file PATH or --secret-stdin")
-    record = AgentRecord(
-        id=agent_id, handler=handler, secret=secret, name=name or "", settings=values, labels=marks, paused=paused
-    )
+    record = AgentRecord(agent_id, handler, secret, name or "", values, marks, paused)
     checker = agents.Checker(settings)
-    checker.check(record)
-    checker.spelling(record)
+    checker.check(record, keep_going=keep_going)
+    checker.spelling(record, keep_going=keep_going)
+    if wait:
+        # Nobody would bring it online: said before it is added.
+        live.require(settings)
     known.with_registry(settings, lambda registry: registry.add_agent(record), create=True)
     checks.print_warnings(checker)
-    known.done(settings, agent_id, f"Added agent {agent_id}{', paused' if paused else ''}", as_json=as_json)
+    if wait:
+        waiting.wait_online(settings, agent_id, wait_seconds)
+    known.done(settings, [(agent_id, f"Added agent {agent_id}{', paused' if paused else ''}")], as_json=as_json)
 
 
 @app.command()
 def update(
-    agent_id: AgentId,
     *,
+    agent: selecting.MaybeAgent = None,
     handler: Annotated[str | None, typer.Option(help="Another handler.", show_default=False)] = None,
     name: Name = None,
     secret_env: SecretEnv = None,
@@ -129,9 +146,15 @@ def update(
     unset: Unset,
     labels: Labels,
     unlabel: Unlabel,
+    where_labels: selecting.WhereLabel,
+    states: selecting.InState,
+    where_handlers: selecting.WhereHandler,
+    everything: selecting.Everything = False,
     as_json: AsJson = False,
 ) -> None:
     """Change what is given, keep the rest. A running supervisor follows without losing a message.
+
+    Of agents that are selected each is changed by itself: one that cannot be ends it, those before it stay changed.
 
     Example: `supervisor agents update 650000000000000000000001 --set concurrency=2 --unset model`
     """
@@ -146,33 +169,62 @@ def update(
     changes = agents.Changes(fields, values, marks, unset, unlabel)
     if changes.empty:
         raise UsageError("Say what to change: --handler, --name, --secret-…, --set, --unset, --label or --unlabel")
+    wanted = selecting.selector(where_labels, states, where_handlers)
+    records = selecting.chosen(settings, agent, wanted, everything=everything)
+    _change(settings, records, changes, as_json=as_json, single=agent is not None)
+
+
+def _change(
+    settings: Settings, records: Sequence[AgentRecord], changes: Changes, *, as_json: bool, single: bool
+) -> None:
+    from supervisor.cli import checks  # noqa: PLC0415
+    from supervisor.management import agents  # noqa: PLC0415
+
     checker = agents.Checker(settings)
-    touched = known.with_registry(settings, lambda registry: agents.change_agent(registry, checker, agent_id, changes))
+
+    async def work(registry: Registry) -> None:
+        for record in records:
+            await agents.change_agent(registry, checker, record.id, changes)
+
+    known.with_registry(settings, work)
     checks.print_warnings(checker)
-    known.done(settings, agent_id, f"Changed agent {agent_id} ({', '.join(touched)})", as_json=as_json)
+    touched = ", ".join(changes.touched)
+    done = [(record.id, f"Changed agent {record.id} ({touched})") for record in records]
+    known.done(settings, done, as_json=as_json, single=single)
 
 
 @app.command("list")
-def list_agents(as_json: AsJson = False) -> None:
-    """Show every agent, with its live state when a supervisor runs.
+def list_agents(
+    *,
+    labels: selecting.WithLabel,
+    states: selecting.InState,
+    handlers: selecting.WithHandler,
+    as_json: AsJson = False,
+) -> None:
+    """Show every agent, or those that are selected, with the live state when a supervisor runs.
 
-    Example: `supervisor agents list --json`
+    Example: `supervisor agents list --label team=support --state failing`
     """
     from supervisor.cli import output  # noqa: PLC0415
 
+    wanted = selecting.selector(labels, states, handlers)
     settings = _settings()
     statuses = known.statuses_of(settings, known.read_registry(settings, known.rows_of))
+    if wanted:
+        statuses = [status for status in statuses if status in wanted]
     if as_json:
         output.print_json([output.as_json(status) for status in statuses])
     elif statuses:
         console = output.stdout_console()
         console.print(output.agents_table(output.worst_first(statuses), time.time(), console.width))
+    elif wanted:
+        complain("No agent matches")
     else:
         print("No agents yet. Add one: supervisor agents add ID --handler echo --secret-env AGENT_SECRET")
 
 
 @app.command()
-def show(agent_id: AgentId, as_json: AsJson = False) -> None:
+def show(agent: selecting.Agent, as_json: AsJson = False) -> None:
     """Show one agent, and where its handler stands with each message that it works on.
 
     Example: `supervisor agents show 650000000000000000000001`
@@ -180,7 +232,11 @@ def show(agent_id: AgentId, as_json: AsJson = False) -> None:
     from supervisor.cli import output  # noqa: PLC0415
 
     settings = _settings()
-    rows = known.read_registry(settings, lambda registry: known.rows_of(registry, agent_id))
+
+    async def work(registry: Registry) -> known.Rows:
+        return await known.rows_of(registry, (await selecting.find(registry, agent)).id)
+
+    rows = known.read_registry(settings, work)
     (status,) = known.statuses_of(settings, rows, in_full=True)
     if as_json:
         output.print_json(output.as_json(status))
@@ -188,91 +244,7 @@ def show(agent_id: AgentId, as_json: AsJson = False) -> None:
         output.stdout_console().print(output.details(status, time.time()))
 
 
-@app.command()
-def pause(agent_id: AgentId, as_json: AsJson = False) -> None:
-    """Take an agent offline until it is resumed; messages that it has are kept.
-
-    Example: `supervisor agents pause 650000000000000000000001`
-    """
-    settings = _settings()
-    known.with_registry(settings, lambda registry: registry.update_agent(agent_id, paused=True))
-    known.done(settings, agent_id, f"Paused agent {agent_id}", as_json=as_json)
-
-
-@app.command()
-def resume(agent_id: AgentId, as_json: AsJson = False) -> None:
-    """End an agent's pause, its sleep, or its wait after a failure or a refusal: it tries again at once.
-
-    Example: `supervisor agents resume 650000000000000000000001`
-    """
-    from supervisor.cli import live  # noqa: PLC0415
-    from supervisor.core.errors import SupervisorError  # noqa: PLC0415
-
-    settings = _settings()
-
-    async def work(registry: Registry) -> str:
-        await registry.update_agent(agent_id, paused=False)
-        if (await registry.journal.lives.of(agent_id)).sleep is not None:
-            await registry.journal.lives.record_sleep(agent_id, None)
-        return registry.uuid
-
-    uuid = known.with_registry(settings, work)
-    try:
-        running = live.find(settings, uuid)
-        if running is not None:
-            running.act(agent_id, "resume")
-    except SupervisorError as error:
-        warn(f"the running supervisor could not be asked to try at once: {error}")
-    known.done(settings, agent_id, f"Resumed agent {agent_id}", as_json=as_json)
-
-
-@app.command()
-def reload(agent_id: AgentId, as_json: AsJson = False) -> None:
-    """Load an agent's handler, instruction and settings anew, without losing a message. Needs a running supervisor.
-
-    Example: `supervisor agents reload 650000000000000000000001`
-    """
-    from supervisor.cli import live  # noqa: PLC0415
-
-    settings = _settings()
-
-    async def work(registry: Registry) -> str:
-        await registry.agent(agent_id)
-        return registry.uuid
-
-    live.require(settings, known.read_registry(settings, work)).act(agent_id, "reload")
-    if as_json:
-        known.print_agent(settings, agent_id)
-    else:
-        print(f"Reloading agent {agent_id}")
-
-
-@app.command()
-def remove(
-    agent_id: AgentId,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Remove an agent; a running supervisor takes it offline.
-
-    Example: `supervisor agents remove 650000000000000000000001 --yes`
-    """
-    settings = _settings()
-    record = known.read_registry(settings, lambda registry: registry.agent(agent_id))
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(f"Removing agent {agent_id} wants a yes, and nobody is there to ask; add --yes")
-        called = f" ({record.name})" if record.name else ""
-        typer.confirm(f"Remove agent {agent_id}{called}?", abort=True, err=True)
-    known.with_registry(settings, lambda registry: registry.remove_agent(agent_id))
-    if as_json:
-        from supervisor.cli import output  # noqa: PLC0415
-
-        output.print_json({"removed": agent_id})
-    else:
-        print(f"Removed agent {agent_id}")
-
-
+actions.add_to(app)
 app.command("new")(new.new)
 app.command("import")(fleet.import_fleet)
 app.command("export")(fleet.export_fleet)

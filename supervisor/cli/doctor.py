@@ -20,10 +20,15 @@ _STYLES = {"ok": "green", "warn": "yellow", "FAIL": "bold red"}
 
 def doctor(
     agent_id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Check this agent in full.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[AGENT]",
+            help="Check this agent in full: an id, a name, or the beginning of one.",
+            show_default=False,
+        ),
     ] = None,
     limit: Annotated[
-        int, typer.Option(min=0, max=1000, help="Without ID: so many agents are tried over the network.")
+        int, typer.Option(min=0, max=1000, help="Without AGENT: so many agents are tried over the network.")
     ] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
 ) -> int:
@@ -54,7 +59,7 @@ def doctor(
 
 
 async def _check(agent_id: str | None, limit: int, report: Report) -> None:
-    from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
+    from supervisor.core.errors import AgentNotFoundError, ConfigurationError  # noqa: PLC0415
     from supervisor.doctor import (  # noqa: PLC0415
         Examiner,
         check_agent,
@@ -64,6 +69,7 @@ async def _check(agent_id: str | None, limit: int, report: Report) -> None:
     )
     from supervisor.doctor.deployment import check_settings  # noqa: PLC0415
     from supervisor.doctor.findings import Trouble, failed, misconfigured  # noqa: PLC0415
+    from supervisor.management.selection import pick  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
     from supervisor.settings.environment import env_file_notes  # noqa: PLC0415
     from supervisor.settings.secrets import SecretBox, SecretResolver  # noqa: PLC0415
@@ -91,9 +97,10 @@ async def _check(agent_id: str | None, limit: int, report: Report) -> None:
         async with Examiner.open(settings, loader, secrets) as examiner:
             if agent_id is None:
                 await check_fleet(examiner, records, running, report, limit=limit)
-            elif (record := next((record for record in records if record.id == agent_id), None)) is not None:
-                await check_agent(examiner, record, running, report)
-            else:
+                return
+            try:
+                await check_agent(examiner, pick(agent_id, records), running, report)
+            except AgentNotFoundError:
                 advice = "see: supervisor agents list; or add it: supervisor agents add"
                 report(failed("agent", f"No agent {agent_id} is registered", advice, Trouble.CONFIGURATION))
     except ConfigurationError as error:

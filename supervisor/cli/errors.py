@@ -9,7 +9,7 @@ from typing import Final
 
 import typer
 
-from supervisor.core.errors import SupervisorError
+from supervisor.core.errors import AmbiguousAgentError, SupervisorError
 from supervisor.telemetry.redaction import redact
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -53,7 +53,7 @@ def warn(text: str) -> None:
 
 
 def _explain(error: BaseException) -> tuple[str, int]:
-    if isinstance(error, UsageError):
+    if isinstance(error, UsageError | AmbiguousAgentError):
         return str(error), EXIT_USAGE
     if isinstance(error, SupervisorError):
         return str(error), EXIT_FAILURE

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from supervisor.cli.errors import warn
@@ -171,27 +171,36 @@ def _with_live(record: AgentRecord, rows: Rows, now: AgentStatus | None) -> Agen
     )
 
 
-def done(settings: Settings, agent_id: str, what: str, *, as_json: bool) -> None:
-    """Say what was done to an agent and what comes of it, or show the agent as it is now."""
+def done(settings: Settings, what: Sequence[tuple[str, str]], *, as_json: bool, single: bool = True) -> None:
+    """Say what was done to some agents and what comes of it, or show them as they are now.
+
+    Args:
+        what: each agent's id, and what was done, as ``Paused agent`` or as a whole line that holds the id.
+        single: whether the command was about one agent, which JSON then shows alone.
+    """
     from supervisor.store import lock_holder  # noqa: PLC0415
 
     if as_json:
-        print_agent(settings, agent_id)
+        print_agents(settings, [agent_id for agent_id, _ in what], single=single)
         return
     holder = lock_holder(settings.registry_url)
     then = f"the supervisor (pid {holder.pid}) takes it up" if holder else "start the fleet with: supervisor run"
-    print(f"{what}; {then}")
+    for agent_id, said in what:
+        print(f"{said if agent_id in said else f'{said} {agent_id}'}; {then}")
 
 
-def print_agent(settings: Settings, agent_id: str) -> None:
-    """Show an agent as JSON; what was done to it stays done when its supervisor does not answer."""
+def print_agents(settings: Settings, agent_ids: Sequence[str], *, single: bool = True) -> None:
+    """Show agents as JSON; what was done to them stays done when their supervisor does not answer."""
     from supervisor.cli import output  # noqa: PLC0415
     from supervisor.core.errors import SupervisorError  # noqa: PLC0415
 
-    rows = read_registry(settings, lambda registry: rows_of(registry, agent_id))
+    only = agent_ids[0] if len(agent_ids) == 1 else None
+    rows = read_registry(settings, lambda registry: rows_of(registry, only))
+    rows = dataclasses.replace(rows, records=[record for record in rows.records if record.id in agent_ids])
     try:
-        (status,) = statuses_of(settings, rows)
+        statuses = statuses_of(settings, rows)
     except SupervisorError as error:
-        warn(f"its live state is unknown: {error}")
-        status = _offline(rows.records[0], rows, str(error))
-    output.print_json(output.as_json(status))
+        warn(f"the live state is unknown: {error}")
+        statuses = [_offline(record, rows, str(error)) for record in rows.records]
+    shown = [output.as_json(status) for status in statuses]
+    output.print_json(shown[0] if single else shown)

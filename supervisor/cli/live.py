@@ -95,18 +95,22 @@ class LiveSupervisor:
             return False
         return True
 
-    def events(self, agent_id: str | None, *, last: int, follow: bool, after: str | None = None) -> Iterator[LiveEvent]:
+    def events(
+        self, wanted: Mapping[str, Any], *, last: int, follow: bool, after: str | None = None
+    ) -> Iterator[LiveEvent]:
         """What happened and, with ``follow``, what happens, until the supervisor ends.
 
         Args:
+            wanted: which events, as the query of ``GET /api/v1/events`` says it; what is None or empty is left out.
             last: begin with so many events that were.
             after: the id of an event: go on after that one instead.
 
         Raises:
             UnreachableError: the supervisor went away.
         """
-        query = {"last": last, "follow": str(follow).lower(), **({"agent_id": agent_id} if agent_id else {})}
-        path = f"/api/v1/events?{urllib.parse.urlencode(query)}"
+        given = {name: value for name, value in wanted.items() if value not in (None, "", ())}
+        query = urllib.parse.urlencode({"last": last, "follow": str(follow).lower(), **given}, doseq=True)
+        path = f"/api/v1/events?{query}"
         with self._open("GET", path, {"Last-Event-ID": after} if after else {}, _SILENT_SECONDS) as answer:
             try:
                 yield from _events(answer)

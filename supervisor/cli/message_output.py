@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from rich.table import Table
@@ -16,6 +16,11 @@ from supervisor.protocol.text import clean_text
 #: What ``show`` prints of a content unless all of it is asked for.
 _SHOWN_CHARS: Final = 2_000
 _LABEL_CHARS: Final = 13
+_TITLES: Final = ("NUMBER", "AGENT", "NAME", "CONVERSATION", "STATE", "AGE", "ATTEMPTS", "FROM", "SAID")
+_FIGURES: Final = frozenset({"NUMBER", "ATTEMPTS"})
+#: Where the screen is too narrow: what else tells least. A name says more than an id, where there is one.
+_DROPPED_FIRST: Final = ("ATTEMPTS", "CONVERSATION", "FROM", "AGENT", "AGE", "NAME", "SAID")
+_GAP, _LEAST_REASON, _NAME_CHARS, _PREVIEW_CHARS = 2, 16, 28, 40
 _STYLES: Final = {
     MessageState.DEAD: "bold red",
     MessageState.RETRYABLE: "yellow",
@@ -25,24 +30,44 @@ _STYLES: Final = {
 }
 
 
-def print_list(messages: Sequence[MessageSummary], now: float) -> None:
-    """A line each; ``now`` in seconds since the epoch."""
+def print_list(messages: Sequence[MessageSummary], names: Mapping[str, str], now: float) -> None:
+    """A line each, in columns that fit the screen.
+
+    Args:
+        names: of agents, by their ids; those that are registered no more are left out.
+        now: seconds since the epoch.
+    """
+    rows = [_row(message, names, now) for message in messages]
+    widths = {title: max(len(title), *(row[title].cell_len for row in rows)) for title in _TITLES}
+    console = stdout_console()
+    shown = list(_TITLES)
+    for title in _DROPPED_FIRST:
+        if sum(widths[one] + _GAP for one in shown) + _LEAST_REASON > console.width:
+            shown.remove(title)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("NUMBER", "AGENT", "CONVERSATION", "STATE", "AGE", "ATTEMPTS"):
-        right = title in {"NUMBER", "ATTEMPTS"}
-        table.add_column(title, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+    for title in shown:
+        table.add_column(title, justify="right" if title in _FIGURES else "left", no_wrap=True, overflow="ellipsis")
     table.add_column("REASON", no_wrap=True, overflow="ellipsis", ratio=1, min_width=16)
-    for message in messages:
-        table.add_row(
-            str(message.id),
-            Text(plain(message.agent_id)),
-            Text(plain(message.conversation_id)),
-            Text(message.state, style=_STYLES.get(message.state, "")),
-            duration(now - message.received_at),
-            str(message.attempts),
-            Text(plain(message.reason) or NOTHING),
-        )
-    stdout_console().print(table)
+    for row in rows:
+        table.add_row(*(row[title] for title in (*shown, "REASON")))
+    console.print(table)
+
+
+def _row(message: MessageSummary, names: Mapping[str, str], now: float) -> dict[str, Text]:
+    said = plain(message.content)
+    cut = len(said) > _PREVIEW_CHARS or message.content_chars > len(message.content)
+    return {
+        "NUMBER": Text(str(message.id)),
+        "AGENT": Text(plain(message.agent_id)),
+        "NAME": Text(plain(names.get(message.agent_id, "(removed)"))[:_NAME_CHARS] or NOTHING),
+        "CONVERSATION": Text(plain(message.conversation_id)),
+        "STATE": Text(message.state, style=_STYLES.get(message.state, "")),
+        "AGE": Text(duration(now - message.received_at)),
+        "ATTEMPTS": Text(str(message.attempts)),
+        "FROM": Text(plain(message.sender)[:_NAME_CHARS] or NOTHING),
+        "SAID": Text(f"{said[: _PREVIEW_CHARS - 1]}…" if cut else said or NOTHING),
+        "REASON": Text(plain(message.reason) or NOTHING),
+    }
 
 
 def print_details(message: MessageDetails, now: float, *, full: bool) -> None:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from supervisor.cli import known
-from supervisor.cli.errors import EXIT_FAILURE, UsageError, complain, warn
+from supervisor.cli import known, purging
+from supervisor.cli.errors import EXIT_FAILURE, UsageError, complain
+from supervisor.cli.message_query import (
+    AS_LISTED,
+    MAX_NUMBER,
+    All,
+    AsJson,
+    Conversation,
+    NewerThan,
+    Numbers,
+    OlderThan,
+    Yes,
+    query,
+)
+from supervisor.cli.selecting import InAgentState, OfAgent, WithHandler, WithLabel, confirm, selector
 from supervisor.core.states import MessageState
 
 if TYPE_CHECKING:
@@ -29,36 +40,6 @@ app = typer.Typer(
 
 #: Further messages are counted up to this.
 _MANY: Final = 10_000
-_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(s|m|h|d|w)?")
-_UNIT_SECONDS: Final = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-#: The largest number that the journal can hold.
-_MAX_NUMBER: Final = 2**63 - 1
-
-_AS_LISTED: Final = "As `supervisor messages list` shows them."
-Numbers = Annotated[
-    list[int],
-    typer.Argument(
-        metavar="NUMBER...",
-        help=_AS_LISTED,
-        min=1,
-        max=_MAX_NUMBER,
-        default_factory=list,
-        show_default=False,
-    ),
-]
-AgentId = Annotated[str | None, typer.Option("--agent", metavar="ID", help="Of this agent.", show_default=False)]
-Conversation = Annotated[
-    str | None, typer.Option("--conversation", metavar="ID", help="Of this conversation.", show_default=False)
-]
-OlderThan = Annotated[
-    str | None, typer.Option(metavar="AGE", help="Received at least so long ago: 90s, 15m, 2h, 7d.", show_default=False)
-]
-NewerThan = Annotated[
-    str | None, typer.Option(metavar="AGE", help="Received at most so long ago: 90s, 15m, 2h, 7d.", show_default=False)
-]
-All = Annotated[bool, typer.Option("--all", help="Every dead letter that matches; asks first.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 
 
 def _settings() -> Settings:
@@ -67,47 +48,13 @@ def _settings() -> Settings:
     return load_settings()
 
 
-def _seconds(age: str | None, option: str) -> float | None:
-    if age is None:
-        return None
-    match = _DURATION.fullmatch(age.strip())
-    if match is None:
-        raise UsageError(f"{option} wants an age such as 90s, 15m, 2h or 7d, not {age!r}")
-    return float(match[1]) * _UNIT_SECONDS[match[2]]
-
-
-def _id(value: str | None, option: str) -> str | None:
-    """An id as it was typed; bytes that are no text match nothing and cannot be asked for."""
-    if value is not None and (not value or any("\ud800" <= c <= "\udfff" for c in value)):
-        raise UsageError(f"{option} wants an id")
-    return value
-
-
-def _query(
-    agent: str | None,
-    conversation: str | None,
-    *,
-    states: list[MessageState] | None = None,
-    older_than: str | None = None,
-    newer_than: str | None = None,
-    undelivered: bool = False,
-) -> MessageQuery:
-    from supervisor.management.messages import MessageQuery  # noqa: PLC0415  import what is slow only when it runs
-
-    return MessageQuery(
-        agent_id=_id(agent, "--agent"),
-        conversation_id=_id(conversation, "--conversation"),
-        states=tuple(states or ()),
-        older_than_seconds=_seconds(older_than, "--older-than"),
-        newer_than_seconds=_seconds(newer_than, "--newer-than"),
-        undelivered=undelivered,
-    )
-
-
 @app.command("list")
 def list_messages(
     *,
-    agent: AgentId = None,
+    agent: OfAgent = None,
+    labels: WithLabel,
+    agent_states: InAgentState,
+    handlers: WithHandler,
     conversation: Conversation = None,
     state: Annotated[
         list[MessageState] | None,
@@ -130,40 +77,51 @@ def list_messages(
     """
     from supervisor.cli import message_output, output  # noqa: PLC0415
 
-    query = _query(
-        agent, conversation, states=state, older_than=older_than, newer_than=newer_than, undelivered=undelivered
+    settings = _settings()
+    wanted = query(
+        settings,
+        agent,
+        selector(labels, agent_states, handlers),
+        conversation,
+        states=state or (),
+        older_than=older_than,
+        newer_than=newer_than,
+        undelivered=undelivered,
     )
     beyond = 0 if as_json else _MANY
-    shown, more = known.read_registry(_settings(), lambda registry: _newest(registry, query, limit, beyond))
+    shown, more, names = known.read_registry(settings, lambda registry: _newest(registry, wanted, limit, beyond))
     if as_json:
         output.print_json([dataclasses.asdict(message) for message in shown])
     elif not shown:
         complain("No message matches" if state or undelivered else "No dead letters")
     else:
-        message_output.print_list(shown, time.time())
+        message_output.print_list(shown, names, time.time())
         rest = f"{more if more < _MANY else f'{_MANY} or more'} more match, see --limit; " if more else ""
         complain(f"{rest}show one with: supervisor messages show {shown[0].id}")
 
 
-async def _newest(registry: Registry, query: MessageQuery, limit: int, beyond: int) -> tuple[list[MessageSummary], int]:
-    """The newest ``limit`` messages, and how many there are besides, counted up to ``beyond``."""
+async def _newest(
+    registry: Registry, wanted: MessageQuery, limit: int, beyond: int
+) -> tuple[list[MessageSummary], int, dict[str, str]]:
+    """The newest ``limit`` messages, how many there are besides, counted up to ``beyond``, and the agents' names."""
     from supervisor.management import messages  # noqa: PLC0415
 
     shown: list[JournaledMessage] = []
     more = 0
-    async for row in messages.matching(registry, query, time.time()):
+    async for row in messages.matching(registry, wanted, time.time()):
         if len(shown) < limit:
             shown.append(row)
         elif more < beyond:
             more += 1
         else:
             break
-    return await messages.summaries(registry, shown), more
+    names = {record.id: record.name for record in await registry.agents()} if shown else {}
+    return await messages.summaries(registry, shown), more, names
 
 
 @app.command()
 def show(
-    number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, max=_MAX_NUMBER, show_default=False)],
+    number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, max=MAX_NUMBER, show_default=False)],
     full: Annotated[bool, typer.Option("--full", help="Cut nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -185,7 +143,10 @@ def show(
 def replay(
     numbers: Numbers,
     *,
-    agent: AgentId = None,
+    agent: OfAgent = None,
+    labels: WithLabel,
+    agent_states: InAgentState,
+    handlers: WithHandler,
     conversation: Conversation = None,
     older_than: OlderThan = None,
     everything: All = False,
@@ -200,9 +161,9 @@ def replay(
     """
     from supervisor.management import messages  # noqa: PLC0415
 
-    query = _query(agent, conversation, older_than=older_than)
     settings = _settings()
-    chosen = _chosen(settings, "replay", numbers, query if everything else None, yes=yes, filtered=_filtered(query))
+    wanted = query(settings, agent, selector(labels, agent_states, handlers), conversation, older_than=older_than)
+    chosen = _chosen(settings, "replay", numbers, wanted, everything=everything, yes=yes)
     outcomes = known.with_registry(settings, lambda registry: messages.replay(registry, chosen))
     code = _print_outcomes(outcomes, "replayed", as_json=as_json)
     if not as_json and any(outcome.refused is None for outcome in outcomes):
@@ -217,7 +178,10 @@ def replay(
 def discard(
     numbers: Numbers,
     *,
-    agent: AgentId = None,
+    agent: OfAgent = None,
+    labels: WithLabel,
+    agent_states: InAgentState,
+    handlers: WithHandler,
     conversation: Conversation = None,
     older_than: OlderThan = None,
     everything: All = False,
@@ -231,9 +195,12 @@ def discard(
     from supervisor.management import messages  # noqa: PLC0415
 
     # Dead ones alone: the replies of a message that is done cannot be cancelled.
-    query = _query(agent, conversation, states=[MessageState.DEAD], older_than=older_than)
     settings = _settings()
-    chosen = _chosen(settings, "discard", numbers, query if everything else None, yes=yes, filtered=_filtered(query))
+    dead = (MessageState.DEAD,)
+    wanted = query(
+        settings, agent, selector(labels, agent_states, handlers), conversation, states=dead, older_than=older_than
+    )
+    chosen = _chosen(settings, "discard", numbers, wanted, everything=everything, yes=yes)
     outcomes = known.with_registry(settings, lambda registry: messages.discard(registry, chosen))
     return _print_outcomes(outcomes, "discarded", as_json=as_json)
 
@@ -241,7 +208,7 @@ def discard(
 @app.command()
 def cancel(
     numbers: Annotated[
-        list[int], typer.Argument(metavar="NUMBER...", min=1, max=_MAX_NUMBER, show_default=False, help=_AS_LISTED)
+        list[int], typer.Argument(metavar="NUMBER...", min=1, max=MAX_NUMBER, show_default=False, help=AS_LISTED)
     ],
     *,
     as_json: AsJson = False,
@@ -270,19 +237,20 @@ def cancel(
     return _print_outcomes(known.with_registry(settings, work), "cancelled", as_json=as_json)
 
 
-def _filtered(query: MessageQuery) -> bool:
-    return (query.agent_id, query.conversation_id, query.older_than_seconds) != (None, None, None)
+def _filtered(wanted: MessageQuery) -> bool:
+    filters = (wanted.agent_id, wanted.agent_ids, wanted.conversation_id, wanted.older_than_seconds)
+    return any(one is not None for one in filters)
 
 
 def _chosen(
-    settings: Settings, what: str, numbers: list[int], query: MessageQuery | None, *, yes: bool, filtered: bool
+    settings: Settings, what: str, numbers: list[int], wanted: MessageQuery, *, everything: bool, yes: bool
 ) -> list[int]:
-    """The numbers of the messages that are meant; those that only ``query`` names are asked about."""
-    if query is None:
+    """The numbers of the messages that are meant; those that only ``wanted`` names are asked about."""
+    if not everything:
         if not numbers:
             raise UsageError(f"Say which to {what}: their numbers, or --all")
-        if filtered:
-            raise UsageError("--agent, --conversation and --older-than go with --all, not with numbers")
+        if _filtered(wanted):
+            raise UsageError("What selects agents, --conversation and --older-than go with --all, not with numbers")
         return numbers
     if numbers:
         raise UsageError("Give numbers or --all, not both")
@@ -290,11 +258,14 @@ def _chosen(
     async def find(registry: Registry) -> list[int]:
         from supervisor.management import messages  # noqa: PLC0415
 
-        return [row.id async for row in messages.matching(registry, query, time.time())]
+        return [row.id async for row in messages.matching(registry, wanted, time.time())]
 
     found = known.read_registry(settings, find)
     if found:
-        _confirm(f"{what.capitalize()} {_count(len(found))}", yes=yes)
+        question = f"{what.capitalize()} {_count(len(found))}"
+        if yes:
+            complain(question)
+        confirm(question, yes=yes)
     else:
         complain("No dead letter matches")
     return found
@@ -302,15 +273,6 @@ def _chosen(
 
 def _count(number: int) -> str:
     return "1 dead letter" if number == 1 else f"{number} dead letters"
-
-
-def _confirm(question: str, *, yes: bool) -> None:
-    if yes:
-        complain(question)
-        return
-    if not sys.stdin.isatty():
-        raise UsageError(f"{question}? Nobody is there to ask; add --yes")
-    typer.confirm(f"{question}?", abort=True, err=True)
 
 
 def _print_outcomes(outcomes: list[Outcome], done: str, *, as_json: bool) -> int:
@@ -332,40 +294,4 @@ def _print_outcomes(outcomes: list[Outcome], done: str, *, as_json: bool) -> int
     return EXIT_FAILURE if any(outcome.refused is not None for outcome in outcomes) else 0
 
 
-@app.command()
-def purge(
-    *,
-    agent: Annotated[str, typer.Option("--agent", metavar="ID", help="Of this agent.", show_default=False)],
-    conversation: Conversation = None,
-    yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
-    """Erase for good what was said with an agent: messages in every state, and replies.
-
-    A message that is being answered at this moment is let go; nothing of it is kept. Copies of the registry that were
-    made before an upgrade hold it too, and are deleted; backups of your own are yours to delete.
-
-    Example: `supervisor messages purge --agent 650000000000000000000001 --conversation 65a000000000000000000001`
-    """
-    agent_id, conversation_id = _id(agent, "--agent") or "", _id(conversation, "--conversation")
-    settings = _settings()
-    where = f" in conversation {conversation_id}" if conversation_id else ""
-    _confirm(f"Erase for good what was said with agent {agent_id}{where}", yes=yes)
-    erased, copies = known.with_registry(settings, lambda registry: _purge(registry, agent_id, conversation_id))
-    if as_json:
-        from supervisor.cli import output  # noqa: PLC0415
-
-        output.print_json({"erased": erased, "copies": copies})
-    else:
-        held = f"; and what held them too, made before an upgrade: {', '.join(copies)}" if copies else ""
-        print(f"Erased {erased} messages and replies{held}")
-
-
-async def _purge(registry: Registry, agent_id: str, conversation_id: str | None) -> tuple[int, list[str]]:
-    """Erase what was said, and every copy of the registry that holds it; the number of rows, and the copies."""
-    erased = await registry.journal.maintenance.purge(agent_id, conversation_id)
-    for kept in await registry.kept_copies():
-        warn(
-            f"{kept} was saved when the registry was lost and holds what was said too; delete it once it is not needed"
-        )
-    return erased, await registry.forget_copies(float("inf"))
+app.command()(purging.purge)

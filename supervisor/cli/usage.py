@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from supervisor.cli import known
-from supervisor.cli.errors import complain
+from supervisor.cli import known, selecting
+from supervisor.cli.errors import UsageError, complain
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 #: How far back the registry's record goes (``maintenance.USAGE_DAYS``).
 _MOST_DAYS: Final = 400
 _TITLES: Final = ("DAY", "AGENT", "NAME", "MODEL", "REQUESTS", "INPUT", "CACHED", "OUTPUT", "REASONING", "COST")
+_By = Literal["agent", "model", "day"]
+#: The field of a record that each groups by, and the columns that then name a group.
+_FIELDS: Final[dict[_By, str]] = {"agent": "agent_id", "model": "model", "day": "day"}
+_NAMED_BY: Final[dict[_By, tuple[str, ...]]] = {"agent": ("AGENT", "NAME"), "model": ("MODEL",), "day": ("DAY",)}
 _FIGURES: Final = frozenset({"REQUESTS", "INPUT", "CACHED", "OUTPUT", "REASONING", "COST"})
 _DROPPED_FIRST: Final = ("REASONING", "NAME", "CACHED", "REQUESTS")
 #: Before figures that are estimates, or a part of which is.
@@ -30,8 +34,13 @@ _GAP, _MAX_NAME_CHARS = 2, 28
 
 def usage(
     *,
-    agent: Annotated[
-        str | None, typer.Option("--agent", metavar="ID", help="Of this agent.", show_default=False)
+    agent: selecting.OfAgent = None,
+    labels: selecting.WithLabel,
+    states: selecting.InState,
+    handlers: selecting.WithHandler,
+    by: Annotated[
+        _By | None,
+        typer.Option("--by", help="Only the sums of each.", show_default=False),
     ] = None,
     days: Annotated[int, typer.Option(min=1, max=_MOST_DAYS, help="So many UTC days, today included.")] = 7,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
@@ -45,17 +54,26 @@ def usage(
     from supervisor.settings import load_settings  # noqa: PLC0415  pydantic is slow to import
 
     since = days_before(time.time(), days - 1)
-    records, names = known.read_registry(load_settings(), lambda registry: _read(registry, agent, since))
+    wanted = selecting.selector(labels, states, handlers)
+    if agent is not None and wanted:
+        raise UsageError("Name an agent or select some, not both")
+    settings = load_settings()
+    agent_id = None if agent is None else selecting.id_of(settings, agent)
+    records, names = known.read_registry(settings, lambda registry: _read(registry, agent_id, since))
+    if wanted:
+        chosen = {record.id for record in selecting.selected(settings, wanted)}
+        records = [record for record in records if record.agent_id in chosen]
     if as_json:
-        sums = [_sum(group) for group in _by_agent(records).values()]
+        sums = [_sum(group) for group in _grouped(records).values()]
         total = _as_json(_sum(records), but=("agent_id", "model", "day")) if records else None
         agents = [_as_json(one, but=("model", "day")) for one in sums]
-        output.print_json({"since": since, "usage": [_as_json(r) for r in records], "agents": agents, "total": total})
+        shown = {"since": since, "usage": [_as_json(r) for r in records], "agents": agents, "total": total}
+        output.print_json(shown | (_groups_as_json(records, by) if by else {}))
     elif not records:
         complain(f"No usage since {since} (UTC); handlers report it with ctx.usage() or Reply(usage=…)")
     else:
         console = output.stdout_console()
-        console.print(_table(records, names, console.width))
+        console.print(_table(records, names, console.width, by))
         _complain_of_prices(records)
         if any(record.estimated_requests for record in records):
             complain(f"Figures after {_ABOUT} are estimates, or hold some: the model's server reported none")
@@ -73,11 +91,18 @@ async def _read(registry: Registry, agent_id: str | None, since_day: str) -> tup
     return records, {record.id: record.name for record in await registry.agents()}
 
 
-def _by_agent(records: Iterable[UsageRecord]) -> dict[str, list[UsageRecord]]:
+def _grouped(records: Iterable[UsageRecord], field: str = "agent_id") -> dict[str, list[UsageRecord]]:
     groups: dict[str, list[UsageRecord]] = {}
     for record in records:
-        groups.setdefault(record.agent_id, []).append(record)
+        groups.setdefault(getattr(record, field), []).append(record)
     return groups
+
+
+def _groups_as_json(records: Iterable[UsageRecord], by: _By) -> dict[str, Any]:
+    """The sums of each agent, model or day, for programs."""
+    others = [name for name in _FIELDS.values() if name != _FIELDS[by]]
+    sums = [_sum(group) for group in _grouped(records, _FIELDS[by]).values()]
+    return {"by": by, "groups": [_as_json(one, but=others) for one in sums]}
 
 
 def _sum(records: Sequence[UsageRecord]) -> UsageRecord:
@@ -95,22 +120,32 @@ def _as_json(record: UsageRecord, but: Sequence[str] = ()) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in but}
 
 
-def _table(records: Sequence[UsageRecord], names: dict[str, str], width: int) -> Table:
-    """Every record, the newest day first, then each agent's sum and that of all, in columns that fit the screen."""
+def _table(records: Sequence[UsageRecord], names: dict[str, str], width: int, by: _By | None) -> Table:
+    """Every record, the newest day first, and each agent's sum, or the sums of each ``by``; then that of all."""
     from rich.table import Table  # noqa: PLC0415  only where something is shown
     from rich.text import Text  # noqa: PLC0415
 
-    rows = [_row(one.day, one, names) for one in sorted(records, key=lambda one: one.day, reverse=True)]
-    groups = _by_agent(records)
-    sums = [_row("all days", _sum(group), names) | {"MODEL": ""} for group in groups.values()]
-    if len(groups) == len(records):
-        sums = []
+    titles: Sequence[str] = _TITLES
+    if by is None:
+        rows = [_row(one.day, one, names) for one in sorted(records, key=lambda one: one.day, reverse=True)]
+        groups = _grouped(records)
+        sums = [_row("all days", _sum(group), names) | {"MODEL": ""} for group in groups.values()]
+        if len(groups) == len(records):
+            sums = []
+    else:
+        titles = tuple(title for title in _TITLES if title in _FIGURES or title in _NAMED_BY[by])
+        ordered = sorted(
+            _grouped(records, _FIELDS[by]).values(), key=lambda group: _weight(_sum(group), by), reverse=True
+        )
+        rows, sums = [_row(group[0].day, _sum(group), names) for group in ordered], []
     total = _row("total", _sum(records), names) | {"AGENT": "", "NAME": "", "MODEL": ""}
+    if by is not None:
+        total[titles[0]] = "total"
     everything = [*rows, *sums, total]
-    widths = {title: max(len(title), *(len(row[title]) for row in everything)) for title in _TITLES}
-    shown = [title for title in _TITLES if title != "REASONING" or any(one.reasoning_tokens for one in records)]
+    widths = {title: max(len(title), *(len(row[title]) for row in everything)) for title in titles}
+    shown = [title for title in titles if title != "REASONING" or any(one.reasoning_tokens for one in records)]
     for title in _DROPPED_FIRST:
-        if sum(widths[one] + _GAP for one in shown) - _GAP > width:
+        if title in shown and sum(widths[one] + _GAP for one in shown) - _GAP > width:
             shown.remove(title)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in shown:
@@ -121,6 +156,11 @@ def _table(records: Sequence[UsageRecord], names: dict[str, str], width: int) ->
         style = "bold" if row is total else "dim" if row in sums else ""
         table.add_row(*(Text(row[title]) for title in shown), style=style)
     return table
+
+
+def _weight(total: UsageRecord, by: _By) -> tuple[str, float, int]:
+    """The newest day first, what costs most first among agents and models."""
+    return total.day if by == "day" else "", total.cost, total.total_tokens
 
 
 def _row(label: str, record: UsageRecord, names: dict[str, str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ SupervisorError                 what a person reads: one line, with what to do n
 ├── RegistryError               the registry refuses: unknown or duplicate agent, newer schema, corrupt file
 │   ├── AgentExistsError
 │   ├── AgentNotFoundError
+│   ├── AmbiguousAgentError     what was typed stands for several agents
 │   ├── MessageNotFoundError
 │   ├── MessageStateError       only a dead letter can be replayed or discarded
 │   └── RegistryLockedError     another supervisor runs on this registry
@@ -20,7 +21,12 @@ SupervisorError                 what a person reads: one line, with what to do n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import Final
+
+#: So many agents are named in one line.
+_NAMED: Final = 10
 
 
 class Verdict(StrEnum):
@@ -74,6 +80,20 @@ class AgentNotFoundError(RegistryError):
 
     def __init__(self, agent_id: str) -> None:
         super().__init__(f"No agent {agent_id} is registered; see: supervisor agents list")
+
+
+class AmbiguousAgentError(RegistryError):
+    """What somebody typed stands for several agents.
+
+    Args:
+        text: what was typed.
+        agents: the id and the name of each that it may stand for.
+    """
+
+    def __init__(self, text: str, agents: Sequence[tuple[str, str]]) -> None:
+        named = [f"{agent_id} ({name})" if name else agent_id for agent_id, name in agents[:_NAMED]]
+        more = f" and {len(agents) - _NAMED} more" if len(agents) > _NAMED else ""
+        super().__init__(f"{text!r} stands for {len(agents)} agents: {', '.join(named)}{more}; write more of it")
 
 
 class MessageNotFoundError(RegistryError):

@@ -27,6 +27,7 @@ class MessageQuery:
     """Which messages a person wants to see; every condition given must hold.
 
     Args:
+        agent_ids: of one of these agents; none at all where it is empty.
         states: in one of these; without any, dead letters and done ones with a dead reply, or whatever state where
             ``undelivered`` is asked for.
         older_than_seconds, newer_than_seconds: received at least, and at most, so long ago.
@@ -41,12 +42,14 @@ class MessageQuery:
     newer_than_seconds: float | None = None
     undelivered: bool = False
     before_id: int | None = None
+    agent_ids: Sequence[str] | None = None
 
     def conditions(self, now: float) -> MessageFilter:
         """What ``Journal.messages`` is to be asked at ``now`` (seconds since the epoch)."""
         older, newer = self.older_than_seconds, self.newer_than_seconds
         return {
             "agent_id": self.agent_id,
+            "agent_ids": self.agent_ids,
             "conversation_id": self.conversation_id,
             "states": self.states or None,
             "older_than": None if older is None else now - older,
@@ -71,6 +74,28 @@ async def matching(registry: Registry, query: MessageQuery, now: float) -> Async
         for row in page:
             yield row
         conditions["before_id"] = page[-1].id
+
+
+async def purge_person(
+    registry: Registry, person: str, agent_id: str | None = None, conversation_id: str | None = None
+) -> tuple[int, int]:
+    """Erase what a person said, what was answered, and what sums up the conversations in which it was.
+
+    Args:
+        person: the id by which the platform knows them.
+        agent_id, conversation_id: only what was said there.
+
+    Returns:
+        The number of messages and replies that are erased, and of messages that cannot be read, which stay.
+    """
+    query = MessageQuery(agent_id, conversation_id, tuple(MessageState))
+    theirs, unread = [], 0
+    async for row in matching(registry, query, 0.0):
+        unread += row.problem is not None
+        said = row.message
+        if person in (said.sender_user_id, said.sender.id, said.participant_id):
+            theirs.append(row.id)
+    return await registry.journal.maintenance.erase(theirs), unread
 
 
 async def details(registry: Registry, number: int) -> MessageDetails:

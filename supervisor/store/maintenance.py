@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -56,6 +57,12 @@ class JournalMaintenance:
         now = self._clock.now() + PURGE_MARGIN_SECONDS
         await self._committer.flush()
         return await self._changes.purge(agent_id, conversation_id, now)
+
+    async def erase(self, numbers: Sequence[int]) -> int:
+        """Erase some messages, the replies to them and what sums up their conversations; how many rows, as above."""
+        now = self._clock.now() + PURGE_MARGIN_SECONDS
+        await self._committer.flush()
+        return await self._changes.erase(numbers, now)
 
     async def prune(self, before: float) -> int:
         """Delete what was settled before ``before`` (seconds since the epoch), in slices.

@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Literal
 
 import msgspec
@@ -47,20 +48,58 @@ class Event:
     data: bytes
 
 
+#: How much a line matters, the least first; a change of state counts as ``info``.
+LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which events somebody wants.
+    """Which events somebody wants; every condition given must hold.
 
     Args:
         agent: only this one's; None for all.
         kinds: only these; empty for all.
+        level: only those that matter at least so much.
+        text: only those with this in a field, as ``name=value``, in whatever case.
+        since: only those of then and later, in seconds since the epoch.
+        agents: only those of agents of which this is true.
     """
 
     agent: str | None = None
     kinds: Collection[Kind] = ()
+    level: str = LEVELS[0]
+    text: str = ""
+    since: float = 0.0
+    agents: Callable[[str], bool] | None = None
 
     def __contains__(self, event: Event) -> bool:
-        return (self.agent is None or event.agent == self.agent) and (not self.kinds or event.kind in self.kinds)
+        if self.agent not in (None, event.agent) or (self.kinds and event.kind not in self.kinds):
+            return False
+        if self.agents is not None and not self.agents(event.agent):
+            return False
+        return (self.level == LEVELS[0] and not self.text and not self.since) or self._tells(
+            msgspec.json.decode(event.data)
+        )
+
+    def _tells(self, fields: Mapping[str, Any]) -> bool:
+        """Whether what an event says is wanted."""
+        level = str(fields.get("level", "info"))
+        if level in LEVELS and LEVELS.index(level) < LEVELS.index(self.level):
+            return False
+        if self.since and _happened_at(fields) < self.since:
+            return False
+        said = " ".join(f"{name}={value}" for name, value in fields.items())
+        return self.text.casefold() in said.casefold()
+
+
+def _happened_at(fields: Mapping[str, Any]) -> float:
+    """When an event happened, in seconds since the epoch: lines have a timestamp, changes of state a beginning."""
+    try:
+        if "timestamp" in fields:
+            return datetime.fromisoformat(fields["timestamp"]).timestamp()
+        return float(fields["since"])
+    except (KeyError, TypeError, ValueError):
+        return 0.0
 
 
 def _core(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,13 @@ def test_logs_are_shown_and_followed_over_a_restart(command: Command) -> None:
     shown = command.ok("logs", A1)
     assert A2 not in shown
     assert "state=online was=registering" in shown
+    command.ok("agents", "update", A1, "--name", "Ada", "--label", "team=support")
+    named = command.ok("logs", "Ada", "--grep", "STATE=online", "--level", "info", "--since", "10m")
+    assert f"agent={A1} name=Ada state=online was=registering" in one_line(named)
+    selected = ("logs", "--label", "team=support", "--state", "online")
+    until(lambda: "state=online" in command.ok(*selected), "the supervisor to know of the label")
+    assert command.ok("logs", "--handler", "tour") == command.ok("logs", "Ada", "--since", "0s") == ""
+    assert command("logs", "Ada", "--label", "team").returncode == 2
     last = command.ok("logs", A1, "--lines", "1", "--json").splitlines()
     assert [json.loads(line)["agent"] for line in last] == [A1]
     until(lambda: "agent_online" in command("logs", A2).stdout, "the second agent to be online")

@@ -138,10 +138,14 @@ def test_dead_letters_are_listed_a_line_each(command: Command) -> None:
     finish(command, "k3", ReplyState.ACKED)
     done = command("messages", "list")
     head, first, second = done.stdout.splitlines()
-    assert head.split() == ["NUMBER", "AGENT", "CONVERSATION", "STATE", "AGE", "ATTEMPTS", "REASON"]
-    assert first.split()[:4] == [str(new), A1, "c2", "dead"]
+    assert head.split() == [
+        *("NUMBER", "AGENT", "NAME", "CONVERSATION", "STATE", "AGE", "ATTEMPTS", "FROM", "SAID", "REASON")
+    ]
+    assert first.split()[:5] == [str(new), A1, "-", "c2", "dead"]
     assert first.endswith("RuntimeError: [31mred[0m flip")
-    assert second.split() == [str(old), A1, "c1", "dead", "3", "h", "1", "ValueError:", "no", "such", "order"]
+    assert second.split() == [
+        *(str(old), A1, "-", "c1", "dead", "3", "h", "1", "-", "hello", "ValueError:", "no", "such", "order")
+    ]
     assert one_line(done.stderr) == f"show one with: supervisor messages show {new}"
     one = command("messages", "list", "--limit", "1")
     assert len(one.stdout.splitlines()) == 2
@@ -197,7 +201,7 @@ def test_a_reply_that_did_not_arrive_is_a_dead_letter_that_is_sent_again(command
     undelivered, dead = finish(command, "k1", ReplyState.DEAD), bury(command, "k2")
     finish(command, "k3", ReplyState.ACKED)
     _, _, second = command("messages", "list").stdout.splitlines()
-    assert second.split()[:4] == [str(undelivered), A1, "c1", "done"]
+    assert second.split()[:5] == [str(undelivered), A1, "-", "c1", "done"]
     assert "undelivered: You do not have permission" in second
     before = command.json("messages", "show", str(undelivered))["replies"][0]
     left = command("messages", "discard", str(undelivered))
@@ -367,3 +371,42 @@ def test_bad_input_is_one_line_and_exit_2(command: Command, args: tuple[str, ...
     done = command("messages", *args)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in one_line(done.stderr)
+
+
+def test_messages_are_listed_with_names_and_what_was_said(command: Command) -> None:
+    command.ok("agents", "update", A1, "--name", "Ada", "--label", "team=support")
+    own = bury(command, "k1", content="Where is my \x1b[31morder? " + "x" * 80)
+    bury(command, "k2", agent=A2)
+    head, line = command.ok("messages", "list", "--label", "team=support").splitlines()
+    assert {"NAME", "FROM", "SAID"} <= set(head.split())
+    assert line.split()[:3] == [str(own), A1, "Ada"]
+    assert "Where is my [31morder? xxxxxxxxxxxxxxxx…" in line
+    assert "x" * 30 not in line
+    assert numbers(command, "--agent", "Ada") == [own]
+    assert numbers(command, "--agent-state", "failing") == []
+    assert numbers(command, "--label", "team=sales") == []
+    done = command("messages", "discard", "--label", "team=support", "--all", "--yes")
+    assert (done.returncode, done.stdout) == (0, f"Message {own} of agent {A1} discarded\n")
+
+
+def test_a_purge_erases_what_one_person_said_and_was_answered(command: Command) -> None:
+    async def work(registry: Registry) -> list[int]:
+        said = []
+        for number, (agent, person) in enumerate([(A1, "ann"), (A1, "bob"), (A2, "ann")]):
+            message = InboundMessage(conversation_id="c1", role="user", content="s3cr3t", sender_user_id=person)
+            row = await registry.journal.add(agent, message, key=f"k{number}", received_at=time.time(), claim=True)
+            assert row is not None
+            await registry.journal.settle(row, MessageState.DONE, replies=[answer("s3cr3t too")])
+            said.append(row.id)
+        return said
+
+    first, bobs, second = journal(command, work)
+    assert command("messages", "purge", "--person", "ann").returncode == 2, "it asks"
+    assert command.json("messages", "purge", "--person", "nobody", "--yes") == {"erased": 0, "copies": []}
+    assert command.json("messages", "purge", "--person", "ann", "--agent", A2, "--yes")["erased"] == 2
+    assert sorted(states(command)) == [first, bobs]
+    done = command("messages", "purge", "--person", "ann", "--yes")
+    assert done.stdout == "Erased 2 messages and replies\n"
+    assert "what ann said and was answered" in one_line(done.stderr)
+    assert sorted(states(command)) == [bobs]
+    assert second not in states(command)

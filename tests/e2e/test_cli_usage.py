@@ -148,3 +148,28 @@ def test_names_from_outside_cannot_spoil_the_table(command: Command) -> None:
     assert "\x1b" not in out
     assert "model [bold]" in out
     assert len(out.splitlines()) == 3
+
+
+def test_sums_are_those_of_each_agent_model_or_day(used: Command) -> None:
+    by_model = used.json("usage", "--by", "model")
+    assert [(one["model"], one["requests"], one["cost"]) for one in by_model["groups"]] == [
+        ("gpt-4o", 8, 12.8),
+        ("homemade", 2, None),
+    ]
+    assert {"since", "usage", "agents", "total", "by", "groups"} == set(by_model)
+    assert not {"agent_id", "day"} & set(by_model["groups"][0])
+    by_day = used.json("usage", "--by", "day")["groups"]
+    assert [(one["day"], one["requests"]) for one in by_day] == [(day(1), 1), (day(), 9)]
+
+    head, dearest, other, total = used.ok("usage", "--by", "agent").splitlines()
+    assert head.split()[:2] == ["AGENT", "NAME"]
+    assert (dearest.split()[:2], other.split()[:2]) == ([GONE, "(removed)"], [A1, "Anna"])
+    assert total.split()[0] == "total"
+    assert [line.split()[0] for line in used.ok("usage", "--by", "day").splitlines()] == ["DAY", day(), day(1), "total"]
+    assert used("usage", "--by", "hour").returncode == 2
+
+
+def test_usage_is_that_of_the_agents_that_are_selected(used: Command) -> None:
+    used.ok("agents", "update", A1, "--label", "team=support")
+    assert {row["agent_id"] for row in used.json("usage", "--label", "team=support")["usage"]} == {A1}
+    assert used.json("usage", "--label", "team=sales")["usage"] == []

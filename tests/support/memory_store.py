@@ -160,6 +160,14 @@ class Changes(Questions):
             del tables.summaries[place]
         return self.delete(tables.of(agent_id, conversation_id))
 
+    async def erase(self, ids: Sequence[int], now: float) -> int:
+        tables = self.tables
+        rows = [row for row in tables.inbox() if row.id in set(ids)]
+        places = {(row.agent_id, row.conversation_id) for row in rows}
+        tables.conversations |= {one: now for one, at in tables.conversations.items() if one in places and at > 0}
+        tables.summaries = {one: kept for one, kept in tables.summaries.items() if one not in places}
+        return self.delete([*rows, *(reply for row in rows for reply in tables.replies_to(row))])
+
     async def prune(self, before: float) -> AsyncGenerator[int, None]:
         needed = {r.inbox_id for r in self.tables.outbox() if r.state in ON_THEIR_WAY}
         self.tables.summaries = {one: kept for one, kept in self.tables.summaries.items() if kept.since >= before}

@@ -74,6 +74,7 @@ def undelivered(reply: StoredReply) -> bool:
 #: What the keys of a MessageFilter ask of a message.
 CONDITIONS: dict[str, Callable[[Any, StoredMessage, Tables], bool]] = {
     "agent_id": lambda wanted, m, _: m.agent_id == wanted,
+    "agent_ids": lambda wanted, m, _: m.agent_id in wanted,
     "conversation_id": lambda wanted, m, _: m.conversation_id == wanted,
     "states": lambda wanted, m, _: m.state in wanted,
     "older_than": lambda wanted, m, _: m.received_at < wanted,

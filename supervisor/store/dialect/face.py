@@ -219,6 +219,13 @@ class JournalChanges(Protocol):
         """
         ...
 
+    async def erase(self, ids: Sequence[int], now: float) -> int:
+        """Erase some messages and the replies to them, as :meth:`purge` does; how many rows.
+
+        What sums up the conversations in which they were goes with them, and these begin anew at ``now``.
+        """
+        ...
+
     def prune(self, before: float) -> AsyncGenerator[int]:
         """Delete what was settled before ``before`` slice by slice; yields the messages and replies of each slice.
 

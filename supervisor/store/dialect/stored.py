@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypedDict
 
 from supervisor.core.states import MessageState, ReplyState
@@ -66,6 +66,7 @@ class MessageFilter(TypedDict, total=False):
     """Which messages are asked for; every condition given must hold.
 
     Keys:
+        agent_ids: of one of these agents.
         states: in one of these.
         older_than, newer_than: received before, and at or after this; seconds since the epoch.
         undelivered: only those with a reply that is dead, whose fate is unknown, or that failed and waits.
@@ -74,6 +75,7 @@ class MessageFilter(TypedDict, total=False):
     """
 
     agent_id: str | None
+    agent_ids: Sequence[str] | None
     conversation_id: str | None
     states: Iterable[MessageState] | None
     older_than: float | None

@@ -62,6 +62,9 @@ _DISCARD: Final = (
     f"WHERE id = :id AND {OPEN_MESSAGES} AND state = {_DEAD} AND replay = :replay"
 )
 
+#: Messages erased in one transaction; each is a value that the statement names.
+_ERASED_AT_ONCE: Final = 500
+
 
 class SqlChanges:
     """The changes that :class:`~supervisor.store.dialect.face.JournalChanges` describes."""
@@ -91,6 +94,14 @@ class SqlChanges:
     async def purge(self, agent_id: str, conversation_id: str | None, now: float) -> int:
         work = partial(_purge, agent_id=agent_id, conversation_id=conversation_id, now=now)
         erased = await self._sessions.alter(work)
+        await self._sessions.empty_log()
+        return erased
+
+    async def erase(self, ids: Sequence[int], now: float) -> int:
+        erased = 0
+        for start in range(0, len(ids), _ERASED_AT_ONCE):
+            some = ids[start : start + _ERASED_AT_ONCE]
+            erased += await self._sessions.alter(partial(_erase, ids=some, now=now))
         await self._sessions.empty_log()
         return erased
 
@@ -134,3 +145,18 @@ def _purge(connection: Connection, agent_id: str, conversation_id: str | None, n
     # The conversations begin anew, so that what is erased is not asked for again.
     connection.execute(f"UPDATE conversations SET last_seen = :now {where} AND last_seen > 0", {**named, "now": now})
     return sum(erased)
+
+
+def _erase(connection: Connection, ids: Sequence[int], now: float) -> int:
+    named: dict[str, Any] = {f"id_{number}": row for number, row in enumerate(ids)}
+    rows = f"FROM inbox WHERE id IN ({', '.join(f':{name}' for name in named)})"
+    where = f"WHERE (agent_key, conversation_id) IN (SELECT agent_key, conversation_id {rows})"
+    connection.execute(f"DELETE FROM conversation_summaries {where}", named)
+    connection.execute(f"UPDATE conversations SET last_seen = :now {where} AND last_seen > 0", {**named, "now": now})
+    # Not by number alone: it can be given again once its message is pruned.
+    replies = connection.execute(
+        "DELETE FROM outbox WHERE (inbox_id, agent_key, conversation_id) IN "
+        f"(SELECT id, agent_key, conversation_id {rows})",
+        named,
+    ).rowcount
+    return replies + connection.execute(f"DELETE {rows}", named).rowcount

@@ -35,14 +35,18 @@ _COMPARED: Final = {
 
 def parameters(wanted: MessageFilter) -> dict[str, Any]:
     """The values that the conditions name."""
-    return {name: value for name in _NAMED if (value := wanted.get(name)) is not None}
+    of_agents = {f"agent_{number}": agent_id for number, agent_id in enumerate(wanted.get("agent_ids") or ())}
+    return {name: value for name in _NAMED if (value := wanted.get(name)) is not None} | of_agents
 
 
 def conditions(wanted: MessageFilter) -> Iterator[str]:
     """What a row of the inbox has to meet; the values are named as the filter's keys are."""
-    given = parameters(wanted)
+    given = [name for name in _NAMED if wanted.get(name) is not None]
     for name in given:
         yield _COMPARED[name]
+    if (agent_ids := wanted.get("agent_ids")) is not None:
+        named = ", ".join(f":agent_{number}" for number in range(len(agent_ids)))
+        yield f"inbox.agent_key IN (SELECT key FROM agent_keys WHERE agent_id IN ({named}))" if named else "1 = 0"
     if (states := wanted.get("states")) is not None:
         yield from _in_states(states)
     # Not by number alone, here and below: a number can be given again once its message is pruned.

@@ -134,3 +134,41 @@ async def test_bodies_that_are_none_change_nothing(tmp_path: Path) -> None:
                 assert answer["error"]
         assert (await made.ask("PATCH", f"{PATH}/{A2}", {"id": A1}))[0] == 422
         assert await made.fleet.service.registry.agents() == [before]
+
+
+async def test_agents_their_messages_and_events_are_selected_as_commands_select_them(tmp_path: Path) -> None:
+    async with api(tmp_path) as made:
+        await made.ask("POST", PATH, made.new(labels={"team": "support"}))
+        await made.ask("POST", PATH, made.new(A2, handler="tour", paused=True))
+        await made.fleet.online()
+
+        async def ids(query: str) -> list[str]:
+            status, agents = await made.ask("GET", f"{PATH}?{query}")
+            assert status == 200
+            return [agent["id"] for agent in agents]
+
+        assert await ids("") == [A1, A2]
+        assert await ids("label=team=support") == [A1]
+        assert await ids("label=team&state=online&handler=echo") == [A1]
+        assert await ids("state=paused&state=faulted") == [A2]
+        assert await ids("state=failing") == []
+        status, refused = await made.ask("GET", f"{PATH}?state=asleep")
+        assert (status, "no state 'asleep'" in refused["error"]) == (400, True)
+        assert (await made.ask("GET", "/api/v1/messages?agent_state=asleep"))[0] == 400
+
+        await made.fleet.ask(A1, "hello")
+        answered = "/api/v1/messages?state=done"
+        for query, found in (("label=team", 1), ("handler=tour", 0), ("agent_state=online", 1), ("label=none", 0)):
+            assert len((await made.ask("GET", f"{answered}&{query}"))[1]) == found, query
+
+        async def events(query: str) -> list[dict[str, Any]]:
+            url = f"{made.fleet.service.admin_url}/api/v1/events?last=1000&follow=false&{query}"
+            async with made.session.get(url) as answer:
+                lines = (await answer.text()).splitlines()
+            return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+
+        assert {event["agent"] for event in await events("label=team")} == {A1}
+        assert {event["agent"] for event in await events("state=paused")} == {A2}
+        assert [event["state"] for event in await events("text=state=online&kind=state")] == ["online"]
+        assert await events("newer_than_seconds=0") == []
+        assert await events("newer_than_seconds=600") != []

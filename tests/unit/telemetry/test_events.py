@@ -48,6 +48,36 @@ def test_only_what_is_wanted_is_given() -> None:
     assert events.last(0, ALL) == []
 
 
+def test_what_is_wanted_may_depend_on_what_an_event_says() -> None:
+    events = Events()
+    lines: list[tuple[Kind, str, dict[str, Any]]] = [
+        ("log", "a", {"timestamp": "2026-01-31T00:00:00.000Z", "level": "debug", "event": "polled"}),
+        (
+            "log",
+            "a",
+            {"timestamp": "2026-01-31T00:01:00.000Z", "level": "error", "event": "refused", "reason": "No Key"},
+        ),
+        ("state", "b", {"state": "backoff", "since": 1_769_817_600.0}),
+        ("log", "b", {"timestamp": "not a time", "level": "loud", "event": "odd"}),
+    ]
+    for kind, agent, fields in lines:
+        events.publish(kind, agent, fields)
+
+    def found(**asked: Any) -> list[int]:
+        return numbers(events.last(10, Wanted(**asked)))
+
+    assert found(level="debug") == [1, 2, 3, 4]
+    assert found(level="info") == [2, 3, 4], "a change of state is one, and so is what has no level of ours"
+    assert found(level="error") == [2, 4]
+    assert found(text="no key") == [2]
+    assert found(text="state=BACKOFF") == [3]
+    assert found(text="nothing of it") == []
+    assert found(since=1_769_817_600.0) == [1, 2, 3]
+    assert found(since=1_769_817_601.0) == [2]
+    assert found(agents="b".__eq__) == [3, 4]
+    assert found(agent="a", level="error", since=1.0, text="refused") == [2]
+
+
 def test_what_cannot_be_kept_is_said() -> None:
     events = Events()
     deep: list[Any] = []

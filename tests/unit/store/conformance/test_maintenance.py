@@ -89,6 +89,20 @@ async def test_purging_erases_a_conversation_or_an_agent(journal: Journal) -> No
     assert len(await journal.messages()) == 1
 
 
+async def test_erasing_messages_takes_their_replies_and_no_others(journal: Journal) -> None:
+    rows = []
+    for number, conversation in enumerate(["c1", "c1", "c2", "c3"]):
+        rows.append(await add(journal, f"k{number}", conversation=conversation, claim=True))
+        await settle(journal, rows[-1], answer(f"answer {number}", conversation=conversation))
+    assert await journal.maintenance.erase([rows[0].id, rows[2].id, 10**9]) == 4
+    assert [row.key for row in await journal.messages()] == ["k3", "k1"]
+    assert [reply.message.content for reply in await journal.unsent(AGENT)] == ["answer 1", "answer 3"]
+    # What was erased is not to be asked for again, where it was.
+    seen = dict(await journal.conversations(AGENT, since=0.0, limit=9))
+    assert (seen["c1"] > 100.0, seen["c2"] > 100.0, seen["c3"]) == (True, True, 100.0)
+    assert await journal.maintenance.erase([]) == 0
+
+
 async def test_pruning_deletes_what_was_settled_before_and_nothing_else(opened: Opener) -> None:
     clock = ManualClock(10.0)
     journal = (await opened(clock=clock)).journal

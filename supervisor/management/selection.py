@@ -1,0 +1,106 @@
+"""Which agents a person means: one by its id, its name or the beginning of either, or all that have something."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeVar
+
+from supervisor.core.errors import AgentNotFoundError, AmbiguousAgentError, ConfigurationError
+from supervisor.core.states import AgentState
+from supervisor.core.status import AgentStatus
+from supervisor.core.trouble import FAILING, STUCK
+
+#: Fewer characters stand for no agent: a slip would too easily mean one.
+MIN_PREFIX_CHARS: Final = 4
+#: What an agent can be asked to be: its states, and the troubles that it may have while it is online.
+STATES: Final = (*map(str, AgentState), FAILING, STUCK)
+
+
+class Named(Protocol):
+    """Something that people call by an id or a name."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=Named)
+
+
+def pick(text: str, agents: Iterable[N]) -> N:
+    """The agent whose id ``text`` is, else whose name, else whose id or name begins with it.
+
+    Raises:
+        AmbiguousAgentError: it fits several equally well; names them.
+        AgentNotFoundError: it fits none, or is a beginning of fewer than ``MIN_PREFIX_CHARS`` characters.
+    """
+    agents = list(agents)
+    fits = [
+        [one for one in agents if one.id == text],
+        [one for one in agents if one.name == text],
+        [one for one in agents if text and (one.id.startswith(text) or one.name.startswith(text))],
+    ]
+    for found in fits if len(text) >= MIN_PREFIX_CHARS else fits[:2]:
+        if len(found) > 1:
+            raise AmbiguousAgentError(text, [(one.id, one.name) for one in found])
+        if found:
+            return found[0]
+    raise AgentNotFoundError(text)
+
+
+def is_whole(text: str, agent: Named) -> bool:
+    """Whether ``text`` names the agent in full, as what cannot be taken back wants it."""
+    return text in (agent.id, agent.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Agents by what they have; every condition given must hold.
+
+    Args:
+        labels: they have each of these; None stands for any value.
+        states: they are in one of these, ``failing`` and ``stuck`` among them.
+        handlers: they have one of these, as ``echo`` or ``echo:Handler``; the first stands for the second too.
+    """
+
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    states: frozenset[str] = frozenset()
+    handlers: Collection[str] = ()
+
+    @classmethod
+    def of(cls, labels: Iterable[str] = (), states: Iterable[str] = (), handlers: Iterable[str] = ()) -> Selector:
+        """A selector as people write it: labels as ``KEY=VALUE`` or ``KEY``.
+
+        Raises:
+            ConfigurationError: a label has no key, or there is no such state.
+        """
+        wanted: dict[str, str | None] = {}
+        for text in labels:
+            key, equals, value = text.partition("=")
+            if not key.strip():
+                raise ConfigurationError(f"A label is chosen by KEY=VALUE or KEY, not {text!r}")
+            wanted[key.strip()] = value if equals else None
+        states = list(states)
+        if unknown := [state for state in states if state not in STATES]:
+            raise ConfigurationError(f"There is no state {unknown[0]!r}; there are: {', '.join(STATES)}")
+        return cls(wanted, frozenset(states), tuple(handlers))
+
+    def __bool__(self) -> bool:
+        """Whether it asks for anything."""
+        return bool(self.labels or self.states or self.handlers)
+
+    def __contains__(self, status: AgentStatus) -> bool:
+        """Whether an agent has all that is asked for."""
+        return (
+            all(key in status.labels and value in (None, status.labels[key]) for key, value in self.labels.items())
+            and (not self.states or not self.states.isdisjoint(_conditions(status)))
+            and (not self.handlers or not {status.handler, status.handler.partition(":")[0]}.isdisjoint(self.handlers))
+        )
+
+
+def _conditions(status: AgentStatus) -> set[str]:
+    """What an agent is, in the words of ``STATES``."""
+    return {status.state, status.trouble, *((FAILING,) if status.failing else ())}
