@@ -98,7 +98,13 @@ class Wire(Protocol):
         """
 
     def write(self, frame: bytes) -> bool:
-        """Write a frame now, whatever the buffer holds; whether it was written. Never waits, never raises."""
+        """Write a frame, whatever the buffer holds: in this round of the loop, or at the beginning of the next.
+
+        Never waits, never raises.
+
+        Returns:
+            False where the WebSocket is known to be no more.
+        """
 
     @property
     def buffered_bytes(self) -> int:

@@ -86,6 +86,10 @@ class PicowsWire(WSListener):
         self._goodbye_seconds = goodbye_seconds
         self._socket: socket.socket | None = None
         self._transport: WSTransport | None = None
+        self._loop = asyncio.get_running_loop()
+        # What was written in this moment: it goes out together, in the next round of the loop.
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
         # The message that has come in part.
         self._parts: list[bytes] = []
         self._parts_bytes = 0
@@ -244,6 +248,7 @@ class PicowsWire(WSListener):
     def _violate(self, code: WSCloseCode) -> None:
         """The peer broke the protocol."""
         if self._transport is not None:
+            self._flush()
             self._transport.send_close(code)
         self._listener.broken(code.value)
 
@@ -259,21 +264,32 @@ class PicowsWire(WSListener):
             self._listener.broken(sent.value if sent in _VIOLATIONS else None)
 
     def write(self, frame: bytes) -> bool:
-        """Write a frame now, without a task."""
-        transport = self._transport
-        if self.ended or transport is None:
+        """Write a frame, without a task; those of one moment are one write of the system."""
+        if self.ended or self._transport is None:
             return False
-        try:
-            transport.underlying_transport.write(masked(frame))
-        except (OSError, RuntimeError):
-            self._listener.broken()
-            return False
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        sent = masked(frame)
+        self._unsent.append(sent)
+        self._unsent_bytes += len(sent)
         return True
+
+    def _flush(self) -> None:
+        if not self._unsent or self._transport is None:
+            return
+        frames, self._unsent, self._unsent_bytes = b"".join(self._unsent), [], 0
+        try:
+            self._transport.underlying_transport.write(frames)
+        except (OSError, RuntimeError):
+            if not self.ended:
+                self._listener.broken()
 
     @property
     def buffered_bytes(self) -> int:
         """How much has been written and not yet taken by the network."""
-        return 0 if self._transport is None else self._transport.underlying_transport.get_write_buffer_size()
+        if self._transport is None:
+            return 0
+        return self._unsent_bytes + self._transport.underlying_transport.get_write_buffer_size()
 
     def hang_up(self) -> None:
         """Say goodbye and close the socket after what has been written."""
@@ -284,14 +300,16 @@ class PicowsWire(WSListener):
         if transport is None:
             self._cut_off()
             return
+        self._flush()
         with suppress(OSError, RuntimeError):
             transport.send_close(WSCloseCode.OK)
         transport.disconnect()
-        asyncio.get_running_loop().call_later(self._goodbye_seconds, transport.underlying_transport.abort)
+        self._loop.call_later(self._goodbye_seconds, transport.underlying_transport.abort)
 
     def abort(self) -> None:
         """Cut the socket off at once."""
         self.ended = True
+        self._unsent.clear()
         self._cut_off()
         if self._transport is not None:
             self._transport.disconnect(graceful=False)
@@ -330,8 +348,7 @@ def _answered(error: WSHandshakeError) -> UpgradeError:
 def masked(payload: bytes) -> bytes:
     """A client's text frame (RFC 6455 §5.2).
 
-    picows would hand each to the system at once. The loop's transport takes frames of one moment together, with fewer
-    calls of the system and fewer segments, and keeps no buffer as large as the largest.
+    picows would hand each to the system at once, and keep a buffer as large as the largest.
     """
     size, key = len(payload), _random_bits(32)
     mask = int.from_bytes((key.to_bytes(4, "little") * (size // 4 + 1))[:size], "little")
