@@ -124,6 +124,21 @@ async def kept(work: Callable[[], Awaitable[_T]]) -> _T:
             asyncio.get_running_loop().call_exception_handler({"message": what, "task": task})
 
 
+def awaited() -> tuple[asyncio.Future[Any], Callable[[Any, BaseException | None], None]]:
+    """A future, and a callback that brings it a result or an error; one whose caller has gone is left alone."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def then(result: Any, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    return future, then
+
+
 def ended_untold(task: asyncio.Task[Any]) -> bool:
     """Whether a task that is done was cancelled by nobody who may: by foreign code, or something that it awaited."""
     return task.cancelled() and isinstance(task, OwnedTask) and not task.is_told_to_end()

@@ -305,8 +305,6 @@ class Service:
         found = [self._failed] if self._failed else []
         if not self._stopped:
             found += [*self.side_tasks.dead(), *self.fleet.dead()]
-        if self.registry.journal.dead:
-            found.append("the journal's writer has ended")
         return tuple(found)
 
     @property

@@ -1,28 +1,27 @@
-"""The journal's writer task: takes all operations that wait, commits them in one transaction, and repeats.
+"""How the journal commits: all operations that wait go into one transaction, and so on while any do.
 
-There is no timer: batches form by themselves while a commit is under way.
+There is no timer: batches form by themselves while a commit is under way. Nor is there a task: each step follows from a
+callback, so that nothing is made for an operation, and nothing is there that foreign code could cancel.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
 from supervisor.core.owners import own_context
-from supervisor.core.tasks import cancel_all, is_cancelled, kept
+from supervisor.core.tasks import awaited
 from supervisor.store.dialect import StorageError
-from supervisor.store.dialect.face import Outcome
+from supervisor.store.dialect.face import Done, Outcome
 from supervisor.store.dialect.operations import Barrier, Operation
 from supervisor.store.hooks import JournalHooks
 
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 2.0
-#: How long closing waits for the transaction under way, which nothing interrupts.
-_LAST_SECONDS: Final = 10.0
 #: A transaction that takes longer is waited for, and said: a disk that does not answer raises no error.
 SLOW_SECONDS: Final = 10.0
 
@@ -51,35 +50,39 @@ class GroupCommitter:
     """Commits operations in batches and tells their callers.
 
     A batch that the database cannot write just now (disk full, file locked) is kept and tried again; meanwhile
-    ``problem`` says why. An operation that the database refuses fails alone.
+    ``problem`` says why. An operation that the database refuses fails alone; a
+    callback that raises is told of, and the others go on.
 
     Args:
-        commit: commits a batch, see :meth:`supervisor.store.dialect.face.Database.commit`.
+        begin: begins to commit a batch, see :meth:`supervisor.store.dialect.face.Database.begin_commit`.
         hooks: told of commits and of failed attempts.
     """
 
     def __init__(
         self,
-        commit: Callable[[Sequence[Operation]], Awaitable[Sequence[Outcome]]],
+        begin: Callable[[Sequence[Operation], Done], None],
         clock: Clock,
         hooks: JournalHooks,
         limits: JournalLimits,
     ) -> None:
-        self._write = commit
+        self._begin = begin
         self._clock = clock
         self._hooks = hooks
         self._limits = limits
         self._waiting: list[Operation] = []
         self._in_hand: Sequence[Operation] = ()
         self._waiting_bytes = 0
-        self._wakeup = asyncio.Event()
+        self._bytes_in_hand = 0
+        self._busy = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._task: asyncio.Task[None] | None = None
         self.closed = False
         self._refusal: str | None = None
-        # When the transaction under way began, in monotonic seconds.
+        # When the batch in hand was taken, and when its transaction began, if one is under way, in monotonic seconds.
+        self._taken_at = 0.0
         self._writing_since: float | None = None
+        self._pause_seconds = _FIRST_PAUSE_SECONDS
+        self._next_attempt: asyncio.TimerHandle | None = None
         #: Asked for one more operation, if there is one, whenever a batch is taken: it waits for others to go with.
         self.on_batch: Callable[[], Operation | None] = lambda: None
 
@@ -102,17 +105,12 @@ class GroupCommitter:
         return self._waiting_bytes
 
     @property
-    def dead(self) -> bool:
-        """Whether its task has ended although nobody closed it: nothing is written any more."""
-        return self._task is not None and self._task.done() and not self.closed
-
-    @property
     def full(self) -> bool:
         """Whether as much waits as may."""
         return self.waiting >= self._limits.waiting or self._waiting_bytes >= self._limits.waiting_bytes
 
     def submit(self, operation: Operation) -> None:
-        """Have an operation committed; its future tells the outcome.
+        """Have an operation committed; its ``then`` is told the outcome.
 
         Raises:
             RegistryError: the journal is closed.
@@ -121,59 +119,56 @@ class GroupCommitter:
             raise RegistryError("The registry is closed; nothing can be journaled any more")
         self._waiting.append(operation)
         self._waiting_bytes += operation.bytes_held
-        if self._task is None:
+        if not self._busy:
+            self._busy = True
+            self._idle.clear()
             # Whoever asks first begins it for all: in a context of its own, its lines are not about that message.
-            self._task = asyncio.create_task(kept(self._run), name="journal writer", context=own_context())
-        self._idle.clear()
-        self._wakeup.set()
+            asyncio.get_running_loop().call_soon(self._hand_over, context=own_context())
+
+    def commit(self, operation: Operation) -> asyncio.Future[Any]:
+        """As :meth:`submit`; the future tells the outcome.
+
+        Raises:
+            RegistryError: the journal is closed.
+        """
+        future, operation.then = awaited()
+        self.submit(operation)
+        return future
 
     async def flush(self) -> None:
         """Return when everything submitted so far is committed; what others go on submitting is not waited for."""
         if self.waiting:
-            barrier = Barrier()
-            self.submit(barrier)
-            await barrier.future
+            await self.commit(Barrier())
 
     async def close(self, seconds: float) -> None:
         """Commit what waits, for at most ``seconds``; what cannot be written fails its callers."""
         self.closed = True
-        if self._task is None:
-            return
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
         except TimeoutError:
             pass
-        await cancel_all([self._task], _LAST_SECONDS)
+        if self._next_attempt is not None:
+            self._next_attempt.cancel()
         why = self.problem or "no time was left"
-        self._give_up([*self._in_hand, *self._waiting], f"The registry was closed before this was written: {why}")
+        left = [*self._in_hand, *self._waiting]
         self._in_hand, self._waiting, self._waiting_bytes = (), [], 0
+        for operation in left:
+            _tell(operation, None, RegistryError(f"The registry was closed before this was written: {why}"))
         # Nothing is left to wait for, should somebody close it once more.
         self._idle.set()
 
-    async def _run(self) -> None:
-        while True:
-            await self._wakeup.wait()
-            self._wakeup.clear()
-            while self._waiting:
-                self._in_hand, taken_bytes = self._take()
-                try:
-                    if (appended := self.on_batch()) is not None:
-                        self._in_hand = [*self._in_hand, appended]
-                    await self._commit(self._in_hand)
-                except BaseException as error:
-                    if isinstance(error, asyncio.CancelledError) and is_cancelled():
-                        raise
-                    # A defect of ours costs a batch, not the writer.
-                    self._give_up(self._in_hand, f"The registry failed: {type(error).__name__}: {error}")
-                self._in_hand = ()
-                self._waiting_bytes -= taken_bytes
-            self._idle.set()
-
-    def _give_up(self, operations: Sequence[Operation], reason: str) -> None:
-        """Fail those whose callers have heard nothing yet."""
-        for operation in operations:
-            _fail(operation, RegistryError(reason))
+    def _hand_over(self) -> None:
+        """Take what waits, and have it committed."""
+        self._in_hand, self._bytes_in_hand = self._take()
+        self._taken_at, self._pause_seconds = self._clock.monotonic(), _FIRST_PAUSE_SECONDS
+        try:
+            if (appended := self.on_batch()) is not None:
+                self._in_hand = [*self._in_hand, appended]
+        except BaseException as error:  # noqa: BLE001 - a defect of ours costs a batch, not the journal
+            self._fail_batch(error)
+        else:
+            self._attempt()
 
     def _take(self) -> tuple[Sequence[Operation], int]:
         """The operations of the next batch, and their bytes."""
@@ -191,50 +186,67 @@ class GroupCommitter:
         del self._waiting[:number]
         return taken, taken_bytes
 
-    async def _commit(self, operations: Sequence[Operation]) -> None:
-        """Commit a batch, however often that takes."""
-        started = self._clock.monotonic()
-        pause = _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                self._writing_since = self._clock.monotonic()
-                outcomes = await self._write(operations)
-                break
-            except StorageError as error:
-                self._report(str(error))
-                await self._clock.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            except asyncio.CancelledError:
-                if is_cancelled():
-                    raise
-                # By foreign code, before anything was written.
-            except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the writer task
-                refused = error if isinstance(error, RegistryError) else RegistryError(f"The registry failed: {error}")
-                outcomes = [refused] * len(operations)
-                break
-            finally:
-                self._writing_since = None
-        self._settle(operations, outcomes)
-        self._hooks.on_commit(self._clock.monotonic() - started, len(operations))
+    def _attempt(self) -> None:
+        """Have the batch in hand committed."""
+        self._next_attempt = None
+        self._writing_since = self._clock.monotonic()
+        try:
+            self._begin(self._in_hand, self._ended)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it costs a batch
+            self._fail_batch(error)
 
-    def _settle(self, operations: Sequence[Operation], outcomes: Sequence[Outcome]) -> None:
+    def _fail_batch(self, error: BaseException) -> None:
+        asyncio.get_running_loop().call_soon(self._ended, None, error)
+
+    def _ended(self, outcomes: Sequence[Outcome] | None, error: BaseException | None) -> None:
+        """What became of a transaction; the batch in hand is over, unless another attempt may succeed."""
+        self._writing_since = None
+        if not self._in_hand:
+            # Given up while it was under way: the journal is closed.
+            return
+        if isinstance(error, StorageError):
+            self._refusal = str(error)
+            self._hooks.on_error(self._refusal)
+            self._next_attempt = asyncio.get_running_loop().call_later(self._pause_seconds, self._attempt)
+            self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
+            return
+        operations, self._in_hand = self._in_hand, ()
+        self._waiting_bytes -= self._bytes_in_hand
         self._refusal = None
-        for operation, outcome in zip(operations, outcomes, strict=True):
-            if isinstance(outcome, RegistryError):
-                self._report(str(outcome), lasting=False)
-                _fail(operation, outcome)
-                continue
-            # The record is brought up to date even when its caller has gone: others may hold it.
-            result = operation.result(outcome)
-            if not operation.future.done():
-                operation.future.set_result(result)
+        if outcomes is None:
+            outcomes = [_explained(error)] * len(operations)
+        try:
+            for operation, outcome in zip(operations, outcomes, strict=True):
+                if isinstance(outcome, RegistryError):
+                    self._hooks.on_error(str(outcome))
+                    _tell(operation, None, outcome)
+                else:
+                    _tell(operation, operation.result(outcome), None)
+            self._hooks.on_commit(self._clock.monotonic() - self._taken_at, len(operations))
+        except BaseException as defect:  # noqa: BLE001 - nor does one here hold up who waits
+            _complain(defect)
+        if self._waiting:
+            self._hand_over()
+        else:
+            self._busy = False
+            self._idle.set()
 
-    def _report(self, problem: str, *, lasting: bool = True) -> None:
-        if lasting:
-            self._refusal = problem
-        self._hooks.on_error(problem)
+
+def _explained(error: BaseException | None) -> RegistryError:
+    return error if isinstance(error, RegistryError) else RegistryError(f"The registry failed: {_named(error)}")
 
 
-def _fail(operation: Operation, error: Exception) -> None:
-    if not operation.future.done():
-        operation.future.set_exception(error)
+def _named(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _tell(operation: Operation, result: Any, error: RegistryError | None) -> None:
+    try:
+        operation.then(result, error)
+    except BaseException as defect:  # noqa: BLE001 - the caller's affair: the others are told all the same
+        _complain(defect)
+
+
+def _complain(defect: BaseException) -> None:
+    what = f"what is told of a commit has failed: {_named(defect)}"
+    asyncio.get_running_loop().call_exception_handler({"message": what, "exception": defect})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from typing import Any
 
 from supervisor.core.records import AgentLife, Sleep
 from supervisor.store.committer import GroupCommitter
@@ -39,17 +37,12 @@ class AgentLives:
         Raises:
             RegistryError: it cannot be written.
         """
-        await self._registered(times).future
+        await self._committer.commit(RecordRegistered(times=dict(times)))
 
     def record_soon(self, times: Mapping[str, float]) -> None:
         """As :meth:`record_registered`, waiting for nothing; where it cannot be written, more is looked for later."""
         if not self._committer.closed:
-            self._registered(times).future.add_done_callback(_retrieve)
-
-    def _registered(self, times: Mapping[str, float]) -> RecordRegistered:
-        operation = RecordRegistered(times=dict(times))
-        self._committer.submit(operation)
-        return operation
+            self._committer.submit(RecordRegistered(times=dict(times)))
 
     async def record_sleep(self, agent_id: str, sleep: Sleep | None) -> None:
         """An agent sleeps; None: it is awake.
@@ -57,11 +50,4 @@ class AgentLives:
         Raises:
             RegistryError: it cannot be written.
         """
-        operation = RecordSleep(agent_id=agent_id, sleep=sleep)
-        self._committer.submit(operation)
-        await operation.future
-
-
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()
+        await self._committer.commit(RecordSleep(agent_id=agent_id, sleep=sleep))

@@ -51,6 +51,5 @@ class ConversationSummaries:
             asked_id=row.id,
             summary=StoredSummary(body, summary.up_to_id, summary.since),
         )
-        self._committer.submit(operation)
-        kept: bool = await operation.future
+        kept: bool = await self._committer.commit(operation)
         return kept

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from typing import Any
 
+from supervisor.core.errors import RegistryError
 from supervisor.core.records import UsageRecord
 from supervisor.store.committer import GroupCommitter
 from supervisor.store.dialect.operations import AddUsage
@@ -44,10 +43,8 @@ class UsageJournal:
             return None
         with self._lock:
             taken, self._sums = self._sums, {}
-        operation = AddUsage(records=list(taken.values()))
-        operation.future.add_done_callback(self._warn_lost)
-        return operation
+        return AddUsage(records=list(taken.values()), then=self._warn_lost)
 
-    def _warn_lost(self, future: asyncio.Future[Any]) -> None:
-        if not future.cancelled() and (error := future.exception()) is not None:
+    def _warn_lost(self, _: None, error: RegistryError | None) -> None:
+        if error is not None:
             self._hooks.on_usage_lost(str(error))

@@ -315,7 +315,7 @@ async def test_whichever_task_is_cancelled_past_its_guard_all_goes_on(
         found = {name.replace(tried.bystander, agent) for name in json.loads(await tried.says(agent, "names"))}
         # That of the message itself ends the message.
         found -= {f"message {agent}", f"handler {agent}", f"typing {agent}"}
-        assert {"main", f"agent {agent}", "journal writer", "admin server", "registry watch"} <= found
+        assert {"main", f"agent {agent}", "admin server", "registry watch"} <= found
         for name in sorted(found):
             assert await tried.says(agent, name) == "cancelled", name
             figures.faults += 1

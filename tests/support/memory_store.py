@@ -194,10 +194,12 @@ class MemoryDatabase(Changes):
         self.changes: dialect.JournalChanges = self
         self.tables, self.locked, self.seen = tables, locked, tables.agent_changes
 
-    async def commit(self, operations: Sequence[op.Operation]) -> Sequence[bool]:
-        if self.tables.refusing is not None:
-            raise StorageError(self.tables.refusing)
-        return [self._apply(operation) for operation in operations]
+    def begin_commit(self, operations: Sequence[op.Operation], done: dialect.Done) -> None:
+        loop, refusing = asyncio.get_running_loop(), self.tables.refusing
+        if refusing is None:
+            loop.call_soon(done, [self._apply(operation) for operation in operations], None)
+        else:
+            loop.call_soon(done, None, StorageError(refusing))
 
     def _apply(self, one: op.Operation) -> bool:
         rows, usage = self.tables.rows, self.tables.usage

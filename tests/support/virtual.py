@@ -161,9 +161,16 @@ def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, _T]]) -> _T:
 
 @contextmanager
 def _no_threads(loop: VirtualLoop) -> Iterator[None]:
-    """Let aiosqlite's connections do their work on the loop; their threads only wait for the end."""
+    """Let what is put into a thread's queue be done on the loop; the threads themselves only wait for the end."""
 
     class Inline(queue.SimpleQueue[Any]):
+        def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+            if callable(item):
+                loop.worker(self).give(None, item)
+            else:
+                super().put(item, block, timeout)
+
+    class InlineConnection(queue.SimpleQueue[Any]):
         def put_nowait(self, item: tuple[asyncio.Future[Any] | None, Callable[[], Any]]) -> None:
             future, job = item
             loop.worker(self).give(future, lambda: self._run(job))
@@ -175,5 +182,5 @@ def _no_threads(loop: VirtualLoop) -> Iterator[None]:
             return result
 
     stop = aiosqlite.core._STOP_RUNNING_SENTINEL
-    with patch("aiosqlite.core.SimpleQueue", Inline):
+    with patch("aiosqlite.core.SimpleQueue", InlineConnection), patch("queue.SimpleQueue", Inline):
         yield

@@ -5,8 +5,8 @@ transitions, the codec of texts, batches and their second attempts, what becomes
 
 A :class:`Dialect` opens a registry by its URL and tells who holds it. A :class:`Database` is an open registry:
 
-- ``commit`` is the hot path: one batch of operations in one transaction, each compared and set. Row numbers are given
-  here, ascending in the order of the operations.
+- ``begin_commit`` is the hot path: one batch of operations in one transaction, each compared and set. Row numbers are
+  given here, ascending in the order of the operations.
 - ``questions`` are reads; what they see is committed.
 - ``changes`` are writes outside of batches, each a transaction of its own that is tried again while the database is
   busy.
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
@@ -35,6 +35,9 @@ from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage
 
 #: What an operation comes to: whether it won, or why the database refuses it.
 Outcome = bool | RegistryError
+#: Called once, on the loop: with the outcomes of a batch, in its order, and None, or with None and why none of it is
+#: committed.
+Done: TypeAlias = Callable[[Sequence[Outcome] | None, BaseException | None], object]
 #: A row of the table ``agents`` as somebody wrote it: column names and values of any type.
 AgentRow = Mapping[str, Any]
 #: Column values of a row of the table ``agents``, checked.
@@ -259,11 +262,11 @@ class Database(Protocol):
     questions: JournalQuestions
     changes: JournalChanges
 
-    async def commit(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
-        """Commit a batch; of each operation whether it won, or why it is refused. One that is refused fails alone.
+    def begin_commit(self, operations: Sequence[Operation], done: Done) -> None:
+        """Begin to commit a batch; ``done`` is told, later, of each operation whether it won, or why it is refused.
 
-        Raises:
-            StorageError: nothing of it is committed; it may be tried again.
+        One that is refused fails alone. With a :class:`StorageError` nothing is committed, and it may be tried again.
+        One batch is under way at a time; of one that is when the database is closed nobody need be told.
         """
         ...
 

@@ -5,27 +5,30 @@ An operation carries what a database needs to write it, and brings its caller's 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
+import msgspec
+
+from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage, NewReply, Reply, Sleep, UsageRecord
 from supervisor.core.states import MESSAGE_TRANSITIONS, MessageState, ReplyState, check_transition
 from supervisor.store.dialect import codec
 from supervisor.store.dialect.codec import TextCodec
 from supervisor.store.dialect.stored import StoredSummary
 
+#: Called once, on the loop, after the commit: with what the caller gets and None, or with None and why it failed.
+Then: TypeAlias = Callable[[Any, RegistryError | None], object]
 
-def _future() -> asyncio.Future[Any]:
-    return asyncio.get_running_loop().create_future()
+
+def _nobody_waits(_result: Any, _error: RegistryError | None) -> None:
+    return
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Operation:
-    """One thing to be committed; whoever asked for it waits for ``future``."""
+class Operation(msgspec.Struct, eq=False, kw_only=True):
+    """One thing to be committed; whoever asked for it is told by ``then``."""
 
-    future: asyncio.Future[Any] = field(default_factory=_future)
+    then: Then = _nobody_waits
 
     @property
     def bytes_held(self) -> int:
@@ -41,16 +44,14 @@ class Operation:
         raise NotImplementedError
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Barrier(Operation):
+class Barrier(Operation, eq=False, kw_only=True):
     """Nothing: it is committed when everything submitted before it is."""
 
     def result(self, won: bool) -> None:  # noqa: ARG002 - nothing to win
         return None
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class AddMessage(Operation):
+class AddMessage(Operation, eq=False, kw_only=True):
     """A message into the inbox; lost when its key is there already.
 
     Args:
@@ -72,8 +73,7 @@ class AddMessage(Operation):
         return self.row
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class NoteConversation(Operation):
+class NoteConversation(Operation, eq=False, kw_only=True):
     """When an agent's conversation was last seen; negative: when it was left; None: it is forgotten."""
 
     agent_id: str
@@ -84,8 +84,7 @@ class NoteConversation(Operation):
         return None
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class AddReply(Operation):
+class AddReply(Operation, eq=False, kw_only=True):
     """A reply into the outbox; ``number`` as in :class:`AddMessage`."""
 
     reply: Reply
@@ -101,8 +100,7 @@ class AddReply(Operation):
         return self.reply
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class MoveMessage(Operation):
+class MoveMessage(Operation, eq=False, kw_only=True):
     """A message of the inbox into another state, together with the replies that settle it.
 
     Args:
@@ -143,8 +141,7 @@ class MoveMessage(Operation):
         return [reply.result(won) for reply in self.replies] if won else None
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class MoveReply(Operation):
+class MoveReply(Operation, eq=False, kw_only=True):
     """A reply of the outbox into another state; ``expected`` is its state when this was asked for."""
 
     reply: Reply
@@ -168,8 +165,7 @@ class MoveReply(Operation):
         return won
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class AddUsage(Operation):
+class AddUsage(Operation, eq=False, kw_only=True):
     """What agents used of language models, added to their rows; one record for each agent, model and day."""
 
     records: Sequence[UsageRecord]
@@ -178,8 +174,7 @@ class AddUsage(Operation):
         return None
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class RecordRegistered(Operation):
+class RecordRegistered(Operation, eq=False, kw_only=True):
     """When some agents were last known to be registered at the platform, in seconds since the epoch, by their ids."""
 
     times: Mapping[str, float]
@@ -188,8 +183,7 @@ class RecordRegistered(Operation):
         return None
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class RecordSleep(Operation):
+class RecordSleep(Operation, eq=False, kw_only=True):
     """That an agent sleeps; None: it is awake."""
 
     agent_id: str
@@ -199,8 +193,7 @@ class RecordSleep(Operation):
         return None
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class KeepSummary(Operation):
+class KeepSummary(Operation, eq=False, kw_only=True):
     """What a conversation's beginning is summed up to, in place of what stood for less of it.
 
     Lost when the message that was being answered is there no more: what is erased must not come back so.

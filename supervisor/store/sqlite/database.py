@@ -13,7 +13,7 @@ from typing import TypeVar
 from supervisor.core.clock import SystemClock
 from supervisor.core.errors import RegistryError, RegistryLockedError
 from supervisor.store.dialect import AgentTable, JournalChanges, JournalQuestions, LockInfo, StorageError
-from supervisor.store.dialect.face import Outcome
+from supervisor.store.dialect.face import Done, Outcome
 from supervisor.store.dialect.holder import FailedRun
 from supervisor.store.dialect.operations import Operation
 from supervisor.store.sql import SqlAgents, SqlChanges, SqlQuestions
@@ -112,25 +112,27 @@ class SqliteDatabase:
         self._notice = notice
         self._lock = lock
 
-    async def commit(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
-        outcomes: Sequence[Outcome]
+    def begin_commit(self, operations: Sequence[Operation], done: Done) -> None:
+        self.writer.begin(partial(self._commit, operations), done)
+
+    def _commit(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
+        """Commit a batch; in the writer's thread."""
         if self._loss is not None and not self._loss.sound:
             raise StorageError(f"The registry is lost: {self._loss.reason}")
+        outcomes: Sequence[Outcome]
         try:
-            outcomes = await self.writer.transact(partial(batch.apply, operations=operations, numbers=self._numbers))
+            outcomes = self.writer.transaction(partial(batch.apply, operations=operations, numbers=self._numbers))
         except StorageError:
             raise
         except Exception:  # noqa: BLE001 - which operation is at fault is found one by one
-            outcomes = await self._commit_singly(operations)
+            outcomes = self._commit_singly(operations)
         self._numbers.keep()
         return outcomes
 
-    async def _commit_singly(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
+    def _commit_singly(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
         found: Sequence[bool | Exception]
         try:
-            found = await self.writer.transact(
-                partial(batch.apply_singly, operations=operations, numbers=self._numbers)
-            )
+            found = self.writer.transaction(partial(batch.apply_singly, operations=operations, numbers=self._numbers))
         except StorageError:
             raise
         except Exception as error:  # noqa: BLE001 - not one operation's fault: all of them fail

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import sqlite3
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
-from supervisor.core.tasks import is_cancelled
+from supervisor.core.owners import own_context
+from supervisor.core.tasks import awaited, is_cancelled
 from supervisor.store.dialect import DamagedError, StorageError
 from supervisor.store.sqlite import driver
 from supervisor.store.sqlite.errors import explain, is_full
@@ -48,10 +51,26 @@ class Writer:
         self._begin = "BEGIN" if reading else "BEGIN IMMEDIATE"
         self._clock = clock
         self._patience = patience_seconds
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="registry")
+        # What the thread is to do, in order; None ends it.
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
         # Set by the first call, in the thread; read and closed there only.
         self._connection: sqlite3.Connection | None = None
         self._closed = False
+
+    def begin(self, work: Callable[[], T], done: Callable[[T | None, BaseException | None], object]) -> None:
+        """Have ``work`` done in the thread, behind what was given to it before, and ``done`` told on the loop.
+
+        Args:
+            work: may call :meth:`transaction`.
+            done: called once, with what ``work`` returned and None, or with None and what it raised.
+
+        Raises:
+            RegistryError: it is closed.
+        """
+        if self._closed:
+            raise RegistryError("The registry is closed")
+        self._give(work, done)
 
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` in one ``BEGIN IMMEDIATE … COMMIT``; whatever it raises rolls all of it back.
@@ -59,7 +78,7 @@ class Writer:
         Raises:
             StorageError: SQLite could not, through no fault of ``work``.
         """
-        return await self._hop(self._transact, work)
+        return await self._hop(partial(self.transaction, work))
 
     async def alter(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """As :meth:`transact`, for commands: tries again for a while where SQLite cannot, and words every failure.
@@ -82,28 +101,39 @@ class Writer:
 
     async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` between transactions, for pragmas."""
-        return await self._hop(self._call, work)
+        return await self._hop(partial(self._call, work))
 
     async def close(self) -> None:
         """Close the connection and end the thread; once."""
+        closed, told = awaited()
         self._closed = True
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
-        self._thread.shutdown()
+        self._give(self._close, told)
+        self._jobs.put(None)
+        await closed
 
-    async def _hop(
-        self, how: Callable[[Callable[[sqlite3.Connection], T]], T], work: Callable[[sqlite3.Connection], T]
-    ) -> T:
-        if self._closed:
-            raise RegistryError("The registry is closed")
-        job = asyncio.get_running_loop().run_in_executor(self._thread, how, work)
+    async def _hop(self, work: Callable[[], T]) -> T:
+        job, told = awaited()
+        self.begin(lambda: None if job.cancelled() else work(), told)
         while True:
             try:
-                return await asyncio.shield(job)
+                made: T = await asyncio.shield(job)
+                return made
             except asyncio.CancelledError:
-                if job.cancelled() or is_cancelled():
+                if is_cancelled():
                     job.cancel()
                     raise
                 # Foreign code did it (docs/faults.md#r25): what is being written will be, and who wants it is told.
+
+    def _give(self, work: Callable[[], T], done: Callable[[T | None, BaseException | None], object]) -> None:
+        if self._thread is None:
+            # One that hangs in a disk does not keep the process from ending.
+            self._thread = threading.Thread(target=self._serve, name="registry", daemon=True)
+            self._thread.start()
+        self._jobs.put(partial(_do, asyncio.get_running_loop(), work, done))
+
+    def _serve(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
 
     def connection(self) -> sqlite3.Connection:
         """The connection, opened when it is first needed; in the writer's thread only."""
@@ -111,7 +141,8 @@ class Writer:
             self._connection = self._connect()
         return self._connection
 
-    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """As :meth:`transact`; in the writer's thread only."""
         try:
             connection = self.connection()
             try:
@@ -149,3 +180,21 @@ class Writer:
             raise explain(self._path, error) from None
         finally:
             self._connection = None
+
+
+def _do(
+    loop: asyncio.AbstractEventLoop,
+    work: Callable[[], T],
+    done: Callable[[T | None, BaseException | None], object],
+) -> None:
+    made, error = _outcome(work)
+    # A loop that is closed has nobody left who waits.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(done, made, error, context=own_context())
+
+
+def _outcome(work: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+    try:
+        return work(), None
+    except BaseException as error:  # noqa: BLE001 - whatever it is, whoever waits is told
+        return None, error

@@ -65,7 +65,6 @@ async def test_what_has_failed_is_neither_alive_nor_ready(tmp_path: Path) -> Non
     ("name", "told"),
     [
         (f"agent {agent_id(1)}", f"the task of agent {agent_id(1)} has ended"),
-        ("journal writer", "the journal's writer has ended"),
         ("registry watch", "the side task 'registry watch' has ended"),
     ],
 )

@@ -1,18 +1,20 @@
-"""The journal's writer task: what it takes together, what it does when the database refuses, and how it ends."""
+"""How the journal commits: what it takes together, what it does when the database refuses, and how it ends."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import pytest
 
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import MessageState
+from supervisor.core.tasks import TaskSet, awaited
 from supervisor.store.committer import SLOW_SECONDS, GroupCommitter, JournalLimits
-from supervisor.store.dialect.face import Outcome, StorageError
-from supervisor.store.dialect.operations import AddMessage, Operation
+from supervisor.store.dialect.face import Done, Outcome, StorageError
+from supervisor.store.dialect.operations import AddMessage, Operation, RecordSleep
 from supervisor.store.hooks import JournalHooks
 from tests.support.journaling import AGENT, inbound
 from tests.support.virtual import VirtualClock, VirtualLoop, run
@@ -33,21 +35,32 @@ class Disk:
         self.outcomes: dict[int, Outcome] = {}
         self.answers: asyncio.Event | None = None
         self.number = 0
+        self.tasks = TaskSet()
 
-    async def commit(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
+    def begin_commit(self, operations: Sequence[Operation], done: Done) -> None:
         self.batches.append(len(operations))
-        await asyncio.sleep(0)
+        self.tasks.spawn(self._commit(operations, done), "disk")
+
+    async def _commit(self, operations: Sequence[Operation], done: Done) -> None:
         if self.answers is not None:
             await self.answers.wait()
         if self.refuses:
-            raise self.refuses.pop(0)
+            done(None, self.refuses.pop(0))
+            return
         won: list[Outcome] = []
         for operation in operations:
             self.number += 1
             if isinstance(operation, AddMessage):
                 operation.number = self.number
             won.append(self.outcomes.get(self.number, True))
-        return won
+        done(won, None)
+
+
+class Asked(NamedTuple):
+    """A message that is to be committed, and what its caller hears of it."""
+
+    row: JournaledMessage
+    future: asyncio.Future[Any]
 
 
 class Desk:
@@ -60,13 +73,13 @@ class Desk:
         self.hooks.on_error = self.errors.append
         self.hooks.on_commit = lambda _seconds, operations: self.commits.append(operations)
         given = JournalLimits(**limits)
-        self.committer = GroupCommitter(self.disk.commit, VirtualClock(loop), self.hooks, given)
+        self.committer = GroupCommitter(self.disk.begin_commit, VirtualClock(loop), self.hooks, given)
 
-    def add(self, size: int = 10) -> AddMessage:
+    def add(self, size: int = 10) -> Asked:
         row = JournaledMessage(0, AGENT, "k", inbound(), MessageState.AVAILABLE, 0, received_at=1.0)
-        operation = AddMessage(row=row, body=b"x" * size)
-        self.committer.submit(operation)
-        return operation
+        future, then = awaited()
+        self.committer.submit(AddMessage(row=row, body=b"x" * size, then=then))
+        return Asked(row, future)
 
 
 def test_what_waits_meanwhile_is_committed_together_and_each_caller_is_told() -> None:
@@ -164,7 +177,7 @@ def test_an_error_of_any_other_kind_fails_the_batch_and_not_the_writer() -> None
         desk.disk.refuses = [ZeroDivisionError("odd")]
         failed = desk.add()
         await loop.settle()
-        with pytest.raises(RegistryError, match="The registry failed: odd"):
+        with pytest.raises(RegistryError, match="The registry failed: ZeroDivisionError: odd"):
             failed.future.result()
         after = desk.add()
         await loop.settle()
@@ -243,8 +256,58 @@ def test_a_defect_in_what_is_told_of_a_commit_costs_a_batch_and_not_the_writer()
         after = desk.add()
         await loop.settle()
         assert after.future.result() is not None
-        assert (desk.committer.waiting, desk.committer.waiting_bytes, desk.committer.dead) == (0, 0, False)
+        assert (desk.committer.waiting, desk.committer.waiting_bytes) == (0, 0)
+        assert ["ZeroDivisionError: ours" in one["message"] for one in loop.complaints] == [True]
         await desk.committer.close(1)
-        assert not desk.committer.dead
+
+    run(main)
+
+
+def test_a_callback_that_raises_is_told_of_and_keeps_nobody_from_being_told() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        desk = Desk(loop)
+
+        def defect(result: object, error: object) -> None:
+            told.append((result, error))
+            raise SystemExit(3)
+
+        told: list[object] = []
+        desk.committer.submit(RecordSleep(agent_id=AGENT, sleep=None, then=defect))
+        beside = desk.add()
+        await loop.settle()
+        assert told == [(None, None)]
+        assert beside.future.result() is beside.row
+        assert ["SystemExit: 3" in one["message"] for one in loop.complaints] == [True]
+        await loop.complete(desk.committer.close(1))
+
+    run(main)
+
+
+def test_what_a_callback_asks_for_goes_into_the_next_batch_together() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        desk = Desk(loop)
+        asked: list[Asked] = []
+        for _ in range(2):
+            desk.committer.submit(RecordSleep(agent_id=AGENT, sleep=None, then=lambda *_: asked.append(desk.add())))
+        await loop.settle()
+        assert desk.disk.batches == [2, 2]
+        assert all(one.future.done() for one in asked)
+        await loop.complete(desk.committer.close(1))
+
+    run(main)
+
+
+def test_a_transaction_that_ends_after_the_close_tells_nobody_twice() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        desk = Desk(loop)
+        desk.disk.answers = asyncio.Event()
+        late, told = desk.add(), []
+        desk.committer.submit(RecordSleep(agent_id=AGENT, sleep=None, then=lambda *outcome: told.append(outcome)))
+        await loop.complete(desk.committer.close(2))
+        assert "closed before this was written: no time was left" in str(late.future.exception())
+        desk.disk.answers.set()
+        await loop.settle()
+        assert len(told) == 1
+        assert (desk.committer.waiting, desk.commits) == (0, [])
 
     run(main)

@@ -14,6 +14,7 @@ import pytest
 
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord
+from supervisor.core.tasks import awaited
 from supervisor.store import LockInfo, Registry, backup, check, lock_holder
 from supervisor.store.dialect.face import StorageError
 from supervisor.store.sqlite.lock import RegistryLock
@@ -83,6 +84,12 @@ def replace(path: Path) -> None:
 
 def move_away(path: Path) -> None:
     path.rename(path.with_name("elsewhere"))
+
+
+async def commit_nothing(running: Registry) -> None:
+    future, done = awaited()
+    running.database.begin_commit([], done)
+    await future
 
 
 @pytest.mark.parametrize(
@@ -191,7 +198,7 @@ async def test_a_file_with_other_bytes_in_it_is_not_written_any_more(running: Re
     assert lost is not None, what
     assert "while it was open" in lost
     with pytest.raises(StorageError, match="is lost"):
-        await running.database.commit([])
+        await commit_nothing(running)
     await running.close()
     if now_there:
         assert path.read_bytes() == now_there, "nothing of the lost one is brought into what came in its place"
@@ -214,7 +221,7 @@ async def test_a_log_that_is_cut_destroys_nothing_that_is_in_the_file(
     assert lost is not None
     assert re.search(r"supervisor\.db-wal was (emptied|cut short)", lost)
     with pytest.raises(StorageError, match="is lost"):
-        await running.database.commit([])
+        await commit_nothing(running)
     await running.close()
     assert await check(url_of(path))
 
@@ -248,7 +255,7 @@ async def test_a_lock_that_is_gone_is_taken_anew_unless_another_supervisor_has_i
     assert lost is not None
     assert "another supervisor's now: pid" in lost
     with pytest.raises(StorageError, match="is lost"):
-        await running.database.commit([])
+        await commit_nothing(running)
     await running.close()
     assert not list(path.parent.glob("*.rescued-*")), "all of it is where it was"
     theirs.release()
