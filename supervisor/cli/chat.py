@@ -10,7 +10,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from supervisor.cli.person import Meeting, Said
 
 _SANDBOX: Final = "http://127.0.0.1:8641"
-#: The first so many characters of a name or id are enough where they lead to one agent.
-_PREFIX_CHARS: Final = 4
+#: So many agents are named where none is meant.
+_NAMED: Final = 5
 _SANDBOX_SECONDS: Final = 10.0
 #: How often an agent is looked for that is offline.
 _LOOK_SECONDS: Final = 0.2
@@ -31,8 +32,22 @@ _LOOK_SECONDS: Final = 0.2
 _OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
+@dataclass(frozen=True, slots=True)
+class OnSandbox:
+    """An agent as the sandbox tells of it."""
+
+    id: str
+    name: str
+    online: bool
+
+
 def chat(
-    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Its id or name.", show_default=False)],
+    agent: Annotated[
+        str,
+        typer.Argument(
+            metavar="AGENT", help="An id, a name, or the beginning of one (four characters).", show_default=False
+        ),
+    ],
     *,
     once: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Say this, print the reply, end.", show_default=False)
@@ -117,47 +132,47 @@ def _at_sandbox(url: str, wanted: str, seconds: float) -> tuple[Meeting, str]:
     from supervisor.platform.endpoint import Endpoint  # noqa: PLC0415
 
     info = _ask(url, "GET", "/sandbox/info")
-    agent = chosen(_ask(url, "GET", "/sandbox/agents")["agents"], wanted)
-    if not agent["online"]:
+    agent = chosen(_agents(url), wanted)
+    if not agent.online:
         # What is said to an agent that was never online may stay unanswered.
         _wait_online(url, agent, seconds)
     conversation = None
     if info["profile"] == "v1":
         # There an agent has one conversation, which everybody joins.
-        conversation = _ask(url, "POST", f"/sandbox/agents/{agent['id']}/conversation", {})["conversationId"]
+        conversation = _ask(url, "POST", f"/sandbox/agents/{agent.id}/conversation", {})["conversationId"]
     token = _ask(url, "POST", "/sandbox/users", {})["token"]
     endpoint = Endpoint(info["wsUrl"], (info["namespace"],), info["enginePath"], "auth", None)
-    return Meeting(endpoint, agent["id"], token, conversation), agent["name"]
+    return Meeting(endpoint, agent.id, token, conversation), agent.name
 
 
-def _wait_online(url: str, agent: Mapping[str, Any], seconds: float) -> None:
-    warn(f"{agent['name']} is offline; waiting for it")
+def _agents(url: str) -> list[OnSandbox]:
+    return [OnSandbox(one["id"], one["name"], one["online"]) for one in _ask(url, "GET", "/sandbox/agents")["agents"]]
+
+
+def _wait_online(url: str, agent: OnSandbox, seconds: float) -> None:
+    warn(f"{agent.name} is offline; waiting for it")
     until = time.monotonic() + seconds
-    while not any(one["online"] for one in _ask(url, "GET", "/sandbox/agents")["agents"] if one["id"] == agent["id"]):
+    while not any(one.online for one in _agents(url) if one.id == agent.id):
         if time.monotonic() > until:
-            raise SupervisorError(f"{agent['name']} is still offline after {seconds:g} s; its supervisor says why")
+            raise SupervisorError(f"{agent.name} is still offline after {seconds:g} s; its supervisor says why")
         time.sleep(_LOOK_SECONDS)
 
 
-def chosen(agents: Sequence[Mapping[str, Any]], wanted: str) -> Mapping[str, Any]:
-    """The agent of that id, else of that name, else the only one whose id or name begins so.
+def chosen(agents: Sequence[OnSandbox], wanted: str) -> OnSandbox:
+    """The agent that is meant, as for every command.
 
     Raises:
-        UsageError: there is none, or there are several; names them.
+        UsageError: there is none; names some. AmbiguousAgentError: there are several.
     """
-    for agent in agents:
-        if agent["id"] == wanted:
-            return agent
-    name = wanted.casefold()
-    found = [agent for agent in agents if agent["name"].casefold() == name]
-    if not found and len(wanted) >= _PREFIX_CHARS:
-        found = [one for one in agents if one["id"].startswith(wanted) or one["name"].casefold().startswith(name)]
-    if len(found) == 1:
-        return found[0]
-    shown = ", ".join(f"{one['name']} ({one['id']})" for one in (found or agents)[:5])
-    if found:
-        raise UsageError(f"{wanted} may be {shown}; give an id")
-    raise UsageError(f"There is no agent {wanted} on the sandbox; there are: {shown or 'none'}")
+    from supervisor.core.errors import AgentNotFoundError  # noqa: PLC0415
+    from supervisor.management.selection import pick  # noqa: PLC0415
+
+    try:
+        return pick(wanted, agents)
+    except AgentNotFoundError:
+        shown = ", ".join(f"{one.name} ({one.id})" for one in agents[:_NAMED])
+        more = f" and {len(agents) - _NAMED} more" if len(agents) > _NAMED else ""
+        raise UsageError(f"There is no agent {wanted!r} on the sandbox; there are: {shown or 'none'}{more}") from None
 
 
 def _ask(url: str, method: str, path: str, body: object = None) -> Any:

@@ -205,8 +205,10 @@ async def _ask(sandbox: Sandbox, text: str) -> str:
 def _print_addresses(sandbox: Sandbox, service: Service, seconds: float | None) -> None:
     admin = service.admin_url
     end = "Ctrl-C ends it." if seconds is None else f"It ends by itself after {seconds:g} s."
+    elsewhere = "" if sandbox.port == local.CHAT_PORT else f" --url {sandbox.base_url}"
     print(
         f"\n  Chat with an agent   {sandbox.base_url}/\n"
+        f"  In a terminal        supervisor chat {next(iter(sandbox.agents.values())).name!r}{elsewhere}\n"
         f"  Console              {admin}/\n"
         f"  Metrics              {admin}/metrics\n"
         f"  Status               {admin}/api/v1/status\n"

@@ -40,7 +40,7 @@ class _Options:
 
     @property
     def name(self) -> str:
-        return self.handler.partition(":")[0].replace("_", " ").capitalize()
+        return self.handler.partition(":")[0]
 
 
 def dev(
@@ -198,7 +198,7 @@ def _print_addresses(options: _Options, sandbox: Sandbox, service: Service) -> N
     end = "Ctrl-C ends it." if options.seconds is None else f"It ends by itself after {options.seconds:g} s."
     print(
         f"\n  Chat with it    {sandbox.base_url}/?agent={AGENT_ID}\n"
-        f"  In a terminal   supervisor chat {options.handler.partition(':')[0]}{elsewhere}\n"
+        f"  In a terminal   supervisor chat {options.name}{elsewhere}\n"
         f"  Console         {service.admin_url}/\n\n"
         f"What you save is taken up within a second. {end}",
         flush=True,

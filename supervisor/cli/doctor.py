@@ -10,10 +10,9 @@ import typer
 from supervisor.telemetry.redaction import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from supervisor.doctor import Finding, Report, Running
     from supervisor.settings import Settings
+    from supervisor.settings.secrets import SecretResolver
 
 _STYLES = {"ok": "green", "warn": "yellow", "FAIL": "bold red"}
 
@@ -72,16 +71,10 @@ async def _check(agent_id: str | None, limit: int, report: Report) -> None:
     from supervisor.management.selection import pick  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
     from supervisor.settings.environment import env_file_notes  # noqa: PLC0415
-    from supervisor.settings.secrets import SecretBox, SecretResolver  # noqa: PLC0415
 
     try:
         settings = load_settings()
-        secrets = SecretResolver(
-            environ=_environment(),
-            env_prefixes=settings.secret_env_prefixes,
-            dirs=settings.secret_dirs,
-            box=SecretBox.of(settings.secret_keys),
-        )
+        secrets = _resolver(settings)
     except ConfigurationError as error:
         report(misconfigured("settings", error, "see: supervisor config --help"))
         return
@@ -94,6 +87,7 @@ async def _check(agent_id: str | None, limit: int, report: Report) -> None:
         uuid, records = known or (None, [])
         live = sum(not record.paused for record in records)
         running = _running(settings, uuid, live, report) if uuid is not None else None
+        report = report if running is None else _from_the_next_start(report)
         async with Examiner.open(settings, loader, secrets) as examiner:
             if agent_id is None:
                 await check_fleet(examiner, records, running, report, limit=limit)
@@ -110,10 +104,35 @@ async def _check(agent_id: str | None, limit: int, report: Report) -> None:
             loader.close()
 
 
-def _environment() -> Mapping[str, str]:
+def _from_the_next_start(report: Report) -> Report:
+    """Reports as ``report`` does, and says of each variable to be changed when it counts: a supervisor runs."""
+    import dataclasses  # noqa: PLC0415
+
+    def told(finding: Finding) -> None:
+        if "SUPERVISOR_" in finding.advice and "restart" not in finding.advice:
+            advice = f"{finding.advice}; a variable counts once the supervisor is restarted"
+            finding = dataclasses.replace(finding, advice=advice)
+        report(finding)
+
+    return told
+
+
+def _resolver(settings: Settings) -> SecretResolver:
+    """What resolves the rows' references in this process's environment.
+
+    Raises:
+        ConfigurationError: one of SECRET_KEYS is no key.
+    """
     import os  # noqa: PLC0415
 
-    return os.environ
+    from supervisor.settings.secrets import SecretBox, SecretResolver  # noqa: PLC0415
+
+    return SecretResolver(
+        environ=os.environ,
+        env_prefixes=settings.secret_env_prefixes,
+        dirs=settings.secret_dirs,
+        box=SecretBox.of(settings.secret_keys),
+    )
 
 
 def _running(settings: Settings, uuid: str, agents: int, report: Report) -> Running | None:

@@ -165,18 +165,18 @@ HOURS = {{"monday": "9 to 17", "saturday": "10 to 14"}}
 
 def opening_hours(day: str) -> str:
     """When we are open on a day of the week."""
-    return HOURS.get(day.strip(" ?!.").lower(), "closed")
+    return HOURS.get(day.lower(), "closed")
 
 
 async def on_message(message: Message, ctx: Context) -> AsyncIterator[Part]:
     """Answer one message: its last word is the day."""
-    day = (message.content.split() or ["monday"])[-1]
+    day = (message.content.rstrip(" ?!.").split() or ["Monday"])[-1]
     call = ToolCall("opening_hours", {{"day": day}})
     yield call
     with ctx.tool_call("opening_hours"):
         hours = opening_hours(day)
     yield ToolResult(call, hours)
-    yield f"{{day.strip(' ?!.').capitalize()}}: {{hours}}."
+    yield f"{{day.capitalize()}}: {{hours}}."
 ''',
     _HEAD
     + """

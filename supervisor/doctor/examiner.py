@@ -14,11 +14,11 @@ from supervisor.core.errors import (
     ConfigurationError,
     ConnectError,
     HandlerError,
-    HandlerNotFoundError,
     PlatformError,
     Verdict,
 )
 from supervisor.core.records import AgentRecord
+from supervisor.doctor.cures import REFUSED, handler_cure, secret_cure
 from supervisor.doctor.findings import Finding, Level, Report, Trouble, failed, misconfigured, trouble_of
 from supervisor.doctor.path import Attempt, Prober, Walk, other_namespaces, other_paths
 from supervisor.handlers import DaemonThreads, HandlerLoader, MountedHandler
@@ -40,7 +40,6 @@ from supervisor.settings.secrets import SecretResolver
 _NOBODY: Final = "0" * 24
 _ASK_PEOPLE: Final = "ask the people of the platform, then try again"
 _LATER: Final = "the platform or the way to it is ill: try again later, and look at the network between"
-_REFUSED: Final = "look at the agent's page on the platform (suspended, deleted?), or mend its secret: "
 
 
 class Examiner:
@@ -160,7 +159,7 @@ class Examiner:
                 return True
             self._loaded[record.handler] = await self._load(record.handler)
         if (error := self._loaded[record.handler]) is not None:
-            advice = _handler_cure(error, f"supervisor agents update {record.id} --handler NAME")
+            advice = handler_cure(error, f"supervisor agents update {record.id} --handler NAME")
             report(failed("handler", str(error), advice, Trouble.CONFIGURATION, record.id))
             return False
         report(Finding("handler", Level.OK, f"{record.handler} loads", agent=record.id))
@@ -205,7 +204,7 @@ class Examiner:
         except PlatformError as error:
             trouble = Trouble.CONFIGURATION if _elsewhere(error) else trouble_of(error)
             advice = {
-                Trouble.REFUSED: _REFUSED + _secret_cure(record),
+                Trouble.REFUSED: REFUSED + secret_cure(record),
                 Trouble.CONFIGURATION: "mend SUPERVISOR_API_URL or the agent's setting api_url",
             }.get(trouble, _LATER)
             report(failed("token", error.reason, advice, trouble, record.id))
@@ -308,29 +307,10 @@ class Examiner:
             return failed("connect", error.reason, advice, Trouble.CONFIGURATION, record.id)
         trouble = trouble_of(error)
         advice = {
-            Trouble.REFUSED: _REFUSED + _secret_cure(record),
+            Trouble.REFUSED: REFUSED + secret_cure(record),
             Trouble.CONFIGURATION: "mend SUPERVISOR_WS_URL, SUPERVISOR_WS_NAMESPACE or the agent's own",
         }.get(trouble, _LATER)
         return failed("connect", error.reason, advice, trouble, record.id)
-
-
-def _handler_cure(error: HandlerError, choose: str) -> str:
-    """What to do about a handler that does not load, by what keeps it from that."""
-    if isinstance(error, HandlerNotFoundError):
-        return f"choose one that is there: {choose}"
-    if isinstance(error.__cause__, ImportError):
-        return f"install what it needs where the supervisor runs, or choose another: {choose}"
-    return f"mend its code, or choose another: {choose}"
-
-
-def _secret_cure(record: AgentRecord) -> str:
-    """How the secret of an agent is changed, by where it is kept."""
-    kind, _, place = record.secret.partition(":")
-    if kind == "env":
-        return f"change {place} in the supervisor's environment and restart it"
-    if kind == "file":
-        return f"write a new {place}, then supervisor agents reload {record.id}"
-    return f"supervisor agents update {record.id} --secret-stdin"
 
 
 def _elsewhere(error: PlatformError) -> bool:

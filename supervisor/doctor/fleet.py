@@ -13,6 +13,7 @@ from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus
 from supervisor.core.trouble import STUCK, oldest
+from supervisor.doctor.cures import REFUSED, fault_cure, secret_cure
 from supervisor.doctor.examiner import Examiner
 from supervisor.doctor.findings import Finding, Level, Report, Trouble, failed
 from supervisor.settings import EffectiveSettings
@@ -53,7 +54,7 @@ async def check_agent(examiner: Examiner, record: AgentRecord, running: Running 
     """
     live = running.statuses.get(record.id) if running is not None and running.statuses is not None else None
     if live is not None:
-        _report_live(live, report)
+        _report_live(live, record, report)
     elif record.paused:
         report(Finding("paused", Level.WARN, "it stays offline until: supervisor agents resume", agent=record.id))
     able = await examiner.row(record, report, running=running is not None)
@@ -66,14 +67,14 @@ async def check_agent(examiner: Examiner, record: AgentRecord, running: Running 
         await examiner.path(record, able[0], grant, report)
 
 
-def _report_live(live: AgentStatus, report: Report) -> None:
+def _report_live(live: AgentStatus, record: AgentRecord, report: Report) -> None:
     """What the running supervisor says of an agent."""
     state, said = live.state, f"the running supervisor has it {live.state}"
     said += f": {live.reason}" if live.reason else ""
     if state is AgentState.FAULTED:
-        report(failed("supervisor", said, "mend that; it follows at once", Trouble.CONFIGURATION, live.id))
+        report(failed("supervisor", said, fault_cure(live.reason, record), Trouble.CONFIGURATION, live.id))
     elif state is AgentState.REJECTED:
-        advice = f"mend that, then: supervisor agents resume {live.id}"
+        advice = f"{REFUSED}{secret_cure(record)}; once it is well: supervisor agents resume {live.id}"
         report(failed("supervisor", said, advice, Trouble.REFUSED, live.id))
     else:
         report(Finding("supervisor", Level.OK if state is AgentState.ONLINE else Level.WARN, said, agent=live.id))
@@ -104,7 +105,7 @@ async def check_fleet(
         if live is not None and (
             live.failing or live.trouble or live.state in (AgentState.FAULTED, AgentState.REJECTED)
         ):
-            _report_live(live, found.append)
+            _report_live(live, record, found.append)
         if live is not None and live.state is AgentState.ONLINE:
             continue
         checked = await examiner.row(record, found.append, running=running is not None)

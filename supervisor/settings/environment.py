@@ -18,6 +18,8 @@ from supervisor.settings.models import PASSWORDS, PREFIX, RUN_SECRETS, Settings,
 
 # What others put into the environment under our prefix: Kubernetes' service links, and supervisord.
 _FOREIGN = re.compile(r"SUPERVISOR_(?:.+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT_\d+_.+)\Z")
+#: How alike an unknown name and a known one are for the one to be a slip for the other.
+_NEAR_RATIO = 0.75
 _NEVER_EMPTY = ("API_URL", "WS_URL", "REGISTRY_URL")
 _SUPERVISORD = frozenset({"ENABLED", "PROCESS_NAME", "GROUP_NAME", "SERVER_URL"})
 
@@ -26,6 +28,14 @@ def _unknown_variables(variables: Mapping[str, str | None]) -> list[str]:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     ours = {name.upper(): value for name, value in variables.items() if name.upper().startswith(PREFIX)}
     return sorted(name for name, value in ours.items() if name not in known and not _is_foreign(name, value))
+
+
+def _hint(unknown: str) -> str:
+    """What may be meant by a name without the prefix; where nothing is near, where the names are."""
+    known = [name.upper() for name in Settings.model_fields]
+    near = difflib.get_close_matches(unknown, known, n=1, cutoff=_NEAR_RATIO)
+    near = near or [name for name in known if name.startswith(f"{unknown}_")]
+    return f"did you mean {PREFIX}{near[0]}?" if near else "supervisor config shows those that there are"
 
 
 def _is_foreign(name: str, value: str | None) -> bool:
@@ -54,14 +64,12 @@ def load_settings(env_file: Path | None = Path(".env"), *, run_secrets: Path | N
         run_secrets: the folder of these files; else /run/secrets and systemd's credentials.
 
     Raises:
-        ConfigurationError: an unknown ``SUPERVISOR_*`` variable, which is named with the nearest known one, or a
+        ConfigurationError: an unknown ``SUPERVISOR_*`` variable, which is named with a known one that is near, or a
             value that does not fit; the value itself is never repeated, it may be a secret.
     """
     in_file = {name: value for name, value in read_env_file(env_file, PASSWORDS).values.items() if value}
     if unknown := _unknown_variables({**in_file, **os.environ}):
-        known = [PREFIX + name.upper() for name in Settings.model_fields]
-        nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.0)[0]
-        raise ConfigurationError(f"Unknown setting {unknown[0]}; did you mean {nearest}?")
+        raise ConfigurationError(f"Unknown setting {unknown[0]}; {_hint(unknown[0].removeprefix(PREFIX))}")
     for name in _NEVER_EMPTY:
         if os.environ.get(PREFIX + name) == "":
             # Elsewhere an empty variable means "not set". Here that would be the production platform.

@@ -20,17 +20,37 @@ _UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 6
 
 
 def duration(value: object) -> object:
-    """Read ``90``, ``90s``, ``15m``, ``24h``, ``7d`` as seconds; anything else is left to the field's own check."""
-    if isinstance(value, str) and (match := _DURATION.match(value.strip())):
-        return float(match[1]) * _UNIT_SECONDS[match[2]]
+    """Read ``90``, ``90s``, ``15m``, ``24h``, ``7d`` as seconds; other numbers are left to the field's own check.
+
+    Raises:
+        ValueError: it is a text and none of these.
+    """
+    if isinstance(value, str):
+        if match := _DURATION.match(value.strip()):
+            return float(match[1]) * _UNIT_SECONDS[match[2]]
+        _require_number(value, "must be a duration such as 90s, 5m or 24h; a bare number is seconds")
     return value
 
 
 def size(value: object) -> object:
-    """Read ``1000``, ``512KiB``, ``256MiB``, ``1GB`` as bytes; anything else is left to the field's own check."""
-    if isinstance(value, str) and (match := _SIZE.match(value.strip())):
-        return int(match[1]) * _UNIT_BYTES[(match[2] or "").lower()]
+    """Read ``1000``, ``512KiB``, ``256MiB``, ``1GB`` as bytes; other numbers are left to the field's own check.
+
+    Raises:
+        ValueError: it is a text and none of these.
+    """
+    if isinstance(value, str):
+        if match := _SIZE.match(value.strip()):
+            return int(match[1]) * _UNIT_BYTES[(match[2] or "").lower()]
+        _require_number(value, "must be a size such as 512KiB, 256MiB or 1GB; a bare number is bytes")
     return value
+
+
+def _require_number(text: str, wanted: str) -> None:
+    try:
+        float(text)
+    except ValueError:
+        # Its own words are left out: they repeat the value.
+        raise ValueError(wanted) from None
 
 
 def listed(value: object) -> object:

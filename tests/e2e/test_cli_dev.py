@@ -71,14 +71,14 @@ def test_a_handler_that_does_not_load_is_named_with_its_line_and_tried_again(com
     handler.write_text("async def on_message(message):\n    return 'x'\n")
     command.start("dev", "shout.py", "--port", "0")
     url = chat_address(command)
-    said = command.wait_for_log("dev", r"Shout does not run: .*")[0]
+    said = command.wait_for_log("dev", r"shout does not run: .*")[0]
     assert "on_message(message) is called with (message, ctx), which it does not take (shout.py, line 1)" in said
     # Mended in two steps, the first of which does not do.
     handler.write_text("async def on_message(message, ctx):\n    return nothing\n\nnothing_there()\n")
     command.wait_for_log("dev", r"nothing_there.*\(shout.py, line 4\)")
     gone = command("chat", "shout", "--url", url, "--once", "x", "--timeout", "0.1")
     assert gone.returncode == 1
-    assert "Shout is still offline after 0.1 s" in gone.stderr
+    assert "shout is still offline after 0.1 s" in gone.stderr
     handler.write_text(SHOUT)
     # It waits for the agent.
     assert command.ok("chat", "shout", "--url", url, "--once", "x") == "X\n"
@@ -109,7 +109,7 @@ async def test_lines_are_answered_in_turn_and_only_replies_are_printed(command: 
         nobody = await asyncio.to_thread(command, "chat", "somebody", *url, "--once", "hello")
         assert (nobody.returncode, nobody.stderr) == (
             2,
-            f"Error: There is no agent somebody on the sandbox; there are: Agent ({'a' * 24})\n",
+            f"Error: There is no agent 'somebody' on the sandbox; there are: Agent ({'a' * 24})\n",
         )
 
 

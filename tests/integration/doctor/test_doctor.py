@@ -381,6 +381,12 @@ async def test_beside_a_running_supervisor_its_sockets_are_left_alone(tmp_path: 
         whole = await asyncio.to_thread(command, "doctor")
         assert whole.returncode == 4, whole
         assert "has it rejected: 401 Invalid credentials" in whole.stdout
+        assert f"write a new {tmp_path / 'wrong'}, then supervisor agents reload" in whole.stdout
+        elsewhere = await asyncio.to_thread(command, "doctor", refused, SUPERVISOR_API_URL=fleet.sandbox.base_url)
+        advice = (
+            "mend SUPERVISOR_API_URL or the agent's setting api_url; a variable counts once the supervisor is restarted"
+        )
+        assert advice in elsewhere.stdout
         assert "2: 0 of 1 tried were registered and answered, 1 are online" in whole.stdout
         # One that cannot be asked may have any of them online.
         await fleet.restart(admin_token=type(settings).model_validate({"admin_token": "adm1n"}).admin_token)

@@ -191,6 +191,36 @@ def test_an_unknown_variable_is_named_with_the_nearest_known_one(
     assert refusal(tmp_path) == f"Unknown setting {unknown.upper()}; did you mean {nearest}?"
 
 
+@pytest.mark.parametrize("unknown", ["SUPERVISOR_ALERT", "SUPERVISOR_AGENT_FOO", "SUPERVISOR_", "SUPERVISOR_FOO_BAR"])
+def test_one_that_is_near_to_none_is_named_without_a_guess(tmp_path: Path, monkeypatch: Env, unknown: str) -> None:
+    monkeypatch.setenv(unknown, "x")
+    assert refusal(tmp_path) == f"Unknown setting {unknown}; supervisor config shows those that there are"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("DRAIN_SECONDS", "soon", "must be a duration such as 90s, 5m or 24h; a bare number is seconds"),
+        ("JOURNAL_RETENTION", "5 years", "must be a duration such as 90s, 5m or 24h; a bare number is seconds"),
+        ("MEMORY_LIMIT", "much", "must be a size such as 512KiB, 256MiB or 1GB; a bare number is bytes"),
+    ],
+)
+def test_a_duration_or_a_size_that_is_none_is_told_how_to_write_one(
+    tmp_path: Path, monkeypatch: Env, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"SUPERVISOR_{name}", value)
+    assert refusal(tmp_path) == f"SUPERVISOR_{name}: {said}"
+    monkeypatch.delenv(f"SUPERVISOR_{name}")
+    with pytest.raises(ConfigurationError, match="timeout_seconds: must be a duration such as 90s"):
+        parse_agent_settings({"timeout_seconds": value}, load(tmp_path))
+
+
+@pytest.mark.parametrize("value", ["1e3", " 90 ", "1_000", "0.5"])
+def test_what_python_reads_as_a_number_is_one(tmp_path: Path, monkeypatch: Env, value: str) -> None:
+    monkeypatch.setenv("SUPERVISOR_DRAIN_SECONDS", value)
+    assert load(tmp_path).drain_seconds == float(value)
+
+
 def test_variables_of_others_are_none_of_ours(tmp_path: Path, monkeypatch: Env) -> None:
     """What Kubernetes' service links and supervisord put under our prefix."""
     for name, value in {

@@ -1,0 +1,54 @@
+"""What to do about an agent that does not run, true for where that is kept and for when a change counts. No I/O."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from supervisor.core.errors import HandlerError, HandlerNotFoundError
+from supervisor.core.records import AgentRecord
+from supervisor.fleet.recovery import FAULT_RECHECK_SECONDS
+
+REFUSED: Final = "look at the agent's page on the platform (suspended, deleted?), or mend its secret: "
+
+
+def handler_cure(error: HandlerError, choose: str) -> str:
+    """What to do about a handler that does not load, by what keeps it from that.
+
+    Args:
+        choose: the command that names another one.
+    """
+    if isinstance(error, HandlerNotFoundError):
+        return f"choose one that is there: {choose}"
+    if isinstance(error.__cause__, ImportError):
+        return f"install what it needs where the supervisor runs, or choose another: {choose}"
+    return f"mend its code, or choose another: {choose}"
+
+
+def secret_cure(record: AgentRecord) -> str:
+    """How the secret of an agent is changed, by where it is kept."""
+    kind, _, place = record.secret.partition(":")
+    if kind == "env":
+        return f"change {place} in the supervisor's environment and restart it"
+    if kind == "file":
+        return f"write a new {place}, then supervisor agents reload {record.id}"
+    return f"supervisor agents update {record.id} --secret-stdin"
+
+
+def fault_cure(reason: str, record: AgentRecord) -> str:
+    """What to do about an agent that its supervisor cannot run.
+
+    Rows and files are followed, code is read at a reload, and a variable counts from the next start.
+
+    Args:
+        reason: what the supervisor says of it.
+    """
+    kind, _, place = record.secret.partition(":")
+    if "SUPERVISOR_" in reason or (kind == "env" and place in reason):
+        return "mend that where the supervisor runs, and restart it"
+    if kind == "file" and place in reason:
+        return f"mend that file; it is looked at again within {FAULT_RECHECK_SECONDS:.0f} s"
+    if "which is not installed" in reason:
+        return f"install it where the supervisor runs, then: supervisor agents reload {record.id}"
+    if reason.startswith(("Handler ", "on_start ", "There is no module ")):
+        return f"mend its code, then: supervisor agents reload {record.id}"
+    return f"mend its row: supervisor agents update {record.id}; it follows at once"
