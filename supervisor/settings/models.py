@@ -91,10 +91,13 @@ class Settings(BaseSettings):
 
     # Left out of the repr: the URL of a database server holds a password.
     registry_url: str = Field(
-        "sqlite+aiosqlite:///supervisor.db", repr=False, description="Where the registry and journal are."
+        "sqlite+aiosqlite:///supervisor.db",
+        repr=False,
+        description="Where the registry and journal are: a file, or postgresql://USER:PASSWORD@HOST/DATABASE.",
     )
     synchronous: Literal["NORMAL", "FULL"] = Field(
-        "NORMAL", description="SQLite's synchronous: FULL also survives power loss, at a price per commit."
+        "NORMAL",
+        description="FULL: what is committed also survives power loss, at a price per commit.",
     )
     migration_copy: bool = Field(
         True, description="Copy the registry beside itself before an upgrade changes it; deleted after 7 days."

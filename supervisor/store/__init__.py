@@ -7,7 +7,7 @@ message goes through and when a reply is sent belong to ``fleet`` and ``messages
 
 Inside, :mod:`~supervisor.store.dialect.face` is the seam: above it nothing knows a database (``registry``, ``journal``,
 ``reading``, ``dead_letters``, ``maintenance``, ``committer``, ``usage``, ``lives``), below it are the
-statements (``sql``, ``migrations``) and what is one database's own (``sqlite``).
+statements (``sql``, ``migrations``) and what is one database's own (``sqlite``, ``postgres``).
 """
 
 from supervisor.store.dialect import LockInfo, Rotation

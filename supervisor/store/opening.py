@@ -6,17 +6,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core.clock import SystemClock
+from supervisor.core.errors import RegistryError
 from supervisor.settings.secrets import SecretBox
 from supervisor.store.dialect import LockInfo, Rotation
 from supervisor.store.dialect.face import Access
 
 if TYPE_CHECKING:
+    from supervisor.store.postgres import Postgres
     from supervisor.store.sqlite import Sqlite
 
 
-def dialect_of(url: str) -> Sqlite:  # noqa: ARG001 - SQLite is the only one, and refuses every other URL
-    """The dialect of the database that ``url`` names."""
+def dialect_of(url: str) -> Sqlite | Postgres:
+    """The dialect of the database that ``url`` names; SQLite refuses what is none.
+
+    Raises:
+        RegistryError: what the database takes is not installed.
+    """
     # Imported here: another database's driver need not be installed.
+    if url.partition(":")[0].partition("+")[0] in ("postgresql", "postgres"):
+        try:
+            from supervisor.store.postgres import Postgres  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise RegistryError(
+                f"A registry in PostgreSQL takes the package {error.name}; "
+                "install the extra: pip install 'aiwm-supervisor[postgres]'"
+            ) from None
+        return Postgres()
     from supervisor.store.sqlite import Sqlite  # noqa: PLC0415
 
     return Sqlite()

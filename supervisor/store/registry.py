@@ -65,8 +65,8 @@ class Registry:
         """Open the registry at ``url``.
 
         Args:
-            url: ``sqlite+aiosqlite:///path``.
-            synchronous: NORMAL (power loss may take the last commits) or FULL.
+            url: ``sqlite+aiosqlite:///path`` or ``postgresql://…``.
+            synchronous: NORMAL (power loss may take the last commits; a server keeps to its own setting) or FULL.
             upgrade: create or bring up to date the schema, in one transaction.
             access: what may be done to it for that.
             lock: take the supervisor's lock in this name, and look for damage.

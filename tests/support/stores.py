@@ -12,7 +12,9 @@ from typing import Any, Protocol
 from supervisor.core.clock import Clock, SystemClock
 from supervisor.store import LockInfo, Registry
 from supervisor.store.dialect import Dialect
+from supervisor.store.postgres import Postgres
 from supervisor.store.sqlite import Sqlite
+from tests.support import postgres
 from tests.support.memory_store import Memory
 from tests.support.memory_tables import Tables
 
@@ -72,13 +74,31 @@ class MemoryStore:
         self.tables.refusing = None
 
 
-def make_store(kind: str, folder: Path) -> Store:
-    """A new database of a kind of :data:`KINDS`, empty."""
-    return MemoryStore() if kind == "memory" else SqliteStore(folder)
+@dataclass
+class PostgresStore:
+    """A database of the server of the tests."""
+
+    url: str
+    dialect: Dialect = field(default_factory=lambda: Postgres(lock_seconds=0.1, lease_seconds=1.5))
+
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        with postgres.holding("LOCK TABLE fences IN ACCESS EXCLUSIVE MODE", self.url):
+            yield
+
+
+@contextmanager
+def make_store(kind: str, folder: Path) -> Iterator[Store]:
+    """A new database of a kind of :data:`KINDS`, with nothing in it."""
+    if kind == "postgres":
+        with postgres.new_database() as url:
+            yield PostgresStore(url)
+    else:
+        yield MemoryStore() if kind == "memory" else SqliteStore(folder)
 
 
 #: Every implementation of the store's seam.
-KINDS = ("sqlite", "memory")
+KINDS = ("sqlite", "postgres", "memory")
 #: Opens one more registry on a database: ``await opened(clock=…)``.
 Opener = Callable[..., Awaitable[Registry]]
 

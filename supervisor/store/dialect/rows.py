@@ -27,7 +27,7 @@ MAX_DEPTH: Final = 64
 #: What a row's owner may change; the id and the times are not among it.
 CHANGEABLE: Final = frozenset({"name", "handler", "secret", "settings", "labels", "paused"})
 _REFERENCE = re.compile(r"(?:env:\S|file:/|fernet:\S)")
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d(?:\.\d+)?)Z?\Z")
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d(?:\.\d+)?)(?:Z|\+00)?\Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""The registry's schema, step by step (Alembic); run by :mod:`supervisor.store.sqlite.migrate`."""
+"""The registry's schema, step by step (Alembic); run by the ``migrate`` of each database's package."""

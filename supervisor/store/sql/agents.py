@@ -16,9 +16,12 @@ from supervisor.store.sql.sessions import Connection, Sessions, mappings
 #: The columns whose text may be of any length, and those of which more than a little tells nothing; the query leaves
 #: what is too long in the database.
 _TEXTS: Final = ("name", "handler", "secret", "settings", "labels")
-_SHORT: Final = ("id", "paused", "created_at", "updated_at")
+_SHORT: Final = ("id", "created_at", "updated_at")
 _SHORT_CHARS: Final = 2 * MAX_ID_CHARS
+# Only where columns take values of any type can a flag be long; elsewhere its text is read as the number that it is.
+_FLAG: Final = f"CASE WHEN length(CAST(paused AS TEXT)) > {_SHORT_CHARS} THEN NULL ELSE paused END AS paused"
 _COLUMNS: Final = (
+    _FLAG,
     *(
         f"CASE WHEN length({column}) > {_SHORT_CHARS} THEN substr({column}, 1, {_SHORT_CHARS}) ELSE {column} END "
         f"AS {column}"

@@ -14,6 +14,8 @@ from supervisor.store.sql.columns import OPEN_MESSAGES, OPEN_REPLIES
 
 _M: Final = columns.MESSAGE_CODES
 _R: Final = columns.REPLY_CODES
+#: The code of no state: a list of values must not be empty.
+_NONE: Final = -1
 #: The small integer of an agent. A scalar first: the planner then starts from the agent's own part of an index.
 KEY: Final = "(SELECT key FROM agent_keys WHERE agent_id = :agent_id)"
 #: A dead reply that no later replay of its message has replaced. Parts of one answer ascend: a later part that does not
@@ -59,9 +61,9 @@ def conditions(wanted: MessageFilter) -> Iterator[str]:
 
 
 def _in_states(states: Iterable[MessageState]) -> Iterator[str]:
-    codes = sorted(_M[state] for state in states)
+    codes = sorted(_M[state] for state in states) or [_NONE]
     yield f"inbox.state IN ({', '.join(map(str, codes))})"
-    if codes and codes[-1] <= _M[MessageState.DEAD]:
+    if codes[-1] <= _M[MessageState.DEAD]:
         yield f"inbox.{OPEN_MESSAGES}"
 
 

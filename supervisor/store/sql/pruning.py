@@ -70,7 +70,7 @@ def last_before(connection: Connection, table: str, before: float) -> int:
     Rows are numbered in the order in which they come, so the row is found by bisection, without an index of times.
     """
     probe = f"SELECT id, {_AGES[table]} FROM {table} WHERE id >= :id ORDER BY id LIMIT 1"
-    low, high = 0, scalar(connection, f"SELECT max(id) FROM {table}") or 0
+    low, high = 0, scalar(connection, f"SELECT id FROM {table} ORDER BY id DESC LIMIT 1") or 0
     while low < high:
         middle = (low + high + 1) // 2
         number, at = connection.execute(probe, {"id": middle}).fetchone()

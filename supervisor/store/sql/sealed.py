@@ -23,6 +23,8 @@ COLUMNS: Final = {
     "outbox": ("body", "error"),
     "conversation_summaries": ("body",),
 }
+#: How what is encrypted begins in each of these columns.
+_MARKED: Final = {"body": ":mark", "error": ":text_mark"}
 
 
 class SealedRow(NamedTuple):
@@ -61,13 +63,13 @@ def agents(connection: Connection) -> list[SealedRow]:
 
 def last(connection: Connection, table: str) -> int:
     """The highest id in a table of :data:`COLUMNS`."""
-    return int(scalar(connection, f"SELECT max(id) FROM {table}") or 0)
+    return int(scalar(connection, f"SELECT id FROM {table} ORDER BY id DESC LIMIT 1") or 0)
 
 
 def texts(connection: Connection, table: str, after: int, last_id: int) -> list[SealedRow]:
     """The next rows after ``after``, up to ``last_id``, that hold something encrypted; :data:`SLICE` at most."""
     names = COLUMNS[table]
-    marked = " OR ".join(f"substr({name}, 1, 7) IN (:mark, :text_mark)" for name in names)
+    marked = " OR ".join(f"substr({name}, 1, 7) = {_MARKED[name]}" for name in names)
     found = connection.execute(
         f"SELECT {table}.id, agent_id, {', '.join(names)} FROM {table} JOIN agent_keys ON key = agent_key "
         f"WHERE {table}.id > :after AND {table}.id <= :last AND ({marked}) ORDER BY {table}.id LIMIT {SLICE}",

@@ -1,9 +1,9 @@
-"""A whole supervisor, over real sockets, on the store's second implementation: the seam holds for the engine too."""
+"""A whole supervisor, over real sockets, on the store's other implementations: the seam holds for the engine too."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,9 @@ from supervisor.core.clock import SystemClock
 from supervisor.core.states import AgentState, MessageState
 from supervisor.management.messages import MessageQuery
 from supervisor.store import Registry
-from tests.support.memory_store import Memory
 from tests.support.observing import handlers_folder
 from tests.support.stack import Stack, stack
+from tests.support.stores import Store, make_store
 
 FAILS_FIRST = """
 attempts = []
@@ -37,14 +37,16 @@ async def on_message(message, ctx):
 }
 
 
-@pytest.fixture
-def memory() -> Memory:
-    return Memory()
+@pytest.fixture(params=("postgres", "memory"))
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    with make_store(request.param, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
-async def fleet(tmp_path: Path, memory: Memory) -> AsyncIterator[Stack]:
-    async with stack(tmp_path, dialect=memory, agents_dir=handlers_folder(tmp_path, HANDLERS)) as running:
+async def fleet(tmp_path: Path, store: Store) -> AsyncIterator[Stack]:
+    folder = handlers_folder(tmp_path, HANDLERS)
+    async with stack(tmp_path, dialect=store.dialect, registry_url=store.url, agents_dir=folder) as running:
         yield running
     assert not list(tmp_path.glob("*.db*")), "no file was made"
 
@@ -93,7 +95,7 @@ async def test_an_attempt_that_fails_is_tried_again_and_a_dead_letter_replayed(f
     await fleet.until(lambda: fleet.service.control.status(hasty).inbox.dead == 0)
 
 
-async def test_agents_are_followed_and_a_removed_ones_messages_cancelled(fleet: Stack, memory: Memory) -> None:
+async def test_agents_are_followed_and_a_removed_ones_messages_cancelled(fleet: Stack, store: Store) -> None:
     identity = await fleet.add(handler="stuck")
     await fleet.online()
     user = await fleet.sandbox.user()
@@ -102,7 +104,7 @@ async def test_agents_are_followed_and_a_removed_ones_messages_cancelled(fleet: 
     await user.say(conversation, "two")
     await fleet.until(lambda: fleet.service.control.status(identity).inbox.available == 1)
     # By another hand, as a command in another process would.
-    beside = Registry(await memory.open(fleet.settings.registry_url, clock=SystemClock()))
+    beside = Registry(await store.dialect.open(fleet.settings.registry_url, clock=SystemClock()))
     await beside.update_agent(identity, paused=True)
     await fleet.state(identity, AgentState.PAUSED)
     await beside.remove_agent(identity)

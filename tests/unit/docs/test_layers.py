@@ -62,6 +62,6 @@ def test_every_module_of_a_room_with_an_order_has_its_place_in_it(room: str) -> 
 
 def test_every_module_of_the_store_stands_above_or_below_its_dialect() -> None:
     [above] = [one["source_modules"] for one in contracts() if one["name"].startswith("The journal stands above")]
-    below = {f"supervisor.store.{name}" for name in ("sql", "sqlite", "migrations")}
+    below = {f"supervisor.store.{name}" for name in ("sql", "sqlite", "postgres", "migrations")}
     # Opening chooses the database, and so knows each of them.
     assert set(above) == modules("store") - below - {"supervisor.store.opening"}

@@ -10,6 +10,8 @@ import uuid
 import sqlalchemy as sa
 from alembic import op
 
+from supervisor.store.migrations import postgres_0001
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -27,6 +29,16 @@ END
 
 def upgrade() -> None:
     """Create every table, and the registry's own UUID."""
+    if op.get_bind().dialect.name == "postgresql":
+        for statement in postgres_0001.STATEMENTS:
+            op.get_bind().exec_driver_sql(statement)
+    else:
+        _create_tables()
+    meta = sa.table("meta", sa.column("key", sa.Text), sa.column("value", sa.Text))
+    op.bulk_insert(meta, [{"key": "uuid", "value": str(uuid.uuid4())}])
+
+
+def _create_tables() -> None:
     _create_agents()
     _create_inbox()
     _create_outbox()
@@ -37,12 +49,11 @@ def upgrade() -> None:
         sa.Column("last_seen", sa.Float, nullable=False),
         sqlite_with_rowid=False,
     )
-    meta = op.create_table(
+    op.create_table(
         "meta",
         sa.Column("key", sa.Text, primary_key=True),
         sa.Column("value", sa.Text, nullable=False),
     )
-    op.bulk_insert(meta, [{"key": "uuid", "value": str(uuid.uuid4())}])
 
 
 def _create_agents() -> None:
@@ -58,8 +69,7 @@ def _create_agents() -> None:
         sa.Column("created_at", sa.Text, nullable=False, server_default=sa.text("CURRENT_TIMESTAMP")),
         sa.Column("updated_at", sa.Text, nullable=False, server_default=sa.text("CURRENT_TIMESTAMP")),
     )
-    if op.get_bind().dialect.name == "sqlite":
-        op.execute(_TOUCH)
+    op.execute(_TOUCH)
     op.create_table(
         "agent_keys",
         sa.Column("key", sa.Integer, primary_key=True),
@@ -87,7 +97,7 @@ def _create_inbox() -> None:
     )
     op.create_index("inbox_conversation", "inbox", ["agent_key", "conversation_id", "id"])
     waiting = sa.text("state <= 3")
-    op.create_index("inbox_open", "inbox", ["agent_key", "state"], sqlite_where=waiting, postgresql_where=waiting)
+    op.create_index("inbox_open", "inbox", ["agent_key", "state"], sqlite_where=waiting)
 
 
 def _create_outbox() -> None:
@@ -109,4 +119,4 @@ def _create_outbox() -> None:
     )
     op.create_index("outbox_conversation", "outbox", ["agent_key", "conversation_id", "id"])
     waiting = sa.text("state <= 1")
-    op.create_index("outbox_open", "outbox", ["agent_key"], sqlite_where=waiting, postgresql_where=waiting)
+    op.create_index("outbox_open", "outbox", ["agent_key"], sqlite_where=waiting)

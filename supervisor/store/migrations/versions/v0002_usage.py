@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from supervisor.store.migrations.postgres_0001 import COMPARED
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -18,9 +20,9 @@ def upgrade() -> None:
     """Create the table ``usage``."""
     op.create_table(
         "usage",
-        sa.Column("day", sa.Text, primary_key=True),
+        sa.Column("day", COMPARED, primary_key=True),
         sa.Column("agent_key", sa.Integer, sa.ForeignKey("agent_keys.key"), primary_key=True),
-        sa.Column("model", sa.Text, primary_key=True),
+        sa.Column("model", COMPARED, primary_key=True),
         sa.Column("requests", sa.BigInteger, nullable=False),
         sa.Column("input_tokens", sa.BigInteger, nullable=False),
         sa.Column("output_tokens", sa.BigInteger, nullable=False),

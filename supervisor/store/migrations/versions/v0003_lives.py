@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from supervisor.store.migrations.postgres_0001 import COMPARED
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -18,7 +20,7 @@ def upgrade() -> None:
     """Create the table ``agent_lives``."""
     op.create_table(
         "agent_lives",
-        sa.Column("agent_id", sa.Text, primary_key=True),
+        sa.Column("agent_id", COMPARED, primary_key=True),
         sa.Column("registered_at", sa.Float),
         sa.Column("asleep_since", sa.Float),
         sa.Column("asleep_until", sa.Float),

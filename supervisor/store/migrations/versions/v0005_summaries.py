@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from supervisor.store.migrations.postgres_0001 import COMPARED
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -21,7 +23,7 @@ def upgrade() -> None:
         "conversation_summaries",
         sa.Column("id", row_number, primary_key=True),
         sa.Column("agent_key", sa.Integer, sa.ForeignKey("agent_keys.key"), nullable=False),
-        sa.Column("conversation_id", sa.Text, nullable=False),
+        sa.Column("conversation_id", COMPARED, nullable=False),
         sa.Column("up_to_id", row_number, nullable=False),
         sa.Column("since", sa.Float, nullable=False),
         sa.Column("body", sa.LargeBinary, nullable=False),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from tests.support.stores import KINDS, Opener, Store, make_store, open_on
 
 
 @pytest.fixture(params=KINDS)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """An empty database."""
-    return make_store(request.param, tmp_path)
+    with make_store(request.param, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

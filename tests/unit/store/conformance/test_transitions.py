@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from copy import copy
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,7 +45,8 @@ class MessageLife(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        self.store = make_store(self.kind, Path(self.folder.name))
+        self.undo = ExitStack()
+        self.store = self.undo.enter_context(make_store(self.kind, Path(self.folder.name)))
         self.reopen()
 
     def reopen(self) -> None:
@@ -53,6 +55,7 @@ class MessageLife(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.runner.run(self.registry.close())
+        self.undo.close()
         self.runner.close()
         self.folder.cleanup()
 
@@ -187,7 +190,15 @@ class InMemory(MessageLife):
 SETTINGS = settings(
     max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+class OnPostgres(MessageLife):
+    kind = "postgres"
+
+
 TestOnSqlite = OnSqlite.TestCase
 TestOnSqlite.settings = SETTINGS
+TestOnPostgres = OnPostgres.TestCase
+TestOnPostgres.settings = settings(SETTINGS, max_examples=5)
 TestInMemory = InMemory.TestCase
 TestInMemory.settings = SETTINGS

@@ -1,0 +1,121 @@
+"""A registry in one database of PostgreSQL, open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from supervisor.core.errors import RegistryError
+from supervisor.core.owners import own_context
+from supervisor.store.dialect import AgentTable, JournalChanges, JournalQuestions, LockInfo, StorageError
+from supervisor.store.dialect.face import Done
+from supervisor.store.dialect.holder import FailedRun
+from supervisor.store.dialect.operations import Operation
+from supervisor.store.postgres.changes import ChangeNotice
+from supervisor.store.postgres.holding import Hold
+from supervisor.store.postgres.sessions import PostgresSessions
+from supervisor.store.postgres.writer import Writer
+from supervisor.store.sql import SqlAgents, SqlChanges, SqlQuestions
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a database said of itself when it was opened; as :class:`~supervisor.store.dialect.face.Database` has it."""
+
+    uuid: str
+    revision: str
+    lives_since: float
+
+
+class PostgresDatabase:
+    """The connections to one database, as :class:`~supervisor.store.dialect.face.Database` describes them.
+
+    Args:
+        hold: given up with the last connection; None: it is not held.
+
+    Attributes:
+        sessions: the connections that read and alter.
+        lost: that another supervisor has taken it over; None while none has.
+    """
+
+    def __init__(
+        self, sessions: PostgresSessions, writer: Writer, opened: Opened, notice: ChangeNotice, hold: Hold | None
+    ) -> None:
+        self.where = sessions.where
+        self.uuid = opened.uuid
+        self.revision = opened.revision
+        self.lives_since = opened.lives_since
+        self.sessions = sessions
+        self.agents: AgentTable = SqlAgents(sessions)
+        self.questions: JournalQuestions = SqlQuestions(sessions)
+        self.changes: JournalChanges = SqlChanges(sessions)
+        self.lost: str | None = None
+        self._writer = writer
+        self._notice = notice
+        self._hold = hold
+        self._committing: asyncio.Task[None] | None = None
+
+    def begin_commit(self, operations: Sequence[Operation], done: Done) -> None:
+        loop = asyncio.get_running_loop()
+        self._committing = loop.create_task(self._commit(operations, done), context=own_context())
+
+    async def _commit(self, operations: Sequence[Operation], done: Done) -> None:
+        try:
+            outcomes = await self._writer.commit(operations)
+        except asyncio.CancelledError:
+            # By foreign code, unless this is closed: what was written is found at the next attempt.
+            done(None, StorageError(f"The registry {self.where} cannot be used now: a commit was interrupted"))
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits is told
+            done(None, error)
+        else:
+            done(outcomes, None)
+
+    async def changed(self) -> bool:
+        return await self._notice.changed()
+
+    async def wait_for_change(self, seconds: float) -> None:
+        if self._hold is None:
+            await asyncio.sleep(seconds)
+        else:
+            await self._hold.wait_for_change(seconds)
+
+    def announce(self, info: LockInfo) -> None:
+        if self._hold is None:
+            raise RegistryError("The registry was opened without a lock; there is nothing to announce")
+        self._hold.announce(info)
+
+    def take_failed_run(self) -> FailedRun | None:
+        return None if self._hold is None else self._hold.take_failed_run()
+
+    @property
+    def last_words(self) -> int | None:
+        return None
+
+    async def look(self) -> str | None:
+        if self._hold is not None:
+            self.lost = self._hold.lost
+        return self.lost
+
+    async def save(self, now: float) -> str:  # noqa: ARG002 - as every database has it
+        raise RegistryError("it is where it was, and another supervisor's")
+
+    async def scarce_room(self) -> str | None:
+        return None
+
+    async def forget_copies(self, before: float) -> list[str]:  # noqa: ARG002 - there are none
+        return []
+
+    async def kept_copies(self) -> list[str]:
+        return []
+
+    async def close(self) -> None:
+        try:
+            if self._committing is not None:
+                self._committing.cancel()
+            await self._writer.close()
+            await self.sessions.close()
+        finally:
+            if self._hold is not None:
+                await self._hold.release()

@@ -1,0 +1,190 @@
+"""PostgreSQL as a dialect of the store: how a registry is opened and looked through, and who holds it."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy.exc import DBAPIError
+
+from supervisor.core.clock import Clock, SystemClock
+from supervisor.core.errors import RegistryError, RegistryNotFoundError
+from supervisor.settings.secrets import SecretBox
+from supervisor.store.dialect import LockInfo, Rotation
+from supervisor.store.dialect.face import ANY_ACCESS, READING, Access
+from supervisor.store.postgres import connecting, holding
+from supervisor.store.postgres.address import address_of
+from supervisor.store.postgres.changes import ChangeNotice
+from supervisor.store.postgres.connecting import Connector
+from supervisor.store.postgres.database import Opened, PostgresDatabase
+from supervisor.store.postgres.errors import BROKEN, explain
+from supervisor.store.postgres.holding import Hold
+from supervisor.store.postgres.migrate import OURS, Migrations
+from supervisor.store.postgres.sessions import PostgresSessions
+from supervisor.store.postgres.writer import Writer
+from supervisor.store.sql import lives, rotation
+from supervisor.store.sql.sessions import Connection, scalar
+
+#: Who holds a registry: the newest of those that are registered.
+_HOLDER = "SELECT said FROM replicas ORDER BY id DESC LIMIT 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """One database, one process that runs agents, any number of others beside it.
+
+    Args:
+        patience_seconds: how long a command goes on trying while the server cannot.
+        lease_seconds: how long an owner may stand still before another supervisor takes the registry from it.
+        lock_seconds: how long a statement waits for another transaction's lock before it counts as busy.
+        migrations: the way to the schema that this version needs.
+    """
+
+    patience_seconds: float = 30.0
+    lease_seconds: float = 15.0
+    lock_seconds: float = 5.0
+    migrations: Migrations = OURS
+
+    async def open(
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        synchronous: str = "NORMAL",
+        upgrade: bool = False,
+        access: Access = ANY_ACCESS,
+        lock: LockInfo | None = None,
+    ) -> PostgresDatabase:
+        if synchronous not in ("NORMAL", "FULL"):
+            raise RegistryError(f"synchronous is {synchronous!r}; it must be NORMAL or FULL")
+        connector = self._connector(url, synchronous, access)
+        async with AsyncExitStack() as undo:
+            await self._greet(connector)
+            sessions = PostgresSessions(connector, clock, self.patience_seconds)
+            undo.push_async_callback(sessions.close)
+            if upgrade:
+                await self._bring_up(sessions, access)
+            await sessions.read(partial(self._require, older=access.reading))
+            hold = None
+            if lock is not None:
+                hold = await Hold.take(connector, clock, lock, self.lease_seconds)
+                undo.push_async_callback(hold.release)
+                sessions.replica = hold.number
+            number = hold.number if hold is not None else 0
+            writer = Writer(connector, fence=number, number=number)
+            begin = partial(self._begin, now=clock.now(), held=lock is not None, older=access.reading)
+            opened = await (sessions.alter(begin) if hold is not None else sessions.read(begin))
+            notice = ChangeNotice(sessions)
+            await notice.begin()
+            undo.pop_all()
+        return PostgresDatabase(sessions, writer, opened, notice, hold)
+
+    def holder(self, url: str) -> LockInfo | None:
+        said = holding.from_outside(self._ask(url, _HOLDER))
+        return None if said is None else holding.read_info(said)
+
+    def require_registry(self, url: str) -> None:
+        """See that there is a registry at ``url``; raises RegistryNotFoundError."""
+        where = address_of(url).where
+        try:
+            found = holding.from_outside(self._ask(url, "SELECT value FROM meta WHERE key = 'uuid'"))
+        except RegistryError as error:
+            if "no such database" not in str(error):
+                raise
+            found = None
+        if found is None:
+            raise RegistryNotFoundError(
+                f"There is no registry at {where}; create it with: supervisor db upgrade, "
+                "or set SUPERVISOR_REGISTRY_URL to where it is"
+            )
+
+    async def check(self, url: str) -> str:
+        """Look the registry at ``url`` through; one line that says that it is well."""
+        database = await self.open(url, clock=SystemClock(), access=READING)
+        try:
+            number = len(await database.agents.rows())
+            server = await database.sessions.read(lambda connection: scalar(connection, "SHOW server_version"))
+        finally:
+            await database.close()
+        schema, head = database.revision, self.migrations.head
+        stands = "current" if schema == head else f"this version needs {head}: supervisor db upgrade"
+        return (
+            f"{database.where}: PostgreSQL {str(server).partition(' ')[0]}, schema {schema} ({stands}), "
+            f"{number} agents, registry {database.uuid}"
+        )
+
+    async def backup(self, url: str, target: Path) -> None:
+        """Refuse: PostgreSQL's own tools copy a database."""
+        where = address_of(url).where
+        raise RegistryError(
+            f"The registry {where} is in PostgreSQL, whose own tools copy it: "
+            f"pg_dump --format=custom --file={target} DATABASE, and pg_restore to bring it back"
+        )
+
+    async def rotate(self, url: str, box: SecretBox, *, dry_run: bool = False) -> Rotation:
+        """Encrypt everything in the registry at ``url`` under the first key of ``box``."""
+        database = await self.open(url, clock=SystemClock())
+        try:
+            return await rotation.rotate(database.sessions, box, dry_run=dry_run)
+        finally:
+            await database.close()
+
+    def _connector(self, url: str, synchronous: str = "NORMAL", access: Access = READING) -> Connector:
+        address = address_of(url)
+        return Connector(address, synchronous, reading=access.reading, lock_seconds=self.lock_seconds)
+
+    async def _greet(self, connector: Connector) -> None:
+        """Connect once: what is wrong with the URL, the rights or the server is said before anything begins."""
+        connection = await connector.open()
+        try:
+            connecting.check_version(connection, connector.address.where)
+        finally:
+            await connecting.close(connection)
+
+    async def _ask(self, url: str, query: str) -> str | None:
+        """One value, by a connection that is there for that alone; None where the registry has no such table."""
+        connector = self._connector(url)
+        connection = await connector.open()
+        try:
+            found = await connection.fetchval(query)
+        except BROKEN as error:
+            if getattr(error, "sqlstate", "") == "42P01":
+                return None
+            raise explain(connector.address.where, error) from None
+        finally:
+            await connecting.close(connection)
+        return None if found is None else str(found)
+
+    async def _bring_up(self, sessions: PostgresSessions, access: Access) -> None:
+        """Bring a registry to the schema of this version.
+
+        Raises:
+            RegistryError: it is newer, or has none and none may be made.
+        """
+        if not access.create:
+            await sessions.read(partial(self._require, older=True))
+
+        def work(connection: SqlConnection) -> str:
+            return self.migrations.bring_up(connection)
+
+        revision = await sessions.read(self.migrations.current)
+        if revision == self.migrations.head:
+            return
+        try:
+            await sessions.run_sync(work)
+        except DBAPIError as error:
+            orig = error.orig
+            raise explain(sessions.where, (orig.__cause__ if orig else None) or orig or error) from None
+
+    def _require(self, connection: Connection, older: bool) -> str:
+        return self.migrations.require(connection, older=older)
+
+    def _begin(self, connection: Connection, now: float, held: bool, older: bool) -> Opened:
+        revision = self.migrations.require(connection, older=older)
+        uuid = scalar(connection, "SELECT value FROM meta WHERE key = 'uuid'")
+        if uuid is None:
+            raise RegistryError("The registry has lost its UUID (table meta); restore a copy of it")
+        return Opened(str(uuid), revision, lives.since(connection, now, begin=held))
