@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from supervisor.core.errors import RegistryError
 from supervisor.core.owners import own_context
+from supervisor.core.tasks import cancel_all
 from supervisor.store.dialect import AgentTable, JournalChanges, JournalQuestions, LockInfo, StorageError
 from supervisor.store.dialect.face import Done
 from supervisor.store.dialect.holder import FailedRun
@@ -17,6 +19,9 @@ from supervisor.store.postgres.holding import Hold
 from supervisor.store.postgres.sessions import PostgresSessions
 from supervisor.store.postgres.writer import Writer
 from supervisor.store.sql import SqlAgents, SqlChanges, SqlQuestions
+
+#: How long closing waits for the batch under way to be given up.
+_LAST_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class PostgresDatabase:
         self._notice = notice
         self._hold = hold
         self._committing: asyncio.Task[None] | None = None
+        self._closing = False
 
     def begin_commit(self, operations: Sequence[Operation], done: Done) -> None:
         loop = asyncio.get_running_loop()
@@ -64,8 +70,9 @@ class PostgresDatabase:
         try:
             outcomes = await self._writer.commit(operations)
         except asyncio.CancelledError:
-            # By foreign code, unless this is closed: what was written is found at the next attempt.
-            done(None, StorageError(f"The registry {self.where} cannot be used now: a commit was interrupted"))
+            if not self._closing:
+                # By foreign code: what was written is found at the next attempt.
+                done(None, StorageError(f"The registry {self.where} cannot be used now: a commit was interrupted"))
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits is told
             done(None, error)
@@ -111,9 +118,10 @@ class PostgresDatabase:
         return []
 
     async def close(self) -> None:
+        self._closing = True
         try:
             if self._committing is not None:
-                self._committing.cancel()
+                await cancel_all([self._committing], _LAST_SECONDS)
             await self._writer.close()
             await self.sessions.close()
         finally:
