@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import inspect
 import re
 import types
@@ -50,24 +51,42 @@ def _review(module: types.ModuleType, target: Any, on_message: Callable[..., Any
     if misfit := _misfit(on_message, _ON_MESSAGE):
         raise HandlerError(f"Handler {reference!r}: {misfit}")
     source = _source(module)
-    is_function = inspect.isroutine(target)
-    own = _functions(module) if is_function else _methods(target)
-    hooks = [name for name in HOOKS if name != _ON_MESSAGE and name in own]
-    if not is_function and getattr(on_message, "__func__", None) is Handler.on_message:
+    if inspect.isroutine(target):
+        own = _functions(module)
+        yield from _beside(own, source)
+    else:
+        own = _methods(target)
+        yield from _hooks(target, on_message, own, reference)
+    yield from _misspelt(own, source)
+    yield from _settings(module, source)
+
+
+def _beside(own: Mapping[str, Any], source: str) -> Iterator[str]:
+    """Hooks that stand beside a function, where only its author could call them."""
+    for name, function in own.items():
+        if name in HOOKS and name != _ON_MESSAGE and not _is_named_again(name, source):
+            where = place(function)
+            yield f"{name} stands beside on_message, where nobody calls it: hooks belong to a class{where}"
+
+
+def _hooks(target: Any, on_message: Callable[..., Any], own: Mapping[str, Any], reference: str) -> Iterator[str]:
+    """What is wrong with the hooks of an object.
+
+    Raises:
+        HandlerError: it does nothing at all, or its agent could never start.
+    """
+    hooks = [name for name in own if name in HOOKS and name != _ON_MESSAGE]
+    if getattr(on_message, "__func__", None) is Handler.on_message:
         slips = ", ".join(f"{name} is no hook" for name in own if near_hook(name) == _ON_MESSAGE)
         text = f"{type(target).__name__} has no on_message{f': {slips}' if slips else ''}{place(type(target))}"
         if not hooks:
             raise HandlerError(f"Handler {reference!r}: {text}")
         yield text
     for name in hooks:
-        if is_function:
-            yield f"{name} stands beside on_message, where nobody calls it: hooks belong to a class{place(own[name])}"
-        elif misfit := _misfit(getattr(target, name), name):
+        if misfit := _misfit(getattr(target, name), name):
             if name == "on_start":
                 raise HandlerError(f"Handler {reference!r}: {misfit}")
             yield misfit
-    yield from _misspelt(own, source)
-    yield from _settings(module, source)
 
 
 def _misfit(function: Any, name: str) -> str | None:
@@ -132,27 +151,36 @@ def near_hook(name: str) -> str | None:
 def _misspelt(own: Mapping[str, Any], source: str) -> Iterator[str]:
     for name, value in own.items():
         near = near_hook(name)
-        # One that is named a second time is called by its author.
-        if near and near not in own and len(re.findall(rf"\b{name}\b", source)) < 2:
+        if near and near not in own and not _is_named_again(name, source):
             yield f"{name} is no hook, and nobody calls it; did you mean {near}?{place(value)}"
 
 
-def _settings(module: types.ModuleType, source: str) -> Iterator[str]:
+def _is_named_again(name: str, source: str) -> bool:
+    """Whether a module names what it defines a second time: then its author calls it."""
+    return len(re.findall(rf"\b{name}\b", source)) > 1
+
+
+def _settings(module: types.ModuleType, source: str) -> tuple[str, ...]:
     """Slips between the settings that a module says it has and those that it reads."""
     value = getattr(module, SETTINGS, None)
     if value is None:
-        return
-    file = Path(str(module.__file__)).name
-    declared = settings_of(value)
+        return ()
+    return _setting_slips(source, settings_of(value), Path(str(module.__file__)).name)
+
+
+@functools.lru_cache(maxsize=64)
+def _setting_slips(source: str, declared: tuple[str, ...] | None, file: str) -> tuple[str, ...]:
+    """As :func:`_settings`, once for all agents of a handler."""
     tree = ast.parse(source)
     if declared is None:
         lines = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == SETTINGS]
         at = f" ({file}, line {lines[0]})" if lines else ""
-        yield f'{SETTINGS} is no tuple of names, so it says nothing; write ("city",) for one{at}'
-        return
-    for name, line in _settings_read(tree):
-        if near := slip(name, declared):
-            yield f"the setting {name} is read, and {SETTINGS} has none; did you mean {near}? ({file}, line {line})"
+        return (f'{SETTINGS} is no tuple of names, so it says nothing; write ("city",) for one{at}',)
+    return tuple(
+        f"the setting {name} is read, and {SETTINGS} has none; did you mean {near}? ({file}, line {line})"
+        for name, line in _settings_read(tree)
+        if (near := slip(name, declared))
+    )
 
 
 def _settings_read(tree: ast.AST) -> Iterator[tuple[str, int]]:

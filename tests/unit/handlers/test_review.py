@@ -152,6 +152,9 @@ FINE = {
         "class B(A):\n    @property\n    def __class__(self): raise KeyboardInterrupt\n"
         "handler = A()\n"
     ),
+    "a hook beside a function that it calls itself": (
+        "def on_start(ctx): ...\ndef on_message(message, ctx):\n    on_start(ctx)\n    return 'fine'\n"
+    ),
     "settings that are the platform's": (
         "SETTINGS = ('city',)\ndef on_message(message, ctx):\n    ctx.settings.get('temperature')\n    return 'fine'\n"
     ),
