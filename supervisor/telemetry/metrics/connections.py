@@ -54,13 +54,13 @@ class ConnectionMetrics:
         )
         # Every known series begins at 0: else an alert on an increase would miss the first event.
         for outcome in ATTEMPTS:
-            self._attempts.child(outcome)
+            self._attempts.begin(outcome)
         for reason in DISCONNECTS:
-            self._disconnects.child(reason)
+            self._disconnects.begin(reason)
         for outcome in REFRESHES:
-            self._refreshes.child(outcome)
+            self._refreshes.begin(outcome)
         for outcome in LISTS:
-            self._listings.child(outcome)
+            self._listings.begin(outcome)
 
     def bind_unfindable(self, count: Callable[[], float]) -> None:
         """Read from here, whenever somebody scrapes, how many agents are connected and not found."""
@@ -68,16 +68,16 @@ class ConnectionMetrics:
 
     def connection_attempt(self, outcome: str) -> None:
         """An attempt to connect ended; ``outcome``: one of :data:`ATTEMPTS`."""
-        self._attempts.child(outcome).inc()
+        self._attempts[outcome].total += 1
 
     def disconnected(self, reason: str) -> None:
         """A registered connection ended; ``reason``: as the transport words it, cut to :data:`WORDS` different ones."""
-        self._disconnects.child(reason).inc()
+        self._disconnects[reason].total += 1
 
     def auth_refreshed(self, outcome: str) -> None:
         """A token request ended; ``outcome``: one of :data:`REFRESHES`."""
-        self._refreshes.child(outcome).inc()
+        self._refreshes[outcome].total += 1
 
     def conversations_listed(self, outcome: str) -> None:
         """The platform was asked for an agent's conversations; ``outcome``: one of :data:`LISTS`."""
-        self._listings.child(outcome).inc()
+        self._listings[outcome].total += 1

@@ -1,13 +1,17 @@
-"""What a metric is made of: its description, the values that its labels may take, and its kept children."""
+"""What a metric is made of: its description, the values that its labels may take, and its series."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Generic, Literal, TypeAlias, TypeVar
+from functools import partial
+from typing import Final, Literal, TypeAlias, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Gauge, Info, Metric
+from prometheus_client.registry import Collector
+
+from supervisor.telemetry.metrics.instruments import Counter, Histogram
 
 #: Stands for whatever is past a limit: further agents, handlers, models, reasons.
 OTHER: Final = "_other"
@@ -23,6 +27,7 @@ MAX_HISTOGRAMS: Final = 300
 _UNFIT = re.compile(r"[^A-Za-z0-9_.:/@+-]+")
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram", "info"]
+Instrument: TypeAlias = Counter | Histogram
 _Instrument = TypeVar("_Instrument", Counter, Histogram)
 
 
@@ -81,31 +86,51 @@ class Vocabulary:
         return fitted if self._closed else OTHER
 
 
-class Family(Generic[_Instrument]):
-    """A metric with labels and its kept children: a dict look-up is four times as fast as ``.labels()``."""
+class Family(dict[str | tuple[str, ...], _Instrument]):
+    """A metric with labels: ``family[label]``, or ``family[label, label]``, is the instrument of a series.
 
-    def __init__(self, metric: _Instrument, limit: int, vocabularies: tuple[Vocabulary, ...]) -> None:
-        self._metric: _Instrument = metric
+    It is there, at 0, from the first look on; each further one is a dict's, without a call.
+    """
+
+    def __init__(self, make: Callable[[], _Instrument], limit: int, vocabularies: tuple[Vocabulary, ...]) -> None:
+        super().__init__()
+        self._make: Callable[[], _Instrument] = make
         self._limit = limit
         self._vocabularies = vocabularies
-        self._children: dict[tuple[str, ...], _Instrument] = {}
-        self._used: set[tuple[str, ...]] = set()
+        #: Each series by its labels, in the order of the metric's.
+        self.series: dict[tuple[str, ...], _Instrument] = {}
 
-    def child(self, *values: str) -> _Instrument:
-        """The series of these labels, in the order of the metric's; it is there, at 0, from the first call on."""
-        found = self._children.get(values)
-        return found if found is not None else self._new_child(tuple(map(str, values)))
-
-    def _new_child(self, values: tuple[str, ...]) -> _Instrument:
+    def __missing__(self, key: str | tuple[str, ...]) -> _Instrument:
+        values = tuple(map(str, key)) if isinstance(key, tuple) else (str(key),)
         fitted = tuple(words.fit(value) for words, value in zip(self._vocabularies, values, strict=True))
-        if fitted not in self._used and len(self._used) >= self._limit:
+        if fitted not in self.series and len(self.series) >= self._limit:
             fitted = tuple(words.past_limit(value) for words, value in zip(self._vocabularies, fitted, strict=True))
-        self._used.add(fitted)
-        child: _Instrument = self._metric.labels(*fitted)
-        # A value that had to be cleaned is not cached: their number has no bound.
+        found = self.series.get(fitted)
+        if found is None:
+            found = self.series[fitted] = self._make()
+        # A value that had to be cleaned is not kept: their number has no bound.
         if fitted == values:
-            self._children[values] = child
-        return child
+            self[values if isinstance(key, tuple) else values[0]] = found
+        return found
+
+    def begin(self, *labels: str) -> None:
+        """Have a series there, at 0, before anything of it is counted."""
+        self[labels if len(labels) > 1 else labels[0]]
+
+
+class _Reader(Collector):
+    """One metric as the client library collects it."""
+
+    def __init__(self, description: Description, series: Mapping[tuple[str, ...], Instrument]) -> None:
+        self._description = description
+        self._series = series
+
+    def collect(self) -> Iterator[Metric]:
+        made = self._description
+        metric = Metric(made.family, made.help, made.kind, made.unit_suffix)
+        for values, instrument in list(self._series.items()):
+            metric.samples += instrument.samples(made.family, dict(zip(made.labels, values, strict=True)))
+        yield metric
 
 
 class Workshop:
@@ -120,31 +145,34 @@ class Workshop:
         self.descriptions.append(description)
         return description
 
+    def _read(self, description: Description, series: Mapping[tuple[str, ...], Instrument]) -> None:
+        self._registry.register(_Reader(description, series))
+
     def counter(self, name: str, text: str, unit: str) -> Counter:
         """A counter without labels."""
-        made = self._describe(name, "counter", text, unit)
-        return Counter(made.family, text, unit=made.unit_suffix, registry=self._registry)
+        made = Counter()
+        self._read(self._describe(name, "counter", text, unit), {(): made})
+        return made
 
     def counters(self, name: str, text: str, unit: str, **labels: Vocabulary) -> Family[Counter]:
         """A counter with labels."""
-        made = self._describe(name, "counter", text, unit, labels)
-        metric = Counter(made.family, text, made.labels, unit=made.unit_suffix, registry=self._registry)
-        return Family(metric, MAX_COUNTERS, tuple(labels.values()))
+        made = Family(Counter, MAX_COUNTERS, tuple(labels.values()))
+        self._read(self._describe(name, "counter", text, unit, labels), made.series)
+        return made
 
     def histogram(self, name: str, text: str, unit: str, buckets: Iterable[float]) -> Histogram:
         """A histogram without labels."""
-        made = self._describe(name, "histogram", text, unit)
-        return Histogram(name, text, unit=made.unit_suffix, buckets=tuple(buckets), registry=self._registry)
+        made = Histogram(tuple(buckets))
+        self._read(self._describe(name, "histogram", text, unit), {(): made})
+        return made
 
     def histograms(
         self, name: str, text: str, unit: str, buckets: Iterable[float], **labels: Vocabulary
     ) -> Family[Histogram]:
         """A histogram with labels."""
-        made = self._describe(name, "histogram", text, unit, labels)
-        metric = Histogram(
-            name, text, made.labels, unit=made.unit_suffix, buckets=tuple(buckets), registry=self._registry
-        )
-        return Family(metric, MAX_HISTOGRAMS, tuple(labels.values()))
+        made = Family(partial(Histogram, tuple(buckets)), MAX_HISTOGRAMS, tuple(labels.values()))
+        self._read(self._describe(name, "histogram", text, unit, labels), made.series)
+        return made
 
     def reading(self, name: str, text: str, unit: str) -> Callable[[Callable[[], float]], None]:
         """A gauge that is read whenever somebody scrapes, 0 until then; returns what binds it to its source."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import Histogram
-
 from supervisor.telemetry.metrics.connections import WORDS
 from supervisor.telemetry.metrics.families import WORK_SECONDS, Family, Vocabulary, Workshop
+from supervisor.telemetry.metrics.instruments import Histogram
 
 OUTCOMES = ("done", "retried", "dead", "timeout", "cancelled", "released", "lost")
 DROPS = (
@@ -24,7 +23,7 @@ UNKNOWN = ("event", "message_type")
 
 
 class MessageMetrics:
-    """The instruments of messages, and their verbs. Wall clocks step back: a negative duration counts as none."""
+    """The instruments of messages, and their verbs."""
 
     def __init__(self, make: Workshop, handlers: Vocabulary) -> None:
         outcomes = Vocabulary(0, *OUTCOMES)
@@ -82,7 +81,7 @@ class MessageMetrics:
         )
         for family, words in ((self._dropped, DROPS), (self._unknown, UNKNOWN), (self._sends, SENDS)):
             for word in words:
-                family.child(word)
+                family.begin(word)
 
     @staticmethod
     def _timed(make: Workshop, handlers: Vocabulary, what: str, text: str) -> Family[Histogram]:
@@ -91,33 +90,33 @@ class MessageMetrics:
 
     def handler_known(self, handler: str) -> None:
         """An agent has this handler: its series are there before its first message, and its first failure."""
-        self._received.child(handler)
+        self._received.begin(handler)
         for outcome in OUTCOMES:
-            self._handled.child(handler, outcome)
-        self._handle.child(handler, "done")
+            self._handled.begin(handler, outcome)
+        self._handle.begin(handler, "done")
         for family in (self._queue, self._send, self._latency):
-            family.child(handler)
+            family.begin(handler)
 
     def received(self, handler: str) -> None:
         """A message was accepted into the journal."""
-        self._received.child(handler).inc()
+        self._received[handler].total += 1
 
     def dropped(self, reason: str, count: int = 1) -> None:
         """``count`` messages were not accepted; ``reason``: one of :data:`DROPS`."""
-        self._dropped.child(reason).inc(count)
+        self._dropped[reason].total += count
 
     def unknown(self, kind: str) -> None:
         """The platform sent what this version does not know, which did no harm; ``kind``: one of :data:`UNKNOWN`."""
-        self._unknown.child(kind).inc()
+        self._unknown[kind].total += 1
 
     def queued(self, handler: str, seconds: float) -> None:
         """A message waited ``seconds`` for its handler."""
-        self._queue.child(handler).observe(max(0.0, seconds))
+        self._queue[handler].observe(seconds)
 
     def handled(self, handler: str, outcome: str, seconds: float) -> None:
         """An attempt of a handler ended after ``seconds``; ``outcome``: one of :data:`OUTCOMES`."""
-        self._handled.child(handler, outcome).inc()
-        self._handle.child(handler, outcome).observe(max(0.0, seconds))
+        self._handled[handler, outcome].total += 1
+        self._handle[handler, outcome].observe(seconds)
 
     def answered(self, handler: str, latency_seconds: float, send_seconds: float) -> None:
         """The last reply to a message was acknowledged.
@@ -126,11 +125,11 @@ class MessageMetrics:
             latency_seconds: since the message came.
             send_seconds: since that reply was ready.
         """
-        self._latency.child(handler).observe(max(0.0, latency_seconds))
-        self._send.child(handler).observe(max(0.0, send_seconds))
+        self._latency[handler].observe(latency_seconds)
+        self._send[handler].observe(send_seconds)
 
     def sent(self, outcome: str, ack_seconds: float | None = None) -> None:
         """A send ended; ``outcome``: one of :data:`SENDS`; ``ack_seconds``: until its acknowledgement, if one came."""
-        self._sends.child(outcome).inc()
+        self._sends[outcome].total += 1
         if ack_seconds is not None:
-            self._acks.observe(max(0.0, ack_seconds))
+            self._acks.observe(ack_seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,6 +30,7 @@ class ModelMetrics:
 
     def __init__(self, make: Workshop, handlers: Vocabulary, agents: AgentSeries) -> None:
         self._by_agent = agents
+        self._reporting = threading.Lock()  # guards all of them: handlers report from threads too
         models = Vocabulary(MODELS)
         self._make_own(make, handlers, models)
         self._make_gen_ai(make, models)
@@ -102,7 +104,7 @@ class ModelMetrics:
         )
         for scope in SCOPES:
             for level in LEVELS:
-                self._budget_alerts.child(scope, level)
+                self._budget_alerts.begin(scope, level)
 
     def tokens(self, agent_id: str, handler: str, usage: Usage) -> None:
         """An answer took the tokens of ``usage``; a count that is no positive number is left out."""
@@ -110,20 +112,22 @@ class ModelMetrics:
         for kind, count in kinds:
             if not _counts(count):
                 continue
-            self._llm_tokens.child(handler, usage.model, kind).inc(count)
             self._by_agent.add_tokens(agent_id, kind, count)
-            if kind != "cached":
-                self._gen_ai_tokens.child(usage.model, usage.provider, CHAT, kind).observe(count)
-
-        if _counts(usage.reasoning_tokens):
-            self._reasoning.child(handler, usage.model).inc(usage.reasoning_tokens)
-        if usage.estimated:
-            self._estimated.child(handler, usage.model).inc(1)
+            with self._reporting:
+                self._llm_tokens[handler, usage.model, kind].total += count
+                if kind != "cached":
+                    self._gen_ai_tokens[usage.model, usage.provider, CHAT, kind].observe(count)
+        with self._reporting:
+            if _counts(usage.reasoning_tokens):
+                self._reasoning[handler, usage.model].total += usage.reasoning_tokens
+            if usage.estimated:
+                self._estimated[handler, usage.model].total += 1
 
     def cost(self, agent_id: str, handler: str, model: str, amount: float) -> None:
         """An answer cost ``amount``, in the currency of ``PRICES``; only of a model that has a price."""
         if 0 <= amount < math.inf:
-            self._llm_cost.child(handler, model).inc(amount)
+            with self._reporting:
+                self._llm_cost[handler, model].total += amount
             self._by_agent.add_cost(agent_id, amount)
 
     @contextmanager
@@ -138,11 +142,13 @@ class ModelMetrics:
             raise
         finally:
             seconds = max(0.0, clock.monotonic() - started)
-            self._model_calls.child(str(call.model), str(provider), CHAT, error_type).observe(seconds)
+            with self._reporting:
+                self._model_calls[str(call.model), str(provider), CHAT, error_type].observe(seconds)
 
     def budget_alert(self, scope: str, level: str) -> None:
         """A budget is nearly or wholly used; ``scope``: one of :data:`SCOPES`, ``level``: one of :data:`LEVELS`."""
-        self._budget_alerts.child(scope, level).inc()
+        with self._reporting:
+            self._budget_alerts[scope, level].total += 1
 
 
 def _counts(count: object) -> bool:

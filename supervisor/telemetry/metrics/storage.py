@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from supervisor.telemetry.line_writer import lines_lost
@@ -47,8 +48,9 @@ class StorageMetrics:
             "events",
             watchdog=Vocabulary(0, *WATCHDOGS),
         )
+        self._striking = threading.Lock()  # guards the watchdogs: some strike in threads
         for name in WATCHDOGS:
-            self._watchdogs.child(name)
+            self._watchdogs.begin(name)
         self._bind_memory = make.reading(
             "supervisor_memory_bytes",
             "Content and attachments of the messages held in memory until they are settled, in bytes.",
@@ -76,25 +78,26 @@ class StorageMetrics:
 
     def committed(self, seconds: float, operations: int) -> None:
         """The journal committed ``operations`` changes in one transaction, which took ``seconds``."""
-        self._commits.observe(max(0.0, seconds))
-        self._operations.inc(operations)
+        self._commits.observe(seconds)
+        self._operations.total += operations
 
     def journal_failed(self) -> None:
         """The journal could not write something."""
-        self._journal_errors.inc()
+        self._journal_errors.total += 1
 
     def loop_lag(self, seconds: float) -> None:
         """The event loop woke its watcher ``seconds`` too late."""
-        self._lag.observe(max(0.0, seconds))
+        self._lag.observe(seconds)
 
     def watchdog(self, name: str) -> None:
         """One of :data:`WATCHDOGS` has struck. May be called from any thread."""
-        self._watchdogs.child(name).inc()
+        with self._striking:
+            self._watchdogs[name].total += 1
 
     def _count_lost_lines(self) -> None:
         """Take over what the process has counted: lines are lost in threads that must wait for nothing."""
         lost = lines_lost()
-        self._lines_lost.inc(lost - self._lines_known)
+        self._lines_lost.total += lost - self._lines_known
         self._lines_known = lost
 
     def bind_memory(self, held_bytes: Callable[[], float], limit_bytes: int) -> None:
