@@ -42,12 +42,18 @@ class _Options:
     def name(self) -> str:
         return self.handler.partition(":")[0]
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The installed package that the handler is in, which is allowed by naming it."""
+        top, dot, _ = self.name.partition(".")
+        return (top,) if dot else ()
+
 
 def dev(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="A handler's file or folder, or the name of one; FILE:CLASS.", show_default=False
+            metavar="FILE", help="A handler's file or folder, or what a row would name.", show_default=False
         ),
     ],
     *,
@@ -85,7 +91,7 @@ def handler_at(file: str) -> tuple[str, Path | None]:
     """A handler's reference, and the folder that it is in: None where it was named and not pointed at.
 
     Args:
-        file: ``agents/shout.py``, the folder of a package, or ``shout``; each with or without ``:Class``.
+        file: ``agents/shout.py``, the folder of a package, each with or without ``:Class``; or as in a row.
 
     Raises:
         UsageError: there is no such file, or it can be no handler.
@@ -149,6 +155,7 @@ async def _prepare(options: _Options, room: Path, sandbox: Sandbox) -> Settings:
         room,
         sandbox,
         agents_dir=options.folder or find_agents_dir(None),
+        handler_packages=options.packages,
         secret_dirs=(room, Path.cwd()),
         max_attempts=1,
         log_tracebacks=True,

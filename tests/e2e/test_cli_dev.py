@@ -13,6 +13,7 @@ import pytest
 from supervisor.sandbox import Sandbox
 from supervisor.testing import sandboxed
 from tests.support.command import Command, until
+from tests.support.paths import ROOT
 
 #: Many processes: on a busy machine they take their time.
 pytestmark = pytest.mark.timeout(300)
@@ -64,6 +65,19 @@ def test_a_handler_answers_fails_with_its_traceback_and_is_followed(command: Com
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0
     assert list((command.folder / "tmp").iterdir()) == []
+
+
+def test_what_readme_shows_answers(command: Command) -> None:
+    readme = (ROOT / "README.md").read_text()
+    shown = re.search(r"```python\n# (agents/shout\.py)\n(.*?)```", readme, re.DOTALL)
+    assert shown
+    for line in (f"supervisor dev {shown[1]}\n", 'supervisor chat shout --once "hello"'):
+        assert line in readme
+    file = command.folder / shown[1]
+    file.parent.mkdir()
+    file.write_text(shown[2])
+    command.start("dev", shown[1], "--port", "0")
+    assert command.ok("chat", "shout", "--url", chat_address(command), "--once", "hello") == "HELLO\n"
 
 
 def test_a_handler_that_does_not_load_is_named_with_its_line_and_tried_again(command: Command) -> None:

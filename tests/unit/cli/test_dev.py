@@ -33,7 +33,7 @@ def test_a_file_or_a_folder_is_a_handler_of_its_folder(folder: Path, file: str, 
     assert handler_at(file) == (handler, folder)
 
 
-@pytest.mark.parametrize("name", ["echo", "echo:Echo"])
+@pytest.mark.parametrize("name", ["echo", "echo:Echo", "package.module:Handler"])
 def test_a_name_is_looked_for_where_handlers_are(folder: Path, name: str) -> None:
     assert handler_at(name) == (name, None)
 
