@@ -42,7 +42,7 @@ class Agent:
     """
 
     def __init__(self, record: AgentRecord, shared: Shared, log: Any, actions: AgentActions) -> None:
-        traces = shared.tracing.of(record.id, lambda: self.profile.record.handler)
+        traces = shared.tracing.of(record.id, lambda: (self.profile.record.name or "", self.profile.record.handler))
         self.activity = Activity(shared.clock)
         scope = Scope(record.id, log, shared.journal, shared.metrics, shared.clock, traces, shared.turns, self.activity)
         self.log = log

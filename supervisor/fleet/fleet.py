@@ -204,6 +204,11 @@ class Fleet:
         runner = self._runners.get(agent_id)
         return None if runner is None else runner.agent.pipeline.reading
 
+    def name_and_handler(self, agent_id: str) -> tuple[str, str] | None:
+        """What people call an agent, empty where they do not, and what answers for it; None of one that is gone."""
+        runner = self._runners.get(agent_id)
+        return None if runner is None else (runner.wanted.name or "", runner.wanted.handler)
+
     def unfindable(self) -> int:
         """How many agents are connected and, as far as is known, not found for new conversations."""
         return sum(runner.findability.lost for runner in self._runners.values())

@@ -34,7 +34,7 @@ from supervisor.platform.tokens import TokenClient
 from supervisor.platform.transport import MakeWire, Transport, choose_wire
 from supervisor.service.watchdogs import SilenceWatch
 from supervisor.settings import Settings
-from supervisor.settings.otlp import request_headers, traces_url
+from supervisor.settings.otlp import request_headers, resource_attributes, traces_url
 from supervisor.settings.secrets import SecretBox, SecretResolver
 from supervisor.store import Access, LockInfo, Registry
 from supervisor.telemetry.events import Events
@@ -96,7 +96,9 @@ def collector_of(settings: Settings, clock: Clock) -> Collector | None:
     if settings.otlp_endpoint is None:
         return None
     headers = request_headers(settings.otlp_headers.get_secret_value() if settings.otlp_headers else "")
-    return Collector(traces_url(settings.otlp_endpoint), clock, headers, settings.ca_file)
+    named = {"deployment.environment.name": settings.deployment_name} if settings.deployment_name else {}
+    resource = named | resource_attributes(settings.otlp_resource)
+    return Collector(traces_url(settings.otlp_endpoint), clock, headers, settings.ca_file, resource)
 
 
 def start_tracing_of(settings: Settings, clock: Clock) -> Tracing:

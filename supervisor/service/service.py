@@ -128,9 +128,10 @@ class Service:
         self._holder = lock_info(self.settings, admin_url, self.shared.clock)
         self.registry.announce(self._holder)
         self._tell_failed_run()
-        self.metrics.bind_agents(self.fleet.reading, self.shared.clock)
+        self.metrics.bind_agents(self.fleet.reading, self.shared.clock, self.fleet.name_and_handler)
         self.metrics.bind_unfindable(self.fleet.unfindable)
         self.metrics.bind_ready(lambda: not self.problems())
+        self.metrics.bind_registry(lambda: self.storage.space)
         self.metrics.bind_agents_file(lambda: bool(self._agents_file and self._agents_file.problem))
         if self._agents_file is not None:
             # Before the journal is taken over: what waits for agents that it removes is nobody's.

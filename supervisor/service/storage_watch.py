@@ -7,6 +7,7 @@ from typing import Final
 from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
 from supervisor.store import Registry
+from supervisor.store.dialect.face import Space
 from supervisor.telemetry.logs import get_logger
 
 #: How often the file is looked at: that it is gone is known before a command that begins then has made another.
@@ -22,6 +23,7 @@ class StorageWatch:
 
     Attributes:
         notice: what people should know of the disk before it is full; empty while there is room.
+        space: what the registry takes of its disk, as last looked at; None where nobody can tell.
     """
 
     def __init__(self, registry: Registry, clock: Clock) -> None:
@@ -30,6 +32,7 @@ class StorageWatch:
         self._said: str | None = None
         self._save_at: float | None = None
         self.notice = ""
+        self.space: Space | None = None
         self._log = get_logger("supervisor.registry")
 
     async def watch_file(self) -> None:
@@ -81,6 +84,7 @@ class StorageWatch:
 
     async def look_for_room(self) -> None:
         """Look once; that it is nearly full is said before anything fails."""
+        self.space = await self._registry.space()
         scarce = await self._registry.scarce_room()
         if scarce and not self.notice:
             self._log.warning("disk_nearly_full", reason=scarce)

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 from pydantic_settings import NoDecode
 
-from supervisor.settings.otlp import request_headers
+from supervisor.settings.otlp import request_headers, resource_attributes
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)\Z")
 _BLANK = re.compile(r"[\x00-\x20\x7f\\]")
@@ -109,6 +109,12 @@ def readable_headers(value: SecretStr | None) -> SecretStr | None:
     """Refuse headers that cannot be read."""
     if value is not None:
         request_headers(value.get_secret_value())
+    return value
+
+
+def readable_attributes(value: str) -> str:
+    """Refuse attributes of a resource that cannot be read."""
+    resource_attributes(value)
     return value
 
 

@@ -45,6 +45,7 @@ from supervisor.settings.kinds import (
     WhenBusy,
     json_object,
     listed,
+    readable_attributes,
     readable_headers,
 )
 
@@ -217,6 +218,11 @@ class Settings(BaseSettings):
     )
     otlp_headers: Annotated[SecretStr | None, AfterValidator(readable_headers)] = Field(
         None, description="Headers of those requests, as a key of the collector's: name=value, comma-separated."
+    )
+    otlp_resource: Annotated[str, AfterValidator(readable_attributes)] = Field(
+        "",
+        description="Attributes of the traces' resource: name=value, comma-separated, such as k8s.cluster.name=one; "
+        "DEPLOYMENT_NAME is among them as deployment.environment.name.",
     )
     trace_sample_ratio: float = Field(1.0, ge=0, le=1, description="The share of messages that have a trace, 0 to 1.")
     metrics_agent_limit: int = Field(1000, ge=0, description="Agents with series of their own.")

@@ -1,4 +1,4 @@
-"""What OTLP_ENDPOINT and OTLP_HEADERS mean: where traces are sent, and with what. No I/O."""
+"""What OTLP_ENDPOINT, OTLP_HEADERS and OTLP_RESOURCE mean: where traces are sent, and with what. No I/O."""
 
 from __future__ import annotations
 
@@ -29,4 +29,19 @@ def request_headers(text: str) -> dict[str, str]:
         if header is None:
             raise ValueError("must be name=value, comma-separated")
         found[header[1]] = header[2]
+    return found
+
+
+def resource_attributes(text: str) -> dict[str, str]:
+    """Attributes that are written ``name=value, name=value``.
+
+    Raises:
+        ValueError: one cannot be read.
+    """
+    found = {}
+    for one in filter(None, map(str.strip, text.split(","))):
+        name, separator, value = map(str.strip, one.partition("="))
+        if not (name and separator and value):
+            raise ValueError("must be name=value, comma-separated")
+        found[name] = value
     return found

@@ -13,7 +13,7 @@ from supervisor.core.turns import Turns
 from supervisor.settings.secrets import SecretBox
 from supervisor.store.committer import JournalLimits
 from supervisor.store.dialect import Database, LockInfo, StorageError, TextCodec
-from supervisor.store.dialect.face import ANY_ACCESS, Access, AgentChanges, AgentRow, AgentValues
+from supervisor.store.dialect.face import ANY_ACCESS, Access, AgentChanges, AgentRow, AgentValues, Space
 from supervisor.store.dialect.holder import FailedRun
 from supervisor.store.dialect.rows import checked_values, record_from_row, record_values
 from supervisor.store.journal import Journal
@@ -228,6 +228,10 @@ class Registry:
             RegistryError: it cannot be copied.
         """
         return await self.database.save(self._clock.now())
+
+    async def space(self) -> Space | None:
+        """How large it is, and how much room is left for it; None where nobody can tell."""
+        return await self.database.space()
 
     async def scarce_room(self) -> str | None:
         """What to say where the disk is nearly full; None while there is room."""

@@ -257,6 +257,9 @@ class MemoryDatabase(Changes):
     async def kept_copies(self) -> list[str]:
         return []
 
+    async def space(self) -> None:
+        return None
+
     async def scarce_room(self) -> str | None:
         return self.room
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
@@ -57,6 +57,14 @@ class Access:
     reading: bool = False
     create: bool = True
     migration_copy: bool = True
+
+
+class Space(NamedTuple):
+    """What a registry takes on its disk, and what the disk has, in bytes."""
+
+    used_bytes: int
+    free_bytes: int
+    disk_bytes: int
 
 
 #: Whatever the opening asks for.
@@ -309,6 +317,10 @@ class Database(Protocol):
         Raises:
             RegistryError: it cannot be copied.
         """
+        ...
+
+    async def space(self) -> Space | None:
+        """How large it is, and how much room is left for it; None where nobody can tell."""
         ...
 
     async def scarce_room(self) -> str | None:

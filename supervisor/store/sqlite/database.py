@@ -13,7 +13,7 @@ from typing import TypeVar
 from supervisor.core.clock import SystemClock
 from supervisor.core.errors import RegistryError, RegistryLockedError
 from supervisor.store.dialect import AgentTable, JournalChanges, JournalQuestions, LockInfo, StorageError
-from supervisor.store.dialect.face import Done, Outcome
+from supervisor.store.dialect.face import Done, Outcome, Space
 from supervisor.store.dialect.holder import FailedRun
 from supervisor.store.dialect.operations import Operation
 from supervisor.store.sql import SqlAgents, SqlChanges, SqlQuestions
@@ -195,6 +195,9 @@ class SqliteDatabase:
             before.unlink(missing_ok=True)
         get_logger("supervisor.registry").warning("registry_saved", path=str(self._path), copy=str(self._saved))
         return str(self._saved)
+
+    async def space(self) -> Space | None:
+        return await asyncio.to_thread(room.space, self._path)
 
     async def scarce_room(self) -> str | None:
         return await asyncio.to_thread(room.scarce, self._path)

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from supervisor.store.dialect.face import Space
+
 #: Nearly full is a disk with less than this left, or less than a tenth, whichever is less: SQLite's log alone takes up
 #: to 64 MiB, and a small volume of its own may be small.
 LOW_BYTES: Final = 128 * 1024 * 1024
@@ -26,6 +28,16 @@ def log_bytes(path: Path, most: int) -> int:
     except OSError:
         return most
     return max(LEAST_LOG_BYTES, min(most, int(total * LOG_SHARE)))
+
+
+def space(path: Path) -> Space | None:
+    """How large a registry is, its log included, and how much room is left for it; None where that cannot be asked."""
+    try:
+        disk = shutil.disk_usage(path.parent)
+        used = sum(found.stat().st_size for found in (path, path.with_name(f"{path.name}-wal")) if found.exists())
+    except OSError:
+        return None
+    return Space(used, disk.free, disk.total)
 
 
 def scarce(path: Path, low_bytes: int = LOW_BYTES) -> str | None:

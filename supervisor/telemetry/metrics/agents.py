@@ -17,6 +17,11 @@ from supervisor.telemetry.metrics.families import OTHER, Description
 
 #: An id that is longer has no series of its own: the platform's have 24 characters.
 MAX_AGENT_CHARS: Final = 128
+#: What of an agent's name and handler is shown.
+MAX_INFO_CHARS: Final = 64
+#: States that need somebody, and what an agent is whose health is failing.
+_TROUBLES: Final = frozenset({AgentState.REJECTED, AgentState.FAULTED})
+FAILING_TROUBLE: Final = "failing"
 KINDS: Final = ("input", "output", "cached")
 #: On its way to be online, waiting for the next attempt included.
 _ON_ITS_WAY: Final = frozenset(
@@ -40,6 +45,21 @@ UP = Description(
     f"1 while the agent is online, else 0 (a boolean); {OTHER}: how many others are.",
     "boolean",
     ("agent",),
+)
+INFO = Description(
+    "supervisor_agent_info",
+    "info",
+    "Always 1; its labels are the agent's name and handler, cut to 64 characters, to be joined by the agent.",
+    "",
+    ("agent", "name", "handler"),
+)
+TROUBLE = Description(
+    "supervisor_agent_trouble",
+    "gauge",
+    "1 for what keeps the agent from answering: rejected, faulted or failing; no series while nothing does; "
+    f"a boolean; {OTHER}: how many others.",
+    "boolean",
+    ("agent", "trouble"),
 )
 EXPIRY = Description(
     "supervisor_agent_auth_expiry_timestamp_seconds",
@@ -128,6 +148,8 @@ DESCRIPTIONS: Final = (
         UNJOINED,
     ),
     CONNECTING_OLDEST,
+    INFO,
+    TROUBLE,
 )
 
 
@@ -181,6 +203,7 @@ class AgentSeries:
         self._others = _Spent()
         self._counting = threading.Lock()  # guards tokens and cost: handlers report them from threads too
         self.read: Callable[[str], Reading | None] = lambda _agent_id: None
+        self.describe: Callable[[str], tuple[str, str] | None] = lambda _agent_id: None
         self.clock: Clock = SystemClock()
         self.budgets: Callable[[], tuple[float | None, Mapping[str, float]]] | None = None
 
@@ -256,13 +279,47 @@ class AgentSeries:
         yield BUDGETS, _budgets(fleet, ratios)
         yield AGENT_BUDGET, self._by_agent(lambda agent: ratios.get(agent.id), max)
         sums = _Sums()
-        yield AGENT_INBOX, self._by_agent(lambda agent: sums.take(self.read(agent.id)), add)
+        failing: set[str] = set()
+        yield AGENT_INBOX, self._by_agent(lambda agent: self._inbox(agent, sums, failing), add)
         yield INBOX, sums.inbox()
         yield OLDEST, iter([("", 0.0 if sums.oldest_at is None else max(0.0, self.clock.now() - sums.oldest_at))])
         yield OUTBOX, sums.outbox()
         yield FAILING, iter([("", sums.failing)])
         yield UNJOINED, iter([("", sums.unjoined)])
         yield CONNECTING_OLDEST, iter([("", self._longest_way_seconds())])
+        yield INFO, self._infos()
+        yield TROUBLE, self._troubles(failing)
+
+    def _inbox(self, agent: _Agent, sums: _Sums, failing: set[str]) -> float:
+        """An agent's messages that wait or run; it is noted where its health is failing."""
+        reading = self.read(agent.id)
+        if reading is not None and reading.failing:
+            failing.add(agent.id)
+        return sums.take(reading)
+
+    def _infos(self) -> Iterator[Row | None]:
+        for agent in list(self._agents.values()):
+            described = self.describe(agent.id) if agent.own else None
+            if described is None:
+                yield None
+                continue
+            name, handler = described
+            labels = label("name", name[:MAX_INFO_CHARS]), label("handler", handler[:MAX_INFO_CHARS])
+            yield ",".join((agent.labels, *labels)), 1
+
+    def _troubles(self, failing: set[str]) -> Iterator[Row | None]:
+        others: Tally[str] = Tally()
+        for agent in list(self._agents.values()):
+            troubles = [str(agent.state)] if agent.state in _TROUBLES else []
+            troubles += [FAILING_TROUBLE] if agent.id in failing else []
+            yield None
+            for trouble in troubles:
+                if agent.own:
+                    yield f"{agent.labels},{label('trouble', trouble)}", 1
+                else:
+                    others[trouble] += 1
+        for trouble, count in sorted(others.items()):
+            yield f"{_OTHER_LABELS},{label('trouble', trouble)}", count
 
     def _longest_way_seconds(self) -> float:
         began_at = next(iter(self._began_at.values()), None)

@@ -85,7 +85,9 @@ def _number(value: float) -> str:
 def _head(description: Description, *, modern: bool) -> bytes:
     name = description.family if modern else description.name
     text = description.help.replace("\\", "\\\\").replace("\n", "\\n")
-    lines = [f"# HELP {name} {text}\n", f"# TYPE {name} {description.kind}\n"]
+    # Prometheus' own format has no infos.
+    kind = "gauge" if description.kind == "info" and not modern else description.kind
+    lines = [f"# HELP {name} {text}\n", f"# TYPE {name} {kind}\n"]
     if modern and description.unit_suffix:
         lines.append(f"# UNIT {name} {description.unit_suffix}\n")
     return "".join(lines).encode()

@@ -89,13 +89,18 @@ class Metrics(ConnectionMetrics, MessageMetrics, StorageMetrics, ModelMetrics):
         """
         self._agents.budgets = ratios
 
-    def bind_agents(self, read: Callable[[str], Reading | None], clock: Clock) -> None:
-        """Read each agent's messages, replies and health at each scrape.
+    def bind_agents(
+        self,
+        read: Callable[[str], Reading | None],
+        clock: Clock,
+        describe: Callable[[str], tuple[str, str] | None] = lambda _agent_id: None,
+    ) -> None:
+        """Read each agent's messages, replies and health, and its name and handler, at each scrape.
 
         Args:
-            read: given an agent's id; None: it is gone.
+            read, describe: given an agent's id; None: it is gone.
         """
-        self._agents.read, self._agents.clock = read, clock
+        self._agents.read, self._agents.clock, self._agents.describe = read, clock, describe
 
     def slices(self, accept: str) -> tuple[Iterator[bytes], str]:
         """All figures, some hundred series a step, so that the event loop can run in between.

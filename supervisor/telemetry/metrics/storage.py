@@ -70,6 +70,17 @@ class StorageMetrics:
             "supervisor_ready", "1 while the supervisor is ready, as /readyz says, else 0 (a boolean).", "boolean"
         )
 
+        self._bind_registry_bytes = make.reading(
+            "supervisor_registry_bytes", "How large the registry is, its log included, in bytes.", "bytes"
+        )
+        self._bind_free_bytes = make.reading(
+            "supervisor_registry_free_bytes", "Room that is left on the registry's disk, in bytes.", "bytes"
+        )
+        self._bind_disk_bytes = make.reading(
+            "supervisor_registry_disk_bytes",
+            "How large the registry's disk is, in bytes; 0 where nobody can tell.",
+            "bytes",
+        )
         self._bind_agents_file = make.reading(
             "supervisor_agents_file_refused",
             "1 while AGENTS_FILE says what cannot be taken, and the fleet stays as it was, else 0 (a boolean).",
@@ -113,6 +124,15 @@ class StorageMetrics:
     def bind_ready(self, ready: Callable[[], bool]) -> None:
         """Read at each scrape whether the supervisor is ready."""
         self._bind_ready(ready)
+
+    def bind_registry(self, space: Callable[[], tuple[int, int, int] | None]) -> None:
+        """Read at each scrape how large the registry is, what its disk has left, and how large that is, in bytes."""
+        for bind, number in (
+            (self._bind_registry_bytes, 0),
+            (self._bind_free_bytes, 1),
+            (self._bind_disk_bytes, 2),
+        ):
+            bind(lambda number=number: (space() or (0, 0, 0))[number])
 
     def bind_agents_file(self, refused: Callable[[], bool]) -> None:
         """Read at each scrape whether the fleet's file is refused."""

@@ -20,6 +20,7 @@ class Collector:
     Args:
         url: the whole URL, its path included.
         headers: sent along; they may hold a key.
+        resource: attributes of the resource, beside those that the supervisor gives itself.
         ca_file: certificate authorities to trust beside the system's.
         batch_seconds: the longest that an ended span waits for others to be sent with it.
         queue_limit: spans that wait; further ones are dropped.
@@ -29,6 +30,7 @@ class Collector:
     clock: Clock
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca_file: Path | None = None
+    resource: Mapping[str, str] = field(default_factory=dict)
     batch_seconds: float = 1.0
     queue_limit: int = 10_000
 
@@ -93,8 +95,8 @@ class Traces(Protocol):
 class Tracing(Protocol):
     """The traces of all agents."""
 
-    def of(self, agent_id: str, handler: Callable[[], str]) -> Traces:
-        """Those of one agent; ``handler`` is asked for its handler's reference."""
+    def of(self, agent_id: str, describe: Callable[[], tuple[str, str]]) -> Traces:
+        """Those of one agent; ``describe`` is asked for its name, which may be empty, and its handler's reference."""
         ...
 
     async def close(self) -> None:
@@ -143,7 +145,7 @@ NO_TRACES: Final[Traces] = _NoTraces()
 
 
 class _NoTracing:
-    def of(self, agent_id: str, handler: Callable[[], str]) -> Traces:  # noqa: ARG002 - promised
+    def of(self, agent_id: str, describe: Callable[[], tuple[str, str]]) -> Traces:  # noqa: ARG002 - promised
         return NO_TRACES
 
     async def close(self) -> None: ...

@@ -11,6 +11,8 @@ set all the same: what a library traces within a handler, through a global provi
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -87,7 +89,10 @@ class SpanTracing:
     """See :class:`supervisor.telemetry.tracing.Tracing`."""
 
     def __init__(self, collector: Collector, *, sample_ratio: float) -> None:
-        resource = {
+        resource: dict[str, AttributeValue] = {
+            "host.name": socket.gethostname(),
+            "process.pid": os.getpid(),
+            **collector.resource,
             "service.name": SERVICE,
             "service.version": __version__,
             "service.instance.id": str(uuid.uuid4()),
@@ -105,8 +110,8 @@ class SpanTracing:
         provider.add_span_processor(self._exporter)
         self.tracer: Tracer = provider.get_tracer("supervisor", __version__)
 
-    def of(self, agent_id: str, handler: Callable[[], str]) -> Traces:
-        return _AgentTraces(self, agent_id, handler)
+    def of(self, agent_id: str, describe: Callable[[], tuple[str, str]]) -> Traces:
+        return _AgentTraces(self, agent_id, describe)
 
     def samples(self, trace_id: int) -> bool:
         """Whether a message of this trace id has a trace."""
@@ -134,10 +139,10 @@ class _Open:
 class _AgentTraces:
     """The traces of one agent's messages. Everything but what goes on within a handler is written once it is over."""
 
-    def __init__(self, tracing: SpanTracing, agent_id: str, handler: Callable[[], str]) -> None:
+    def __init__(self, tracing: SpanTracing, agent_id: str, describe: Callable[[], tuple[str, str]]) -> None:
         self._tracing = tracing
         self._agent_id = agent_id
-        self._handler = handler
+        self._describe = describe
         self._open: dict[int, _Open] = {}
 
     def log_fields(self, row: JournaledMessage) -> Mapping[str, str]:
@@ -148,7 +153,17 @@ class _AgentTraces:
         parent = self._root(row)
         if row.attempts <= 1:
             self._write("queue", row, row.received_at, parent=parent)
-        return _SpanAttempt(self._tracing, parent, {"aiwm.attempt": row.attempts}, self.log_fields(row))
+        attributes: Attributes = {"aiwm.attempt": row.attempts}
+        return _SpanAttempt(self._tracing, parent, attributes, self.log_fields(row), self._conversing(row))
+
+    def _conversing(self, row: JournaledMessage) -> Attributes:
+        """Whose conversation it is, by OpenTelemetry's GenAI names: its viewers put calls together by them."""
+        name, _ = self._describe()
+        attributes: Attributes = {
+            "gen_ai.agent.id": self._agent_id,
+            "gen_ai.conversation.id": _utf8(row.conversation_id),
+        }
+        return attributes | ({"gen_ai.agent.name": _name(name)} if name else {})
 
     def replied(self, row: JournaledMessage, reply: Reply) -> None:
         self._open.setdefault(row.id, _Open()).replies.add(reply.id)
@@ -188,11 +203,12 @@ class _AgentTraces:
             "messaging.operation.type": "process",
             "messaging.message.id": _utf8(row.key),
             "aiwm.agent.id": self._agent_id,
-            "aiwm.handler": _utf8(self._handler()),
+            "aiwm.handler": _utf8(self._describe()[1]),
             "aiwm.conversation.id": _utf8(row.conversation_id),
             "aiwm.message.id": _utf8(row.key),
             "aiwm.message.attempts": row.attempts,
             "aiwm.message.outcome": str(row.state) if row.state in FINAL_MESSAGE_STATES else LOST,
+            **self._conversing(row),
         }
         if row.replay:
             attributes["aiwm.message.replay"] = row.replay
@@ -243,9 +259,15 @@ class _SpanAttempt:
     """One attempt: the span ``handle``, the current one of the task that began it, and those below it."""
 
     def __init__(
-        self, tracing: SpanTracing, parent: Context, attributes: Attributes, log_fields: Mapping[str, str]
+        self,
+        tracing: SpanTracing,
+        parent: Context,
+        attributes: Attributes,
+        log_fields: Mapping[str, str],
+        conversing: Attributes,
     ) -> None:
         self.log_fields = log_fields
+        self._conversing = conversing
         self._tracer = tracing.tracer
         self._clock: Clock = tracing.clock
         self._started = _ns(self._clock.now())
@@ -261,6 +283,7 @@ class _SpanAttempt:
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": _name(provider),
             "gen_ai.request.model": asked,
+            **self._conversing,
         }
         with self._below(f"chat {asked}", attributes, kind=SpanKind.CLIENT) as span:
             try:
@@ -281,7 +304,7 @@ class _SpanAttempt:
     @contextmanager
     def tool_call(self, name: str, call_id: str | None) -> Iterator[None]:
         name = _name(name)
-        attributes: Attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name}
+        attributes: Attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name, **self._conversing}
         if call_id is not None:
             attributes["gen_ai.tool.call.id"] = _name(call_id)
         with self._below(f"execute_tool {name}", attributes):

@@ -133,7 +133,14 @@ def named(spans: list[Span], name: str) -> list[Span]:
 
 async def test_an_assistant_with_its_models_and_tools(tmp_path: Path, collector: Collector) -> None:
     async with (
-        assistants(tmp_path, parts=HASTY, otlp_endpoint=collector.url, otlp_headers="x-key=k-1") as fleet,
+        assistants(
+            tmp_path,
+            parts=HASTY,
+            otlp_endpoint=collector.url,
+            otlp_headers="x-key=k-1",
+            otlp_resource="k8s.cluster.name=one, service.name=other",
+            deployment_name="staging",
+        ) as fleet,
         fake_mcp() as tools,
     ):
         fleet.models.say(
@@ -164,6 +171,8 @@ async def test_an_assistant_with_its_models_and_tools(tmp_path: Path, collector:
         "aiwm.message.id": message,
         "aiwm.message.attempts": 1,
         "aiwm.message.outcome": "done",
+        "gen_ai.agent.id": identity,
+        "gen_ai.conversation.id": conversation,
     }
     first, second = named(spans, "chat gpt-4o")
     assert (first.kind, first.attributes) == (
@@ -172,6 +181,8 @@ async def test_an_assistant_with_its_models_and_tools(tmp_path: Path, collector:
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": "openai",
             "gen_ai.request.model": "gpt-4o",
+            "gen_ai.agent.id": identity,
+            "gen_ai.conversation.id": conversation,
             "gen_ai.usage.input_tokens": 10,
             "gen_ai.usage.output_tokens": 2,
             "gen_ai.usage.cache_read.input_tokens": 3,
@@ -184,6 +195,8 @@ async def test_an_assistant_with_its_models_and_tools(tmp_path: Path, collector:
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": "mcp__We__weather",
         "gen_ai.tool.call.id": "call_0",
+        "gen_ai.agent.id": identity,
+        "gen_ai.conversation.id": conversation,
     }
     assert [span.attributes["aiwm.reply.part"] for span in named(spans, "send")] == [0, 1, 2, 3]
     assert {span.attributes["aiwm.reply.outcome"] for span in named(spans, "send")} == {"acked"}
@@ -196,7 +209,9 @@ async def test_an_assistant_with_its_models_and_tools(tmp_path: Path, collector:
 
     [resource] = {tuple(sorted(resource.items())) for resource in collector.resources}
     assert dict(resource)["service.name"] == "aiwm-supervisor"
-    assert {"service.version", "service.instance.id"} <= dict(resource).keys()
+    assert {"service.version", "service.instance.id", "host.name", "process.pid"} <= dict(resource).keys()
+    given = {"deployment.environment.name": "staging", "k8s.cluster.name": "one"}
+    assert dict(resource).items() >= given.items()
     assert {headers["x-key"] for headers in collector.headers} == {"k-1"}
     for secret in ("sky", "look.", "Ulm", "sunny", "bright", MODEL_KEY, SECRET, "eyJ", "Be brief", "k-1"):
         assert secret.encode() not in collector.raw, secret
@@ -377,7 +392,7 @@ async def test_spans_of_every_form_of_handler(
 async def test_whatever_others_call_things_a_trace_can_hold_it(collector: Collector, row: JournaledMessage) -> None:
     token = "Bearer abcdefghijkl"
     tracing = start_tracing(Destination(f"{collector.url}/v1/traces", SystemClock()))
-    traces = tracing.of(row.agent_id, lambda: "echo")
+    traces = tracing.of(row.agent_id, lambda: ("", "echo"))
     attempt = traces.attempt(row)
     with attempt.tool_call(f"\ud83d\n{token} " + "x" * 1000, "\x00"), attempt.span(" "):
         pass
@@ -485,7 +500,7 @@ async def test_a_collector_behind_tls_is_trusted_by_its_authority(
     try:
         for ca_file in (None, authority):
             tracing = start_tracing(Destination(f"{collector.url}/v1/traces", SystemClock(), ca_file=ca_file))
-            tracing.of(row.agent_id, lambda: "echo").settled(row)
+            tracing.of(row.agent_id, lambda: ("", "echo")).settled(row)
             await tracing.close()
     finally:
         await collector.stop()

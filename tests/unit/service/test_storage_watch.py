@@ -91,3 +91,18 @@ async def test_a_disk_that_is_nearly_full_is_named_before_it_is_full(log: list[A
         assert watch.notice == (said or "")
     assert [line["event"] for line in log] == ["disk_nearly_full", "disk_has_room"]
     await registry.close()
+
+
+async def test_the_size_of_the_registry_and_the_room_left_are_known(registry: Registry, store: SqliteStore) -> None:
+    watch = StorageWatch(registry, ManualClock())
+    assert watch.space is None
+    await watch.look_for_room()
+    before = watch.space
+    assert before is not None
+    assert before.used_bytes >= store.path.stat().st_size
+    assert 0 < before.free_bytes < before.disk_bytes
+    for number in range(50):
+        await add(registry.journal, f"{number}", content="x" * 10_000)
+    await watch.look_for_room()
+    assert watch.space is not None
+    assert watch.space.used_bytes > before.used_bytes

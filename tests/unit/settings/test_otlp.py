@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.settings.otlp import request_headers, traces_url
+from supervisor.settings.otlp import request_headers, resource_attributes, traces_url
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,11 @@ def test_what_is_no_header_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(ValueError, match="name=value") as caught:
         request_headers(text)
     assert "s3cr" not in str(caught.value)
+
+
+def test_attributes_of_the_resource_are_pairs() -> None:
+    assert resource_attributes("") == {}
+    assert resource_attributes(" k8s.cluster.name = one,team=a=b ,") == {"k8s.cluster.name": "one", "team": "a=b"}
+    for text in ("one", "=one", "name="):
+        with pytest.raises(ValueError, match="name=value"):
+            resource_attributes(text)

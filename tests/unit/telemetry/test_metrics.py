@@ -78,6 +78,41 @@ def test_all_metrics_can_be_listed_without_a_supervisor() -> None:
         assert each.unit.rstrip("s")[:5] in each.help.lower() or each.kind == "info", each
 
 
+def test_agents_are_named_and_those_that_need_somebody_are_told_one_by_one() -> None:
+    metrics = Metrics(agent_limit=3)
+    readings = {f"a{n}": Reading(InboxCounts(), None, 0, 0, n in (1, 4)) for n in range(1, 6)}
+    named = {"a1": ('Front "desk"', "echo"), "a2": ("", "own:Handler"), "a3": ("x" * 100, "echo")}
+    metrics.bind_agents(readings.get, ManualClock(), named.get)
+    states = (AgentState.ONLINE, AgentState.REJECTED, AgentState.BACKOFF, AgentState.FAULTED, AgentState.REJECTED)
+    for number, state in enumerate(states, start=1):
+        metrics.agent_state(f"a{number}", None, state)
+    shown = [dict(labels) for name, labels in samples(metrics) if name == "supervisor_agent_info"]
+    assert [(one["agent"], one["name"], one["handler"]) for one in shown] == [
+        ("a1", 'Front "desk"', "echo"),
+        ("a2", "", "own:Handler"),
+        ("a3", "x" * 64, "echo"),
+    ]
+    series = [dict(labels) for name, labels in samples(metrics) if name == "supervisor_agent_trouble"]
+    found = {(one["agent"], one["trouble"]) for one in series}
+    own = {("a1", "failing"), ("a2", "rejected")}
+    assert found == own | {("_other", trouble) for trouble in ("rejected", "faulted", "failing")}
+    assert value(metrics, "supervisor_agent_trouble", agent="_other", trouble="failing") == 1
+    metrics.agent_state("a2", AgentState.REJECTED, AgentState.ONLINE)
+    metrics.agent_removed("a1")
+    left = {dict(labels)["agent"] for name, labels in samples(metrics) if name == "supervisor_agent_trouble"}
+    assert left == {"_other"}
+
+
+def test_the_registrys_disk_is_read_at_each_scrape() -> None:
+    metrics = Metrics()
+    names = [f"supervisor_registry_{name}bytes" for name in ("", "free_", "disk_")]
+    assert [value(metrics, name) for name in names] == [0, 0, 0]
+    metrics.bind_registry(lambda: (1, 2, 3))
+    assert [value(metrics, name) for name in names] == [1, 2, 3]
+    metrics.bind_registry(lambda: None)
+    assert [value(metrics, name) for name in names] == [0, 0, 0]
+
+
 def test_no_series_tells_when_another_was_made() -> None:
     assert not [name for name, _ in samples(busy_metrics()) if name.endswith("_created")]
 
