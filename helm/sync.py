@@ -98,9 +98,8 @@ def readme(values_schema: dict[str, Any]) -> str:
 def wanted() -> dict[Path, str | None]:
     """Every file that this script owns, and what it has to hold; None: it must not be there."""
     copies = {CHART / "files/dashboards" / path.name: path for path in sorted((PROJECT / "grafana").glob("*.json"))}
-    alerts = PROJECT / "prometheus/alerts.yaml"
-    if alerts.is_file():
-        copies[CHART / "files/rules/alerts.yaml"] = alerts
+    for name in ("alerts.yaml", "thresholds.yaml"):
+        copies[CHART / "files/rules" / name] = PROJECT / "prometheus" / name
     files: dict[Path, str | None] = {path: None for path in (CHART / "files").rglob("*.*") if path not in copies}
     files |= {copy: original.read_text(encoding="utf-8") for copy, original in copies.items()}
     files[CHART / "values.schema.json"] = made = schema()

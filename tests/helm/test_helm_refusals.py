@@ -57,6 +57,15 @@ BUNDLED = ",".join(BUNDLED_HANDLERS)
             ["persistence.accessModes is ReadWriteOncePod"],
         ),
         ({"backup": {"keep": 0}}, ["/backup/keep"]),
+        (
+            {"prometheusRule": {"alerts": {"SupervisorLate": {"enabled": False}}}},
+            ["prometheusRule.alerts.SupervisorLate: there is no such alert"],
+        ),
+        (
+            {"prometheusRule": {"alerts": {"SupervisorDown": {"threshold": 3}}}},
+            ["prometheusRule.alerts.SupervisorDown: it has no threshold; there are those of SupervisorAgentsOffline"],
+        ),
+        ({"prometheusRule": {"alerts": {"SupervisorDown": {"for": "soon"}}}}, ["/SupervisorDown/for"]),
         ({"httpRoute": {"enabled": True}}, ["httpRoute.parentRefs is empty"]),
         ({"livenessProbe": {"terminationGracePeriodSeconds": 0}}, ["/livenessProbe/terminationGracePeriodSeconds"]),
         ({"agents": [agent(settings={"api_key": SECRET})]}, ["settings.api_key would stand in a ConfigMap", "env:"]),

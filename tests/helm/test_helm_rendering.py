@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tests.support.helm_chart import CHART, CI, NAMESPACE, PROJECT, Rendered, ag
 CASES = ["defaults", *(path.name.removesuffix("-values.yaml") for path in CI)]
 #: The oldest that the chart takes and the newest that the validator knows well.
 KUBERNETES = ["1.27", "1.34"]
-OPERATOR_KINDS = {"ServiceMonitor", "PrometheusRule", "HTTPRoute"}
+OPERATOR_KINDS = {"ServiceMonitor", "PrometheusRule", "AlertmanagerConfig", "HTTPRoute"}
 RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 LINT = YamlLintConfig(
     """
@@ -400,6 +401,56 @@ def test_prometheus_finds_metrics_and_alerts_where_they_are_wanted() -> None:
         *ci_values("full")["serviceMonitor"]["relabelings"],
     ]
     assert not jobs
+
+
+def test_alerts_are_changed_and_left_out_by_values(promtool: str, tmp_path: Path) -> None:
+    thresholds = yaml.safe_load((PROJECT / "prometheus/thresholds.yaml").read_text())
+    changes: dict[str, Any] = {name: {"threshold": 0.125, "severity": "page", "for": "7m"} for name in thresholds}
+    changes["SupervisorAbsent"] = {"enabled": False}
+    made = render({"prometheusRule": {"enabled": True, "alerts": changes}}).one("PrometheusRule")["spec"]
+    before = {rule["alert"]: rule for rule in _alerts(yaml.safe_load((PROJECT / "prometheus/alerts.yaml").read_text()))}
+    after = {rule["alert"]: rule for rule in _alerts(made)}
+    assert before.keys() - after.keys() == {"SupervisorAbsent"}
+    for name, part in thresholds.items():
+        figure = re.sub(r"[0-9.]+", "0.125", part)
+        assert (after[name]["expr"], before[name]["expr"].count(part) > 0) == (
+            before[name]["expr"].replace(part, figure),
+            True,
+        ), name
+        assert (after[name]["labels"]["severity"], after[name]["for"]) == ("page", "7m")
+    same = before.keys() - changes.keys()
+    assert {name: after[name] for name in same} == {name: before[name] for name in same}
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(made))
+    command = [promtool, "check", "rules", str(tmp_path / "rules.yaml")]
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    # What none of them is left of is no group at all.
+    journal = {name: {"enabled": False} for name, rule in before.items() if "ournal" in name or "Registry" in name}
+    names = [
+        group["name"]
+        for group in render({"prometheusRule": {"enabled": True, "alerts": journal}}).one("PrometheusRule")["spec"][
+            "groups"
+        ]
+    ]
+    assert "aiwm-supervisor.journal" not in names
+    assert "aiwm-supervisor.agents" in names
+
+
+def _alerts(rules: dict[str, Any]) -> list[dict[str, Any]]:
+    return [rule for group in rules["groups"] for rule in group["rules"] if "alert" in rule]
+
+
+def test_causes_silence_their_consequences() -> None:
+    assert rendered_ci("full").all("AlertmanagerConfig") == []
+    made = render({"prometheusRule": {"enabled": True, "inhibition": {"enabled": True, "labels": {"to": "pager"}}}})
+    config = made.one("AlertmanagerConfig")
+    assert config["metadata"]["labels"]["to"] == "pager"
+    known = {rule["alert"] for rule in _alerts(made.one("PrometheusRule")["spec"])}
+    for rule in config["spec"]["inhibitRules"]:
+        assert rule["equal"][:2] == ["job", "instance"]
+        for match in rule["sourceMatch"] + rule["targetMatch"]:
+            if match["name"] == "alertname" and match["value"] != "Supervisor.+":
+                assert set(match["value"].split("|")) <= known
 
 
 def test_each_dashboard_is_a_config_map_for_grafanas_sidecar() -> None:

@@ -175,6 +175,15 @@
 {{- if and .Values.prometheusRule.enabled (not (.Files.Get "files/rules/alerts.yaml")) }}
 {{- $problems = append $problems "prometheusRule.enabled is true and this copy of the chart has no files/rules/alerts.yaml" }}
 {{- end }}
+{{- $rules := .Files.Get "files/rules/alerts.yaml" }}
+{{- $thresholds := .Files.Get "files/rules/thresholds.yaml" | fromYaml }}
+{{- range $name, $own := .Values.prometheusRule.alerts }}
+{{- if and $rules (not (contains (printf "- alert: %s\n" $name) $rules)) }}
+{{- $problems = append $problems (printf "prometheusRule.alerts.%s: there is no such alert" $name) }}
+{{- else if and (hasKey $own "threshold") (not (hasKey $thresholds $name)) }}
+{{- $problems = append $problems (printf "prometheusRule.alerts.%s: it has no threshold; there are those of %s" $name (keys $thresholds | sortAlpha | join ", ")) }}
+{{- end }}
+{{- end }}
 {{- if and .Values.dashboards.enabled (not (.Files.Glob "files/dashboards/*.json")) }}
 {{- $problems = append $problems "dashboards.enabled is true and this copy of the chart has no files/dashboards" }}
 {{- end }}

@@ -108,6 +108,9 @@ class PostgresDatabase:
     async def save(self, now: float) -> str:  # noqa: ARG002 - as every database has it
         raise RegistryError("it is where it was, and another supervisor's")
 
+    async def space(self) -> None:
+        return None
+
     async def scarce_room(self) -> str | None:
         return None
 

@@ -46,13 +46,10 @@ UP = Description(
     "boolean",
     ("agent",),
 )
-INFO = Description(
-    "supervisor_agent_info",
-    "info",
-    "Always 1; its labels are the agent's name and handler, cut to 64 characters, to be joined by the agent.",
-    "",
-    ("agent", "name", "handler"),
+_ABOUT: Final = (
+    "Always 1; its labels are the agent's name and handler, cut to 64 characters, to be joined by the agent."
 )
+INFO = Description("supervisor_agent_info", "info", _ABOUT, "", ("agent", "name", "handler"))
 TROUBLE = Description(
     "supervisor_agent_trouble",
     "gauge",
@@ -300,12 +297,7 @@ class AgentSeries:
     def _infos(self) -> Iterator[Row | None]:
         for agent in list(self._agents.values()):
             described = self.describe(agent.id) if agent.own else None
-            if described is None:
-                yield None
-                continue
-            name, handler = described
-            labels = label("name", name[:MAX_INFO_CHARS]), label("handler", handler[:MAX_INFO_CHARS])
-            yield ",".join((agent.labels, *labels)), 1
+            yield None if described is None else (f"{agent.labels},{_described(*described)}", 1)
 
     def _troubles(self, failing: set[str]) -> Iterator[Row | None]:
         others: Tally[str] = Tally()
@@ -359,6 +351,10 @@ class AgentSeries:
         yield from self._by_agent(lambda agent: agent.cost, add)
         if (cost := self._others.cost) is not None:
             yield _OTHER_LABELS, cost
+
+
+def _described(name: str, handler: str) -> str:
+    return f"{label('name', name[:MAX_INFO_CHARS])},{label('handler', handler[:MAX_INFO_CHARS])}"
 
 
 def _budgets(fleet: float | None, agents: Mapping[str, float]) -> Iterator[Row]:

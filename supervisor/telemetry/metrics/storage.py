@@ -127,12 +127,10 @@ class StorageMetrics:
 
     def bind_registry(self, space: Callable[[], tuple[int, int, int] | None]) -> None:
         """Read at each scrape how large the registry is, what its disk has left, and how large that is, in bytes."""
-        for bind, number in (
-            (self._bind_registry_bytes, 0),
-            (self._bind_free_bytes, 1),
-            (self._bind_disk_bytes, 2),
-        ):
-            bind(lambda number=number: (space() or (0, 0, 0))[number])
+        unknown = (0, 0, 0)
+        self._bind_registry_bytes(lambda: (space() or unknown)[0])
+        self._bind_free_bytes(lambda: (space() or unknown)[1])
+        self._bind_disk_bytes(lambda: (space() or unknown)[2])
 
     def bind_agents_file(self, refused: Callable[[], bool]) -> None:
         """Read at each scrape whether the fleet's file is refused."""
