@@ -70,6 +70,9 @@ class StorageMetrics:
             "supervisor_ready", "1 while the supervisor is ready, as /readyz says, else 0 (a boolean).", "boolean"
         )
 
+        self._make_disk(make)
+
+    def _make_disk(self, make: Workshop) -> None:
         self._bind_registry_bytes = make.reading(
             "supervisor_registry_bytes", "How large the registry is, its log included, in bytes.", "bytes"
         )

@@ -244,7 +244,9 @@ async def test_the_series_of_removed_agents_disappear(fleet: Stack) -> None:
         return {name.partition("{")[0] for name in figures(fleet.service.metrics) if f'agent="{agent}"' in name}
 
     per_agent = {name for name, (_, labels) in CONTRACT.items() if "agent" in labels}
-    assert named(agent_id(1)) == named("_other") == per_agent
+    per_agent.remove("supervisor_agent_trouble")  # nothing troubles them
+    assert named(agent_id(1)) == per_agent
+    assert named("_other") == per_agent - {"supervisor_agent_info"}
     assert not named(agent_id(7))
     for number in (1, 7, 8):
         await fleet.service.registry.remove_agent(agent_id(number))
