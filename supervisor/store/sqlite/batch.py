@@ -16,7 +16,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from supervisor.core.records import UsageRecord
 from supervisor.store.dialect.operations import (
@@ -55,6 +55,9 @@ _MOVE: Final = ManyRows(
     9,
     ") AS v WHERE inbox.id = v.column1 AND inbox.state = v.column2 AND inbox.attempts = v.column3 "
     "AND inbox.replay = v.column4",
+    # What joins a list costs four times as much for one row.
+    one="UPDATE inbox SET state = ?5, attempts = ?6, not_before = ?7, error = ?8, settled_at = ?9 "
+    "WHERE id = ?1 AND state = ?2 AND attempts = ?3 AND replay = ?4",
 )
 _AS_KNOWN: Final = "SELECT 1 FROM inbox WHERE id = ? AND state = ? AND attempts = ? AND replay = ?"
 _ADD_REPLY: Final = ManyRows(
@@ -65,6 +68,8 @@ _MOVE_REPLY: Final = ManyRows(
     "settled_at = v.column7 FROM (VALUES",
     7,
     ") AS v WHERE outbox.id = v.column1 AND outbox.state = v.column2",
+    one="UPDATE outbox SET state = ?3, attempts = ?4, not_before = ?5, error = ?6, settled_at = ?7 "
+    "WHERE id = ?1 AND state = ?2",
 )
 _ADD_USAGE: Final = ManyRows(
     f"INSERT INTO usage (day, agent_key, model, {', '.join(SUMS)}) VALUES",
@@ -108,24 +113,53 @@ def apply(connection: sqlite3.Connection, operations: Sequence[Operation], numbe
         ContendedError: some operation lost, which is not known; the transaction must be rolled back.
     """
     numbers.forget()
-    lost = _add_messages(connection, [o for o in operations if isinstance(o, AddMessage)], numbers)
-    conversed = [o for o in operations if isinstance(o, AddMessage | NoteConversation) and o not in lost]
-    _record_conversations(connection, conversed, numbers)
-    moves = [move for o in operations if isinstance(o, MoveMessage) for move in (o, *_together(o))]
-    if moves and _MOVE.execute(connection, [_move_row(o) for o in moves]) != len(moves):
-        raise ContendedError
-    replies: list[AddReply] = []
-    for operation in operations:
-        if isinstance(operation, MoveMessage):
-            replies += operation.replies
-        elif isinstance(operation, AddReply):
-            replies.append(operation)
-    _add_replies(connection, replies, numbers)
-    reply_moves = [o for o in operations if isinstance(o, MoveReply)]
-    if reply_moves and _MOVE_REPLY.execute(connection, [_move_reply_row(o) for o in reply_moves]) != len(reply_moves):
-        raise ContendedError
-    lost |= {operation for operation in operations if not _note(connection, operation, numbers)}
+    batch = _sorted(operations)
+    lost = _add_messages(connection, batch.adds, numbers)
+    _record_conversations(connection, [o for o in batch.conversed if o not in lost], numbers)
+    _move(connection, _MOVE, [_move_row(o) for o in batch.moves])
+    _add_replies(connection, batch.replies, numbers)
+    _move(connection, _MOVE_REPLY, [_move_reply_row(o) for o in batch.reply_moves])
+    lost |= {operation for operation in batch.others if not _note(connection, operation, numbers)}
     return [o not in lost for o in operations] if lost else [True] * len(operations)
+
+
+class _Sorted(NamedTuple):
+    """The operations of a batch by what is done about them, each list in the batch's order."""
+
+    adds: list[AddMessage]
+    conversed: list[AddMessage | NoteConversation]
+    moves: list[MoveMessage]
+    replies: list[AddReply]
+    reply_moves: list[MoveReply]
+    others: list[Operation]
+
+
+def _sorted(operations: Sequence[Operation]) -> _Sorted:
+    batch = _Sorted([], [], [], [], [], [])
+    for operation in operations:
+        match operation:
+            case AddMessage():
+                batch.adds.append(operation)
+                batch.conversed.append(operation)
+            case MoveMessage(together=together, replies=replies):
+                batch.moves.append(operation)
+                batch.moves.extend([other for other in together if not other.lost])
+                batch.replies.extend(replies)
+            case MoveReply():
+                batch.reply_moves.append(operation)
+            case AddReply():
+                batch.replies.append(operation)
+            case NoteConversation():
+                batch.conversed.append(operation)
+            case _:
+                batch.others.append(operation)
+    return batch
+
+
+def _move(connection: sqlite3.Connection, statement: ManyRows, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Change rows that are as their owners know them; all of them, or it is known of none."""
+    if rows and statement.execute(connection, rows) != len(rows):
+        raise ContendedError
 
 
 def _note(connection: sqlite3.Connection, operation: Operation, numbers: Numbers) -> bool:
@@ -180,10 +214,6 @@ def _savepoint(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("RELEASE operation")
         raise
     connection.execute("RELEASE operation")
-
-
-def _together(move: MoveMessage) -> list[MoveMessage]:
-    return [other for other in move.together if not other.lost]
 
 
 def _leave_out_changed(connection: sqlite3.Connection, move: MoveMessage) -> None:

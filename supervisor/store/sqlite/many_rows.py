@@ -10,12 +10,16 @@ _MAX_ROWS: Final = 256
 
 
 class ManyRows:
-    """One statement over any number of rows: ``head (…), (…) tail``; each row's values are bound by position."""
+    """One statement over any number of rows: ``head (…), (…) tail``; each row's values are bound by position.
 
-    def __init__(self, head: str, columns: int, tail: str) -> None:
+    Args:
+        one: what does the same to a single row, where that is cheaper; its values are ``?1``, ``?2`` and so on.
+    """
+
+    def __init__(self, head: str, columns: int, tail: str, *, one: str | None = None) -> None:
         self._head, self._tail = head, tail
         self._row = f"({', '.join('?' * columns)})"
-        self._texts: dict[int, str] = {}
+        self._texts: dict[int, str] = {} if one is None else {1: one}
 
     def execute(self, connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         """Execute it for ``rows``; the number of rows that it inserted or changed."""

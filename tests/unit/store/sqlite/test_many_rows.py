@@ -45,3 +45,21 @@ def test_the_texts_are_few_whatever_the_numbers_of_rows(connection: Recording) -
     for count in range(1, 600, 7):
         many.execute(connection, [(number, str(count)) for number in range(count)])
     assert len(set(connection.texts)) <= 9, "powers of two up to 256"
+
+
+def test_one_row_may_have_a_statement_of_its_own(connection: Recording) -> None:
+    changed = ManyRows(
+        "UPDATE t SET text = v.column2 FROM (VALUES",
+        2,
+        ") AS v WHERE t.id = v.column1",
+        one="UPDATE t SET text = ?2 WHERE id = ?1",
+    )
+    connection.executemany("INSERT INTO t VALUES (?, '')", [(number,) for number in range(3)])
+    assert changed.execute(connection, [(number, str(number)) for number in range(3)]) == 3
+    assert changed.execute(connection, [(7, "nobody")]) == 0
+    assert connection.execute("SELECT text FROM t ORDER BY id").fetchall() == [("0",), ("1",), ("2",)]
+    assert [text.startswith("UPDATE t SET text = ?2") for text in connection.texts if "UPDATE" in text] == [
+        False,
+        True,
+        True,
+    ]
