@@ -25,14 +25,14 @@ WARM_UP, MESSAGES = 50, 120
 #: What a round trip may cost: one person says one thing after the other, so that no work is shared. Behind each bound,
 #: what was counted when it was set, on picows and on the reference wire. Whoever makes it cheaper lowers the bound.
 BOUNDS: Final[Mapping[str, float]] = {
-    "tasks": 5.4,  # 5.0, 5.0
-    "futures": 20.5,  # 18.3, 19.3
-    "callbacks": 35.0,  # 31.7, 32.6
-    "rounds": 22.0,  # 19.0, 20.0: of the event loop
-    "timers": 4.0,  # 3.2, 3.2
+    "tasks": 4.4,  # 4.0, 4.0
+    "futures": 8.5,  # 6.5, 7.7
+    "callbacks": 26.5,  # 24.0, 23.4
+    "rounds": 17.5,  # 14.1, 15.5: of the event loop
+    "timers": 2.9,  # 2.2, 2.4
     "statements": 5.4,  # 5.0, 5.0: of SQL, those that begin and end transactions aside
     "transactions": 2.4,  # 2.0, 2.0
-    "calls": 1520.0,  # 1400, 1420: of functions in Python, and coroutines resumed
+    "calls": 1180.0,  # 1066, 1088: of functions in Python, and coroutines resumed
     "kept_blocks": 12.0,  # about 1, about 1: of memory, still there when all is over
 }
 HANDLERS = {
