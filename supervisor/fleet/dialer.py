@@ -7,7 +7,7 @@ from supervisor.fleet.agent import Agent
 from supervisor.fleet.shared import Shared
 from supervisor.platform.connection import Connection
 from supervisor.platform.connector import Caller, Connector, Grants, OnConnected
-from supervisor.platform.endpoint import Endpoint, namespace_candidates, path_candidates
+from supervisor.platform.endpoint import Endpoint, host_of, namespace_candidates, path_candidates
 from supervisor.platform.hosts.facts import Way
 
 #: For so long after a loss a presence of the agent's may still be the old socket's.
@@ -37,7 +37,7 @@ class Dialer:
     @property
     def host(self) -> str:
         """The platform host that the agent connects to."""
-        return self._endpoint().host
+        return host_of(self._agent.profile.settings.ws_url)
 
     def _endpoint(self) -> Endpoint:
         own = self._agent.profile.settings

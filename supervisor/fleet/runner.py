@@ -328,5 +328,5 @@ class Runner:
 
     def _become(self, state: AgentState, reason: str = "") -> None:
         # A reason may quote a handler's own words, and those a token or the secret.
-        self.condition.become(state, self.agent.redact(reason))
+        self.condition.become(state, self.agent.redact(reason) if reason else "")
         self._shared.room.note(self.wanted.id, state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -24,6 +25,8 @@ KNOWN_NAMESPACES: Final = ("/chat", "/ws", DOUBTFUL_NAMESPACE, AGENTS_NAMESPACE,
 ENGINE_PATH: Final = "/socket.io"
 #: Where the third generation has its agents, and people, behind one host.
 KNOWN_PATHS: Final = ("/agent/socket.io", "/chat/socket.io")
+#: A fleet has one URL or a few, which are read again at every step of each agent.
+_URLS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +59,13 @@ class Endpoint:
         return Target(self.url, way.namespace, way.engine_path, self.token_via, self.proxy)
 
 
+@lru_cache(_URLS)
 def host_of(url: str) -> str:
     """The host of a URL as rates and outages are kept by it, with its port where it names one."""
     return urlsplit(url).netloc
 
 
+@lru_cache(_URLS)
 def namespace_candidates(ws_url: str, ws_namespace: str) -> tuple[str, ...]:
     """The namespaces to try for a URL: the one that is set, or for ``auto`` the URL's path and the known ones."""
     if ws_namespace != "auto":
@@ -69,6 +74,7 @@ def namespace_candidates(ws_url: str, ws_namespace: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([path, *KNOWN_NAMESPACES])) if path else KNOWN_NAMESPACES
 
 
+@lru_cache(_URLS)
 def path_candidates(ws_url: str, ws_path: str) -> tuple[str, ...]:
     """The engine paths to look at when ``ws_path`` is wrong: none where it was chosen, else those that are known.
 
