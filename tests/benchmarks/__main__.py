@@ -92,7 +92,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _allow_files(agents: int) -> None:
+def allow_files(agents: int) -> None:
     """Raise the limit of open files for us and for the processes we start."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = agents + SPARE_FILES
@@ -159,7 +159,7 @@ def main() -> int:
     results = report.Results(plan, known)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the processes we started end with us
     try:
-        _allow_files(plan.agents + plan.hot_adds)
+        allow_files(plan.agents + plan.hot_adds)
         install_packages()
         with tempfile.TemporaryDirectory(prefix="supervisor-benchmark-") as work:
             for name in arguments.only:

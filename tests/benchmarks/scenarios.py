@@ -70,20 +70,20 @@ class Run:
     work: Path
 
 
-def _ids(first: int, count: int) -> list[str]:
+def ids(first: int, count: int) -> list[str]:
     return [agent_id(number) for number in range(first, first + count)]
 
 
-def _add_gently(client: Opponent, gateway: Gateway, first: int, last: int) -> None:
+def add_gently(client: Opponent, gateway: Gateway, first: int, last: int) -> None:
     """Bring the agents ``first`` to ``last`` online in small batches, one after the other."""
     deadline = time.monotonic() + ONLINE_SECONDS
     for start in range(first, last, BATCH_AGENTS):
         stop = min(start + BATCH_AGENTS, last)
-        client.add(_ids(start, stop - start))
+        client.add(ids(start, stop - start))
         gateway.wait_online(stop, max(1.0, deadline - time.monotonic()))
 
 
-def _finish_reading(gateway: Gateway) -> int:
+def finish_reading(gateway: Gateway) -> int:
     """Wait until all sent is read *and* handled: the second pass is behind the work that the first one queued."""
     gateway.barrier(BARRIER_SECONDS)
     return gateway.barrier(BARRIER_SECONDS)
@@ -93,16 +93,16 @@ def echo(run: Run) -> Sample:
     """CPU per echo round trip: message in, typing on, typing off, reply, ack."""
     plan, gateway = run.plan, run.gateway
     count = min(plan.echo_agents, plan.agents)
-    agents = _ids(0, count)
+    agents = ids(0, count)
     with run.opponent(gateway, run.work) as client:
-        _add_gently(client, gateway, 0, count)
+        add_gently(client, gateway, 0, count)
         gateway.round_trips(agents, plan.warm_up, plan.in_flight, TRIPS_SECONDS)
-        _finish_reading(gateway)
+        finish_reading(gateway)
         time.sleep(SETTLE_SECONDS)
         gateway.ask("reset")
         before = meter.cpu_seconds(client.pid)
         result = gateway.round_trips(agents, plan.round_trips, plan.in_flight, TRIPS_SECONDS)
-        _finish_reading(gateway)
+        finish_reading(gateway)
         cpu = meter.cpu_seconds(client.pid) - before
         counts = gateway.ask("counts")
     return {
@@ -123,9 +123,9 @@ def storm(run: Run) -> Sample:
         idle_rss = meter.rss_bytes(client.pid)
         before = meter.cpu_seconds(client.pid)
         with meter.Peak(client.pid) as peak:
-            started = client.add(_ids(0, plan.agents))
+            started = client.add(ids(0, plan.agents))
             online = gateway.wait_online(plan.agents, ONLINE_SECONDS)
-            read = _finish_reading(gateway)
+            read = finish_reading(gateway)
             cpu = meter.cpu_seconds(client.pid) - before
         counts = gateway.ask("counts")
     return {
@@ -144,11 +144,11 @@ def latency(run: Run) -> Sample:
     """How long a round trip takes at one rate for all opponents, which none of them has to hurry for."""
     plan, gateway = run.plan, run.gateway
     count = min(plan.echo_agents, plan.agents)
-    agents = _ids(0, count)
+    agents = ids(0, count)
     with run.opponent(gateway, run.work) as client:
-        _add_gently(client, gateway, 0, count)
+        add_gently(client, gateway, 0, count)
         gateway.round_trips(agents, plan.warm_up, plan.in_flight, TRIPS_SECONDS)
-        _finish_reading(gateway)
+        finish_reading(gateway)
         time.sleep(SETTLE_SECONDS)
         gateway.ask("reset")
         result = gateway.round_trips_at(agents, plan.round_trips, plan.latency_rate, TRIPS_SECONDS)
@@ -167,9 +167,9 @@ def cold_start(run: Run) -> Sample:
     plan, gateway = run.plan, run.gateway
     gateway.ask("configure", presence="own")
     with run.opponent(gateway, run.work) as client:
-        started = client.add(_ids(0, plan.agents))
+        started = client.add(ids(0, plan.agents))
         online = gateway.wait_online(plan.agents, ONLINE_SECONDS)
-        _finish_reading(gateway)
+        finish_reading(gateway)
         cpu = meter.cpu_seconds(client.pid)
         lost = gateway.ask("counts")["disconnects"]
     return {"cold_cpu_s": [cpu], "cold_online_s": [(online - started) / 1e9], "cold_lost": [lost]}
@@ -180,8 +180,8 @@ def idle(run: Run) -> Sample:
     plan, gateway = run.plan, run.gateway
     gateway.ask("configure", presence="own")
     with run.opponent(gateway, run.work) as client:
-        _add_gently(client, gateway, 0, plan.agents)
-        _finish_reading(gateway)
+        add_gently(client, gateway, 0, plan.agents)
+        finish_reading(gateway)
         time.sleep(SETTLE_SECONDS)
         before = meter.cpu_seconds(client.pid)
         time.sleep(plan.idle_seconds)
@@ -200,10 +200,10 @@ def memory(run: Run) -> Sample:
     first = min(plan.first_agents, plan.agents // 2)
     gateway.ask("configure", presence="own")
     with run.opponent(gateway, run.work) as client:
-        _add_gently(client, gateway, 0, first)
+        add_gently(client, gateway, 0, first)
         time.sleep(SETTLE_SECONDS)
         few_rss, few_pss = meter.rss_bytes(client.pid), meter.pss_bytes(client.pid)
-        _add_gently(client, gateway, first, plan.agents)
+        add_gently(client, gateway, first, plan.agents)
         time.sleep(SETTLE_SECONDS)
         all_rss, all_pss = meter.rss_bytes(client.pid), meter.pss_bytes(client.pid)
         lost = gateway.ask("counts")["disconnects"]
@@ -225,10 +225,10 @@ def hot_add(run: Run) -> Sample:
     noticed: list[float] = []
     online: list[float] = []
     with run.opponent(gateway, run.work) as client:
-        _add_gently(client, gateway, 0, plan.agents)
-        _finish_reading(gateway)
+        add_gently(client, gateway, 0, plan.agents)
+        finish_reading(gateway)
         time.sleep(SETTLE_SECONDS)
-        for each in _ids(plan.agents, plan.hot_adds):
+        for each in ids(plan.agents, plan.hot_adds):
             # Uneven pauses, so that the samples do not fall in step with anyone's polling.
             time.sleep(0.2 + 0.3 * pauses.random())
             started = client.add([each])

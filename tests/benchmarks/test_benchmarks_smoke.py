@@ -72,6 +72,24 @@ def test_a_latency_run_without_a_rate_says_what_it_needs(tmp_path: Path) -> None
     assert "latency needs echo in the same run, or --latency-rate" in ran.stderr
 
 
+@pytest.mark.benchmark
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs Node with npm: apt-get install npm")
+def test_fleets_of_two_sizes_are_measured_and_one_past_the_limit_is_named(tmp_path: Path) -> None:
+    kept = tmp_path / "growth.json"
+    options = ("--sizes", "2,4,100000000", "--round-trips", "40", "--idle-seconds", "1", "--json", str(kept))
+    command = [sys.executable, str(RUN.with_name("growth.py")), *options]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    *measured, (size, _, reason) = json.loads(kept.read_text())
+    assert [(size, name) for size, name, _ in measured] == [
+        (n, name) for n in (2, 4) for name in ("supervisor", "node")
+    ]
+    assert all(len(figures) == 4 and figures[1] > 10 for _, _, figures in measured)
+    assert size == 100_000_000
+    assert "open files" in reason
+
+
 def scraped(folder: Path, *options: str) -> dict[str, dict[str, list[float]]]:
     kept = folder / "values.json"
     command = [sys.executable, str(SCRAPE), "--rounds", "1", *options, "--json", str(kept)]
