@@ -70,7 +70,7 @@ class Service:
         self.metrics = shared.metrics
         self.fleet = Fleet(registry, shared)
         self.side_tasks = SideTasks(shared.metrics, shared.clock)
-        self.storage = StorageWatch(registry, shared.clock)
+        self.storage = StorageWatch(registry, shared.clock, self.side_tasks.give_up)
         self.control = Control(registry, self.fleet, shared, self.problems, self.dead, self._notices)
         self._agents_file = self._make_agents_file()
         self._holder = LockInfo()

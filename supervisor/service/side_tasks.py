@@ -58,6 +58,11 @@ class SideTasks:
         side.task = asyncio.create_task(self._keep(side), name=name)
         self._tasks.append(side)
 
+    def give_up(self, reason: str) -> None:
+        """It is of no use to go on, for a reason; the first one counts."""
+        if not self.failed.done():
+            self.failed.set_result(reason)
+
     async def _keep(self, side: _SideTask) -> None:
         while True:
             error: BaseException | None = None
@@ -84,8 +89,7 @@ class SideTasks:
         reason = type(error).__name__ if error else "it returned"
         side.problem = f"the side task {side.name!r} died: {reason}; see the log"
         if side.essential and len(side.deaths) >= DEATHS:
-            if not self.failed.done():
-                self.failed.set_result(side.problem)
+            self.give_up(side.problem)
             return None
         return float(min(RESTART_CAP_SECONDS, RESTART_SECONDS * 2.0 ** (len(side.deaths) - 1)))
 

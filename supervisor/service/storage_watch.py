@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from supervisor.core.clock import Clock
@@ -21,14 +22,18 @@ ROOM_SECONDS: Final = 30.0
 class StorageWatch:
     """Finds out that the registry is lost, or its disk nearly full, and says so once.
 
+    Args:
+        give_up: told why it is of no use to go on, where another supervisor has taken the registry over.
+
     Attributes:
         notice: what people should know of the disk before it is full; empty while there is room.
         space: what the registry takes of its disk, as last looked at; None where nobody can tell.
     """
 
-    def __init__(self, registry: Registry, clock: Clock) -> None:
+    def __init__(self, registry: Registry, clock: Clock, give_up: Callable[[str], None]) -> None:
         self._registry = registry
         self._clock = clock
+        self._give_up = give_up
         self._said: str | None = None
         self._save_at: float | None = None
         self.notice = ""
@@ -58,6 +63,10 @@ class StorageWatch:
         if lost is None:
             self._save_at = None
             self._log.warning("registry_back", path=self._registry.where)
+            return
+        if self._registry.taken_over:
+            self._log.critical("registry_taken_over", path=self._registry.where, reason=lost)
+            self._give_up(lost)
             return
         self._save_at = self._clock.monotonic()
         self._log.critical(

@@ -214,6 +214,11 @@ class Registry:
         """What became of the database while it was open, as :meth:`look` has found; None while all is well."""
         return self.database.lost
 
+    @property
+    def taken_over(self) -> bool:
+        """Whether another supervisor has it for good, as :meth:`look` has found; nothing is written here any more."""
+        return self.database.taken_over
+
     async def look(self) -> str | None:
         """See whether the open database is still the one that others find, where this process holds it; else why not.
 

@@ -259,6 +259,7 @@ class Database(Protocol):
         lives_since: when a supervisor that remembers agents' lives first held it, in seconds since the epoch; the
             moment of opening where none ever has.
         lost: what became of it while it was open, as :meth:`look` has found; None while all is well.
+        taken_over: whether that is for good: another supervisor has it, and nothing is written here any more.
     """
 
     uuid: str
@@ -266,6 +267,7 @@ class Database(Protocol):
     revision: str
     lives_since: float
     lost: str | None
+    taken_over: bool
     agents: AgentTable
     questions: JournalQuestions
     changes: JournalChanges

@@ -47,6 +47,8 @@ def address_of(url: str) -> Address:
     rest = next((url.removeprefix(scheme) for scheme in SCHEMES if url.startswith(scheme)), None)
     if rest is None:
         raise _wrong("it does not begin with postgresql://")
+    if "#" in rest:
+        raise _wrong("it holds a #")
     if any(not character.isprintable() or character == " " for character in rest):
         raise _wrong("it holds a space or an unprintable character")
     try:
@@ -58,8 +60,6 @@ def address_of(url: str) -> Address:
     for port in (one.rpartition(":")[2] for one in hosts.split(",") if ":" in one.rpartition("]")[2]):
         if not port.isdigit() or not 0 < int(port) < 65536:
             raise _wrong("a port is no number")
-    if parts.fragment or "#" in rest:
-        raise _wrong("it holds a #")
     if unknown := sorted(set(options) - _OPTIONS):
         raise RegistryError(f"SUPERVISOR_REGISTRY_URL: PostgreSQL has no option {unknown[0]!r}; leave it out")
     name = unquote(parts.path.removeprefix("/")) or options.get("dbname") or options.get("database")

@@ -56,6 +56,7 @@ class PostgresDatabase:
         self.questions: JournalQuestions = SqlQuestions(sessions)
         self.changes: JournalChanges = SqlChanges(sessions)
         self.lost: str | None = None
+        self.taken_over = False
         self._writer = writer
         self._notice = notice
         self._hold = hold
@@ -103,6 +104,7 @@ class PostgresDatabase:
     async def look(self) -> str | None:
         if self._hold is not None:
             self.lost = self._hold.lost
+            self.taken_over = self.lost is not None
         return self.lost
 
     async def save(self, now: float) -> str:  # noqa: ARG002 - as every database has it

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.exc import DBAPIError
 
 from supervisor.core.clock import Clock, SystemClock
@@ -23,7 +22,7 @@ from supervisor.store.postgres.database import Opened, PostgresDatabase
 from supervisor.store.postgres.errors import BROKEN, explain
 from supervisor.store.postgres.holding import Hold
 from supervisor.store.postgres.migrate import OURS, Migrations
-from supervisor.store.postgres.sessions import PostgresSessions
+from supervisor.store.postgres.sessions import PostgresSessions, driver_error
 from supervisor.store.postgres.writer import Writer
 from supervisor.store.sql import lives, rotation
 from supervisor.store.sql.sessions import Connection, scalar
@@ -65,9 +64,11 @@ class Postgres:
             await self._greet(connector)
             sessions = PostgresSessions(connector, clock, self.patience_seconds)
             undo.push_async_callback(sessions.close)
-            if upgrade:
-                await self._bring_up(sessions, access)
-            await sessions.read(partial(self._require, older=access.reading))
+            revision = await sessions.read(self.migrations.current)
+            if revision is None and not (upgrade and access.create):
+                raise _not_found(sessions.where)
+            if upgrade and revision != self.migrations.head:
+                await self._bring_up(sessions)
             hold = None
             if lock is not None:
                 hold = await Hold.take(connector, clock, lock, self.lease_seconds)
@@ -96,10 +97,7 @@ class Postgres:
                 raise
             found = None
         if found is None:
-            raise RegistryNotFoundError(
-                f"There is no registry at {where}; create it with: supervisor db upgrade, "
-                "or set SUPERVISOR_REGISTRY_URL to where it is"
-            )
+            raise _not_found(where)
 
     async def check(self, url: str) -> str:
         """Look the registry at ``url`` through; one line that says that it is well."""
@@ -158,29 +156,12 @@ class Postgres:
             await connecting.close(connection)
         return None if found is None else str(found)
 
-    async def _bring_up(self, sessions: PostgresSessions, access: Access) -> None:
-        """Bring a registry to the schema of this version.
-
-        Raises:
-            RegistryError: it is newer, or has none and none may be made.
-        """
-        if not access.create:
-            await sessions.read(partial(self._require, older=True))
-
-        def work(connection: SqlConnection) -> str:
-            return self.migrations.bring_up(connection)
-
-        revision = await sessions.read(self.migrations.current)
-        if revision == self.migrations.head:
-            return
+    async def _bring_up(self, sessions: PostgresSessions) -> None:
+        """Bring a registry to the schema of this version, in one transaction; a newer one is refused."""
         try:
-            await sessions.run_sync(work)
+            await sessions.run_sync(self.migrations.bring_up)
         except DBAPIError as error:
-            orig = error.orig
-            raise explain(sessions.where, (orig.__cause__ if orig else None) or orig or error) from None
-
-    def _require(self, connection: Connection, older: bool) -> str:
-        return self.migrations.require(connection, older=older)
+            raise explain(sessions.where, driver_error(error)) from None
 
     def _begin(self, connection: Connection, now: float, held: bool, older: bool) -> Opened:
         revision = self.migrations.require(connection, older=older)
@@ -188,3 +169,10 @@ class Postgres:
         if uuid is None:
             raise RegistryError("The registry has lost its UUID (table meta); restore a copy of it")
         return Opened(str(uuid), revision, lives.since(connection, now, begin=held))
+
+
+def _not_found(where: str) -> RegistryNotFoundError:
+    return RegistryNotFoundError(
+        f"There is no registry at {where}; create it with: supervisor db upgrade, "
+        "or set SUPERVISOR_REGISTRY_URL to where it is"
+    )

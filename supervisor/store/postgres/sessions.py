@@ -130,7 +130,7 @@ class PostgresSessions:
         try:
             await connection.commit()
         except DBAPIError as error:
-            said = explain(self.where, _driver(error))
+            said = explain(self.where, driver_error(error))
             if isinstance(said, StorageError):
                 raise RegistryError(f"{said}, while this was being committed; look whether it was done") from None
             raise said from None
@@ -145,13 +145,13 @@ class PostgresSessions:
             except FencedError:
                 raise
             except (DBAPIError, OSError, StorageError, NoConnectionError) as error:
-                said = explain(self.where, _driver(error))
+                said = explain(self.where, driver_error(error))
                 if not isinstance(said, StorageError) or self._clock.monotonic() >= deadline:
                     raise said from None
             await self._clock.sleep(_PAUSE_SECONDS)
 
 
-def _driver(error: BaseException) -> BaseException:
+def driver_error(error: BaseException) -> BaseException:
     """The driver's own error within one of SQLAlchemy."""
     if isinstance(error, NoConnectionError):
         return StorageError("The registry cannot be used now: every connection to it is in use")

@@ -103,6 +103,8 @@ class SqliteDatabase:
         self.questions: JournalQuestions = SqlQuestions(sessions)
         self.changes: JournalChanges = SqlChanges(sessions)
         self.lost: str | None = None
+        # Of a file one has open, that is as good as whoever is at its path: it is kept and saved.
+        self.taken_over = False
         self._loss: Loss | None = None
         self._saved: Path | None = None
         self._looked = 0

@@ -39,7 +39,7 @@ async def test_a_lost_file_is_one_critical_line_and_a_copy(
     registry: Registry, store: SqliteStore, log: list[Any]
 ) -> None:
     clock = ManualClock()
-    watch = StorageWatch(registry, clock)
+    watch = StorageWatch(registry, clock, lambda reason: None)
     await add(registry.journal, "before")
     for _ in range(3):
         await watch.look()
@@ -66,7 +66,7 @@ async def test_a_copy_that_cannot_be_made_is_tried_again(
 ) -> None:
     """The folder is gone, and where temporary files are nothing can be made either."""
     clock = ManualClock()
-    watch = StorageWatch(registry, clock)
+    watch = StorageWatch(registry, clock, lambda reason: None)
     nowhere = store.folder / "nowhere"
     monkeypatch.setattr("tempfile.tempdir", str(nowhere))
     hidden = store.folder.with_name(f"{store.folder.name}-hidden")
@@ -84,7 +84,7 @@ async def test_a_copy_that_cannot_be_made_is_tried_again(
 
 async def test_a_disk_that_is_nearly_full_is_named_before_it_is_full(log: list[Any]) -> None:
     registry = await open_on(MemoryStore())
-    watch = StorageWatch(registry, ManualClock())
+    watch = StorageWatch(registry, ManualClock(), lambda reason: None)
     for said in (None, "it is nearly full", "it is fuller", None):
         registry.database.room = said  # type: ignore[attr-defined]
         await watch.look_for_room()

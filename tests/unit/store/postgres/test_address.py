@@ -37,7 +37,7 @@ def test_where_a_registry_is_is_shown_without_the_password(url: str, where: str)
     ("rest", "why"),
     [
         ("me:{0}@db.example", "names no database"),
-        ("me:{0}#1@db.example/fleet", "number|#"),
+        ("me:{0}#1@db.example/fleet", "holds a #"),
         ("me:{0}@db.example:port/fleet", "port"),
         ("me:{0}@db.example:70000/fleet", "port"),
         ("me:{0} @db.example/fleet", "space"),
