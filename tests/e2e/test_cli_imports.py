@@ -105,4 +105,7 @@ def test_a_supervisor_without_agents_has_imported_what_serves_and_nothing_else(c
     assert running.returncode == 0
     found = named(alone.log("run").read_text())
     assert {"aiohttp", "fastapi", "uvicorn", "aiosqlite", "prometheus_client"} <= found
-    assert found & {"alembic", "sqlalchemy", "cryptography", "requests", "socketio", "pydantic_ai", "mcp"} == set()
+    assert (
+        found & {"alembic", "sqlalchemy", "cryptography", "requests", "socketio", "pydantic_ai", "mcp", "asyncpg"}
+        == set()
+    )

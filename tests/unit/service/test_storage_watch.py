@@ -94,7 +94,7 @@ async def test_a_disk_that_is_nearly_full_is_named_before_it_is_full(log: list[A
 
 
 async def test_the_size_of_the_registry_and_the_room_left_are_known(registry: Registry, store: SqliteStore) -> None:
-    watch = StorageWatch(registry, ManualClock())
+    watch = StorageWatch(registry, ManualClock(), lambda reason: None)
     await watch.look_for_room()
     before = watch.space
     assert before is not None
