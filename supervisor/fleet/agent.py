@@ -27,7 +27,7 @@ from supervisor.messages.pipeline import PlatformApis
 from supervisor.platform.connection import Connection
 from supervisor.platform.heartbeats import Pulse
 from supervisor.platform.tokens import Grant
-from supervisor.telemetry.failures import describe
+from supervisor.telemetry.failures import describe, describe_fully
 
 #: How often it is asked whether code is loaded that another agent's load hangs in.
 LOAD_AGAIN_SECONDS: Final = 1.0
@@ -66,8 +66,10 @@ class Agent:
             log=log,
         )
         self._shared = shared
-        self._hooks = Hooks(record.id, shared.metrics, self.redact, log)
+        self._hooks = Hooks(record.id, shared.metrics, self.redact, log, tracebacks=shared.settings.shows_tracebacks)
         self._started = False
+        # The traceback that was shown last: what fails is tried again and again.
+        self._shown = ""
 
     @property
     def record(self) -> AgentRecord:
@@ -150,6 +152,18 @@ class Agent:
                     await self._shared.clock.sleep(LOAD_AGAIN_SECONDS)
         except TimeoutError:
             raise HandlerError(f"Handler {reference!r} takes longer than {LOAD_SECONDS:g} s to load") from None
+        except HandlerError as error:
+            self._show(error.__cause__)
+            raise
+
+    def _show(self, error: BaseException | None) -> None:
+        """Show whoever writes the handler where its code failed, once as long as it fails alike."""
+        if error is None or not self._shared.settings.shows_tracebacks:
+            return
+        report = describe_fully(error, self.redact)
+        if report != self._shown:
+            self._shown = report
+            self.log.warning("handler_code_failed", exception=report.rstrip())
 
     def _retire(self) -> None:
         """Stop the old handler once the messages it works on are done."""
@@ -187,6 +201,7 @@ class Agent:
             async with asyncio.timeout(HOOK_SECONDS):
                 await foreign.call(self.profile.handler.hook("on_start", self._context), self.record.id, "on_start")
         except Exception as error:
+            self._show(error)
             raise HandlerError(f"on_start of {self.record.handler!r} failed: {describe(error, self.redact)}") from error
         self._started = True
 

@@ -11,7 +11,7 @@ from supervisor.handlers import MountedHandler
 from supervisor.handlers.foreign import foreign_context
 from supervisor.protocol import InvalidEventError, parse_event
 from supervisor.protocol.events import Membership, Presence, ReadReceipt, Typing
-from supervisor.telemetry.failures import describe
+from supervisor.telemetry.failures import describe, describe_fully
 from supervisor.telemetry.metrics import Metrics
 
 #: How long a hook may take; it must not hold up the agent.
@@ -37,13 +37,17 @@ class Hooks:
     Args:
         redact: takes the agent's secrets out of what a hook says when it fails.
         log: the agent's logger.
+        tracebacks: whether one that fails is logged with its traceback.
     """
 
-    def __init__(self, agent_id: str, metrics: Metrics, redact: Callable[[str], str], log: Any) -> None:
+    def __init__(
+        self, agent_id: str, metrics: Metrics, redact: Callable[[str], str], log: Any, *, tracebacks: bool = False
+    ) -> None:
         self._agent_id = agent_id
         self._metrics = metrics
         self._redact = redact
         self._log = log
+        self._tracebacks = tracebacks
         self._tasks = TaskSet()
         self._retiring: dict[asyncio.Task[None], MountedHandler] = {}
 
@@ -96,7 +100,8 @@ class Hooks:
             self._log.warning("hook_failed", handler=handler.reference, reason="cancelled from within")
         except Exception as error:  # noqa: BLE001  a hook may raise anything
             reason = describe(error, self._redact)
-            self._log.warning("hook_failed", handler=handler.reference, reason=reason)
+            told = {"exception": describe_fully(error, self._redact)} if self._tracebacks else {}
+            self._log.warning("hook_failed", handler=handler.reference, reason=reason, **told)
 
     async def close(self) -> None:
         """Give what runs a moment to end, then cancel it."""

@@ -294,8 +294,7 @@ class MessageExecutor:
 
     def _told_traceback(self, report: str) -> dict[str, str]:
         """What a line about a failed attempt has besides: to whoever writes the handler, its traceback."""
-        deployment = self._profile.deployment
-        return {"exception": report.rstrip()} if deployment.log_tracebacks or deployment.log_level == "DEBUG" else {}
+        return {"exception": report.rstrip()} if self._profile.deployment.shows_tracebacks else {}
 
     async def _settle(self, write: Callable[[], Awaitable[_T]]) -> _T:
         """Journal what came of an attempt, whatever happens meanwhile: the handler must not run again."""

@@ -151,8 +151,8 @@ class Settings(BaseSettings):
     )
     log_tracebacks: bool = Field(
         False,
-        description="Whether each failed attempt of a handler is logged with its traceback, as at LOG_LEVEL=DEBUG and "
-        "with run --reload; it may hold what people said.",
+        description="Whether what a handler's code raises is logged with its traceback, as at LOG_LEVEL=DEBUG and with "
+        "run --reload; it may hold what people said.",
     )
     connect_rate: float = Field(50, gt=0, allow_inf_nan=False, description="Connection attempts per second and host.")
     auth_rate: float = Field(20, gt=0, allow_inf_nan=False, description="Token requests per second and host.")
@@ -280,6 +280,11 @@ class Settings(BaseSettings):
         """The hosts that agents may talk to: those of API_URL and WS_URL, and ALLOWED_HOSTS."""
         own = {urlsplit(self.api_url).hostname or "", urlsplit(self.ws_url).hostname or ""}
         return frozenset(own | {host.lower() for host in self.allowed_hosts})
+
+    @property
+    def shows_tracebacks(self) -> bool:
+        """Whether what a handler's code raises is logged with its traceback."""
+        return self.log_tracebacks or self.log_level == "DEBUG"
 
     def effective(self, row: Mapping[str, Any]) -> EffectiveSettings:
         """What an agent runs with: the ``settings`` of its row, and the deployment's where the row gives none.

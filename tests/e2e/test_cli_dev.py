@@ -24,6 +24,12 @@ async def on_message(message, ctx):
         raise LookupError("nothing there")
     return message.content.upper() + ctx.settings.get("end", "")
 """
+STARTS_BADLY = """
+class Shout(Handler):
+    def on_message(self, message, ctx): ...
+    def on_start(self, ctx):
+        raise LookupError("no key")
+"""
 #: What a person may have set for a supervisor of his own; none of it may reach this one.
 HOSTILE = {"SUPERVISOR_API_URL": "https://api.invalid", "SUPERVISOR_UNKNOWN": "x", "SUPERVISOR_AGENTS_DIR": "/nowhere"}
 
@@ -87,9 +93,11 @@ def test_a_handler_that_does_not_load_is_named_with_its_line_and_tried_again(com
     url = chat_address(command)
     said = command.wait_for_log("dev", r"shout does not run: .*")[0]
     assert "on_message(message) is called with (message, ctx), which it does not take (shout.py, line 1)" in said
-    # Mended in two steps, the first of which does not do.
+    # Mended in steps, each of which but the last fails otherwise, and shows where.
     handler.write_text("async def on_message(message, ctx):\n    return nothing\n\nnothing_there()\n")
-    command.wait_for_log("dev", r"nothing_there.*\(shout.py, line 4\)")
+    command.wait_for_log("dev", r'shout.py", line 4, in <module>\n +nothing_there')
+    handler.write_text(f"from supervisor.handler import Handler\n{STARTS_BADLY}")
+    command.wait_for_log("dev", r'shout.py", line 6, in on_start\n +raise LookupError')
     gone = command("chat", "shout", "--url", url, "--once", "x", "--timeout", "0.1")
     assert gone.returncode == 1
     assert "shout is still offline after 0.1 s" in gone.stderr

@@ -19,6 +19,11 @@ pytestmark = pytest.mark.timeout(200)
 
 HANDLER = "from .shared import WORD\n\nasync def on_message(message, ctx):\n    return f'first {WORD}'\n"
 LOADING = "async def on_message(message, ctx):\n    return await ctx.load('words:SAID')\n"
+FAILING = """from supervisor.handler import Permanent
+
+async def on_message(message, ctx):
+    raise Permanent("no answer")
+"""
 #: Says how often it was asked since its code was loaded.
 OTHER = "asked = []\n\nasync def on_message(message, ctx):\n    asked.append(1)\n    return f'asked {len(asked)}'\n"
 
@@ -112,3 +117,9 @@ async def _play(sandbox: Sandbox, handlers: Path, log: Path) -> None:
     await until_it_says(sandbox, user, writing, "third other word")
     # Loaded anew, it would have begun to count again.
     assert await answer(sandbox, user, other) == "asked 2"
+
+    # Whoever writes it sees where it fails, without looking for the dead letter.
+    (handlers / "writing.py").write_text(FAILING)
+    async with asyncio.timeout(60):
+        while 'writing.py", line 4, in on_message' not in log.read_text():
+            await answer(sandbox, user, writing)
