@@ -215,4 +215,4 @@ def _at_platform(agent: str, variable: str, conversation: str | None) -> tuple[M
     namespaces = namespace_candidates(settings.ws_url, settings.ws_namespace)
     others = path_candidates(settings.ws_url, settings.ws_path)
     endpoint = Endpoint(settings.ws_url, namespaces, settings.ws_path, settings.token_via, settings.proxy, others)
-    return Meeting(endpoint, agent, token, conversation), agent
+    return Meeting(endpoint, agent, token, conversation, settings.ca_file), agent

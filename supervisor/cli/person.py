@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from supervisor.core.clock import SystemClock
@@ -31,12 +32,14 @@ class Meeting:
     Args:
         token: the person's.
         conversation_id: the conversation to join; None: the platform is asked for the one with the agent.
+        ca_file: a PEM file of authorities to trust beside the system's.
     """
 
     endpoint: Endpoint
     agent_id: str
     token: str = field(repr=False)
     conversation_id: str | None = None
+    ca_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class Person:
             SupervisorError: the platform cannot be reached, or refuses; says why.
         """
         person = cls(on_said)
-        session = await Session.open()
+        session = await Session.open(ca_file=meeting.ca_file)
         transport = Transport(session, make_wire=choose_wire("auto"), clock=SystemClock())
         try:
             person._socket = await person._connect(transport, meeting)

@@ -11,12 +11,12 @@ from supervisor.settings.models import (
     AGENT_SETTING_NAMES,
     LOOPBACK,
     OVERRIDES,
-    PREFIX,
     AgentSettings,
     EffectiveSettings,
     Settings,
     parse_agent_settings,
 )
+from supervisor.settings.sources import PREFIX
 
 __all__ = [
     "AGENT_SETTING_NAMES",

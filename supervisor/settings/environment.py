@@ -14,7 +14,8 @@ from pydantic_settings import SettingsError
 
 from supervisor.core.errors import ConfigurationError
 from supervisor.settings.env_file import read_env_file
-from supervisor.settings.models import PASSWORDS, PREFIX, RUN_SECRETS, Settings, is_service_link
+from supervisor.settings.models import RUN_SECRETS, Settings
+from supervisor.settings.sources import PASSWORDS, PREFIX, is_service_link
 
 # What others put into the environment under our prefix: Kubernetes' service links, and supervisord.
 _FOREIGN = re.compile(r"SUPERVISOR_(?:.+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT_\d+_.+)\Z")

@@ -18,10 +18,9 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from supervisor.core.errors import ConfigurationError
-from supervisor.settings.env_file import read_env_file
 from supervisor.settings.kinds import (
     BUNDLED_HANDLERS,
     BundledHandlers,
@@ -48,36 +47,10 @@ from supervisor.settings.kinds import (
     readable_attributes,
     readable_headers,
 )
+from supervisor.settings.sources import PREFIX, EnvFile, Environment
 
-PREFIX = "SUPERVISOR_"
 RUN_SECRETS = Path("/run/secrets")
-#: What a person chose, or was given, and may hold any character.
-PASSWORDS = frozenset({f"{PREFIX}ADMIN_TOKEN", f"{PREFIX}ADMIN_READ_TOKEN", f"{PREFIX}METRICS_TOKEN", f"{PREFIX}PROXY"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-
-
-def is_service_link(name: str, value: str | None) -> bool:
-    """Whether Kubernetes put a variable there: a service "supervisor-admin" injects SUPERVISOR_ADMIN_PORT=tcp://…"""
-    return name.endswith("_PORT") and bool(value) and str(value).startswith(("tcp://", "udp://", "sctp://"))
-
-
-class _Environment(EnvSettingsSource):
-    """The environment, without what Kubernetes puts there under names of ours."""
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        variables = super()._load_env_vars()
-        return {name: value for name, value in variables.items() if not is_service_link(name.upper(), value)}
-
-
-class _EnvFile(EnvSettingsSource):
-    """A file of variables, as :mod:`supervisor.settings.env_file` reads it."""
-
-    def __init__(self, settings_cls: type[BaseSettings], path: Path | None) -> None:
-        self._path = path
-        super().__init__(settings_cls)
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        return {name.lower(): value for name, value in read_env_file(self._path, PASSWORDS).values.items() if value}
 
 
 class Settings(BaseSettings):
@@ -249,7 +222,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         path = getattr(dotenv_settings, "env_file", None)
-        return init_settings, _Environment(settings_cls), _EnvFile(settings_cls, path), file_secret_settings
+        return init_settings, Environment(settings_cls), EnvFile(settings_cls, path), file_secret_settings
 
     @model_validator(mode="after")
     def _admin_token_off_loopback(self) -> Self:
