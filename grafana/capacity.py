@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from grafana.blocks import QUANTILES, Column, Target, graph, listing, quantiles
-from grafana.promql import increase, or_zero, rate, series, summed
+from grafana.promql import TARGET, increase, or_zero, rate, series, summed
 
 
 def saturation() -> Sequence[Any]:
@@ -135,4 +135,4 @@ def process() -> Sequence[Any]:
 
 def _up_for() -> str:
     started = f"time() - {series('process_start_time_seconds')}"
-    return f"({started}) * on (job, instance) group_left (version) {series('supervisor_build_info')}"
+    return f"({started}) * on ({TARGET}) group_left (version) {series('supervisor_build_info')}"

@@ -27,9 +27,11 @@ from grafana.blocks import (
 )
 from grafana.frame import AGENT_LINK, FLEET, assemble
 from grafana.promql import (
+    TARGET,
     buckets,
     errors_by,
     errors_of_all,
+    named,
     online_share,
     quantile,
     rate,
@@ -138,7 +140,7 @@ def _answers() -> Sequence[Any]:
 
 def _ready() -> str:
     # Whoever is scraped in a supervisor's job and does not answer counts as zero; so do all, when none answers.
-    deaf = f"0 * {series('up')} and on (job) {series('supervisor_build_info')}"
+    deaf = f"0 * {series('up')} and on (cluster, namespace, job) {series('supervisor_build_info')}"
     return f"min({series('supervisor_ready')} or {deaf}) or vector(0)"
 
 
@@ -168,8 +170,9 @@ def _connections() -> Sequence[Any]:
             "Agents that are not online, paused ones among them. Those past METRICS_AGENT_LIMIT are counted together "
             "as _other and are listed only when none of them is online. A click opens the agent.",
             Column("Agent", label="agent", link=AGENT_LINK),
-            Column("Messages waiting", expr=_of_down("supervisor_agent_inbox_messages"), unit="short"),
-            Column("Token valid for", expr=f"({left}) and on (job, instance, agent) ({down})", unit="s"),
+            Column("Name", label="name"),
+            Column("Messages waiting", expr=named(_of_down("supervisor_agent_inbox_messages")), unit="short"),
+            Column("Token valid for", expr=named(f"({left}) and on ({TARGET}, agent) ({down})"), unit="s"),
             none="Every agent is online",
         ),
     ]
@@ -205,7 +208,7 @@ def _losses() -> Sequence[Any]:
 
 
 def _of_down(metric: str) -> str:
-    return f"{series(metric)} and on (job, instance, agent) ({series('supervisor_agent_up')} == 0)"
+    return f"{series(metric)} and on ({TARGET}, agent) ({series('supervisor_agent_up')} == 0)"
 
 
 def _traffic() -> Sequence[Any]:

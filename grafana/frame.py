@@ -9,15 +9,18 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana.blocks import DATASOURCE
-from grafana.promql import series
+from grafana.promql import SCOPE, TARGET, series
 
 TAG: Final = "aiwm-supervisor"
 FLEET, AGENT, TOKENS = "aiwm-fleet", "aiwm-agent", "aiwm-tokens"
 #: Stands for every value, and for no missing label.
 ALL: Final = ".+"
+#: The same where the label may be missing: who has one cluster gives it no name.
+ALL_OR_NONE: Final = ".*"
 #: What a link hands over to the other dashboard.
 KEPT: Final = (
-    "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${handler:queryparam}&${__url_time_range}"
+    "${datasource:queryparam}&${cluster:queryparam}&${namespace:queryparam}&${job:queryparam}&${instance:queryparam}"
+    "&${handler:queryparam}&${__url_time_range}"
 )
 AGENT_LINK: Final = f"/d/{AGENT}?var-agent=${{__value.text}}&{KEPT}"
 
@@ -34,20 +37,39 @@ def _choice(name: str, label: str, description: str, query: str) -> dashboard.Qu
     )
 
 
-def _several(choice: dashboard.QueryVariable) -> dashboard.QueryVariable:
-    everything = model.VariableOption(selected=True, text=["All"], value=["$__all"])
-    return choice.multi(True).include_all(True).all_value(ALL).current(everything)
+def _several(choice: dashboard.QueryVariable, everything: str = ALL) -> dashboard.QueryVariable:
+    option = model.VariableOption(selected=True, text=["All"], value=["$__all"])
+    return choice.multi(True).include_all(True).all_value(everything).current(option)
 
 
 def variables() -> list[Any]:
-    """Which data source, jobs, instances and handlers the dashboard shows."""
-    scoped = 'job=~"$job", instance=~"$instance"'
+    """Which data source, clusters, namespaces, jobs, instances and handlers the dashboard shows."""
+    asked = "supervisor_build_info{{{}}}, {}"
+    cluster, namespace, job, _ = SCOPE
     return [
         dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"),
-        _several(_choice("job", "Job", "Scrape jobs of Prometheus.", "label_values(supervisor_build_info, job)")),
+        _several(
+            _choice("cluster", "Cluster", "Where there are several.", "label_values(supervisor_build_info, cluster)"),
+            ALL_OR_NONE,
+        ),
+        _several(
+            _choice("namespace", "Namespace", "Of Kubernetes.", f"label_values({asked.format(cluster, 'namespace')})"),
+            ALL_OR_NONE,
+        ),
         _several(
             _choice(
-                "instance", "Instance", "Supervisors.", 'label_values(supervisor_build_info{job=~"$job"}, instance)'
+                "job",
+                "Job",
+                "Scrape jobs of Prometheus.",
+                f"label_values({asked.format(', '.join((cluster, namespace)), 'job')})",
+            )
+        ),
+        _several(
+            _choice(
+                "instance",
+                "Instance",
+                "Supervisors.",
+                f"label_values({asked.format(', '.join((cluster, namespace, job)), 'instance')})",
             )
         ),
         _several(
@@ -55,7 +77,7 @@ def variables() -> list[Any]:
                 "handler",
                 "Handler",
                 "Applies to messages, tokens and cost; connections and the process know no handler.",
-                f"label_values(supervisor_messages_received_total{{{scoped}}}, handler)",
+                f"label_values(supervisor_messages_received_total{{{', '.join(SCOPE)}}}, handler)",
             )
         ),
     ]
@@ -63,7 +85,7 @@ def variables() -> list[Any]:
 
 def agent_variable() -> dashboard.QueryVariable:
     """Which agent."""
-    query = 'label_values(supervisor_agent_up{job=~"$job", instance=~"$instance"}, agent)'
+    query = f"label_values(supervisor_agent_up{{{', '.join(SCOPE)}}}, agent)"
     return _choice("agent", "Agent", "One agent; _other stands for those past METRICS_AGENT_LIMIT.", query)
 
 
@@ -76,7 +98,7 @@ def marks() -> list[Any]:
     build = series("supervisor_build_info")
     return [
         _annotation("Restarts", "orange", f"changes({series('process_start_time_seconds')}[$__rate_interval]) > 0"),
-        _annotation("Deploys", "blue", f"{build} unless on (job, instance, version) ({build} offset $__rate_interval)"),
+        _annotation("Deploys", "blue", f"{build} unless on ({TARGET}, version) ({build} offset $__rate_interval)"),
     ]
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 #: What every series is filtered by.
-SCOPE: Final = ('job=~"$job"', 'instance=~"$instance"')
+SCOPE: Final = ('cluster=~"$cluster"', 'namespace=~"$namespace"', 'job=~"$job"', 'instance=~"$instance"')
+#: The labels of a target: what series of one supervisor are joined by.
+TARGET: Final = "cluster, namespace, job, instance"
 #: What a series is filtered by where it has a handler; the others would vanish under that filter.
 HANDLER: Final = 'handler=~"$handler"'
 #: The metrics that have a handler; held equal to what the supervisor shows by tests/unit/grafana/test_dashboards.py.
 WITH_HANDLER: Final = frozenset(
     {
+        "supervisor_agent_info",
         "supervisor_messages_received_total",
         "supervisor_messages_handled_total",
         "supervisor_message_queue_seconds",
@@ -74,6 +77,12 @@ def ratio(part: str, whole: str) -> str:
 def or_zero(expression: str) -> str:
     """An expression without labels that is zero where it has no series: a counter appears with its first event."""
     return f"({expression} or vector(0))"
+
+
+def named(expression: str) -> str:
+    """The series of agents with their names and handlers, where these are known."""
+    by = f"on ({TARGET}, agent)"
+    return f"({expression}) * {by} group_left (name, handler) {series('supervisor_agent_info')} or {by} ({expression})"
 
 
 def errors_of_all() -> str:

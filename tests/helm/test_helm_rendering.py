@@ -460,12 +460,37 @@ def test_each_dashboard_is_a_config_map_for_grafanas_sidecar() -> None:
     assert all(board["metadata"]["labels"]["grafana_dashboard"] == "1" for board in boards)
     contents = {name: json.loads(text) for board in boards for name, text in board["data"].items()}
     originals = sorted((PROJECT / "grafana").glob("*.json"))
-    assert contents == {path.name: json.loads(path.read_text()) for path in originals}
+    # Of all releases of a cluster in one folder.
+    assert contents == {f"{NAMESPACE}-chat-{path.name}": json.loads(path.read_text()) for path in originals}
     assert len(boards) == len(originals) >= 3
     for board in boards:
         assert board["metadata"]["annotations"]["grafana_folder"] == "Chat"
         assert board["metadata"]["namespace"] == "monitoring"
         assert len(board["metadata"]["name"]) <= 63
+
+
+def test_dashboards_of_two_releases_stand_beside_each_other() -> None:
+    def boards(**dashboards: str) -> dict[str, Any]:
+        made = render({"dashboards": {"enabled": True, **dashboards}})
+        maps = [found["data"] for found in made.all("ConfigMap") if found["metadata"]["name"].endswith("-dashboard")]
+        return {name: json.loads(text) for data in maps for name, text in data.items()}
+
+    first, second = boards(), boards(prefix="staging", currency="CHF")
+    uids = {board["uid"] for board in first.values()} | {board["uid"] for board in second.values()}
+    assert len(uids) == 2 * len(first)
+    assert not {board["title"] for board in first.values()} & {board["title"] for board in second.values()}
+    written = json.dumps(second)
+    assert "aiwm-fleet" not in written
+    assert "/d/staging-fleet" in written
+    units = {
+        panel["fieldConfig"]["defaults"].get("unit")
+        for board in second.values()
+        for panel in board["panels"]
+        if "fieldConfig" in panel
+    }
+    assert "currency:CHF " in units
+    assert "currencyUSD" not in written
+    assert "currencyUSD" in json.dumps(first)
 
 
 def test_the_pod_is_one_for_the_image() -> None:

@@ -91,6 +91,7 @@ class Moment:
             "__interval": f"{round(interval * 1000)}ms",
             "__range": f"{range_seconds}s",
             "__range_s": str(range_seconds),
+            **dict.fromkeys(("cluster", "namespace"), ".*"),
             **dict.fromkeys(("job", "instance", "handler"), ".+"),
             **self.chosen,
         }

@@ -105,24 +105,29 @@ def test_the_data_source_is_a_variable_and_everything_uses_it(dashboard: dict[st
 
 def test_job_instance_and_handler_take_several_values_and_all(dashboard: dict[str, Any]) -> None:
     variables = {one["name"]: one for one in dashboard["templating"]["list"]}
-    assert list(variables)[:4] == ["datasource", "job", "instance", "handler"]
-    for name in ("job", "instance", "handler"):
+    names = ("cluster", "namespace", "job", "instance", "handler")
+    assert tuple(variables)[:6] == ("datasource", *names)
+    for name in names:
         variable = variables[name]
         assert variable["query"].startswith("label_values(")
         assert variable["query"].endswith(f", {name})")
         assert variable["multi"] is True
         assert variable["includeAll"] is True
-        assert variable["allValue"] == ".+"
+        # Who has one cluster gives it no name, and outside of Kubernetes there is no namespace.
+        assert variable["allValue"] == (".*" if name in ("cluster", "namespace") else ".+")
         assert variable["current"]["value"] == ["$__all"]
         assert variable["label"]
         assert variable["refresh"] == 2, "when the time range changes"
+    assert 'cluster=~"$cluster"' in variables["namespace"]["query"]
+    assert 'namespace=~"$namespace"' in variables["job"]["query"]
     assert 'job=~"$job"' in variables["instance"]["query"]
     assert 'instance=~"$instance"' in variables["handler"]["query"]
 
 
 def test_one_agent_is_chosen_among_those_that_have_series() -> None:
     [variable] = [one for one in load("agent")["templating"]["list"] if one["name"] == "agent"]
-    assert variable["query"] == 'label_values(supervisor_agent_up{job=~"$job", instance=~"$instance"}, agent)'
+    assert re.fullmatch(r"label_values\(supervisor_agent_up\{.*\}, agent\)", variable["query"])
+    assert 'instance=~"$instance"' in variable["query"]
     assert not variable.get("multi")
     own = [target["expr"] for panel, target in targets(load("agent")) if "supervisor_agent_" in target["expr"]]
     assert len(own) > 8
@@ -136,7 +141,7 @@ def test_every_selector_is_within_job_instance_and_handler(dashboard: dict[str, 
         assert found, place
         for metric, matchers in found:
             assert family(metric) in LABELS_OF, f"{place}: {metric} is no metric of the contract"
-            assert 'job=~"$job"' in matchers, f"{place}: {metric}"
+            assert 'cluster=~"$cluster", namespace=~"$namespace", job=~"$job"' in matchers, f"{place}: {metric}"
             assert 'instance=~"$instance"' in matchers, f"{place}: {metric}"
             has_handler = "handler" in LABELS_OF[family(metric)]
             assert ('handler=~"$handler"' in matchers) is has_handler, f"{place}: {metric}"
@@ -147,11 +152,11 @@ def test_what_is_filtered_by_handler_is_what_has_one() -> None:
 
 
 def test_labels_in_matchers_and_groupings_exist(dashboard: dict[str, Any]) -> None:
-    known = LABELS | {"job", "instance", "le"}
+    known = LABELS | {"cluster", "namespace", "job", "instance", "le"}
     for place, expression in expressions(dashboard):
         for metric, matchers in selectors(expression):
             named = set(re.findall(r"(\w+)(?:=~|!~|!=|=)\"", matchers))
-            assert named <= LABELS_OF[family(metric)] | {"job", "instance"}, place
+            assert named <= LABELS_OF[family(metric)] | {"cluster", "namespace", "job", "instance"}, place
         for group in re.findall(r"(?:by|on|group_left) \(([\w, ]+)\)", expression):
             assert set(group.split(", ")) <= known, place
 

@@ -98,13 +98,13 @@ def one(value: float, **labels: str) -> Series:
 def test_tables_join_their_queries_by_labels() -> None:
     [panel] = [panel for panel in panels(load("fleet")) if panel["title"] == "Not online"]
     answers: Results = {
-        (panel["id"], "A"): [one(3, agent="a1", instance="i"), one(0, agent="a2", instance="i")],
-        (panel["id"], "B"): [one(60, agent="a1", instance="i")],
+        (panel["id"], "A"): [one(3, agent="a1", name="Ann", instance="i"), one(0, agent="a2", instance="i")],
+        (panel["id"], "B"): [one(60, agent="a1", name="Ann", instance="i")],
     }
     names, rows = table(panel, answers)
-    assert names == ["Agent", "Messages waiting", "Token valid for"]
+    assert names == ["Agent", "Name", "Messages waiting", "Token valid for"]
     assert rows == [
-        {"Agent": "a1", "Messages waiting": 3, "Token valid for": 60},
+        {"Agent": "a1", "Name": "Ann", "Messages waiting": 3, "Token valid for": 60},
         {"Agent": "a2", "Messages waiting": 0},
     ]
 
