@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -109,13 +110,13 @@ class Search:
         self._deaf_at_root: ConnectError | None = None
         self._missing = False
 
-    def _all(self) -> list[Way]:
-        return [Way(namespace, path) for path in self._paths for namespace in self._endpoint.namespaces]
+    def _all(self) -> Iterator[Way]:
+        return (Way(namespace, path) for path in self._paths for namespace in self._endpoint.namespaces)
 
     def ways(self) -> Iterator[Way]:
         """The ways to try, one after the other; what was told of earlier ones leaves some out."""
-        first = [self.last] if self.last is not None else []
-        for way in dict.fromkeys([*first, *self._all()]):
+        first = () if self.last is None else (self.last,)
+        for way in chain(first, (way for way in self._all() if way != self.last)):
             if way.engine_path in self._wrong:
                 continue
             if way.engine_path != self._paths[0] and way != self.last and self._paths[0] not in self._wrong:

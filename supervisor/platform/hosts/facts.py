@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 #: So many questions in a row without an answer, and an event counts as one that the platform never acknowledges.
 SILENCES: Final = 3
@@ -89,8 +89,7 @@ class SocketFacts:
         return event not in self._acked and self.acks(event) is False
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(NamedTuple):
     """A way in to a host: a Socket.IO namespace, and the engine path before it."""
 
     namespace: str
