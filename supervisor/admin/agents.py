@@ -41,7 +41,22 @@ _Handler = Annotated[
 class NewAgent(BaseModel):
     """An agent to add, as in a file of ``supervisor agents import``."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "650000000000000000000001",
+                    "handler": "echo",
+                    "secret": "env:AGENT_SECRET",
+                    "name": "Ada",
+                    "labels": {"team": "support"},
+                }
+            ]
+        },
+    )
 
     id: _Text
     handler: _Handler
@@ -59,7 +74,12 @@ class ChangedAgent(BaseModel):
     takes the old one's place whole, nested ones too.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        hide_input_in_errors=True,
+        json_schema_extra={"examples": [{"settings": {"timeout_seconds": 60}, "labels": {"team": None}}]},
+    )
 
     handler: _Handler | None = None
     secret: _Secret | None = None

@@ -52,6 +52,12 @@ _STATUSES: Final[dict[type[Exception], HTTPStatus]] = {
     MessageNotFoundError: HTTPStatus.NOT_FOUND,
     MessageStateError: HTTPStatus.CONFLICT,
 }
+#: The icon counts no further.
+MOST_COUNTED: Final = 9
+_BADGE: Final = (
+    '<circle cx="21" cy="11" r="11" fill="#c92a2a"/><text x="21" y="16.5" fill="#fff" font-family="sans-serif" '
+    'font-size="15" font-weight="700" text-anchor="middle">{}</text>'
+)
 _log = get_logger(__name__)
 
 
@@ -91,6 +97,7 @@ def build_app(service: AdminService) -> FastAPI:
     add_insight(app, service)
     add_session(app, Tokens(service.settings))
     _static(app)
+    _counted_icons(app)
     _errors(app)
     app.add_middleware(Guard, settings=service.settings, public_page=(_STATIC / _PAGES["/"]).read_bytes())
     return app
@@ -147,9 +154,21 @@ def _static(app: FastAPI) -> None:
             app.add_api_route(path, _file(file), methods=["GET", "HEAD"], include_in_schema=False)
 
 
-def _file(file: Path) -> Callable[[], Awaitable[Response]]:
-    content, media_type = file.read_bytes(), _TYPES[file.suffix]
+def _counted_icons(app: FastAPI) -> None:
+    """The icon with a number on it, up to nine: how much needs somebody, in the browser's tab."""
+    icon = (_STATIC / "favicon.svg").read_text(encoding="utf-8")
+    for count in range(1, MOST_COUNTED + 1):
+        shown = f"{count}+" if count == MOST_COUNTED else str(count)
+        content = icon.replace("</svg>", _BADGE.format(shown) + "</svg>").encode()
+        path = f"/favicon-{count}.svg"
+        app.add_api_route(path, _content(content, _TYPES[".svg"]), methods=["GET", "HEAD"], include_in_schema=False)
 
+
+def _file(file: Path) -> Callable[[], Awaitable[Response]]:
+    return _content(file.read_bytes(), _TYPES[file.suffix])
+
+
+def _content(content: bytes, media_type: str) -> Callable[[], Awaitable[Response]]:
     async def serve() -> Response:
         return Response(content, headers={"content-type": media_type})
 

@@ -94,6 +94,10 @@ BUNDLED = ",".join(BUNDLED_HANDLERS)
         ({"agents": [agent(labels={"tier": 1})]}, ["/agents/0/labels/tier", "want string"]),
         ({"agentsPrune": True}, ["agentsPrune without agents would remove every agent"]),
         ({"config": {"ADMIN_TOKEN": SECRET}}, ["config.ADMIN_TOKEN is a secret", "adminToken.existingSecret"]),
+        (
+            {"config": {"ADMIN_READ_TOKEN": SECRET}},
+            ["config.ADMIN_READ_TOKEN is a secret", "adminReadToken.existingSecret"],
+        ),
         ({"config": {"METRICS_TOKEN": SECRET}}, ["config.METRICS_TOKEN is a secret", "metricsToken.existingSecret"]),
         ({"config": {"SECRET_KEYS": [SECRET]}}, ["config.SECRET_KEYS is a secret", "secretKeys.existingSecret"]),
         (

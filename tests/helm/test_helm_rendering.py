@@ -159,6 +159,7 @@ def test_secrets_are_referred_to_and_never_rendered() -> None:
         "key": "admin-token",
     }
     assert env["SUPERVISOR_METRICS_TOKEN"]["valueFrom"]["secretKeyRef"]["key"] == "metrics-token"
+    assert env["SUPERVISOR_ADMIN_READ_TOKEN"]["valueFrom"]["secretKeyRef"]["key"] == "admin-read-token"
     assert env["SUPERVISOR_SECRET_KEYS"]["valueFrom"]["secretKeyRef"] == {"name": "supervisor-keys", "key": "fernet"}
     proxy = {entry["name"]: entry for entry in rendered_ci("existing").supervisor["env"]}
     assert proxy["SUPERVISOR_PROXY"]["valueFrom"]["secretKeyRef"] == {"name": "proxy", "key": "proxy"}

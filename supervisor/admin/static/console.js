@@ -1,172 +1,145 @@
-"use strict";
-// The fleet, polled. Everything from outside goes into the page as text, never as markup.
+// The console: who is signed in, which page is shown, and the board that all pages read.
 
-const SYMBOLS = {
-  online: "●", authenticating: "◔", connecting: "◑", registering: "◕", backoff: "↻",
-  rejected: "✖", faulted: "▲", draining: "◌", paused: "‖", stopped: "○",
-};
-const WORST_FIRST = ["faulted", "rejected", "backoff", "registering", "connecting", "authenticating", "draining",
-  "online", "paused", "stopped"];
-const MAX_ROWS = 500;
-const POLL_MS = 1500;
-const KEY = "supervisor-admin-token";
+import { SignedOut, ask, get, post } from "./api.js";
+import { byId, h, setText } from "./dom.js";
+import { agentView } from "./agent.js";
+import { doctorView } from "./doctor.js";
+import { fleetView } from "./fleet.js";
+import { formView } from "./form.js";
+import { messagesView } from "./messages.js";
+import { attention } from "./states.js";
+import { usageView } from "./usage.js";
 
-const byId = (id) => document.getElementById(id);
-const view = { agents: [], overview: null, state: null, search: "", token: sessionStorage.getItem(KEY) || "" };
+const VIEWS = { fleet: fleetView, messages: messagesView, usage: usageView, doctor: doctorView, agent: agentView, form: formView };
 
-function element(tag, text, className) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
-
-function span(seconds) {
-  const whole = Math.max(0, Math.round(seconds));
-  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
-    if (whole >= size) return `${Math.floor(whole / size)} ${unit}`;
-  }
-  return `${whole} s`;
-}
-
-async function ask(path) {
-  const headers = view.token ? { Authorization: `Bearer ${view.token}` } : {};
-  const answer = await fetch(path, { headers, cache: "no-store" });
-  if (answer.status === 401) throw new Error("unauthorised");
-  if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
-  return answer.json();
-}
+/** What all pages know: agents by id and the overview, as the board last told; access: "full" or "read". */
+const board = { agents: new Map(), overview: null, access: null, stream: null };
+let shown = null;
+let coming = null;
 
 function health(text, kind) {
-  const pill = byId("health");
-  if (pill.textContent !== text) pill.textContent = text;
-  pill.className = `pill ${kind}`;
+  setText(byId("health"), text);
+  byId("health").className = `pill ${kind}`;
 }
 
-function showTiles() {
-  const { agents, inbox, started_at } = view.overview;
-  const total = Object.values(agents).reduce((sum, count) => sum + count, 0);
-  const figures = [
-    [`${agents.online || 0} / ${total}`, "agents online"],
-    [inbox.available, "messages waiting"],
-    [inbox.running, "being answered"],
-    [inbox.dead, "dead letters"],
-    [span(Date.now() / 1000 - started_at), "up"],
-  ];
-  byId("tiles").replaceChildren(...figures.map(([value, label]) => {
-    const tile = element("div", undefined, "tile");
-    tile.append(element("b", String(value)), element("span", label));
-    return tile;
-  }));
-}
-
-function showProblems() {
-  const { problems, notices } = view.overview;
-  byId("problems").replaceChildren(
-    ...problems.map((text) => element("li", text, "problem")),
-    ...notices.map((text) => element("li", text)),
-  );
-  if (problems.length) health("not ready", "bad");
-  else if (notices.length) health("ready, with notices", "warn");
+function showOverview() {
+  const { overview } = board;
+  const count = attention(overview);
+  const name = overview.deployment || "Supervisor";
+  document.title = `${count ? `(${count}) ` : ""}${shown?.title ? `${shown.title} · ` : ""}${name}`;
+  const icon = count ? `/favicon-${Math.min(count, 9)}.svg` : "/static/favicon.svg";
+  if (byId("icon").getAttribute("href") !== icon) byId("icon").href = icon;
+  byId("deployment").hidden = !overview.deployment;
+  setText(byId("deployment"), overview.deployment);
+  const reads = board.access === "read" ? " · you may look, and change nothing" : "";
+  setText(byId("where"), `Version ${overview.version} · ${overview.registry} · pid ${overview.pid}${reads}`);
+  if (overview.problems.length) health("not ready", "bad");
+  else if (count || overview.notices.length) health(count ? `ready, ${count} need you` : "ready, with notices", "warn");
   else health("ready", "good");
 }
 
-function showStates() {
-  const counts = view.overview.agents;
-  const states = WORST_FIRST.filter((state) => counts[state] || view.state === state);
-  const focused = document.activeElement?.dataset?.state;
-  byId("states").replaceChildren(...states.map((state) => {
-    const chip = element("button", `${SYMBOLS[state]} ${state} ${counts[state] || 0}`, state);
-    chip.type = "button";
-    chip.dataset.state = state;
-    chip.setAttribute("aria-pressed", String(view.state === state));
-    chip.addEventListener("click", () => {
-      view.state = view.state === state ? null : state;
-      show();
-    });
-    return chip;
-  }));
-  if (focused) byId("states").querySelector(`[data-state="${focused}"]`)?.focus();
+function take(change) {
+  if (change.first) coming = new Map();
+  const agents = coming || board.agents;
+  for (const agent of change.agents) agents.set(agent.id, agent);
+  for (const id of change.gone) agents.delete(id);
+  board.overview = change.overview;
+  if (change.more) return;
+  if (coming) [board.agents, coming] = [coming, null];
+  // Pages begin with what the board knows: names and states.
+  if (!shown) route();
+  showOverview();
+  shown.update?.();
 }
 
-function agentRow(agent) {
-  const now = Date.now() / 1000;
-  const row = element("tr");
-  row.append(element("td", `${SYMBOLS[agent.state] || "?"} ${agent.state}`, `state ${agent.state}`));
-  const who = element("td", agent.name || agent.id, "agent");
-  if (agent.name) who.append(element("small", agent.id, "mono"));
-  if (agent.reason) who.append(element("small", agent.reason));
-  if (agent.health !== "ok") who.append(element("small", "health: " + agent.health, "failing"));
-  row.append(who, element("td", agent.handler, "handler mono"));
-  row.append(element("td", agent.since === null ? "–" : span(now - agent.since), "since"));
-  for (const figure of [agent.conversations, agent.inbox.available, agent.inbox.running, agent.inbox.dead]) {
-    row.append(element("td", String(figure), "number"));
+function follow() {
+  board.stream?.close();
+  board.stream = new EventSource("/api/v1/board");
+  board.stream.addEventListener("board", (event) => take(JSON.parse(event.data)));
+  board.stream.addEventListener("error", async () => {
+    health("no answer; trying again", "bad");
+    if (board.stream.readyState !== EventSource.CLOSED) return;
+    // Refused rather than cut: somebody has to sign in, or there is no room.
+    if (await signedIn()) setTimeout(follow, 3000);
+  });
+}
+
+async function signedIn() {
+  const { access, token_required: required } = await get("/session").catch(() => ({ access: board.access }));
+  board.access = access;
+  byId("login").hidden = access !== null;
+  byId("pages").hidden = access === null;
+  byId("sign-out").hidden = access === null || !required;
+  byId("view").hidden = access === null;
+  if (access === null) {
+    health("signed out", "warn");
+    byId("token").focus();
   }
-  const expiry = agent.auth_expires_at;
-  row.append(element("td", expiry === null ? "–" : expiry > now ? `${span(expiry - now)} left` : "expired", "token"));
-  return row;
+  return access !== null;
 }
 
-function showAgents() {
-  const wanted = view.search.toLowerCase();
-  const fits = view.agents.filter((agent) => (!view.state || agent.state === view.state)
-    && (!wanted || `${agent.id} ${agent.name} ${agent.handler}`.toLowerCase().includes(wanted)));
-  fits.sort((a, b) => WORST_FIRST.indexOf(a.state) - WORST_FIRST.indexOf(b.state)
-    || (a.name || a.id).localeCompare(b.name || b.id));
-  byId("agents").replaceChildren(...fits.slice(0, MAX_ROWS).map(agentRow));
-  const note = byId("empty");
-  note.hidden = fits.length > 0 && fits.length <= MAX_ROWS;
-  note.textContent = fits.length ? `Showing ${MAX_ROWS} of ${fits.length} agents; search to narrow them down.`
-    : view.agents.length ? "No agent fits." : "No agents yet. Add one: supervisor agents add ID --handler echo --secret-env AGENT_SECRET";
-}
-
-function show() {
-  byId("version").textContent = view.overview.version;
-  showTiles();
-  showProblems();
-  showStates();
-  showAgents();
-}
-
-function showLogin(visible) {
-  byId("login").hidden = !visible;
-  byId("fleet").hidden = visible || !view.overview;
-  if (visible) health("signed out", "warn");
-}
-
-async function refresh() {
-  try {
-    [view.overview, view.agents] = await Promise.all([ask("/api/v1/status"), ask("/api/v1/agents")]);
-    showLogin(false);
-    show();
-    return true;
-  } catch (error) {
-    if (error.message === "unauthorised") {
-      byId("login-error").textContent = view.token ? "That token was refused." : "";
-      view.token = "";
-      sessionStorage.removeItem(KEY);
-      showLogin(true);
-      return false;
-    }
-    health(`no answer (${error.message})`, "bad");
-    return true;
+function route() {
+  const query = new URLSearchParams(location.search);
+  const name = query.get("edit") !== null || query.get("view") === "add" ? "form"
+    : query.get("agent") !== null ? "agent" : query.get("view") || "fleet";
+  const view = VIEWS[name] ? name : "fleet";
+  for (const link of byId("pages").children) {
+    if (link.dataset.view === view) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
   }
+  shown?.close?.();
+  shown = VIEWS[view]({ board, query, go });
+  byId("view").replaceChildren(shown.element);
+  showOverview();
+  shown.update?.();
 }
 
-async function poll() {
-  const goOn = document.hidden || await refresh();
-  if (goOn) setTimeout(poll, POLL_MS);
+/** Goes to another page of the console. */
+function go(path) {
+  history.pushState(null, "", path);
+  route();
+  byId("main").focus({ preventScroll: true });
+  scrollTo(0, 0);
 }
 
-byId("search").addEventListener("input", (event) => {
-  view.search = event.target.value;
-  if (view.overview) showAgents();
-});
-byId("login").addEventListener("submit", (event) => {
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href^='/']");
+  const own = link && (link.pathname === "/") && !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0;
+  if (!own) return;
   event.preventDefault();
-  view.token = byId("token").value;
-  byId("token").value = "";
-  sessionStorage.setItem(KEY, view.token);
-  poll();
+  go(link.href);
 });
-poll();
+addEventListener("popstate", () => shown && route());
+addEventListener("unhandledrejection", (event) => {
+  if (event.reason instanceof SignedOut) {
+    event.preventDefault();
+    signedIn();
+  }
+});
+byId("sign-out").addEventListener("click", async () => {
+  await ask("DELETE", "/session");
+  board.stream?.close();
+  await signedIn();
+});
+byId("login").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const token = byId("token").value;
+  try {
+    await post("/session", { token });
+    byId("token").value = "";
+    setText(byId("login-error"), "");
+    await begin();
+  } catch (error) {
+    setText(byId("login-error"), error.message);
+  }
+});
+
+async function begin() {
+  if (!await signedIn()) return;
+  byId("view").replaceChildren(h("p", { class: "muted" }, "Reading the fleet …"));
+  shown?.close?.();
+  shown = null;
+  follow();
+}
+
+begin();

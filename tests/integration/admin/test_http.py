@@ -21,6 +21,7 @@ from playwright.async_api import async_playwright, expect
 from pydantic import SecretStr
 
 from supervisor.admin import AdminServer, build_app
+from supervisor.admin.api import MOST_COUNTED
 from supervisor.admin.scrape import Scrapes
 from supervisor.core.activity import Minute
 from supervisor.core.errors import AgentNotFoundError, ConfigurationError, MessageNotFoundError, RegistryError
@@ -539,6 +540,15 @@ def chromium() -> str:
     return str(CHROMIUM)
 
 
+async def test_what_needs_somebody_is_counted_in_the_icon(serve: Serve) -> None:
+    served = await serve()
+    for count, shown in ((1, ">1<"), (8, ">8<"), (MOST_COUNTED, ">9+<")):
+        status, icon = await served.ask("GET", f"/favicon-{count}.svg")
+        assert (status, shown in icon, icon.count("<svg")) == (200, True, 1)
+    for name in ("favicon-0.svg", "favicon-10.svg"):
+        assert (await served.ask("GET", f"/{name}"))[0] == 404
+
+
 @pytest.mark.browser
 async def test_the_console_shows_the_fleet_and_follows_it(serve: Serve, chromium: str) -> None:
     served = await serve(admin_token=SecretStr("s3cr3t"))
@@ -561,6 +571,7 @@ async def test_the_console_shows_the_fleet_and_follows_it(serve: Serve, chromium
         await expect(page.locator("#agents td.online")).to_have_count(2)
         await page.fill("#search", "ada")
         await expect(page.locator("#agents tr")).to_have_count(1)
+        assert await page.title() == "Supervisor"
         await page.goto(served.server.url + "/docs")
         await expect(page.get_by_text("/api/v1/agents/{agent_id}/{action}")).to_be_visible()
         await browser.close()
