@@ -186,7 +186,7 @@ class Runner:
             await self._stay_online(connection)
         except (ConfigurationError, HandlerError) as error:
             self._shared.outages.forget(self.wanted.id)
-            self._desired.reload_failed(str(error))
+            self._desired.reload_failed(self.agent.redact(str(error)))
             await self._wait(AgentState.FAULTED, str(error), FAULT_RECHECK_SECONDS)
         except RegistryError as error:
             # The journal could not be read: no fault of the agent's.

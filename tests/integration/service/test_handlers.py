@@ -16,7 +16,7 @@ import pytest
 from supervisor.core.states import AgentState, MessageState, ReplyState
 from supervisor.sandbox import SandboxUser
 from tests.support.observing import captured_logs, handlers_folder, named
-from tests.support.stack import Stack, handler_module, is_apology, stack
+from tests.support.stack import SECRET, Stack, handler_module, is_apology, stack
 
 FLAKY = """from supervisor.handler import Permanent
 
@@ -376,3 +376,25 @@ async def test_what_is_doubtful_about_a_handler_is_told_and_keeps_nobody_from_an
         (note,) = fleet.service.control.status(identity).notes
         assert note == "on_strat is no hook, and nobody calls it; did you mean on_start? (desk.py, line 7)"
         assert [entry["reason"] for entry in named(log, "handler_doubtful")] == [note]
+
+
+@pytest.mark.parametrize("code", ["on_start", "import"])
+async def test_the_secret_in_what_a_handler_raises_at_its_start_gets_nowhere(tmp_path: Path, code: str) -> None:
+    """Neither with its traceback, nor to whoever waits for the reload."""
+    failing = f"raise LookupError({SECRET!r})"
+    starts = f"{DOUBTFUL}\n    def on_start(self, ctx):\n        {failing}\n"
+    folder = handlers_folder(tmp_path, {"desk": DOUBTFUL})
+    async with stack(tmp_path, agents_dir=folder, log_tracebacks=True) as fleet:
+        identity = await fleet.add(handler="desk")
+        await fleet.online()
+        await fleet.service.control.pause(identity)
+        await fleet.state(identity, AgentState.PAUSED)
+        (folder / "desk.py").write_text(starts if code == "on_start" else f"{DOUBTFUL}\n{failing}\n")
+        with captured_logs() as log:
+            runner = fleet.service.fleet.runner(identity)
+            told = asyncio.create_task(runner.refresh())
+            await fleet.service.control.resume(identity)
+            assert "LookupError" in await told
+        [shown] = named(log, "handler_code_failed")
+        assert "in on_start" in shown["exception"] if code == "on_start" else "in <module>" in shown["exception"]
+        assert SECRET not in f"{told.result()}{runner.status().reason}{shown['exception']}"
