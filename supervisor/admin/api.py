@@ -20,6 +20,7 @@ from supervisor.admin.board import add_board
 from supervisor.admin.bulk import add_bulk
 from supervisor.admin.events import Places, add_events
 from supervisor.admin.guard import Guard
+from supervisor.admin.history import add_history
 from supervisor.admin.insight import add_insight
 from supervisor.admin.interface import AdminService
 from supervisor.admin.messages import add_messages
@@ -34,6 +35,7 @@ from supervisor.core.errors import (
     SupervisorError,
 )
 from supervisor.core.status import Overview
+from supervisor.management.history import VersionError
 from supervisor.telemetry.logs import get_logger
 
 _STATIC: Final = Path(__file__).parent / "static"
@@ -51,6 +53,7 @@ _STATUSES: Final[dict[type[Exception], HTTPStatus]] = {
     ConfigurationError: HTTPStatus.BAD_REQUEST,
     MessageNotFoundError: HTTPStatus.NOT_FOUND,
     MessageStateError: HTTPStatus.CONFLICT,
+    VersionError: HTTPStatus.CONFLICT,
 }
 #: The icon counts no further.
 MOST_COUNTED: Final = 9
@@ -88,6 +91,7 @@ def build_app(service: AdminService) -> FastAPI:
         openapi_url="/openapi.json",
     )
     _health(app, service)
+    add_history(app, service)
     add_agents(app, service)
     add_messages(app, service)
     places = Places()

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from supervisor.admin.access import Access, Tokens, note_access
 from supervisor.admin.session import SESSION_PATH, session_cookie
+from supervisor.core.actors import Actor, acting_as
 from supervisor.settings import LOOPBACK, Settings
 
 MAX_BODY_BYTES: Final = 1 << 20
@@ -80,7 +81,8 @@ class Guard:
         except _RefusedError as refused:
             await self._refuse(refused, scope, strict)
             return
-        await self._app(scope, _replay(body, receive), strict)
+        with acting_as(_actor(scope, headers)):
+            await self._app(scope, _replay(body, receive), strict)
 
     def _check_browser(self, method: str, headers: dict[bytes, bytes]) -> None:
         if not self._local_only:
@@ -194,6 +196,14 @@ def _unauthorised(name: str) -> _RefusedError:
         f"Send the header Authorization: Bearer <{name}>",
         (b"www-authenticate", b"Bearer"),
     )
+
+
+def _actor(scope: Scope, headers: dict[bytes, bytes]) -> Actor:
+    """Who asks, as the history of agents tells it: by which token, and from where."""
+    access = scope.get("state", {}).get("access")
+    by = "token" if headers.get(b"authorization") else "cookie" if session_cookie(headers) else "nothing"
+    client = scope.get("client")
+    return Actor("api", f"{access or 'no'} access by {by} from {client[0] if client else 'a socket'}")
 
 
 def _token(secret: SecretStr | None) -> bytes | None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from supervisor.core.activity import Minute
-from supervisor.core.records import AgentRecord, UsageRecord
+from supervisor.core.records import AgentEvent, AgentRecord, UsageRecord
 from supervisor.core.status import AgentStatus, CheckResult, MessageDetails, MessageSummary, Overview
 from supervisor.management.agents import Changes
 from supervisor.management.handlers import KnownHandler
@@ -92,6 +92,22 @@ class AdminService(Protocol):
             AgentNotFoundError: there is none of that id.
             ConfigurationError: it cannot work like that.
         """
+        ...
+
+    async def history(self, agent_id: str, limit: int) -> list[AgentEvent]:
+        """Who changed an agent, the newest first; of one that was removed too.
+
+        Raises:
+            AgentNotFoundError: there is none of that id, and nothing is known of one.
+        """
+        ...
+
+    async def rollback(self, agent_id: str, number: int) -> None:
+        """Have an agent be as it was after a change; raises as :func:`supervisor.management.history.rollback`."""
+        ...
+
+    async def restore(self, agent_id: str) -> None:
+        """Undo an agent's removal within a day of it; raises AgentNotFoundError, AgentExistsError."""
         ...
 
     async def remove(self, agent_id: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from supervisor.cli import actions, fleet, known, new, selecting
+from supervisor.cli import actions, fleet, history, known, new, selecting
 from supervisor.cli.errors import UsageError, complain
 
 if TYPE_CHECKING:
@@ -245,6 +245,9 @@ def show(agent: selecting.Agent, as_json: AsJson = False) -> None:
 
 
 actions.add_to(app)
+app.command("history")(history.history)
+app.command("rollback")(history.rollback)
+app.command("restore")(history.restore)
 app.command("new")(new.new)
 app.command("import")(fleet.import_fleet)
 app.command("export")(fleet.export_fleet)

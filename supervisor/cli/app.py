@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 import sys
 from typing import Annotated
 
@@ -24,6 +27,7 @@ from supervisor.cli import (
     streams,
     usage,
 )
+from supervisor.core.actors import Actor, acting_as
 
 app = typer.Typer(
     name="supervisor",
@@ -74,12 +78,22 @@ app.add_typer(keys.app, name="keys")
 app.command()(deployment.config)
 
 
+def _who() -> str:
+    """Who runs the command, and where, as far as the system tells."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"
+
+
 def main() -> None:
     """Run the command and exit with its code."""
     streams.prepare()
     code, failure = 0, None
     try:
-        code = app(standalone_mode=False) or 0
+        with acting_as(Actor("command", _who())):
+            code = app(standalone_mode=False) or 0
     except KeyboardInterrupt:
         code = errors.EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001  whatever it is, the user gets a line

@@ -10,6 +10,7 @@ import typer
 
 from supervisor.cli.errors import warn
 from supervisor.cli.streams import takes_unicode
+from supervisor.core.actors import Actor, acting, acting_as
 
 if TYPE_CHECKING:
     from supervisor.core.records import AgentRecord
@@ -48,7 +49,8 @@ def import_fleet(
     records = fleet_import.checked(text, source, existing, checker, keep_going=keep_going)
 
     async def work(registry: Registry) -> Plan:
-        return await fleet_import.bring(registry, records, prune=prune)
+        with acting_as(Actor("import", f"{source}, {acting().address}")):
+            return await fleet_import.bring(registry, records, prune=prune)
 
     if dry_run:
         plan = fleet_file.plan(records, existing, prune=prune)

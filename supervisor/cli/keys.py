@@ -59,11 +59,20 @@ def rotate(
     done = asyncio.run(store.rotate(settings.registry_url, box, dry_run=dry_run))
     say(_summary(done, dry_run=dry_run), _fields(done, dry_run=dry_run), as_json)
     if not dry_run:
+        _note(settings, done)
         # A supervisor may have been started meanwhile.
         _refuse_other_keys(settings, box)
     if done.unreadable:
         raise ConfigurationError(_unreadable(done))
     return 0
+
+
+def _note(settings: Settings, done: Rotation) -> None:
+    """Have the history tell of it."""
+    from supervisor.cli import known  # noqa: PLC0415
+
+    renewed = {"agents": done.agents.renewed, "messages": done.messages.renewed}
+    known.with_registry(settings, lambda registry: registry.history.note("", "keys rotated", **renewed))
 
 
 def _refuse_other_keys(settings: Settings, box: SecretBox) -> None:

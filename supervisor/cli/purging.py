@@ -92,7 +92,7 @@ async def _purge(
         if unread:
             warn(f"{unread} messages cannot be read without their key, so nobody knows whose they are; they stay")
     else:
-        erased = await registry.journal.maintenance.purge(agent_id or "", conversation_id)
+        erased = await messages.purge(registry, agent_id or "", conversation_id)
     for kept in await registry.kept_copies():
         warn(
             f"{kept} was saved when the registry was lost and holds what was said too; delete it once it is not needed"

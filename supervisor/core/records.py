@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from supervisor.core.actors import Actor
 from supervisor.core.states import MessageState, ReplyState
 from supervisor.protocol import InboundMessage, OutboundMessage
 
@@ -242,3 +243,28 @@ class NewReply:
 
     part: int
     message: OutboundMessage
+
+
+@dataclass(frozen=True, slots=True)
+class AgentEvent:
+    """One thing that somebody did to an agent's row, or with the agent.
+
+    Args:
+        id: the number by which one goes back to it; ascends over all agents.
+        at: seconds since the epoch.
+        agent_id: empty for what concerns all of them.
+        action: ``added``, ``changed``, ``removed``, ``restored``, ``rolled back to 12``, ``found``, ``instruction``,
+            ``messages purged``, ``keys rotated``.
+        subject: ``row``, ``instruction`` or ``deed``: what ``before`` and ``after`` are about.
+        before, after: what there was and what there is since, without secrets; None where there was or is nothing, or
+            where what was before is kept no more.
+    """
+
+    id: int
+    at: float
+    agent_id: str
+    action: str
+    subject: str
+    actor: Actor
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None

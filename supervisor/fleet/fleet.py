@@ -13,6 +13,7 @@ from supervisor.core.states import AgentState, MessageState
 from supervisor.core.status import AgentStatus, InboxCounts, Reading
 from supervisor.core.tasks import cancel_all, is_cancelled, kept
 from supervisor.core.trouble import FAILING, STUCK
+from supervisor.fleet.change_log import ChangeLog
 from supervisor.fleet.journal_sync import JournalSync
 from supervisor.fleet.ownership import owned
 from supervisor.fleet.removals import Removals
@@ -41,6 +42,7 @@ class Fleet:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         #: Replays and counts.
         self.journal = JournalSync(shared.journal, self._pipelines)
+        self._change_log = ChangeLog(registry)
         self._removals = Removals(shared, self._runners.__contains__)
         self._changed = asyncio.Event()
         self._reconciling = asyncio.Lock()
@@ -73,7 +75,9 @@ class Fleet:
         # One at a time: what was read first must not be applied last.
         async with self._reconciling:
             wanted = await owned(self._registry)
-            for agent_id in self._runners.keys() - wanted.keys():
+            gone = self._runners.keys() - wanted.keys()
+            touched = list(gone)
+            for agent_id in gone:
                 self._removals.begin(self._runners.pop(agent_id), self._tasks.pop(agent_id))
             async for agent_id, record in self._shared.turns.each(wanted.items()):
                 runner = self._runners.get(agent_id)
@@ -81,6 +85,10 @@ class Fleet:
                     self._add(Runner(record, self._shared, self._publish_state))
                 elif not runner.wanted.same_content(record):
                     runner.want(record)
+                else:
+                    continue
+                touched.append(agent_id)
+            await self._change_log.follow(touched)
 
     def _pipelines(self) -> Mapping[str, Pipeline]:
         return {agent_id: runner.agent.pipeline for agent_id, runner in self._runners.items()}

@@ -4,4 +4,4 @@ May import the fleet and what is below. Other formats of input and output belong
 :mod:`supervisor.admin`; that a running fleet follows a change, to :mod:`supervisor.service.control`.
 """
 
-__all__ = ["agents", "fleet_file", "fleet_import", "messages", "selection"]
+__all__ = ["agents", "fleet_file", "fleet_import", "history", "messages", "selection"]

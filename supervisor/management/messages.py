@@ -95,7 +95,16 @@ async def purge_person(
         said = row.message
         if person in (said.sender_user_id, said.sender.id, said.participant_id):
             theirs.append(row.id)
-    return await registry.journal.maintenance.erase(theirs), unread
+    erased = await registry.journal.maintenance.erase(theirs)
+    await registry.history.note(agent_id or "", "messages purged", of_a_person=True, erased=erased)
+    return erased, unread
+
+
+async def purge(registry: Registry, agent_id: str, conversation_id: str | None = None) -> int:
+    """Erase what was said with an agent, or in one of its conversations; the number of messages and replies."""
+    erased = await registry.journal.maintenance.purge(agent_id, conversation_id)
+    await registry.history.note(agent_id, "messages purged", conversation=conversation_id, erased=erased)
+    return erased
 
 
 async def details(registry: Registry, number: int) -> MessageDetails:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+from supervisor.core.actors import Actor, acting_as
 from supervisor.core.clock import Clock
 from supervisor.core.errors import ConfigurationError, SupervisorError
 from supervisor.core.records import AgentRecord
@@ -85,7 +86,8 @@ class AgentsFile:
         records = await asyncio.to_thread(self._checked, existing, checker)
         for warning in checker.take_warnings()[:MAX_WARNINGS]:
             self._log.warning("agents_file_warning", path=str(self._path), reason=warning)
-        plan = await fleet_import.bring(self._registry, records, prune=self._prune)
+        with acting_as(Actor("file", str(self._path))):
+            plan = await fleet_import.bring(self._registry, records, prune=self._prune)
         if not plan.empty:
             counts = {"added": len(plan.add), "changed": len(plan.change), "removed": len(plan.remove)}
             self._log.info("agents_file_imported", path=str(self._path), **counts)

@@ -76,6 +76,7 @@ class Housekeeping:
                 if pruned:
                     self._log.info("journal_pruned", rows=pruned)
                 await self._journal.maintenance.prune_usage(days_before(now, USAGE_DAYS))
+                await self._registry.history.prune(now)
                 await self._registry.forget_copies(now - COPY_SECONDS)
             except RegistryError as error:
                 self._log.warning("prune_failed", reason=str(error))

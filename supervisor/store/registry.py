@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from supervisor.core.clock import Clock, SystemClock
@@ -16,6 +15,7 @@ from supervisor.store.dialect import Database, LockInfo, StorageError, TextCodec
 from supervisor.store.dialect.face import ANY_ACCESS, Access, AgentChanges, AgentRow, AgentValues, Space
 from supervisor.store.dialect.holder import FailedRun
 from supervisor.store.dialect.rows import checked_values, record_from_row, record_values
+from supervisor.store.history import UNDO_SECONDS, AgentHistory
 from supervisor.store.journal import Journal
 from supervisor.store.opening import dialect_of
 
@@ -28,6 +28,7 @@ class Registry:
         uuid: made with the database; tells whether two programs look at the same one.
         where: how the database is named to people.
         journal: inbox and outbox.
+        history: who changed what.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Registry:
         # Thousands of rows are read in the event loop, each with up to a megabyte of settings.
         self._turns = Turns()
         self.journal = Journal(database, self._clock, texts or TextCodec(), limits or JournalLimits())
+        self.history = AgentHistory(database.history, self._clock)
         # Whether agents were changed through this object since changed() was last asked.
         self._touched = False
         self._closed = False
@@ -151,10 +153,13 @@ class Registry:
         """
         return await self.alter_agent(agent_id, lambda _: changes)
 
-    async def alter_agent(self, agent_id: str, change: Callable[[AgentRecord], Mapping[str, Any]]) -> AgentRecord:
+    async def alter_agent(
+        self, agent_id: str, change: Callable[[AgentRecord], Mapping[str, Any]], *, action: str | None = None
+    ) -> AgentRecord:
         """Change an agent by what it is: nobody else's change comes between the reading and the writing.
 
         Args:
+            action: what the history calls it; else ``changed``.
             change: what changes of the record given, as :meth:`update_agent` takes it; may run in another thread, and
                 again when the database was busy. What it raises leaves the row as it was.
 
@@ -166,7 +171,7 @@ class Registry:
             return checked_values(agent_id, change(record_from_row(row)))
 
         self._require_here()
-        row = await self.database.agents.alter(agent_id, self._at(), values)
+        row = await self.database.agents.alter(agent_id, values, self.history.origin(action))
         self._touched = True
         return record_from_row(row)
 
@@ -177,6 +182,19 @@ class Registry:
             AgentNotFoundError: there is none of that id.
         """
         await self.apply(remove=[agent_id])
+
+    async def restore_agent(self, agent_id: str) -> AgentRecord:
+        """Undo an agent's removal, within a day of it; messages that were cancelled with it stay so.
+
+        Raises:
+            AgentNotFoundError: none of that id was removed in that time.
+            AgentExistsError: there is one of that id again.
+        """
+        self._require_here()
+        since = self._clock.now() - UNDO_SECONDS
+        await self.database.agents.restore(agent_id, since, self.history.origin("restored"))
+        self._touched = True
+        return await self.agent(agent_id)
 
     async def apply(
         self,
@@ -197,7 +215,7 @@ class Registry:
             remove=list(remove),
         )
         self._require_here()
-        await self.database.agents.write(self._at(), changes)
+        await self.database.agents.write(changes, self.history.origin())
         self._touched = True
 
     async def usage(self, agent_id: str | None = None, *, since_day: str | None = None) -> list[UsageRecord]:
@@ -273,6 +291,3 @@ class Registry:
     def _require_here(self) -> None:
         if self.lost:
             raise RegistryError(f"The registry is lost: {self.lost}; nothing was changed, see the supervisor's log")
-
-    def _at(self) -> str:
-        return f"{datetime.fromtimestamp(self._clock.now(), UTC):%Y-%m-%d %H:%M:%S}"

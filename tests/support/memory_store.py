@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from supervisor.core.clock import Clock
@@ -19,7 +20,9 @@ from supervisor.store.dialect import LockInfo, StorageError
 from supervisor.store.dialect import face as dialect
 from supervisor.store.dialect import operations as op
 from supervisor.store.dialect.face import AgentChanges, AgentRow, AgentValues
+from supervisor.store.dialect.history import HistoryTable, Origin
 from supervisor.store.dialect.holder import FailedRun
+from supervisor.store.dialect.rows import CHANGEABLE
 from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply, StoredSummary
 from tests.support.memory_tables import CONDITIONS, LOST, ON_THEIR_WAY, UNSETTLED, WAITING, Closed, Row, Tables
 
@@ -99,7 +102,8 @@ class Changes(Questions):
     async def rows(self, agent_id: str | None = None) -> Sequence[AgentRow]:
         return [row for one, row in sorted(self.tables.agents.items()) if agent_id in (None, one)]
 
-    async def write(self, at: str, changes: AgentChanges) -> None:
+    async def write(self, changes: AgentChanges, origin: Origin) -> None:
+        at = f"{datetime.fromtimestamp(origin.at, UTC):%Y-%m-%d %H:%M:%S}"
         old = self.tables.agents
         if missing := [one for one in (*changes.remove, *dict(changes.change)) if one not in old]:
             raise AgentNotFoundError(missing[0])
@@ -108,14 +112,27 @@ class Changes(Questions):
             raise AgentExistsError(known[0])
         for one, values in (*changes.change, *changes.add):
             rows[one] = rows.get(one, {"id": one, "created_at": at}) | values | {"updated_at": at}
-        self.tables.agents = rows
+        self.tables.agents = self.tables.events.agents = rows
+        touched = [*changes.remove, *dict(changes.change), *dict(changes.add)]
+        self.tables.events.changed(origin, {one: (old.get(one), rows.get(one)) for one in touched})
         self.tables.agent_changes += 1
         self.seen += 1
 
-    async def alter(self, agent_id: str, at: str, change: Callable[[AgentRow], AgentValues]) -> AgentRow:
+    async def alter(self, agent_id: str, change: Callable[[AgentRow], AgentValues], origin: Origin) -> AgentRow:
         row = self.tables.agents.get(agent_id, {})
-        await self.write(at, AgentChanges(change=[(agent_id, change(row) if row else {})]))
+        await self.write(AgentChanges(change=[(agent_id, change(row) if row else {})]), origin)
         return self.tables.agents[agent_id]
+
+    async def restore(self, agent_id: str, since: float, origin: Origin) -> None:
+        at, row = self.tables.events.removed.get(agent_id, (since - 1, {}))
+        if agent_id in self.tables.agents:
+            raise AgentExistsError(agent_id)
+        if at < since:
+            raise AgentNotFoundError(agent_id)
+        values = {name: value for name, value in row.items() if name in CHANGEABLE}
+        await self.write(AgentChanges(add=[(agent_id, values)]), origin)
+        self.tables.agents[agent_id]["created_at"] = row["created_at"]
+        del self.tables.events.removed[agent_id]
 
     def move(self, rows: Sequence[Row], **changed: Any) -> int:
         self.tables.rows |= {row.id: row._replace(**changed) for row in rows}
@@ -191,6 +208,7 @@ class MemoryDatabase(Changes):
         self.taken_over = False
         self.room: str | None = None
         self.agents: dialect.AgentTable = self
+        self.history: HistoryTable = tables.events
         self.questions: dialect.JournalQuestions = self
         self.changes: dialect.JournalChanges = self
         self.tables, self.locked, self.seen = tables, locked, tables.agent_changes

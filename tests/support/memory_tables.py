@@ -13,6 +13,7 @@ from supervisor.core.states import FINAL_REPLY_STATES, MessageState, ReplyState
 from supervisor.store.dialect import LockInfo
 from supervisor.store.dialect.holder import FailedRun
 from supervisor.store.dialect.stored import StoredMessage, StoredReply, StoredSummary
+from tests.support.memory_history import MemoryHistory
 
 Row = StoredMessage | StoredReply
 WAITING = frozenset({MessageState.AVAILABLE, MessageState.RETRYABLE})
@@ -31,6 +32,7 @@ class Tables:
     usage: dict[tuple[str, str, str], UsageRecord] = field(default_factory=dict)
     lives: dict[str, AgentLife] = field(default_factory=dict)
     summaries: dict[tuple[str, str], StoredSummary] = field(default_factory=dict)
+    events: MemoryHistory = field(default_factory=MemoryHistory)
     lives_since: float | None = None
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     agent_changes: int = 0

@@ -29,6 +29,7 @@ from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentLife, JournaledMessage, Reply, UsageRecord
 from supervisor.core.states import MessageState
+from supervisor.store.dialect.history import HistoryTable, Origin
 from supervisor.store.dialect.holder import FailedRun, LockInfo
 from supervisor.store.dialect.operations import Operation
 from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply, StoredSummary
@@ -90,14 +91,17 @@ class AgentChanges:
 
 
 class AgentTable(Protocol):
-    """The public table ``agents``; times are texts such as ``2026-01-31 12:00:00`` (UTC)."""
+    """The public table ``agents``; times are texts such as ``2026-01-31 12:00:00`` (UTC).
+
+    Each change is noted in the history with its origin, in the same transaction.
+    """
 
     async def rows(self, agent_id: str | None = None) -> Sequence[AgentRow]:
         """Every row, in order of ids, or the one of that id where there is one."""
         ...
 
-    async def write(self, at: str, changes: AgentChanges) -> None:
-        """Make some changes in one transaction; ``at`` is the time of it.
+    async def write(self, changes: AgentChanges, origin: Origin) -> None:
+        """Make some changes in one transaction.
 
         Raises:
             AgentNotFoundError: one that is to be changed or removed does not exist.
@@ -105,7 +109,7 @@ class AgentTable(Protocol):
         """
         ...
 
-    async def alter(self, agent_id: str, at: str, change: Callable[[AgentRow], AgentValues]) -> AgentRow:
+    async def alter(self, agent_id: str, change: Callable[[AgentRow], AgentValues], origin: Origin) -> AgentRow:
         """Change a row by what it is, in one transaction; the row that it then is.
 
         Args:
@@ -114,6 +118,15 @@ class AgentTable(Protocol):
 
         Raises:
             AgentNotFoundError: there is none of that id.
+        """
+        ...
+
+    async def restore(self, agent_id: str, since: float, origin: Origin) -> None:
+        """Add the row that was removed last, at or after ``since`` (seconds since the epoch), as it was.
+
+        Raises:
+            AgentNotFoundError: there is none.
+            AgentExistsError: there is one of that id again.
         """
         ...
 
@@ -269,6 +282,7 @@ class Database(Protocol):
     lost: str | None
     taken_over: bool
     agents: AgentTable
+    history: HistoryTable
     questions: JournalQuestions
     changes: JournalChanges
 

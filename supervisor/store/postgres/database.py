@@ -12,13 +12,14 @@ from supervisor.core.owners import own_context
 from supervisor.core.tasks import cancel_all
 from supervisor.store.dialect import AgentTable, JournalChanges, JournalQuestions, LockInfo, StorageError
 from supervisor.store.dialect.face import Done
+from supervisor.store.dialect.history import HistoryTable
 from supervisor.store.dialect.holder import FailedRun
 from supervisor.store.dialect.operations import Operation
 from supervisor.store.postgres.changes import ChangeNotice
 from supervisor.store.postgres.holding import Hold
 from supervisor.store.postgres.sessions import PostgresSessions
 from supervisor.store.postgres.writer import Writer
-from supervisor.store.sql import SqlAgents, SqlChanges, SqlQuestions
+from supervisor.store.sql import SqlAgents, SqlChanges, SqlHistory, SqlQuestions
 
 #: How long closing waits for the batch under way to be given up.
 _LAST_SECONDS: Final = 5.0
@@ -53,6 +54,7 @@ class PostgresDatabase:
         self.lives_since = opened.lives_since
         self.sessions = sessions
         self.agents: AgentTable = SqlAgents(sessions)
+        self.history: HistoryTable = SqlHistory(sessions)
         self.questions: JournalQuestions = SqlQuestions(sessions)
         self.changes: JournalChanges = SqlChanges(sessions)
         self.lost: str | None = None

@@ -6,7 +6,8 @@ how a batch is committed and how migrations are run belong to the package of a d
 
 from supervisor.store.sql.agents import SqlAgents
 from supervisor.store.sql.changes import SqlChanges
+from supervisor.store.sql.history import SqlHistory
 from supervisor.store.sql.questions import SqlQuestions
 from supervisor.store.sql.sessions import Sessions
 
-__all__ = ["Sessions", "SqlAgents", "SqlChanges", "SqlQuestions"]
+__all__ = ["Sessions", "SqlAgents", "SqlChanges", "SqlHistory", "SqlQuestions"]

@@ -11,7 +11,7 @@ from supervisor.store import migrations
 from supervisor.store.sql.sessions import Connection, scalar
 
 #: Every revision that this version can read or bring up to date, oldest first; a test holds it to the migrations.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 
 
 class NewerSchemaError(RegistryError):

@@ -8,7 +8,7 @@ The journal (``inbox``, ``outbox``, ``conversations``, ``conversation_summaries`
 agents appear in it as small integers (``agent_keys``), message keys as bytes, states as small integers, messages as
 one JSON blob. So is ``usage``, which outlives the agents that it is about. ``agent_lives`` is what the supervisor
 itself has to remember of an agent, kept apart from what people want of it: writing it must not look like a change of
-the row.
+the row. ``agent_events`` says who changed what; ``undo`` is a removed row as it was, for a day.
 
 Nothing that runs imports this module: SQLAlchemy takes longer to load than most commands take to run.
 """
@@ -161,3 +161,19 @@ agent_lives = Table(
     Column("asleep_reason", Text),
     sqlite_with_rowid=False,
 )
+
+agent_events = Table(
+    "agent_events",
+    metadata,
+    Column("id", _row_number, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("agent_id", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("after", Text),
+    Column("undo", Text),
+)
+Index("agent_events_agent", agent_events.c.agent_id, agent_events.c.id)
+Index("agent_events_at", agent_events.c.at)

@@ -14,9 +14,10 @@ from supervisor.core.clock import SystemClock
 from supervisor.core.errors import RegistryError, RegistryLockedError
 from supervisor.store.dialect import AgentTable, JournalChanges, JournalQuestions, LockInfo, StorageError
 from supervisor.store.dialect.face import Done, Outcome, Space
+from supervisor.store.dialect.history import HistoryTable
 from supervisor.store.dialect.holder import FailedRun
 from supervisor.store.dialect.operations import Operation
-from supervisor.store.sql import SqlAgents, SqlChanges, SqlQuestions
+from supervisor.store.sql import SqlAgents, SqlChanges, SqlHistory, SqlQuestions
 from supervisor.store.sqlite import batch, copies, driver, files, room
 from supervisor.store.sqlite.changes import ChangeNotice
 from supervisor.store.sqlite.errors import explain
@@ -100,6 +101,7 @@ class SqliteDatabase:
         self.writer = sessions.writer
         self.sessions = sessions
         self.agents: AgentTable = SqlAgents(sessions)
+        self.history: HistoryTable = SqlHistory(sessions)
         self.questions: JournalQuestions = SqlQuestions(sessions)
         self.changes: JournalChanges = SqlChanges(sessions)
         self.lost: str | None = None

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.core.actors import SUPERVISOR
 from supervisor.core.errors import RegistryError, RegistryLockedError
 from supervisor.core.records import AgentRecord
 from supervisor.store import LockInfo, Registry
 from supervisor.store.dialect.face import READING, Access, AgentChanges
+from supervisor.store.dialect.history import Origin
 from supervisor.store.sqlite import Sqlite, lock
 from supervisor.store.sqlite.migrate import OURS
 from tests.support.clock import ManualClock
@@ -148,7 +150,7 @@ async def test_what_is_looked_at_stays_as_it_is(old: SqliteStore) -> None:
         dialect = Sqlite(patience_seconds=0, migrations=migrations)
         reading = await dialect.open(f"sqlite+aiosqlite:///{copy}", clock=ManualClock(), access=READING)
         with pytest.raises(RegistryError):
-            await reading.agents.write("2026-01-31 12:00:00", AgentChanges(remove=["agent-1"]))
+            await reading.agents.write(AgentChanges(remove=["agent-1"]), Origin(0.0, SUPERVISOR))
         await reading.close()
     assert copy.read_bytes() == before
     assert sorted(path.name for path in old.folder.glob("copy.db*")) == ["copy.db"]
