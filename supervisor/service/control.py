@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from supervisor import __version__
 from supervisor.core.errors import AgentNotFoundError
-from supervisor.core.records import AgentRecord
+from supervisor.core.records import AgentEvent, AgentRecord
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
 from supervisor.core.trouble import FAILING, STUCK, oldest
 from supervisor.fleet import Fleet, Shared
-from supervisor.management import agents, messages
+from supervisor.management import agents, history, messages
 from supervisor.management.messages import MessageQuery, Outcome
 from supervisor.service.insight import Insight
 from supervisor.store import Registry
@@ -132,6 +132,20 @@ class Control:
     def checker(self) -> agents.Checker:
         """What the deployment allows in an agent's row, as its handlers are now."""
         return agents.Checker(self.settings, self._shared.loader.agents_dir)
+
+    async def history(self, agent_id: str, limit: int) -> list[AgentEvent]:
+        """Who changed an agent; raises AgentNotFoundError where nothing is known of one of that id."""
+        return await history.of(self._registry, agent_id, limit)
+
+    async def rollback(self, agent_id: str, number: int) -> None:
+        """Have an agent be as it was; raises as :func:`supervisor.management.history.rollback` does."""
+        await history.rollback(self._registry, self.checker(), agent_id, number)
+        await self._fleet.reconcile()
+
+    async def restore(self, agent_id: str) -> None:
+        """Undo a removal; raises AgentNotFoundError, AgentExistsError."""
+        await self._registry.restore_agent(agent_id)
+        await self._fleet.reconcile()
 
     async def pause(self, agent_id: str) -> None:
         """Take an agent offline until it is resumed; raises AgentNotFoundError."""

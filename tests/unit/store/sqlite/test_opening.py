@@ -226,6 +226,7 @@ async def test_what_an_older_version_counted_is_read_as_it_is_and_kept(tmp_path:
     with closing(sqlite3.connect(path)) as sql:
         # As 0003 had it.
         sql.execute("DROP TABLE conversation_summaries")
+        sql.execute("DROP TABLE agent_events")
         for column in ("reasoning_tokens", "estimated_requests"):
             sql.execute(f"ALTER TABLE usage DROP COLUMN {column}")
         sql.execute("UPDATE alembic_version SET version_num = '0003'")
