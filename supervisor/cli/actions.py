@@ -39,7 +39,7 @@ def _settings() -> Settings:
 
 def pause(
     *,
-    agent: MaybeAgent = None,
+    agent_id: MaybeAgent = None,
     labels: WithLabel,
     states: InState,
     handlers: WithHandler,
@@ -51,19 +51,21 @@ def pause(
     Example: `supervisor agents pause 650000000000000000000001` or `supervisor agents pause --label team=support`
     """
     settings = _settings()
-    records = chosen(settings, agent, selector(labels, states, handlers), everything=everything)
+    records = chosen(settings, agent_id, selector(labels, states, handlers), everything=everything)
 
     async def work(registry: Registry) -> None:
         for record in records:
             await registry.update_agent(record.id, paused=True)
 
     known.with_registry(settings, work)
-    known.done(settings, [(record.id, "Paused agent") for record in records], as_json=as_json, single=agent is not None)
+    known.done(
+        settings, [(record.id, "Paused agent") for record in records], as_json=as_json, single=agent_id is not None
+    )
 
 
 def resume(
     *,
-    agent: MaybeAgent = None,
+    agent_id: MaybeAgent = None,
     labels: WithLabel,
     states: InState,
     handlers: WithHandler,
@@ -77,7 +79,7 @@ def resume(
     from supervisor.core.errors import SupervisorError  # noqa: PLC0415
 
     settings = _settings()
-    records = chosen(settings, agent, selector(labels, states, handlers), everything=everything)
+    records = chosen(settings, agent_id, selector(labels, states, handlers), everything=everything)
 
     async def work(registry: Registry) -> str:
         for record in records:
@@ -95,13 +97,13 @@ def resume(
     except SupervisorError as error:
         warn(f"the running supervisor could not be asked to try at once: {error}")
     known.done(
-        settings, [(record.id, "Resumed agent") for record in records], as_json=as_json, single=agent is not None
+        settings, [(record.id, "Resumed agent") for record in records], as_json=as_json, single=agent_id is not None
     )
 
 
 def reload(
     *,
-    agent: MaybeAgent = None,
+    agent_id: MaybeAgent = None,
     labels: WithLabel,
     states: InState,
     handlers: WithHandler,
@@ -115,11 +117,11 @@ def reload(
     from supervisor.cli import live  # noqa: PLC0415
 
     settings = _settings()
-    records = chosen(settings, agent, selector(labels, states, handlers), everything=everything)
+    records = chosen(settings, agent_id, selector(labels, states, handlers), everything=everything)
     running = live.require(settings, known.read_registry(settings, _uuid))
     failed = _ask_each(running, records, "reload")
     if as_json:
-        known.print_agents(settings, [record.id for record in records], single=agent is not None)
+        known.print_agents(settings, [record.id for record in records], single=agent_id is not None)
     else:
         for record in records:
             if record not in failed:
@@ -149,7 +151,7 @@ def _ask_each(running: LiveSupervisor, records: Sequence[AgentRecord], action: s
 
 def remove(
     *,
-    agent: MaybeAgent = None,
+    agent_id: MaybeAgent = None,
     labels: WithLabel,
     states: InState,
     handlers: WithHandler,
@@ -162,9 +164,9 @@ def remove(
     Example: `supervisor agents remove 650000000000000000000001 --yes`
     """
     settings = _settings()
-    records = chosen(settings, agent, selector(labels, states, handlers), everything=everything)
-    if agent is not None:
-        require_whole(agent, records[0], yes=yes)
+    records = chosen(settings, agent_id, selector(labels, states, handlers), everything=everything)
+    if agent_id is not None:
+        require_whole(agent_id, records[0], yes=yes)
     if records:
         confirm(f"Remove {_called(records)}", yes=yes)
 
@@ -176,7 +178,7 @@ def remove(
         from supervisor.cli import output  # noqa: PLC0415
 
         ids = [record.id for record in records]
-        output.print_json({"removed": ids[0] if agent is not None else ids})
+        output.print_json({"removed": ids[0] if agent_id is not None else ids})
     else:
         for record in records:
             print(f"Removed agent {record.id}")

@@ -136,7 +136,7 @@ def add(
 @app.command()
 def update(
     *,
-    agent: selecting.MaybeAgent = None,
+    agent_id: selecting.MaybeAgent = None,
     handler: Annotated[str | None, typer.Option(help="Another handler.", show_default=False)] = None,
     name: Name = None,
     secret_env: SecretEnv = None,
@@ -170,8 +170,8 @@ def update(
     if changes.empty:
         raise UsageError("Say what to change: --handler, --name, --secret-…, --set, --unset, --label or --unlabel")
     wanted = selecting.selector(where_labels, states, where_handlers)
-    records = selecting.chosen(settings, agent, wanted, everything=everything)
-    _change(settings, records, changes, as_json=as_json, single=agent is not None)
+    records = selecting.chosen(settings, agent_id, wanted, everything=everything)
+    _change(settings, records, changes, as_json=as_json, single=agent_id is not None)
 
 
 def _change(
@@ -224,7 +224,7 @@ def list_agents(
 
 
 @app.command()
-def show(agent: selecting.Agent, as_json: AsJson = False) -> None:
+def show(agent_id: selecting.Agent, as_json: AsJson = False) -> None:
     """Show one agent, and where its handler stands with each message that it works on.
 
     Example: `supervisor agents show 650000000000000000000001`
@@ -234,7 +234,7 @@ def show(agent: selecting.Agent, as_json: AsJson = False) -> None:
     settings = _settings()
 
     async def work(registry: Registry) -> known.Rows:
-        return await known.rows_of(registry, (await selecting.find(registry, agent)).id)
+        return await known.rows_of(registry, (await selecting.find(registry, agent_id)).id)
 
     rows = known.read_registry(settings, work)
     (status,) = known.statuses_of(settings, rows, in_full=True)

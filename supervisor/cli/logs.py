@@ -48,7 +48,7 @@ Lines = Annotated[
 
 
 def logs(
-    agent: selecting.MaybeAgent = None,
+    agent_id: selecting.MaybeAgent = None,
     *,
     labels: selecting.WithLabel,
     states: selecting.InState,
@@ -70,7 +70,7 @@ def logs(
     from supervisor.settings import load_settings  # noqa: PLC0415  import what is slow only when it runs
 
     selector = selecting.selector(labels, states, handlers)
-    if agent is not None and selector:
+    if agent_id is not None and selector:
         raise UsageError("Name an agent or select some, not both")
     wanted = {
         "label": tuple(labels),
@@ -81,8 +81,8 @@ def logs(
         "newer_than_seconds": seconds(since, "--since"),
     }
     settings = load_settings()
-    if agent is not None:
-        wanted["agent_id"] = selecting.one(settings, agent).id
+    if agent_id is not None:
+        wanted["agent_id"] = selecting.one(settings, agent_id).id
     last = lines if lines is not None else _LINES if since is None else _MOST_LINES
     return _show(settings, wanted, last, _Shown(settings, as_json=as_json), follow=follow)
 
