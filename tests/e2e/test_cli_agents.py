@@ -30,6 +30,8 @@ FIELDS = [
         "undelivered_reason",
         "notes",
         "handling",
+        "trouble",
+        "oldest_at",
     ),
 ]
 

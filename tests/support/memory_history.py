@@ -14,7 +14,7 @@ from supervisor.store.dialect.history import INSTRUCTION, MAX_EVENTS, ROW, Origi
 class MemoryHistory:
     """The events, and the rows that were removed; ``agents`` is the table that they are about."""
 
-    agents: dict[str, AgentRow] = field(default_factory=dict)
+    agents: Mapping[str, AgentRow] = field(default_factory=dict)
     kept: list[StoredEvent] = field(default_factory=list)
     removed: dict[str, tuple[float, AgentRow]] = field(default_factory=dict)
     number: int = 0

@@ -112,7 +112,8 @@ class Changes(Questions):
             raise AgentExistsError(known[0])
         for one, values in (*changes.change, *changes.add):
             rows[one] = rows.get(one, {"id": one, "created_at": at}) | values | {"updated_at": at}
-        self.tables.agents = self.tables.events.agents = rows
+        self.tables.agents = rows
+        self.tables.events.agents = rows
         touched = [*changes.remove, *dict(changes.change), *dict(changes.add)]
         self.tables.events.changed(origin, {one: (old.get(one), rows.get(one)) for one in touched})
         self.tables.agent_changes += 1

@@ -26,7 +26,7 @@ async def ask(fleet: Stack, method: str, path: str, body: Any = None, token: str
 
 
 async def test_changes_tell_who_made_them_and_are_undone(tmp_path: Path) -> None:
-    given = {"admin_token": SecretStr("full"), "admin_read_token": SecretStr("read")}
+    given: dict[str, Any] = {"admin_token": SecretStr("full"), "admin_read_token": SecretStr("read")}
     async with stack(tmp_path, **given) as fleet:
         fleet.sandbox.add_agent(A1, SECRET)
         new = {"id": A1, "handler": "echo", "secret": f"file:{fleet.folder / SECRET_FILE}", "name": "Ada"}

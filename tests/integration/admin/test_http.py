@@ -25,7 +25,7 @@ from supervisor.admin.api import MOST_COUNTED
 from supervisor.admin.scrape import Scrapes
 from supervisor.core.activity import Minute
 from supervisor.core.errors import AgentNotFoundError, ConfigurationError, MessageNotFoundError, RegistryError
-from supervisor.core.records import AgentRecord, UsageRecord
+from supervisor.core.records import AgentEvent, AgentRecord, UsageRecord
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus, CheckResult, InboxCounts, MessageDetails, MessageSummary, Overview
 from supervisor.management.agents import Changes
@@ -124,6 +124,15 @@ class SmallService:
 
     async def remove(self, agent_id: str) -> None:
         del self.agents[agent_id]
+
+    async def history(self, agent_id: str, limit: int) -> list[AgentEvent]:
+        return []
+
+    async def rollback(self, agent_id: str, number: int) -> None:
+        self._set(agent_id, "rollback")
+
+    async def restore(self, agent_id: str) -> None:
+        raise AgentNotFoundError(agent_id)
 
     async def pause(self, agent_id: str) -> None:
         self._set(agent_id, "pause", paused=True, state=AgentState.PAUSED)
