@@ -20,8 +20,11 @@ AGAIN_SECONDS: Final = 0.05
 class TaskSet:
     """Tasks of one owner. The event loop keeps only weak references: a task that nobody owns may vanish."""
 
+    __slots__ = ("_tasks",)
+
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        # Made with the first task: an agent has ten of these, and most have none.
+        self._tasks: set[asyncio.Task[None]] | None = None
 
     def spawn(
         self, work: Coroutine[Any, Any, None], name: str, *, context: Context | None = None
@@ -32,17 +35,19 @@ class TaskSet:
             context: what the task runs in; a copy of the caller's by default.
         """
         task = asyncio.create_task(work, name=name, context=context)
+        if self._tasks is None:
+            self._tasks = set()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     def __len__(self) -> int:
         """How many have not ended."""
-        return len(self._tasks)
+        return len(self._tasks or ())
 
     def __iter__(self) -> Iterator[asyncio.Task[None]]:
         """Those that have not ended, as they are now."""
-        return iter(list(self._tasks))
+        return iter(list(self._tasks or ()))
 
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait for those that run now, for ``timeout`` seconds at most if given; whether none is left."""

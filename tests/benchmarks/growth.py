@@ -62,7 +62,8 @@ def measured(
         time.sleep(SETTLE_SECONDS)
         rss = meter.rss_bytes(client.pid)
         idle = cpu_of(lambda: time.sleep(plan.idle_seconds))
-        gateway.round_trips(agents, plan.round_trips // 10 or 1, 1, TRIPS_SECONDS)
+        # The first message of a conversation costs more than the next ones.
+        gateway.round_trips(agents, max(size, plan.round_trips // 10), 1, TRIPS_SECONDS)
         echo = cpu_of(lambda: gateway.round_trips(agents, plan.round_trips, 1, TRIPS_SECONDS))
     gateway.ask("wait-offline", OFFLINE_SECONDS)
     return [connected, rss / MIB, idle / plan.idle_seconds * 60_000, echo / plan.round_trips * 1e6]
