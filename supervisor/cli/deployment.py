@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -90,6 +92,48 @@ def backup(
     gone = f", deleted {len(deleted)} older" if deleted else ""
     kept = {"deleted": [str(one) for one in deleted]} if keep is not None else {}
     say(f"Copied {redact(url)} to {path} ({size} bytes){gone}", fields | kept, as_json)
+
+
+@db.command()
+def copy(
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="URL",
+            help="An empty database; `env:NAME` where a variable has the URL, `-` to read it from standard input.",
+            show_default=False,
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Copy everything into another database, such as PostgreSQL or back into a file, while no supervisor runs.
+
+    The registry is marked: a supervisor refuses to run it from then on.
+
+    Example: `supervisor db copy --to env:NEW_REGISTRY_URL`
+    """
+    from supervisor.settings import load_settings  # noqa: PLC0415
+    from supervisor.store import opening  # noqa: PLC0415
+
+    url = load_settings().registry_url
+    where, rows = asyncio.run(opening.copy(url, _url_of(to)))
+    line = f"Copied {rows['agents']} agents, {rows['inbox']} messages and {rows['outbox']} replies to {where}"
+    line += "; set SUPERVISOR_REGISTRY_URL to it: a supervisor refuses to run the one it was copied from"
+    say(line, {"registry_url": redact(url), "to": where, "rows": rows}, as_json)
+
+
+def _url_of(given: str) -> str:
+    """A URL that holds a password need not be in a command's line, which others can see."""
+    from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
+
+    if given == "-":
+        return sys.stdin.readline().strip()
+    if not given.startswith("env:"):
+        return given
+    if not (found := os.environ.get(given.removeprefix("env:"), "")):
+        raise ConfigurationError(f"--to: the variable {given.removeprefix('env:')} is not set")
+    return found
 
 
 def say(line: str, fields: dict[str, Any], as_json: bool) -> None:

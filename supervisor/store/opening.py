@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from supervisor.core.errors import RegistryError
 from supervisor.settings.secrets import SecretBox
 from supervisor.store.dialect import LockInfo, Rotation
 from supervisor.store.dialect.face import Access
+from supervisor.store.sql import copying
 
 if TYPE_CHECKING:
     from supervisor.store.postgres import Postgres
@@ -80,6 +82,25 @@ async def rotate(url: str, box: SecretBox, *, dry_run: bool = False) -> Rotation
         RegistryError: the registry cannot be read or written; what was done until then stays done.
     """
     return await dialect_of(url).rotate(url, box, dry_run=dry_run)
+
+
+async def copy(url: str, to: str) -> tuple[str, dict[str, int]]:
+    """Copy the registry at ``url`` into an empty database, and mark it: a supervisor refuses to run it from then on.
+
+    Returns:
+        How the target is named to people, and how many rows each table has.
+
+    Raises:
+        RegistryLockedError: a supervisor runs on one of them.
+        RegistryError: the target is not empty or cannot be written; the registry stays as it is.
+    """
+    async with AsyncExitStack() as opened:
+        source = await dialect_of(url).open(url, clock=SystemClock(), lock=LockInfo())
+        opened.push_async_callback(source.close)
+        target = await dialect_of(to).open(to, clock=SystemClock(), upgrade=True, lock=LockInfo())
+        opened.push_async_callback(target.close)
+        counted = await copying.copy(source.sessions, target.sessions, target.where, target.renumber)
+        return target.where, counted
 
 
 def lock_holder(url: str) -> LockInfo | None:

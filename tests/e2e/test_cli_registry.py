@@ -116,6 +116,17 @@ def test_a_link_in_place_of_a_file_is_refused_and_nothing_behind_it_is_touched(c
     assert victim.read_bytes() == b"theirs"
 
 
+def test_a_registry_is_copied_to_where_a_variable_says_and_marked(tmp_path: Path) -> None:
+    target = tmp_path / "new.db"
+    command = InProcess(tmp_path, {"AGENT_SECRET": "x", "NEW_URL": f"sqlite+aiosqlite:///{target}"})
+    command.ok(*ADD)
+    assert "1 agents, 0 messages and 0 replies" in command.ok("db", "copy", "--to", "env:NEW_URL")
+    assert A1 in command.ok("agents", "list", SUPERVISOR_REGISTRY_URL=f"sqlite+aiosqlite:///{target}")
+    again = command("db", "copy", "--to", "-", stdin=f"sqlite+aiosqlite:///{tmp_path}/again.db\n")
+    assert (again.returncode, "goes on there" in one_line(again.stderr)) == (1, True)
+    assert "NOTHING is not set" in one_line(command("db", "copy", "--to", "env:NOTHING").stderr)
+
+
 def test_a_folder_that_is_a_link_is_none_of_these(command: Command) -> None:
     (command.folder / "disk").mkdir()
     (command.folder / "data").symlink_to(command.folder / "disk")

@@ -56,10 +56,10 @@ _essence = msgspec.json.Decoder(_Essence)
 
 
 def cut(error: str | None) -> str | None:
-    """An error text as it is kept: its end, free of what UTF-8 cannot hold."""
+    """An error text as it is kept: its end, free of what UTF-8, or a database's text, cannot hold."""
     if error is None:
         return None
-    return error[-MAX_ERROR_CHARS:].encode("utf-8", "replace").decode("utf-8")
+    return error[-MAX_ERROR_CHARS:].replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
 class TextCodec:

@@ -3,7 +3,7 @@
 A message is written once (``inbox_bodies``); what changes of it is a small row of ``inbox_open`` until it is settled,
 and one of ``inbox_settled`` from then on: an update in place would write the message again, and leave it behind as a
 dead row. Replies likewise. The views ``inbox`` and ``outbox`` show both as the one table that SQLite has, for whoever
-reads, and take updates and deletions row by row. The checks on ``state`` let the planner leave out the half that a
+reads, and take changes row by row. The checks on ``state`` let the planner leave out the half that a
 condition on ``state`` excludes.
 
 ``agents`` is the public table, the same as in SQLite; triggers keep ``updated_at`` and note each change.
@@ -163,8 +163,14 @@ FROM (
 )
 
 
-def _row_by_row(view: str, last_open: int, columns: str) -> tuple[str, ...]:
-    """Triggers that bring updates and deletions of a view to the tables below it, each row as it was seen."""
+def _row_by_row(view: str, last_open: int, columns: str, body: str) -> tuple[str, ...]:
+    """Triggers that bring what is done to a view to the tables below it; a row that is changed or goes as it was seen.
+
+    Args:
+        last_open: the last of the states that are open.
+        columns: what changes of a row.
+        body: what is written once.
+    """
     as_seen = f"id = OLD.id AND ({columns}) IS NOT DISTINCT FROM ({_of('OLD', columns)})"
     return (
         f"""
@@ -194,6 +200,20 @@ BEGIN
     DELETE FROM {view}_bodies WHERE id = OLD.id;
     RETURN OLD;
 END $$""",
+        f"""
+CREATE FUNCTION {view}_insert() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO {view}_bodies (id, agent_key, {body}) VALUES (NEW.id, NEW.agent_key, {_of("NEW", body)});
+    IF NEW.state <= {last_open} THEN
+        INSERT INTO {view}_open (id, agent_key, {columns}, error)
+        VALUES (NEW.id, NEW.agent_key, {_of("NEW", columns)}, NEW.error);
+    ELSE
+        INSERT INTO {view}_settled (id, agent_key, {columns}, error)
+        VALUES (NEW.id, NEW.agent_key, {_of("NEW", columns)}, NEW.error);
+    END IF;
+    RETURN NEW;
+END $$""",
+        f"CREATE TRIGGER {view}_insert INSTEAD OF INSERT ON {view} FOR EACH ROW EXECUTE FUNCTION {view}_insert()",
         f"CREATE TRIGGER {view}_update INSTEAD OF UPDATE ON {view} FOR EACH ROW EXECUTE FUNCTION {view}_update()",
         f"CREATE TRIGGER {view}_delete INSTEAD OF DELETE ON {view} FOR EACH ROW EXECUTE FUNCTION {view}_delete()",
     )
@@ -204,8 +224,15 @@ def _of(row: str, columns: str) -> str:
 
 
 VIEWS: Final = (
-    *_row_by_row("inbox", 3, "state, attempts, replay, not_before, settled_at"),
-    *_row_by_row("outbox", 1, "state, attempts, not_before, settled_at"),
+    *_row_by_row(
+        "inbox",
+        3,
+        "state, attempts, replay, not_before, settled_at",
+        "message_key, conversation_id, received_at, body",
+    ),
+    *_row_by_row(
+        "outbox", 1, "state, attempts, not_before, settled_at", "inbox_id, part, conversation_id, created_at, body"
+    ),
 )
 
 OTHERS: Final = (

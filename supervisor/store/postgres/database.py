@@ -1,5 +1,7 @@
 """A registry in one database of PostgreSQL, open."""
 
+# ruff: noqa: S608 - the texts are put together from names of our own
+
 from __future__ import annotations
 
 import asyncio
@@ -23,6 +25,13 @@ from supervisor.store.sql import SqlAgents, SqlChanges, SqlHistory, SqlQuestions
 
 #: How long closing waits for the batch under way to be given up.
 _LAST_SECONDS: Final = 5.0
+
+_NUMBERED: Final = {"agent_keys": "key", "inbox_bodies": "id", "outbox_bodies": "id", "conversation_summaries": "id"}
+#: Statements by which the numbers of rows go on behind those that were copied.
+RENUMBER: Final = tuple(
+    f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), coalesce(max({column}), 0) + 1, false) FROM {table}"
+    for table, column in _NUMBERED.items()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,8 @@ class PostgresDatabase:
         self.revision = opened.revision
         self.lives_since = opened.lives_since
         self.sessions = sessions
+        #: What a copy of rows leaves to be done: numbers go on behind theirs.
+        self.renumber = RENUMBER
         self.agents: AgentTable = SqlAgents(sessions)
         self.history: HistoryTable = SqlHistory(sessions)
         self.questions: JournalQuestions = SqlQuestions(sessions)

@@ -24,7 +24,7 @@ from supervisor.store.postgres.holding import Hold
 from supervisor.store.postgres.migrate import OURS, Migrations
 from supervisor.store.postgres.sessions import PostgresSessions, driver_error
 from supervisor.store.postgres.writer import Writer
-from supervisor.store.sql import lives, rotation
+from supervisor.store.sql import copying, lives, rotation
 from supervisor.store.sql.sessions import Connection, scalar
 
 #: Who holds a registry: the newest of those that are registered.
@@ -76,7 +76,7 @@ class Postgres:
                 sessions.replica = hold.number
             number = hold.number if hold is not None else 0
             writer = Writer(connector, fence=number, number=number)
-            begin = partial(self._begin, now=clock.now(), held=lock is not None, older=access.reading)
+            begin = partial(self._begin, sessions.where, clock.now(), hold is not None, access.reading)
             opened = await (sessions.alter(begin) if hold is not None else sessions.read(begin))
             notice = ChangeNotice(sessions)
             await notice.begin()
@@ -163,11 +163,13 @@ class Postgres:
         except DBAPIError as error:
             raise explain(sessions.where, driver_error(error)) from None
 
-    def _begin(self, connection: Connection, now: float, held: bool, older: bool) -> Opened:
+    def _begin(self, where: str, now: float, held: bool, older: bool, connection: Connection) -> Opened:
         revision = self.migrations.require(connection, older=older)
         uuid = scalar(connection, "SELECT value FROM meta WHERE key = 'uuid'")
         if uuid is None:
             raise RegistryError("The registry has lost its UUID (table meta); restore a copy of it")
+        if held:
+            copying.refuse_marked(connection, where)
         return Opened(str(uuid), revision, lives.since(connection, now, begin=held))
 
 

@@ -100,6 +100,8 @@ class SqliteDatabase:
         self.lives_since = opened.lives_since
         self.writer = sessions.writer
         self.sessions = sessions
+        #: What a copy of rows leaves to be done: their numbers are looked up at each opening.
+        self.renumber: tuple[str, ...] = ()
         self.agents: AgentTable = SqlAgents(sessions)
         self.history: HistoryTable = SqlHistory(sessions)
         self.questions: JournalQuestions = SqlQuestions(sessions)

@@ -13,7 +13,7 @@ from supervisor.core.errors import RegistryError, RegistryLockedError
 from supervisor.settings.secrets import SecretBox
 from supervisor.store.dialect import LockInfo, Rotation
 from supervisor.store.dialect.face import ANY_ACCESS, READING, Access
-from supervisor.store.sql import lives, rotation
+from supervisor.store.sql import copying, lives, rotation
 from supervisor.store.sql.sessions import scalar
 from supervisor.store.sqlite import copies, driver, inspection, lock
 from supervisor.store.sqlite.changes import ChangeNotice
@@ -204,6 +204,7 @@ class Sqlite:
             raise RegistryError("The registry has lost its UUID (table meta); restore a copy of it")
         if held:
             self._refuse_another(path, str(uuid))
+            copying.refuse_marked(connection, str(path))
         numbers = Numbers()
         numbers.load(connection)
         files = OpenFiles(path, connection, str(uuid))
