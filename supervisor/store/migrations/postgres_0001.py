@@ -172,50 +172,35 @@ def _row_by_row(view: str, last_open: int, columns: str, body: str) -> tuple[str
         body: what is written once.
     """
     as_seen = f"id = OLD.id AND ({columns}) IS NOT DISTINCT FROM ({_of('OLD', columns)})"
+    taken_away = f"""
+    IF OLD.state <= {last_open} THEN DELETE FROM {view}_open WHERE {as_seen};
+    ELSE DELETE FROM {view}_settled WHERE {as_seen};
+    END IF;
+    IF NOT FOUND THEN RETURN NULL; END IF;"""
+    values = f"(id, agent_key, {columns}, error) VALUES (NEW.id, NEW.agent_key, {_of('NEW', columns)}, NEW.error)"
+    put = f"""
+    IF NEW.state <= {last_open} THEN INSERT INTO {view}_open {values};
+    ELSE INSERT INTO {view}_settled {values};
+    END IF;"""
+    bodies = f"{view}_bodies"
+    written = f"(id, agent_key, {body}) VALUES (NEW.id, NEW.agent_key, {_of('NEW', body)})"
     return (
-        f"""
-CREATE FUNCTION {view}_update() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF OLD.state <= {last_open} THEN DELETE FROM {view}_open WHERE {as_seen};
-    ELSE DELETE FROM {view}_settled WHERE {as_seen};
-    END IF;
-    IF NOT FOUND THEN RETURN NULL; END IF;
-    IF NEW.state <= {last_open} THEN
-        INSERT INTO {view}_open (id, agent_key, {columns}, error)
-        VALUES (OLD.id, OLD.agent_key, {_of("NEW", columns)}, NEW.error);
-    ELSE
-        INSERT INTO {view}_settled (id, agent_key, {columns}, error)
-        VALUES (OLD.id, OLD.agent_key, {_of("NEW", columns)}, NEW.error);
-    END IF;
-    IF NEW.body <> OLD.body THEN UPDATE {view}_bodies SET body = NEW.body WHERE id = OLD.id; END IF;
-    RETURN NEW;
-END $$""",
-        f"""
-CREATE FUNCTION {view}_delete() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF OLD.state <= {last_open} THEN DELETE FROM {view}_open WHERE {as_seen};
-    ELSE DELETE FROM {view}_settled WHERE {as_seen};
-    END IF;
-    IF NOT FOUND THEN RETURN NULL; END IF;
-    DELETE FROM {view}_bodies WHERE id = OLD.id;
-    RETURN OLD;
-END $$""",
-        f"""
-CREATE FUNCTION {view}_insert() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO {view}_bodies (id, agent_key, {body}) VALUES (NEW.id, NEW.agent_key, {_of("NEW", body)});
-    IF NEW.state <= {last_open} THEN
-        INSERT INTO {view}_open (id, agent_key, {columns}, error)
-        VALUES (NEW.id, NEW.agent_key, {_of("NEW", columns)}, NEW.error);
-    ELSE
-        INSERT INTO {view}_settled (id, agent_key, {columns}, error)
-        VALUES (NEW.id, NEW.agent_key, {_of("NEW", columns)}, NEW.error);
-    END IF;
-    RETURN NEW;
-END $$""",
-        f"CREATE TRIGGER {view}_insert INSTEAD OF INSERT ON {view} FOR EACH ROW EXECUTE FUNCTION {view}_insert()",
-        f"CREATE TRIGGER {view}_update INSTEAD OF UPDATE ON {view} FOR EACH ROW EXECUTE FUNCTION {view}_update()",
-        f"CREATE TRIGGER {view}_delete INSTEAD OF DELETE ON {view} FOR EACH ROW EXECUTE FUNCTION {view}_delete()",
+        *_instead(view, "insert", f"INSERT INTO {bodies} {written};{put} RETURN NEW;"),
+        *_instead(
+            view,
+            "update",
+            f"{taken_away}{put}"
+            f" IF NEW.body <> OLD.body THEN UPDATE {bodies} SET body = NEW.body WHERE id = OLD.id; END IF; RETURN NEW;",
+        ),
+        *_instead(view, "delete", f"{taken_away} DELETE FROM {bodies} WHERE id = OLD.id; RETURN OLD;"),
+    )
+
+
+def _instead(view: str, event: str, body: str) -> tuple[str, str]:
+    name = f"{view}_{event}"
+    return (
+        f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$",
+        f"CREATE TRIGGER {name} INSTEAD OF {event.upper()} ON {view} FOR EACH ROW EXECUTE FUNCTION {name}()",
     )
 
 

@@ -26,7 +26,13 @@ from supervisor.store.sql import SqlAgents, SqlChanges, SqlHistory, SqlQuestions
 #: How long closing waits for the batch under way to be given up.
 _LAST_SECONDS: Final = 5.0
 
-_NUMBERED: Final = {"agent_keys": "key", "inbox_bodies": "id", "outbox_bodies": "id", "conversation_summaries": "id"}
+_NUMBERED: Final = {
+    "agent_keys": "key",
+    "inbox_bodies": "id",
+    "outbox_bodies": "id",
+    "conversation_summaries": "id",
+    "agent_events": "id",
+}
 #: Statements by which the numbers of rows go on behind those that were copied.
 RENUMBER: Final = tuple(
     f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), coalesce(max({column}), 0) + 1, false) FROM {table}"

@@ -48,6 +48,7 @@ TABLES: Final[Mapping[str, Copied]] = {
         ("day", "agent_key", "model"),
         ("day", "agent_key", "model", *_USAGE, "reasoning_tokens", "estimated_requests"),
     ),
+    "agent_events": Copied(("id",), ("id", "at", "agent_id", "subject", "action", "actor", "address", "after", "undo")),
     "agent_lives": Copied(
         ("agent_id",), ("agent_id", "registered_at", "asleep_since", "asleep_until", "asleep_reason")
     ),

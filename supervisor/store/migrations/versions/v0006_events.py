@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from supervisor.store.migrations.postgres_0001 import COMPARED
+
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
@@ -20,7 +22,7 @@ def upgrade() -> None:
         "agent_events",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
         sa.Column("at", sa.Float, nullable=False),
-        sa.Column("agent_id", sa.Text, nullable=False),
+        sa.Column("agent_id", COMPARED, nullable=False),
         sa.Column("subject", sa.Text, nullable=False),
         sa.Column("action", sa.Text, nullable=False),
         sa.Column("actor", sa.Text, nullable=False),
