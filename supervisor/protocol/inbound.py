@@ -74,10 +74,13 @@ class InboundMessage(_Fields, frozen=True, kw_only=True, gc=False):
     @property  # type: ignore[misc]
     def attachments(self) -> tuple[Attachment, ...]:
         """The files that came along: their URLs, which know what is known of the files."""
+        urls = super().attachments
+        if not urls:
+            return ()
         known = self.attachment_details
         return tuple(
             Attachment(url, name=one.name, media_type=one.media_type, size=one.size)
-            for url, one in zip(super().attachments, known or (_NO_DETAILS,) * len(super().attachments), strict=False)
+            for url, one in zip(urls, known or (_NO_DETAILS,) * len(urls), strict=False)
         )
 
     @property
@@ -141,29 +144,46 @@ def _required_text(payload: Mapping[str, Any], field: str, limit: int) -> str:
     return value
 
 
-_OPTIONAL: Final[Mapping[str, tuple[str, Any]]] = {
-    "_id": ("id", str),
-    "type": ("type", str),
-    "participantId": ("participant_id", str),
-    "externalUsername": ("external_username", str),
+#: Which are texts, by their names on the wire.
+_TEXTS: Final[Mapping[str, str]] = {
+    "_id": "id",
+    "type": "type",
+    "participantId": "participant_id",
+    "externalUsername": "external_username",
+    "createdAt": "created_at",
+    "parentId": "parent_id",
+}
+_IDS: Final = frozenset({"id", "participant_id", "parent_id"})
+_STRUCTURES: Final[Mapping[str, tuple[str, Any]]] = {
     "thinking": ("thinking", Thinking),
     "toolCalls": ("tool_calls", tuple[ToolCall, ...]),
     "toolResults": ("tool_results", tuple[ToolResult, ...]),
     "usage": ("usage", Usage),
     "latency": ("latency", float),
-    "createdAt": ("created_at", str),
-    "parentId": ("parent_id", str),
 }
-_IDS: Final = frozenset({"id", "participant_id", "parent_id"})
 _LISTS: Final = frozenset({"tool_calls", "tool_results"})
-_SHORT_TEXTS: Final = frozenset({"type", "external_username", "created_at"})
 
 
 def _optional_fields(payload: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Read the optional fields that are present; name those that are not what they should be."""
     fields: dict[str, Any] = {}
     malformed: list[str] = []
-    for wire_name, (name, kind) in _OPTIONAL.items():
+    for wire_name, name in _TEXTS.items():
+        value = payload.get(wire_name)
+        if value is None:
+            continue
+        if not isinstance(value, str) or (name in _IDS and not is_id(value)):
+            # Cut or cleaned an id would be another one.
+            malformed.append(wire_name)
+        else:
+            fields[name] = value if name in _IDS else clean_text(value, MAX_ID_CHARS)[0]
+    if not payload.keys().isdisjoint(_STRUCTURES):
+        _read_structures(payload, fields, malformed)
+    return fields, malformed
+
+
+def _read_structures(payload: Mapping[str, Any], fields: dict[str, Any], malformed: list[str]) -> None:
+    for wire_name, (name, kind) in _STRUCTURES.items():
         value = payload.get(wire_name)
         if value is None or (value == [] and name in _LISTS):
             continue
@@ -172,17 +192,10 @@ def _optional_fields(payload: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
         except (ValueError, RecursionError):
             malformed.append(wire_name)
             continue
-        if name in _IDS and not is_id(read):
-            # Cut or cleaned it would be another id.
-            malformed.append(wire_name)
-            continue
         if isinstance(read, tuple) and len(read) > MAX_LIST_ITEMS:
             read = read[:MAX_LIST_ITEMS]
             malformed.append(wire_name)
-        if name in _SHORT_TEXTS:
-            read = clean_text(read, MAX_ID_CHARS)[0]
         fields[name] = read
-    return fields, malformed
 
 
 def _storable(value: Any, kind: Any) -> Any:
@@ -190,7 +203,7 @@ def _storable(value: Any, kind: Any) -> Any:
 
     JSON text may hold what UTF-8 cannot (lone surrogates), and Python's numbers and nesting go further than JSON's.
     """
-    if not isinstance(value, str | float):
+    if not isinstance(value, float):
         msgspec.json.decode(msgspec.json.encode(value), type=kind)
     return value
 

@@ -56,6 +56,11 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
     content: str | None = None
 
 
+_NAMES: Final = ("fullname", "username", "externalUsername")
+#: What says more of a person than the id.
+_TOLD: Final = frozenset({*_NAMES, "externalUserId", "platform", "channelId", "connectionId"})
+
+
 def read_sender(payload: Mapping[str, Any], author_id: str | None) -> Sender:
     """Who wrote a message.
 
@@ -63,8 +68,10 @@ def read_sender(payload: Mapping[str, Any], author_id: str | None) -> Sender:
         payload: the ``message:new``.
         author_id: the platform's own id of the author, where it was found.
     """
+    if payload.keys().isdisjoint(_TOLD):
+        return Sender(id=author_id)
     external = payload.get("externalUserId")
-    names = (one_line(payload.get(field)) for field in ("fullname", "username", "externalUsername"))
+    names = (one_line(payload.get(field)) for field in _NAMES)
     return Sender(
         id=author_id or (external if is_id(external) else None),
         name=next((name for name in names if name), None),

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from supervisor.protocol.decoding import UnreadableError, decode_json
+from supervisor.protocol.decoding import MAX_PARTS, UnreadableError, decode_json
 
 #: Bounds on what a server may announce: an absurd heartbeat would make a dead connection look alive for ever.
 _LONGEST_HEARTBEAT_MS: Final = 600_000
@@ -15,6 +15,9 @@ _LONGEST_HEARTBEAT_MS: Final = 600_000
 DEFAULT_MAX_PAYLOAD: Final = 1_000_000
 
 _encode = msgspec.json.Encoder().encode
+#: Frames as nearly all are; whatever they do not read goes the way that says what is wrong with it.
+_decode_event = msgspec.json.Decoder(tuple[str, Any]).decode
+_decode_answer = msgspec.json.Decoder(list[Any]).decode
 
 
 class MalformedFrameError(ValueError):
@@ -125,7 +128,13 @@ class Namespace:
         Raises:
             MalformedFrameError: it is not an array that begins with a name.
         """
-        ack_id, arguments = _read_array(text, len(self.event))
+        start = len(self.event)
+        if len(text) <= MAX_PARTS and text.startswith("[", start):
+            try:
+                return *_decode_event(text[start:]), None
+            except (msgspec.DecodeError, UnicodeError, RecursionError):
+                pass
+        ack_id, arguments = _read_array(text, start)
         if not arguments or not isinstance(arguments[0], str):
             raise MalformedFrameError("no_event_name")
         return arguments[0], arguments[1] if len(arguments) > 1 else None, ack_id
@@ -137,6 +146,13 @@ class Namespace:
             MalformedFrameError: it has no id.
         """
         start = len(self.ack)
+        end = text.find("[", start)
+        number = text[start:end]
+        if number.isascii() and number.isdigit() and len(number) <= _ID_DIGITS and len(text) <= MAX_PARTS:
+            try:
+                return int(number), _decode_answer(text[end:])
+            except (msgspec.DecodeError, UnicodeError, RecursionError):
+                pass
         end = _digits_end(text, start)
         if end == start:
             raise MalformedFrameError("ack_without_id")
@@ -171,14 +187,16 @@ class Namespace:
 
 
 def _digits_end(text: str, start: int) -> int:
-    """Where the ack id ends that begins at ``start``; an id of more than 15 digits is none of ours."""
+    """Where the ack id ends that begins at ``start``."""
     end = start
-    while end < start + 15 and text[end : end + 1] in _DIGITS:
+    while end < start + _ID_DIGITS and text[end : end + 1] in _DIGITS:
         end += 1
     return end
 
 
 _DIGITS: Final = frozenset("0123456789")
+#: An id of more digits is none of ours.
+_ID_DIGITS: Final = 15
 
 
 def _read_array(text: str, start: int) -> tuple[int | None, list[Any]]:

@@ -170,31 +170,33 @@ class PicowsWire(WSListener):
         if self._held is not None:
             self._held.append((kind, frame.fin, payload))
             return
-        self._take(kind, frame.fin, payload)
-        turn = self._next_turn(len(payload))
-        if turn is not None and not self.ended:
-            # No more is read; what this read has brought is kept.
-            self._held = deque()
-            transport.underlying_transport.pause_reading()
-            turn.add_done_callback(self._go_on)
-
-    def _next_turn(self, size: int) -> asyncio.Future[None] | None:
-        """After a frame of this size: when to go on; None for at once."""
-        self._taken += size + _FRAME_BYTES
-        if self._taken <= _LOOK_BYTES:
-            return None
-        self._taken = 0
-        return self._session.turns.turn()
+        if kind is _TEXT and frame.fin and not self._parts:
+            # Nearly every frame there is: the fewest calls.
+            self._take_text(payload)
+        else:
+            self._take(kind, frame.fin, payload)
+        self._taken += len(payload) + _FRAME_BYTES
+        if self._taken > _LOOK_BYTES and not self.ended:
+            self._taken = 0
+            turn = self._session.turns.turn()
+            if turn is not None:
+                # No more is read; what this read has brought is kept.
+                self._held = deque()
+                transport.underlying_transport.pause_reading()
+                turn.add_done_callback(self._go_on)
 
     def _go_on(self, _turn: asyncio.Future[None]) -> None:
         """It is this wire's turn: deal with what was kept, and read again."""
         while self._held and not self.ended:
             kind, last, payload = self._held.popleft()
             self._take(kind, last, payload)
-            turn = self._next_turn(len(payload))
-            if turn is not None:
-                turn.add_done_callback(self._go_on)
-                return
+            self._taken += len(payload) + _FRAME_BYTES
+            if self._taken > _LOOK_BYTES:
+                self._taken = 0
+                turn = self._session.turns.turn()
+                if turn is not None:
+                    turn.add_done_callback(self._go_on)
+                    return
         self._held = None
         if self._transport is not None and not self.ended:
             if self._transport.is_disconnected:
