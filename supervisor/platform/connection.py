@@ -174,8 +174,8 @@ class Connection:
         if self.at_agents_gateway:
             return False
         acked = await self._joiner.join(conversation_id, timeout)
-        if acked:
-            _done(self.proven)
+        if acked and not self.proven.done():
+            self.proven.set_result(None)
         return acked
 
     def member_since(self, conversation_id: str) -> float | None:
@@ -287,8 +287,8 @@ class Connection:
             self._receive_presence(payload)
         elif event == "message:new":
             # Whoever delivers there need not handle anything; and until it is bound nobody knows where a socket leads.
-            if self.namespace not in ("", DOUBTFUL_NAMESPACE):
-                _done(self.proven)
+            if not self.proven.done() and self.namespace not in ("", DOUBTFUL_NAMESPACE):
+                self.proven.set_result(None)
             self._sends.match_echo(payload)
         elif event in ("message:sent", "message:error"):
             self._sends.match_outcome(payload)
@@ -318,8 +318,3 @@ def is_found_by_heartbeat(connection: Connection) -> bool:
     the same namespace, answers heartbeats too.
     """
     return connection.namespace == ROOT and connection.at_agents_gateway
-
-
-def _done(proof: asyncio.Future[None]) -> None:
-    if not proof.done():
-        proof.set_result(None)
