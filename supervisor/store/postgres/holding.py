@@ -45,6 +45,7 @@ _DIG: Final = "INSERT INTO graves (replica, said, beat_at) VALUES ($1, $2, $3) O
 _FAILED: Final = (
     "SELECT replica, said, extract(epoch FROM beat_at)::float8 FROM graves WHERE NOT told ORDER BY at DESC LIMIT 1"
 )
+_FORGET: Final = "DELETE FROM graves WHERE told AND at < now() - interval '7 days'"
 _GONE: Final = (
     "DELETE FROM fences WHERE replica = $1",
     "DELETE FROM replicas WHERE id = $1",
@@ -224,6 +225,7 @@ async def _register(connection: asyncpg.Connection, info: LockInfo) -> int | Non
             return None
         number: int = await connection.fetchval(_REGISTER, msgspec.json.encode(info).decode())
         await connection.execute(_FENCE, number)
+        await connection.execute(_FORGET)
         return number
 
 

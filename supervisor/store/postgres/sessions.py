@@ -25,6 +25,8 @@ T = TypeVar("T")
 #: Connections of the pool; a server has a hundred, as a rule, for all its clients.
 _SIZE: Final = 4
 _PAUSE_SECONDS: Final = 0.1
+#: How long a question is put again while the server cannot answer: somebody looks at the page that waits for it.
+_READ_SECONDS: Final = 5.0
 _FENCE: Final = text("SELECT 1 FROM fences WHERE replica = :replica FOR SHARE")
 
 
@@ -95,7 +97,7 @@ class PostgresSessions:
             async with self._engine.connect() as connection:
                 return await connection.run_sync(lambda sync: work(Statements(sync)))
 
-        return await self._patiently(query)
+        return await self._patiently(query, min(self._patience, _READ_SECONDS))
 
     async def alter(self, work: Callable[[Connection], T]) -> T:
         async def change() -> T:
@@ -107,7 +109,7 @@ class PostgresSessions:
                 return made
 
         # What is being done is done whole, whoever stops waiting for it.
-        return await asyncio.shield(asyncio.ensure_future(self._patiently(change)))
+        return await asyncio.shield(asyncio.ensure_future(self._patiently(change, self._patience)))
 
     async def run_sync(self, work: Callable[[SqlConnection], T]) -> T:
         """Run ``work`` on a connection of SQLAlchemy in one transaction, as migrations are."""
@@ -135,10 +137,10 @@ class PostgresSessions:
                 raise RegistryError(f"{said}, while this was being committed; look whether it was done") from None
             raise said from None
 
-    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]], seconds: float) -> T:
         if self._closed:
             raise RegistryError("The registry is closed")
-        deadline = self._clock.monotonic() + self._patience
+        deadline = self._clock.monotonic() + seconds
         while True:
             try:
                 return await attempt()
