@@ -26,6 +26,8 @@ MAX_FIELD_CHARS: Final = 10_000
 MAX_DEPTH: Final = 64
 #: What a row's owner may change; the id and the times are not among it.
 CHANGEABLE: Final = frozenset({"name", "handler", "secret", "settings", "labels", "paused"})
+#: Printable characters that no id has, the one printable space among them.
+_UNFIT: Final = frozenset(" /?#%\\")
 _REFERENCE = re.compile(r"(?:env:\S|file:/|fernet:\S)")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d(?:\.\d+)?)(?:Z|\+00)?\Z")
 
@@ -103,7 +105,7 @@ def _read_secret(value: object, problems: list[str]) -> str:
 
 
 def _read_object(value: object, column: str, problems: list[str]) -> dict[str, Any]:
-    if value is None or value == "" or _too_long(value, column, problems):
+    if value is None or value in ("", "{}") or _too_long(value, column, problems):
         return {}
     try:
         decoded = msgspec.json.decode(value) if isinstance(value, str | bytes) else value
@@ -161,7 +163,7 @@ def check_id(agent_id: object) -> str:
         raise RegistryError("An agent's id is empty; take the id that the platform shows for it")
     if len(agent_id) > MAX_ID_CHARS:
         raise RegistryError(f"An agent's id has {len(agent_id)} characters; at most {MAX_ID_CHARS} are allowed")
-    if not agent_id.isprintable() or any(c.isspace() or c in "/?#%\\" for c in agent_id):
+    if not agent_id.isprintable() or not _UNFIT.isdisjoint(agent_id):
         # It is part of URLs, the platform's and ours.
         raise RegistryError(f"The agent id {agent_id!r} holds a space, a slash or another character that no id has")
     if is_object_id(agent_id) and agent_id != agent_id.lower():
