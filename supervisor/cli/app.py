@@ -15,6 +15,7 @@ from supervisor.cli import (
     agents,
     chat,
     demo,
+    demo_reach,
     deployment,
     dev,
     doctor,
@@ -32,7 +33,8 @@ from supervisor.core.actors import Actor, acting_as
 app = typer.Typer(
     name="supervisor",
     no_args_is_help=False,
-    add_completion=False,
+    # --install-completion and --show-completion.
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -49,6 +51,9 @@ def _version(wanted: bool) -> None:
 def _global(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of failures.")] = False,
+    of_demo: Annotated[
+        bool, typer.Option("--demo", help="Ask the demo that runs on this machine, whatever is configured.")
+    ] = False,
     _show_version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -58,6 +63,8 @@ def _global(
     Try it, with nothing to configure: `supervisor demo`
     """
     errors.STATE.debug = debug
+    if of_demo:
+        demo_reach.use()
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -93,7 +100,8 @@ def main() -> None:
     code, failure = 0, None
     try:
         with acting_as(Actor("command", _who())):
-            code = app(standalone_mode=False) or 0
+            # The name that completion goes by, however the command was begun.
+            code = app(prog_name="supervisor", standalone_mode=False) or 0
     except KeyboardInterrupt:
         code = errors.EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001  whatever it is, the user gets a line

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from supervisor.cli import local
+from supervisor.cli import demo_reach, local
 from supervisor.cli.errors import UsageError
 from supervisor.cli.running import Profile
 from supervisor.cli.steps import Steps
@@ -88,6 +88,7 @@ async def _demo(options: _Options, folder: Path) -> int:
                 print(reply, flush=True)
                 return 0
             steps.close()
+            _leave_settings(folder, service)
             _print_addresses(sandbox, service, options.seconds)
             await local.until_over(service, options.seconds)
     return 0
@@ -202,6 +203,18 @@ async def _ask(sandbox: Sandbox, text: str) -> str:
     return str(answer.content)
 
 
+def _leave_settings(folder: Path, service: Service) -> None:
+    """Let commands reach this demo: what leads to it, as variables."""
+    settings = service.settings
+    named = {
+        "REGISTRY_URL": settings.registry_url,
+        "API_URL": settings.api_url,
+        "WS_URL": settings.ws_url,
+        "SECRET_DIRS": folder,
+    }
+    demo_reach.leave(folder, {f"SUPERVISOR_{name}": str(value) for name, value in named.items()})
+
+
 def _print_addresses(sandbox: Sandbox, service: Service, seconds: float | None) -> None:
     admin = service.admin_url
     end = "Ctrl-C ends it." if seconds is None else f"It ends by itself after {seconds:g} s."
@@ -212,7 +225,8 @@ def _print_addresses(sandbox: Sandbox, service: Service, seconds: float | None) 
         f"  Console              {admin}/\n"
         f"  Metrics              {admin}/metrics\n"
         f"  Status               {admin}/api/v1/status\n"
-        f"  API                  {admin}/docs\n\n"
+        f"  API                  {admin}/docs\n"
+        f"  Commands             supervisor --demo status\n\n"
         f"{end}",
         flush=True,
     )

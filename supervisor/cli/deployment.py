@@ -152,7 +152,7 @@ def config(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the settings in effect; secrets are masked.
+    """Show the settings in effect, and where each comes from; secrets are masked.
 
     They come from SUPERVISOR_* variables, .env, /run/secrets and systemd's credentials.
 
@@ -161,7 +161,7 @@ def config(
     from supervisor.cli import output  # noqa: PLC0415
     from supervisor.cli.errors import warn  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
-    from supervisor.settings.environment import env_file_notes  # noqa: PLC0415
+    from supervisor.settings.environment import env_file_notes, sources_of  # noqa: PLC0415
 
     settings = load_settings()
     for note in env_file_notes():
@@ -177,14 +177,14 @@ def config(
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    sources = sources_of(settings)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("SETTING", "VALUE", "FROM", "MEANING"):
         table.add_column(title, no_wrap=title != "MEANING", overflow="fold")
     for name, value in shown.items():
-        given = name in settings.model_fields_set
         description = type(settings).model_fields[name].description or ""
-        row = (f"SUPERVISOR_{name.upper()}", _one_line(value), "given" if given else "default", description)
-        table.add_row(*map(Text, row), style="" if given else "dim")
+        row = (f"SUPERVISOR_{name.upper()}", _one_line(value), sources.get(name, "default"), description)
+        table.add_row(*map(Text, row), style="" if name in sources else "dim")
     output.stdout_console().print(table)
 
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from supervisor.cli.demo_reach import FOLDER_PREFIX
 from supervisor.cli.running import run_loop
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def run_alone(work: Callable[[Path], Coroutine[Any, Any, int]]) -> int:
     """
     for name in [name for name in os.environ if name.startswith("SUPERVISOR_")]:
         del os.environ[name]
-    with _signals_unwind(), tempfile.TemporaryDirectory(prefix="supervisor-") as folder:
+    with _signals_unwind(), tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX) as folder:
         return run_loop(_until_stopped(work(Path(folder))))
 
 

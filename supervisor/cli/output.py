@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from supervisor.cli.streams import as_text
+from supervisor.core.activity import LATELY_MINUTES
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus
 from supervisor.core.trouble import FAILING, STUCK, oldest
@@ -43,9 +44,9 @@ _WORST_FIRST: Final = {
 }
 NOTHING: Final = "-"
 _REASON: Final = "REASON"
-_TITLES: Final = ("STATE", "AGENT", "NAME", "HANDLER", "SINCE", "CONV", "WAIT", "RUN", "DEAD", "TOKEN", _REASON)
-_FIGURES: Final = frozenset({"CONV", "WAIT", "RUN", "DEAD"})
-_DROPPED_FIRST: Final = ("CONV", "RUN", "HANDLER", "NAME", "TOKEN", "DEAD", "SINCE", "WAIT")
+_TITLES: Final = ("STATE", "AGENT", "NAME", "HANDLER", "SINCE", "CONV", "RATE", "WAIT", "RUN", "DEAD", "TOKEN", _REASON)
+_FIGURES: Final = frozenset({"CONV", "RATE", "WAIT", "RUN", "DEAD"})
+_DROPPED_FIRST: Final = ("CONV", "RUN", "RATE", "HANDLER", "NAME", "TOKEN", "DEAD", "SINCE", "WAIT")
 _GAP, _LEAST_REASON, _MAX_NAME_CHARS = 2, 40, 28
 _UNBOUNDED_COLUMNS: Final = 400
 
@@ -154,6 +155,7 @@ def _row(status: AgentStatus, now: float) -> dict[str, Text]:
         "HANDLER": Text(plain(status.handler)),
         "SINCE": Text(duration(now - status.since) if status.since is not None else NOTHING),
         "CONV": Text(str(status.conversations)),
+        "RATE": Text(f"{status.answered_lately / LATELY_MINUTES:.3g}/min" if status.answered_lately else NOTHING),
         "WAIT": Text(str(inbox.available)),
         "RUN": Text(str(inbox.running)),
         "DEAD": Text(str(inbox.dead), style="red" if inbox.dead else ""),

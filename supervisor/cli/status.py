@@ -6,11 +6,11 @@ import contextlib
 import dataclasses
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from supervisor.cli import known
+from supervisor.cli import known, selecting
 from supervisor.cli.streams import as_text
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from supervisor.cli.live import LiveSupervisor
+    from supervisor.cli.watching import View
     from supervisor.core.status import AgentStatus, Overview
     from supervisor.settings import Settings
 
@@ -30,19 +31,31 @@ _Size = tuple[int, int | None]
 
 
 def status(
+    *,
+    labels: selecting.WithLabel,
+    states: selecting.InState,
+    handlers: selecting.WithHandler,
+    sort: Annotated[
+        Literal["worst", "name", "rate", "waiting", "dead", "newest"],
+        typer.Option(help="Which agents come first: those that most need somebody, or by this."),
+    ] = "worst",
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh every second until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON; with --watch one line a second.")] = False,
 ) -> int:
-    """Show how the running supervisor and its agents are.
+    """Show how the running supervisor and its agents are; selections and the order are of the table.
+
+    With --watch, on a terminal: `s` another order, `/` a filter, `f` only what is in trouble, arrows and pages to
+    scroll, `q` to end. RATE: messages answered a minute, in the last five.
 
     Example: `supervisor status --watch`
     """
-    from supervisor.cli import live  # noqa: PLC0415  import what is slow only when it runs
+    from supervisor.cli import live, watching  # noqa: PLC0415  import what is slow only when it runs
     from supervisor.settings import load_settings  # noqa: PLC0415
 
+    view = watching.View(selecting.selector(labels, states, handlers), sort)
     settings = load_settings()
     if watch:
-        return _watch(settings, as_json=as_json)
+        return _watch(settings, view, as_json=as_json)
     running = live.require(settings)
     overview = running.overview()
     if as_json:
@@ -51,7 +64,8 @@ def status(
         from supervisor.cli import output  # noqa: PLC0415
 
         console = output.stdout_console()
-        console.print(_screen(overview, running.statuses(), running.url, (console.width, None)))
+        seen = Seen(running, overview, running.statuses(), time.time(), trouble="")
+        console.print(draw(seen, (console.width, None), view))
     return 0
 
 
@@ -67,6 +81,7 @@ class Seen:
     overview: Overview | None = None
     statuses: list[AgentStatus] = dataclasses.field(default_factory=list)
     at: float = 0.0
+    asked: float = 0.0
     trouble: str = "looking for a supervisor …"
 
     def refresh(self, settings: Settings) -> None:
@@ -74,6 +89,7 @@ class Seen:
         from supervisor.cli import live  # noqa: PLC0415
         from supervisor.core.errors import SupervisorError  # noqa: PLC0415
 
+        self.asked = time.time()
         try:
             if self.running is None:
                 self.running = live.require(settings)
@@ -83,7 +99,7 @@ class Seen:
             self.running, self.trouble = None, str(error)
 
 
-def _watch(settings: Settings, *, as_json: bool) -> int:
+def _watch(settings: Settings, view: View, *, as_json: bool) -> int:
     seen = Seen()
     with contextlib.suppress(KeyboardInterrupt), known.ended_by_sigterm():
         if as_json:
@@ -94,60 +110,65 @@ def _watch(settings: Settings, *, as_json: bool) -> int:
                 else:
                     print(as_text({"error": seen.trouble}), flush=True)
                 time.sleep(_REFRESH_SECONDS)
-        _watch_table(settings, seen)
+        _watch_table(settings, seen, view)
     return 0
 
 
-def _watch_table(settings: Settings, seen: Seen) -> None:
+def _watch_table(settings: Settings, seen: Seen, view: View) -> None:
     from rich.live import Live  # noqa: PLC0415
 
-    from supervisor.cli import output  # noqa: PLC0415
+    from supervisor.cli import output, watching  # noqa: PLC0415
 
     console = output.stdout_console()
     if not sys.stdout.isatty():
         while True:
             seen.refresh(settings)
-            console.print(draw(seen, (console.width, None)))
+            console.print(draw(seen, (console.width, None), view))
             time.sleep(_REFRESH_SECONDS)
-    with Live(console=console, screen=True, auto_refresh=False) as live:
-        while True:
-            seen.refresh(settings)
-            live.update(draw(seen, (console.size.width, console.size.height)), refresh=True)
-            time.sleep(_REFRESH_SECONDS)
+    with watching.keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
+        while not view.ended:
+            if time.time() >= seen.asked + _REFRESH_SECONDS:
+                seen.refresh(settings)
+            live.update(draw(seen, (console.size.width, console.size.height), view), refresh=True)
+            for key in pressed(max(0.0, seen.asked + _REFRESH_SECONDS - time.time())):
+                view.press(key)
 
 
-def draw(seen: Seen, size: _Size) -> RenderableType:
+def draw(seen: Seen, size: _Size, view: View | None = None) -> RenderableType:
     """The screen of ``--watch``: what fits into ``size``, columns and rows, and a word on what does not."""
     from rich.console import Group  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    from supervisor.cli import watching  # noqa: PLC0415
+
     trouble = Text(f"⚠ {seen.trouble}", style="bold yellow")
     if seen.overview is None:
         return trouble
-    screen = _screen(seen.overview, seen.statuses, seen.running.url if seen.running else "", size)
+    screen = _screen(seen, seen.overview, size, view or watching.View())
     if not seen.trouble:
         return screen
     ago = Text(f"what follows is {round(time.time() - seen.at)} s old", style="yellow")
     return Group(trouble, ago, screen)
 
 
-def _screen(overview: Overview, statuses: list[AgentStatus], url: str, size: _Size) -> RenderableType:
+def _screen(seen: Seen, overview: Overview, size: _Size, view: View) -> RenderableType:
     from rich.console import Group  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    from supervisor.cli import output  # noqa: PLC0415
+    from supervisor.cli import output, watching  # noqa: PLC0415
 
     now = time.time()
     width, height = size
-    lines: list[RenderableType] = [_headline(overview, url, now), _figures(overview, statuses)]
+    url = seen.running.url if seen.running else ""
+    lines: list[RenderableType] = [_headline(overview, url, now), _figures(overview, seen.statuses)]
     lines += [Text(f"✖ {output.plain(problem)}", style="bold red") for problem in overview.problems]
     lines += [Text(f"⚠ {output.plain(notice)}", style="yellow") for notice in overview.notices]
-    ordered = output.worst_first(statuses)
-    reasons = 50 if height is None else min(_MAX_REASONS, sum(bool(output.reason(status)) for status in ordered))
-    shown = ordered if height is None else ordered[: max(1, height - len(lines) - reasons - _OTHER_LINES)]
+    wanted = view.shown(seen.statuses)
+    reasons = 50 if height is None else min(_MAX_REASONS, sum(bool(output.reason(status)) for status in wanted))
+    shown = wanted if height is None else view.page(wanted, height - len(lines) - reasons - _OTHER_LINES)
     lines += [Text(""), output.agents_table(shown, now, width, max_reasons=reasons)]
-    if len(shown) < len(ordered):
-        lines.append(Text(f"… and {len(ordered) - len(shown)} more; a higher window shows them", style="dim"))
+    if height is not None:
+        lines.append(Text(f"{view.said(len(wanted), len(seen.statuses))}  {watching.HELP}".strip(), style="dim"))
     return Group(*lines)
 
 

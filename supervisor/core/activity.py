@@ -9,6 +9,8 @@ from typing import Final
 from supervisor.core.clock import Clock
 
 MINUTES: Final = 60
+#: What counts as lately: long enough that a rate does not jump, short enough that it follows.
+LATELY_MINUTES: Final = 5
 _RECEIVED, _ANSWERED, _FAILED, _LATENCY, _SLOWEST, _INPUT, _OUTPUT = range(7)
 _WIDTH: Final = 7
 
@@ -68,6 +70,18 @@ class Activity:
         place = self._place()
         self._figures[place + _INPUT] += input_tokens
         self._figures[place + _OUTPUT] += output_tokens
+
+    def answered_lately(self) -> int:
+        """How many messages were answered in this minute and the four before it."""
+        if self._minutes is None:
+            return 0
+        now = int(self._clock.now() // 60)
+        lately = [minute % MINUTES for minute in range(now - LATELY_MINUTES + 1, now + 1) if self._is_of(minute)]
+        return int(sum(self._figures[place * _WIDTH + _ANSWERED] for place in lately))
+
+    def _is_of(self, minute: int) -> bool:
+        """Whether the place of a minute in the ring holds that minute's figures."""
+        return self._minutes is not None and self._minutes[minute % MINUTES] == minute
 
     def minutes(self) -> list[Minute]:
         """The minutes of the last hour in which something was done, the oldest first."""

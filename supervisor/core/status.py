@@ -72,6 +72,7 @@ class AgentStatus:
         handling: the messages that its handler has in its hands; of one agent that is asked for by its id only.
         trouble: ``failing`` or ``stuck`` where it is online and so (:mod:`supervisor.core.trouble`); else empty.
         oldest_at: when its oldest message came that waits or runs, seconds since the epoch; None where there is none.
+        answered_lately: messages answered in this minute and the four before it.
     """
 
     id: str
@@ -94,6 +95,7 @@ class AgentStatus:
     handling: tuple[Handling, ...] = ()
     trouble: str = ""
     oldest_at: float | None = None
+    answered_lately: int = 0
 
     @property
     def failing(self) -> bool:

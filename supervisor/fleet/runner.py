@@ -156,6 +156,7 @@ class Runner:
             notes=(*agent.profile.notes, *notes_of(agent.grant)),
             trouble=agent.trouble(condition.state),
             oldest_at=agent.pipeline.answers.oldest_at,
+            answered_lately=agent.activity.answered_lately(),
         )
 
     async def run(self) -> None:

@@ -58,6 +58,22 @@ def _secret_folders() -> list[Path]:
     return [RUN_SECRETS, *([Path(credentials)] if credentials else [])]
 
 
+def sources_of(settings: Settings, env_file: Path = Path(".env")) -> dict[str, str]:
+    """Where each setting that is given comes from: ``environment``, the file of variables, or a file of its own.
+
+    Raises:
+        ConfigurationError: as :func:`load_settings`.
+    """
+    found: dict[str, str] = {}
+    for folder in _secret_folders():
+        if folder.is_dir():
+            found |= {path.name.upper(): str(path) for path in folder.iterdir()}
+    values = read_env_file(env_file, PASSWORDS).values
+    found |= {name.upper(): str(env_file) for name, value in values.items() if value}
+    found |= {name.upper(): "environment" for name, value in os.environ.items() if value}
+    return {name: found.get(PREFIX + name.upper(), "given") for name in settings.model_fields_set}
+
+
 def load_settings(env_file: Path | None = Path(".env"), *, run_secrets: Path | None = None, **given: Any) -> Settings:
     """Read the settings: ``given`` first, then the environment, ``env_file`` and files that are named as variables are.
 

@@ -32,6 +32,7 @@ FIELDS = [
         "handling",
         "trouble",
         "oldest_at",
+        "answered_lately",
     ),
 ]
 
@@ -349,7 +350,9 @@ def test_the_settings_in_effect_are_shown_and_secrets_masked(command: Command) -
     assert "s3cr3t" not in text
     assert env["SUPERVISOR_SECRET_KEYS"] not in text
     (line,) = [line for line in text.splitlines() if line.startswith("SUPERVISOR_CONCURRENCY ")]
-    assert line.split()[:3] == ["SUPERVISOR_CONCURRENCY", "7", "given"]
+    assert line.split()[:3] == ["SUPERVISOR_CONCURRENCY", "7", ".env"]
+    origins = {line.split()[0]: line.split()[2] for line in text.splitlines()[1:] if line.startswith("SUPERVISOR_")}
+    assert (origins["SUPERVISOR_PROXY"], origins["SUPERVISOR_DRAIN_SECONDS"]) == ("environment", "environment")
 
 
 COMMANDS = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -159,3 +160,19 @@ def test_it_runs_without_the_extras(tmp_path: Path) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert "Echo: Hello" in ran.stdout
+
+
+def test_commands_reach_a_demo_that_runs_whatever_is_configured(command: Command) -> None:
+    none = command("--demo", "status")
+    assert (none.returncode, "No demo runs here" in none.stderr) == (1, True)
+    demo = command.start("demo", "--port", "0", "--agents", "2")
+    command.wait_for_log("demo", "Ctrl-C ends it")
+    assert "supervisor --demo status" in command.log("demo").read_text()
+    assert command("agents", "list").returncode == 1, "what is configured is nonsense"
+    listed = json.loads(command.ok("--demo", "agents", "list", "--json"))
+    assert [(agent["name"], agent["state"]) for agent in listed] == [("Tour guide", "online"), ("Echo", "online")]
+    command.ok("--demo", "agents", "pause", "Echo")
+    assert "1 online" in command.ok("--demo", "status")
+    demo.send_signal(signal.SIGTERM)
+    assert demo.wait(30) == 0
+    assert command("--demo", "status").returncode == 1

@@ -133,3 +133,18 @@ def test_nobody_waits_where_no_supervisor_runs(command: Command) -> None:
     done = command(*given)
     assert (done.returncode, "start it with: supervisor run" in one_line(done.stderr)) == (1, True)
     assert len(ids(command)) == 3, "nothing is added"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("supervisor agents pau", ["pause"]),
+        ("supervisor agents show 65", [ADA, GRACE]),
+        ("supervisor messages list --agent G", ["Grace", "Grace"]),
+        ("supervisor agents show nobody", []),
+    ],
+)
+def test_the_shell_completes_commands_and_agents(command: Command, words: str, offered: list[str]) -> None:
+    given = {"_SUPERVISOR_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    process = Command(command.folder, command.env)
+    assert process("", **given).stdout.split() == offered

@@ -131,7 +131,7 @@ def test_a_screen_shows_what_fits_and_says_what_does_not() -> None:
     lines = drawn(status.draw(seen, (100, 20)), 100)
     assert len(lines) <= 20
     text = "\n".join(lines)
-    for expected in ("not ready", "no disk", "a host is down", "▲ faulted", "broken", "more; a higher window"):
+    for expected in ("not ready", "no disk", "a host is down", "▲ faulted", "broken", "of 41", "q end"):
         assert expected in text
 
 

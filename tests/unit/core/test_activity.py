@@ -40,3 +40,16 @@ async def test_a_wall_clock_that_was_set_back_breaks_nothing() -> None:
     assert sum(one.received for one in activity.minutes()) >= 1
     activity.answered(-3.0)
     assert activity.minutes()[-1].latency_seconds == pytest.approx(0.0) or activity.minutes()[0].answered == 1
+
+
+async def test_what_was_answered_lately_is_that_of_five_minutes() -> None:
+    clock = ManualClock(start=1_800_000_000.0)
+    activity = Activity(clock)
+    assert activity.answered_lately() == 0
+    for _ in range(3):
+        activity.answered(0.5)
+        await clock.advance(120)
+    assert activity.answered_lately() == 2, "of six minutes the first is past"
+    await clock.advance(3600)
+    activity.received()
+    assert activity.answered_lately() == 0, "an hour later another minute has the first one's place"
