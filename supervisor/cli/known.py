@@ -200,7 +200,7 @@ def print_agents(settings: Settings, agent_ids: Sequence[str], *, single: bool =
     try:
         statuses = statuses_of(settings, rows)
     except SupervisorError as error:
-        warn(f"the live state is unknown: {error}")
+        warn(f"{'its' if single else 'their'} live state is unknown: {error}")
         statuses = [_offline(record, rows, str(error)) for record in rows.records]
     shown = [output.as_json(status) for status in statuses]
     output.print_json(shown[0] if single else shown)
