@@ -22,8 +22,9 @@ from supervisor.core.tasks import cancel_all
 
 #: How often the fleet is looked at while somebody follows.
 LOOK_SECONDS: Final = 1.0
-#: A look may take this share of the time: a large fleet is looked at less often.
-_SHARE: Final = 0.05
+#: A look may take this share of the time, so a large fleet is looked at less often; but at least so often.
+_SHARE: Final = 0.2
+MOST_SECONDS: Final = 5.0
 #: Agents in one event: what is encoded in one turn of the event loop.
 AT_ONCE: Final = 250
 _RETRY: Final = b"retry: 2000\n\n"
@@ -94,7 +95,7 @@ class Board:
             await self._look_once()
             took = time.perf_counter() - began
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(self._look_seconds, took / _SHARE)):
+                async with asyncio.timeout(min(max(self._look_seconds, took / _SHARE), MOST_SECONDS)):
                     await self._service.events.closing.wait()
         self._tell()
 

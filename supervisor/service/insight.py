@@ -54,7 +54,7 @@ class Insight:
         """What ``supervisor doctor`` finds, of one agent or of the fleet; raises AgentNotFoundError."""
         settings, found = self._shared.settings, list[Finding]()
         records = [await self._registry.agent(agent_id)] if agent_id else await self._registry.agents()
-        running = Running({record.id: self._fleet.runner(record.id).status() for record in records})
+        running = Running({status.id: status for status in self._fleet.statuses()})
         secrets = SecretResolver(
             environ=os.environ,
             env_prefixes=settings.secret_env_prefixes,
