@@ -189,6 +189,8 @@ class Sends:
 
     def _fail(self, send: _Send, error: PlatformError) -> None:
         """The ack does not say what became of a send; the event may have."""
+        if self._in_flight.get(send.message_id) is not send:
+            return
         if send.reported is not None:
             self._unacked += 1
             self._end(send, send.reported)
@@ -224,18 +226,21 @@ class Sends:
     def _time_is_up(self, due: float) -> None:
         """Some are late, or the one that was due first has come."""
         self._timer = None
-        for send in [send for send in self._in_flight.values() if send.due <= due]:
-            self._fail(send, _late(send))
-        if self._in_flight:
-            self._set_timer(min(send.due for send in self._in_flight.values()))
+        for send in self._in_flight.values():
+            if send.due <= due:
+                # Each by itself: a caller that fails is not to keep it from the others.
+                self._loop.call_soon(self._fail, send, _late(send))
+        if left := [send.due for send in self._in_flight.values() if send.due > due]:
+            self._set_timer(min(left))
 
     def _lost(self, _closed: asyncio.Future[str]) -> None:
         """The socket is no more: what waits for an ack is told by it, and no event comes."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for send in [send for send in self._in_flight.values() if send.wordless]:
-            self._fail(send, _late(send))
+        for send in self._in_flight.values():
+            if send.wordless:
+                self._loop.call_soon(self._fail, send, _late(send))
 
     async def idle(self, timeout: float) -> None:
         """Wait until no send is in flight, for ``timeout`` seconds at most."""

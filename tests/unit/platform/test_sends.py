@@ -251,6 +251,30 @@ def test_the_same_message_sent_again_ends_the_wait_for_the_first() -> None:
     run(live)
 
 
+def test_a_caller_that_fails_keeps_nothing_from_the_others() -> None:
+    async def live(loop: VirtualLoop) -> None:
+        on = await line()
+        complaints: list[str] = []
+        loop.set_exception_handler(lambda _loop, context: complaints.append(str(context["exception"])))
+
+        def fail(_outcome: SendOutcome | None, _error: PlatformError | None) -> None:
+            raise ValueError("a defect")
+
+        on.sends.send("broken", CONVERSATION, b"{}", 5, fail)
+        on.send("late", 5)
+        on.send("later", 6)
+        await loop.advance(5.1)
+        assert (on.told, complaints) == ([("late", AckTimeoutError)], ["a defect"])
+        await loop.advance(1)
+        assert on.told[1:] == [("later", AckTimeoutError)]
+        on.sends.send("broken", CONVERSATION, b"{}", 5, fail)
+        on.ack(4, known_as="k")
+        assert on.socket.connected
+        await on.socket.close()
+
+    run(live)
+
+
 def test_idle_is_when_the_last_one_is_told_or_its_time_is_up() -> None:
     async def live(loop: VirtualLoop) -> None:
         on = await line()
