@@ -84,7 +84,9 @@ class Writer:
         sent = self._sent
         if sent is not None and sent.operations is operations:
             return await self._attempt(sent, again=True)
-        self._sent = None
+        if sent is not None:
+            # Nobody asks for that one any more; its number may be taken.
+            self._sent, self._next = None, self._next + 1
         try:
             return await self._attempt(_Sent(operations, {}, Batch(operations, self._keys)))
         except StorageError:
@@ -120,12 +122,13 @@ class Writer:
             raise FencedError(self._where)
         self._sent = None
         self._next += 1
-        if self._next % _FORGET_EVERY == 0:
-            await connection.execute(statement.FORGET, self._number, self._next - 1)
         won = iter(sent.batch.outcomes(told))
         return [sent.refused[n] if n in sent.refused else next(won) for n in range(len(sent.operations))]
 
     async def _send(self, connection: asyncpg.Connection, batch: Batch) -> list[Told]:
+        if self._next % _FORGET_EVERY == 0:
+            # Before anything of the batch is sent: what fails here has committed nothing.
+            await connection.execute(statement.FORGET, self._number, self._next)
         await self._know(connection, batch)
         try:
             if batch.whole:
