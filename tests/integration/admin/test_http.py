@@ -220,7 +220,7 @@ async def test_agents_have_the_fields_of_the_contract_and_no_secrets(serve: Serv
     assert [*agents[0]] == [
         *("id", "name", "handler", "state", "since", "reason", "health", "conversation_id", "conversations"),
         *("auth_expires_at", "inbox", "settings", "labels", "paused"),
-        *("undelivered", "undelivered_reason", "notes", "handling", "trouble", "oldest_at"),
+        *("undelivered", "undelivered_reason", "notes", "handling", "trouble", "oldest_at", "answered_lately"),
     ]
     assert agents[0]["inbox"] == {"available": 1, "running": 2, "dead": 3}
     assert agents[0]["settings"] == {"api_key": "[redacted]", "model": "m"}
@@ -472,6 +472,9 @@ async def test_the_description_lists_every_endpoint(serve: Serve) -> None:
         "/api/v1/agents",
         "/api/v1/agents/{agent_id}",
         "/api/v1/agents/{agent_id}/{action}",
+        "/api/v1/agents/{agent_id}/history",
+        "/api/v1/agents/{agent_id}/restore",
+        "/api/v1/agents/{agent_id}/rollback",
         "/api/v1/agents/{agent_id}/activity",
         "/api/v1/agents/{agent_id}/conversations",
         "/api/v1/board",
