@@ -11,7 +11,6 @@ import typer
 
 from supervisor.cli.errors import UsageError
 from supervisor.cli.templates import TEMPLATES, Kind
-from supervisor.handlers.declared import is_installed
 
 
 def new(
@@ -30,6 +29,8 @@ def new(
 
     Example: `supervisor agents new weather`, or `supervisor agents new weather --template tools`
     """
+    from supervisor.handlers.declared import is_installed  # noqa: PLC0415  import what is slow only when it runs
+
     _check_name(name)
     folder_name = folder.resolve().name
     handler, test = folder / f"{name}.py", folder.parent / "tests" / f"test_{name}.py"
