@@ -8,10 +8,11 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from types import CoroutineType
 from typing import Any, Final, TypeVar, cast
 
 from supervisor.core.errors import ConfigurationError, HandlerError
-from supervisor.handler import Context, Handler, Message, Part
+from supervisor.handler import Context, Handler, Message, Part, Reply
 from supervisor.handlers.foreign import contained, escaped
 from supervisor.handlers.threads import ThreadShare, TimeLimit
 from supervisor.telemetry.failures import describe
@@ -37,13 +38,19 @@ def _runs_in_loop(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(innermost) or inspect.isasyncgenfunction(innermost)
 
 
+def _streams(function: Callable[..., Any]) -> bool:
+    innermost = _innermost(function)
+    return inspect.isasyncgenfunction(innermost) or inspect.isgeneratorfunction(innermost)
+
+
 def _nothing(reference: str) -> Any:
     raise HandlerError(f"There is nothing to load {reference!r} from")
 
 
 class MountedHandler:
-    """One agent's handler, whatever its form: parts come out of :meth:`parts` as they are made.
+    """One agent's handler, whatever its form: :meth:`answer` gives its parts as they are made.
 
+    ``streams``: whether it yields its parts: those are sent as they come, a single answer together with its settling.
     ``idle`` is set while it works on no message: a handler that was replaced is stopped only then. ``settings`` are
     those that its module says it has; None where it does not say. ``notes`` are what its author should know of it.
     ``objects`` finds what it loads by reference, and ``loaded`` has the modules that it asked for.
@@ -54,6 +61,7 @@ class MountedHandler:
         self.target = target
         self.on_message = on_message
         self._in_loop = _runs_in_loop(on_message)
+        self.streams = _streams(on_message)
         self.threads = threads
         self.settings: tuple[str, ...] | None = None
         self.notes: tuple[str, ...] = ()
@@ -92,21 +100,47 @@ class MountedHandler:
             return own
         return max(IN_THREADS, places // 2) if self._in_loop else IN_THREADS
 
-    @property
-    def streams(self) -> bool:
-        """Whether it yields its parts: those are sent as they come, a single answer together with its settling."""
-        innermost = _innermost(self.on_message)
-        return inspect.isasyncgenfunction(innermost) or inspect.isgeneratorfunction(innermost)
-
-    async def parts(
+    async def answer(
         self, message: Message, ctx: Context, time_limit: TimeLimit | None = None
-    ) -> AsyncGenerator[Part, None]:
-        """What the handler answers to ``message``, part by part; ``time_limit`` is held while it waits for a thread.
+    ) -> Part | AsyncGenerator[Part, None]:
+        """What the handler answers to ``message``: one part, as most do, or what gives its parts one by one.
+
+        Args:
+            time_limit: held while it waits for a thread.
 
         Raises:
             whatever the handler raises. EscapeError: that was no ``Exception``; it must not end the fleet.
         """
-        async with aclosing(self._parts(message, ctx, time_limit)) as parts:
+        try:
+            if self._in_loop:
+                result = self.on_message(message, ctx)
+            else:
+                result = await self._in_thread(time_limit, self.on_message, message, ctx)
+            if type(result) is CoroutineType or inspect.isawaitable(result):
+                result = await result
+        except (Exception, asyncio.CancelledError):
+            raise
+        except BaseException as error:
+            raise escaped(error, "the handler") from error
+        if type(result) is str or type(result) is Reply:
+            return result
+        return self._guarded(self._unfold(result, time_limit))
+
+    async def parts(
+        self, message: Message, ctx: Context, time_limit: TimeLimit | None = None
+    ) -> AsyncGenerator[Part, None]:
+        """What :meth:`answer` gives, part by part; raises as it does."""
+        answer = await self.answer(message, ctx, time_limit)
+        if not isinstance(answer, AsyncGenerator):
+            yield answer
+            return
+        async with aclosing(answer) as parts:
+            async for part in parts:
+                yield part
+
+    @staticmethod
+    async def _guarded(unfolded: AsyncGenerator[Part, None]) -> AsyncGenerator[Part, None]:
+        async with aclosing(unfolded) as parts:
             while True:
                 try:
                     part = await anext(parts, _STOP)
@@ -119,13 +153,8 @@ class MountedHandler:
                 # Outside the guard: what is thrown in here is the caller's.
                 yield cast("Part", part)
 
-    async def _parts(self, message: Message, ctx: Context, time_limit: TimeLimit | None) -> AsyncGenerator[Part, None]:
-        if self._in_loop:
-            result = self.on_message(message, ctx)
-        else:
-            result = await self._in_thread(time_limit, self.on_message, message, ctx)
-        if inspect.isawaitable(result):
-            result = await result
+    async def _unfold(self, result: Any, time_limit: TimeLimit | None) -> AsyncGenerator[Part, None]:
+        """The parts of what a handler has returned."""
         if inspect.isasyncgen(result):
             async with aclosing(result):
                 async for part in result:

@@ -161,8 +161,8 @@ def _run(future: Future[Any], call: Callable[[], Any]) -> None:
 class TimeLimit:
     """The time that a handler may take: it stands still while the handler waits for a thread, for that is queueing.
 
-    Once it is up ``reached`` is true, and ``on_reached`` is called. ``thread`` is the call that a thread works on or
-    worked on last, and ``thread_ident`` the number of that thread while it does.
+    It runs from :meth:`begin` on. Once it is up ``reached`` is true, and ``on_reached`` is called. ``thread`` is the
+    call that a thread works on or worked on last, and ``thread_ident`` the number of that thread while it does.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -172,11 +172,10 @@ class TimeLimit:
         self._loop = asyncio.get_running_loop()
         self.reached = False
         self.on_reached: Callable[[], object] = lambda: None
-        self._closed = False
+        self._closed = self._held = False
         self._left = seconds
         self._until: float | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.go()
 
     @property
     def left(self) -> float:
@@ -184,14 +183,21 @@ class TimeLimit:
         until = self._until
         return self._left if until is None else until - self._loop.time()
 
+    def begin(self) -> None:
+        """Let the time run, unless the handler waits for a thread already."""
+        if not self._held:
+            self.go()
+
     def go(self) -> None:
-        """Let the time run."""
+        """Let the time run again."""
+        self._held = False
         if self._timer is None and not (self.reached or self._closed):
             self._until = self._loop.time() + self._left
             self._timer = self._loop.call_at(self._until, self._reach)
 
     def hold(self) -> None:
         """Let it stand still."""
+        self._held = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -278,14 +284,15 @@ class _Untimed:
 def call_in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: Any) -> None:
     """Call back in the loop, in the order of the calls, from any thread; nothing happens where the loop is closed."""
     with suppress(RuntimeError):
-        if _runs_here(loop):
+        if runs_here(loop):
             # It is awake: to wake it takes two system calls.
             loop.call_soon(callback, *args)
         else:
             loop.call_soon_threadsafe(callback, *args)
 
 
-def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+def runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the caller runs in the loop, rather than in another thread."""
     try:
         return asyncio.get_running_loop() is loop
     except RuntimeError:

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 import msgspec
 
-from supervisor.core.records import JournaledMessage
 from supervisor.core.states import MessageState
-from supervisor.core.tasks import cancel_all
-from supervisor.core.turns import Turns
 from supervisor.messages.memory import Memory
 from supervisor.protocol import InboundMessage
 
 #: So many messages of an agent are on their way into the journal at once: more would not be quicker.
-BATCH: Final = 64
-#: So many of them are begun between two looks at how long the event loop has been held.
-STRIDE: Final = 16
+AT_ONCE: Final = 64
 
 
 class Ending(NamedTuple):
@@ -63,31 +57,23 @@ class Arrival(msgspec.Struct, eq=False, gc=False):
 
 
 class Arrivals:
-    """Journals one agent's messages, a batch at a time: one commit holds all that came during the last one.
+    """Journals one agent's messages: one commit holds all that came during the last one.
 
     Args:
         memory: the fleet's bound on messages in memory.
-        turns: when a burst may go on.
-        write: journals a message; returns None where the journal did not take it. Must not raise.
-        deliver: given what was journaled. Must not raise.
+        write: has a message journaled, and has :meth:`journaled` called once, at once or later. Must not raise.
         on_held: told the conversation of each message that is held back.
     """
 
     def __init__(
         self,
-        agent_id: str,
         memory: Memory,
-        turns: Turns,
         *,
-        write: Callable[[Arrival], Awaitable[JournaledMessage | None]],
-        deliver: Callable[[Arrival, JournaledMessage], Awaitable[None]],
+        write: Callable[[Arrival], None],
         on_held: Callable[[str], None] = lambda _conversation_id: None,
     ) -> None:
-        self._agent_id = agent_id
         self._memory = memory
-        self._turns = turns
         self._write = write
-        self._deliver = deliver
         self._on_held = on_held
         self._waiting: deque[Arrival] = deque()
         # By conversation: messages that come after those that are being looked for in the platform's history.
@@ -95,7 +81,9 @@ class Arrivals:
         # Set when a conversation is held back no longer.
         self._resumed = asyncio.Event()
         self._journaling = 0
-        self._task: asyncio.Task[None] | None = None
+        self._beginning = False
+        # While somebody waits for the end: done once nothing is on its way.
+        self._ended: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
         """How many are not journaled yet, with those that are held back."""
@@ -110,12 +98,12 @@ class Arrivals:
     def put(self, arrival: Arrival) -> None:
         """Take a message; returns at once."""
         self._memory.add(arrival.size_bytes)
-        if (held_back := self._held_back.get(arrival.conversation_id)) is not None:
+        if self._held_back and (held_back := self._held_back.get(arrival.conversation_id)) is not None:
             held_back.append(arrival)
             self._on_held(arrival.conversation_id)
         else:
             self._waiting.append(arrival)
-            self._journal_soon()
+            self._begin()
 
     def hold(self, conversation_id: str) -> None:
         """Hold a conversation's new messages back from now on."""
@@ -146,56 +134,32 @@ class Arrivals:
     def resume(self, arrivals: Iterable[Arrival]) -> None:
         """Let messages that were held back go on."""
         self._waiting.extend(arrivals)
-        self._journal_soon()
+        self._begin()
 
     def __iter__(self) -> Iterator[Arrival]:
-        """Those that wait for the next batch."""
+        """Those that wait for their turn."""
         return iter(self._waiting)
 
-    def _journal_soon(self) -> None:
-        if self._task is None and self._waiting:
-            self._task = asyncio.create_task(self._journal_waiting(), name=f"inbox {self._agent_id}")
-
-    async def _journal_waiting(self) -> None:
+    def _begin(self) -> None:
+        """Have as many journaled as may be on their way at once."""
+        if self._beginning:
+            # Of one that was refused at once: whoever wrote it goes on.
+            return
+        self._beginning = True
         try:
-            while self._waiting:
-                if len(self._waiting) == 1:
-                    await self._journal_one(self._take())
-                else:
-                    await self._journal_batch(min(BATCH, len(self._waiting)))
+            while self._waiting and self._journaling < AT_ONCE:
+                self._journaling += 1
+                self._write(self._waiting.popleft())
         finally:
-            # No await since the last look: what arrives later starts a new task. A defect of ours costs those after it
-            # nothing.
-            self._task = None
-            self._journal_soon()
+            self._beginning = False
 
-    async def _journal_batch(self, size: int) -> None:
-        begun: list[asyncio.Task[None]] = []
-        try:
-            for number in range(1, size + 1):
-                begun.append(asyncio.create_task(self._journal_one(self._take())))
-                if not number % STRIDE:
-                    # What was begun has its turn first, and its time counts.
-                    await asyncio.sleep(0)
-                    await self._turns.give_way()
-            await asyncio.gather(*begun)
-        except asyncio.CancelledError:
-            for task in begun:
-                task.cancel()
-            raise
-
-    def _take(self) -> Arrival:
-        self._journaling += 1
-        return self._waiting.popleft()
-
-    async def _journal_one(self, arrival: Arrival) -> None:
-        try:
-            row = await self._write(arrival)
-        finally:
-            self._journaling -= 1
-            self._memory.remove(arrival.size_bytes)
-        if row is not None:
-            await self._deliver(arrival, row)
+    def journaled(self, arrival: Arrival) -> None:
+        """The journal has a message, or has refused it."""
+        self._journaling -= 1
+        self._memory.remove(arrival.size_bytes)
+        self._begin()
+        if self._ended is not None and not self.journaling and not self._ended.done():
+            self._ended.set_result(None)
 
     async def close(self, timeout: float) -> int:
         """Wait until all is journaled, for ``timeout`` seconds at most; how many were not then.
@@ -204,15 +168,11 @@ class Arrivals:
         """
         for conversation_id in list(self._held_back):
             self.resume(self.take_held_back(conversation_id))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while self._task is not None:
-                    await asyncio.wait([self._task])
-        if self._task is None:
-            return 0
+        if self.journaling:
+            self._ended = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._ended], timeout=timeout)
+            self._ended = None
         left = self._journaling + len(self._waiting)
         while self._waiting:
             self._memory.remove(self._waiting.popleft().size_bytes)
-        await cancel_all([self._task])
-        self._task = None
         return left

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from functools import partial
 from urllib.parse import quote
@@ -31,6 +30,8 @@ from supervisor.telemetry.tracing import AttemptTrace
 #: Room for the frame around a message: packet type, namespace, ack id, event name.
 FRAME_ROOM_BYTES = 1024
 DEFAULT_MAX_PAYLOAD = 1_000_000
+#: Told what came of a settling: the replies as they are in the outbox, or why the journal refused.
+Settled = Callable[[list[records.Reply] | None, Exception | None], object]
 #: The types of a reply that are an answer, and no step on the way to one.
 _ANSWERS = (None, "text", "error")
 
@@ -94,6 +95,11 @@ class Attempt:
         self.give_up()
         return True
 
+    def go_on(self) -> None:
+        """The handler has not ended at once: its time runs, and what it shows is repeated."""
+        self.time_limit.begin()
+        self._context.indicator.go_on()
+
     def give_up(self) -> None:
         """Nobody waits for the handler any more: what it still makes is discarded, what it shows is taken back."""
         self._abandoned = True
@@ -120,10 +126,14 @@ class Attempt:
                 self._context.typing()
             try:
                 message = collected(self.row.message, [one.message for one in self.row.earlier])
-                parts: AsyncGenerator[Part, None] = handler.parts(message, self._context, self.time_limit)
-                async with aclosing(parts):
-                    async for part in parts:
-                        await self._take(part, streams=handler.streams)
+                answer = await handler.answer(message, self._context, self.time_limit)
+                if not isinstance(answer, AsyncGenerator):
+                    # As most do.
+                    self._last = self._new(answer)
+                else:
+                    async with aclosing(answer):
+                        async for part in answer:
+                            await self._take(part, streams=handler.streams)
             finally:
                 self._context.end()
 
@@ -194,26 +204,27 @@ class Attempt:
         reply = await self._journal.add_reply(self.row.agent_id, self.row.id, new)
         self.visible = True
         is_answer = new.message.type in _ANSWERS
-        self._outbox.push(reply, self.row, self._acked, on_send=self._context.answering if is_answer else None)
+        self._outbox.push(reply, self.row, self._acked, on_send=self._context.indicator.answer if is_answer else None)
 
-    def finish(self) -> asyncio.Future[list[records.Reply] | None]:
-        """Settle the message as done, its last part in the same commit, after which it goes out, whoever waits.
+    def finish(self, then: Settled) -> None:
+        """Settle the message as done, its last part in the same commit, after which it goes out.
+
+        Args:
+            then: told once, after the commit: the replies, None where the message was no longer ours; or the error.
 
         Raises:
             RegistryError: the database refused it.
         """
         last = self._last if self._is_heard else None
         replies = [last] if last and last.part not in self._already_made else []
-        settling = self._journal.settling(self.row, MessageState.DONE, replies=replies)
-        settling.add_done_callback(self._finished)
-        return settling
+        self._journal.settle_then(self.row, MessageState.DONE, replies=replies, then=partial(self._finished, then))
 
-    def _finished(self, settling: asyncio.Future[list[records.Reply] | None]) -> None:
-        if settling.cancelled() or settling.exception() is not None:
-            return
-        for reply in settling.result() or ():
-            self._outbox.push(reply, self.row, self._acked)
-        self._answer_time.finished()
+    def _finished(self, then: Settled, replies: list[records.Reply] | None, error: Exception | None) -> None:
+        if error is None:
+            for reply in replies or ():
+                self._outbox.push(reply, self.row, self._acked)
+            self._answer_time.finished()
+        then(replies, error)
 
     def _acked(self, reply: records.Reply) -> None:
         self._answer_time.acked(reply.part)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisor.core.command_words import RELOAD, STATUS, STOP, command_in
+from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage, NewReply
 from supervisor.core.states import AgentState, MessageState
 from supervisor.core.tasks import TaskSet
@@ -21,7 +22,8 @@ from supervisor.messages.inbox import Inbox
 from supervisor.messages.outbox import Outbox
 from supervisor.messages.profile import Profile
 from supervisor.messages.reply_ids import with_reply_id
-from supervisor.messages.settling import until_journaled
+from supervisor.messages.settling import UNSETTLED_RETRY_SECONDS, until_journaled
+from supervisor.telemetry.failures import describe
 
 #: An agent is reloaded from its chats at most once in this time.
 RELOAD_SECONDS = 30.0
@@ -98,8 +100,23 @@ class Commands:
         await self.work(row)
         self._on_settled(row)
 
+    async def work_in_turn(self, row: JournaledMessage) -> float | None:
+        """Carry out a command that an earlier process left undone: it comes through the lane.
+
+        Returns:
+            None when it is settled, else when to look at it again (seconds since the epoch).
+        """
+        self._scope.bind_log(row)
+        try:
+            await self.work(row)
+        except Exception as error:
+            known = isinstance(error, RegistryError)
+            self._scope.log.warning("message_not_settled", reason=describe(error), exc_info=None if known else error)
+            return self._clock.now() + UNSETTLED_RETRY_SECONDS
+        return None
+
     async def work(self, row: JournaledMessage) -> None:
-        """Carry out one command and settle it. A command that an earlier process left undone comes through the lane."""
+        """Carry out one command and settle it."""
         if row.state is not MessageState.RUNNING and not await self._journal.claim(row):
             return
         name = command_in(row.message) or ""

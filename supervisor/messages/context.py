@@ -112,6 +112,9 @@ class MessageContext(AgentContext):
 
     Args:
         sending: whether answers of this conversation are on their way.
+
+    Attributes:
+        indicator: what the person sees of "typing …".
     """
 
     def __init__(
@@ -133,7 +136,7 @@ class MessageContext(AgentContext):
         self._send = send
         self._trace = trace
         self._loop = asyncio.get_running_loop()
-        self._typing = TypingIndicator(self._emit_typing, held=sending)
+        self.indicator = TypingIndicator(self._emit_typing, held=sending)
         self._usage: Usage | None = None
         self._remembered: Remembered | None = None
         self._log: Any = None
@@ -175,15 +178,11 @@ class MessageContext(AgentContext):
         return await self._participation.remember(self._row, new)
 
     def typing(self, on: bool = True) -> None:
-        self._typing.show(on)
+        self.indicator.show(on)
 
     def end(self) -> None:
         """The handler is over: "typing …" is taken back, and nothing shows it again."""
-        self._typing.end()
-
-    def answering(self) -> None:
-        """An answer goes out in this moment: "typing …" is taken back first."""
-        self._typing.answer()
+        self.indicator.end()
 
     def mark_read(self) -> None:
         for one in (*self._row.earlier, self._row):

@@ -43,6 +43,7 @@ class Dispatcher:
         self.memory = Memory(memory_bytes)
         self.running = 0
         self._waiting: deque[Contender] = deque()
+        self._starting = False
         # The suspect that started last: its number, and when it started.
         self._suspect: tuple[int, float] | None = None
 
@@ -86,6 +87,16 @@ class Dispatcher:
 
     def _start_what_may(self) -> None:
         """Start one message of each agent in turn while there are places."""
+        if self._starting or not self._waiting:
+            # One that ends as it starts makes room for the next: whoever starts them goes on.
+            return
+        self._starting = True
+        try:
+            self._start_in_turn()
+        finally:
+            self._starting = False
+
+    def _start_in_turn(self) -> None:
         while self._waiting and self.running < self.limit:
             contender = self._waiting.popleft()
             contender.queued = False

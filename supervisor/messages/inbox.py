@@ -6,6 +6,7 @@ import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from supervisor.core.command_words import command_in
@@ -19,6 +20,7 @@ from supervisor.messages.lanes import Lanes
 from supervisor.messages.loop_guard import PAUSE_SECONDS, LoopGuard
 from supervisor.messages.memory import Memory, size_of
 from supervisor.messages.pairing import Pairing
+from supervisor.messages.places import Places
 from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
 from supervisor.protocol import InboundMessage, InvalidEventError, parse_message
@@ -100,13 +102,11 @@ class Inbox:
         #: Told the conversation of each message that is held back.
         self.on_held: Callable[[str], None] = lambda _conversation_id: None
         self._arrivals = Arrivals(
-            scope.agent_id,
             memory,
-            scope.turns,
             write=self._write,
-            deliver=self._deliver,
             on_held=lambda one: self.on_held(one),  # noqa: PLW0108  it is set later
         )
+        self._places = Places(lanes)
         self._pairing = Pairing()
         self._guard = LoopGuard(scope.clock, lambda: intake().loop_limit, self._warn_of_loop)
         self._recent: OrderedDict[str, None] = OrderedDict()
@@ -286,40 +286,52 @@ class Inbox:
         limit = self._intake().loop_limit
         self._log.warning("loop_guard", conversation=conversation_id, limit=limit, pause_seconds=PAUSE_SECONDS)
 
-    async def _write(self, arrival: Arrival) -> JournaledMessage | None:
-        """Journal a message, claimed where it may run at once; None where it is known or refused.
+    def _write(self, arrival: Arrival) -> None:
+        """Have a message journaled, claimed where it may run at once.
 
         Never raises: the messages behind it must not suffer.
         """
-        arrival.claimed = not (arrival.ending or arrival.command) and self._lanes.reserve(arrival.conversation_id)
-        row = None
+        self._places.take(arrival)
+        journaled = partial(self._journaled, arrival, self._places.given_up)
         try:
-            row = await self._journal.add(
+            self._journal.add_then(
                 self._agent_id,
                 arrival.message,
                 key=arrival.key,
                 received_at=arrival.received_at,
                 claim=arrival.claimed or arrival.command,
+                then=journaled,
             )
         except Exception as error:  # noqa: BLE001  refused aloud, never silently
-            ids = {"conversation": arrival.conversation_id, "message_id": arrival.key}
-            self._log.error("message_not_journaled", **ids, reason=str(error))
-            self._recent.pop(arrival.key, None)
-            self._refuse(arrival.conversation_id, arrival.key, aloud=arrival.ending is None and arrival.message.said)
-        else:
-            if row is None:
-                self._metrics.dropped("duplicate")
-        finally:
-            if row is None and arrival.claimed:
-                self._lanes.cancel_reserved(arrival.conversation_id)
-        return row
+            journaled(None, error)
 
-    async def _deliver(self, arrival: Arrival, row: JournaledMessage) -> None:
+    def _journaled(
+        self, arrival: Arrival, given_up: int, row: JournaledMessage | None, error: Exception | None
+    ) -> None:
+        """The journal has a message, knew it, or has refused it."""
+        # Else nobody waits for it any more: what the journal has is taken up with the next restore.
+        wanted = given_up == self._places.given_up
+        try:
+            if error is not None:
+                where = arrival.conversation_id
+                self._log.error("message_not_journaled", conversation=where, message_id=arrival.key, reason=str(error))
+                self._recent.pop(arrival.key, None)
+                self._refuse(where, arrival.key, aloud=arrival.ending is None and arrival.message.said)
+            elif row is None:
+                self._metrics.dropped("duplicate")
+            elif wanted:
+                self._deliver(arrival, row)
+        finally:
+            if wanted:
+                self._places.leave(arrival, used=row is not None)
+            self._arrivals.journaled(arrival)
+
+    def _deliver(self, arrival: Arrival, row: JournaledMessage) -> None:
         """Hand a journaled message on to where it is worked on."""
         if row.message.said:
             self.conversations.touch(row.conversation_id)
         if arrival.ending is not None:
-            await self._end(row, arrival.ending)
+            self._end(row, arrival.ending)
             return
         row.fresh = True
         self.changes += 1
@@ -331,21 +343,28 @@ class Inbox:
         else:
             self._lanes.put(row)
 
-    async def _end(self, row: JournaledMessage, ending: Ending) -> None:
+    def _end(self, row: JournaledMessage, ending: Ending) -> None:
         """Settle a message that nobody works on; nobody is told: that would go on with a loop, or wake a sleeper."""
         self._metrics.dropped(ending.drop)
+
+        def settled(_replies: object, error: Exception | None) -> None:
+            if error is not None:
+                # It waits in the journal then, and runs after the next start.
+                ids = {"conversation": row.conversation_id, "message_id": row.key}
+                self._log.error("message_not_settled", **ids, reason=str(error))
+            self.dead += ending.state is MessageState.DEAD
+            self._traces.settled(row)
+
         try:
-            await self._journal.settle(row, ending.state, error=ending.reason)
+            self._journal.settle_then(row, ending.state, error=ending.reason, then=settled)
         except RegistryError as error:
-            # It waits in the journal then, and runs after the next start.
-            ids = {"conversation": row.conversation_id, "message_id": row.key}
-            self._log.error("message_not_settled", **ids, reason=str(error))
-        self.dead += ending.state is MessageState.DEAD
-        self._traces.settled(row)
+            settled(None, error)
 
     async def close(self, timeout: float = CLOSE_SECONDS) -> None:
         """Wait until what has arrived is journaled, for ``timeout`` seconds at most; what is not then is counted."""
-        if left := await self._arrivals.close(timeout):
+        left = await self._arrivals.close(timeout)
+        self._places.give_up()
+        if left:
             self._metrics.dropped("not_journaled", left)
             reason = self._journal.problem or "the disk is too slow"
             self._log.error("messages_not_journaled", count=left, reason=reason)

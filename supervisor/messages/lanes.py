@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from typing import Any, Final, Protocol
 
 from supervisor.core.backoff import Backoff
 from supervisor.core.clock import Clock
 from supervisor.core.owners import own_context
 from supervisor.core.records import JournaledMessage
-from supervisor.core.tasks import TaskSet, is_cancelled, kept
+from supervisor.core.tasks import TaskSet, kept
 from supervisor.messages.backlog import Backlog, ReadPage
 from supervisor.messages.dispatcher import Contender, Dispatcher
 from supervisor.messages.lane_queue import Collects, Lane, LaneQueue
@@ -19,11 +20,29 @@ from supervisor.telemetry.logs import get_logger
 #: How often a message that may kill the process looks whether it is its turn.
 SUSPECT_WAIT_SECONDS = 0.2
 
-#: What :data:`Work` returns for a message that was interrupted: it may be answered together with what has come since.
+#: When to try a message again that was interrupted: it may be answered together with what has come since.
 INTERRUPTED = 0.0
 
-#: Works on one message. Returns None when it is settled, or the time (seconds since the epoch) of the next attempt.
-Work = Callable[[JournaledMessage], Awaitable[float | None]]
+#: Told once what came of a message: None when it is settled, or the time (seconds since the epoch) of the next attempt.
+Ended = Callable[[float | None], None]
+
+
+class Work(Protocol):
+    """One message that is worked on."""
+
+    def cancel(self) -> object:
+        """Have it ended soon, and not settled; whoever is told of its end is told all the same."""
+
+
+class _NoWork:
+    def cancel(self) -> None: ...
+
+
+#: The work of a message whose end is told as it begins.
+NO_WORK: Final[Work] = _NoWork()
+
+#: Begins to work on one message; returns at once. Where it raises, nothing has begun.
+Begin = Callable[[JournaledMessage, Ended], Work]
 
 
 class Lanes:
@@ -31,7 +50,7 @@ class Lanes:
 
     Args:
         concurrency: how many messages may run at once; asked each time, since the agent's settings may change.
-        work: runs one message to its end; must not raise.
+        begin: has one message worked on.
         refill: reads further messages from the journal once those in memory are done.
         collects: whether a message may be answered together with those that wait behind it.
         on_behind: told of each message that comes to wait behind one that runs.
@@ -43,7 +62,7 @@ class Lanes:
         clock: Clock,
         *,
         concurrency: Callable[[], int],
-        work: Work,
+        begin: Begin,
         refill: ReadPage,
         collects: Collects = lambda _row: False,
         on_behind: Callable[[JournaledMessage], None] = lambda _row: None,
@@ -51,12 +70,15 @@ class Lanes:
         self._dispatcher = dispatcher
         self._clock = clock
         self._concurrency = concurrency
-        self._work = work
+        self._begin = begin
         self._contender = Contender(self._can_start, self._start_next)
         self._on_behind = on_behind
         self._queue = LaneQueue(collects)
         self._backlog = Backlog(dispatcher.memory, clock, read=refill, take=self._enqueue)
-        self._messages = TaskSet()
+        # What is worked on, by the identity of its row.
+        self._works: dict[int, Work] = {}
+        # While somebody waits until nothing is worked on.
+        self._idle: asyncio.Future[None] | None = None
         self._timers = TaskSet()
         self._log = get_logger("supervisor.dispatcher")
         self._paused = True
@@ -106,7 +128,7 @@ class Lanes:
     def run_reserved(self, row: JournaledMessage) -> None:
         """Run a message for which a place was reserved."""
         self._backlog.add(row)
-        self._spawn(self._queue.occupied(row.conversation_id), row)
+        self._run(self._queue.occupied(row.conversation_id), row)
 
     def cancel_reserved(self, conversation_id: str) -> None:
         """Give a reserved place back: the message was a duplicate or could not be journaled."""
@@ -127,20 +149,26 @@ class Lanes:
     async def drain(self, timeout: float | None) -> bool:
         """Start nothing more and wait for what runs, for ``timeout`` seconds at most if given; whether all ended."""
         self.pause()
-        return await self._messages.wait(timeout)
+        await self._until_idle(timeout)
+        return not self._works
+
+    async def _until_idle(self, timeout: float | None = None) -> None:
+        if self._works:
+            if self._idle is None:
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._idle], timeout=timeout)
 
     async def close(self) -> None:
         """Cancel what runs, forget what waits: it is all in the journal, from where :meth:`restore` takes it up."""
         self.pause()
         # Nothing is read any more while what runs is cancelled.
         self._backlog.stop()
-        # A task that is cancelled before its first step never runs: its place would be lost and its claim kept.
-        await asyncio.sleep(0)
-        while under_way := [*self._messages, *self._timers, *self._backlog.tasks]:
+        while self._works or len(self._timers) or len(self._backlog.tasks):
             # All are cancelled before the first wait: who cancels this close leaves none of them running.
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+            for work in [*self._works.values(), *self._timers, *self._backlog.tasks]:
+                work.cancel()
+            await asyncio.gather(*self._timers, *self._backlog.tasks, return_exceptions=True)
+            await self._until_idle()
         self._queue.clear()
         self._backlog.clear()
 
@@ -164,48 +192,54 @@ class Lanes:
         """Start the next message; the dispatcher has taken a place for it."""
         lane, row = self._queue.take()
         self.running += 1
-        self._spawn(lane, row)
+        self._run(lane, row)
 
-    def _spawn(self, lane: Lane, row: JournaledMessage) -> None:
-        # In a context of its own: the end of another message starts this one.
-        self._messages.spawn(self._run(lane, row), f"message {row.agent_id}", context=own_context())
-
-    async def _run(self, lane: Lane, row: JournaledMessage) -> None:
-        again_at: float | None = None
-        try:
-            again_at = await self._attempt(row)
-        finally:
-            self._dispatcher.survived(row.id)
-            self.running -= 1
-            if again_at is None:
-                for one in (*row.earlier, row):
-                    self._backlog.remove(one)
-                self._queue.end(row.conversation_id, lane)
-            elif again_at == INTERRUPTED:
-                self._queue.give_back(lane, row)
+    def _run(self, lane: Lane, row: JournaledMessage) -> None:
+        """Have a message worked on if it is its turn."""
+        now = self._clock.now()
+        if row.not_before > now:
+            self._end(lane, row, min(row.not_before, now + _longest_wait(row.attempts)))
+        elif row.suspect and not self._dispatcher.may_start_suspect(row.id, self._clock.monotonic()):
+            self._end(lane, row, now + SUSPECT_WAIT_SECONDS)
+        else:
+            ended = partial(self._ended, lane, row)
+            # Whoever ends it at once finds it here.
+            self._works[id(row)] = NO_WORK
+            try:
+                work = self._begin(row, ended)
+            except Exception:  # noqa: BLE001  a defect of ours: its lane goes on, the journal has the message
+                ids = {"agent": row.agent_id, "conversation": row.conversation_id, "message_id": row.key}
+                self._log.exception("work_failed", **ids)
+                ended(None)
             else:
-                timer = self._timers.spawn(kept(partial(self._retry_at, lane, row, again_at)), f"retry {row.agent_id}")
-                self._queue.postpone(lane, row, timer)
-            self._give_back()
+                if id(row) in self._works:
+                    self._works[id(row)] = work
 
-    async def _attempt(self, row: JournaledMessage) -> float | None:
-        """Work on a message if it is its turn; the time of the next attempt, if there is to be one."""
-        try:
-            now = self._clock.now()
-            if row.not_before > now:
-                return min(row.not_before, now + _longest_wait(row.attempts))
-            if row.suspect and not self._dispatcher.may_start_suspect(row.id, self._clock.monotonic()):
-                return now + SUSPECT_WAIT_SECONDS
-            return await self._work(row)
-        except asyncio.CancelledError:
-            if is_cancelled():
-                raise
-            # By foreign code (docs/faults.md#r25): the journal says what is left to do.
-            return INTERRUPTED
-        except Exception:  # noqa: BLE001  a defect of ours: its lane goes on, the journal has the message
-            ids = {"agent": row.agent_id, "conversation": row.conversation_id, "message_id": row.key}
-            self._log.exception("work_failed", **ids)
-            return None
+    def _ended(self, lane: Lane, row: JournaledMessage, again_at: float | None) -> None:
+        """What came of a message is known."""
+        self._works.pop(id(row), None)
+        self._dispatcher.survived(row.id)
+        self._end(lane, row, again_at)
+        if self._idle is not None and not self._works:
+            idle, self._idle = self._idle, None
+            if not idle.done():
+                idle.set_result(None)
+
+    def _end(self, lane: Lane, row: JournaledMessage, again_at: float | None) -> None:
+        """A message's turn is over."""
+        self.running -= 1
+        if again_at is None:
+            for one in (*row.earlier, row) if row.earlier else (row,):
+                self._backlog.remove(one)
+            self._queue.end(row.conversation_id, lane)
+        elif again_at == INTERRUPTED:
+            self._queue.give_back(lane, row)
+        else:
+            retry = kept(partial(self._retry_at, lane, row, again_at))
+            # In a context of its own: the end of a message starts it.
+            timer = self._timers.spawn(retry, f"retry {row.agent_id}", context=own_context())
+            self._queue.postpone(lane, row, timer)
+        self._give_back()
 
     def _give_back(self) -> None:
         """A place is free: this agent's next lane may want it, whether or not this lane has more."""
@@ -226,3 +260,23 @@ def _longest_wait(attempts: int) -> float:
     backoff = Backoff()
     backoff.failures = max(0, attempts - 1)
     return backoff.longest
+
+
+def tasked(work: Coroutine[Any, Any, float | None], name: str, ended: Ended) -> asyncio.Task[float | None]:
+    """Work that is a coroutine: what it returns is what comes of its message.
+
+    One that is cancelled, by whomever, waits again; one that raises is over.
+    """
+
+    def over(task: asyncio.Task[float | None]) -> None:
+        if task.cancelled():
+            ended(INTERRUPTED)
+        elif (error := task.exception()) is not None:
+            get_logger("supervisor.dispatcher").error("work_failed", work=name, exc_info=error)
+            ended(None)
+        else:
+            ended(task.result())
+
+    task = asyncio.create_task(work, name=name, context=own_context())
+    task.add_done_callback(over)
+    return task

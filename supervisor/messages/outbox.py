@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from supervisor.core.owners import own_context
 from supervisor.core.records import JournaledMessage, Reply, Undelivered, undelivered
@@ -19,9 +20,10 @@ from supervisor.telemetry.logs import bind_message, get_logger
 
 @dataclass(slots=True)
 class _Queue:
-    """The replies of one conversation that are not settled yet, and the task that sends them."""
+    """The replies of one conversation that are not settled yet, and the task that sends them where one does."""
 
     replies: deque[Outgoing] = field(default_factory=deque)
+    sending: bool = False
     task: asyncio.Task[None] | None = None
 
 
@@ -135,15 +137,46 @@ class Outbox:
 
     def _put(self, outgoing: Outgoing) -> None:
         conversation_id = outgoing.reply.conversation_id
-        queue = self._queues.setdefault(conversation_id, _Queue())
+        queue = self._queues.get(conversation_id)
+        if queue is None:
+            queue = self._queues[conversation_id] = _Queue()
         queue.replies.append(outgoing)
-        if queue.task is None:
-            queue.task = asyncio.create_task(
-                # In a context of its own: the task goes on to deliver replies to other messages.
-                self._deliver_all(conversation_id, queue),
-                name=f"outbox {self._agent_id}",
-                context=own_context(),
-            )
+        if not queue.sending:
+            queue.sending = True
+            self._send_next(conversation_id, queue)
+
+    def _send_next(self, conversation_id: str, queue: _Queue) -> None:
+        """Send the first of a conversation's replies; only what does not go out at once, and well, takes a task."""
+        if not self._sender.send_soon(queue.replies[0], partial(self._sent, conversation_id, queue)):
+            self._send_in_task(conversation_id, queue)
+
+    def _send_in_task(self, conversation_id: str, queue: _Queue) -> None:
+        queue.task = asyncio.create_task(
+            # In a context of its own: the task goes on to deliver replies to other messages.
+            self._deliver_all(conversation_id, queue),
+            name=f"outbox {self._agent_id}",
+            context=own_context(),
+        )
+
+    def _sent(self, conversation_id: str, queue: _Queue, settled: bool) -> None:
+        """What became of a reply that was sent at once."""
+        if self._queues.get(conversation_id) is not queue:
+            # Closed meanwhile.
+            return
+        if not settled:
+            self._send_in_task(conversation_id, queue)
+            return
+        self._settled(queue)
+        if queue.replies:
+            self._send_next(conversation_id, queue)
+        else:
+            del self._queues[conversation_id]
+
+    def _settled(self, queue: _Queue) -> None:
+        """The first of a conversation's replies is over."""
+        outgoing = queue.replies.popleft()
+        self._moved.set()
+        self._end_trace(outgoing)
 
     async def _deliver_all(self, conversation_id: str, queue: _Queue) -> None:
         while queue.replies:
@@ -161,9 +194,7 @@ class Outbox:
                 self._log.exception("delivery_failed")
                 await self._clock.sleep(RETRY_SECONDS[0])
                 continue
-            queue.replies.popleft()
-            self._moved.set()
-            self._end_trace(outgoing)
+            self._settled(queue)
         # No await since the last look at the queue: a push finds either this task alive or no queue.
         del self._queues[conversation_id]
 

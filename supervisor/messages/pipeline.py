@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from supervisor.core.command_words import command_in
-from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import FINAL_MESSAGE_STATES, MessageState
 from supervisor.core.status import InboxCounts, Reading
@@ -24,7 +22,7 @@ from supervisor.messages.duties import Duties
 from supervisor.messages.executor import MessageExecutor
 from supervisor.messages.gap import Gap
 from supervisor.messages.inbox import Inbox, Intake
-from supervisor.messages.lanes import Lanes
+from supervisor.messages.lanes import Ended, Lanes, Work, tasked
 from supervisor.messages.notices import FULL_NOTICE
 from supervisor.messages.outbox import Outbox
 from supervisor.messages.participation import Participation
@@ -39,9 +37,7 @@ from supervisor.platform.files import PlatformFiles
 from supervisor.platform.history import PlatformHistory
 from supervisor.platform.hosts.deliveries import Deliveries
 from supervisor.protocol.text import clean_text
-
-#: When to look again at a message that could not be settled.
-UNSETTLED_RETRY_SECONDS = 5.0
+from supervisor.settings import EffectiveSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +65,9 @@ class Pipeline:
         duties: what the platform asks of the agent beside its conversations.
         roster: the agent's conversations as the platform lists them.
     """
+
+    # What is taken in, and the settings that it was made of.
+    _made_intake: tuple[EffectiveSettings, Intake] | None = None
 
     def __init__(
         self,
@@ -126,7 +125,7 @@ class Pipeline:
             dispatcher,
             self._scope.clock,
             concurrency=lambda: self._profile.concurrency,
-            work=self._work,
+            begin=self._begin,
             refill=self._read_page,
             collects=self._profile.collects,
             on_behind=lambda row: self._executor.came_behind(row),  # noqa: PLW0108  it is made later
@@ -259,28 +258,18 @@ class Pipeline:
         else:
             self._on_event(event, payload)
 
-    async def _work(self, row: JournaledMessage) -> float | None:
-        """Work on a message whose turn it is; None when it is settled, else when to look at it again."""
-        again_at = None
-        self._scope.bind_log(row)
-        try:
-            if self._profile.settings.commands and command_in(row.message):
-                await self._commands.work(row)
-            else:
-                again_at = await self._executor.work(row)
-        except asyncio.CancelledError:
-            if row.state in FINAL_MESSAGE_STATES:
+    def _begin(self, row: JournaledMessage, ended: Ended) -> Work:
+        """Have a message worked on whose turn it is."""
+
+        def over(again_at: float | None) -> None:
+            if again_at is None or row.state in FINAL_MESSAGE_STATES:
+                again_at = None
                 self._settled(row)
-            raise
-        except RegistryError as error:
-            self._scope.log.warning("message_not_settled", reason=str(error))
-            return self._scope.clock.now() + UNSETTLED_RETRY_SECONDS
-        except Exception:
-            self._scope.log.exception("message_not_settled")
-            return self._scope.clock.now() + UNSETTLED_RETRY_SECONDS
-        if again_at is None:
-            self._settled(row)
-        return again_at
+            ended(again_at)
+
+        if self._profile.settings.commands and command_in(row.message):
+            return tasked(self._commands.work_in_turn(row), f"message {row.agent_id}", over)
+        return self._executor.begin(row, over)
 
     def _start_command(self, row: JournaledMessage) -> None:
         self._commands.start(row)
@@ -294,9 +283,13 @@ class Pipeline:
         return await self._scope.journal.unsettled(self._scope.agent_id, after_id=after_id, limit=limit)
 
     def _intake(self) -> Intake:
-        own = self._profile.settings
-        asleep = self.duties.sleeping.current is not None
-        return Intake(own.roles, own.inbox_limit, own.loop_limit, own.commands, asleep)
+        own, asleep = self._profile.settings, self.duties.sleeping.current is not None
+        made = self._made_intake
+        # Made anew only when it is another: it is asked for with each message.
+        if made is None or made[0] is not own or made[1].asleep is not asleep:
+            intake = Intake(own.roles, own.inbox_limit, own.loop_limit, own.commands, asleep)
+            made = self._made_intake = own, intake
+        return made[1]
 
     def _send_full_notice(self, conversation_id: str) -> None:
         """Refuse a message aloud: a short notice, sent without the journal that has no room."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -32,6 +33,10 @@ SUSPECT_LOSSES = 3
 
 OnAcked = Callable[[Reply], None]
 OnSend = Callable[[], None]
+
+
+#: How a send may fail.
+SendError = SendRefusedError | ConnectionLostError | AckTimeoutError
 
 
 class Outcome(NamedTuple):
@@ -86,6 +91,8 @@ class Outgoing:
         refused: the last send was refused.
         known_as: the ``_id`` that it is sent with, and ``body`` what is sent.
         parked: nothing can be done now: the reply waits for its next attempt, or for a connection.
+        error: how the last send failed, where that is still to be dealt with.
+        losses: how many connections broke while it was in flight.
         failures: failed attempts, those that may be the host's trouble left out.
         trouble: the first failed attempt, where there was one.
         host_waited_for: the host whose trouble the reply waits out; None where the trouble is its own.
@@ -102,6 +109,8 @@ class Outgoing:
     body: bytes = b""
     parked: bool = False
     outcome: Outcome | None = None
+    error: SendError | None = None
+    losses: int = 0
     failures: int = 0
     trouble: _Trouble | None = None
     host_waited_for: str | None = None
@@ -149,11 +158,68 @@ class ReplySender:
         else:
             self._online.set()
 
+    def send_soon(self, outgoing: Outgoing, then: Callable[[bool], object]) -> bool:
+        """Send a reply that is as most are: for the first time, now, over a connection that is there.
+
+        Args:
+            then: told once whether its fate is known and journaled; where it is not, :meth:`send` has to go on.
+
+        Returns:
+            False where it is not so, and :meth:`send` is to send it.
+        """
+        reply, connection = outgoing.reply, self._connection
+        if connection is None or not connection.connected or self._at_most_once():
+            return False
+        if outgoing.sends or outgoing.doubtful or outgoing.outcome is not None or reply.attempts or reply.not_before:
+            return False
+        self._name(outgoing, reply.message.id or "")
+        started = self._begin(outgoing)
+        told = partial(self._told, outgoing, started, then)
+        connection.send_soon(outgoing.known_as, reply.conversation_id, outgoing.body, self._terms.ack_seconds, told)
+        return True
+
+    def _told(
+        self,
+        outgoing: Outgoing,
+        started: float,
+        then: Callable[[bool], object],
+        known_as: str | None,
+        error: Exception | None,
+    ) -> None:
+        """What the platform says of a reply that was sent at once."""
+        self.in_flight -= 1
+        if isinstance(error, AlreadyStoredError):
+            known_as, error = outgoing.known_as, None
+        if isinstance(error, SendError):
+            outgoing.error = error
+            then(False)
+            return
+        if error is not None:
+            outgoing.doubtful = True
+            self._log.error("delivery_failed", exc_info=error)
+            then(False)
+            return
+        self._acked(outgoing, started, known_as)
+        self._journal_ack(outgoing, then)
+
+    def _journal_ack(self, outgoing: Outgoing, then: Callable[[bool], object]) -> None:
+        def journaled(_won: bool | None, error: Exception | None) -> None:
+            if error is None:
+                outgoing.outcome = None
+            then(error is None)
+
+        try:
+            self._journal.settle_reply_then(outgoing.reply, ReplyState.ACKED, then=journaled)
+        except Exception as error:  # noqa: BLE001  the journal refuses: it is tried again
+            journaled(None, error)
+
     async def send(self, outgoing: Outgoing) -> None:
         """Send a reply until its fate is known and journaled."""
         reply = outgoing.reply
-        losses = 0
         self._name(outgoing, reply.message.id or "")
+        if (error := outgoing.error) is not None:
+            outgoing.error = None
+            self._failed(outgoing, error)
         while not await self._journal_outcome(outgoing):
             connection = await self._wait_for_turn(outgoing)
             if self._at_most_once():
@@ -167,37 +233,47 @@ class ReplySender:
                 outgoing.acked()
                 continue
             try:
-                known_as = await self._send_once(outgoing, connection)
-            except SendRefusedError as error:
-                self._refused(outgoing, error)
-            except (ConnectionLostError, AckTimeoutError) as error:
-                losses += isinstance(error, ConnectionLostError)
-                self._ambiguous(outgoing, error, losses)
-            else:
-                if known_as is not None:
-                    self._keeps_ids = known_as == outgoing.known_as
-                    self._on_sending(known_as)
-                outgoing.acked()
+                await self._send_once(outgoing, connection)
+            except (SendRefusedError, ConnectionLostError, AckTimeoutError) as failed:
+                self._failed(outgoing, failed)
+
+    def _failed(self, outgoing: Outgoing, error: SendError) -> None:
+        """Decide what comes of a reply whose send failed."""
+        if isinstance(error, SendRefusedError):
+            self._refused(outgoing, error)
+        else:
+            outgoing.losses += isinstance(error, ConnectionLostError)
+            self._ambiguous(outgoing, error)
 
     def _name(self, outgoing: Outgoing, message_id: str) -> None:
         self._on_sending(message_id)
         outgoing.name(message_id)
 
-    async def _send_once(self, outgoing: Outgoing, connection: Connection) -> str | None:
-        """The id under which the platform keeps a reply, where it tells: ours, or one that it made."""
+    def _begin(self, outgoing: Outgoing) -> float:
+        """A reply goes out; the monotonic time."""
         if outgoing.on_send:
             outgoing.on_send()
-        started = self._clock.monotonic()
         self.in_flight += 1
         outgoing.sends += 1
+        return self._clock.monotonic()
+
+    def _acked(self, outgoing: Outgoing, started: float, known_as: str | None) -> None:
+        """The platform has a reply, and keeps it under that id, where it tells: ours, or one that it made."""
+        self._metrics.sent("acked", self._clock.monotonic() - started)
+        self._terms.deliveries.acked(self._terms.host())
+        self._terms.on_permission(True)
+        if known_as is not None:
+            self._keeps_ids = known_as == outgoing.known_as
+            self._on_sending(known_as)
+        outgoing.acked()
+
+    async def _send_once(self, outgoing: Outgoing, connection: Connection) -> None:
+        started = self._begin(outgoing)
         try:
             known_as = await self._deliver(outgoing, connection)
         finally:
             self.in_flight -= 1
-        self._metrics.sent("acked", self._clock.monotonic() - started)
-        self._terms.deliveries.acked(self._terms.host())
-        self._terms.on_permission(True)
-        return known_as
+        self._acked(outgoing, started, known_as)
 
     async def _deliver(self, outgoing: Outgoing, connection: Connection) -> str | None:
         """Send a reply so that people are shown it, also where the platform stored it and refused it all the same."""
@@ -260,7 +336,7 @@ class ReplySender:
         else:
             self._give_up(outgoing, error.reason)
 
-    def _ambiguous(self, outgoing: Outgoing, error: ConnectionLostError | AckTimeoutError, losses: int) -> None:
+    def _ambiguous(self, outgoing: Outgoing, error: ConnectionLostError | AckTimeoutError) -> None:
         """Deal with a send that may or may not have arrived."""
         outgoing.doubtful = True
         lost = isinstance(error, ConnectionLostError)
@@ -269,7 +345,7 @@ class ReplySender:
             outgoing.outcome = Outcome(ReplyState.UNKNOWN, error.reason)
             return
         self._metrics.sent("lost" if lost else "timeout")
-        if lost and losses < SUSPECT_LOSSES:
+        if lost and outgoing.losses < SUSPECT_LOSSES:
             # Sent again, with the same _id, as soon as there is a connection: no fault of the reply's.
             return
         # What breaks connections would break those of others' too, were it tried whenever they are well.

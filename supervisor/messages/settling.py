@@ -11,6 +11,9 @@ from supervisor.messages.scope import Scope
 #: When to try again to journal what came of a message, where the database refused it.
 RETRY_SECONDS = 5.0
 
+#: When to look again at a message that could not be settled.
+UNSETTLED_RETRY_SECONDS = 5.0
+
 _T = TypeVar("_T")
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from supervisor.handlers.threads import call_in_loop
+from supervisor.handlers.threads import call_in_loop, runs_here
 
 #: Clients show the indicator for 3 to 10 s after each sign of it (docs/protocol.md#9-display).
 REPEAT_SECONDS: Final = 4.0
@@ -39,20 +40,43 @@ class TypingIndicator:
         self._held_seconds = held_seconds
         self._loop = asyncio.get_running_loop()
         self._ending = False
-        # Written by callbacks of the loop only, which keep the order of calls from threads.
+        # What threads have asked for and the loop has not come to.
+        self._asked: deque[Callable[[], None]] = deque()
+        # Written on the loop only.
         self._shown = False
         self._ended = False
+        # When it is to be shown again, in seconds from now, while the handler may yet be over at once.
+        self._planned: float | None = None
+        self._waits = False
         self._next: asyncio.TimerHandle | None = None
 
     def show(self, on: bool) -> None:
         """Show the indicator until further notice, or take it back."""
-        call_in_loop(self._loop, self._show, on)
+        self._call(self._turn_on if on else self._turn_off)
+
+    def _call(self, change: Callable[[], None]) -> None:
+        """Do it at once on the loop, unless a thread has asked before; from a thread, have it done."""
+        if not self._asked and runs_here(self._loop):
+            change()
+        else:
+            self._asked.append(change)
+            call_in_loop(self._loop, self._catch_up)
+
+    def _catch_up(self) -> None:
+        while self._asked:
+            self._asked.popleft()()
 
     def end(self) -> None:
         """The handler is over: the indicator is taken back, and nothing shows it again."""
         if not self._ending:
             self._ending = True
-            call_in_loop(self._loop, self._end)
+            self._call(self._end)
+
+    def go_on(self) -> None:
+        """The handler has not ended at once: from here on what is shown is repeated. Called on the loop."""
+        self._waits = True
+        if self._planned is not None:
+            self._plan(self._planned)
 
     def answer(self) -> None:
         """An answer goes out: the indicator is taken back now, and comes again if the handler goes on for long.
@@ -60,15 +84,16 @@ class TypingIndicator:
         Called on the event loop, before the answer.
         """
         self._hide()
-        if self._next is not None:
+        if self._next is not None or self._planned is not None:
             self._plan(self._repeat_seconds)
 
-    def _show(self, on: bool) -> None:
-        if on and not self._ended:
+    def _turn_on(self) -> None:
+        if not self._ended:
             self._sign()
-        elif not on:
-            self._cancel()
-            self._hide()
+
+    def _turn_off(self) -> None:
+        self._cancel()
+        self._hide()
 
     def _sign(self) -> None:
         """Show the indicator, and go on showing it."""
@@ -91,9 +116,13 @@ class TypingIndicator:
 
     def _plan(self, seconds: float) -> None:
         self._cancel()
-        self._next = self._loop.call_later(seconds, self._sign)
+        if self._waits:
+            self._next = self._loop.call_later(seconds, self._sign)
+        else:
+            self._planned = seconds
 
     def _cancel(self) -> None:
+        self._planned = None
         if self._next is not None:
             self._next.cancel()
             self._next = None

@@ -25,8 +25,8 @@ class UnderWay:
         since: when it began, seconds since the epoch.
         asked: why somebody wants the answer stopped; None while nobody does.
         interrupted: it is to begin again, together with messages that came meanwhile.
-        woken: set once its handler is waited for no longer: it has ended, or is to.
-        over: set once the message is out of our hands; ``stopped``: because somebody asked for it.
+        wake: called once its handler is to be waited for no longer.
+        stopped: it came out of our hands because somebody asked for it.
         withdraw: takes back what is being made; False where that cannot be done any more.
     """
 
@@ -34,9 +34,10 @@ class UnderWay:
     since: float
     asked: str | None = None
     interrupted: bool = False
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    wake: Callable[[], object] = bool
     stopped: bool = False
+    over: bool = False
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)
     withdraw: Callable[[], bool] = bool
     task: asyncio.Task[None] | None = None
     limit: TimeLimit | None = None
@@ -47,16 +48,26 @@ class UnderWay:
         """Have the answer stopped for good; whether it was, once that is known."""
         if self.asked is None:
             self.asked = reason
-            self.woken.set()
-        await self.over.wait()
+            self.wake()
+        if not self.over:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.waiting.append(waiter)
+            await waiter
         return self.stopped
+
+    def end(self, *, stopped: bool) -> None:
+        """The message is out of our hands."""
+        self.stopped, self.over = stopped, True
+        for waiter in self.waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def interrupt(self) -> None:
         """Have the answer begun again, unless a part of it is out or it was begun again too often."""
         undisturbed = len(self.message.earlier) >= MOST_INTERRUPTIONS
         if not (undisturbed or self.asked is not None or self.interrupted) and self.withdraw():
             self.interrupted = True
-            self.woken.set()
+            self.wake()
 
     @property
     def stack(self) -> str:
@@ -90,8 +101,7 @@ class AllUnderWay:
         """It is out of our hands; ``stopped``: because somebody asked for it."""
         if self._running.get(one.message.conversation_id) is one:
             del self._running[one.message.conversation_id]
-        one.stopped = stopped
-        one.over.set()
+        one.end(stopped=stopped)
 
     def leave_behind(self, one: UnderWay) -> None:
         """Its handler goes on though nobody waits for it."""

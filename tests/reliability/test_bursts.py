@@ -35,6 +35,7 @@ from supervisor.sandbox import Sandbox
 from supervisor.service import Service
 from tests.support.flooding import Hold, Platform, flooding, holding
 from tests.support.journaling import AGENT
+from tests.support.lanes import beginning
 from tests.support.messaging import CONVERSATION, journal_in, scope_of
 from tests.support.observing import dropped, figures
 from tests.support.processes import SECONDS, supervisor_process
@@ -239,7 +240,7 @@ def _inbox(scope: Scope) -> Inbox:
     dispatcher = Dispatcher(1)
     return Inbox(
         scope,
-        Lanes(dispatcher, scope.clock, concurrency=lambda: 1, work=work, refill=refill),
+        Lanes(dispatcher, scope.clock, concurrency=lambda: 1, begin=beginning(work), refill=refill),
         dispatcher.memory,
         handler=lambda: "echo",
         intake=lambda: Intake(("user",), 1000, 0, commands=True),

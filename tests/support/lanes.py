@@ -8,9 +8,19 @@ from collections.abc import Awaitable, Callable
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import MessageState
 from supervisor.messages.dispatcher import Dispatcher
-from supervisor.messages.lanes import Lanes
+from supervisor.messages.lanes import Begin, Lanes, tasked
 from supervisor.protocol import InboundMessage
 from tests.support.clock import ManualClock
+
+
+def beginning(work: Callable[[JournaledMessage], Awaitable[float | None]]) -> Begin:
+    """What a coroutine function does for a message, as lanes begin it."""
+
+    async def done(message: JournaledMessage) -> float | None:
+        return await work(message)
+
+    return lambda message, ended: tasked(done(message), f"message {message.agent_id}", ended)
+
 
 Finish = asyncio.Future[float | None]
 
@@ -37,7 +47,9 @@ class Desk:
         self.reads = 0
         self.at_read: Callable[[], Awaitable[None]] | None = None
         self.read_errors: list[Exception] = []
-        self.lanes = Lanes(dispatcher, clock, concurrency=lambda: self.concurrency, work=self.work, refill=self.read)
+        self.lanes = Lanes(
+            dispatcher, clock, concurrency=lambda: self.concurrency, begin=beginning(self.work), refill=self.read
+        )
         if not paused:
             self.lanes.resume()
 
@@ -83,7 +95,7 @@ class Desk:
         while self.running:
             for done in list(self.running.values()):
                 done.set_result(None)
-            await ManualClock.settle(3)
+            await ManualClock.settle(5)
 
 
 def desks(clock: ManualClock, number: int, memory_bytes: int, concurrency: int = 1) -> tuple[Dispatcher, list[Desk]]:

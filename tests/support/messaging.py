@@ -77,6 +77,18 @@ async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
             await asyncio.sleep(0.005)
 
 
+async def worked(executor: MessageExecutor, row: JournaledMessage) -> float | None:
+    """Have a message worked on; what came of it. Cancelled, it cancels that, and waits for its end."""
+    over: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
+    work = executor.begin(row, over.set_result)
+    try:
+        return await asyncio.shield(over)
+    except asyncio.CancelledError:
+        work.cancel()
+        await over
+        raise
+
+
 async def ended(name: str) -> None:
     """Wait until the tasks of a name that run now have ended."""
     await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == name))

@@ -11,6 +11,7 @@ from supervisor.messages.scope import Scope
 from supervisor.messages.works import Works
 from supervisor.platform.heartbeats import Task
 from tests.support.journaling import AGENT
+from tests.support.lanes import beginning
 from tests.support.messaging import until
 
 
@@ -23,7 +24,7 @@ class WorkDesk:
         self.given: list[JournaledMessage] = []
         self.full: list[str] = []
         dispatcher = Dispatcher(10)
-        lanes = Lanes(dispatcher, scope.clock, concurrency=lambda: 10, work=self._work, refill=self._refill)
+        lanes = Lanes(dispatcher, scope.clock, concurrency=lambda: 10, begin=beginning(self._work), refill=self._refill)
         lanes.resume()
         self.inbox = Inbox(
             scope,

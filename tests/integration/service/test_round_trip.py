@@ -25,14 +25,14 @@ WARM_UP, MESSAGES = 50, 120
 #: What a round trip may cost: one person says one thing after the other, so that no work is shared. Behind each bound,
 #: what was counted when it was set, on picows and on the reference wire. Whoever makes it cheaper lowers the bound.
 BOUNDS: Final[Mapping[str, float]] = {
-    "tasks": 4.4,  # 4.0, 4.0
-    "futures": 8.5,  # 6.5, 7.7
-    "callbacks": 26.5,  # 24.0, 23.4
-    "rounds": 17.5,  # 14.1, 15.5: of the event loop
-    "timers": 2.9,  # 2.2, 2.4
+    "tasks": 1.4,  # 1.0, 1.0
+    "futures": 2.5,  # 0.3, 1.3
+    "callbacks": 13.0,  # 10.8, 9.8
+    "rounds": 10.5,  # 8.3, 8.3: of the event loop
+    "timers": 0.9,  # 0.2, 0.2
     "statements": 5.4,  # 5.0, 5.0: of SQL, those that begin and end transactions aside
     "transactions": 2.4,  # 2.0, 2.0
-    "calls": 1140.0,  # 1026, 1061: of functions in Python, and coroutines resumed
+    "calls": 840.0,  # 760, 762: of functions in Python, and coroutines resumed
     "kept_blocks": 12.0,  # about 1, about 1: of memory, still there when all is over
 }
 HANDLERS = {

@@ -33,7 +33,7 @@ async def answering(scope: Scope) -> AsyncIterator[tuple[Works, Lanes, Answers]]
         return await scope.journal.unsettled(AGENT, after_id=after_id, limit=limit)
 
     async with works(scope, fails_on_bad, max_attempts=9) as made:
-        lanes = Lanes(Dispatcher(4), scope.clock, concurrency=lambda: 4, work=made.executor.work, refill=read)
+        lanes = Lanes(Dispatcher(4), scope.clock, concurrency=lambda: 4, begin=made.executor.begin, refill=read)
         lanes.resume()
         try:
             yield made, lanes, Answers(scope, lanes, made.executor)

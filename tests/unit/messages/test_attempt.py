@@ -13,7 +13,7 @@ from supervisor.messages.reply_ids import reply_id, with_reply_id
 from supervisor.messages.scope import Scope
 from supervisor.store import Journal
 from tests.support.journaling import add, answer
-from tests.support.messaging import counted, works
+from tests.support.messaging import counted, worked, works
 
 
 async def test_parts_of_a_stream_are_journaled_as_they_come(scope: Scope, journal: Journal) -> None:
@@ -28,7 +28,7 @@ async def test_parts_of_a_stream_are_journaled_as_they_come(scope: Scope, journa
 
     row = await add(journal, "m1")
     async with works(scope, stream) as made:
-        await made.executor.work(row)
+        await worked(made.executor, row)
         assert seen == [["one"], ["one", "two"]]
         assert await made.said(row.id) == ["one", "two", "three"]
         ids = [reply.message.id for reply in await journal.replies(row.id)]
@@ -50,7 +50,7 @@ async def test_of_several_parts_of_a_plain_function_the_last_waits_for_the_settl
 
     row = await add(journal, "m1")
     async with works(scope, parts) as made:
-        await made.executor.work(row)
+        await worked(made.executor, row)
         assert seen == [(["one"], MessageState.RUNNING)]
         assert await made.said(row.id) == ["one", "two"]
 
@@ -68,7 +68,7 @@ async def test_a_second_attempt_makes_no_part_again(scope: Scope, journal: Journ
     await journal.maintenance.rescue(row.agent_id)
     [again] = await journal.unsettled(row.agent_id, after_id=0, limit=10)
     async with works(scope, stream) as made:
-        await made.executor.work(again)
+        await worked(made.executor, again)
         assert await made.said(row.id) == ["one", "two"]
         assert kept.id in {reply.id for reply in await journal.replies(row.id)}
 
@@ -79,7 +79,7 @@ async def test_a_reply_that_the_platform_would_refuse_is_a_dead_letter(scope: Sc
 
     row = await add(journal, "m1")
     async with works(scope, huge, max_attempts=5) as made:
-        assert await made.executor.work(row) is None
+        assert await worked(made.executor, row) is None
         kept = await made.row(row.id)
         assert kept.state is MessageState.DEAD
         assert "InvalidReplyError" in (kept.error or "")
@@ -96,7 +96,7 @@ async def test_usage_goes_with_the_next_answer_and_is_counted_once(scope: Scope,
 
     row = await add(journal, "m1")
     async with works(scope, spends) as made:
-        await made.executor.work(row)
+        await worked(made.executor, row)
         used = [reply.message.usage for reply in await journal.replies(row.id)]
         assert [None if one is None else (one.prompt_tokens, one.completion_tokens) for one in used] == [
             (11, 7),
@@ -112,7 +112,7 @@ async def test_a_message_without_an_answer_is_done(scope: Scope, journal: Journa
 
     row = await add(journal, "m1")
     async with works(scope, silent) as made:
-        await made.executor.work(row)
+        await worked(made.executor, row)
         assert (await made.row(row.id)).state is MessageState.DONE
         assert await made.said(row.id) == []
         assert counted(scope.metrics, "supervisor_messages_handled_total", "outcome") == {"done": 1}

@@ -20,6 +20,7 @@ from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
 from tests.support.clock import ManualClock
 from tests.support.journaling import AGENT, answer
+from tests.support.lanes import beginning
 from tests.support.messaging import CONVERSATION, HistoryServer, history_for, row_id, until
 
 DAY = 86_400.0
@@ -40,7 +41,9 @@ class Desk:
         self.scope = scope
         self.platform = platform
         dispatcher = Dispatcher(10)
-        self.lanes = Lanes(dispatcher, scope.clock, concurrency=lambda: 1, work=self._work, refill=self._refill)
+        self.lanes = Lanes(
+            dispatcher, scope.clock, concurrency=lambda: 1, begin=beginning(self._work), refill=self._refill
+        )
         self.inbox = Inbox(
             scope,
             self.lanes,

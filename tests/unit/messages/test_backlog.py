@@ -41,7 +41,7 @@ async def test_messages_that_come_while_a_refill_reads_are_neither_lost_nor_doub
             desk.put(row(number))
         for done in list(desk.running.values()):
             done.set_result(None)
-        await clock.settle(3)
+        await clock.settle(5)
 
     for number in range(1, MEMORY_LIMIT + 101):
         desk.put(row(number))
@@ -113,7 +113,7 @@ async def test_an_old_message_that_is_replayed_into_a_full_memory_runs(desk: Des
         for _ in range(5):
             for done in list(desk.running.values()):
                 done.set_result(None)
-            await clock.settle(3)
+            await clock.settle(5)
 
     desk.at_read = go_on
     await desk.run_all()

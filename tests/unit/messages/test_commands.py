@@ -28,6 +28,7 @@ from supervisor.messages.scope import Scope
 from supervisor.store import Journal
 from tests.support.clock import ManualClock
 from tests.support.journaling import add
+from tests.support.lanes import beginning
 from tests.support.messaging import Works, until, works
 
 
@@ -44,7 +45,7 @@ class Chat:
         self.settled: list[int] = []
         self._number = 0
         dispatcher = Dispatcher(1)
-        lanes = Lanes(dispatcher, scope.clock, concurrency=lambda: 1, work=self._nothing, refill=self._none)
+        lanes = Lanes(dispatcher, scope.clock, concurrency=lambda: 1, begin=beginning(self._nothing), refill=self._none)
         inbox = Inbox(
             scope,
             lanes,

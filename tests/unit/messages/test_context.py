@@ -12,7 +12,7 @@ from supervisor.messages.scope import Scope
 from supervisor.store import Journal
 from tests.support.clock import ManualClock
 from tests.support.journaling import add
-from tests.support.messaging import profile_of, works
+from tests.support.messaging import profile_of, worked, works
 
 
 def test_before_the_first_token_there_is_nothing_of_the_platform(scope: Scope) -> None:
@@ -45,10 +45,10 @@ async def test_a_message_is_named_the_same_in_every_attempt(scope: Scope, journa
 
     row = await add(journal, "m1")
     async with works(scope, looks, timeout_seconds=30, max_attempts=2) as made:
-        await made.executor.work(row)
-        await made.executor.work(row)
+        await worked(made.executor, row)
+        await worked(made.executor, row)
         other = await add(journal, "m2")
-        await made.executor.work(other)
+        await worked(made.executor, other)
     assert seen[0] == seen[1]
     assert seen[2][1] != seen[0][1]
 
@@ -64,7 +64,7 @@ async def test_what_needs_a_connection_says_so_without_one(scope: Scope, journal
 
     row = await add(journal, "m1")
     async with works(scope, reaches_out, max_attempts=1) as made:
-        await made.executor.work(row)
+        await worked(made.executor, row)
         assert (await made.row(row.id)).error is None
 
 
@@ -84,12 +84,12 @@ async def test_what_a_handler_remembers_is_there_at_the_next_message_and_goes_wi
     async with works(scope, remembers, max_attempts=1) as made:
         for number, text in enumerate(("one", "two", "three"), start=1):
             row = await add(journal, f"m{number}", content=text, at=100.0 * number)
-            await made.executor.work(row)
+            await worked(made.executor, row)
             assert (await made.row(row.id)).error is None
             kept = await journal.summaries.of(row.agent_id, row.conversation_id)
             # As old as the oldest that went into it, through each that it took the place of.
             assert kept is not None
             assert (kept.up_to_id, kept.since) == (row.id, 100.0)
         await journal.maintenance.purge(row.agent_id, row.conversation_id)
-        await made.executor.work(await add(journal, "m4", content="four", at=400.0))
+        await worked(made.executor, await add(journal, "m4", content="four", at=400.0))
     assert seen == [(None, ["one"]), ("up to one", ["two"]), ("up to two", ["three"]), (None, ["four"])]

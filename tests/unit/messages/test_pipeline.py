@@ -8,7 +8,7 @@ from supervisor.core.states import MessageState
 from supervisor.core.status import InboxCounts
 from supervisor.messages.executor import STOP_REASON
 from supervisor.messages.notices import FULL_NOTICE
-from supervisor.messages.pipeline import UNSETTLED_RETRY_SECONDS
+from supervisor.messages.settling import UNSETTLED_RETRY_SECONDS
 from tests.support.paper_agent import DIARY, PaperAgent, paper_agent
 from tests.support.paper_platform import HOME
 from tests.support.paper_play import AGENT, Play, play

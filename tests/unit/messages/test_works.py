@@ -15,7 +15,7 @@ from supervisor.messages.works import as_message
 from supervisor.platform.heartbeats import Task
 from supervisor.protocol.inbound import TaskFacts, is_task
 from tests.support.journaling import AGENT
-from tests.support.messaging import until, works
+from tests.support.messaging import until, worked, works
 from tests.support.work_desk import WorkDesk
 
 WORK = Task("work", "w1", "Tidy up, now.", {"title": "Tidy\nup", "type": "task", "priorityLevel": 2})
@@ -84,6 +84,6 @@ async def test_nobody_hears_what_a_handler_makes_of_a_work_not_even_that_it_fail
             message = as_message(Task("work", f"w{number}", "Tidy up"))
             row = await made.journal.add(AGENT, message, key=str(message.id), received_at=0.0, claim=True)
             assert row is not None
-            await asyncio.wait_for(executor.work(row), 10)
+            await asyncio.wait_for(worked(executor, row), 10)
             assert (await made.row(row.id)).state is state
             assert await made.said(row.id) == []
