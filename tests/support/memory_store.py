@@ -31,7 +31,8 @@ class Questions:
     tables: Tables
 
     async def load(self, ids: Sequence[int]) -> list[StoredMessage]:
-        return [m for m in self.tables.inbox() if m.id in ids]
+        found = [self.tables.rows.get(number) for number in dict.fromkeys(ids)]
+        return [m for m in found if isinstance(m, StoredMessage)]
 
     async def unsettled(self, agent_id: str, after_id: int, limit: int) -> list[StoredMessage]:
         return [m for m in self.tables.inbox(agent_id) if m.id > after_id and m.state in WAITING][:limit]
@@ -49,7 +50,7 @@ class Questions:
         return {agent_id: {s: n for (a, s), n in found.items() if a == agent_id} for agent_id, _ in found}
 
     async def known_keys(self, agent_id: str, keys: Sequence[str]) -> set[str]:
-        return {m.key for m in self.tables.inbox(agent_id)} & set(keys)
+        return {key for key in keys if (agent_id, key) in self.tables.keys}
 
     async def conversations(self, agent_id: str, since: float, limit: int) -> list[tuple[str, float]]:
         found = [(c, at) for (agent, c), at in self.tables.conversations.items() if agent == agent_id and at >= since]
@@ -140,6 +141,7 @@ class Changes(Questions):
         return len(rows)
 
     def delete(self, rows: Sequence[Row]) -> int:
+        self.tables.keys -= {(row.agent_id, row.key) for row in rows if isinstance(row, StoredMessage)}
         return len([self.tables.rows.pop(row.id) for row in rows])
 
     def dead(self, one: JournaledMessage | Reply) -> list[Row]:
@@ -225,8 +227,9 @@ class MemoryDatabase(Changes):
         rows, usage = self.tables.rows, self.tables.usage
         match one:
             case op.AddMessage(row=m):
-                if m.key in {known.key for known in self.tables.inbox(m.agent_id)}:
+                if (m.agent_id, m.key) in self.tables.keys:
                     return False
+                self.tables.keys.add((m.agent_id, m.key))
                 one.number = next(self.tables.numbers)
                 values = (m.conversation_id, one.body, m.state, m.attempts, m.received_at)
                 rows[one.number] = StoredMessage(one.number, m.agent_id, m.key, *values)

@@ -24,10 +24,16 @@ LOST = frozenset({ReplyState.DEAD, ReplyState.UNKNOWN})
 
 @dataclass
 class Tables:
-    """What stays when a database is closed. While ``refusing`` says why, no batch is committed."""
+    """What stays when a database is closed. While ``refusing`` says why, no batch is committed.
+
+    Attributes:
+        rows: messages and replies by their numbers.
+        keys: agent and key of each message among them, so that an echo costs the same however many there are.
+    """
 
     agents: dict[str, dict[str, Any]] = field(default_factory=dict)
     rows: dict[int, Row] = field(default_factory=dict)
+    keys: set[tuple[str, str]] = field(default_factory=set)
     conversations: dict[tuple[str, str], float] = field(default_factory=dict)
     usage: dict[tuple[str, str, str], UsageRecord] = field(default_factory=dict)
     lives: dict[str, AgentLife] = field(default_factory=dict)
