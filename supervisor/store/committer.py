@@ -154,7 +154,7 @@ class GroupCommitter:
         left = [*self._in_hand, *self._waiting]
         self._in_hand, self._waiting, self._waiting_bytes = (), [], 0
         for operation in left:
-            _tell(operation, None, RegistryError(f"The registry was closed before this was written: {why}"))
+            _tell(operation.then, None, RegistryError(f"The registry was closed before this was written: {why}"))
         # Nothing is left to wait for, should somebody close it once more.
         self._idle.set()
 
@@ -206,9 +206,9 @@ class GroupCommitter:
             return
         if isinstance(error, StorageError):
             self._refusal = str(error)
-            self._hooks.on_error(self._refusal)
             self._next_attempt = asyncio.get_running_loop().call_later(self._pause_seconds, self._attempt)
             self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
+            _tell(self._hooks.on_error, self._refusal)
             return
         operations, self._in_hand = self._in_hand, ()
         self._waiting_bytes -= self._bytes_in_hand
@@ -218,11 +218,11 @@ class GroupCommitter:
         try:
             for operation, outcome in zip(operations, outcomes, strict=True):
                 if isinstance(outcome, RegistryError):
-                    self._hooks.on_error(str(outcome))
-                    _tell(operation, None, outcome)
+                    _tell(self._hooks.on_error, str(outcome))
+                    _tell(operation.then, None, outcome)
                 else:
-                    _tell(operation, operation.result(outcome), None)
-            self._hooks.on_commit(self._clock.monotonic() - self._taken_at, len(operations))
+                    _tell(operation.then, operation.result(outcome), None)
+            _tell(self._hooks.on_commit, self._clock.monotonic() - self._taken_at, len(operations))
         except BaseException as defect:  # noqa: BLE001 - nor does one here hold up who waits
             _complain(defect)
         if self._waiting:
@@ -240,10 +240,11 @@ def _named(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _tell(operation: Operation, result: Any, error: RegistryError | None) -> None:
+def _tell(then: Callable[..., object], *outcome: Any) -> None:
+    """Tell a caller or a hook; where that raises, the others are told all the same."""
     try:
-        operation.then(result, error)
-    except BaseException as defect:  # noqa: BLE001 - the caller's affair: the others are told all the same
+        then(*outcome)
+    except BaseException as defect:  # noqa: BLE001 - the affair of whoever is told
         _complain(defect)
 
 

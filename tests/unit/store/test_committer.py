@@ -283,6 +283,27 @@ def test_a_callback_that_raises_is_told_of_and_keeps_nobody_from_being_told() ->
     run(main)
 
 
+def test_a_hook_that_raises_ends_no_attempts_and_keeps_nobody_from_being_told() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        desk = Desk(loop)
+
+        def defect(_: str) -> None:
+            raise ZeroDivisionError("ours")
+
+        desk.hooks.on_error = defect
+        desk.disk.refuses = [StorageError("full")]
+        desk.disk.outcomes = {1: RegistryError("not this one")}
+        refused, beside = desk.add(), desk.add()
+        await loop.advance(1)
+        with pytest.raises(RegistryError, match="not this one"):
+            refused.future.result()
+        assert beside.future.result() is beside.row
+        assert len(loop.complaints) == 2
+        await loop.complete(desk.committer.close(1))
+
+    run(main)
+
+
 def test_what_a_callback_asks_for_goes_into_the_next_batch_together() -> None:
     async def main(loop: VirtualLoop) -> None:
         desk = Desk(loop)
