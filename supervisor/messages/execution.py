@@ -331,11 +331,13 @@ class Execution:
         self._profile.health.failed(reason)
         final = isinstance(error, (HandlerTimeoutError, Permanent, InvalidReplyError)) or attempt.visible
         if not final and row.attempts < self._profile.settings.max_attempts:
-            again_at = scope.clock.now() + self._means.backoff(row.attempts)
+            delay, began = self._means.backoff(row.attempts), scope.clock.monotonic()
+            again_at = scope.clock.now() + delay
             scope.log.warning("handler_failed", reason=reason, attempt=row.attempts, **self._told_traceback(report))
             if await self._journal(lambda: scope.journal.retry(row, report, again_at)):
                 row.not_before = again_at
-                return "retried", again_at
+                # The wall clock may have been set while the journal wrote.
+                return "retried", scope.clock.now() + max(0.0, delay - (scope.clock.monotonic() - began))
             return "lost", None
         timed_out = isinstance(error, HandlerTimeoutError)
         apology = APOLOGY_TIMEOUT if timed_out else (isinstance(error, Permanent) and error.apology) or APOLOGY

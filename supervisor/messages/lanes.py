@@ -235,7 +235,7 @@ class Lanes:
         elif again_at == INTERRUPTED:
             self._queue.give_back(lane, row)
         else:
-            retry = kept(partial(self._retry_at, lane, row, again_at))
+            retry = kept(partial(self._retry_in, lane, row, max(0.0, again_at - self._clock.now())))
             # In a context of its own: the end of a message starts it.
             timer = self._timers.spawn(retry, f"retry {row.agent_id}", context=own_context())
             self._queue.postpone(lane, row, timer)
@@ -246,9 +246,9 @@ class Lanes:
         self._offer()
         self._dispatcher.release()
 
-    async def _retry_at(self, lane: Lane, row: JournaledMessage, at: float) -> None:
+    async def _retry_in(self, lane: Lane, row: JournaledMessage, seconds: float) -> None:
         """Put a message back at the head of its lane when its next attempt is due; later ones wait for it."""
-        await self._clock.sleep(max(0.0, at - self._clock.now()))
+        await self._clock.sleep(seconds)
         # It is due, whatever has become of the wall clock.
         row.not_before = 0.0
         self._queue.retry(lane)
