@@ -74,8 +74,9 @@ async def test_what_waits_is_taken_up_by_the_next_supervisor(fleet: Stack) -> No
     first = await user.say(conversation, "one")
     await user.say(conversation, "two")
     await fleet.until(lambda: fleet.service.control.status(identity).inbox.available == 1)
-    await fleet.restart(grace_seconds=0)
+    # Before the next one starts: it would run the first message with what it finds.
     await fleet.service.registry.update_agent(identity, handler="echo")
+    await fleet.restart(grace_seconds=0)
     replies = await user.wait_for_reply(conversation, after=first, count=2)
     assert [reply.content for reply in replies] == ["Echo: one", "Echo: two"]
 
