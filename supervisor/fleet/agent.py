@@ -44,7 +44,7 @@ class Agent:
     def __init__(self, record: AgentRecord, shared: Shared, log: Any, actions: AgentActions) -> None:
         traces = shared.tracing.of(record.id, lambda: (self.profile.record.name or "", self.profile.record.handler))
         self.activity = Activity(shared.clock)
-        scope = Scope(record.id, log, shared.journal, shared.metrics, shared.clock, traces, shared.turns, self.activity)
+        scope = Scope(record.id, log, shared.journal, shared.metrics, shared.clock, traces, self.activity)
         self.log = log
         self.profile = Profile(record, scope, shared.settings, shared.secrets, shared.ledger)
         self.pipeline = Pipeline(

@@ -8,7 +8,6 @@ from typing import Any
 from supervisor.core.activity import Activity
 from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.records import JournaledMessage
-from supervisor.core.turns import Turns
 from supervisor.store import Journal
 from supervisor.telemetry.logs import bind_message
 from supervisor.telemetry.metrics import Metrics
@@ -22,7 +21,6 @@ class Scope:
     Attributes:
         log: the agent's own logger, bound to its id.
         traces: the traces of this agent's messages.
-        turns: when a burst of messages may go on.
         activity: what the agent did in each minute of the last hour.
     """
 
@@ -32,7 +30,6 @@ class Scope:
     metrics: Metrics
     clock: Clock
     traces: Traces
-    turns: Turns = field(default_factory=Turns)
     activity: Activity = field(default_factory=lambda: Activity(SystemClock()))
 
     def bind_log(self, row: JournaledMessage) -> None:

@@ -7,7 +7,6 @@ None, or with None and the error. What the twin raises before it asks for anythi
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from supervisor.core.clock import Clock
@@ -106,15 +105,10 @@ class JournalWriter(JournalReader):
         Returns:
             The replies as they are in the outbox; None when the row had been changed, and nothing was inserted.
         """
-        return await self.settling(row, state, error=error, replies=replies)
-
-    def settling(
-        self, row: JournaledMessage, state: MessageState, *, error: str | None = None, replies: Sequence[NewReply] = ()
-    ) -> asyncio.Future[list[Reply] | None]:
-        """As :meth:`settle`, asked for at once; done after the commit."""
         future, then = awaited()
         self.settle_then(row, state, error=error, replies=replies, then=then)
-        return future
+        settled: list[Reply] | None = await future
+        return settled
 
     def settle_then(
         self,
