@@ -299,7 +299,13 @@ def _follow_journal(registry: Registry, metrics: Metrics, clock: Clock) -> None:
 
 
 def lock_info(settings: Settings, address: str, clock: Clock) -> LockInfo:
-    """What the registry's lock says of this process: where it answers, and a mark of the key that it encrypts with."""
+    """What the registry's lock says of this process: where it answers, and a mark of the key that it encrypts with.
+
+    Args:
+        address: where it listens; ADVERTISE_URL goes before.
+    """
     box = SecretBox.of(settings.secret_keys)
     first_key = box.first_key_id if box else ""
-    return LockInfo(address=address, started_at=clock.now(), first_key=first_key, version=__version__)
+    return LockInfo(
+        address=settings.advertise_url or address, started_at=clock.now(), first_key=first_key, version=__version__
+    )

@@ -69,6 +69,11 @@ class Settings(BaseSettings):
         repr=False,
         description="Where the registry and journal are: a file, or postgresql://USER:PASSWORD@HOST/DATABASE.",
     )
+    registry_pooler: Literal["auto", "transaction"] = Field(
+        "auto",
+        description="auto: a pooler before PostgreSQL is recognised; transaction: there is one that looks like the "
+        "server.",
+    )
     synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL",
         description="FULL: what is committed also survives power loss, at a price per commit.",
@@ -96,6 +101,11 @@ class Settings(BaseSettings):
     proxy: HttpProxy | None = Field(None, description="An HTTP proxy for the platform; http://user:password@host.")
     admin_host: str = Field("127.0.0.1", description="Where health, metrics and the admin API listen.")
     admin_port: int = Field(8640, ge=0, le=65535, description="Their port; 0 takes a free one.")
+    advertise_url: HttpUrl | None = Field(
+        None,
+        description="Where others reach the admin port, such as http://10.0.0.5:8640; unset: as ADMIN_HOST and "
+        "ADMIN_PORT say.",
+    )
     admin_token: SecretStr | None = Field(None, description="Bearer token of the admin API; required off loopback.")
     admin_read_token: SecretStr | None = Field(
         None,
@@ -223,6 +233,15 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         path = getattr(dotenv_settings, "env_file", None)
         return init_settings, Environment(settings_cls), EnvFile(settings_cls, path), file_secret_settings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_url_tells_of_the_pooler(cls, values: dict[str, Any]) -> dict[str, Any]:
+        # Whoever opens a registry has its URL alone.
+        url = values.get("registry_url")
+        if values.get("registry_pooler") == "transaction" and isinstance(url, str) and url.startswith("postgres"):
+            return values | {"registry_url": f"{url}{'&' if '?' in url else '?'}pooler=transaction"}
+        return values
 
     @model_validator(mode="after")
     def _admin_token_off_loopback(self) -> Self:

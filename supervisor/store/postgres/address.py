@@ -17,6 +17,8 @@ _OPTIONS: Final = frozenset(
     | {"target_session_attrs", "application_name", "host", "port", "user", "password", "dbname", "database"}
     | {"options", "search_path"}
 )
+#: What a URL says for us and not for the driver.
+_POOLER: Final = "pooler"
 _SECRET: Final = frozenset({"password", "sslpassword"})
 
 
@@ -28,11 +30,13 @@ class Address:
         dsn: for the driver; holds the password, so it is never shown.
         where: for people, without it.
         session: which servers of several will do, as the URL says; empty where it does not.
+        pooled: whether the URL says that a pooler stands between; None where that is to be found out.
     """
 
     dsn: str
     where: str
     session: str
+    pooled: bool | None
 
     def __repr__(self) -> str:
         return f"Address({self.where!r})"
@@ -60,6 +64,9 @@ def address_of(url: str) -> Address:
     for port in (one.rpartition(":")[2] for one in hosts.split(",") if ":" in one.rpartition("]")[2]):
         if not port.isdigit() or not 0 < int(port) < 65536:
             raise _wrong("a port is no number")
+    pooler = options.pop(_POOLER, "auto")
+    if pooler not in ("auto", "transaction"):
+        raise _wrong("its option pooler is neither auto nor transaction")
     if unknown := sorted(set(options) - _OPTIONS):
         raise RegistryError(f"SUPERVISOR_REGISTRY_URL: PostgreSQL has no option {unknown[0]!r}; leave it out")
     name = unquote(parts.path.removeprefix("/")) or options.get("dbname") or options.get("database")
@@ -68,7 +75,13 @@ def address_of(url: str) -> Address:
     shown = {option: "***" if option in _SECRET else value for option, value in options.items()}
     who = f"{user.partition(':')[0]}@" if user else ""
     where = f"postgresql://{who}{hosts}{parts.path}{'?' if shown else ''}{urlencode(shown, safe='/*:,')}"
-    return Address(f"postgresql://{rest}", where, options.get("target_session_attrs", ""))
+    query = "&".join(one for one in parts.query.split("&") if not one.startswith(f"{_POOLER}="))
+    return Address(
+        dsn=f"postgresql://{rest.partition('?')[0]}{'?' if query else ''}{query}",
+        where=where,
+        session=options.get("target_session_attrs", ""),
+        pooled=True if pooler == "transaction" else None,
+    )
 
 
 def _wrong(why: str) -> RegistryError:

@@ -38,7 +38,8 @@ class Connector:
         idle_seconds: how long a transaction may wait for its next statement before the server ends it.
 
     Attributes:
-        pooled: whether a pooler stands between, which gives statements to any connection of its own.
+        pooled: whether a pooler stands between, which gives statements to any connection of its own; None until the
+            first connection has found out.
     """
 
     address: Address
@@ -47,7 +48,10 @@ class Connector:
     connect_seconds: float = 10.0
     lock_seconds: float = 5.0
     idle_seconds: float = 5.0
-    pooled: bool = field(default=False, init=False)
+    pooled: bool | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pooled = self.address.pooled
 
     async def open(self) -> asyncpg.Connection:
         """One more connection; whoever gets it closes it.
@@ -63,14 +67,17 @@ class Connector:
         return connection
 
     async def _open(self) -> asyncpg.Connection:
-        if not self.pooled:
+        if self.pooled is None:
             try:
-                return await self._connect(self._is_direct)
+                connection = await self._connect(self._is_direct)
             except asyncpg.PostgresError as error:
                 if error.sqlstate not in _UNSUPPORTED:
                     raise
             except _PooledError:
                 pass
+            else:
+                self.pooled = False
+                return connection
             self.pooled = True
         return await self._connect(self._keeps_promise)
 
@@ -80,7 +87,7 @@ class Connector:
             raise _PooledError
 
     async def _keeps_promise(self, connection: asyncpg.Connection) -> None:
-        if self.synchronous != "FULL":
+        if not self.pooled or self.synchronous != "FULL":
             return
         if await connection.fetchval("SHOW synchronous_commit") not in _FULL_NEEDS:
             raise RegistryError(
@@ -95,9 +102,10 @@ class Connector:
             self.address.dsn,
             timeout=self.connect_seconds,
             target_session_attrs=SessionAttribute(wanted),
-            # A pooler takes neither settings nor statements that are prepared for a connection.
+            # A pooler takes neither settings nor statements that are prepared for a connection. While none is known of,
+            # nothing is prepared: it would stay behind in a connection of the pooler's, under a name that others use.
             server_settings=None if self.pooled else self._settings(),
-            statement_cache_size=0 if self.pooled else 100,
+            statement_cache_size=100 if self.pooled is False else 0,
         )
         try:
             await check(connection)
@@ -113,7 +121,11 @@ class Connector:
             "lock_timeout": f"{self.lock_seconds:g}s",
             "idle_in_transaction_session_timeout": f"{self.idle_seconds:g}s",
         }
-        return settings | ({"synchronous_commit": "on"} if self.synchronous == "FULL" else {})
+        if self.synchronous == "FULL":
+            settings["synchronous_commit"] = "on"
+        if self.reading:
+            settings["default_transaction_read_only"] = "on"
+        return settings
 
 
 async def close(connection: asyncpg.Connection, seconds: float = 2.0) -> None:

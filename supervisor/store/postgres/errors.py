@@ -55,6 +55,11 @@ class FencedError(StorageError):
         super().__init__(f"The registry {where} was taken over by another supervisor; nothing more is written here")
 
 
+def opened_to_read(where: str) -> RegistryError:
+    """What whoever writes all the same is told."""
+    return RegistryError(f"The registry {where} was opened to be read; nothing is written")
+
+
 def explain(where: str, error: BaseException) -> RegistryError:
     """What an error means, as one readable line; a :class:`StorageError` when it is worth another try."""
     if isinstance(error, RegistryError):

@@ -189,8 +189,9 @@ class Hold:
             try:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._connector.open()
-                    # Through a pooler nothing is heard: whoever waits looks by himself now and then.
-                    await self._connection.add_listener(CHANNEL, self._hear)
+                    # Through a pooler others would hear it: whoever waits looks by himself now and then.
+                    if not self._connector.pooled:
+                        await self._connection.add_listener(CHANNEL, self._hear)
                 async with asyncio.timeout(10 * BEAT_SECONDS):
                     beat = await self._connection.fetchval(_BEAT, self.number)
                     await self._note_told(self._connection)

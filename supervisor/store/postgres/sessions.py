@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
@@ -17,7 +16,7 @@ from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
 from supervisor.store.dialect import StorageError
 from supervisor.store.postgres.connecting import Connector
-from supervisor.store.postgres.errors import FencedError, explain
+from supervisor.store.postgres.errors import FencedError, explain, opened_to_read
 from supervisor.store.sql.sessions import Connection, Parameters
 
 T = TypeVar("T")
@@ -64,15 +63,15 @@ class Found:
 
 def engine_of(connector: Connector, size: int = _SIZE) -> AsyncEngine:
     """A pool of connections that a connector opens as they are needed."""
-    # Through a pooler a prepared statement must not meet one of the same name.
-    named = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": lambda: f"s_{uuid.uuid4().hex}"}
+    # A statement without a name is the transaction's: nothing of it stays in a connection of a pooler's.
+    unnamed = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
     return create_async_engine(
         "postgresql+asyncpg://",
         pool_size=size,
         max_overflow=0,
         pool_timeout=30.0,
         hide_parameters=True,
-        connect_args={"async_creator_fn": connector.open, **(named if connector.pooled else {})},
+        connect_args={"async_creator_fn": connector.open, **(unnamed if connector.pooled else {})},
     )
 
 
@@ -87,6 +86,8 @@ class PostgresSessions:
     def __init__(self, connector: Connector, clock: Clock, patience_seconds: float, replica: int = 0) -> None:
         self.where = connector.address.where
         self._engine = engine_of(connector)
+        self._reader = self._engine.execution_options(postgresql_readonly=True)
+        self._reading = connector.reading
         self._clock = clock
         self._patience = patience_seconds
         self._closed = False
@@ -94,12 +95,15 @@ class PostgresSessions:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         async def query() -> T:
-            async with self._engine.connect() as connection:
+            async with self._reader.connect() as connection:
                 return await connection.run_sync(lambda sync: work(Statements(sync)))
 
         return await self._patiently(query, min(self._patience, _READ_SECONDS))
 
     async def alter(self, work: Callable[[Connection], T]) -> T:
+        if self._reading:
+            raise opened_to_read(self.where)
+
         async def change() -> T:
             async with self._engine.connect() as connection:
                 await self._require_fence(connection)

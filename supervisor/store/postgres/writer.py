@@ -17,7 +17,7 @@ from supervisor.store.dialect.operations import Operation
 from supervisor.store.postgres import statement
 from supervisor.store.postgres.batch import Batch, Told
 from supervisor.store.postgres.connecting import Connector, close
-from supervisor.store.postgres.errors import BROKEN, FencedError, explain, is_lasting
+from supervisor.store.postgres.errors import BROKEN, FencedError, explain, is_lasting, opened_to_read
 
 #: The answers of so many batches are forgotten at once.
 _FORGET_EVERY: Final = 500
@@ -61,6 +61,8 @@ class Writer:
         """Commit a batch, as :meth:`supervisor.store.dialect.face.Database.begin_commit` says."""
         if self._closed:
             raise RegistryError("The registry is closed")
+        if self._connector.reading:
+            raise opened_to_read(self._where)
         try:
             async with asyncio.timeout(self._seconds):
                 return await self._commit(operations)

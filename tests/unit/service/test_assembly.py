@@ -90,6 +90,12 @@ async def test_a_registry_is_held_in_the_name_it_is_given_and_by_one(tmp_path: P
     assert lock_holder(given.registry_url) is None
 
 
+def test_the_lock_tells_where_others_reach_it(tmp_path: Path) -> None:
+    advertised = settings(tmp_path, advertise_url="http://10.0.0.5:8640")
+    assert lock_info(advertised, "http://0.0.0.0:8640", ManualClock()).address == "http://10.0.0.5:8640"
+    assert lock_info(settings(tmp_path), "http://0.0.0.0:8640", ManualClock()).address == "http://0.0.0.0:8640"
+
+
 def test_the_lock_tells_which_key_is_used_and_nothing_of_it(tmp_path: Path) -> None:
     clock = ManualClock()
     assert lock_info(settings(tmp_path), "", clock).first_key == ""

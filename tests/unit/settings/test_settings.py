@@ -381,6 +381,19 @@ def test_no_secret_is_in_the_repr(tmp_path: Path, monkeypatch: Env) -> None:
     assert "s3cret" in settings.registry_url
 
 
+def test_that_there_is_a_pooler_is_said_with_the_url_to_whoever_opens_the_registry(tmp_path: Path) -> None:
+    def url(**given: str) -> str:
+        return load(tmp_path, **given).registry_url
+
+    assert url(registry_url="postgresql://db/x", registry_pooler="auto") == "postgresql://db/x"
+    assert (
+        url(registry_url="postgresql://db/x", registry_pooler="transaction") == "postgresql://db/x?pooler=transaction"
+    )
+    more = url(registry_url="postgresql://db/x?sslmode=require", registry_pooler="transaction")
+    assert more == "postgresql://db/x?sslmode=require&pooler=transaction"
+    assert "pooler" not in url(registry_pooler="transaction")
+
+
 @pytest.mark.parametrize(
     ("given", "used", "shown"),
     [

@@ -53,6 +53,14 @@ def test_what_is_no_url_is_refused_in_one_line_that_repeats_nothing_of_it(rest: 
     assert SECRET not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
+def test_that_a_pooler_stands_between_is_said_to_us_alone() -> None:
+    assert address_of("postgresql://db/fleet").pooled is address_of("postgresql://db/fleet?pooler=auto").pooled is None
+    said = address_of("postgresql://me:a%40b@db/fleet?sslmode=require&pooler=transaction")
+    assert (said.dsn, said.pooled) == ("postgresql://me:a%40b@db/fleet?sslmode=require", True)
+    with pytest.raises(RegistryError, match="pooler is neither auto nor transaction"):
+        address_of("postgresql://db/fleet?pooler=session")
+
+
 def test_another_databases_url_is_refused() -> None:
     with pytest.raises(RegistryError, match="postgresql://"):
         address_of("mysql://db.example/fleet")
