@@ -29,6 +29,7 @@ class Registry:
         where: how the database is named to people.
         journal: inbox and outbox.
         history: who changed what.
+        replicas: the supervisors that run it, and which of them has which agent.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Registry:
         self._turns = Turns()
         self.journal = Journal(database, self._clock, texts or TextCodec(), limits or JournalLimits())
         self.history = AgentHistory(database.history, self._clock)
+        self.replicas = database.replicas
         # Whether agents were changed through this object since changed() was last asked.
         self._touched = False
         self._closed = False

@@ -22,6 +22,7 @@ from supervisor.store.dialect import operations as op
 from supervisor.store.dialect.face import AgentChanges, AgentRow, AgentValues
 from supervisor.store.dialect.history import HistoryTable, Origin
 from supervisor.store.dialect.holder import FailedRun
+from supervisor.store.dialect.replicas import ReplicaTable, SoleReplica
 from supervisor.store.dialect.rows import CHANGEABLE
 from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply, StoredSummary
 from tests.support.memory_tables import CONDITIONS, LOST, ON_THEIR_WAY, UNSETTLED, WAITING, Closed, Row, Tables
@@ -214,6 +215,7 @@ class MemoryDatabase(Changes):
         self.history: HistoryTable = tables.events
         self.questions: dialect.JournalQuestions = self
         self.changes: dialect.JournalChanges = self
+        self.replicas: ReplicaTable = SoleReplica(self.rows, lambda: tables.holder, mine=locked)
         self.tables, self.locked, self.seen = tables, locked, tables.agent_changes
 
     def begin_commit(self, operations: Sequence[op.Operation], done: dialect.Done) -> None:

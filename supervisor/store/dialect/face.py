@@ -32,6 +32,7 @@ from supervisor.core.states import MessageState
 from supervisor.store.dialect.history import HistoryTable, Origin
 from supervisor.store.dialect.holder import FailedRun, LockInfo
 from supervisor.store.dialect.operations import Operation
+from supervisor.store.dialect.replicas import ReplicaTable
 from supervisor.store.dialect.stored import MessageFilter, Spoken, StoredMessage, StoredReply, StoredSummary
 
 #: What an operation comes to: whether it won, or why the database refuses it.
@@ -285,6 +286,7 @@ class Database(Protocol):
     history: HistoryTable
     questions: JournalQuestions
     changes: JournalChanges
+    replicas: ReplicaTable
 
     def begin_commit(self, operations: Sequence[Operation], done: Done) -> None:
         """Begin to commit a batch; ``done`` is told, later, of each operation whether it won, or why it is refused.

@@ -37,6 +37,8 @@ class LockInfo:
         version: of the supervisor.
         boot: the start of the machine that it runs in.
         ended: why it ended, or is about to, where nobody told it to: whoever holds the registry next hears of it.
+        features: which form of the shared tables it writes (:class:`~supervisor.core.replicas.Replica`).
+        capacity: how many agents it is to have, beside what others have.
     """
 
     address: str = ""
@@ -49,6 +51,8 @@ class LockInfo:
     version: str = ""
     boot: str = field(default_factory=boot_id)
     ended: str = ""
+    features: int = 0
+    capacity: float = 1.0
 
     def __str__(self) -> str:
         words = [f"pid {self.pid} on {self.host}"]

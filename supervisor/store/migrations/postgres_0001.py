@@ -236,6 +236,7 @@ CREATE TABLE replicas (
     id bigint PRIMARY KEY,
     beat bigint NOT NULL DEFAULT 0,
     beat_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    draining boolean NOT NULL DEFAULT false,
     said text NOT NULL
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 50)""",
     # Locked by every write, never changed: row 0 is for whoever writes beside the one that runs.

@@ -17,8 +17,10 @@ from supervisor.store.dialect.face import Done
 from supervisor.store.dialect.history import HistoryTable
 from supervisor.store.dialect.holder import FailedRun
 from supervisor.store.dialect.operations import Operation
+from supervisor.store.dialect.replicas import ReplicaTable
 from supervisor.store.postgres.changes import ChangeNotice
 from supervisor.store.postgres.holding import Hold
+from supervisor.store.postgres.replicas import Replicas
 from supervisor.store.postgres.sessions import PostgresSessions
 from supervisor.store.postgres.writer import Writer
 from supervisor.store.sql import SqlAgents, SqlChanges, SqlHistory, SqlQuestions
@@ -74,6 +76,7 @@ class PostgresDatabase:
         self.history: HistoryTable = SqlHistory(sessions)
         self.questions: JournalQuestions = SqlQuestions(sessions)
         self.changes: JournalChanges = SqlChanges(sessions)
+        self.replicas: ReplicaTable = Replicas(sessions, None if hold is None else hold.number)
         self.lost: str | None = None
         self.taken_over = False
         self._writer = writer

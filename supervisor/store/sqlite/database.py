@@ -17,8 +17,10 @@ from supervisor.store.dialect.face import Done, Outcome, Space
 from supervisor.store.dialect.history import HistoryTable
 from supervisor.store.dialect.holder import FailedRun
 from supervisor.store.dialect.operations import Operation
+from supervisor.store.dialect.replicas import ReplicaTable, SoleReplica
 from supervisor.store.sql import SqlAgents, SqlChanges, SqlHistory, SqlQuestions
 from supervisor.store.sqlite import batch, copies, driver, files, room
+from supervisor.store.sqlite import lock as locking
 from supervisor.store.sqlite.changes import ChangeNotice
 from supervisor.store.sqlite.errors import explain
 from supervisor.store.sqlite.lock import RegistryLock
@@ -106,6 +108,8 @@ class SqliteDatabase:
         self.history: HistoryTable = SqlHistory(sessions)
         self.questions: JournalQuestions = SqlQuestions(sessions)
         self.changes: JournalChanges = SqlChanges(sessions)
+        holder = partial(locking.holder, path) if lock is None else lambda: lock.info
+        self.replicas: ReplicaTable = SoleReplica(self.agents.rows, holder, mine=lock is not None)
         self.lost: str | None = None
         # Of a file one has open, that is as good as whoever is at its path: it is kept and saved.
         self.taken_over = False

@@ -1,0 +1,35 @@
+"""The supervisors that share a registry, as its database knows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One supervisor process on a registry, from its start to its end; a process that starts anew is another one.
+
+    Args:
+        id: never given again.
+        address: where its admin API answers the others, such as ``http://10.0.0.7:8640``; empty: there is no way to it.
+        features: which form of the shared tables it writes; replicas that have one in common may run side by side.
+        started_at: seconds since the epoch, by its own clock.
+        beat_age_seconds: how long ago it said that it lives, by the database's clock; nothing is decided by it.
+        draining: it gives its agents away, and gets none.
+        capacity: how many agents it is to have, beside what others have.
+        agents: how many it runs.
+        me: whether it is the process that asks.
+    """
+
+    id: int
+    address: str = ""
+    version: str = ""
+    features: int = 0
+    host: str = ""
+    pid: int = 0
+    started_at: float = 0.0
+    beat_age_seconds: float = 0.0
+    draining: bool = False
+    capacity: float = 1.0
+    agents: int = 0
+    me: bool = False

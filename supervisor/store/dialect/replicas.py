@@ -1,0 +1,104 @@
+"""Which supervisors run a registry, and which of them has which agent."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from supervisor.core.errors import RegistryError
+from supervisor.core.replicas import Replica
+from supervisor.store.dialect.holder import LockInfo
+
+#: The number of whoever holds a registry that one process at a time runs.
+SOLE_ID: Final = 1
+
+
+class ReplicaTable(Protocol):
+    """The replicas of a registry.
+
+    Attributes:
+        my_id: of this process; None where it does not run the registry's agents.
+    """
+
+    @property
+    def my_id(self) -> int | None: ...
+
+    async def list(self) -> Sequence[Replica]:
+        """Every replica that lives, as far as the database knows, in order of their numbers."""
+        ...
+
+    async def owners(self) -> Mapping[str, int]:
+        """The replica that runs each agent, by the agent's id; agents that wait for one are left out."""
+        ...
+
+    async def drain(self, replica_id: int) -> None:
+        """Have a replica give its agents to the others, and get none.
+
+        Raises:
+            RegistryError: there is none of that number, or nobody to give them to.
+        """
+        ...
+
+
+class SoleReplica:
+    """The one process that runs a registry, where its database is for one at a time.
+
+    Args:
+        rows: reads every agent's row.
+        holder: says who that is; None: nobody runs it.
+        mine: whether it is this process.
+    """
+
+    def __init__(
+        self,
+        rows: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]],
+        holder: Callable[[], LockInfo | None],
+        *,
+        mine: bool,
+    ) -> None:
+        self._rows = rows
+        self._holder = holder
+        self.my_id = SOLE_ID if mine else None
+
+    async def list(self) -> Sequence[Replica]:
+        info = self._holder()
+        if info is None:
+            return []
+        return [replica_of(SOLE_ID, info, agents=len(await self._rows()), me=self.my_id is not None)]
+
+    async def owners(self) -> Mapping[str, int]:
+        if self._holder() is None:
+            return {}
+        return {str(row["id"]): SOLE_ID for row in await self._rows()}
+
+    async def drain(self, replica_id: int) -> None:  # noqa: ARG002 - whichever it is
+        raise RegistryError(
+            "One supervisor at a time runs this registry: there is nobody to give its agents to; to stop it, end the "
+            "process, or move the registry to PostgreSQL: supervisor db copy"
+        )
+
+
+def replica_of(
+    number: int,
+    info: LockInfo,
+    *,
+    agents: int,
+    me: bool,
+    beat_age_seconds: float = 0.0,
+    draining: bool = False,
+) -> Replica:
+    """A replica by what it says of itself and what the database knows of it."""
+    return Replica(
+        id=number,
+        address=info.address,
+        version=info.version,
+        features=info.features,
+        host=info.host,
+        pid=info.pid,
+        started_at=info.started_at,
+        beat_age_seconds=beat_age_seconds,
+        draining=draining,
+        capacity=info.capacity,
+        agents=agents,
+        me=me,
+    )
