@@ -154,7 +154,7 @@ def update(
 ) -> None:
     """Change what is given, keep the rest. A running supervisor follows without losing a message.
 
-    Of agents that are selected each is changed by itself: one that cannot be ends it, those before it stay changed.
+    Of agents that are selected all are changed, or none where one could not work like that.
 
     Example: `supervisor agents update 650000000000000000000001 --set concurrency=2 --unset model`
     """
@@ -182,11 +182,8 @@ def _change(
 
     checker = agents.Checker(settings)
 
-    async def work(registry: Registry) -> None:
-        for record in records:
-            await agents.change_agent(registry, checker, record.id, changes)
-
-    known.with_registry(settings, work)
+    ids = [record.id for record in records]
+    known.with_registry(settings, lambda registry: agents.change_agents(registry, checker, ids, changes))
     checks.print_warnings(checker)
     touched = ", ".join(changes.touched)
     done = [(record.id, f"Changed agent {record.id} ({touched})") for record in records]

@@ -38,7 +38,7 @@ def history(
 ) -> None:
     """Show who changed an agent, when and what, the newest first; without AGENT, of all agents.
 
-    Commands, the API, files and raw SQL are told apart. Secrets are not kept in it.
+    Commands, the API, files and raw SQL are told apart; the platform's instruction is in it too. Secrets are not.
 
     Example: `supervisor agents history 650000000000000000000001`
     """
@@ -75,9 +75,9 @@ def _table(events: Sequence[AgentEvent], now: float) -> Table:
 def _changed(event: AgentEvent) -> str:
     """What a change made of what: each field, or each key of settings and labels."""
     before, after = event.before or {}, event.after or {}
-    if event.subject != "row":
+    if event.subject == "deed":
         return ", ".join(f"{name}: {_value(value)}" for name, value in after.items() if value is not None)
-    if event.before is None or event.after is None:
+    if event.subject == "row" and (event.before is None or event.after is None):
         return ""
     told = []
     for name in sorted({*before, *after}):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -272,25 +272,32 @@ async def add_agent(registry: Registry, checker: Checker, record: AgentRecord) -
     await registry.add_agent(record)
 
 
-async def change_agent(registry: Registry, checker: Checker, agent_id: str, changes: Changes) -> list[str]:
-    """Change an agent; the names of the fields that were touched.
+async def change_agents(registry: Registry, checker: Checker, agent_ids: Sequence[str], changes: Changes) -> None:
+    """Change some agents alike, all of them or none.
 
     Raises:
-        AgentNotFoundError: there is none of that id.
-        ConfigurationError: it cannot work like that.
+        AgentNotFoundError: there is none of one of the ids.
+        ConfigurationError: one could not work like that.
     """
-    # Checked before the transaction, which must not wait for files.
-    checker.check_changes(agent_id, changes.fields)
+    # Checked before the transaction, which must not wait for files; what is given is given to all alike.
+    for agent_id in agent_ids[:1]:
+        checker.check_changes(agent_id, changes.fields)
     checker.given(changes.settings)
     if changes.settings:
-        old = await registry.agent(agent_id)
-        handler = changes.fields.get("handler", old.handler)
-        checker.spelling(replace(old, handler=handler, settings=dict(changes.settings)), old)
+        alone = len(agent_ids) == 1
+        records = [await registry.agent(agent_ids[0])] if alone else await registry.agents()
+        wanted = set(agent_ids)
+        for old in (record for record in records if record.id in wanted):
+            handler = changes.fields.get("handler", old.handler)
+            checker.spelling(replace(old, handler=handler, settings=dict(changes.settings)), old)
 
     def change(old: AgentRecord) -> dict[str, Any]:
         merged = changes.merged(old)
-        checker.check_changes(agent_id, merged)
+        try:
+            checker.check_changes(old.id, merged)
+        except ConfigurationError as error:
+            # Of several it has to be said which.
+            raise error if len(agent_ids) == 1 else ConfigurationError(f"agent {old.id}: {error}") from None
         return {**changes.fields, **merged}
 
-    await registry.alter_agent(agent_id, change)
-    return changes.touched
+    await registry.alter_agents(agent_ids, change)

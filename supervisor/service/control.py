@@ -120,8 +120,8 @@ class Control:
         await self._fleet.reconcile()
 
     async def change(self, agent_id: str, changes: agents.Changes) -> None:
-        """Change an agent; raises as :func:`supervisor.management.agents.change_agent` does."""
-        await agents.change_agent(self._registry, self.checker(), agent_id, changes)
+        """Change an agent; raises as :func:`supervisor.management.agents.change_agents` does."""
+        await agents.change_agents(self._registry, self.checker(), [agent_id], changes)
         await self._fleet.reconcile()
 
     async def remove(self, agent_id: str) -> None:

@@ -32,6 +32,7 @@ from supervisor.service.assembly import (
 from supervisor.service.code_watch import CodeWatch
 from supervisor.service.control import Control
 from supervisor.service.housekeeping import Housekeeping
+from supervisor.service.instruction_watch import InstructionWatch
 from supervisor.service.side_tasks import SideTasks
 from supervisor.service.stall import StallExit
 from supervisor.service.storage_watch import StorageWatch
@@ -212,6 +213,8 @@ class Service:
         self.side_tasks.start("prune", housekeeping.prune)
         self.side_tasks.start("usage", housekeeping.write_usage)
         self.side_tasks.start("lives", housekeeping.write_lives)
+        instructions = InstructionWatch(self.registry.history, self.fleet, self.shared.clock, self.shared.turns)
+        self.side_tasks.start("instructions", instructions.run)
         self.side_tasks.start("loop lag", housekeeping.watch_loop)
         self.side_tasks.start("loop watch", LoopWatch(self.metrics, packages=self.settings.handler_packages).run)
 

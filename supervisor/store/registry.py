@@ -158,24 +158,32 @@ class Registry:
     async def alter_agent(
         self, agent_id: str, change: Callable[[AgentRecord], Mapping[str, Any]], *, action: str | None = None
     ) -> AgentRecord:
-        """Change an agent by what it is: nobody else's change comes between the reading and the writing.
+        """Change one agent; as :meth:`alter_agents`."""
+        [record] = await self.alter_agents([agent_id], change, action=action)
+        return record
+
+    async def alter_agents(
+        self, agent_ids: Sequence[str], change: Callable[[AgentRecord], Mapping[str, Any]], *, action: str | None = None
+    ) -> list[AgentRecord]:
+        """Change agents by what they are, all of them or none: nobody else's change comes in between.
 
         Args:
             action: what the history calls it; else ``changed``.
-            change: what changes of the record given, as :meth:`update_agent` takes it; may run in another thread, and
-                again when the database was busy. What it raises leaves the row as it was.
+            change: what changes of a record given, as :meth:`update_agent` takes it; may run in another thread, and
+                again when the database was busy. What it raises leaves all rows as they were.
 
         Raises:
             AgentNotFoundError, RegistryError: as :meth:`update_agent`.
         """
 
         def values(row: AgentRow) -> AgentValues:
-            return checked_values(agent_id, change(record_from_row(row)))
+            record = record_from_row(row)
+            return checked_values(record.id, change(record))
 
         self._require_here()
-        row = await self.database.agents.alter(agent_id, values, self.history.origin(action))
+        rows = await self.database.agents.alter(agent_ids, values, self.history.origin(action))
         self._touched = True
-        return record_from_row(row)
+        return [record_from_row(row) for row in rows]
 
     async def remove_agent(self, agent_id: str) -> None:
         """Remove an agent's row; what the journal holds of it stays.

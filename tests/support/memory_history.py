@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 
 from supervisor.core.actors import SQL
 from supervisor.store.dialect.face import AgentRow
-from supervisor.store.dialect.history import INSTRUCTION, MAX_EVENTS, ROW, Origin, StoredEvent, content
+from supervisor.store.dialect.history import (
+    DEED,
+    INSTRUCTION,
+    MAX_EVENTS,
+    MAX_INSTRUCTIONS,
+    ROW,
+    EventFilter,
+    Origin,
+    StoredEvent,
+    content,
+)
 
 
 @dataclass
@@ -23,15 +33,23 @@ class MemoryHistory:
         for one in agent_ids:
             self._catch_up(origin, one, self.agents.get(one))
 
-    async def note(self, agent_id: str, subject: str, action: str, after: str, origin: Origin) -> bool:
-        if subject == INSTRUCTION and self._last(agent_id, subject) == after:
-            return False
-        self._add(origin, agent_id, subject, action, after)
-        return True
+    async def note(self, agent_id: str, action: str, after: str, origin: Origin) -> None:
+        self._add(origin, agent_id, DEED, action, after)
 
-    async def events(self, agent_id: str | None, after_id: int, limit: int) -> list[StoredEvent]:
-        found = [one for one in self.kept if one.id > after_id and (agent_id is None or one.agent_id in (agent_id, ""))]
+    async def note_instructions(self, known: Mapping[str, str | None], origin: Origin) -> None:
+        for agent_id, after in known.items():
+            if self._last(agent_id, INSTRUCTION) != after:
+                self._add(origin, agent_id, INSTRUCTION, "instruction", after)
+
+    async def events(self, wanted: EventFilter, limit: int) -> list[StoredEvent]:
+        between = [one for one in self.kept if wanted.after_id < one.id < wanted.before_id]
+        found = [one for one in between if wanted.agent_id is None or one.agent_id in (wanted.agent_id, "")]
         return found[-limit:]
+
+    async def removals(self, since: float) -> list[StoredEvent]:
+        gone = {one for one, (at, _) in self.removed.items() if at >= since and one not in self.agents}
+        last = {one.agent_id: one for one in self.kept if one.subject == ROW and one.agent_id in gone}
+        return sorted(last.values(), key=lambda one: -one.id)
 
     async def prune(self, before: float, undo_before: float) -> int:
         self.removed = {one: kept for one, kept in self.removed.items() if kept[0] >= undo_before}
@@ -64,10 +82,10 @@ class MemoryHistory:
 
     def _add(self, origin: Origin, agent_id: str, subject: str, action: str, after: str | None) -> None:
         self.number += 1
-        actor = origin.actor
+        actor, before = origin.actor, self._last(agent_id, subject)
         self.kept.append(
-            StoredEvent(self.number, origin.at, agent_id, subject, action, actor.kind, actor.address, after)
+            StoredEvent(self.number, origin.at, agent_id, subject, action, actor.kind, actor.address, after, before)
         )
-        own = [one for one in self.kept if one.agent_id == agent_id]
-        for one in own[:-MAX_EVENTS]:
+        own = [one for one in self.kept if (one.agent_id, one.subject) == (agent_id, subject)]
+        for one in own[: -(MAX_INSTRUCTIONS if subject == INSTRUCTION else MAX_EVENTS)]:
             self.kept.remove(one)

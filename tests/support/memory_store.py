@@ -121,10 +121,12 @@ class Changes(Questions):
         self.tables.agent_changes += 1
         self.seen += 1
 
-    async def alter(self, agent_id: str, change: Callable[[AgentRow], AgentValues], origin: Origin) -> AgentRow:
-        row = self.tables.agents.get(agent_id, {})
-        await self.write(AgentChanges(change=[(agent_id, change(row) if row else {})]), origin)
-        return self.tables.agents[agent_id]
+    async def alter(
+        self, agent_ids: Sequence[str], change: Callable[[AgentRow], AgentValues], origin: Origin
+    ) -> list[AgentRow]:
+        rows = {one: self.tables.agents.get(one, {}) for one in agent_ids}
+        await self.write(AgentChanges(change=[(one, change(row) if row else {}) for one, row in rows.items()]), origin)
+        return [self.tables.agents[one] for one in agent_ids]
 
     async def restore(self, agent_id: str, since: float, origin: Origin) -> None:
         at, row = self.tables.events.removed.get(agent_id, (since - 1, {}))

@@ -110,15 +110,17 @@ class AgentTable(Protocol):
         """
         ...
 
-    async def alter(self, agent_id: str, change: Callable[[AgentRow], AgentValues], origin: Origin) -> AgentRow:
-        """Change a row by what it is, in one transaction; the row that it then is.
+    async def alter(
+        self, agent_ids: Sequence[str], change: Callable[[AgentRow], AgentValues], origin: Origin
+    ) -> list[AgentRow]:
+        """Change some rows by what they are, in one transaction; the rows that they then are.
 
         Args:
-            change: what changes of the row given, perhaps nothing; may run again, and in another thread. What it raises
-                leaves the row as it was.
+            change: what changes of a row given, perhaps nothing; may run again, and in another thread. What it raises
+                leaves all of them as they were.
 
         Raises:
-            AgentNotFoundError: there is none of that id.
+            AgentNotFoundError: there is none of one of the ids.
         """
         ...
 

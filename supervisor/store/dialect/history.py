@@ -7,7 +7,7 @@ settings that look secret are masked. What it was before is in the event before.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -20,8 +20,12 @@ from supervisor.telemetry.redaction import mask
 #: What is kept of a row in an event; of one that is larger settings and long texts are left out.
 MAX_CONTENT_BYTES: Final = 64 << 10
 _SHORT_CHARS: Final = 1_000
-#: Events kept of each agent.
+#: Events kept of each agent, of its row and of what else was done with it each.
 MAX_EVENTS: Final = 200
+#: Versions kept of an instruction, which is long, and which a platform may make anew each time it is asked for.
+MAX_INSTRUCTIONS: Final = 20
+#: No event has a higher number.
+MAX_EVENT_ID: Final = 2**63 - 1
 #: In place of a ciphertext, whichever it is: another key is no other secret.
 SEALED: Final = "fernet:sealed"
 _SEALED: Final = re.compile(rb"fernet:[A-Za-z0-9_=-]+")
@@ -50,7 +54,8 @@ class StoredEvent(NamedTuple):
 
     Args:
         subject: ``row``, ``instruction`` or ``deed``.
-        after: JSON of what there is since; None where the row is gone.
+        after: JSON of what there is since; None where it is gone.
+        before: likewise, of the event before that is about the same; None where there is none.
     """
 
     id: int
@@ -61,6 +66,21 @@ class StoredEvent(NamedTuple):
     actor: str
     address: str
     after: str | None
+    before: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events are wanted.
+
+    Args:
+        agent_id: those of an agent, and what concerns all of them; None: of all.
+        after_id, before_id: with ids between these, neither included.
+    """
+
+    agent_id: str | None = None
+    after_id: int = 0
+    before_id: int = MAX_EVENT_ID
 
 
 class HistoryTable(Protocol):
@@ -70,15 +90,24 @@ class HistoryTable(Protocol):
         """Note where some agents' rows are not as their last event says: somebody changed them and told nobody."""
         ...
 
-    async def note(self, agent_id: str, subject: str, action: str, after: str, origin: Origin) -> bool:
-        """Note something else; of an ``instruction`` only where it is another one. Whether it was noted."""
+    async def note(self, agent_id: str, action: str, after: str, origin: Origin) -> None:
+        """Note a deed."""
         ...
 
-    async def events(self, agent_id: str | None, after_id: int, limit: int) -> list[StoredEvent]:
-        """The newest events of an agent, or of all, in order of their ids; those with an id above ``after_id``.
+    async def note_instructions(self, known: Mapping[str, str | None], origin: Origin) -> None:
+        """Note the instructions of some agents, by their ids, where they are others than was known.
 
-        What concerns all agents is among those of each.
+        Args:
+            known: None stands for an agent that has none, or none any more.
         """
+        ...
+
+    async def events(self, wanted: EventFilter, limit: int) -> list[StoredEvent]:
+        """The newest events that are wanted, in order of their ids."""
+        ...
+
+    async def removals(self, since: float) -> list[StoredEvent]:
+        """The removals since then that can be undone, the newest first: of agents that are not there again."""
         ...
 
     async def prune(self, before: float, undo_before: float) -> int:

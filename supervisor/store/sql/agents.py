@@ -38,11 +38,11 @@ class SqlAgents:
 
         await self._sessions.alter(work)
 
-    async def alter(self, agent_id: str, change: Callable[[AgentRow], AgentValues], origin: Origin) -> AgentRow:
-        def work(connection: Connection) -> AgentRow:
-            row = _row(connection, agent_id)
-            values = change(row)
-            return _change(connection, agent_id, values, origin) if values else row
+    async def alter(
+        self, agent_ids: Sequence[str], change: Callable[[AgentRow], AgentValues], origin: Origin
+    ) -> list[AgentRow]:
+        def work(connection: Connection) -> list[AgentRow]:
+            return [_alter(connection, agent_id, change, origin) for agent_id in agent_ids]
 
         return await self._sessions.alter(work)
 
@@ -77,6 +77,14 @@ def _remove(connection: Connection, agent_id: str, origin: Origin) -> None:
     if not connection.execute("DELETE FROM agents WHERE id = :agent_id", {"agent_id": agent_id}).rowcount:
         raise AgentNotFoundError(agent_id)
     history.changed(connection, origin, agent_id, before, None)
+
+
+def _alter(
+    connection: Connection, agent_id: str, change: Callable[[AgentRow], AgentValues], origin: Origin
+) -> AgentRow:
+    row = _row(connection, agent_id)
+    values = change(row)
+    return _change(connection, agent_id, values, origin) if values else row
 
 
 def _change(connection: Connection, agent_id: str, values: Mapping[str, Any], origin: Origin) -> AgentRow:

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from supervisor.core.actors import SQL
 from supervisor.store.dialect.face import AgentRow
-from supervisor.store.dialect.history import INSTRUCTION, MAX_EVENTS, ROW, Origin, StoredEvent, content
+from supervisor.store.dialect.history import (
+    DEED,
+    INSTRUCTION,
+    MAX_EVENTS,
+    MAX_INSTRUCTIONS,
+    ROW,
+    EventFilter,
+    Origin,
+    StoredEvent,
+    content,
+)
 from supervisor.store.sql.agent_rows import find_row
 from supervisor.store.sql.sessions import Connection, Sessions, scalar
 
-_COLUMNS: Final = "id, at, agent_id, subject, action, actor, address, after"
+_BEFORE: Final = (
+    "(SELECT after FROM agent_events AS earlier WHERE earlier.agent_id = agent_events.agent_id "
+    "AND earlier.subject = agent_events.subject AND earlier.id < agent_events.id ORDER BY earlier.id DESC LIMIT 1)"
+)
+_COLUMNS: Final = f"id, at, agent_id, subject, action, actor, address, after, {_BEFORE}"
 _EVENTS: Final = (
-    f"SELECT * FROM (SELECT {_COLUMNS} FROM agent_events WHERE id > :after_id "  # noqa: S608  constants of this module
-    "{of_agent} ORDER BY id DESC LIMIT :limit) AS newest ORDER BY id"
+    f"SELECT {_COLUMNS} FROM agent_events WHERE id > :after_id AND id < :before_id "  # noqa: S608  constants
+    "{of_agent} ORDER BY id DESC LIMIT :limit"
+)
+_REMOVALS: Final = (
+    f"SELECT {_COLUMNS} FROM agent_events WHERE id IN (SELECT max(id) FROM agent_events "  # noqa: S608  constants
+    "WHERE undo IS NOT NULL AND at >= :since AND agent_id NOT IN (SELECT id FROM agents) GROUP BY agent_id) "
+    "ORDER BY id DESC"
 )
 _LAST: Final = (
     "SELECT after FROM agent_events WHERE agent_id = :agent_id AND subject = :subject ORDER BY id DESC LIMIT 1"
@@ -27,8 +46,8 @@ _ADD: Final = (
     "VALUES (:at, :agent_id, :subject, :action, :actor, :address, :after, :undo)"
 )
 _PRUNE_AGENT: Final = (
-    "DELETE FROM agent_events WHERE agent_id = :agent_id AND id <= (SELECT id FROM agent_events "
-    "WHERE agent_id = :agent_id ORDER BY id DESC LIMIT 1 OFFSET :kept)"
+    "DELETE FROM agent_events WHERE agent_id = :agent_id AND subject = :subject AND id <= (SELECT id FROM agent_events "
+    "WHERE agent_id = :agent_id AND subject = :subject ORDER BY id DESC LIMIT 1 OFFSET :kept)"
 )
 _PRUNE: Final = (
     "DELETE FROM agent_events WHERE at < :before AND id NOT IN (SELECT max(id) FROM agent_events "
@@ -57,23 +76,29 @@ class SqlHistory:
             if unknown:
                 await self._sessions.alter(partial(_observe, agent_ids=unknown, origin=origin))
 
-    async def note(self, agent_id: str, subject: str, action: str, after: str, origin: Origin) -> bool:
-        def work(connection: Connection) -> bool:
-            if subject == INSTRUCTION and _last(connection, agent_id, subject) == after:
-                return False
-            _add(connection, origin, agent_id, subject, action, after)
-            return True
+    async def note(self, agent_id: str, action: str, after: str, origin: Origin) -> None:
+        await self._sessions.alter(lambda connection: _add(connection, origin, agent_id, DEED, action, after))
 
-        return await self._sessions.alter(work)
+    async def note_instructions(self, known: Mapping[str, str | None], origin: Origin) -> None:
+        agent_ids = list(known)
+        for start in range(0, len(agent_ids), _OBSERVED_AT_ONCE):
+            some = {one: known[one] for one in agent_ids[start : start + _OBSERVED_AT_ONCE]}
+            if others := await self._sessions.read(partial(_other_instructions, known=some)):
+                await self._sessions.alter(partial(_note_instructions, known=others, origin=origin))
 
-    async def events(self, agent_id: str | None, after_id: int, limit: int) -> list[StoredEvent]:
-        statement = _EVENTS.format(of_agent="" if agent_id is None else "AND agent_id IN (:agent_id, '')")
-        values = {"agent_id": agent_id, "after_id": after_id, "limit": limit}
+    async def events(self, wanted: EventFilter, limit: int) -> list[StoredEvent]:
+        statement = _EVENTS.format(of_agent="" if wanted.agent_id is None else "AND agent_id IN (:agent_id, '')")
+        values = {
+            "agent_id": wanted.agent_id,
+            "after_id": wanted.after_id,
+            "before_id": wanted.before_id,
+            "limit": limit,
+        }
+        found = await self._sessions.read(partial(_find, statement=statement, values=values))
+        return found[::-1]
 
-        def work(connection: Connection) -> list[StoredEvent]:
-            return [StoredEvent(*row) for row in connection.execute(statement, values).fetchall()]
-
-        return await self._sessions.read(work)
+    async def removals(self, since: float) -> list[StoredEvent]:
+        return await self._sessions.read(partial(_find, statement=_REMOVALS, values={"since": since}))
 
     async def prune(self, before: float, undo_before: float) -> int:
         def work(connection: Connection) -> int:
@@ -108,6 +133,20 @@ def undo_of(connection: Connection, agent_id: str, since: float) -> AgentRow | N
 def forget_undo(connection: Connection, agent_id: str) -> None:
     """A removal is undone: what was kept for that is needed no more."""
     connection.execute("UPDATE agent_events SET undo = NULL WHERE agent_id = :agent_id", {"agent_id": agent_id})
+
+
+def _find(connection: Connection, statement: str, values: Mapping[str, Any]) -> list[StoredEvent]:
+    return [StoredEvent(*row) for row in connection.execute(statement, values).fetchall()]
+
+
+def _other_instructions(connection: Connection, known: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Those that are not as the last event about them says."""
+    return {one: after for one, after in known.items() if _last(connection, one, INSTRUCTION) != after}
+
+
+def _note_instructions(connection: Connection, known: Mapping[str, str | None], origin: Origin) -> None:
+    for agent_id, after in _other_instructions(connection, known).items():
+        _add(connection, origin, agent_id, INSTRUCTION, "instruction", after)
 
 
 def _observe(connection: Connection, agent_ids: Sequence[str], origin: Origin) -> None:
@@ -157,4 +196,5 @@ def _add(
         "undo": undo,
     }
     connection.execute(_ADD, values)
-    connection.execute(_PRUNE_AGENT, {"agent_id": agent_id, "kept": MAX_EVENTS})
+    kept = MAX_INSTRUCTIONS if subject == INSTRUCTION else MAX_EVENTS
+    connection.execute(_PRUNE_AGENT, {"agent_id": agent_id, "subject": subject, "kept": kept})

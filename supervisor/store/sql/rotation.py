@@ -21,6 +21,8 @@ from supervisor.store.sql.sealed import IN_SETTINGS, SealedChange, SealedRow
 from supervisor.store.sql.sessions import Sessions
 
 _MARK: Final = SEALED.decode()
+#: The columns that hold one ciphertext and nothing else; in the others it stands somewhere in a text.
+_WHOLE: Final = frozenset({"secret", "body", "error"})
 #: A row that somebody changes at every attempt is left for another time.
 _PASSES: Final = 5
 
@@ -62,8 +64,8 @@ class _Pass:
         self.lost = 0
 
     async def agents(self) -> None:
-        """Every agent's row."""
-        rows = await self._sessions.read(sealed.agents)
+        """Every agent's row, and those that were removed and can come back."""
+        rows = [*await self._sessions.read(sealed.agents), *await self._sessions.read(sealed.removed)]
         for start in range(0, len(rows), sealed.SLICE):
             await self._renew(rows[start : start + sealed.SLICE], self.found.agents)
         _carry(self._before.agents, self.found.agents)
@@ -111,7 +113,7 @@ class _Pass:
                 return None
 
         for column, old in row.columns.items():
-            new = _settings(old, renewed) if column == "settings" else _value(old, renewed)
+            new = _value(old, renewed) if column in _WHOLE else _in_text(old, renewed)
             if new != old:
                 made.append(SealedChange(row.table, column, row.id, old, new))
         return made, readable
@@ -125,7 +127,7 @@ def _value(old: str | bytes, renewed: Callable[[bytes], bytes | None]) -> str | 
     return SEALED + new if isinstance(old, bytes) else (SEALED + new).decode("ascii")
 
 
-def _settings(old: str, renewed: Callable[[bytes], bytes | None]) -> str:
+def _in_text(old: str, renewed: Callable[[bytes], bytes | None]) -> str:
     def replaced(found: re.Match[str]) -> str:
         new = renewed(found[1].encode())
         return found[0] if new is None else _MARK + new.decode("ascii")

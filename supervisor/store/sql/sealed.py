@@ -61,6 +61,16 @@ def agents(connection: Connection) -> list[SealedRow]:
     return found
 
 
+def removed(connection: Connection) -> list[SealedRow]:
+    """The rows that were removed of late and can come back, with something encrypted in them."""
+    found = connection.execute("SELECT id, agent_id, undo FROM agent_events WHERE undo IS NOT NULL ORDER BY id")
+    return [
+        SealedRow("agent_events", number, agent_id, {"undo": undo})
+        for number, agent_id, undo in found.fetchall()
+        if IN_SETTINGS.search(undo)
+    ]
+
+
 def last(connection: Connection, table: str) -> int:
     """The highest id in a table of :data:`COLUMNS`."""
     return int(scalar(connection, f"SELECT id FROM {table} ORDER BY id DESC LIMIT 1") or 0)

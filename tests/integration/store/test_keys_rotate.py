@@ -21,6 +21,8 @@ from supervisor.core.records import AgentRecord
 from supervisor.core.states import MessageState
 from supervisor.settings.secrets import SecretBox, generate_key
 from supervisor.store import LockInfo, Registry, rotate
+from supervisor.store.history import UNDO_SECONDS
+from tests.support.clock import ManualClock
 from tests.support.command import InProcess, one_line
 from tests.support.journaling import AGENT, add, answer, settle
 from tests.support.stack import SECRET, Stack, stack
@@ -260,6 +262,41 @@ async def test_a_row_with_one_lost_key_is_renewed_as_far_as_it_can_be_read(tmp_p
     ]
     assert (first.settings["b"], second.secret) == (lost, lost)
     assert new.open(second.settings["key"]) == "readable"
+    await registry.close()
+
+
+async def test_what_was_removed_comes_back_with_a_secret_that_the_new_key_opens(tmp_path: Path) -> None:
+    path = tmp_path / "supervisor.db"
+    await filled(path)
+    old = SecretBox([OLD])
+    registry = await Registry.open(url_of(path))
+    await registry.add_agent(AgentRecord(A1, "echo", old.seal("s3cr3t"), settings={"key": old.seal("model key")}))
+    await registry.remove_agent(A1)
+    done = await rotate(url_of(path), SecretBox([NEW, OLD]))
+    assert (done.agents.renewed, done.agents.current) == (2, 0)
+    done = await rotate(url_of(path), SecretBox([NEW, OLD]))
+    assert (done.agents.renewed, done.agents.current) == (0, 2)
+    restored = await registry.restore_agent(A1)
+    await registry.close()
+    new = SecretBox([NEW])
+    assert (new.open(restored.secret), new.open(restored.settings["key"])) == ("s3cr3t", "model key")
+    assert stored(path, "SELECT undo FROM agent_events WHERE undo IS NOT NULL") == []
+
+
+async def test_the_secret_of_what_was_removed_is_gone_after_a_day(tmp_path: Path) -> None:
+    path = tmp_path / "supervisor.db"
+    clock = ManualClock(1_000.0)
+    registry = await Registry.open(url_of(path), upgrade=True, clock=clock)
+    sealed = SecretBox([OLD]).seal(SECRET)
+    await registry.add_agent(AgentRecord(A1, "echo", sealed))
+    await registry.remove_agent(A1)
+    kept = "SELECT undo FROM agent_events WHERE undo IS NOT NULL"
+    await registry.history.prune(clock.now() + UNDO_SECONDS - 1)
+    [undo] = stored(path, kept)
+    assert sealed in undo
+    await registry.history.prune(clock.now() + UNDO_SECONDS + 1)
+    assert stored(path, kept) == []
+    assert [event.action for event in await registry.history.of(A1, 10)] == ["removed", "added"], "it is known of still"
     await registry.close()
 
 

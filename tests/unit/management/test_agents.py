@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.errors import ConfigurationError
+from supervisor.core.errors import AgentNotFoundError, ConfigurationError
 from supervisor.core.records import AgentRecord
-from supervisor.management.agents import Changes, Checker, add_agent, change_agent
+from supervisor.management.agents import Changes, Checker, add_agent, change_agents
 from supervisor.settings import Settings
 from supervisor.store import Registry
 from supervisor.telemetry.redaction import REDACTED, mask
@@ -40,11 +40,10 @@ async def test_of_concurrent_changes_none_is_lost(registry: Registry, checker: C
     registries, numbers = (registry, other), range(10)
     changes = [Changes(settings={f"k{number}": number}, labels={f"l{number}": "x"}) for number in numbers]
     try:
-        made = [change_agent(registries[n % 2], checker, "a1", changes[n]) for n in numbers]
-        touched = await asyncio.gather(*made)
+        made = [change_agents(registries[n % 2], checker, ["a1"], changes[n]) for n in numbers]
+        await asyncio.gather(*made)
     finally:
         await other.close()
-    assert touched == [["labels", "settings"]] * len(numbers)
     row = await registry.agent("a1")
     assert row.settings == {"kept": 1} | {f"k{number}": number for number in numbers}
     assert row.labels == {"kept": "1"} | {f"l{number}": "x" for number in numbers}
@@ -53,8 +52,24 @@ async def test_of_concurrent_changes_none_is_lost(registry: Registry, checker: C
 async def test_a_change_that_is_refused_leaves_the_row_as_it_was(registry: Registry, checker: Checker) -> None:
     before = await registry.agent("a1")
     with pytest.raises(ConfigurationError, match="concurrency"):
-        await change_agent(registry, checker, "a1", Changes({"name": "Ada"}, settings={"concurrency": 0}))
+        await change_agents(registry, checker, ["a1"], Changes({"name": "Ada"}, settings={"concurrency": 0}))
     assert await registry.agent("a1") == before
+
+
+async def test_many_are_changed_together_or_none(registry: Registry, checker: Checker) -> None:
+    await registry.apply(add=[AgentRecord(f"a{n}", "echo", "env:AGENT_A1", settings={"kept": n}) for n in range(2, 5)])
+    ids = [f"a{n}" for n in range(1, 5)]
+    await change_agents(registry, checker, ids, Changes({"name": "Ada"}, settings={"concurrency": 2}))
+    rows = await registry.agents()
+    assert [(row.name, row.settings) for row in rows] == [("Ada", {"kept": n, "concurrency": 2}) for n in range(1, 5)]
+    # One that would be too large with it.
+    await registry.update_agent("a3", settings={"long": "x" * 1_000_000})
+    before = await registry.agents()
+    with pytest.raises(ConfigurationError, match="a3"):
+        await change_agents(registry, checker, ids, Changes({"name": "Eve"}, settings={"more": "y" * 100_000}))
+    with pytest.raises(AgentNotFoundError):
+        await change_agents(registry, checker, [*ids, "gone"], Changes({"name": "Eve"}))
+    assert await registry.agents() == before
 
 
 async def test_what_stands_for_a_secret_is_not_stored_over_it(registry: Registry, checker: Checker) -> None:
@@ -62,7 +77,7 @@ async def test_what_stands_for_a_secret_is_not_stored_over_it(registry: Registry
     await registry.update_agent("a1", settings=secrets)
     for key, shown in mask(secrets).items():
         with pytest.raises(ConfigurationError, match=rf"leave that key out, or give its value \('{key}'\)"):
-            await change_agent(registry, checker, "a1", Changes(settings={"tag": "x", key: shown}))
+            await change_agents(registry, checker, ["a1"], Changes(settings={"tag": "x", key: shown}))
     assert (await registry.agent("a1")).settings == secrets
     with pytest.raises(ConfigurationError, match="not shown"):
         checker.check(AgentRecord("a2", "echo", "env:AGENT_A2", settings=mask(secrets)), keep_going=True)
@@ -70,8 +85,8 @@ async def test_what_stands_for_a_secret_is_not_stored_over_it(registry: Registry
 
 async def test_a_row_that_was_damaged_like_that_can_be_changed_and_mended(registry: Registry, checker: Checker) -> None:
     await registry.update_agent("a1", settings={"api_key": REDACTED, "password": REDACTED})
-    await change_agent(registry, checker, "a1", Changes({"name": "Ada"}, settings={"tag": "x"}))
-    await change_agent(registry, checker, "a1", Changes(settings={"api_key": "hush"}, unset=["password"]))
+    await change_agents(registry, checker, ["a1"], Changes({"name": "Ada"}, settings={"tag": "x"}))
+    await change_agents(registry, checker, ["a1"], Changes(settings={"api_key": "hush"}, unset=["password"]))
     assert (await registry.agent("a1")).settings == {"api_key": "hush", "tag": "x"}
 
 
@@ -98,19 +113,19 @@ async def test_a_slip_for_a_setting_that_the_handler_says_it_has_is_refused(
         await add_agent(registry, checker, AgentRecord("a2", "assistant", "env:AGENT_A2", settings={"temprature": 1}))
     await add_agent(registry, checker, AgentRecord("a2", "assistant", "env:AGENT_A2", settings={"team": "blue"}))
     with pytest.raises(ConfigurationError, match=refused):
-        await change_agent(registry, checker, "a2", Changes(settings={"temprature": 1}))
+        await change_agents(registry, checker, ["a2"], Changes(settings={"temprature": 1}))
     # A handler that does not say what it has may have anything.
-    await change_agent(registry, checker, "a1", Changes(settings={"temprature": 1}))
+    await change_agents(registry, checker, ["a1"], Changes(settings={"temprature": 1}))
     with pytest.raises(ConfigurationError, match=refused):
-        await change_agent(registry, checker, "a1", Changes({"handler": "assistant"}, settings={"temprature": 2}))
+        await change_agents(registry, checker, ["a1"], Changes({"handler": "assistant"}, settings={"temprature": 2}))
     assert (await registry.agent("a1")).handler == "echo"
 
 
 async def test_a_slip_that_a_row_has_had_is_in_nobodys_way(registry: Registry, checker: Checker) -> None:
     await registry.add_agent(AgentRecord("a2", "assistant", "env:AGENT_A2", settings={"temprature": 1}))
-    await change_agent(registry, checker, "a2", Changes(settings={"temprature": 1, "model": "openai:gpt-4o"}))
+    await change_agents(registry, checker, ["a2"], Changes(settings={"temprature": 1, "model": "openai:gpt-4o"}))
     await registry.add_agent(AgentRecord("a3", "gone", "env:AGENT_A3"))
-    await change_agent(registry, checker, "a3", Changes(settings={"temprature": 1}))
+    await change_agents(registry, checker, ["a3"], Changes(settings={"temprature": 1}))
 
 
 def test_a_handler_whose_packages_are_not_installed_is_a_warning_with_the_cure(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import pytest
 from supervisor.core.actors import Actor, acting_as
 from supervisor.core.errors import AgentExistsError, AgentNotFoundError
 from supervisor.core.records import AgentEvent, AgentRecord
+from supervisor.protocol.answers import Instruction
 from supervisor.store import Registry
-from supervisor.store.dialect.history import MAX_EVENTS
-from supervisor.store.history import EVENT_SECONDS, UNDO_SECONDS
+from supervisor.store.dialect.history import MAX_EVENT_ID, MAX_EVENTS, MAX_INSTRUCTIONS
+from supervisor.store.history import EVENT_SECONDS, MAX_INSTRUCTION_CHARS, UNDO_SECONDS
 from tests.support.clock import ManualClock
 from tests.support.stores import Opener
 
@@ -112,8 +113,10 @@ async def test_what_is_old_goes_and_the_last_of_a_row_that_is_there_stays(opened
 async def test_deeds_and_instructions_stand_beside_the_rows(opened: Opener) -> None:
     registry = await opened()
     await registry.add_agent(RECORD)
-    texts = ["Be brief.", "Be brief.", "Be kind.", "Be brief."]
-    assert [await registry.history.note_instruction("a1", text) for text in texts] == [True, False, True, True]
+    nobodys = "No instruction configured for this agent."
+    for text in (nobodys, "Be brief.", "Be brief.", "Be kind: token=hush", nobodys, nobodys):
+        instruction = Instruction(system_prompt=text, guidelines=("never",) if "kind" in text else ())
+        await registry.history.note_instructions({"a1": instruction, "a2": Instruction()})
     await registry.history.note("", "keys rotated", agents=2)
     events = await registry.history.of("a1", 10)
     assert told(events) == [
@@ -121,9 +124,61 @@ async def test_deeds_and_instructions_stand_beside_the_rows(opened: Opener) -> N
         *[("instruction", "platform")] * 3,
         ("added", "supervisor"),
     ]
-    again, kind = events[1], events[2]
-    assert (again.before, again.after) == (kind.after, {"instruction": "Be brief.", "chars": 9})
+    none, kind, brief = events[1:4]
+    assert (brief.before, brief.after) == (None, {"instruction": "Be brief.", "chars": 9})
+    assert (kind.before, kind.after) == (
+        brief.after,
+        {"instruction": "Be kind: token=[redacted]", "chars": 19, "guidelines": '["never"]'},
+    )
+    assert (none.before, none.after) == (kind.after, None)
     assert events[0].after == {"agents": 2}
+    assert await registry.history.of("a2", 10) == events[:1], "what was never written is no event"
+
+
+async def test_an_instruction_that_is_another_each_time_leaves_the_rows_history_alone(opened: Opener) -> None:
+    registry = await opened()
+    await registry.add_agent(RECORD)
+    for number in range(MAX_INSTRUCTIONS + 5):
+        await registry.history.note_instructions({"a1": Instruction(system_prompt=f"{number} " + "x" * 50_000)})
+    events = await registry.history.of("a1", 100)
+    assert told(events) == [*[("instruction", "platform")] * MAX_INSTRUCTIONS, ("added", "supervisor")]
+    assert events[0].after is not None
+    assert (len(events[0].after["instruction"]), events[0].after["chars"]) == (MAX_INSTRUCTION_CHARS, 50_003)
+
+
+async def test_a_history_is_read_page_by_page_with_what_was_before(opened: Opener) -> None:
+    registry = await opened()
+    await registry.apply(add=[RECORD, replace(RECORD, id="a2")])
+    for number in range(5):
+        await registry.update_agent(f"a{1 + number % 2}", name=f"name {number}")
+    pages, before_id = [], MAX_EVENT_ID
+    while page := await registry.history.of(None, 3, before_id):
+        pages.append(page)
+        before_id = page[-1].id
+    events = [event for page in pages for event in page]
+    assert [len(page) for page in pages] == [3, 3, 1]
+    assert events == await registry.history.of(None, 10)
+    names = [(event.agent_id, (event.before or {}).get("name"), (event.after or {})["name"]) for event in events]
+    assert names[:3] == [("a1", "name 2", "name 4"), ("a2", "name 1", "name 3"), ("a1", "name 0", "name 2")]
+
+
+async def test_what_was_removed_within_a_day_and_is_not_back_can_be_listed(opened: Opener) -> None:
+    clock = ManualClock(1_000.0)
+    registry = await opened(clock=clock)
+    await registry.apply(add=[replace(RECORD, id=f"a{number}") for number in range(1, 5)])
+    await registry.remove_agent("a1")
+    await clock.advance(UNDO_SECONDS - 10)
+    with acting_as(ANN):
+        await registry.remove_agent("a2")
+        await registry.remove_agent("a3")
+    await registry.remove_agent("a4")
+    await registry.restore_agent("a3")
+    await registry.add_agent(replace(RECORD, id="a4", name="Another"))
+    assert [event.agent_id for event in await registry.history.removals()] == ["a2", "a1"]
+    [event] = [event for event in await registry.history.removals() if event.agent_id == "a2"]
+    assert (event.actor, event.before and event.before["name"]) == (ANN, "Ada")
+    await clock.advance(20)
+    assert [event.agent_id for event in await registry.history.removals()] == ["a2"]
 
 
 async def test_of_several_changes_at_once_all_or_none_are_noted(registry: Registry) -> None:
