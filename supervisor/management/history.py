@@ -70,7 +70,7 @@ async def rollback(registry: Registry, checker: Checker, agent_id: str, number: 
         raise VersionError(f"Agent {agent_id} has no version {number}; see: supervisor agents history {agent_id}")
     way = _way_back(record, found[0])
     checker.check_changes(agent_id, way.fields)
-    await registry.alter_agent(agent_id, lambda _: way.fields, action=f"rolled back to {number}")
+    await registry.alter_agents([agent_id], lambda _: way.fields, action=f"rolled back to {number}")
     return way
 
 

@@ -153,13 +153,7 @@ class Registry:
             AgentNotFoundError: there is none of that id.
             RegistryError: a field is unknown, or its value must not be stored.
         """
-        return await self.alter_agent(agent_id, lambda _: changes)
-
-    async def alter_agent(
-        self, agent_id: str, change: Callable[[AgentRecord], Mapping[str, Any]], *, action: str | None = None
-    ) -> AgentRecord:
-        """Change one agent; as :meth:`alter_agents`."""
-        [record] = await self.alter_agents([agent_id], change, action=action)
+        [record] = await self.alter_agents([agent_id], lambda _: changes)
         return record
 
     async def alter_agents(

@@ -137,7 +137,7 @@ async def test_a_change_is_made_of_what_the_row_is(registry: Registry) -> None:
         seen.append(before)
         return {"labels": before.labels | {"floor": "2"}}
 
-    changed = await registry.alter_agent("a1", change)
+    [changed] = await registry.alter_agents(["a1"], change)
     assert changed.labels == {"team": "a", "floor": "2"}
     assert seen[-1].labels == {"team": "a"}
 
@@ -145,7 +145,7 @@ async def test_a_change_is_made_of_what_the_row_is(registry: Registry) -> None:
         raise RegistryError(f"not {before.id}")
 
     with pytest.raises(RegistryError, match="not a1"):
-        await registry.alter_agent("a1", refuse)
+        await registry.alter_agents(["a1"], refuse)
     assert await registry.agents() == [changed]
 
 
