@@ -6,7 +6,7 @@ to the right of a line, and from each line to those below it::
 
     edges     cli | testing | health > service > admin | doctor | sandbox > management
     engine    fleet > messages
-    adapters  platform | store | handlers > telemetry > settings | net
+    adapters  platform | store | handlers | peers > telemetry > settings | net
     core      handler > core > protocol
 
 What each is for, and where something new would go: docs/architecture.md#rooms, docs/architecture.md#seams. A handler

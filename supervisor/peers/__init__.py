@@ -1,0 +1,11 @@
+"""Questions between the replicas of one registry: signed, bounded, and asked of those alone that prove who they are.
+
+May import telemetry and what is below. What is asked, and what is made of the answers, belongs to
+:mod:`supervisor.service`.
+"""
+
+from supervisor.peers.client import NotThereError, Peers, PeerSilentError
+from supervisor.peers.gate import Answer, Gate
+from supervisor.peers.signing import Doorkeeper, Key
+
+__all__ = ["Answer", "Doorkeeper", "Gate", "Key", "NotThereError", "PeerSilentError", "Peers"]

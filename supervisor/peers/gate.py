@@ -1,0 +1,155 @@
+"""Answers the other replicas' questions on the admin port; whatever else is asked there goes by untouched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from supervisor.core.errors import SupervisorError
+from supervisor.peers.pieces import Kind, Writer
+from supervisor.peers.signing import Doorkeeper, Key, Question
+from supervisor.telemetry.logs import get_logger
+
+PREFIX: Final = "/replicas/"
+#: The question that proves who answers, and asks for nothing else.
+HELLO: Final = "hello"
+#: What a question may bring with it: ten thousand agents by their ids.
+QUESTION_BYTES: Final = 1 << 20
+#: Questions under way at once, streams among them.
+MOST: Final = 64
+#: A stream that has nothing to say tells so after so long.
+BEAT_SECONDS: Final = 5.0
+_READ_SECONDS: Final = 2.0
+#: Who takes nothing of an answer for so long is left.
+_SEND_SECONDS: Final = 10.0
+#: What answers a question, from its arguments in JSON: pieces of JSON, b"" for a sign of life.
+Answer = Callable[[bytes], AsyncGenerator[bytes]]
+_log = get_logger(__name__)
+
+
+class Greeting(msgspec.Struct):
+    """The answer to the first question: which incarnation this is, what its clock says, and what it can be asked."""
+
+    replica: int
+    milliseconds: int
+    questions: list[str]
+
+
+class Failure(msgspec.Struct):
+    """Why a question has no answer: the kind of error, and its words."""
+
+    kind: str
+    text: str
+
+
+class Gate:
+    """ASGI middleware before everything else.
+
+    Args:
+        app: what answers everybody else.
+        doorkeeper: knows which incarnation this is, and which questions it has had.
+        answers: what can be asked.
+    """
+
+    def __init__(self, app: ASGIApp, key: Key, doorkeeper: Doorkeeper, answers: Mapping[str, Answer]) -> None:
+        self._app = app
+        self._key = key
+        self._doorkeeper = doorkeeper
+        self._answers = {**answers, HELLO: self._greet}
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+            await self._app(scope, receive, send)
+            return
+        if self._under_way >= MOST:
+            await _refused(HTTPStatus.SERVICE_UNAVAILABLE, "busy")(scope, receive, send)
+            return
+        self._under_way += 1
+        try:
+            await (await self._response(scope, receive))(scope, receive, _bounded(send))
+        except TimeoutError:
+            # Returning unfinished makes the server close the connection.
+            _log.info("replica_does_not_read")
+        finally:
+            self._under_way -= 1
+
+    async def _response(self, scope: Scope, receive: Receive) -> ASGIApp:
+        body = await _body(receive)
+        if body is None:
+            return _refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large or too slow")
+        path = scope["path"] + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
+        question = Question.read(_authorization(scope), scope["method"], path, body, self._key)
+        if question is None or not self._admits(question):
+            return _refused(HTTPStatus.FORBIDDEN, "not from a replica, not for this one, or not from now")
+        return StreamingResponse(self._lines(question), media_type="text/plain")
+
+    def _admits(self, question: Question) -> bool:
+        # The first question brings no time yet, and its answer is worth nothing to whoever asks it again.
+        greets = question.path == PREFIX + HELLO and question.target == self._doorkeeper.me
+        return greets or self._doorkeeper.lets_in(question)
+
+    async def _lines(self, question: Question) -> AsyncGenerator[bytes]:
+        writer = Writer(self._key, question)
+        name = question.path.removeprefix(PREFIX)
+        try:
+            async with aclosing(self._answers.get(name, self._unknown)(question.body)) as pieces:
+                async for piece in pieces:
+                    yield writer.line(Kind.PIECE if piece else Kind.BEAT, piece)
+            yield writer.line(Kind.END)
+        except SupervisorError as error:
+            yield writer.line(Kind.FAILED, msgspec.json.encode(Failure(type(error).__name__, str(error))))
+        except Exception as error:  # noqa: BLE001  whoever asked is told, and the log has it
+            _log.error("replica_question_failed", question=name, exc_info=error)
+            text = f"Replica {question.target} met an internal error; see its log"
+            yield writer.line(Kind.FAILED, msgspec.json.encode(Failure(SupervisorError.__name__, text)))
+
+    async def _greet(self, _arguments: bytes) -> AsyncGenerator[bytes]:
+        known = sorted(self._answers)
+        yield msgspec.json.encode(Greeting(self._doorkeeper.me, self._doorkeeper.milliseconds, known))
+
+    def _unknown(self, _arguments: bytes) -> AsyncGenerator[bytes]:
+        raise SupervisorError(f"Replica {self._doorkeeper.me} is of another version and does not know the question")
+
+
+def _authorization(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name.lower() == b"authorization":
+            return str(value.decode("latin-1"))
+    return ""
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """What came with a request; None where it is too much, or comes too slowly."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_READ_SECONDS):
+            while True:
+                message = await receive()
+                body += message.get("body", b"")
+                if len(body) > QUESTION_BYTES:
+                    return None
+                if message["type"] != "http.request" or not message.get("more_body"):
+                    return bytes(body)
+    except TimeoutError:
+        return None
+
+
+def _bounded(send: Send) -> Send:
+    async def bounded(message: Message) -> None:
+        async with asyncio.timeout(_SEND_SECONDS):
+            await send(message)
+
+    return bounded
+
+
+def _refused(status: HTTPStatus, why: str) -> ASGIApp:
+    return JSONResponse({"error": why}, status, {"connection": "close", "cache-control": "no-store"})

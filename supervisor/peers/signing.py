@@ -1,0 +1,137 @@
+"""Marks on questions between replicas: who has the key asks, asks this one, and asks now. No I/O.
+
+The key is derived from the admin token and the registry, and neither travels. A mark is an HMAC over all that a
+question is, so that nobody can change it, send it to another replica or send it again. Times are those of the one that
+is asked, on a clock that nobody sets: it tells them in its first answer, so clocks that are hours apart do not matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Self
+
+import msgspec
+
+#: How far from now, by the clock of the one that is asked, a question may say that it was made.
+WINDOW_SECONDS: Final = 15.0
+#: Questions of a window that are remembered; past that no further one is let in until some are old.
+MOST_REMEMBERED: Final = 10_000
+_LABEL: Final = b"aiwm-supervisor: questions between replicas, 1"
+_HEADER: Final = re.compile(r"Replica ([0-9]{1,18}) ([0-9]{1,18}) ([0-9a-f]{32}) ([0-9a-f]{64})", re.ASCII)
+
+
+class Key:
+    """What the replicas of one registry share, and show nobody.
+
+    Args:
+        token: the admin token.
+        registry_uuid: the registry's own; of another registry it is another key, whatever the token.
+    """
+
+    def __init__(self, token: str, registry_uuid: str) -> None:
+        secret = hmac.new(_LABEL, token.encode(), hashlib.sha256).digest()
+        self._key = hmac.new(secret, registry_uuid.encode(), hashlib.sha256).digest()
+
+    def __repr__(self) -> str:
+        """Nothing of it."""
+        return "Key(…)"
+
+    def mark(self, *said: str | int) -> str:
+        """What proves that somebody with the key said this: 64 hex digits."""
+        return hmac.new(self._key, msgspec.json.encode(said), hashlib.sha256).hexdigest()
+
+    def proves(self, mark: str, *said: str | int) -> bool:
+        """Whether a mark is that of what was said; takes as long whether or not it is."""
+        return hmac.compare_digest(mark.encode(), self.mark(*said).encode())
+
+
+def digest(body: bytes) -> str:
+    """What stands for a body in a mark."""
+    return hashlib.sha256(body).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request of a replica to another.
+
+    Args:
+        target: the incarnation that is asked.
+        milliseconds: when it was made, by the monotonic clock of the one that is asked.
+        nonce: 32 hex digits that no other question has.
+        path: what of the URL is asked for, its query with it.
+    """
+
+    target: int
+    milliseconds: int
+    nonce: str
+    method: str
+    path: str
+    body: bytes = b""
+
+    @classmethod
+    def new(cls, target: int, milliseconds: int, method: str, path: str, body: bytes = b"") -> Self:
+        """A question that nobody has asked before."""
+        return cls(target, milliseconds, secrets.token_hex(16), method, path, body)
+
+    def header(self, key: Key) -> str:
+        """What the header ``Authorization`` says of it."""
+        return f"Replica {self.target} {self.milliseconds} {self.nonce} {key.mark(*self._said())}"
+
+    @classmethod
+    def read(cls, header: str, method: str, path: str, body: bytes, key: Key) -> Self | None:
+        """The question that a header signs; None where it signs something else, or nothing."""
+        found = _HEADER.fullmatch(header)
+        if found is None:
+            return None
+        target, milliseconds, nonce, mark = found.groups()
+        question = cls(int(target), int(milliseconds), nonce, method, path, body)
+        return question if key.proves(mark, *question._said()) else None
+
+    def _said(self) -> tuple[str | int, ...]:
+        return ("question", self.target, self.milliseconds, self.nonce, self.method, self.path, digest(self.body))
+
+
+class Doorkeeper:
+    """Lets a question in once: one that is for this incarnation, made lately, and never seen before.
+
+    Args:
+        me: this incarnation.
+        monotonic: its clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        me: int,
+        monotonic: Callable[[], float],
+        *,
+        window_seconds: float = WINDOW_SECONDS,
+        most: int = MOST_REMEMBERED,
+    ) -> None:
+        self.me = me
+        self._monotonic = monotonic
+        self._window_seconds = window_seconds
+        self._most = most
+        # In the order in which they may be forgotten: by when each was let in.
+        self._seen: OrderedDict[str, float] = OrderedDict()
+
+    @property
+    def milliseconds(self) -> int:
+        """Now, as questions have to say it."""
+        return int(self._monotonic() * 1000)
+
+    def lets_in(self, question: Question) -> bool:
+        """Whether a question whose mark is right may be answered; from now on it is not, another time."""
+        now = self._monotonic()
+        while self._seen and now - next(iter(self._seen.values())) > 2 * self._window_seconds:
+            self._seen.popitem(last=False)
+        late = abs(now - question.milliseconds / 1000) > self._window_seconds
+        if question.target != self.me or late or question.nonce in self._seen or len(self._seen) >= self._most:
+            return False
+        self._seen[question.nonce] = now
+        return True
