@@ -11,7 +11,12 @@ from hypothesis import HealthCheck, settings
 from tests.support.clock import ManualClock
 from tests.support.interrupts import restore_interrupts
 
-pytest_plugins = ["tests.support.browser", "tests.support.logging", "tests.support.promtool"]
+pytest_plugins = [
+    "tests.support.browser",
+    "tests.support.logging",
+    "tests.support.pgbouncer",
+    "tests.support.promtool",
+]
 
 
 def pytest_configure() -> None:

@@ -15,6 +15,14 @@ from cryptography.x509.oid import NameOID
 
 def make_server_context(folder: Path, *names: str) -> tuple[ssl.SSLContext, Path]:
     """Make a server's TLS context for localhost and ``names``, and the file with the authority that vouches for it."""
+    pair, ca_file = make_pair(folder, *names)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair)
+    return context, ca_file
+
+
+def make_pair(folder: Path, *names: str) -> tuple[Path, Path]:
+    """Make a file with a server's key and certificate, and the file with the authority that vouches for it."""
     now = dt.datetime.now(dt.UTC)
 
     def build(name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
@@ -49,6 +57,4 @@ def make_server_context(folder: Path, *names: str) -> tuple[ssl.SSLContext, Path
         )
         + server.public_bytes(serialization.Encoding.PEM)
     )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pair)
-    return context, ca_file
+    return pair, ca_file

@@ -122,7 +122,8 @@ def on_server(statement: str, *values: Any, url: str | None = None) -> list[Any]
 
 
 async def _connected(url: str, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-    connection = await asyncpg.connect(url)
+    # A pooler may stand between: nothing is to stay behind in a connection of its.
+    connection = await asyncpg.connect(url, statement_cache_size=0)
     try:
         return await work(connection)
     finally:

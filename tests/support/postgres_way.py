@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 
 #: The message in which a server names a connection: its kind, its length, then the number and a secret.
 _NAME = b"K\x00\x00\x00\x0c"
+#: The one in which it says its release: its kind, its length, then this and the release.
+_RELEASE = re.compile(rb"S....server_version\x00[^\x00]+\x00", re.DOTALL)
 
 
 @dataclass
@@ -21,12 +24,14 @@ class Way:
         url: of the registry, by this way.
         losing: the next answer is lost, and its connection with it.
         pooling: connections get a number that is not the server's.
+        release: what the server says that it is; empty: what it says itself.
         lost: how many answers were.
     """
 
     url: str = ""
     losing: bool = False
     pooling: bool = False
+    release: str = ""
     lost: int = 0
     writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
@@ -54,6 +59,9 @@ class Way:
                 if answers and self.pooling and _NAME in data:
                     at = data.index(_NAME) + len(_NAME)
                     data = data[:at] + b"\x7f\x00\x00\x01" + data[at + 4 :]
+                if answers and self.release:
+                    said = b"server_version\x00" + self.release.encode() + b"\x00"
+                    data = _RELEASE.sub(b"S" + (len(said) + 4).to_bytes(4, "big") + said, data)
                 writer.write(data)
                 await writer.drain()
         writer.close()

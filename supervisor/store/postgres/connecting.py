@@ -143,9 +143,6 @@ def check_version(connection: asyncpg.Connection, where: str) -> None:
     Raises:
         RegistryError: it is.
     """
-    version = connection.get_server_version()
-    if version.major < OLDEST:
-        raise RegistryError(
-            f"The registry {where} is on PostgreSQL {version.major}.{version.minor}; "
-            f"the supervisor needs {OLDEST} or newer"
-        )
+    if connection.get_server_version().major < OLDEST:
+        release = connection.get_settings().server_version.partition(" ")[0]
+        raise RegistryError(f"The registry {where} is on PostgreSQL {release}; the supervisor needs {OLDEST} or newer")

@@ -14,6 +14,7 @@ from supervisor.store.dialect import DamagedError, StorageError
 #: By SQLSTATE, or the class that its first two characters are: what another attempt may meet no more.
 _TRANSIENT: Final = {
     "08": "the connection to it broke",
+    "08P01": "the pooler before it refuses the connection",
     "25006": "it is a read-only standby, or set to read only; name every host in SUPERVISOR_REGISTRY_URL",
     "40": "another transaction was in the way",
     "53100": "its disk is full; free some space on it",
@@ -69,7 +70,9 @@ def explain(where: str, error: BaseException) -> RegistryError:
         return DamagedError(f"The registry {where} is damaged ({_line(error)}); restore a backup of it")
     for code in (state, state[:2]):
         if code in _TRANSIENT:
-            return StorageError(f"The registry {where} cannot be used now: {_TRANSIENT[code]}")
+            # A pooler has this one code for whatever it is.
+            words = f" ({_line(error)})" if code == "08P01" else ""
+            return StorageError(f"The registry {where} cannot be used now: {_TRANSIENT[code]}{words}")
         if code in _LASTING:
             return RegistryError(f"The registry {where} cannot be used: {_LASTING[code]} ({_line(error)})")
     if state:
