@@ -45,7 +45,17 @@ from ._exchange import (
 )
 
 #: All that a row may set of it: a slip for one of these is refused by commands.
-SETTINGS: Final = ("command", "output", "history", "cpu_seconds", "memory_bytes")
+SETTINGS: Final = {
+    "command": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "The program by its whole path, then its arguments; no shell sees them.",
+    },
+    "output": {"enum": ["json", "ndjson", "text"], "description": "json: what the program writes."},
+    "history": {"type": "integer", "description": "0: how many earlier messages go along."},
+    "cpu_seconds": {"type": "number", "description": "60: bound of each of its processes."},
+    "memory_bytes": {"type": "integer", "description": "1 GiB, of data: bound of each of its processes."},
+}
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_ERROR_BYTES: Final = 4000
 #: How long a killed program may take to go; one in the kernel's hands (a dead network disk) goes later by itself.

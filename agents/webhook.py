@@ -54,7 +54,21 @@ from ._exchange import (
 )
 
 #: All that a row may set of it: a slip for one of these is refused by commands.
-SETTINGS: Final = ("url", "signing_secret", "request_seconds", "retries", "history", "allow_private")
+SETTINGS: Final = {
+    "url": {"type": "string", "description": "https; http only where private addresses are allowed."},
+    "signing_secret": {
+        "type": "string",
+        "format": "password",
+        "description": "A reference (env:NAME, file:/path) to what requests are signed with.",
+    },
+    "request_seconds": {"type": "number", "description": "60: how long one request may take."},
+    "retries": {"type": "integer", "description": "2: how often an attempt asks again."},
+    "history": {"type": "integer", "description": "0: how many earlier messages go along."},
+    "allow_private": {
+        "type": "boolean",
+        "description": "Also loopback and private networks; needs SUPERVISOR_ALLOW_PRIVATE_WEBHOOKS.",
+    },
+}
 CONNECT_SECONDS: Final = 10.0
 #: Left of the message's time for the supervisor to send what came; a time-out of its own would be final.
 MARGIN_SECONDS: Final = 1.0

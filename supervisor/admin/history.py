@@ -10,16 +10,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from supervisor.admin.access import Access, shown_agent
 from supervisor.admin.answers import ERRORS, Given, json_answer, refused
 from supervisor.admin.interface import AdminService
-from supervisor.core.records import AgentEvent
+from supervisor.core.records import AgentEvent, Removal
 from supervisor.core.status import AgentStatus
 from supervisor.management.history import MOST_EVENTS
+from supervisor.store.dialect.history import MAX_EVENT_ID
 
-_MAX_NUMBER: Final = 2**63 - 1
-_ONE: Final[dict[int | str, dict[str, Any]]] = {
-    404: refused("No such agent, or none was removed within a day"),
+Limit = Annotated[int, Query(ge=1, le=MOST_EVENTS)]
+Before = Annotated[int, Query(ge=1, le=MAX_EVENT_ID, description="Only events with a smaller number: the next page.")]
+_READ: Final[dict[int | str, dict[str, Any]]] = {
     422: refused("A malformed number"),
     503: refused("The registry cannot be read or written just now"),
 }
+_ONE: Final = _READ | {404: refused("No such agent, or none was removed within a day")}
 
 
 class Version(BaseModel):
@@ -27,11 +29,36 @@ class Version(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    to: Annotated[int, Field(ge=1, le=_MAX_NUMBER, description="The number of an event of the history.")]
+    to: Annotated[int, Field(ge=1, le=MAX_EVENT_ID, description="The number of an event of the history.")]
 
 
 def add_history(app: FastAPI, service: AdminService) -> None:
     """Add the routes."""
+    _reading(app, service)
+    _going_back(app, service)
+
+
+def _reading(app: FastAPI, service: AdminService) -> None:
+    @app.get(
+        "/api/v1/history",
+        tags=["agents"],
+        summary="Who changed which agent, the newest first",
+        description="`before` and `after` hold no secrets. A token that only reads sees neither.",
+        response_model=list[AgentEvent],
+        responses=ERRORS | _READ,
+    )
+    async def fleet_history(access: Given, limit: Limit = 50, before_id: Before = MAX_EVENT_ID) -> Response:
+        return json_answer([_shown(event, access) for event in await service.history(None, limit, before_id)])
+
+    @app.get(
+        "/api/v1/removals",
+        tags=["agents"],
+        summary="The agents that were removed within a day and can be restored, the last one first",
+        response_model=list[Removal],
+        responses=ERRORS | _READ,
+    )
+    async def removals() -> Response:
+        return json_answer(await service.insight.removals())
 
     @app.get(
         "/api/v1/agents/{agent_id}/history",
@@ -41,11 +68,11 @@ def add_history(app: FastAPI, service: AdminService) -> None:
         response_model=list[AgentEvent],
         responses=ERRORS | _ONE,
     )
-    async def history(
-        agent_id: str, access: Given, limit: Annotated[int, Query(ge=1, le=MOST_EVENTS)] = 50
-    ) -> Response:
-        return json_answer([_shown(event, access) for event in await service.history(agent_id, limit)])
+    async def history(agent_id: str, access: Given, limit: Limit = 50, before_id: Before = MAX_EVENT_ID) -> Response:
+        return json_answer([_shown(event, access) for event in await service.history(agent_id, limit, before_id)])
 
+
+def _going_back(app: FastAPI, service: AdminService) -> None:
     @app.post(
         "/api/v1/agents/{agent_id}/rollback",
         tags=["agents"],

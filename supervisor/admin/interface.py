@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from supervisor.core.activity import Minute
-from supervisor.core.records import AgentEvent, AgentRecord, UsageRecord
+from supervisor.core.records import AgentEvent, AgentRecord, Removal, UsageRecord
 from supervisor.core.status import AgentStatus, CheckResult, MessageDetails, MessageSummary, Overview
 from supervisor.management.agents import Changes
 from supervisor.management.handlers import KnownHandler
@@ -33,6 +33,10 @@ class AgentInsight(Protocol):
 
     async def handlers(self) -> list[KnownHandler]:
         """The handlers that a row may name; raises HandlerError."""
+        ...
+
+    async def removals(self) -> list[Removal]:
+        """The removals of agents that can be undone, the last one first."""
         ...
 
     async def examine(self, agent_id: str | None) -> list[CheckResult]:
@@ -94,8 +98,11 @@ class AdminService(Protocol):
         """
         ...
 
-    async def history(self, agent_id: str, limit: int) -> list[AgentEvent]:
-        """Who changed an agent, the newest first; of one that was removed too.
+    async def history(self, agent_id: str | None, limit: int, before_id: int) -> list[AgentEvent]:
+        """Who changed an agent, or any with None, the newest first; of one that was removed too.
+
+        Args:
+            before_id: only events with a smaller number.
 
         Raises:
             AgentNotFoundError: there is none of that id, and nothing is known of one.

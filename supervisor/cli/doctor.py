@@ -67,7 +67,7 @@ async def _check(agent_id: str | None, limit: int, report: Report) -> None:
         check_registry,
     )
     from supervisor.doctor.deployment import check_settings  # noqa: PLC0415
-    from supervisor.doctor.findings import Trouble, failed, misconfigured  # noqa: PLC0415
+    from supervisor.doctor.findings import Trouble, failed, from_the_next_start, misconfigured  # noqa: PLC0415
     from supervisor.management.selection import pick  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
     from supervisor.settings.environment import env_file_notes  # noqa: PLC0415
@@ -87,7 +87,7 @@ async def _check(agent_id: str | None, limit: int, report: Report) -> None:
         uuid, records = known or (None, [])
         live = sum(not record.paused for record in records)
         running = _running(settings, uuid, live, report) if uuid is not None else None
-        report = report if running is None else _from_the_next_start(report)
+        report = report if running is None else from_the_next_start(report)
         async with Examiner.open(settings, loader, secrets) as examiner:
             if agent_id is None:
                 await check_fleet(examiner, records, running, report, limit=limit)
@@ -102,19 +102,6 @@ async def _check(agent_id: str | None, limit: int, report: Report) -> None:
     finally:
         if loader is not None:
             loader.close()
-
-
-def _from_the_next_start(report: Report) -> Report:
-    """Reports as ``report`` does, and says of each variable to be changed when it counts: a supervisor runs."""
-    import dataclasses  # noqa: PLC0415
-
-    def told(finding: Finding) -> None:
-        if "SUPERVISOR_" in finding.advice and "restart" not in finding.advice:
-            advice = f"{finding.advice}; a variable counts once the supervisor is restarted"
-            finding = dataclasses.replace(finding, advice=advice)
-        report(finding)
-
-    return told
 
 
 def _resolver(settings: Settings) -> SecretResolver:

@@ -246,6 +246,25 @@ class NewReply:
 
 
 @dataclass(frozen=True, slots=True)
+class Removal:
+    """The removal of an agent that can be undone.
+
+    Args:
+        number: of its event in the history.
+        name, handler: as they were.
+        removed_at, until: when it was removed, and how long it can be restored, in seconds since the epoch.
+    """
+
+    number: int
+    agent_id: str
+    name: str
+    handler: str
+    removed_at: float
+    until: float
+    actor: Actor
+
+
+@dataclass(frozen=True, slots=True)
 class AgentEvent:
     """One thing that somebody did to an agent's row, or with the agent.
 

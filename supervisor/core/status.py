@@ -144,6 +144,7 @@ class CheckResult:
         text: what was found.
         advice: what to change; empty where there is nothing to.
         agent: whom it concerns; empty for the deployment.
+        exit_code: what the command would end with if there was nothing else; 0 for what is no failure.
     """
 
     check: str
@@ -151,6 +152,7 @@ class CheckResult:
     text: str
     advice: str
     agent: str
+    exit_code: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,14 @@ def check_settings(settings: Settings, notes: Sequence[str], report: Report) -> 
 
 def check_handlers(settings: Settings, report: Report) -> HandlerLoader | None:
     """The agents folder and what is bundled; a loader for both, None when there is no folder."""
+    folders = find_handlers(settings, report)
+    if folders is None:
+        return None
+    return HandlerLoader(folders.own, packages=settings.handler_packages, bundled=folders.allowed)
+
+
+def find_handlers(settings: Settings, report: Report) -> Folders | None:
+    """The agents folder and what is bundled; None when there is no folder."""
     try:
         folders = Folders(find_agents_dir(settings.agents_dir), settings.bundled_handlers)
         names = folders.own_names()
@@ -40,7 +48,7 @@ def check_handlers(settings: Settings, report: Report) -> HandlerLoader | None:
     named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
     beside = f"; bundled: {', '.join(bundled)}" if bundled else ""
     report(Finding("handlers", Level.OK, f"{named or 'none'} in {folders.own}{beside}"))
-    return HandlerLoader(folders.own, packages=settings.handler_packages, bundled=folders.allowed)
+    return folders
 
 
 async def check_registry(
@@ -51,8 +59,6 @@ async def check_registry(
     Args:
         handlers: those that the agents folder holds; what is advised names one of them.
     """
-    example = _EXAMPLE if _EXAMPLE in handlers or not handlers else handlers[0]
-    add = f"supervisor agents add ID --handler {example} --secret-env AGENT_SECRET"
     try:
         registry = await Registry.open(settings.registry_url, synchronous=settings.synchronous)
         try:
@@ -62,19 +68,31 @@ async def check_registry(
     except RegistryError as error:
         advice = ""
         if isinstance(error, RegistryNotFoundError):
-            advice = f"the first agent makes it too: {add}; one elsewhere: set SUPERVISOR_REGISTRY_URL"
+            advice = f"the first agent makes it too: {_adding(handlers)}; one elsewhere: set SUPERVISOR_REGISTRY_URL"
         report(failed("registry", str(error), advice, Trouble.CONFIGURATION))
         return None
-    advice = "" if records else f"add one: {add}"
-    level = Level.OK if records else Level.WARN
-    report(
-        Finding(
-            "registry", level, f"{registry.where} holds {len(records)} agent{'' if len(records) == 1 else 's'}", advice
-        )
-    )
+    report_registry(registry.where, len(records), scarce, report, handlers)
+    return registry.uuid, records
+
+
+def report_registry(where: str, agents: int, scarce: str | None, report: Report, handlers: Sequence[str] = ()) -> None:
+    """A registry that can be read: how many agents it holds, and whether its disk has room.
+
+    Args:
+        scarce: what to say of a disk that is nearly full; None while there is room.
+        handlers: as for :func:`check_registry`.
+    """
+    advice = "" if agents else f"add one: {_adding(handlers)}"
+    text = f"{where} holds {agents} agent{'' if agents == 1 else 's'}"
+    report(Finding("registry", Level.OK if agents else Level.WARN, text, advice))
     if scarce:
         report(Finding("disk", Level.WARN, scarce, "before it is full: then nobody is answered until there is room"))
-    return registry.uuid, records
+
+
+def _adding(handlers: Sequence[str]) -> str:
+    """The command that adds an agent, with a handler that there is."""
+    example = _EXAMPLE if _EXAMPLE in handlers or not handlers else handlers[0]
+    return f"supervisor agents add ID --handler {example} --secret-env AGENT_SECRET"
 
 
 def check_descriptors(agents: int, pid: int | None, report: Report) -> None:
@@ -92,7 +110,11 @@ def check_descriptors(agents: int, pid: int | None, report: Report) -> None:
 
 
 def check_supervisor(overview: Overview | None, url: str, report: Report) -> None:
-    """The supervisor that runs on the registry, by what it says of itself; one that does not run is no failure."""
+    """The supervisor that runs on the registry, by what it says of itself; one that does not run is no failure.
+
+    Args:
+        url: where it answers; empty where whoever asks knows.
+    """
     if overview is None:
         report(Finding("supervisor", Level.OK, "none runs on this registry; start it with: supervisor run"))
         return
@@ -101,6 +123,7 @@ def check_supervisor(overview: Overview | None, url: str, report: Report) -> Non
     for notice in overview.notices:
         report(Finding("supervisor", Level.WARN, notice))
     if not overview.problems:
+        at = f", {url}" if url else ""
         report(
-            Finding("supervisor", Level.OK, f"version {overview.version} runs (pid {overview.pid}) and is ready, {url}")
+            Finding("supervisor", Level.OK, f"version {overview.version} runs (pid {overview.pid}) and is ready{at}")
         )

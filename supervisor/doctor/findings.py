@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 
 from supervisor.core.errors import ConfigurationError, ConnectError, PlatformError, Verdict
@@ -59,6 +59,17 @@ def failed(check: str, text: str, advice: str, trouble: Trouble, agent: str = ""
 def misconfigured(check: str, error: ConfigurationError, advice: str, agent: str = "") -> Finding:
     """A setting is wrong."""
     return failed(check, str(error), advice, Trouble.CONFIGURATION, agent)
+
+
+def from_the_next_start(report: Report) -> Report:
+    """Reports as ``report`` does, and says of each variable to be changed when it counts: a supervisor runs."""
+
+    def told(finding: Finding) -> None:
+        if "SUPERVISOR_" in finding.advice and "restart" not in finding.advice:
+            finding = replace(finding, advice=f"{finding.advice}; a variable counts once the supervisor is restarted")
+        report(finding)
+
+    return told
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

@@ -29,15 +29,22 @@ def missing_requirements(name: str, folder: Path) -> dict[str, str]:
 
 
 def declared_settings(name: str, folder: Path) -> tuple[str, ...] | None:
-    """The settings that a handler has, by its ``SETTINGS = ("city", "units")``; None where it does not say."""
+    """The settings that a handler has, by its ``SETTINGS``; None where it does not say."""
     return settings_of(_literal(name, folder, SETTINGS))
 
 
+def declared_schema(name: str, folder: Path) -> dict[str, dict[str, Any]]:
+    """What values a handler's settings take, a JSON schema each, by its ``SETTINGS``; empty where it does not say."""
+    declared = _literal(name, folder, SETTINGS)
+    return dict(declared) if isinstance(declared, dict) and settings_of(declared) is not None else {}
+
+
 def settings_of(declared: object) -> tuple[str, ...] | None:
-    """The value of ``SETTINGS`` as it may be used; None where it is none, or of another form."""
-    if isinstance(declared, tuple | list) and all(isinstance(name, str) for name in declared):
-        return tuple(declared)
-    return None
+    """The names in ``SETTINGS = ("city", "units")`` or ``{"city": {"type": "string"}}``; None where it says none."""
+    if not isinstance(declared, tuple | list | dict) or not all(isinstance(name, str) for name in declared):
+        return None
+    schemas = declared.values() if isinstance(declared, dict) else ()
+    return tuple(declared) if all(isinstance(schema, dict) for schema in schemas) else None
 
 
 def _literal(name: str, folder: Path, constant: str) -> Any:

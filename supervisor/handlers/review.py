@@ -175,7 +175,7 @@ def _setting_slips(source: str, declared: tuple[str, ...] | None, file: str) -> 
     if declared is None:
         lines = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == SETTINGS]
         at = f" ({file}, line {lines[0]})" if lines else ""
-        return (f'{SETTINGS} is no tuple of names, so it says nothing; write ("city",) for one{at}',)
+        return (f'{SETTINGS} is neither a tuple of names nor a dict of schemas; write ("city",) for one{at}',)
     return tuple(
         f"the setting {name} is read, and {SETTINGS} has none; did you mean {near}? ({file}, line {line})"
         for name, line in _settings_read(tree)

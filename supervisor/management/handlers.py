@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from supervisor.core.errors import HandlerError
 from supervisor.handlers import Folders
-from supervisor.handlers.declared import declared_settings, missing_requirements
+from supervisor.handlers.declared import declared_schema, declared_settings, missing_requirements
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +20,14 @@ class KnownHandler:
     Args:
         about: the first line of what its module says of itself.
         settings: all that a row may set of it besides the supervisor's own; None where it does not say.
+        settings_schema: what values these take, a JSON schema each; of those of which it says that.
         missing: the commands that install what it needs and this machine lacks.
     """
 
     name: str
     about: str = ""
     settings: tuple[str, ...] | None = None
+    settings_schema: Mapping[str, Any] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
 
 
@@ -41,7 +45,8 @@ def known_handlers(folders: Folders) -> list[KnownHandler]:
             # It went away meanwhile.
             continue
         missing = tuple(dict.fromkeys(missing_requirements(name, home).values()))
-        found.append(KnownHandler(name, _about(name, home), declared_settings(name, home), missing))
+        declared, schema = declared_settings(name, home), declared_schema(name, home)
+        found.append(KnownHandler(name, _about(name, home), declared, schema, missing))
     return found
 
 

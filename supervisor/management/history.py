@@ -10,7 +10,7 @@ from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentEvent, AgentRecord
 from supervisor.management.agents import Checker
 from supervisor.store import Registry
-from supervisor.store.dialect.history import FIELDS, MAX_EVENTS, ROW, SEALED
+from supervisor.store.dialect.history import FIELDS, MAX_EVENT_ID, MAX_EVENTS, ROW, SEALED
 from supervisor.telemetry.redaction import REDACTED
 
 #: Events of an agent that may be asked for at once: all that are kept.
@@ -41,13 +41,16 @@ def changed_fields(event: AgentEvent) -> list[str]:
     return sorted(name for name in {*event.before, *event.after} if event.before.get(name) != event.after.get(name))
 
 
-async def of(registry: Registry, agent_id: str | None, limit: int) -> list[AgentEvent]:
+async def of(registry: Registry, agent_id: str | None, limit: int, before_id: int = MAX_EVENT_ID) -> list[AgentEvent]:
     """The newest events of an agent, of all with None, the newest first.
+
+    Args:
+        before_id: only events with a smaller number.
 
     Raises:
         AgentNotFoundError: nothing is known of an agent of that id.
     """
-    events = await registry.history.of(agent_id, limit)
+    events = await registry.history.of(agent_id, limit, before_id)
     if agent_id is not None and not any(event.agent_id for event in events):
         await registry.agent(agent_id)
     return events

@@ -64,33 +64,37 @@ class Selector:
         labels: they have each of these; None stands for any value.
         states: they are in one of these, ``failing`` and ``stuck`` among them.
         handlers: they have one of these, as ``echo`` or ``echo:Handler``; the first stands for the second too.
+        text: it stands in their id, name, handler or reason, in whatever case.
     """
 
     labels: Mapping[str, str | None] = field(default_factory=dict)
     states: frozenset[str] = frozenset()
     handlers: Collection[str] = ()
+    text: str = ""
 
     @classmethod
-    def of(cls, labels: Iterable[str] = (), states: Iterable[str] = (), handlers: Iterable[str] = ()) -> Selector:
+    def of(
+        cls, labels: Iterable[str] = (), states: Iterable[str] = (), handlers: Iterable[str] = (), text: str = ""
+    ) -> Selector:
         """A selector as people write it: labels as ``KEY=VALUE`` or ``KEY``.
 
         Raises:
             ConfigurationError: a label has no key, or there is no such state.
         """
         wanted: dict[str, str | None] = {}
-        for text in labels:
-            key, equals, value = text.partition("=")
+        for label in labels:
+            key, equals, value = label.partition("=")
             if not key.strip():
-                raise ConfigurationError(f"A label is chosen by KEY=VALUE or KEY, not {text!r}")
+                raise ConfigurationError(f"A label is chosen by KEY=VALUE or KEY, not {label!r}")
             wanted[key.strip()] = value if equals else None
         states = list(states)
         if unknown := [state for state in states if state not in STATES]:
             raise ConfigurationError(f"There is no state {unknown[0]!r}; there are: {', '.join(STATES)}")
-        return cls(wanted, frozenset(states), tuple(handlers))
+        return cls(wanted, frozenset(states), tuple(handlers), text.strip().lower())
 
     def __bool__(self) -> bool:
         """Whether it asks for anything."""
-        return bool(self.labels or self.states or self.handlers)
+        return bool(self.labels or self.states or self.handlers or self.text)
 
     def __contains__(self, status: AgentStatus) -> bool:
         """Whether an agent has all that is asked for."""
@@ -98,6 +102,7 @@ class Selector:
             all(key in status.labels and value in (None, status.labels[key]) for key, value in self.labels.items())
             and (not self.states or not self.states.isdisjoint(_conditions(status)))
             and (not self.handlers or not {status.handler, status.handler.partition(":")[0]}.isdisjoint(self.handlers))
+            and self.text in f"{status.id} {status.name} {status.handler} {status.reason}".lower()
         )
 
 

@@ -51,7 +51,7 @@ class Control:
         self._fleet = fleet
         self._shared = shared
         self._started_at = shared.clock.now()
-        self.insight = Insight(registry, fleet, shared)
+        self.insight = Insight(registry, fleet, shared, self.overview)
 
     def overview(self) -> Overview:
         """The whole supervisor in a few figures."""
@@ -133,9 +133,9 @@ class Control:
         """What the deployment allows in an agent's row, as its handlers are now."""
         return agents.Checker(self.settings, self._shared.loader.agents_dir)
 
-    async def history(self, agent_id: str, limit: int) -> list[AgentEvent]:
-        """Who changed an agent; raises AgentNotFoundError where nothing is known of one of that id."""
-        return await history.of(self._registry, agent_id, limit)
+    async def history(self, agent_id: str | None, limit: int, before_id: int) -> list[AgentEvent]:
+        """Who changed an agent, or any; raises AgentNotFoundError where nothing is known of one of that id."""
+        return await history.of(self._registry, agent_id, limit, before_id)
 
     async def rollback(self, agent_id: str, number: int) -> None:
         """Have an agent be as it was; raises as :func:`supervisor.management.history.rollback` does."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from supervisor.core.activity import Minute
 from supervisor.core.days import days_before
-from supervisor.core.records import UsageRecord
-from supervisor.core.status import CheckResult
-from supervisor.doctor import Examiner, Finding, Running, check_agent, check_fleet
+from supervisor.core.records import AgentRecord, Removal, UsageRecord
+from supervisor.core.status import CheckResult, Overview
+from supervisor.doctor import Examiner, Finding, Report, Running, check_agent, check_fleet, check_supervisor
+from supervisor.doctor.deployment import check_descriptors, check_settings, find_handlers, report_registry
+from supervisor.doctor.findings import from_the_next_start
 from supervisor.fleet import Fleet, Shared
 from supervisor.handlers import Folders
 from supervisor.management.handlers import KnownHandler, known_handlers
+from supervisor.settings.environment import env_file_notes
 from supervisor.settings.secrets import SecretBox, SecretResolver
 from supervisor.store import Registry
 from supervisor.telemetry.redaction import redact
@@ -25,8 +29,9 @@ _TRIED: Final = 20
 class Insight:
     """As :class:`supervisor.admin.AdminService` shows it."""
 
-    def __init__(self, registry: Registry, fleet: Fleet, shared: Shared) -> None:
+    def __init__(self, registry: Registry, fleet: Fleet, shared: Shared, overview: Callable[[], Overview]) -> None:
         self._registry = registry
+        self._overview = overview
         self._fleet = fleet
         self._shared = shared
         # One at a time: each tries agents over the network.
@@ -45,6 +50,10 @@ class Insight:
         since = days_before(self._shared.clock.now(), days - 1)
         return await self._registry.usage(agent_id, since_day=since)
 
+    async def removals(self) -> list[Removal]:
+        """The removals of agents that can be undone, the last one first."""
+        return await self._registry.history.removals()
+
     async def handlers(self) -> list[KnownHandler]:
         """The handlers that a row may name; raises HandlerError."""
         folders = Folders(self._shared.loader.agents_dir, self._shared.settings.bundled_handlers)
@@ -53,7 +62,10 @@ class Insight:
     async def examine(self, agent_id: str | None) -> list[CheckResult]:
         """What ``supervisor doctor`` finds, of one agent or of the fleet; raises AgentNotFoundError."""
         settings, found = self._shared.settings, list[Finding]()
+        report = from_the_next_start(found.append)
         records = [await self._registry.agent(agent_id)] if agent_id else await self._registry.agents()
+        if not agent_id:
+            await self._examine_deployment(records, report)
         running = Running({status.id: status for status in self._fleet.statuses()})
         secrets = SecretResolver(
             environ=os.environ,
@@ -66,9 +78,22 @@ class Insight:
             Examiner.open(settings, self._shared.loader, secrets, self._shared.clock) as examiner,
         ):
             if agent_id:
-                await check_agent(examiner, records[0], running, found.append)
+                await check_agent(examiner, records[0], running, report)
             else:
-                await check_fleet(examiner, records, running, found.append, limit=_TRIED)
+                await check_fleet(examiner, records, running, report, limit=_TRIED)
         return [
-            CheckResult(one.check, one.level.lower(), redact(one.text), redact(one.advice), one.agent) for one in found
+            CheckResult(
+                one.check, one.level.lower(), redact(one.text), redact(one.advice), one.agent, int(one.trouble or 0)
+            )
+            for one in found
         ]
+
+    async def _examine_deployment(self, records: Sequence[AgentRecord], report: Report) -> None:
+        """What concerns all agents: settings, handlers, registry, and this supervisor itself."""
+        settings = self._shared.settings
+        check_settings(settings, env_file_notes(), report)
+        folders = await asyncio.to_thread(find_handlers, settings, report)
+        names = folders.names() if folders is not None else ()
+        report_registry(self._registry.where, len(records), await self._registry.scarce_room(), report, names)
+        check_supervisor(self._overview(), "", report)
+        check_descriptors(sum(not record.paused for record in records), os.getpid(), report)

@@ -9,7 +9,7 @@ import msgspec
 
 from supervisor.core.actors import PLATFORM, Actor, acting
 from supervisor.core.clock import Clock
-from supervisor.core.records import AgentEvent
+from supervisor.core.records import AgentEvent, Removal
 from supervisor.protocol.answers import Instruction
 from supervisor.store.dialect.history import MAX_EVENT_ID, EventFilter, HistoryTable, Origin, StoredEvent
 from supervisor.telemetry.redaction import redact
@@ -47,9 +47,9 @@ class AgentHistory:
         found = await self._table.events(EventFilter(), 1)
         return found[-1].id if found else 0
 
-    async def removals(self) -> list[AgentEvent]:
-        """The removals that can be undone, the newest first; ``before`` is the row as it was."""
-        return [_event(one) for one in await self._table.removals(self._clock.now() - UNDO_SECONDS)]
+    async def removals(self) -> list[Removal]:
+        """The removals that can be undone, the newest first."""
+        return [_removal(_event(one)) for one in await self._table.removals(self._clock.now() - UNDO_SECONDS)]
 
     async def observe(self, agent_ids: Sequence[str]) -> None:
         """Note where rows are not as their last events say: raw SQL has changed them."""
@@ -83,6 +83,19 @@ def _told(instruction: Instruction) -> str | None:
 
 def _decoded(text: str | None) -> Any:
     return None if text is None else msgspec.json.decode(text)
+
+
+def _removal(event: AgentEvent) -> Removal:
+    was = event.before or {}
+    return Removal(
+        number=event.id,
+        agent_id=event.agent_id,
+        name=was.get("name", ""),
+        handler=was.get("handler", ""),
+        removed_at=event.at,
+        until=event.at + UNDO_SECONDS,
+        actor=event.actor,
+    )
 
 
 def _event(stored: StoredEvent) -> AgentEvent:

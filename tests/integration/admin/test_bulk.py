@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from supervisor.core.states import AgentState, MessageState
+from tests.support.journaling import add
 from tests.support.observing import handlers_folder
 from tests.support.stack import Stack, agent_id, stack
 
@@ -18,7 +19,7 @@ FAILS = 'async def on_message(message, ctx):\n    raise RuntimeError("no key")\n
 MODEL = '''"""Says what it cost."""
 from supervisor.handler import Reply, Usage
 
-SETTINGS = ("city",)
+SETTINGS = {"city": {"type": "string", "description": "Whose weather."}}
 
 
 async def on_message(message, ctx):
@@ -45,7 +46,11 @@ async def test_many_agents_at_once(tmp_path: Path) -> None:
         status, said = await ask("POST", "/api/v1/bulk/agents", json=many)
         assert (status, said) == (
             200,
-            {"done": 2, "refused": {"nobody": "No agent nobody is registered; see: supervisor agents list"}},
+            {
+                "matched": 3,
+                "done": 2,
+                "refused": {"nobody": "No agent nobody is registered; see: supervisor agents list"},
+            },
         )
         for identity in ids[:2]:
             await fleet.state(identity, AgentState.PAUSED)
@@ -55,16 +60,60 @@ async def test_many_agents_at_once(tmp_path: Path) -> None:
         _, said = await ask("POST", "/api/v1/bulk/agents", json={"action": "reload", "ids": [*ids, "nobody"]})
         assert (said["done"], list(said["refused"])) == (3, ["nobody"])
         _, said = await ask("POST", "/api/v1/bulk/agents", json={"action": "remove", "ids": ids[1:]})
-        assert said == {"done": 2, "refused": {}}
+        assert said == {"matched": 2, "done": 2, "refused": {}}
         assert [one.id for one in await fleet.service.registry.agents()] == ids[:1]
         malformed: list[Any] = [
             {"action": "explode", "ids": []},
             {"action": "pause"},
+            {"action": "pause", "ids": [], "where": {}},
+            {"action": "pause", "where": {"name": "all"}},
             {"action": "pause", "ids": "all"},
             [],
         ]
         for odd in malformed:
             assert (await ask("POST", "/api/v1/bulk/agents", json=odd))[0] == 422
+
+
+async def test_all_agents_that_match_and_only_as_many_as_expected(tmp_path: Path) -> None:
+    async with stack(tmp_path) as fleet, asking(fleet) as ask:
+        ids = [await fleet.add(n, name=f"Agent {n}", labels={"team": "a" if n < 3 else "b"}) for n in (1, 2, 3)]
+        await fleet.online(3)
+
+        async def many(action: str, **given: Any) -> Any:
+            return await ask("POST", "/api/v1/bulk/agents", json={"action": action, **given})
+
+        where = {"labels": ["team=a"], "states": ["online"], "handlers": ["echo"]}
+        assert await many("pause", where=where, dry_run=True) == (200, {"matched": 2, "done": 0, "refused": {}})
+        status, said = await many("pause", where=where, expected=3)
+        assert (status, said["error"]) == (409, "2 match by now, not 3; nothing was done")
+        assert {one.state for one in fleet.service.control.statuses()} == {AgentState.ONLINE}
+        assert await many("pause", where=where, expected=2) == (200, {"matched": 2, "done": 2, "refused": {}})
+        for identity in ids[:2]:
+            await fleet.state(identity, AgentState.PAUSED)
+        assert (await many("pause", where=where, dry_run=True))[1]["matched"] == 0
+        assert (await many("pause", where={"text": "AGENT 3"}, dry_run=True))[1]["matched"] == 1
+        assert (await many("resume", where={}))[1] == {"matched": 3, "done": 3, "refused": {}}
+        assert (await many("pause", where={"states": ["asleep"]}))[0] == 400
+
+
+async def test_all_messages_that_match(tmp_path: Path) -> None:
+    async with stack(tmp_path) as fleet, asking(fleet) as ask:
+        identity = await fleet.add(1)
+        journal = fleet.service.registry.journal
+        for number in range(1, 551):
+            row = await add(journal, f"k{number}", agent=identity, claim=True)
+            await journal.settle(row, MessageState.DEAD, error="no key")
+
+        async def many(action: str, **given: Any) -> Any:
+            return await ask("POST", "/api/v1/bulk/messages", json={"action": action, **given})
+
+        where = {"agent_id": identity, "states": ["dead"]}
+        assert await many("discard", where=where, dry_run=True) == (200, {"matched": 550, "done": 0, "refused": {}})
+        assert (await many("discard", where=where, expected=500))[0] == 409
+        assert await many("discard", where=where, expected=550) == (200, {"matched": 550, "done": 550, "refused": {}})
+        assert (await many("discard", where={}, dry_run=True))[1]["matched"] == 0, "dead letters, unless it is said"
+        cancelled = {"agent_id": identity, "states": ["cancelled"]}
+        assert (await many("discard", where=cancelled, dry_run=True))[1]["matched"] == 550
 
 
 async def test_many_messages_at_once(tmp_path: Path) -> None:
@@ -118,7 +167,8 @@ async def test_what_agents_did_used_and_may_use(tmp_path: Path) -> None:
         _, handlers = await ask("GET", "/api/v1/handlers")
         known = {one["name"]: one for one in handlers}
         assert (known["model"]["about"], known["model"]["settings"]) == ("Says what it cost.", ["city"])
-        assert known["fails"]["settings"] is None
+        assert known["model"]["settings_schema"]["city"] == {"type": "string", "description": "Whose weather."}
+        assert (known["fails"]["settings"], known["fails"]["settings_schema"]) == (None, {})
         _, schema = await ask("GET", "/api/v1/settings-schema")
         assert "max_attempts" in schema["properties"]
         for path in ("activity", "conversations"):
@@ -151,9 +201,13 @@ async def test_the_doctor_is_asked_over_the_api(tmp_path: Path) -> None:
         await fleet.online()
         await fleet.ask(identity, "hello")
         _, found = await ask("POST", "/api/v1/doctor")
-        assert ("health", "fail", "failing: RuntimeError: no key") in {
-            (one["check"], one["level"], one["text"]) for one in found
+        assert ("health", "fail", "failing: RuntimeError: no key", 7) in {
+            (one["check"], one["level"], one["text"], one["exit_code"]) for one in found
         }
+        own = {one["check"]: one for one in found if not one["agent"] and one["level"] == "ok"}
+        assert {"settings", "handlers", "registry", "supervisor", "descriptors"} <= set(own)
+        assert own["registry"]["text"].endswith("supervisor.db holds 1 agent")
+        assert "fails" in own["handlers"]["text"]
         _, found = await ask("POST", f"/api/v1/doctor?agent_id={identity}")
         assert {"row", "token", "connect"} <= {one["check"] for one in found}
         assert (await ask("POST", f"/api/v1/doctor?agent_id={agent_id(9)}"))[0] == 404

@@ -56,6 +56,24 @@ async def test_changes_tell_who_made_them_and_are_undone(tmp_path: Path) -> None
         await fleet.online()
 
 
+async def test_the_whole_fleets_history_and_what_can_be_restored(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"admin_token": SecretStr("full"), "admin_read_token": SecretStr("read")}
+    async with stack(tmp_path, **given) as fleet:
+        for number in (1, 2):
+            await fleet.add(number, name=f"Agent {number}")
+        assert (await ask(fleet, "DELETE", PATH))[0] == 204
+        _, events = await ask(fleet, "GET", "/api/v1/history?limit=2")
+        assert [(event["agent_id"], event["action"]) for event in events] == [(A1, "removed"), (agent_id(2), "added")]
+        _, older = await ask(fleet, "GET", f"/api/v1/history?before_id={events[-1]['id']}", token="read")
+        assert [(event["agent_id"], event["action"], event["after"]) for event in older] == [(A1, "added", None)]
+        assert (await ask(fleet, "GET", "/api/v1/history?limit=0"))[0] == 422
+        _, [removal] = await ask(fleet, "GET", "/api/v1/removals", token="read")
+        assert (removal["agent_id"], removal["name"], removal["handler"]) == (A1, "Agent 1", "echo")
+        assert removal["until"] - removal["removed_at"] == 86_400
+        assert (await ask(fleet, "POST", f"{PATH}/restore"))[0] == 200
+        assert await ask(fleet, "GET", "/api/v1/removals") == (200, [])
+
+
 async def test_raw_sql_is_seen_while_a_supervisor_runs(tmp_path: Path) -> None:
     async with stack(tmp_path) as fleet:
         identity = await fleet.add(1)

@@ -25,7 +25,7 @@ from supervisor.admin.api import MOST_COUNTED
 from supervisor.admin.scrape import Scrapes
 from supervisor.core.activity import Minute
 from supervisor.core.errors import AgentNotFoundError, ConfigurationError, MessageNotFoundError, RegistryError
-from supervisor.core.records import AgentEvent, AgentRecord, UsageRecord
+from supervisor.core.records import AgentEvent, AgentRecord, Removal, UsageRecord
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus, CheckResult, InboxCounts, MessageDetails, MessageSummary, Overview
 from supervisor.management.agents import Changes
@@ -49,6 +49,9 @@ class SmallInsight:
         return []
 
     async def usage(self, agent_id: str | None, days: int) -> list[UsageRecord]:
+        return []
+
+    async def removals(self) -> list[Removal]:
         return []
 
     async def handlers(self) -> list[KnownHandler]:
@@ -125,7 +128,7 @@ class SmallService:
     async def remove(self, agent_id: str) -> None:
         del self.agents[agent_id]
 
-    async def history(self, agent_id: str, limit: int) -> list[AgentEvent]:
+    async def history(self, agent_id: str | None, limit: int, before_id: int) -> list[AgentEvent]:
         return []
 
     async def rollback(self, agent_id: str, number: int) -> None:
@@ -483,6 +486,8 @@ async def test_the_description_lists_every_endpoint(serve: Serve) -> None:
         "/api/v1/doctor",
         "/api/v1/events",
         "/api/v1/handlers",
+        "/api/v1/history",
+        "/api/v1/removals",
         "/api/v1/settings-schema",
         "/api/v1/usage",
         "/session",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.handlers import HandlerLoader
-from supervisor.handlers.declared import declared_settings, missing_requirements
+from supervisor.handlers.declared import declared_schema, declared_settings, missing_requirements
 from tests.support.mounted import Write
 
 
@@ -43,6 +43,7 @@ def test_what_a_module_needs_is_read_and_not_run(tmp_path: Path, source: str, mi
         ("from typing import Final\nSETTINGS: Final = ['city']\nraise SystemExit", ("city",)),
         ("SETTINGS = ()", ()),
         ("def on_message(message, ctx): ...", None),
+        ("SETTINGS = {'city': {'type': 'string'}, 'units': {}}", ("city", "units")),
         ("SETTINGS = {'city': 'Rome'}", None),
         ("SETTINGS = ('city', 1)", None),
         ("SETTINGS = names()", None),
@@ -52,6 +53,14 @@ def test_what_a_module_needs_is_read_and_not_run(tmp_path: Path, source: str, mi
 def test_what_a_row_may_set_is_read_and_not_run(tmp_path: Path, source: str, declared: object) -> None:
     (tmp_path / "one.py").write_text(source)
     assert declared_settings("one", tmp_path) == declared
+
+
+def test_what_values_settings_take_is_read_and_not_run(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text("SETTINGS = {'city': {'type': 'string'}, 'units': {}}\nraise SystemExit")
+    (tmp_path / "two.py").write_text("SETTINGS = ('city', 'units')")
+    (tmp_path / "three.py").write_text("SETTINGS = {'city': {'type': 'string'}, 'units': 'metric'}")
+    assert declared_schema("one", tmp_path) == {"city": {"type": "string"}, "units": {}}
+    assert declared_schema("two", tmp_path) == declared_schema("three", tmp_path) == {}
 
 
 def test_a_loaded_handler_has_the_settings_that_its_module_says(loader: HandlerLoader, write: Write) -> None:

@@ -79,7 +79,7 @@ DOUBTFUL = {
     ),
     "settings in another form": (
         "SETTINGS = 'city'\n",
-        'SETTINGS is no tuple of names, so it says nothing; write ("city",) for one (desk.py, line 5)',
+        'SETTINGS is neither a tuple of names nor a dict of schemas; write ("city",) for one (desk.py, line 5)',
     ),
 }
 DESK = """from supervisor.handler import Handler

@@ -175,8 +175,9 @@ async def test_what_was_removed_within_a_day_and_is_not_back_can_be_listed(opene
     await registry.restore_agent("a3")
     await registry.add_agent(replace(RECORD, id="a4", name="Another"))
     assert [event.agent_id for event in await registry.history.removals()] == ["a2", "a1"]
-    [event] = [event for event in await registry.history.removals() if event.agent_id == "a2"]
-    assert (event.actor, event.before and event.before["name"]) == (ANN, "Ada")
+    removed = (await registry.history.removals())[0]
+    assert (removed.actor, removed.name, removed.handler) == (ANN, "Ada", "echo")
+    assert (removed.removed_at, removed.until) == (clock.now(), clock.now() + UNDO_SECONDS)
     await clock.advance(20)
     assert [event.agent_id for event in await registry.history.removals()] == ["a2"]
 
