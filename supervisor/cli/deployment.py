@@ -38,7 +38,7 @@ def upgrade(as_json: AsJson = False) -> None:
 
 @db.command()
 def check(as_json: AsJson = False) -> None:
-    """Look the registry through: schema, damage, rows.
+    """Look the registry through: schema, damage, rows; in PostgreSQL also what its server cannot clear away.
 
     Example: `supervisor db check`
     """

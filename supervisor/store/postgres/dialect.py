@@ -14,7 +14,8 @@ from supervisor.core.errors import RegistryError, RegistryNotFoundError
 from supervisor.settings.secrets import SecretBox
 from supervisor.store.dialect import LockInfo, Rotation
 from supervisor.store.dialect.face import ANY_ACCESS, READING, Access
-from supervisor.store.postgres import connecting, holding
+from supervisor.store.dialect.rows import record_from_row
+from supervisor.store.postgres import connecting, holding, soundness
 from supervisor.store.postgres.address import address_of
 from supervisor.store.postgres.changes import ChangeNotice
 from supervisor.store.postgres.connecting import Connector
@@ -103,16 +104,17 @@ class Postgres:
         """Look the registry at ``url`` through; one line that says that it is well."""
         database = await self.open(url, clock=SystemClock(), access=READING)
         try:
-            number = len(await database.agents.rows())
-            server = await database.sessions.read(lambda connection: scalar(connection, "SHOW server_version"))
+            agents = [record_from_row(row) for row in await database.agents.rows()]
+            found = await database.sessions.read(partial(soundness.inspect, where=database.where))
         finally:
             await database.close()
         schema, head = database.revision, self.migrations.head
         stands = "current" if schema == head else f"this version needs {head}: supervisor db upgrade"
-        return (
-            f"{database.where}: PostgreSQL {str(server).partition(' ')[0]}, schema {schema} ({stands}), "
-            f"{number} agents, registry {database.uuid}"
-        )
+        line = f"{database.where}: PostgreSQL {found.release}, sound, schema {schema} ({stands})"
+        notes = [f"{line}, {len(agents)} agents, registry {database.uuid}", *found.notes]
+        if unfit := sum(agent.problem is not None for agent in agents):
+            notes.append(f"{unfit} of the agents cannot run as they are: supervisor doctor")
+        return "; ".join(notes)
 
     async def backup(self, url: str, target: Path) -> None:
         """Refuse: PostgreSQL's own tools copy a database."""

@@ -1,0 +1,89 @@
+"""Looking a database through: what is missing in it, and what its server cannot clear away."""
+
+# ruff: noqa: S608 - the texts are put together from names of our own
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from supervisor.core.errors import RegistryError
+from supervisor.store.dialect import DamagedError
+from supervisor.store.sql.sessions import Connection, scalar
+
+#: The tables whose rows change all the time.
+_HOT: Final = ("inbox_open", "outbox_open", "conversations", "replicas", "journal_commits")
+#: More dead rows than these, and than living ones, make a hot table slow.
+_DEAD_ROWS: Final = 10_000
+_OLD_SECONDS: Final = 300.0
+_LOST: Final = (
+    "SELECT (SELECT count(*) FROM inbox WHERE body IS NULL), (SELECT count(*) FROM outbox WHERE body IS NULL), "
+    "(SELECT count(*) FROM fences WHERE replica = 0)"
+)
+_UNPAIRED: Final = (
+    "SELECT count(*) FROM fences FULL JOIN replicas ON id = replica "
+    "WHERE replica IS DISTINCT FROM id AND replica IS DISTINCT FROM 0"
+)
+_BLOATED: Final = (
+    "SELECT relname, n_dead_tup, n_live_tup FROM pg_stat_user_tables "
+    f"WHERE schemaname = current_schema() AND relname IN {_HOT} AND n_dead_tup > greatest(:dead, n_live_tup) ORDER BY 1"
+)
+# What keeps a row that nobody needs any more from being cleared away: whoever may still see it.
+_OLDEST: Final = """
+SELECT who, seconds FROM (
+    SELECT coalesce(nullif(application_name, ''), usename, '?') || ', process ' || pid AS who,
+        extract(epoch FROM clock_timestamp() - xact_start)::float8 AS seconds
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND num_nonnulls(backend_xmin, backend_xid) > 0
+    UNION ALL
+    SELECT 'PREPARE TRANSACTION ' || gid, extract(epoch FROM clock_timestamp() - prepared)::float8
+    FROM pg_prepared_xacts WHERE database = current_database()
+) AS open WHERE seconds >= :old ORDER BY seconds DESC LIMIT 1"""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a look found.
+
+    Args:
+        release: of the server, such as ``18.4``.
+        notes: what is not as it should be, and costs no message.
+    """
+
+    release: str
+    notes: tuple[str, ...]
+
+
+def inspect(
+    connection: Connection, where: str, *, dead_rows: int = _DEAD_ROWS, old_seconds: float = _OLD_SECONDS
+) -> Inspection:
+    """Look a registry through.
+
+    Args:
+        dead_rows: so many in a table that changes all the time are worth a note.
+        old_seconds: so is a transaction that has been open for so long.
+
+    Raises:
+        RegistryError: something is missing without which messages are lost, or nothing can be written.
+    """
+    messages, replies, fence = connection.execute(_LOST).fetchone()
+    if messages or replies:
+        raise DamagedError(
+            f"The registry {where} is damaged (the text of {messages} messages and {replies} replies is gone); "
+            "restore a backup of it"
+        )
+    if not fence:
+        raise RegistryError(
+            f"The registry {where} takes nothing from commands: the table fences lacks its row 0; "
+            "bring it back with: INSERT INTO fences VALUES (0)"
+        )
+    notes = []
+    if unpaired := scalar(connection, _UNPAIRED):
+        notes.append(f"{unpaired} supervisors are registered without a fence, or fenced without being registered")
+    for table, dead, living in connection.execute(_BLOATED, {"dead": dead_rows}).fetchall():
+        notes.append(f"{table} has {dead} dead rows beside {living}: VACUUM is too rare, or kept from them")
+    if (oldest := connection.execute(_OLDEST, {"old": old_seconds}).fetchone()) is not None:
+        who, seconds = oldest
+        notes.append(f"a transaction has been open for {seconds / 60:.0f} min ({who}): no dead row since then goes")
+    release = str(scalar(connection, "SHOW server_version")).partition(" ")[0]
+    return Inspection(release, tuple(notes))
