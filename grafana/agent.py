@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from grafana.blocks import PLAIN, QUANTILES, STATES, TYPES, Steps, Target, figure, graph, note, timeline
+from grafana.blocks import PLAIN, Steps, Target, figure, graph, note, quantiles, timeline
+from grafana.colors import QUANTILES, STATES, TYPES
 from grafana.frame import AGENT, agent_variable, assemble
-from grafana.promql import errors_of_all, increase, online_share, quantile, rate, series, summed
+from grafana.promql import called, errors_of_all, increase, online_share, rate, series, summed
 
 FLEET_SCOPE: Final = 'scope="fleet"'
 OWN: Final = 'agent=~"$agent"'
@@ -132,7 +133,7 @@ def _over_time() -> Sequence[Any]:
             "Online",
             "When it was online. Short gaps are reconnects; what was said meanwhile is read from the platform's "
             "history.",
-            Target(f"max by (agent) ({series('supervisor_agent_up', OWN)})", "{{agent}}"),
+            Target(f"max by (agent, who) ({called(series('supervisor_agent_up', OWN))})", "{{who}}"),
             texts=TEXTS,
         ),
         graph(
@@ -189,8 +190,7 @@ def _fleet() -> Sequence[Any]:
             "Fleet: latency",
             "From a message's arrival to the acknowledgement of its answer, of the chosen handlers.",
             "s",
-            Target(quantile(0.5, "supervisor_message_latency_seconds"), "p50"),
-            Target(quantile(0.95, "supervisor_message_latency_seconds"), "p95"),
+            *quantiles("supervisor_message_latency_seconds", 0.5, 0.95, exemplars=True),
             colors=QUANTILES,
         ),
         graph(

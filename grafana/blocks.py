@@ -24,6 +24,7 @@ from grafana_foundation_sdk.models import heatmap as heatmap_model
 from grafana_foundation_sdk.models import prometheus as prometheus_model
 from grafana_foundation_sdk.models import text as text_model
 
+from grafana.colors import Colors
 from grafana.promql import quantile
 
 DATASOURCE: Final = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -32,51 +33,10 @@ HEIGHT: Final = 7
 #: Where values get another colour: from which value, and which.
 Steps = Sequence[tuple[float | None, str]]
 PLAIN: Final[Steps] = ((None, "text"),)
-NO_COLORS: Final[Mapping[str, str]] = {}
-#: Colours by name: green is fine, red is not.
-Colors = Mapping[str, str]
+NO_COLORS: Final[Colors] = {}
 #: Series that are zero throughout, and what is done with them: the line stays, its name goes.
 ALL_ZERO: Final = {"reducer": "allIsZero", "op": "gte", "value": 0}
 UNNAMED: Final = {"legend": True, "tooltip": True, "viz": False}
-STATES: Final[Colors] = {
-    "online": "green",
-    "registering": "light-blue",
-    "connecting": "blue",
-    "authenticating": "super-light-blue",
-    "backoff": "orange",
-    "rejected": "red",
-    "faulted": "dark-red",
-    "paused": "#7b8087",
-    "draining": "#9aa0a6",
-    "stopped": "#5c6066",
-}
-ATTEMPTS: Final[Colors] = {
-    "online": "green",
-    "retry": "orange",
-    "reauthenticate": "yellow",
-    "kicked": "purple",
-    "reject": "red",
-    "fault": "dark-red",
-}
-REQUESTS: Final[Colors] = {"ok": "green", "retry": "orange", "rejected": "red", "fault": "dark-red"}
-OUTCOMES: Final[Colors] = {
-    "done": "green",
-    "retried": "yellow",
-    "dead": "red",
-    "timeout": "orange",
-    "lost": "purple",
-    "cancelled": "blue",
-    "released": "super-light-blue",
-}
-SENDS: Final[Colors] = {
-    "acked": "green",
-    "refused": "red",
-    "timeout": "orange",
-    "lost": "purple",
-    "unknown": "dark-red",
-}
-TYPES: Final[Colors] = {"input": "blue", "output": "orange", "cached": "green"}
-QUANTILES: Final[Colors] = {"p50": "green", "p95": "yellow", "p99": "red"}
 
 _AnyPanel = TypeVar(
     "_AnyPanel",
@@ -92,15 +52,23 @@ _AnyPanel = TypeVar(
 
 @dataclass(frozen=True)
 class Target:
-    """One query of a panel: the expression, and what each of its series is called."""
+    """One query of a panel: the expression, and what each of its series is called.
+
+    Args:
+        exemplars: show points that lead to traces, where the data source keeps them.
+    """
 
     expr: str
     legend: str = ""
+    exemplars: bool = False
 
 
-def quantiles(histogram: str, *shares: float) -> list[Target]:
-    """Lines for some quantiles of a histogram."""
-    return [Target(quantile(share, histogram), f"p{share * 100:g}") for share in shares]
+def quantiles(histogram: str, *shares: float, exemplars: bool = False) -> list[Target]:
+    """Lines for some quantiles of a histogram; the first brings its exemplars, which are those of all."""
+    return [
+        Target(quantile(share, histogram), f"p{share * 100:g}", exemplars=exemplars and share == shares[0])
+        for share in shares
+    ]
 
 
 def _common(panel: _AnyPanel, title: str, description: str, width: int, height: int) -> _AnyPanel:
@@ -110,7 +78,7 @@ def _common(panel: _AnyPanel, title: str, description: str, width: int, height: 
 
 
 def _query(target: Target, number: int) -> prometheus.Dataquery:
-    return (
+    made = (
         prometheus.Dataquery()
         .expr(target.expr)
         .legend_format(target.legend)
@@ -118,6 +86,7 @@ def _query(target: Target, number: int) -> prometheus.Dataquery:
         .editor_mode(prometheus_model.QueryEditorMode.CODE)
         .datasource(DATASOURCE)
     )
+    return made.exemplar(True) if target.exemplars else made
 
 
 def _ranges(targets: Sequence[Target]) -> list[Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from grafana.blocks import QUANTILES, Column, Target, graph, listing, quantiles
+from grafana.blocks import Column, Target, graph, listing, quantiles
+from grafana.colors import QUANTILES
 from grafana.promql import TARGET, increase, or_zero, rate, series, summed
 
 

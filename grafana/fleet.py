@@ -8,23 +8,8 @@ from typing import Any, Final
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana import capacity
-from grafana.blocks import (
-    ATTEMPTS,
-    OUTCOMES,
-    QUANTILES,
-    REQUESTS,
-    SENDS,
-    STATES,
-    TYPES,
-    Column,
-    Steps,
-    Target,
-    figure,
-    graph,
-    heat,
-    listing,
-    quantiles,
-)
+from grafana.blocks import Column, Steps, Target, figure, graph, heat, listing, quantiles
+from grafana.colors import ATTEMPTS, OUTCOMES, QUANTILES, REQUESTS, SENDS, STATES, TYPES
 from grafana.frame import AGENT_LINK, FLEET, assemble
 from grafana.promql import (
     TARGET,
@@ -251,7 +236,7 @@ def _durations() -> Sequence[Any]:
             "Latency",
             "From a message's arrival to the acknowledgement of its answer: waiting, handling and sending together.",
             "s",
-            *quantiles(LATENCY, 0.5, 0.95, 0.99),
+            *quantiles(LATENCY, 0.5, 0.95, 0.99, exemplars=True),
             colors=QUANTILES,
         ),
         graph(
@@ -261,14 +246,14 @@ def _durations() -> Sequence[Any]:
             "the agent's; long handling: look at the models; long sends: at the platform.",
             "s",
             Target(quantile(0.95, "supervisor_message_queue_seconds"), "queue"),
-            Target(quantile(0.95, "supervisor_message_handle_seconds"), "handle"),
+            Target(quantile(0.95, "supervisor_message_handle_seconds"), "handle", exemplars=True),
             Target(quantile(0.95, "supervisor_message_send_seconds"), "send"),
         ),
         graph(
             "Latency p95 by handler",
             "From a message's arrival to the acknowledgement of its answer, for 95 of 100 messages.",
             "s",
-            Target(quantile(0.95, LATENCY, by="handler"), "{{handler}}"),
+            Target(quantile(0.95, LATENCY, by="handler"), "{{handler}}", exemplars=True),
         ),
         heat(
             "Latency, all messages", "How many messages were answered within which time.", "s", Target(buckets(LATENCY))

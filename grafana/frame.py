@@ -17,6 +17,9 @@ FLEET, AGENT, TOKENS = "aiwm-fleet", "aiwm-agent", "aiwm-tokens"
 ALL: Final = ".+"
 #: The same where the label may be missing: who has one cluster gives it no name.
 ALL_OR_NONE: Final = ".*"
+INFO: Final = "supervisor_agent_info"
+#: An agent's id as the value and its name, if it has one, as the text, out of a series as Grafana writes it.
+NAMED_AGENT: Final = '/[{,]agent="(?<value>[^"]+)"(?:.*,name="(?<text>[^"]+)")?/'
 #: What a link hands over to the other dashboard.
 KEPT: Final = (
     "${datasource:queryparam}&${cluster:queryparam}&${namespace:queryparam}&${job:queryparam}&${instance:queryparam}"
@@ -85,8 +88,11 @@ def variables() -> list[Any]:
 
 def agent_variable() -> dashboard.QueryVariable:
     """Which agent."""
-    query = f"label_values(supervisor_agent_up{{{', '.join(SCOPE)}}}, agent)"
-    return _choice("agent", "Agent", "One agent; _other stands for those past METRICS_AGENT_LIMIT.", query)
+    within = ", ".join(SCOPE)
+    known, counted = (f"last_over_time({name}{{{within}}}[$__range])" for name in (INFO, "supervisor_agent_up"))
+    query = f"query_result({known} or on ({TARGET}, agent) {counted})"
+    about = "One agent, by its name where it has one; _other stands for those past METRICS_AGENT_LIMIT."
+    return _choice("agent", "Agent", about, query).regex(NAMED_AGENT)
 
 
 def _annotation(name: str, color: str, expr: str) -> dashboard.AnnotationQuery:

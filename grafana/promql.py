@@ -85,6 +85,12 @@ def named(expression: str) -> str:
     return f"({expression}) * {by} group_left (name, handler) {series('supervisor_agent_info')} or {by} ({expression})"
 
 
+def called(expression: str) -> str:
+    """The same with the label ``who``: an agent's name, its id where it has none or is past the limit."""
+    by_id = f'label_replace({named(expression)}, "who", "$1", "agent", "(.*)")'
+    return f'label_replace({by_id}, "who", "$1", "name", "(.+)")'
+
+
 def errors_of_all() -> str:
     """The share of messages that ended without an answer."""
     failed = rate("supervisor_messages_handled_total", FAILED)

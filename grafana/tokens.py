@@ -8,9 +8,10 @@ from typing import Any, Final
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana.agent import BUDGET, FLEET_SCOPE
-from grafana.blocks import TYPES, Column, Target, bars, figure, graph, heat, listing
+from grafana.blocks import Column, Target, bars, figure, graph, heat, listing
+from grafana.colors import TYPES
 from grafana.frame import AGENT_LINK, TOKENS, assemble
-from grafana.promql import buckets, increase, or_zero, quantile, rate, ratio, series
+from grafana.promql import TARGET, buckets, called, increase, named, or_zero, quantile, rate, ratio, series
 
 AGENT_SCOPE: Final = 'scope="agent"'
 USED: Final = 'type!="cached"'
@@ -195,7 +196,7 @@ def _per_answer() -> Sequence[Any]:
 
 
 def _cost() -> Sequence[Any]:
-    by_agent = increase("supervisor_agent_llm_cost_total", by="agent")
+    dearest = f"topk({TOP}, {increase('supervisor_agent_llm_cost_total', by=f'{TARGET}, agent')})"
     handled = rate("supervisor_messages_handled_total", 'outcome="done"', by="handler")
     return [
         graph(
@@ -227,7 +228,7 @@ def _cost() -> Sequence[Any]:
             f"The {TOP} agents that cost most within the shown range; those past METRICS_AGENT_LIMIT together as "
             "_other.",
             "currencyUSD",
-            Target(f"sort_desc(topk({TOP}, {by_agent}))", "{{agent}}"),
+            Target(f"sort_desc({called(dearest)})", "{{who}}"),
             steps=((None, "orange"),),
             width=10,
             decimals=MILLS,
@@ -247,7 +248,7 @@ def _cost() -> Sequence[Any]:
 
 
 def _budgets() -> Sequence[Any]:
-    fullest = f"topk({TOP}, max by (job, instance, agent) ({series('supervisor_agent_budget_used_ratio')}))"
+    fullest = f"topk({TOP}, {series('supervisor_agent_budget_used_ratio')})"
     return [
         graph(
             "Budget used",
@@ -264,8 +265,9 @@ def _budgets() -> Sequence[Any]:
             "Agents nearest to their budget",
             "By the part of their own budget of today that is used. A click opens the agent.",
             Column("Agent", label="agent", link=AGENT_LINK),
+            Column("Name", label="name"),
             Column("Instance", label="instance"),
-            Column("Used", expr=fullest, unit="percentunit", steps=BUDGET, decimals=1),
+            Column("Used", expr=named(fullest), unit="percentunit", steps=BUDGET, decimals=1),
             none="No agent has a budget",
         ),
         graph(
@@ -322,7 +324,7 @@ def _calls() -> Sequence[Any]:
             "Duration of calls, by model (p95)",
             "95 of 100 calls took no longer.",
             "s",
-            Target(quantile(0.95, CALLS, by=MODEL), f"{{{{{MODEL}}}}}"),
+            Target(quantile(0.95, CALLS, by=MODEL), f"{{{{{MODEL}}}}}", exemplars=True),
         ),
         heat("Duration of calls", "How many calls took how long.", "s", Target(buckets(CALLS))),
     ]

@@ -63,8 +63,8 @@ class Attempt:
         self._clock = scope.clock
         # The last part of a handler that does not stream: it is committed when the message is settled.
         self._last: NewReply | None = None
-        reference = profile.handler.reference
-        self._answer_time = AnswerTime(scope.clock, row.received_at, partial(_count_answer, scope, reference))
+        report = partial(_count_answer, scope, profile.handler.reference, trace.trace_id)
+        self._answer_time = AnswerTime(scope.clock, row.received_at, report)
         # Parts that an earlier attempt made.
         self._already_made: frozenset[int] = frozenset()
         self._started = scope.clock.monotonic()
@@ -230,6 +230,6 @@ class Attempt:
         self._answer_time.acked(reply.part)
 
 
-def _count_answer(scope: Scope, handler: str, latency_seconds: float, send_seconds: float) -> None:
-    scope.metrics.answered(handler, latency_seconds, send_seconds)
+def _count_answer(scope: Scope, handler: str, trace_id: str, latency_seconds: float, send_seconds: float) -> None:
+    scope.metrics.answered(handler, latency_seconds, send_seconds, trace_id)
     scope.activity.answered(latency_seconds)

@@ -209,8 +209,8 @@ class MessageContext(AgentContext):
     def model_call(
         self, model: str, *, provider: str = "unknown", expected: Usage | None = None
     ) -> Iterator[ModelCall]:
-        spending = self._profile.spending
-        with spending.model_call(model, provider, expected) as call, self._trace.model_call(call, provider):
+        spending, trace = self._profile.spending, self._trace
+        with spending.model_call(model, provider, expected, trace.trace_id) as call, trace.model_call(call, provider):
             yield call
 
     def tool_call(self, name: str, *, call_id: str | None = None) -> AbstractContextManager[None]:

@@ -362,7 +362,8 @@ class Execution:
         if self._trace is not None:
             # Where the attempt was cancelled, the row's state says what was written in that moment.
             outcome = self._outcome or _OUTCOMES.get(row.state, "released")
-            self._scope.metrics.handled(self._handler.reference, outcome, self._handled - self._began)
+            seconds = self._handled - self._began
+            self._scope.metrics.handled(self._handler.reference, outcome, seconds, self._trace.trace_id)
             if outcome in _FAILURES:
                 self._scope.activity.failed()
             self._trace.end(outcome)

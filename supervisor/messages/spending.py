@@ -40,9 +40,15 @@ class Spending:
         return self._ledger.budget(self._agent_id)
 
     @contextmanager
-    def model_call(self, model: str, provider: str, expected: Usage | None = None) -> Iterator[ModelCall]:
-        """Measure a call of a model; what it is expected to cost counts in the budgets until its end."""
+    def model_call(
+        self, model: str, provider: str, expected: Usage | None = None, trace_id: str = ""
+    ) -> Iterator[ModelCall]:
+        """Measure a call of a model; what it is expected to cost counts in the budgets until its end.
+
+        Args:
+            trace_id: that of the message for which it is made, if it has a trace.
+        """
         with ExitStack() as held:
             if expected is not None:
                 held.enter_context(self._ledger.expecting(self._agent_id, cleaned(expected)))
-            yield held.enter_context(self._metrics.model_call(model, provider, self._clock))
+            yield held.enter_context(self._metrics.model_call(model, provider, self._clock, trace_id))

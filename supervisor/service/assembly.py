@@ -177,7 +177,7 @@ def build_shared(
     tracing: Tracing = NO_TRACING,
 ) -> Shared:
     """What the agents of a service share, its figures bound to what they count."""
-    metrics = Metrics(agent_limit=settings.metrics_agent_limit)
+    metrics = Metrics(agent_limit=settings.metrics_agent_limit, clock=clock)
     gates = _gates(settings, clock)
     api = PlatformApi(session.http, clock, timeout_seconds=settings.handshake_seconds)
     facts = HostFacts()

@@ -99,7 +99,7 @@ class Moment:
         def value(match: re.Match[str]) -> str:
             return values[match[1] or match[2]]
 
-        return re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, expression)
+        return re.sub(r"\$(?:([A-Za-z_]\w*)|\{(\w+)\})", value, expression)
 
 
 async def play(dashboard: Mapping[str, Any], moment: Moment, server: Prometheus) -> Results:

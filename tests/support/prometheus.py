@@ -59,6 +59,19 @@ class Prometheus:
         """
         return await self._ask("query_range", query=expression, start=str(start), end=str(end), step=str(step))
 
+    async def exemplars(self, expression: str) -> dict[str, set[str]]:
+        """The trace ids of exemplars of the last minute, by the metrics that an expression reads.
+
+        Raises:
+            QueryError: it is no PromQL.
+        """
+        start, end = str(time.time() - 60), str(time.time() + 60)
+        found: dict[str, set[str]] = {}
+        for one in await self._answer("query_exemplars", query=expression, start=start, end=end):
+            traces = found.setdefault(one["seriesLabels"]["__name__"], set())
+            traces.update(exemplar["labels"]["trace_id"] for exemplar in one["exemplars"])
+        return found
+
     async def last_scrape(self) -> float:
         """When the last scrape that brought something began, as Prometheus dates it.
 
@@ -83,12 +96,15 @@ class Prometheus:
             await asyncio.sleep(0.1)
         return found
 
-    async def _ask(self, what: str, **parameters: str) -> list[Series]:
+    async def _answer(self, what: str, **parameters: str) -> Any:
         async with self._session.post(f"{self.url}/api/v1/{what}", data=parameters) as answer:
             body = await answer.json()
         if body["status"] != "success":
             raise QueryError(f"{body['errorType']}: {body['error']}")
-        data = body["data"]
+        return body["data"]
+
+    async def _ask(self, what: str, **parameters: str) -> list[Series]:
+        data = await self._answer(what, **parameters)
         if data["resultType"] == "scalar":
             return [Series({}, (_sample(data["result"]),))]
         return [
@@ -133,6 +149,7 @@ async def prometheus(
             f"--config.file={place / 'prometheus.yml'}",
             f"--storage.tsdb.path={place / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
+            "--enable-feature=exemplar-storage",
             "--log.level=warn",
             stdout=log,
             stderr=log,

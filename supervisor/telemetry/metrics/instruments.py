@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
-from prometheus_client.samples import Sample
+from prometheus_client.samples import Exemplar, Sample
 from prometheus_client.utils import floatToGoString
 
 _Labels = Mapping[str, str]
@@ -36,12 +36,14 @@ class Histogram:
         bounds: the highest value of each bucket, ascending; what is above all of them is counted too.
     """
 
-    __slots__ = ("_bounds", "_counts", "_sum")
+    __slots__ = ("_bounds", "_counts", "_exemplars", "_sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
+        #: The last exemplar of each bucket that has one, by its place.
+        self._exemplars: dict[int, Exemplar] = {}
 
     def observe(self, value: float) -> None:
         """Count a value; a negative one as none: wall clocks step back."""
@@ -51,11 +53,21 @@ class Histogram:
         else:
             self._counts[0] += 1
 
+    def exemplify(self, value: float, trace_id: str, at: float) -> None:
+        """Have the trace of an observed value stand for its bucket, until the next one that falls into it.
+
+        Args:
+            at: when that was, in seconds since the epoch.
+        """
+        value = max(0.0, value)
+        self._exemplars[bisect_left(self._bounds, value)] = Exemplar({"trace_id": trace_id}, value, at)
+
     def samples(self, name: str, labels: _Labels) -> Iterator[Sample]:
         """A sample for each bucket with all that is below it, how many values there were, and their sum."""
         reached = list(accumulate(self._counts))
-        for bound, count in zip((*self._bounds, float("inf")), reached, strict=True):
-            yield Sample(f"{name}_bucket", {**labels, "le": _written(bound)}, float(count))
+        for place, (bound, count) in enumerate(zip((*self._bounds, float("inf")), reached, strict=True)):
+            of_bucket = {**labels, "le": _written(bound)}
+            yield Sample(f"{name}_bucket", of_bucket, float(count), exemplar=self._exemplars.get(place))
         yield Sample(f"{name}_count", dict(labels), float(reached[-1]))
         yield Sample(f"{name}_sum", dict(labels), self._sum)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from supervisor.core.clock import Clock
 from supervisor.telemetry.metrics.connections import WORDS
 from supervisor.telemetry.metrics.families import WORK_SECONDS, Family, Vocabulary, Workshop
 from supervisor.telemetry.metrics.instruments import Histogram
@@ -25,7 +26,8 @@ UNKNOWN = ("event", "message_type")
 class MessageMetrics:
     """The instruments of messages, and their verbs."""
 
-    def __init__(self, make: Workshop, handlers: Vocabulary) -> None:
+    def __init__(self, make: Workshop, handlers: Vocabulary, clock: Clock) -> None:
+        self._clock = clock
         outcomes = Vocabulary(0, *OUTCOMES)
         self._received = make.counters(
             "supervisor_messages_received_total", "Messages accepted for the journal.", "messages", handler=handlers
@@ -113,20 +115,30 @@ class MessageMetrics:
         """A message waited ``seconds`` for its handler."""
         self._queue[handler].observe(seconds)
 
-    def handled(self, handler: str, outcome: str, seconds: float) -> None:
-        """An attempt of a handler ended after ``seconds``; ``outcome``: one of :data:`OUTCOMES`."""
+    def handled(self, handler: str, outcome: str, seconds: float, trace_id: str = "") -> None:
+        """An attempt of a handler ended after ``seconds``.
+
+        Args:
+            outcome: one of :data:`OUTCOMES`.
+            trace_id: the message's, if it has a trace.
+        """
         self._handled[handler, outcome].total += 1
         self._handle[handler, outcome].observe(seconds)
+        if trace_id:
+            self._handle[handler, outcome].exemplify(seconds, trace_id, self._clock.now())
 
-    def answered(self, handler: str, latency_seconds: float, send_seconds: float) -> None:
+    def answered(self, handler: str, latency_seconds: float, send_seconds: float, trace_id: str = "") -> None:
         """The last reply to a message was acknowledged.
 
         Args:
             latency_seconds: since the message came.
             send_seconds: since that reply was ready.
+            trace_id: the message's, if it has a trace.
         """
         self._latency[handler].observe(latency_seconds)
         self._send[handler].observe(send_seconds)
+        if trace_id:
+            self._latency[handler].exemplify(latency_seconds, trace_id, self._clock.now())
 
     def sent(self, outcome: str, ack_seconds: float | None = None) -> None:
         """A send ended; ``outcome``: one of :data:`SENDS`; ``ack_seconds``: until its acknowledgement, if one came."""

@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from supervisor import __version__
-from supervisor.core.clock import Clock
+from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.states import AgentState
 from supervisor.core.status import Reading
 from supervisor.telemetry.metrics.agents import DESCRIPTIONS, AgentSeries
@@ -41,16 +41,17 @@ class Metrics(ConnectionMetrics, MessageMetrics, StorageMetrics, ModelMetrics):
 
     Args:
         agent_limit: how many agents have series of their own (``METRICS_AGENT_LIMIT``).
+        clock: dates exemplars.
     """
 
-    def __init__(self, *, agent_limit: int = 1000) -> None:
+    def __init__(self, *, agent_limit: int = 1000, clock: Clock | None = None) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._agents = AgentSeries(agent_limit)
         make = Workshop(self._registry)
         handlers = Vocabulary(HANDLERS)
         ConnectionMetrics.__init__(self, make)
-        MessageMetrics.__init__(self, make, handlers)
+        MessageMetrics.__init__(self, make, handlers, clock or SystemClock())
         StorageMetrics.__init__(self, make)
         ModelMetrics.__init__(self, make, handlers, self._agents)
         make.info(

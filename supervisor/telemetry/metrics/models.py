@@ -131,8 +131,12 @@ class ModelMetrics:
             self._by_agent.add_cost(agent_id, amount)
 
     @contextmanager
-    def model_call(self, model: str, provider: str, clock: Clock) -> Iterator[ModelCall]:
-        """Time a model call; whatever it raises is counted under the name of its class."""
+    def model_call(self, model: str, provider: str, clock: Clock, trace_id: str = "") -> Iterator[ModelCall]:
+        """Time a model call; whatever it raises is counted under the name of its class.
+
+        Args:
+            trace_id: that of the message for which it is made, if it has a trace.
+        """
         call = ModelCall(model)
         started, error_type = clock.monotonic(), NO_ERROR
         try:
@@ -143,7 +147,10 @@ class ModelMetrics:
         finally:
             seconds = max(0.0, clock.monotonic() - started)
             with self._reporting:
-                self._model_calls[str(call.model), str(provider), CHAT, error_type].observe(seconds)
+                calls = self._model_calls[str(call.model), str(provider), CHAT, error_type]
+                calls.observe(seconds)
+                if trace_id:
+                    calls.exemplify(seconds, trace_id, clock.now())
 
     def budget_alert(self, scope: str, level: str) -> None:
         """A budget is nearly or wholly used; ``scope``: one of :data:`SCOPES`, ``level``: one of :data:`LEVELS`."""

@@ -43,6 +43,11 @@ class AttemptTrace(Protocol):
         """As :meth:`Traces.log_fields`."""
         ...
 
+    @property
+    def trace_id(self) -> str:
+        """The message's, where it has a trace; else empty."""
+        ...
+
     def model_call(self, call: ModelCall, provider: str) -> AbstractContextManager[None]:
         """A model works within."""
         ...
@@ -109,6 +114,7 @@ _NOTHING: Final[AbstractContextManager[None]] = nullcontext()
 
 class _NoAttempt:
     log_fields: Mapping[str, str] = {}
+    trace_id = ""
 
     def model_call(self, call: ModelCall, provider: str) -> AbstractContextManager[None]:  # noqa: ARG002 - promised
         return _NOTHING

@@ -267,6 +267,7 @@ class _SpanAttempt:
         conversing: Attributes,
     ) -> None:
         self.log_fields = log_fields
+        self.trace_id = log_fields.get("trace_id", "")
         self._conversing = conversing
         self._tracer = tracing.tracer
         self._clock: Clock = tracing.clock

@@ -126,13 +126,25 @@ def test_job_instance_and_handler_take_several_values_and_all(dashboard: dict[st
 
 def test_one_agent_is_chosen_among_those_that_have_series() -> None:
     [variable] = [one for one in load("agent")["templating"]["list"] if one["name"] == "agent"]
-    assert re.fullmatch(r"label_values\(supervisor_agent_up\{.*\}, agent\)", variable["query"])
-    assert 'instance=~"$instance"' in variable["query"]
+    assert re.fullmatch(
+        r"query_result\(.*supervisor_agent_info\{.* or on .*supervisor_agent_up\{.*\)", variable["query"]
+    )
+    assert variable["query"].count('instance=~"$instance"') == 2
     assert not variable.get("multi")
+    # As Grafana writes a series: its labels in the order of their names.
+    chosen = re.compile(variable["regex"].strip("/").replace("(?<", "(?P<"))
+    named = chosen.search('{agent="a1",cluster="agent",handler="h",instance="i",job="j",name="Ada",namespace="n"} 1 2')
+    nameless = chosen.search('supervisor_agent_info{agent="_other",instance="i",job="j",name="",namespace="n"} 3 1')
+    assert [one and one.groupdict() for one in (named, nameless)] == [
+        {"value": "a1", "text": "Ada"},
+        {"value": "_other", "text": None},
+    ]
     own = [target["expr"] for panel, target in targets(load("agent")) if "supervisor_agent_" in target["expr"]]
     assert len(own) > 8
     for expression in own:
-        assert all('agent=~"$agent"' in m for name, m in selectors(expression) if name.startswith("supervisor_agent_"))
+        # What is joined by the agent needs no matcher of its own.
+        found = [(name, m) for name, m in selectors(expression) if name != "supervisor_agent_info"]
+        assert all('agent=~"$agent"' in m for name, m in found if name.startswith("supervisor_agent_"))
 
 
 def test_every_selector_is_within_job_instance_and_handler(dashboard: dict[str, Any]) -> None:
@@ -152,7 +164,7 @@ def test_what_is_filtered_by_handler_is_what_has_one() -> None:
 
 
 def test_labels_in_matchers_and_groupings_exist(dashboard: dict[str, Any]) -> None:
-    known = LABELS | {"cluster", "namespace", "job", "instance", "le"}
+    known = LABELS | {"cluster", "namespace", "job", "instance", "le", "who"}
     for place, expression in expressions(dashboard):
         for metric, matchers in selectors(expression):
             named = set(re.findall(r"(\w+)(?:=~|!~|!=|=)\"", matchers))
@@ -208,7 +220,31 @@ def test_every_series_of_a_graph_has_a_name(dashboard: dict[str, Any]) -> None:
             assert target["legendFormat"], panel["title"]
             grouped = re.findall(r"^(?:sort_desc\()?(?:[\w.]+, )?.*?by \(([\w, ]+)\)", target["expr"])
             shown = re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])
-            assert set(shown) <= {label for group in grouped for label in group.split(", ")}, panel["title"]
+            made = re.findall(r'"(\w+)", "\$1", "\w+", "[^"]+"\)', target["expr"])
+            assert set(shown) <= {*made, *(label for group in grouped for label in group.split(", "))}, panel["title"]
+
+
+def test_agents_are_shown_by_their_names(dashboard: dict[str, Any]) -> None:
+    for panel, target in targets(dashboard):
+        legend, columns = target.get("legendFormat") or "", _columns(panel)
+        assert "{{agent}}" not in legend, panel["title"]
+        if "{{who}}" in legend or "agent" in columns:
+            assert "group_left (name, handler) supervisor_agent_info{" in target["expr"], panel["title"]
+        assert ("agent" in columns) is ("name" in columns), panel["title"]
+
+
+def _columns(panel: dict[str, Any]) -> list[str]:
+    """The labels that a table shows."""
+    organised = [one["options"] for one in panel.get("transformations", ()) if one["id"] == "organize"]
+    return [name for options in organised for name in options["includeByName"]]
+
+
+def test_points_lead_from_latencies_to_traces() -> None:
+    shown = {panel["title"] for name in NAMES for panel, target in targets(load(name)) if target.get("exemplar")}
+    assert shown == {
+        *("Latency", "Latency p95 by handler", "Where the time goes (p95)"),
+        *("Fleet: latency", "Duration of calls, by model (p95)"),
+    }
 
 
 def test_restarts_and_deploys_are_marked(dashboard: dict[str, Any]) -> None:

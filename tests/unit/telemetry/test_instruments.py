@@ -14,6 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from supervisor.handler import Usage
 from supervisor.telemetry.metrics import Metrics
@@ -83,6 +84,26 @@ def test_any_values_fill_the_buckets_as_the_librarys() -> None:
             theirs.observe(value)
         [family] = registry.collect()
         assert list(ours.samples("h", {})) == family.samples
+
+
+def test_the_last_trace_of_each_bucket_stands_for_it_in_openmetrics() -> None:
+    registry = CollectorRegistry()
+    work = Workshop(registry).histograms("work_seconds", "Worked.", "seconds", (1, 5), kind=Vocabulary(1))["a"]
+    for value, trace_id in ((0.5, "t1"), (0.7, "t2"), (-3.0, ""), (5, "t3"), (9, "t4")):
+        work.observe(value)
+        if trace_id:
+            work.exemplify(value, trace_id, at=1000.5)
+    work.exemplify(-1, "t5", at=1001)
+    modern, plain = openmetrics.generate_latest(registry).decode(), generate_latest(registry).decode()  # type: ignore[no-untyped-call]
+    [family] = text_string_to_metric_families(modern)
+    found = {one.labels["le"]: one.exemplar for one in family.samples if one.exemplar}
+    assert {le: (one.labels, one.value, float(one.timestamp)) for le, one in found.items()} == {
+        "1.0": ({"trace_id": "t5"}, 0.0, 1001),
+        "5.0": ({"trace_id": "t3"}, 5, 1000.5),
+        "+Inf": ({"trace_id": "t4"}, 9, 1000.5),
+    }
+    assert "trace_id" not in plain
+    assert 'work_seconds_bucket{kind="a",le="1.0"} 3.0\n' in plain
 
 
 def test_a_series_that_is_there_is_found_without_a_call() -> None:
