@@ -45,6 +45,7 @@ _KINDS: Final[Sequence[tuple[Any, str]]] = (
     (kinds.EnginePath, "path"),
     (kinds.TokenBudget, "tokens"),
     (kinds.CostBudget, "amount"),
+    (kinds.Currency, "three letters"),
     (Path, "path"),
     (SecretStr, "secret"),
     (SecretStr | None, "secret"),

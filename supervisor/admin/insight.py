@@ -12,7 +12,7 @@ from supervisor.core.activity import Minute
 from supervisor.core.records import UsageRecord
 from supervisor.core.status import CheckResult
 from supervisor.management.handlers import KnownHandler
-from supervisor.settings.models import AgentSettings
+from supervisor.settings.rows import AgentSettings
 
 _MAX_ID_CHARS: Final = 200
 #: How far back the registry's record of usage goes.

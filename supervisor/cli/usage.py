@@ -67,13 +67,19 @@ def usage(
         sums = [_sum(group) for group in _grouped(records).values()]
         total = _as_json(_sum(records), but=("agent_id", "model", "day")) if records else None
         agents = [_as_json(one, but=("model", "day")) for one in sums]
-        shown = {"since": since, "usage": [_as_json(r) for r in records], "agents": agents, "total": total}
+        shown = {
+            "since": since,
+            "currency": settings.currency,
+            "usage": [_as_json(r) for r in records],
+            "agents": agents,
+            "total": total,
+        }
         output.print_json(shown | (_groups_as_json(records, by) if by else {}))
     elif not records:
         complain(f"No usage since {since} (UTC); handlers report it with ctx.usage() or Reply(usage=…)")
     else:
         console = output.stdout_console()
-        console.print(_table(records, names, console.width, by))
+        console.print(_table(records, names, console.width, by, settings.currency))
         _complain_of_prices(records)
         if any(record.estimated_requests for record in records):
             complain(f"Figures after {_ABOUT} are estimates, or hold some: the model's server reported none")
@@ -120,7 +126,7 @@ def _as_json(record: UsageRecord, but: Sequence[str] = ()) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in but}
 
 
-def _table(records: Sequence[UsageRecord], names: dict[str, str], width: int, by: _By | None) -> Table:
+def _table(records: Sequence[UsageRecord], names: dict[str, str], width: int, by: _By | None, currency: str) -> Table:
     """Every record, the newest day first, and each agent's sum, or the sums of each ``by``; then that of all."""
     from rich.table import Table  # noqa: PLC0415  only where something is shown
     from rich.text import Text  # noqa: PLC0415
@@ -142,7 +148,8 @@ def _table(records: Sequence[UsageRecord], names: dict[str, str], width: int, by
     if by is not None:
         total[titles[0]] = "total"
     everything = [*rows, *sums, total]
-    widths = {title: max(len(title), *(len(row[title]) for row in everything)) for title in titles}
+    heads = {title: f"{title} ({currency})" if title == "COST" else title for title in titles}
+    widths = {title: max(len(heads[title]), *(len(row[title]) for row in everything)) for title in titles}
     shown = [title for title in titles if title != "REASONING" or any(one.reasoning_tokens for one in records)]
     for title in _DROPPED_FIRST:
         if title in shown and sum(widths[one] + _GAP for one in shown) - _GAP > width:
@@ -151,7 +158,7 @@ def _table(records: Sequence[UsageRecord], names: dict[str, str], width: int, by
     for title in shown:
         # The model's name gives way where the line is still too wide: no figure is ever cut.
         least = None if title == "MODEL" else widths[title]
-        table.add_column(title, justify="right" if title in _FIGURES else "left", no_wrap=True, min_width=least)
+        table.add_column(heads[title], justify="right" if title in _FIGURES else "left", no_wrap=True, min_width=least)
     for row in everything:
         style = "bold" if row is total else "dim" if row in sums else ""
         table.add_row(*(Text(row[title]) for title in shown), style=style)

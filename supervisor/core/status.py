@@ -117,6 +117,7 @@ class Overview:
         failing, stuck: how many of the agents that are online are so.
         deployment: the name that the deployment was given; empty where it has none.
         registry: where the registry is.
+        currency: what the configured prices are in: ``USD``, ``EUR``, …
     """
 
     version: str
@@ -132,6 +133,7 @@ class Overview:
     stuck: int = 0
     deployment: str = ""
     registry: str = ""
+    currency: str = "USD"
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,7 @@ class Control:
             stuck=len(stuck),
             deployment=self.settings.deployment_name,
             registry=self._registry.where,
+            currency=self.settings.currency,
         )
 
     async def each_status(self) -> AsyncIterator[AgentStatus]:

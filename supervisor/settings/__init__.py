@@ -7,15 +7,8 @@ May import handler and core. What follows from a setting belongs to whoever is g
 
 from supervisor.settings.environment import load_settings
 from supervisor.settings.kinds import Price
-from supervisor.settings.models import (
-    AGENT_SETTING_NAMES,
-    LOOPBACK,
-    OVERRIDES,
-    AgentSettings,
-    EffectiveSettings,
-    Settings,
-    parse_agent_settings,
-)
+from supervisor.settings.models import LOOPBACK, OVERRIDES, Settings
+from supervisor.settings.rows import AGENT_SETTING_NAMES, AgentSettings, EffectiveSettings, parse_agent_settings
 from supervisor.settings.sources import PREFIX
 
 __all__ = [

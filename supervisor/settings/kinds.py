@@ -105,6 +105,12 @@ def _namespace(value: str) -> str:
     return value
 
 
+def _currency(value: str) -> str:
+    if not (len(value) == 3 and value.isascii() and value.isalpha()):
+        raise ValueError("must be the three letters of a currency, such as USD or EUR")
+    return value.upper()
+
+
 def readable_headers(value: SecretStr | None) -> SecretStr | None:
     """Refuse headers that cannot be read."""
     if value is not None:
@@ -165,6 +171,7 @@ PartKinds = Annotated[tuple[Literal["thinking", "tool_call", "tool_result"], ...
 RoleList = Annotated[tuple[str, ...], BeforeValidator(listed)]
 TokenBudget = Annotated[int, Field(ge=1)]
 CostBudget = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Currency = Annotated[str, AfterValidator(_currency)]
 EnginePath = Annotated[str, Field(pattern=r"^/\S+$")]
 NamespaceName = Annotated[str, AfterValidator(_namespace)]
 PlatformCommands = Annotated[

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from supervisor.settings.models import AGENT_SETTING_NAMES
+from supervisor.settings.rows import AGENT_SETTING_NAMES
 
 #: How alike two names, or two words of them, must be for the one to be a slip for the other.
 SLIP_RATIO: Final = 0.7

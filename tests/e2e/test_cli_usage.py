@@ -94,13 +94,19 @@ def test_one_agent_and_so_many_days(used: Command) -> None:
 def test_people_get_a_table_that_marks_what_has_no_price(used: Command) -> None:
     done = used("usage")
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert lines[0] == ["DAY", "AGENT", "NAME", "MODEL", "REQUESTS", "INPUT", "CACHED", "OUTPUT", "COST"]
+    assert lines[0] == ["DAY", "AGENT", "NAME", "MODEL", "REQUESTS", "INPUT", "CACHED", "OUTPUT", "COST", "(USD)"]
     assert lines[1] == [day(), A1, "Anna", "gpt-4o", "3", "12,345", "1,000", "678", "0.2500"]
     assert lines[2][-1] == "?"
     assert lines[3] == [day(), GONE, "(removed)", "gpt-4o", "4", "1,000,000", "0", "0", "12.50+?"]
     assert lines[-1] == ["total", "10", "1,012,495", "1,000", "693", "12.80+?"]
     assert "No price for gpt-4o, homemade" in one_line(done.stderr)
     assert "SUPERVISOR_PRICES" in done.stderr
+
+
+def test_amounts_are_in_the_currency_of_the_prices(used: Command) -> None:
+    assert used.json("usage", SUPERVISOR_CURRENCY="chf")["currency"] == "CHF"
+    head = used("usage", "--by", "model", SUPERVISOR_CURRENCY="chf").stdout.splitlines()[0]
+    assert head.endswith("  COST (CHF)")
 
 
 def test_reasoning_has_a_column_and_what_is_estimated_a_mark(command: Command) -> None:
@@ -111,7 +117,7 @@ def test_reasoning_has_a_column_and_what_is_estimated_a_mark(command: Command) -
     )
     done = command("usage", SUPERVISOR_PRICES="", COLUMNS="200")
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert lines[0][-3:] == ["OUTPUT", "REASONING", "COST"]
+    assert lines[0][-4:] == ["OUTPUT", "REASONING", "COST", "(USD)"]
     assert [line[-5:-1] for line in lines[1:]] == [
         ["100", "0", "2,000", "1,500"],
         ["~30", "0", "~40", "0"],
@@ -127,7 +133,7 @@ def test_without_usage_it_says_how_there_comes_to_be_some(command: Command) -> N
     done = command("usage")
     assert (done.returncode, done.stdout) == (0, "")
     assert "ctx.usage()" in one_line(done.stderr)
-    assert command.json("usage") == {"since": day(6), "usage": [], "agents": [], "total": None}
+    assert command.json("usage") == {"since": day(6), "currency": "USD", "usage": [], "agents": [], "total": None}
 
 
 @pytest.mark.parametrize("options", [("--days", "0"), ("--days", "401"), ("--days", "x")])
@@ -156,7 +162,7 @@ def test_sums_are_those_of_each_agent_model_or_day(used: Command) -> None:
         ("gpt-4o", 8, 12.8),
         ("homemade", 2, None),
     ]
-    assert {"since", "usage", "agents", "total", "by", "groups"} == set(by_model)
+    assert {"since", "currency", "usage", "agents", "total", "by", "groups"} == set(by_model)
     assert not {"agent_id", "day"} & set(by_model["groups"][0])
     by_day = used.json("usage", "--by", "day")["groups"]
     assert [(one["day"], one["requests"]) for one in by_day] == [(day(1), 1), (day(), 9)]

@@ -241,7 +241,8 @@ async def see_usage_and_doctor(made: Console) -> None:
         while not await registry.usage(MODELLED):
             await asyncio.sleep(0.02)
     await made.open("/?view=usage")
-    await expect(page.get_by_role("row", name=re.compile("Modelled.*small-model.*1,000.*120"))).to_be_visible()
+    spent = page.get_by_role("row", name=re.compile(r"Modelled.*small-model.*1,000.*120.*CHF.0\.0048$"))
+    await expect(spent).to_be_visible()
     await page.get_by_role("link", name="Doctor").click()
     await page.get_by_role("button", name="Examine the fleet").click()
     await expect(page.get_by_text("failing: RuntimeError")).to_be_visible()

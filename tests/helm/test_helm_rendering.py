@@ -471,8 +471,8 @@ def test_each_dashboard_is_a_config_map_for_grafanas_sidecar() -> None:
 
 
 def test_dashboards_of_two_releases_stand_beside_each_other() -> None:
-    def boards(**dashboards: str) -> dict[str, Any]:
-        made = render({"dashboards": {"enabled": True, **dashboards}})
+    def boards(config: dict[str, str] | None = None, **dashboards: str) -> dict[str, Any]:
+        made = render({"config": config or {}, "dashboards": {"enabled": True, **dashboards}})
         maps = [found["data"] for found in made.all("ConfigMap") if found["metadata"]["name"].endswith("-dashboard")]
         return {name: json.loads(text) for data in maps for name, text in data.items()}
 
@@ -492,6 +492,8 @@ def test_dashboards_of_two_releases_stand_beside_each_other() -> None:
     assert "currency:CHF " in units
     assert "currencyUSD" not in written
     assert "currencyUSD" in json.dumps(first)
+    assert boards({"CURRENCY": "chf"}, prefix="staging") == second
+    assert boards({"CURRENCY": "USD"}) == first
 
 
 def test_the_pod_is_one_for_the_image() -> None:

@@ -73,6 +73,7 @@ async def console(folder: Path, page: Page, **given: Any) -> AsyncIterator[Conso
         "deployment_name": "production",
         "drain_seconds": 0.2,
         "prices": {"small-model": {"input": 3, "output": 15}},
+        "currency": "CHF",
     } | given
     async with stack(folder, agents_dir=agents_dir, **values) as fleet:
         await fleet.add(1, "fails", name="Failing", settings={"max_attempts": 1}, labels={"team": "support"})

@@ -5,11 +5,12 @@ import { card, h, table } from "./dom.js";
 
 const figure = (value) => value.toLocaleString("en");
 
-const money = (value) => value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: value < 1 ? 4 : 2 });
+const money = (value, currency) => value.toLocaleString("en",
+  { style: "currency", currency, minimumFractionDigits: 2, maximumFractionDigits: value < 1 ? 4 : 2 });
 
-function cost(record) {
+function cost(record, currency) {
   if (record.unpriced_requests >= record.requests) return "no price";
-  return `${record.unpriced_requests ? "≥ " : ""}${money(record.cost)}`;
+  return `${record.unpriced_requests ? "≥ " : ""}${money(record.cost, currency)}`;
 }
 
 export function usageTable(records, board, withAgent = true) {
@@ -19,7 +20,7 @@ export function usageTable(records, board, withAgent = true) {
   const rows = ordered.map((record) => [record.day,
     ...(withAgent ? [h("a", { href: `/?agent=${encodeURIComponent(record.agent_id)}` }, board.agents.get(record.agent_id)?.name || record.agent_id)] : []),
     record.model, figure(record.requests), `${record.estimated_requests ? "~" : ""}${figure(record.input_tokens)}`, figure(record.cached_tokens),
-    figure(record.output_tokens), cost(record)]);
+    figure(record.output_tokens), cost(record, board.overview.currency)]);
   return table(columns, rows, "Nothing was used: handlers report it with ctx.usage() or Reply(usage=…).");
 }
 
@@ -32,7 +33,7 @@ export function usageView({ board, query, go }) {
     const records = await get(withQuery("/api/v1/usage", { days }));
     const sum = (field) => records.reduce((total, record) => total + record[field], 0);
     const figures = [[figure(sum("requests")), "requests"], [figure(sum("input_tokens")), "input tokens"], [figure(sum("output_tokens")), "output tokens"],
-      [money(sum("cost")), "cost, by the configured prices"]];
+      [money(sum("cost"), board.overview.currency), "cost, by the configured prices"]];
     body.replaceChildren(h("div", { class: "tiles" }, figures.map(([value, label]) => h("div", { class: "tile" }, h("b", {}, value), h("span", {}, label)))),
       usageTable(records, board));
   };
