@@ -95,7 +95,7 @@ def test_the_last_trace_of_each_bucket_stands_for_it_in_openmetrics() -> None:
             work.exemplify(value, trace_id, at=1000.5)
     work.exemplify(-1, "t5", at=1001)
     modern, plain = openmetrics.generate_latest(registry).decode(), generate_latest(registry).decode()  # type: ignore[no-untyped-call]
-    [family] = text_string_to_metric_families(modern)
+    [family] = text_string_to_metric_families(modern)  # type: ignore[no-untyped-call]
     found = {one.labels["le"]: one.exemplar for one in family.samples if one.exemplar}
     assert {le: (one.labels, one.value, float(one.timestamp)) for le, one in found.items()} == {
         "1.0": ({"trace_id": "t5"}, 0.0, 1001),
