@@ -64,17 +64,8 @@ def usage(
         chosen = {record.id for record in selecting.selected(settings, wanted)}
         records = [record for record in records if record.agent_id in chosen]
     if as_json:
-        sums = [_sum(group) for group in _grouped(records).values()]
-        total = _as_json(_sum(records), but=("agent_id", "model", "day")) if records else None
-        agents = [_as_json(one, but=("model", "day")) for one in sums]
-        shown = {
-            "since": since,
-            "currency": settings.currency,
-            "usage": [_as_json(r) for r in records],
-            "agents": agents,
-            "total": total,
-        }
-        output.print_json(shown | (_groups_as_json(records, by) if by else {}))
+        head = {"since": since, "currency": settings.currency}
+        output.print_json(head | _sums_as_json(records) | (_groups_as_json(records, by) if by else {}))
     elif not records:
         complain(f"No usage since {since} (UTC); handlers report it with ctx.usage() or Reply(usage=…)")
     else:
@@ -102,6 +93,13 @@ def _grouped(records: Iterable[UsageRecord], field: str = "agent_id") -> dict[st
     for record in records:
         groups.setdefault(getattr(record, field), []).append(record)
     return groups
+
+
+def _sums_as_json(records: Sequence[UsageRecord]) -> dict[str, Any]:
+    """Every record, and the sums of each agent and of all, for programs."""
+    agents = [_as_json(_sum(group), but=("model", "day")) for group in _grouped(records).values()]
+    total = _as_json(_sum(records), but=("agent_id", "model", "day")) if records else None
+    return {"usage": [_as_json(record) for record in records], "agents": agents, "total": total}
 
 
 def _groups_as_json(records: Iterable[UsageRecord], by: _By) -> dict[str, Any]:
