@@ -12,7 +12,8 @@ class Flag:
 
     def __init__(self) -> None:
         self._is_set = False
-        self._waiters: list[asyncio.Future[None]] = []
+        # Most flags have nobody who waits.
+        self._waiters: tuple[asyncio.Future[None], ...] = ()
 
     def is_set(self) -> bool:
         """Whether it is set."""
@@ -21,7 +22,7 @@ class Flag:
     def set(self) -> None:
         """Set it, and wake all who wait."""
         self._is_set = True
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -36,8 +37,7 @@ class Flag:
         if self._is_set:
             waiter.set_result(None)
         else:
-            self._waiters = [one for one in self._waiters if not one.done()]
-            self._waiters.append(waiter)
+            self._waiters = (*(one for one in self._waiters if not one.done()), waiter)
         return waiter
 
     async def wait(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from supervisor.core.errors import AgentNotFoundError, RegistryError
+from supervisor.core.flags import Flag
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import AgentState, MessageState
 from supervisor.core.status import AgentStatus, InboxCounts, Reading
@@ -44,7 +45,7 @@ class Fleet:
         self.journal = JournalSync(shared.journal, self._pipelines)
         self._change_log = ChangeLog(registry)
         self._removals = Removals(shared, self._runners.__contains__)
-        self._changed = asyncio.Event()
+        self._changed = Flag()
         self._reconciling = asyncio.Lock()
         self._log = get_logger("supervisor.fleet")
         shared.outages.on_back = self._host_is_back
@@ -131,9 +132,9 @@ class Fleet:
             "reason": runner.condition.reason,
         }
         self._shared.events.publish("state", runner.wanted.id, shown)
-        # Whoever waits holds the event that was; the next one waits for the next change.
+        # Whoever waits is woken; whoever looks next waits for the next change.
         self._changed.set()
-        self._changed = asyncio.Event()
+        self._changed.clear()
 
     def _host_is_back(self, host: str) -> None:
         """A host that was down is back: its agents follow at the rate of its bucket."""

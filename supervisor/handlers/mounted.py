@@ -12,6 +12,7 @@ from types import CoroutineType
 from typing import Any, Final, TypeVar, cast
 
 from supervisor.core.errors import ConfigurationError, HandlerError
+from supervisor.core.flags import Flag
 from supervisor.handler import Context, Handler, Message, Part, Reply
 from supervisor.handlers.foreign import contained, escaped
 from supervisor.handlers.threads import ThreadShare, TimeLimit
@@ -68,7 +69,7 @@ class MountedHandler:
         self.objects: Callable[[str], Any] = _nothing
         self.loaded: set[str] = set()
         self._running = 0
-        self.idle = asyncio.Event()
+        self.idle = Flag()
         self.idle.set()
 
     def using(self, threads: ThreadShare) -> MountedHandler:

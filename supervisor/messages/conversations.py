@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Any
 
 from supervisor.core.errors import RegistryError
 from supervisor.messages.missed import SLACK_SECONDS
@@ -22,10 +23,14 @@ class Conversations:
         self._agent_id = scope.agent_id
         self._journal = scope.journal
         self._clock = scope.clock
-        self._log = get_logger("supervisor.inbox").bind(agent=scope.agent_id)
         self._recent: OrderedDict[str, None] = OrderedDict()
         # When the agent left some, or was not let in, in seconds since the epoch.
         self._left: OrderedDict[str, float] = OrderedDict()
+
+    @property
+    def _log(self) -> Any:
+        # Bound when there is something to say: an agent at rest keeps no logger here.
+        return get_logger("supervisor.inbox").bind(agent=self._agent_id)
 
     def __len__(self) -> int:
         return len(self._recent)

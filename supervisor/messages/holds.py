@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Iterator
 
 from supervisor.core.clock import ROUNDING_SECONDS, Clock
+from supervisor.core.flags import Flag
 from supervisor.core.tasks import first_of
 from supervisor.messages.inbox import Inbox
 from supervisor.platform.connection import Connection
@@ -26,7 +26,7 @@ class Holds:
         self._clock = clock
         # By conversation: until when it waits at most, in seconds of connected time.
         self._due: dict[str, float] = {}
-        self._begun = asyncio.Event()
+        self._begun = Flag()
         # Connected time until `_since`, from when on it goes on while a connection is there.
         self._connected_seconds = 0.0
         self._since = 0.0

@@ -111,7 +111,6 @@ class Inbox:
         self._guard = LoopGuard(scope.clock, lambda: intake().loop_limit, self._warn_of_loop)
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._noticed: dict[str, float] = {}
-        self._log = get_logger("supervisor.inbox").bind(agent=scope.agent_id)
         #: Journaled and not settled; corrected from the journal by maintenance, since others may settle too.
         self.unsettled = 0
         #: How often the counts changed; who corrects them sees whether they are still those that it asked about.
@@ -120,6 +119,11 @@ class Inbox:
         self.conversations = Conversations(scope)
         #: Told of a message in a conversation that is not known, before it is taken in; may hold the conversation back.
         self.on_stranger: Callable[[InboundMessage, Connection], None] = lambda _message, _source: None
+
+    @property
+    def _log(self) -> Any:
+        # Bound when there is something to say: an agent at rest keeps no logger here.
+        return get_logger("supervisor.inbox").bind(agent=self._agent_id)
 
     def receive(self, payload: object, source: Connection) -> None:
         """Take a ``message:new`` from a socket; returns at once, never raises for what the payload holds."""

@@ -88,7 +88,7 @@ class LaneQueue:
     def __init__(self, collects: Collects = lambda _row: False) -> None:
         self._collects = collects
         self._lanes: dict[str, Lane] = {}
-        self._ready: deque[Lane] = deque()
+        self._ready: list[Lane] = []
 
     @property
     def ready(self) -> bool:
@@ -110,7 +110,7 @@ class LaneQueue:
 
     def take(self) -> tuple[Lane, JournaledMessage]:
         """The next message to start, and its lane, which is busy from now on; there must be one."""
-        lane = self._ready.popleft()
+        lane = self._ready.pop(0)
         lane.busy = True
         return lane, lane.take(self._collects)
 

@@ -7,7 +7,6 @@ PLATFORM_COMMANDS. None touches the agent's row.
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,7 +63,7 @@ class Orders:
         self._reach = reach
         self._scope = profile.scope
         self._tasks = TaskSet()
-        self._recent: deque[tuple[float, object, Connection]] = deque()
+        self._recent: list[tuple[float, object, Connection]] = []
         self._reloaded_at: float | None = None
         self._reload_waits = False
         self._answers = 0
@@ -87,7 +86,7 @@ class Orders:
         """Whether another of the agent's sockets has brought this very command a moment ago."""
         now = self._scope.clock.monotonic()
         while self._recent and now - self._recent[0][0] > TWICE_SECONDS:
-            self._recent.popleft()
+            self._recent.pop(0)
         if any(seen == command and other is not source for _, seen, other in self._recent):
             return True
         self._recent.append((now, command, source))

@@ -7,7 +7,9 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
+from supervisor.core.flags import Flag
 from supervisor.core.owners import own_context
 from supervisor.core.records import JournaledMessage, Reply, Undelivered, undelivered
 from supervisor.core.states import FINAL_MESSAGE_STATES, FINAL_REPLY_STATES, ReplyState
@@ -39,9 +41,13 @@ class Outbox:
         self._terms = terms
         self._queues: dict[str, _Queue] = {}
         # Set when a reply was settled or has to wait.
-        self._moved = asyncio.Event()
+        self._moved = Flag()
         self._sender = ReplySender(scope, terms, on_parked=self._moved.set)
-        self._log = get_logger("supervisor.outbox").bind(agent=scope.agent_id)
+
+    @property
+    def _log(self) -> Any:
+        # Bound when there is something to say: an agent at rest keeps no logger here.
+        return get_logger("supervisor.outbox").bind(agent=self._agent_id)
 
     @property
     def waiting(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 from supervisor.platform.connection import Connection
@@ -32,7 +31,7 @@ class Pairing:
     """
 
     def __init__(self) -> None:
-        self._deliveries: deque[_Delivery] = deque(maxlen=REMEMBERED)
+        self._deliveries: list[_Delivery] = []
 
     def is_second(self, message: InboundMessage, source: Connection, now: float) -> bool:
         """Whether another socket has brought this message already.
@@ -41,7 +40,7 @@ class Pairing:
             now: monotonic seconds.
         """
         while self._deliveries and now - self._deliveries[0].at > PAIR_SECONDS:
-            self._deliveries.popleft()
+            self._deliveries.pop(0)
         essence = _essence(message)
         since = source.member_since(message.conversation_id)
         if since is not None:
@@ -50,6 +49,7 @@ class Pairing:
                     delivery.sources.append(source)
                     return True
         self._deliveries.append(_Delivery(essence, now, [source]))
+        del self._deliveries[:-REMEMBERED]
         return False
 
 

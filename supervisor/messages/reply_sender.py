@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from supervisor.core.errors import AckTimeoutError, AlreadyStoredError, ConnectionLostError, SendRefusedError, Verdict
+from supervisor.core.flags import Flag
 from supervisor.core.records import JournaledMessage, Reply
 from supervisor.core.states import ReplyState
 from supervisor.messages.scope import Scope
@@ -135,6 +135,7 @@ class ReplySender:
     """
 
     def __init__(self, scope: Scope, terms: Terms, *, on_parked: Callable[[], None]) -> None:
+        self._agent_id = scope.agent_id
         self._journal = scope.journal
         self._metrics = scope.metrics
         self._clock = scope.clock
@@ -147,8 +148,12 @@ class ReplySender:
         #: Replies that were sent and are not acknowledged yet.
         self.in_flight = 0
         self._connection: Connection | None = None
-        self._online = asyncio.Event()
-        self._log = get_logger("supervisor.outbox").bind(agent=scope.agent_id)
+        self._online = Flag()
+
+    @property
+    def _log(self) -> Any:
+        # Bound when there is something to say: an agent at rest keeps no logger here.
+        return get_logger("supervisor.outbox").bind(agent=self._agent_id)
 
     def use(self, connection: Connection | None) -> None:
         """Send over ``connection`` from now on; None: wait for one. What is in flight on another one stays there."""

@@ -97,7 +97,6 @@ class Connection:
             self.start_task,
         )
         self.members: dict[str, float] = {}
-        self._log = get_logger("supervisor.connection").bind(agent=agent_id)
 
     def bind(self, socket: Socket, grant: Grant, way: Way) -> None:
         """Take over an open socket: the connector calls this once."""
@@ -264,6 +263,11 @@ class Connection:
         if self._closing:
             task.cancel()
         return task
+
+    @property
+    def _log(self) -> Any:
+        # Bound when there is something to say, which is rare: a logger is kept by no connection.
+        return get_logger("supervisor.connection").bind(agent=self.agent_id)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if ended_untold(task):

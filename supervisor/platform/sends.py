@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -125,7 +124,7 @@ class Sends:
         self._socket: Socket | None = None
         self._in_flight: dict[str, _Send] = {}
         # Where there are no acks: those whose turn it is not yet.
-        self._waiting: deque[_Send] = deque()
+        self._waiting: list[_Send] = []
         self._unacked = 0
         # Goes off when the first is due that may be late.
         self._timer: asyncio.TimerHandle | None = None
@@ -207,7 +206,7 @@ class Sends:
         if self._socket is not None:
             self._socket.forget(send.ack_id)
         while self._waiting and not (self._ackless and self._in_flight):
-            self._begin(self._waiting.popleft())
+            self._begin(self._waiting.pop(0))
         if self._idle is not None and not self._in_flight:
             self._idle.set()
         send.on_outcome(outcome, error)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from supervisor.telemetry import line_writer
@@ -268,5 +269,13 @@ def get_logger(name: str) -> FilteringBoundLogger:
             logger_factory=structlog.stdlib.LoggerFactory(),
             cache_logger_on_first_use=False,
         )
+    return _logger(name)
+
+
+@lru_cache(maxsize=256)
+def _logger(name: str) -> FilteringBoundLogger:
+    """One for each name: it is asked what is configured each time that it is used."""
+    import structlog  # noqa: PLC0415
+
     logger: FilteringBoundLogger = structlog.get_logger(name)
     return logger

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, MutableMapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from typing import Any, Final
 
 REDACTED: Final = "[redacted]"
@@ -53,9 +54,14 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"(data:[\w.+/-]{0,127};base64,)[A-Za-z0-9+/=]{64,}"), r"\1…"),
 )
 
+#: What every text has that any of the patterns finds something in: most lines have none of it.
+_SUSPECT: Final = re.compile(r"eyJ|gAAAA|[=\"']|(?i:bearer|basic)\s|://|/bot|\d{6}:|sk-|;base64,")
+
 
 def redact(text: str) -> str:
     """Replace whatever looks like a token, a secret, a ciphertext or a key in ``text``."""
+    if _SUSPECT.search(text) is None:
+        return text
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
@@ -71,6 +77,8 @@ def _safe_text(text: str, limit: int = MAX_TEXT_CHARS) -> str:
 
 def _safe(value: object, depth: int = 0) -> Any:
     """A copy of ``value`` that may be written: no secrets, no payloads, nothing endless."""
+    if type(value) is str:
+        return _safe_text(value)
     if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, bytes | bytearray):
@@ -80,7 +88,7 @@ def _safe(value: object, depth: int = 0) -> Any:
             return _safe_mapping(value, depth)
         if isinstance(value, Sequence | AbstractSet):
             return [_safe(item, depth + 1) for _, item in zip(range(_MAX_ITEMS), value, strict=False)]
-    if isinstance(value, str) and type(value) is not str:
+    if isinstance(value, str):
         value = _without_key(value)
     return _safe_text(f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value))
 
@@ -98,8 +106,14 @@ def _safe_mapping(mapping: Mapping[Any, Any], depth: int) -> dict[str, Any]:
     return {_safe_text(str(key)): _safe_item(str(key), value, depth + 1) for _, (key, value) in pairs}
 
 
+@lru_cache(maxsize=512)
+def _is_secret_key(key: str) -> bool:
+    """Whether a value is a secret by what it is called; lines have few names for very many values."""
+    return _SECRET_KEY.search(key) is not None
+
+
 def _safe_item(key: str, value: object, depth: int) -> Any:
-    if _SECRET_KEY.search(key) and value and not isinstance(value, bool | int | float):
+    if _is_secret_key(key) and value and not isinstance(value, bool | int | float):
         is_reference = isinstance(value, str) and value.startswith(("env:", "file:"))
         return value if is_reference else REDACTED
     return _safe(value, depth)
@@ -118,7 +132,7 @@ def _masked(key: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     is_reference = value.startswith(("env:", "file:"))
-    return REDACTED if value and _SECRET_KEY.search(key) and not is_reference else redact(value)
+    return REDACTED if value and _is_secret_key(key) and not is_reference else redact(value)
 
 
 def redact_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
