@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol, Self
 
 #: What is due within so little is due: sums of times leave rounding errors.
 ROUNDING_SECONDS: Final = 1e-3
+
+
+class Timer(Protocol):
+    """What is to be called later."""
+
+    def cancel(self) -> object:
+        """Do not call it; harmless once it was called."""
+        ...
 
 
 class Clock(Protocol):
@@ -25,6 +34,10 @@ class Clock(Protocol):
         """Return after ``seconds``."""
         ...
 
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Have the event loop call something after ``seconds``."""
+        ...
+
 
 class SystemClock:
     """The machine's own clock; to look at it is a call of the system's and none of ours."""
@@ -34,6 +47,9 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        return asyncio.get_running_loop().call_later(seconds, callback)
 
 
 class Instant(NamedTuple):

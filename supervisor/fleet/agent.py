@@ -209,7 +209,7 @@ class Agent:
         """Send over ``connection`` from now on; None: offline."""
         self.pipeline.use(connection)
         if connection is not None:
-            connection.start_task(self._fetcher.run(connection, lambda: self.connection is connection), "works")
+            self._fetcher.follow(connection, lambda: self.connection is connection)
         self._watch_presences()
 
     def _watch_presences(self) -> None:

@@ -49,7 +49,29 @@ class Heartbeat:
     def opened(self, connection: Connection) -> None:
         """Beat over ``connection`` from now on, while its platform answers."""
         self._connection = connection
-        connection.start_task(self._run(connection), "heartbeat")
+        answered, try_anyway = False, self._uniform(0, TRY_AGAIN) < 1
+
+        async def beat() -> float | None:
+            nonlocal answered
+            said = await self._say(connection)
+            answered = said or answered
+            return None if said is None else self._pause()
+
+        def turn() -> float | Awaitable[float | None] | None:
+            nonlocal try_anyway
+            if connection is not self._connection or not connection.connected:
+                return None
+            # One that was answered on this socket is answered again: an ill platform is silent for a while. Elsewhere
+            # it is enough to look whether another agent was answered.
+            if answered or try_anyway or connection.facts.acks(HEARTBEAT) is not False:
+                try_anyway = False
+                return beat()
+            return self._pause()
+
+        connection.chores.repeat(self._clock, turn, 0.0, "heartbeat")
+
+    def _pause(self) -> float:
+        return self._seconds * self._uniform(*BEAT_PARTS)
 
     def alone(self, connection: Connection) -> None:
         """Another socket of the agent is closed: where it was the last to be heard, the agent is not found any more."""
@@ -58,20 +80,6 @@ class Heartbeat:
 
     async def _once(self, connection: Connection) -> None:
         await self._say(connection)
-
-    async def _run(self, connection: Connection) -> None:
-        answered = False
-        try_anyway = self._uniform(0, TRY_AGAIN) < 1
-        while connection is self._connection and connection.connected:
-            # One that was answered on this socket is answered again: an ill platform is silent for a while. Elsewhere
-            # it is enough to look whether another agent was answered.
-            if answered or try_anyway or connection.facts.acks(HEARTBEAT) is not False:
-                try_anyway = False
-                said = await self._say(connection)
-                if said is None:
-                    return
-                answered = said or answered
-            await self._clock.sleep(self._seconds * self._uniform(*BEAT_PARTS))
 
     async def _say(self, connection: Connection) -> bool | None:
         """Send one heartbeat; whether it was answered, None where it was the last one of this socket."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from supervisor.platform.beats import HeartbeatClient
 from supervisor.platform.connection import Connection
 from supervisor.platform.heartbeats import Pulse
 from supervisor.platform.hosts.agent_api import Access
+from supervisor.platform.hosts.api_gate import Asker
 from supervisor.platform.questions import HEARTBEAT
 
 
@@ -60,19 +60,30 @@ class WorkFetcher:
         self._log = log
         self._failing = ""
 
-    async def run(self, connection: Connection, in_use: Callable[[], bool]) -> None:
+    def follow(self, connection: Connection, in_use: Callable[[], bool]) -> None:
         """Go on while the connection is there.
 
         Args:
             in_use: whether it is still the one in use; another one has heartbeats of its own.
         """
-        pace = self._pace
-        while in_use():
-            gate = self._client.gate(self._access())
-            with gate.asker("heartbeat") if self._wanted(connection) else nullcontext():
-                await pace.clock.sleep(gate.interval("heartbeat", pace.seconds) * pace.uniform(2 / 3, 1.0))
-                if in_use() and self._wanted(connection):
-                    await self._beat(connection.agent_id)
+        asker = Asker("heartbeat")
+
+        def turn() -> float | Awaitable[float | None] | None:
+            if not in_use():
+                return None
+            return self._round(connection, asker) if self._wanted(connection) else self._next(connection, asker)
+
+        connection.chores.repeat(self._pace.clock, turn, self._next(connection, asker), "works", at_end=asker.leave)
+
+    async def _round(self, connection: Connection, asker: Asker) -> float:
+        await self._beat(connection.agent_id)
+        return self._next(connection, asker)
+
+    def _next(self, connection: Connection, asker: Asker) -> float:
+        """Seconds until the next round; who does not ask in it does not make others ask less often."""
+        gate = self._client.gate(self._access())
+        asker.ask_at(gate if self._wanted(connection) else None)
+        return gate.interval("heartbeat", self._pace.seconds) * self._pace.uniform(2 / 3, 1.0)
 
     def _wanted(self, connection: Connection) -> bool:
         """Whether works are to be fetched: where the socket's heartbeats are acknowledged those bring them."""

@@ -69,7 +69,7 @@ class CatchUp:
         except BaseException:
             await connection.close()
             raise
-        connection.start_task(self._roster.follow(connection, waiting_conversations, joining), "conversations")
+        self._roster.follow(connection, waiting_conversations, joining)
         return connection
 
     async def _connect_beside(self, another: Connection, register: Register) -> Connection:
@@ -100,7 +100,7 @@ class CatchUp:
                 await connection.close()
             gap.end()
             raise
-        connection.start_task(self._roster.follow(connection, gap.end(), joining), "conversations")
+        self._roster.follow(connection, gap.end(), joining)
         return connection
 
     def begin_gap(self) -> list[str]:

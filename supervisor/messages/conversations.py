@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any
 
 from supervisor.core.errors import RegistryError
 from supervisor.messages.missed import SLACK_SECONDS
 from supervisor.messages.scope import Scope
 from supervisor.protocol.inbound import is_task
-from supervisor.telemetry.logs import get_logger
+from supervisor.telemetry.logs import AgentLog
 
 #: Conversations of one agent that are kept in memory: the most recently active ones.
 LIMIT = 512
@@ -19,6 +18,8 @@ LIMIT = 512
 class Conversations:
     """One agent's conversations in the order of their last messages, the most recent last."""
 
+    _log = AgentLog("supervisor.inbox")
+
     def __init__(self, scope: Scope) -> None:
         self._agent_id = scope.agent_id
         self._journal = scope.journal
@@ -26,11 +27,6 @@ class Conversations:
         self._recent: OrderedDict[str, None] = OrderedDict()
         # When the agent left some, or was not let in, in seconds since the epoch.
         self._left: OrderedDict[str, float] = OrderedDict()
-
-    @property
-    def _log(self) -> Any:
-        # Bound when there is something to say: an agent at rest keeps no logger here.
-        return get_logger("supervisor.inbox").bind(agent=self._agent_id)
 
     def __len__(self) -> int:
         return len(self._recent)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
-from supervisor.core.clock import ROUNDING_SECONDS, Clock
-from supervisor.core.flags import Flag
-from supervisor.core.tasks import first_of
+from supervisor.core.clock import ROUNDING_SECONDS, Clock, Timer
 from supervisor.messages.inbox import Inbox
 from supervisor.platform.connection import Connection
 
@@ -26,7 +25,7 @@ class Holds:
         self._clock = clock
         # By conversation: until when it waits at most, in seconds of connected time.
         self._due: dict[str, float] = {}
-        self._begun = Flag()
+        self._timer: Timer | None = None
         # Connected time until `_since`, from when on it goes on while a connection is there.
         self._connected_seconds = 0.0
         self._since = 0.0
@@ -40,7 +39,7 @@ class Holds:
         """Let a conversation's new messages wait, for so long at most; one that waits already waits no longer."""
         self._inbox.hold(conversation_id)
         self._due.setdefault(conversation_id, self._now() + seconds)
-        self._begun.set()
+        self._set_timer()
 
     def end(self, conversations: Iterable[str]) -> None:
         """Their messages wait no longer; nothing happens where none do."""
@@ -54,7 +53,8 @@ class Holds:
 
     def count(self, connection: Connection) -> None:
         """A connection is there from now on, which may bring messages: its time counts."""
-        connection.start_task(self._count(), "holds")
+        self._turn(1)
+        connection.chores.at_end(partial(self._turn, -1))
 
     def _now(self) -> float:
         running = self._clock.monotonic() - self._since if self._connections else 0.0
@@ -64,17 +64,17 @@ class Holds:
         """A connection comes or goes."""
         self._connected_seconds, self._since = self._now(), self._clock.monotonic()
         self._connections += connections
+        self._set_timer()
 
-    async def _count(self) -> None:
-        self._turn(1)
-        try:
-            while True:
-                now = self._now()
-                self.end([one for one, due in self._due.items() if due - now <= ROUNDING_SECONDS])
-                self._begun.clear()
-                if self._due:
-                    await first_of(self._clock.sleep(min(self._due.values()) - now), self._begun.wait())
-                else:
-                    await self._begun.wait()
-        finally:
-            self._turn(-1)
+    def _set_timer(self) -> None:
+        """Look again when the first of them has waited for long enough, as long as a connection is there."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._due and self._connections:
+            self._timer = self._clock.call_later(max(0.0, min(self._due.values()) - self._now()), self._look)
+
+    def _look(self) -> None:
+        now = self._now()
+        self.end([one for one, due in self._due.items() if due - now <= ROUNDING_SECONDS])
+        self._set_timer()

@@ -26,7 +26,7 @@ from supervisor.platform.connection import Connection
 from supervisor.protocol import InboundMessage, InvalidEventError, parse_message
 from supervisor.protocol.fields import ROLES, TYPES
 from supervisor.protocol.text import is_object_id
-from supervisor.telemetry.logs import get_logger
+from supervisor.telemetry.logs import AgentLog
 
 #: Recent message keys kept in memory to tell duplicates; the journal's unique index has the last word.
 RECENT_KEYS = 512
@@ -76,6 +76,8 @@ class Inbox:
         on_command: given a command that is journaled as running; it goes into no lane.
     """
 
+    _log = AgentLog("supervisor.inbox")
+
     def __init__(
         self,
         scope: Scope,
@@ -119,11 +121,6 @@ class Inbox:
         self.conversations = Conversations(scope)
         #: Told of a message in a conversation that is not known, before it is taken in; may hold the conversation back.
         self.on_stranger: Callable[[InboundMessage, Connection], None] = lambda _message, _source: None
-
-    @property
-    def _log(self) -> Any:
-        # Bound when there is something to say: an agent at rest keeps no logger here.
-        return get_logger("supervisor.inbox").bind(agent=self._agent_id)
 
     def receive(self, payload: object, source: Connection) -> None:
         """Take a ``message:new`` from a socket; returns at once, never raises for what the payload holds."""

@@ -7,7 +7,6 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from supervisor.core.flags import Flag
 from supervisor.core.owners import own_context
@@ -17,7 +16,7 @@ from supervisor.core.tasks import cancel_all, is_cancelled
 from supervisor.messages.reply_sender import RETRY_SECONDS, OnAcked, OnSend, Outgoing, ReplySender, Terms
 from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
-from supervisor.telemetry.logs import bind_message, get_logger
+from supervisor.telemetry.logs import AgentLog, bind_message
 
 
 @dataclass(slots=True)
@@ -32,6 +31,8 @@ class _Queue:
 class Outbox:
     """One agent's replies on their way. Owns each reply's state once the journal has committed it."""
 
+    _log = AgentLog("supervisor.outbox")
+
     def __init__(self, scope: Scope, terms: Terms) -> None:
         self._agent_id = scope.agent_id
         self._journal = scope.journal
@@ -43,11 +44,6 @@ class Outbox:
         # Set when a reply was settled or has to wait.
         self._moved = Flag()
         self._sender = ReplySender(scope, terms, on_parked=self._moved.set)
-
-    @property
-    def _log(self) -> Any:
-        # Bound when there is something to say: an agent at rest keeps no logger here.
-        return get_logger("supervisor.outbox").bind(agent=self._agent_id)
 
     @property
     def waiting(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,7 +17,7 @@ from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
 from supervisor.platform.hosts.deliveries import Deliveries
 from supervisor.protocol.outbound import as_shown, reply_id
-from supervisor.telemetry.logs import get_logger
+from supervisor.telemetry.logs import AgentLog
 
 #: How long to wait before each further attempt at a delivery; after the last one the reply is a dead letter. A failure
 #: that may be the host's does not count, and its wait ends as soon as the host takes sends again.
@@ -134,6 +134,8 @@ class ReplySender:
         on_parked: told that there is nothing to do now for some reply.
     """
 
+    _log = AgentLog("supervisor.outbox")
+
     def __init__(self, scope: Scope, terms: Terms, *, on_parked: Callable[[], None]) -> None:
         self._agent_id = scope.agent_id
         self._journal = scope.journal
@@ -149,11 +151,6 @@ class ReplySender:
         self.in_flight = 0
         self._connection: Connection | None = None
         self._online = Flag()
-
-    @property
-    def _log(self) -> Any:
-        # Bound when there is something to say: an agent at rest keeps no logger here.
-        return get_logger("supervisor.outbox").bind(agent=self._agent_id)
 
     def use(self, connection: Connection | None) -> None:
         """Send over ``connection`` from now on; None: wait for one. What is in flight on another one stays there."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from supervisor.core.backoff import Backoff
 from supervisor.core.errors import PlatformError, Verdict
@@ -23,6 +23,7 @@ from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
 from supervisor.platform.conversations import ABSENT_SECONDS, PlatformConversations
 from supervisor.platform.hosts.agent_api import Access
+from supervisor.platform.hosts.api_gate import Asker
 from supervisor.protocol import InboundMessage
 from supervisor.protocol.conversations import ListedConversation
 
@@ -54,6 +55,37 @@ class Listing:
     access: Callable[[], Access]
     seconds: float
     uniform: Callable[[float, float], float] = random.uniform
+
+
+@dataclass(slots=True)
+class _Lists:
+    """How far the lists over one connection have got.
+
+    Args:
+        held: the conversations whose new messages wait, until the first list is through.
+        since: what changed before this (seconds since the epoch) is known.
+    """
+
+    connection: Connection
+    held: list[str]
+    rereading: Backoff
+    backoff: Backoff = field(default_factory=Backoff)
+    since: float | None = None
+
+
+async def _while_there(connection: Connection, work: Awaitable[float]) -> float:
+    """Await ``work``, cancelled as soon as the connection is lost."""
+    task = asyncio.current_task()
+
+    def end(_closed: object) -> None:
+        if task is not None:
+            task.cancel()
+
+    connection.closed.add_done_callback(end)
+    try:
+        return await work
+    finally:
+        connection.closed.remove_done_callback(end)
 
 
 class Roster:
@@ -112,7 +144,7 @@ class Roster:
         self._gap.note()
         self.unjoined = 0
 
-    async def follow(self, connection: Connection, held: Sequence[str], joining: Collection[str] = ()) -> None:
+    def follow(self, connection: Connection, held: Sequence[str], joining: Collection[str] = ()) -> None:
         """Keep the conversations complete while a connection lasts; it ends with it.
 
         Args:
@@ -121,57 +153,49 @@ class Roster:
         """
         self._following = connection
         self._joining = frozenset(joining)
-        gate = self._listing.platform.gate(self._listing.access())
-        following = asyncio.create_task(self._follow(connection, list(held)), name=f"lists {self._agent_id}")
-        try:
-            with gate.asker("conversations"):
-                over: list[asyncio.Future[Any]] = [following, connection.closed]
-                await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
-            if following.done():
-                following.result()
-        finally:
-            # What waits goes on waiting: the next connection asks for what is before it.
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+        asker = Asker("conversations")
+        asker.ask_at(self._listing.platform.gate(self._listing.access()))
+        lists = _Lists(connection, list(held), Backoff(cap_seconds=max(REREAD_SECONDS, self._listing.seconds)))
 
-    async def _follow(self, connection: Connection, held: list[str]) -> None:
-        backoff = Backoff()
-        rereading = Backoff(cap_seconds=max(REREAD_SECONDS, self._listing.seconds))
-        since: float | None = None
-        while True:
-            started = self._gap.now
-            try:
-                rows = await self._list(since)
-            except PlatformError as error:
-                self._metrics.conversations_listed("failed")
-                # The first failure may be the beginning of an outage, which has lines of its own.
-                log = self._log.info if backoff.failures else self._log.debug
-                log("conversations_not_listed", reason=error.reason)
-                wait = max(backoff.next_delay(), error.retry_after_seconds or 0.0)
-                await self._backfill.run(held, partial(is_joined, connection))
-            else:
-                if rows is None:
-                    await self._backfill.run(self._unasked(held), partial(is_joined, connection))
-                    whole = True
-                else:
-                    whole = await self._take(rows, connection, held)
-                if whole:
-                    backoff.reset()
-                    since = started - SLACK_SECONDS
-                wait = self._wait_seconds() if whole else backoff.next_delay()
-                if self._unasked():
-                    wait = min(wait, rereading.next_delay())
-                else:
-                    rereading.reset()
-                if whole and not self._unread:
-                    self._complete_on = connection
-                    if not self._backfill.open:
-                        self._gap.covered(started)
-            held = []
-            await self._clock.sleep(wait)
-            if self._following is not connection:
-                # Another connection has taken its place, and is followed.
-                return
+        def turn() -> Awaitable[float] | None:
+            # Another connection may have taken its place, and is followed.
+            return _while_there(connection, self._look_through(lists)) if self._following is connection else None
+
+        connection.chores.repeat(self._clock, turn, 0.0, "conversations", at_end=asker.leave)
+
+    async def _look_through(self, lists: _Lists) -> float:
+        """List the conversations once, and catch up with what is found; seconds until the next time."""
+        connection, held, backoff = lists.connection, lists.held, lists.backoff
+        lists.held = []
+        started = self._gap.now
+        try:
+            rows = await self._list(lists.since)
+        except PlatformError as error:
+            self._metrics.conversations_listed("failed")
+            # The first failure may be the beginning of an outage, which has lines of its own.
+            log = self._log.info if backoff.failures else self._log.debug
+            log("conversations_not_listed", reason=error.reason)
+            wait = max(backoff.next_delay(), error.retry_after_seconds or 0.0)
+            await self._backfill.run(held, partial(is_joined, connection))
+            return wait
+        if rows is None:
+            await self._backfill.run(self._unasked(held), partial(is_joined, connection))
+            whole = True
+        else:
+            whole = await self._take(rows, connection, held)
+        if whole:
+            backoff.reset()
+            lists.since = started - SLACK_SECONDS
+        wait = self._wait_seconds() if whole else backoff.next_delay()
+        if self._unasked():
+            wait = min(wait, lists.rereading.next_delay())
+        else:
+            lists.rereading.reset()
+        if whole and not self._unread:
+            self._complete_on = connection
+            if not self._backfill.open:
+                self._gap.covered(started)
+        return wait
 
     async def _list(self, since: float | None) -> list[ListedConversation] | None:
         listing = self._listing

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from supervisor.core.errors import ConnectionLostError, PlatformError, SendRefusedError, Verdict
 from supervisor.core.flags import Flag
-from supervisor.core.tasks import TaskSet, ended_untold
+from supervisor.platform.chores import Chores
 from supervisor.platform.endpoint import AGENTS_NAMESPACE, DOUBTFUL_NAMESPACE, ROOT
 from supervisor.platform.heartbeats import Pulse, quiet_pulse
 from supervisor.platform.hosts.facts import SocketFacts, Way
@@ -21,7 +21,6 @@ from supervisor.platform.tokens import Grant
 from supervisor.platform.transport import Socket
 from supervisor.protocol import InvalidEventError, parse_event
 from supervisor.protocol.events import Presence
-from supervisor.telemetry.logs import get_logger
 
 #: How long an acknowledged event may take that proves something about the socket.
 PROOF_SECONDS: Final = 5.0
@@ -43,6 +42,7 @@ class Connection:
     Attributes:
         conversation_id: the conversation that the platform put the agent into by itself, where it named one.
         way, namespace: the namespace that it joined, and at which engine path.
+        chores: what is done beside it, and ends when it is closed.
         questions: asks what nobody else sees, and sends heartbeats.
         registered: done once the agent's own presence came, or something else proved the registration.
         has_presence: whether the agent's own presence came.
@@ -87,8 +87,7 @@ class Connection:
             join=self.join,
             start_task=self.start_task,
         )
-        self._tasks = TaskSet()
-        self._closing = False
+        self.chores = Chores(agent_id, lambda: self._socket.abort() if self._socket else None)
         self._joiner = Joiner(
             lambda conversation_id, timeout: self._ask(JOIN, conversation_id, timeout),
             lambda conversation_id: self.emit(JOIN, {"conversationId": conversation_id}),
@@ -258,30 +257,11 @@ class Connection:
 
         Once it is closed, or closes, nothing is begun: the task is cancelled at once.
         """
-        task = self._tasks.spawn(work, f"{name} {self.agent_id}")
-        task.add_done_callback(self._task_ended)
-        if self._closing:
-            task.cancel()
-        return task
-
-    @property
-    def _log(self) -> Any:
-        # Bound when there is something to say, which is rare: a logger is kept by no connection.
-        return get_logger("supervisor.connection").bind(agent=self.agent_id)
-
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
-        if ended_untold(task):
-            # By foreign code (docs/faults.md#r25): with the next connection all that is done beside it begins anew.
-            self._log.error("chore_cancelled", chore=task.get_name())
-            if self._socket is not None:
-                self._socket.abort()
-        elif not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("chore_failed", chore=task.get_name(), exc_info=error)
+        return self.chores.start(work, name)
 
     async def close(self) -> None:
         """Close the socket and end what is done beside it; idempotent."""
-        self._closing = True
-        await self._tasks.cancel()
+        await self.chores.end()
         if self._socket is not None:
             await self._socket.close()
 

@@ -272,6 +272,20 @@ def get_logger(name: str) -> FilteringBoundLogger:
     return _logger(name)
 
 
+class AgentLog:
+    """The logger of a class whose objects are an agent's each: bound when there is something to say, and kept by none.
+
+    Args:
+        name: the logger's; the object has the agent's id in ``_agent_id``.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, owner: Any, _kind: type | None = None) -> Any:
+        return get_logger(self._name).bind(agent=owner._agent_id)
+
+
 @lru_cache(maxsize=256)
 def _logger(name: str) -> FilteringBoundLogger:
     """One for each name: it is asked what is configured each time that it is used."""

@@ -151,6 +151,9 @@ class VirtualClock:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        return self._loop.call_later(seconds, callback)
+
 
 def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, _T]]) -> _T:
     """Run a test's coroutine on a loop of its own."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from supervisor.core.backoff import Backoff, RateLimit
@@ -59,14 +58,9 @@ class ApiGate:
         """Whether the host failed again and again, and has not answered since."""
         return self._failures >= ILL_FAILURES
 
-    @contextmanager
-    def asker(self, kind: str) -> Iterator[None]:
-        """While it lasts, one agent more asks questions of a kind at intervals."""
-        self._askers[kind] += 1
-        try:
-            yield
-        finally:
-            self._askers[kind] -= 1
+    def count_asker(self, kind: str, number: int) -> None:
+        """So many agents more ask questions of a kind at intervals; :class:`Asker` says so."""
+        self._askers[kind] += number
 
     def interval(self, kind: str, seconds: float) -> float:
         """How often an agent may ask a question of a kind: every ``seconds``, less often where many ask."""
@@ -117,3 +111,31 @@ class ApiGate:
         self._reason = reason
         if self.ill:
             self._quiet_until = self._clock.monotonic() + max(self._backoff.next_delay(), retry_after or 0.0)
+
+
+class Asker:
+    """One agent that asks questions of a kind at intervals, of a host that may become another.
+
+    Args:
+        kind: of the questions.
+    """
+
+    __slots__ = ("_gate", "_kind")
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._gate: ApiGate | None = None
+
+    def ask_at(self, gate: ApiGate | None) -> None:
+        """The agent asks there from now on, and the others there less often for it; None: nowhere."""
+        if gate is self._gate:
+            return
+        if self._gate is not None:
+            self._gate.count_asker(self._kind, -1)
+        self._gate = gate
+        if gate is not None:
+            gate.count_asker(self._kind, 1)
+
+    def leave(self) -> None:
+        """The agent asks no more."""
+        self.ask_at(None)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 import structlog
 
-from supervisor.core.clock import SystemClock
+from supervisor.core.clock import SystemClock, Timer
 from supervisor.core.errors import PlatformError, Verdict
 from supervisor.core.records import Sleep
 from supervisor.fleet.works import Pace, WorkFetcher
@@ -17,6 +17,7 @@ from supervisor.platform.beats import HeartbeatClient
 from supervisor.platform.connection import Connection
 from supervisor.platform.heartbeats import Pulse, Task
 from supervisor.platform.hosts.agent_api import Access
+from supervisor.platform.hosts.api_gate import Asker
 from supervisor.platform.questions import HEARTBEAT
 from supervisor.telemetry.logs import get_logger
 from tests.support.messaging import until
@@ -28,15 +29,19 @@ WORK = {"id": "w1", "title": "Tidy up"}
 
 
 class CountingClock(SystemClock):
-    """Counts how often somebody slept, and lets nobody sleep for long."""
+    """Counts how often something was due, and lets nothing wait for long."""
 
     turns = 0
     seconds = 0.0
 
-    async def sleep(self, seconds: float) -> None:
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         self.seconds = seconds
-        await super().sleep(min(seconds, 0.005))
-        self.turns += 1
+
+        def call() -> None:
+            callback()
+            self.turns += 1
+
+        return super().call_later(min(seconds, 0.005), call)
 
 
 class Round:
@@ -78,10 +83,14 @@ async def going_round() -> AsyncIterator[Round]:
         server.answer = answering_json(201, {"success": True, "work": WORK})
         here = Round(server, HeartbeatClient(made.agent_api))
         connection = here.connection
-        task = asyncio.create_task(here.fetcher.run(connection, lambda: here.in_use))
+        here.fetcher.follow(connection, lambda: here.in_use)
         yield here
         here.in_use = False
-        await asyncio.wait_for(task, 10)
+        await here.turns(1)
+        turns = here.clock.turns
+        await asyncio.sleep(0.05)
+        assert here.clock.turns == turns, "another one has rounds of its own"
+        await connection.close()
 
 
 async def test_works_are_fetched_while_they_are_wanted_and_the_connection_is_in_use() -> None:
@@ -118,12 +127,14 @@ async def test_many_agents_ask_less_often_than_one_and_those_that_do_not_ask_cou
         await until(lambda: len(here.tasks) >= 1)
         assert here.clock.seconds == pytest.approx(SECONDS * 2 / 3)
         gate = here.gate
-        with ExitStack() as others:
-            for _ in range(999):
-                others.enter_context(gate.asker("heartbeat"))
-            await here.turns(2)
-            # A quarter of 50 questions a second, among a thousand agents.
-            assert here.clock.seconds == pytest.approx(80 * 2 / 3)
+        others = [Asker("heartbeat") for _ in range(999)]
+        for asker in others:
+            asker.ask_at(gate)
+        await until(lambda: here.clock.seconds > SECONDS)
+        # A quarter of 50 questions a second, among a thousand agents.
+        assert here.clock.seconds == pytest.approx(80 * 2 / 3)
+        for asker in others:
+            asker.leave()
         here.takes = False
         await here.turns(2)
         assert gate.interval("heartbeat", 0.0) == 0
