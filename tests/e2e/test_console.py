@@ -14,16 +14,19 @@ from pydantic import SecretStr
 
 from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState, MessageState
+from supervisor.protocol.answers import Instruction
 from tests.support.fleet_page import (
     FAILING,
     FAILS,
     FAULTED,
     HANGING,
     MODELLED,
+    PAUSED,
     PLAIN,
     Console,
     console,
 )
+from tests.support.journaling import add
 from tests.support.stack import SECRET, SECRET_FILE, agent_id, stack
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -35,6 +38,7 @@ PAGES = (
     f"/?agent={HANGING}",
     "/?view=messages",
     "/?view=usage",
+    "/?view=history",
     "/?view=doctor",
     "/?view=add",
 )
@@ -59,6 +63,8 @@ async def test_agents_are_added_changed_and_removed(tmp_path: Path, browser: Bro
     async with console(tmp_path, await browser.new_page()) as made:
         await act_on_many(made)
         await add_and_edit(made)
+        await go_back(made)
+        await undo_removals(made)
 
 
 async def test_what_is_wrong_is_found_and_mended(tmp_path: Path, page: Page) -> None:
@@ -66,6 +72,7 @@ async def test_what_is_wrong_is_found_and_mended(tmp_path: Path, page: Page) -> 
         await see_usage_and_doctor(made)
         await look_at_agents(made)
         await mend_dead_letters(made)
+        await discard_all_that_match(made)
 
 
 async def filter_and_sort(made: Console) -> None:
@@ -119,8 +126,9 @@ async def act_on_many(made: Console) -> None:
     await made.open("/?label=team%3Dsupport")
     await page.get_by_label("Select all agents that are shown").check()
     bar = page.get_by_role("group", name="Do to all that are selected")
-    await expect(bar).to_contain_text("2 agents selected")
+    await expect(bar).to_contain_text("All 2 agents that match")
     await bar.get_by_role("button", name="Pause").click()
+    await page.get_by_role("dialog", name="Pause 2 agents?").get_by_role("button", name="Pause").click()
     await expect(made.row("Plain")).to_contain_text("paused")
     await expect(made.row("Failing")).to_contain_text("paused")
     await page.get_by_role("button", name="Undo").click()
@@ -129,6 +137,14 @@ async def act_on_many(made: Console) -> None:
     await page.get_by_label("Select Plain").check()
     await bar.get_by_role("button", name="Reload").click()
     await expect(page.locator("#toasts")).to_contain_text("1 agent reloading")
+    # One that comes to match while all are selected is among them.
+    await page.get_by_label("Select all agents that are shown").check()
+    await made.fleet.service.registry.update_agent(PAUSED, labels={"team": "support"})
+    await expect(bar).to_contain_text("All 3 agents that match")
+    await page.get_by_label("Select Paused").uncheck()
+    await expect(bar).to_contain_text("2 agents selected")
+    await made.fleet.service.registry.update_agent(PAUSED, labels={})
+    await bar.get_by_role("button", name="Clear").click()
     await page.get_by_label("Select Plain").check()
     for answer, left in (("Keep", 2), ("Remove", 1)):
         await bar.get_by_role("button", name="Remove").click()
@@ -194,6 +210,23 @@ async def mend_dead_letters(made: Console) -> None:
     await expect(page.locator(".message-done")).to_have_count(2)
 
 
+async def discard_all_that_match(made: Console) -> None:
+    """More than are shown, once their count is confirmed."""
+    page = made.page
+    journal = made.fleet.service.registry.journal
+    for number in range(120):
+        row = await add(journal, f"many {number}", agent=PAUSED, claim=True)
+        await journal.settle(row, MessageState.DEAD, error="no key")
+    await made.open("/?view=messages")
+    await expect(page.locator("tbody tr:not(.below)")).to_have_count(100)
+    await page.get_by_label("Select all messages").check()
+    await page.get_by_role("button", name="Select all that match").click()
+    await page.get_by_role("button", name="Discard").click()
+    await page.get_by_role("dialog", name="Discard 120 messages?").get_by_role("button", name="Discard").click()
+    await expect(page.get_by_text("No dead letters")).to_be_visible()
+    assert await journal.messages(agent_id=PAUSED, states=[MessageState.DEAD], limit=1) == []
+
+
 async def add_and_edit(made: Console) -> None:
     """An agent is added and edited in a form of its handler's settings."""
     page = made.page
@@ -220,8 +253,13 @@ async def add_and_edit(made: Console) -> None:
     )
 
     await page.goto(f"{made.url}/?agent={MODELLED}&edit")
+    await expect(page.get_by_text("Whose weather people hear.")).to_be_visible()
     await page.get_by_label("city", exact=True).fill("")
-    await page.get_by_label("units", exact=True).fill("metric")
+    assert await page.get_by_label("api_key", exact=True).get_attribute("type") == "password"
+    await page.get_by_label("units", exact=True).select_option("metric")
+    await page.get_by_label("days", exact=True).fill("3")
+    await page.get_by_label("loud", exact=True).select_option("true")
+    await page.get_by_label("tags", exact=True).fill("wind\n\nrain\n")
     await page.get_by_label("Name", exact=True).fill("Renamed")
     await page.get_by_role("button", name="Another setting").click()
     await page.get_by_label("Name of the setting").fill("spare")
@@ -229,7 +267,81 @@ async def add_and_edit(made: Console) -> None:
     await page.get_by_role("button", name="Save").click()
     await expect(page.locator(".title")).to_have_text("Renamed")
     row = await made.fleet.service.registry.agent(MODELLED)
-    assert row.settings == {"api_key": "k3y", "units": "metric", "spare": ["a", 1]}, "what was redacted is kept"
+    typed = {"units": "metric", "days": 3, "loud": True, "tags": ["wind", "rain"], "spare": ["a", 1]}
+    assert row.settings == {"api_key": "k3y"} | typed, "what was redacted is kept"
+    await page.locator("#toasts").get_by_role("button", name="Undo").last.click()
+    await expect(page.locator(".title")).to_have_text("Modelled")
+    row = await made.fleet.service.registry.agent(MODELLED)
+    assert row.settings == {"api_key": "k3y", "city": "Bern"}
+    await page.goto(f"{made.url}/?agent={MODELLED}&edit")
+    await page.get_by_label("api_key", exact=True).fill("env:AGENT_KEY")
+    assert await page.get_by_label("api_key", exact=True).get_attribute("type") == "text", "a reference is no secret"
+    await page.get_by_label("loud", exact=True).select_option("false")
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.locator(".title")).to_have_text("Modelled")
+    row = await made.fleet.service.registry.agent(MODELLED)
+    assert row.settings == {"api_key": "env:AGENT_KEY", "city": "Bern", "loud": False}
+
+
+async def go_back(made: Console) -> None:
+    """Who changed an agent and what, and the way back to a version."""
+    page = made.page
+    await made.fleet.service.registry.update_agent(MODELLED, name="Grace", settings={"city": "Rome"})
+    await made.open(f"/?agent={MODELLED}")
+    told = made.part("History")
+    first = told.locator(".events > li").first
+    await expect(first).to_contain_text("changed by supervisor")
+    await expect(first.locator("del").first).to_have_text("Modelled")
+    await expect(first.locator("ins").first).to_have_text("Grace")
+    await expect(first).to_contain_text("settings.city")
+    await expect(first.get_by_role("button")).to_have_count(0)
+    await expect(told).to_contain_text("by api: full access by nothing from 127.0.0.1")
+    await expect(told).not_to_contain_text("k3y")
+    second = told.locator(".events > li").nth(1)
+    await second.get_by_role("button", name=re.compile("Back to version")).click()
+    await page.get_by_role("dialog").get_by_role("button", name="Go back").click()
+    await expect(page.locator(".title")).to_have_text("Modelled")
+    await expect(first).to_contain_text("rolled back to")
+    row = await made.fleet.service.registry.agent(MODELLED)
+    assert (row.name, row.settings["city"]) == ("Modelled", "Bern")
+    await page.locator("#toasts").get_by_role("button", name="Undo").last.click()
+    await expect(page.locator(".title")).to_have_text("Grace")
+    text = "Be brief. " * 40
+    await made.fleet.service.registry.history.note_instructions({MODELLED: Instruction(system_prompt=text)})
+    await expect(first).to_contain_text("instruction by platform")
+    await first.get_by_text("400 characters").click()
+    await expect(first.locator("pre")).to_contain_text("Be brief. Be brief.")
+
+
+async def undo_removals(made: Console) -> None:
+    """What was removed is brought back from the message, from its page and from the history's."""
+    page = made.page
+    remove = page.get_by_role("button", name="Remove")
+    for number in range(60):
+        await made.fleet.service.registry.history.note("", "keys rotated", agents=number)
+    await made.open(f"/?agent={PAUSED}")
+    await remove.click()
+    await page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    await expect(page.locator("#agents tr").first).to_be_visible()
+    await expect(made.row("Paused")).to_have_count(0)
+    await page.locator("#toasts").get_by_role("button", name="Undo").last.click()
+    await expect(made.row("Paused")).to_contain_text("paused")
+    for identity in (PAUSED, FAULTED):
+        await made.fleet.service.control.remove(identity)
+    await made.open(f"/?agent={FAULTED}")
+    await page.get_by_role("button", name="Restore it").click()
+    await expect(page.locator(".title + .state")).to_contain_text("faulted")
+    await page.get_by_role("link", name="History").click()
+    removed = made.part("Removed within a day")
+    await expect(removed.locator("tbody tr")).to_have_count(2)
+    await removed.get_by_role("row", name=re.compile("Paused")).get_by_role("button", name="Restore").click()
+    await expect(removed.locator("tbody tr")).to_have_count(1)
+    assert (await made.fleet.service.registry.agent(PAUSED)).name == "Paused"
+    told = made.part("Who changed what").locator(".events > li")
+    await expect(told.first).to_contain_text("restored Paused")
+    count = await told.count()
+    await page.get_by_role("button", name="Older ones").click()
+    await expect(told.nth(count)).to_be_visible()
 
 
 async def see_usage_and_doctor(made: Console) -> None:
@@ -244,8 +356,11 @@ async def see_usage_and_doctor(made: Console) -> None:
     spent = page.get_by_role("row", name=re.compile(r"Modelled.*small-model.*1,000.*120.*CHF.0\.0048$"))
     await expect(spent).to_be_visible()
     await page.get_by_role("link", name="Doctor").click()
-    await page.get_by_role("button", name="Examine the fleet").click()
+    await page.get_by_role("button", name="Examine").click()
     await expect(page.get_by_text("failing: RuntimeError")).to_be_visible()
+    await expect(page.locator(".outcome")).to_contain_text("supervisor doctor would end with 3")
+    for check in ("settings", "handlers", "registry", "descriptors"):
+        await expect(page.get_by_role("cell", name=check, exact=True).first).to_be_visible()
 
 
 async def test_somebody_signs_in_once_and_who_may_only_read_is_offered_nothing_else(
@@ -284,12 +399,19 @@ async def test_somebody_signs_in_once_and_who_may_only_read_is_offered_nothing_e
         for button in ("Pause", "Reload", "Remove", "Examine"):
             await expect(page.get_by_role("button", name=button)).to_have_count(0)
         assert "weather" not in await page.inner_text("body")
+        await made.fleet.service.control.remove(PLAIN)
+        await page.goto(f"{made.url}/?view=history")
+        await expect(page.get_by_text("who changed something and when, not what")).to_be_visible()
+        await expect(made.part("Removed within a day")).to_contain_text("Plain")
+        await expect(page.get_by_role("button", name="Restore")).to_have_count(0)
+        assert "no key" not in await page.inner_text("body")
     await page.context.close()
 
 
 async def test_axe_finds_nothing_and_a_phone_loses_nothing(tmp_path: Path, browser: Browser) -> None:
     looks: list[tuple[Literal["light", "dark"], int]] = [("light", 1280), ("dark", 1280), ("light", 390)]
     async with console(tmp_path, await browser.new_page()) as made:
+        await make_history(made)
         for scheme, width in looks:
             context = await browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844})
             made.page = await context.new_page()
@@ -297,6 +419,14 @@ async def test_axe_finds_nothing_and_a_phone_loses_nothing(tmp_path: Path, brows
             await look_through(made, width, contrast_only=scheme == "dark")
             await context.close()
         made.page = await browser.new_page()
+
+
+async def make_history(made: Console) -> None:
+    """Changes of each kind: of fields and settings, of an instruction, a removal."""
+    registry = made.fleet.service.registry
+    await registry.update_agent(MODELLED, name="Grace", settings={"city": "Rome", "tags": ["wind"]})
+    await registry.history.note_instructions({MODELLED: Instruction(system_prompt="Be brief. " * 40)})
+    await registry.remove_agent(PAUSED)
 
 
 async def look_through(made: Console, width: int, *, contrast_only: bool) -> None:

@@ -20,7 +20,14 @@ HANGS = "import asyncio\nasync def on_message(message, ctx):\n    await asyncio.
 MODEL = '''"""Says what it cost."""
 from supervisor.handler import Reply, Usage
 
-SETTINGS = ("city", "units")
+SETTINGS = {
+    "city": {"type": "string", "description": "Whose weather people hear."},
+    "units": {"enum": ["metric", "imperial"]},
+    "days": {"type": "integer"},
+    "loud": {"type": "boolean"},
+    "tags": {"type": "array", "items": {"type": "string"}},
+    "api_key": {"type": "string", "format": "password"},
+}
 
 
 async def on_message(message, ctx):

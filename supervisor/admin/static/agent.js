@@ -1,11 +1,12 @@
 // One agent: how it is, what it did, what it has in its hands, and what can be done about it.
 
-import { actOnAgents, actOnMessages } from "./actions.js";
+import { actOnAgents, actOnMessages, restoreAgents } from "./actions.js";
 import { agentPath, get, post, withQuery } from "./api.js";
 import { charts } from "./charts.js";
 import { tried } from "./dialogs.js";
 import { ago, button, card, h, moment, now, setText, span } from "./dom.js";
 import { findingsTable } from "./doctor.js";
+import { agentChanges } from "./history.js";
 import { messageList } from "./messages.js";
 import { badge, reasonOf, standing } from "./states.js";
 import { usageTable } from "./usage.js";
@@ -52,6 +53,7 @@ class Agent {
     this.conversations = h("div", {});
     this.usage = h("div", {});
     this.findings = h("div", {});
+    this.changes = agentChanges(this.board, this.id);
     this.messages = messageList({ board: this.board, agent: this.id });
     this.element = h("div", { class: "agent-page" },
       h("section", { class: "card", "aria-label": "This agent" },
@@ -61,7 +63,7 @@ class Agent {
       card("Messages", this.messages.element),
       h("div", { class: "two" }, card("States", this.states), card("Log", this.lines)),
       h("div", { class: "two" }, card("Settings", this.settings), card("Conversations", this.conversations)),
-      card("Usage of the last week", this.usage));
+      card("Usage of the last week", this.usage), card("History", this.changes.element));
   }
 
   tools() {
@@ -78,9 +80,10 @@ class Agent {
   update() {
     const agent = this.board.agents.get(this.id);
     if (!agent) {
-      setText(this.reason, this.agent ? "It was removed." : "No agent of this id is registered.");
+      if (!this.gone) this.showGone();
       return;
     }
+    this.gone = false;
     this.agent = agent;
     this.title = agent.name || agent.id;
     setText(this.heading, this.title);
@@ -92,27 +95,34 @@ class Agent {
     this.showFacts(agent);
   }
 
+  showGone() {
+    this.gone = true;
+    const restore = this.full ? button("Restore it", () => restoreAgents([this.id]), "first") : null;
+    this.reason.replaceChildren("No agent of this id is registered. One that was removed can be restored for a day. ", restore || "");
+  }
+
   showFacts(agent) {
     const expiry = agent.auth_expires_at;
     const labels = Object.entries(agent.labels).map(([key, value]) =>
       h("a", { class: "chip", href: withQuery("/", { label: `${key}=${value}` }) }, `${key}=${value}`));
     const facts = {
-      Handler: agent.handler, Since: ago(agent.since), Conversations: agent.conversations,
+      Handler: h("a", { href: withQuery("/", { handler: agent.handler }) }, agent.handler), Since: ago(agent.since), Conversations: agent.conversations,
       Waiting: agent.inbox.available, Running: agent.inbox.running, "Dead letters": agent.inbox.dead,
       Token: expiry === null ? "none yet" : expiry > now() ? `${span(expiry - now())} left` : "expired",
       "Oldest message": agent.oldest_at === null ? "none" : ago(agent.oldest_at),
       "Replies not sent": agent.undelivered ? `${agent.undelivered}: ${agent.undelivered_reason}` : "none",
     };
-    const key = JSON.stringify([facts, agent.labels, agent.notes]);
+    const key = JSON.stringify([facts, agent.handler, agent.labels, agent.notes]);
     if (key === this.told) return;
     this.told = key;
-    this.facts.replaceChildren(...Object.entries(facts).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value)))),
+    this.facts.replaceChildren(...Object.entries(facts).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value instanceof Node ? value : String(value)))),
       ...(labels.length ? [h("div", { class: "wide" }, h("dt", {}, "Labels"), h("dd", { class: "chips" }, labels))] : []),
       ...agent.notes.map((note) => h("div", { class: "wide" }, h("dt", {}, "Note"), h("dd", {}, note))));
   }
 
   /** What only is asked for while somebody looks at this agent. */
   async refresh() {
+    this.changes.refresh();
     const [agent, minutes, conversations, usage] = await Promise.all([
       get(agentPath(this.id)), get(agentPath(this.id, "/activity")), get(agentPath(this.id, "/conversations")),
       get(withQuery("/api/v1/usage", { agent_id: this.id, days: 7 }))]).catch((error) => {

@@ -6,11 +6,12 @@ import { agentView } from "./agent.js";
 import { doctorView } from "./doctor.js";
 import { fleetView } from "./fleet.js";
 import { formView } from "./form.js";
+import { historyView } from "./history.js";
 import { messagesView } from "./messages.js";
 import { attention } from "./states.js";
 import { usageView } from "./usage.js";
 
-const VIEWS = { fleet: fleetView, messages: messagesView, usage: usageView, doctor: doctorView, agent: agentView, form: formView };
+const VIEWS = { fleet: fleetView, messages: messagesView, usage: usageView, history: historyView, doctor: doctorView, agent: agentView, form: formView };
 
 /** What all pages know: agents by id and the overview, as the board last told; access: "full" or "read". */
 const board = { agents: new Map(), overview: null, access: null, stream: null };

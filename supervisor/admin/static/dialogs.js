@@ -3,9 +3,9 @@
 import { button, byId, h } from "./dom.js";
 
 /** Asks; resolves to whether the person wants it. */
-export function confirmed(title, text, action) {
+export function confirmed(title, text, action, kind = "danger") {
   return new Promise((resolve) => {
-    const yes = h("button", { value: "yes", class: "danger" }, action);
+    const yes = h("button", { value: "yes", class: kind }, action);
     const dialog = h("dialog", { "aria-labelledby": "dialog-title" },
       h("form", { method: "dialog" },
         h("h2", { id: "dialog-title" }, title),

@@ -53,7 +53,7 @@ export function button(text, onclick, kind = "") {
 /** A table of rows of cells; columns are [title, kind]. What has no row says what to do instead. */
 export function table(columns, rows, empty) {
   if (!rows.length) return h("p", { class: "muted empty" }, empty);
-  const head = columns.map(([title, kind = ""]) => h("th", { scope: "col", class: kind }, title));
+  const head = columns.map(([title, kind = ""]) => (title ? h("th", { scope: "col", class: kind }, title) : h("td", {})));
   const body = rows.map((cells) => h("tr", {}, cells.map((cell, index) => {
     const [title, kind = ""] = columns[index];
     return h("td", { class: kind, "data-title": title }, cell);

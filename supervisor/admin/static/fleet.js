@@ -2,7 +2,7 @@
 
 import { actOnAgents } from "./actions.js";
 import { ago, button, h, many, now, setText, span } from "./dom.js";
-import { WORST_FIRST, badge, countStandings, reasonOf, standing } from "./states.js";
+import { WORST_FIRST, badge, conditions, countConditions, reasonOf, standing } from "./states.js";
 
 const name = (agent) => (agent.name || agent.id).toLowerCase();
 /** Columns: title, kind, what is sorted by, what is shown. */
@@ -23,9 +23,11 @@ function tokenOf({ auth_expires_at: expiry }) {
   return expiry === null ? "–" : expiry > now() ? `${span(expiry - now())} left` : "expired";
 }
 
-function fits(agent, { q, states, label }) {
-  if (states.length && !states.includes(standing(agent))) return false;
+/** Whether an agent has what a filter asks for, as the supervisor's selectors do. */
+function fits(agent, { q, states, label, handler }) {
+  if (states.length && !states.some((word) => conditions(agent).has(word))) return false;
   if (label && !Object.entries(agent.labels).some(([key, value]) => `${key}=${value}` === label)) return false;
+  if (handler && handler !== agent.handler && handler !== agent.handler.split(":")[0]) return false;
   return !q || `${agent.id} ${agent.name} ${agent.handler} ${agent.reason}`.toLowerCase().includes(q);
 }
 
@@ -68,7 +70,8 @@ class Fleet {
     this.rows = new Map();
     this.order = [];
     this.selected = new Set();
-    this.filter = { q: query.get("q") || "", states: query.getAll("state"), label: query.get("label") || "" };
+    this.filter = { q: query.get("q") || "", states: query.getAll("state"), label: query.get("label") || "", handler: query.get("handler") || "" };
+    this.everything = false;
     this.sort = { column: COLUMNS[query.get("sort")] ? query.get("sort") : "state", down: query.has("down") };
     this.build();
     this.ticking = setInterval(() => document.hidden || this.tick(), TICK_MS);
@@ -86,12 +89,13 @@ class Fleet {
     this.heads = Object.fromEntries(Object.entries(COLUMNS).map(([column, [title, kind]]) => [column,
       h("th", { scope: "col", class: kind }, button(title, () => this.sortBy(column), "sort"))]));
     this.note = h("p", { id: "empty", class: "muted empty", hidden: true });
-    this.label = h("button", { type: "button", class: "chip", onclick: () => { this.filter.label = ""; this.refilter(); } });
+    [this.label, this.handler] = ["label", "handler"].map((kind) =>
+      h("button", { type: "button", class: "chip", onclick: () => { this.filter[kind] = ""; this.refilter(); } }));
     const add = this.board.access === "full" ? h("a", { class: "button first", href: "/?view=add" }, "Add an agent") : null;
     this.bulk = this.bulkBar();
     this.element = h("div", {}, this.problems, this.tiles,
       h("section", { class: "card fleet", "aria-label": "Agents" },
-        h("div", { class: "row spread" }, this.chips, h("div", { class: "row" }, this.label, this.search, add)),
+        h("div", { class: "row spread" }, this.chips, h("div", { class: "row" }, this.label, this.handler, this.search, add)),
         h("div", { class: "table" }, h("table", {},
           h("thead", {}, h("tr", {}, h("th", { class: "pick", scope: "col" }, this.all), Object.values(this.heads))), this.body)),
         this.note), this.bulk);
@@ -100,11 +104,17 @@ class Fleet {
   bulkBar() {
     this.count = h("b", {});
     const act = (action) => async () => {
-      if (await actOnAgents(action, this.picked())) this.selectAll(false);
+      if (await actOnAgents(action, this.picked(), { where: this.everything ? this.where : null })) this.selectAll(false);
     };
     return h("div", { class: "bulk", role: "group", "aria-label": "Do to all that are selected", hidden: true },
       this.count, button("Pause", act("pause")), button("Resume", act("resume")), button("Reload", act("reload")),
       button("Remove", act("remove"), "danger"), button("Clear", () => this.selectAll(false), "quiet"));
+  }
+
+  /** What the filter asks for, in the supervisor's words. */
+  get where() {
+    const { q, states, label, handler } = this.filter;
+    return { labels: label ? [label] : [], states, handlers: handler ? [handler] : [], text: q.trim() };
   }
 
   /** The selected ones that are there still. */
@@ -186,7 +196,7 @@ class Fleet {
   }
 
   showChips() {
-    const counts = countStandings(this.board.agents.values());
+    const counts = countConditions(this.board.agents.values());
     const words = WORST_FIRST.filter((word) => counts[word] || this.filter.states.includes(word));
     if (words.join() !== [...this.chips.children].map((chip) => chip.dataset.state).join()) {
       this.chips.replaceChildren(...words.map((word) => h("button", { type: "button", class: `chip ${word}`, "data-state": word,
@@ -197,8 +207,11 @@ class Fleet {
       setText(chip, `${badge(word)} ${counts[word] || 0}`);
       chip.setAttribute("aria-pressed", String(this.filter.states.includes(word)));
     }
-    this.label.hidden = !this.filter.label;
-    setText(this.label, `${this.filter.label} ✕`);
+    for (const [chip, text] of [[this.label, this.filter.label], [this.handler, this.filter.handler]]) {
+      chip.hidden = !text;
+      setText(chip, `${text} ✕`);
+      chip.setAttribute("aria-label", `No longer only ${text}`);
+    }
   }
 
   toggle(word) {
@@ -217,32 +230,41 @@ class Fleet {
     const query = new URLSearchParams();
     if (this.filter.q) query.set("q", this.filter.q);
     for (const state of this.filter.states) query.append("state", state);
-    if (this.filter.label) query.set("label", this.filter.label);
+    for (const kind of ["label", "handler"]) if (this.filter[kind]) query.set(kind, this.filter[kind]);
     if (this.sort.column !== "state") query.set("sort", this.sort.column);
     if (this.sort.down) query.set("down", "");
     history.replaceState(null, "", query.size ? `/?${query}` : "/");
     if (!this.board.overview) return;
     this.showChips();
+    // What was selected is what matched another filter.
+    this.everything = false;
     this.arrange();
     this.showSelection();
   }
 
   select(id, on) {
+    this.everything = false;
     if (on) this.selected.add(id);
     else this.selected.delete(id);
     this.showSelection();
   }
 
+  /** Selects all that fit the filter, those too that come to fit it: what is done then is done by the filter. */
   selectAll(on) {
+    this.everything = on;
     this.selected = new Set(on ? this.order.map((row) => row.agent.id) : []);
     for (const [id, row] of this.rows) row.box.checked = this.selected.has(id);
     this.showSelection();
   }
 
   showSelection() {
+    if (this.everything) {
+      this.selected = new Set(this.order.map((row) => row.agent.id));
+      for (const [id, row] of this.rows) row.box.checked = this.selected.has(id);
+    }
     const count = this.selected.size;
     this.bulk.hidden = !count || this.board.access !== "full";
-    setText(this.count, `${many(count, "agent")} selected`);
+    setText(this.count, this.everything ? `All ${many(count, "agent")} that match` : `${many(count, "agent")} selected`);
     this.all.checked = count > 0 && count === this.order.length;
     this.all.indeterminate = count > 0 && count < this.order.length;
   }

@@ -4,36 +4,73 @@ import { agentPath, get } from "./api.js";
 import { saveAgent } from "./actions.js";
 import { button, card, h, setText } from "./dom.js";
 
-/** What a schema's property takes: its type and, of a choice, the words. */
+const NUMBERS = ["integer", "number"];
+
+/** What a schema's property takes: "choice", "number", "list", "secret", "text", "json" or "any"; of a choice, its values. */
 function kindOf(property) {
   const one = property.anyOf?.find((each) => each.type !== "null") || property;
-  return { type: one.type || "any", words: one.enum || (one.const ? [one.const] : null) };
+  const values = one.type === "boolean" ? [true, false] : one.enum || (one.const !== undefined ? [one.const] : null);
+  if (values) return { kind: "choice", values };
+  if (NUMBERS.includes(one.type)) return { kind: "number", step: one.type === "integer" ? "1" : "any" };
+  if (one.type === "array") return { kind: one.items?.type === "string" ? "list" : "json", shape: "[…]" };
+  if (one.type === "object") return { kind: "json", shape: "{…}" };
+  if (one.type === "string") return { kind: one.format === "password" ? "secret" : "text" };
+  return { kind: "any" };
 }
 
-/** A value as it stands in a field. */
-const written = (value) => (value === undefined || value === null ? "" : typeof value === "string" ? value : JSON.stringify(value));
-
-/** What stands in a field as a value: JSON where it is JSON, else text; a field that wants text takes it as it is. */
-function read(text, { type }) {
-  if (type === "string") return text;
+const isJson = (text) => {
   try {
-    return JSON.parse(text);
+    JSON.parse(text);
+    return true;
   } catch {
-    return text;
+    return false;
   }
+};
+
+/** A value as it stands in a field: a list of texts line by line. */
+function written(value, kind) {
+  if (value === undefined || value === null) return "";
+  if (kind === "list" && Array.isArray(value) && value.every((one) => typeof one === "string")) return value.join("\n");
+  return typeof value === "string" ? value : JSON.stringify(value);
 }
+
+/** What stands in a field as a value. */
+function read(text, kind) {
+  if (kind === "text" || kind === "secret") return text;
+  if (kind === "list") return isJson(text) && Array.isArray(JSON.parse(text)) ? JSON.parse(text) : text.split("\n").map((line) => line.trim()).filter(Boolean);
+  return isJson(text) ? JSON.parse(text) : text;
+}
+
+const isReference = (text) => /^(env|file):/.test(text);
 
 class Setting {
-  constructor(name, about, kind, value) {
-    Object.assign(this, { name, kind, before: written(value) });
-    const id = `setting-${name}`;
-    const choices = kind.type === "boolean" ? ["true", "false"] : kind.words;
-    this.field = choices
-      ? h("select", { id }, ["", ...choices].map((one) => h("option", { value: one, selected: one === this.before }, one || "as the deployment says")))
-      : h("input", { id, value: this.before, type: "text", spellcheck: "false", inputmode: ["integer", "number"].includes(kind.type) ? "decimal" : null,
-        placeholder: { object: "{…}", array: "[…]" }[kind.type] || (kind.type === "any" ? "not set" : "as the deployment says") });
-    this.element = h("div", { class: "field" }, h("label", { for: id }, name), this.field,
-      about ? h("small", { class: "muted" }, about) : null);
+  /** ``unset`` says what a setting is that has no value here. */
+  constructor(name, property, value, unset) {
+    const taken = kindOf(property);
+    Object.assign(this, { name, kind: taken.kind, values: taken.values || [], before: written(value, taken.kind) });
+    this.field = this.made(`setting-${name}`, taken, unset);
+    this.field.setAttribute("aria-describedby", `about-${name}`);
+    this.element = h("div", { class: "field" }, h("label", { for: this.field.id }, name), this.field,
+      h("small", { class: "muted", id: `about-${name}` }, [property.description, this.kind === "list" ? "One a line." : ""].filter(Boolean).join(" ")));
+  }
+
+  made(id, { kind, values, step, shape }, unset) {
+    const { before } = this;
+    const plain = { id, spellcheck: "false", autocomplete: "off", placeholder: shape ? `${unset}; ${shape}` : unset };
+    if (kind === "choice") {
+      const words = values.map((one) => written(one));
+      // What a row says already can be chosen still, whatever it is.
+      if (before && !words.includes(before)) words.push(before);
+      return h("select", { id }, ["", ...words].map((one) => h("option", { value: one, selected: one === before }, one || unset)));
+    }
+    if (kind === "list") return h("textarea", { ...plain, rows: Math.min(6, Math.max(2, before.split("\n").length)) }, before);
+    if (kind === "number" && (!before || Number.isFinite(Number(before)))) return h("input", { ...plain, value: before, type: "number", step });
+    if (kind !== "secret") return h("input", { ...plain, value: before, type: "text" });
+    // A reference is no secret; what is none is not shown.
+    const look = () => { field.type = !field.value || isReference(field.value) ? "text" : "password"; };
+    const field = h("input", { ...plain, value: before, oninput: look });
+    look();
+    return field;
   }
 
   /** What is to change: [name, value], null for one that goes, nothing for one that stays. */
@@ -41,7 +78,9 @@ class Setting {
     const text = this.field.value;
     // What is shown as [redacted] and was left alone is left alone.
     if (text === this.before) return [];
-    return [[this.name, text === "" ? null : read(text, this.kind)]];
+    if (this.kind === "json" && text && !isJson(text)) throw new Error(`${this.name} is no JSON`);
+    const chosen = this.values.find((one) => written(one) === text);
+    return [[this.name, text === "" ? null : chosen ?? read(text, this.kind)]];
   }
 }
 
@@ -51,7 +90,7 @@ class Form {
     this.isNew = this.id === null;
     this.title = this.isNew ? "Add an agent" : "Edit";
     this.body = h("div", {}, h("p", { class: "muted" }, "Reading …"));
-    this.element = card(this.isNew ? "Add an agent" : `Edit ${this.id}`, this.body);
+    this.element = card(this.isNew ? "Add an agent" : `Edit ${board.agents.get(this.id)?.name || this.id}`, this.body);
     this.load().catch((error) => this.body.replaceChildren(h("p", { class: "bad" }, error.message)));
   }
 
@@ -96,8 +135,8 @@ class Form {
     const { settings } = this.agent;
     const known = this.schema.properties;
     const names = new Set([...(handler?.settings || []), ...Object.keys(settings)].filter((name) => !known[name]));
-    const own = [...names].map((name) => new Setting(name, null, { type: "any" }, settings[name]));
-    const deployments = Object.entries(known).map(([name, property]) => new Setting(name, property.description, kindOf(property), settings[name]));
+    const own = [...names].map((name) => new Setting(name, handler?.settings_schema[name] || {}, settings[name], "not set"));
+    const deployments = Object.entries(known).map(([name, property]) => new Setting(name, property, settings[name], "as the deployment says"));
     this.settings = [...own, ...deployments];
     const hint = handler?.settings ? "" : "This handler does not say what settings it has; name one to set it.";
     setText(this.about, [handler?.about, ...(handler?.missing || []).map((command) => `It needs: ${command}`)].filter(Boolean).join(" "));
@@ -111,7 +150,7 @@ class Form {
   another() {
     const name = h("input", { "aria-label": "Name of the setting", placeholder: "name" });
     const value = h("input", { "aria-label": "Value of the setting", placeholder: "value" });
-    this.settings.push({ get change() { return name.value.trim() && value.value !== "" ? [[name.value.trim(), read(value.value, { type: "any" })]] : []; } });
+    this.settings.push({ get change() { return name.value.trim() && value.value !== "" ? [[name.value.trim(), read(value.value, "any")]] : []; } });
     this.own.querySelector(".fields").append(h("div", { class: "field row" }, name, value));
     name.focus();
   }

@@ -6,6 +6,7 @@ import { button, card, h, many, moment, setText } from "./dom.js";
 
 const REFRESH_MS = 5000;
 const PAGE = 100;
+const MOST = 500;
 const OPEN = ["available", "running", "retryable"];
 const SHOWS = {
   dead: ["Dead letters", {}], open: ["Waiting and running", { state: OPEN }],
@@ -76,13 +77,14 @@ class MessageList {
     this.full = board.access === "full";
     this.body = h("tbody", {});
     this.note = h("p", { class: "muted empty" });
-    this.more = button("Older ones", () => { this.limit = Math.min(500, this.limit + PAGE); this.refresh(); });
+    this.more = button("Older ones", () => { this.limit = Math.min(MOST, this.limit + PAGE); this.refresh(); });
     this.count = h("b", {});
     this.all = h("input", { type: "checkbox", "aria-label": "Select all messages that are shown", onchange: () => this.selectAll(this.all.checked) });
     const titles = ["Id", "State", ...(agent ? [] : ["Agent"]), "Came", "Characters", "Attempts", "Reason", ""];
     const head = h("tr", {}, h("th", { class: "pick", scope: "col" }, this.all),
       titles.map((title) => (title ? h("th", { scope: "col", class: ["Id", "Characters", "Attempts"].includes(title) ? "number" : "" }, title) : h("td", {}))));
-    this.bulk = h("div", { class: "bulk", role: "group", "aria-label": "Do to all that are selected", hidden: true }, this.count,
+    this.rest = button("", () => { this.everything = true; this.showSelection(); }, "quiet");
+    this.bulk = h("div", { class: "bulk", role: "group", "aria-label": "Do to all that are selected", hidden: true }, this.count, this.rest,
       ...["replay", "discard", "cancel"].map((action) => button(action[0].toUpperCase() + action.slice(1), () => this.act(action), action === "replay" ? "" : "danger")));
     this.chips = h("div", { class: "chips", role: "group", "aria-label": "Which messages" },
       Object.entries(SHOWS).map(([name, [title]]) => h("button", { type: "button", class: "chip", "data-show": name, onclick: () => this.choose(name) }, title)));
@@ -132,17 +134,26 @@ class MessageList {
       }
     }
     setText(this.note, found.length ? "" : NOTHING[asked]);
-    this.more.hidden = found.length < this.limit || this.limit >= 500;
+    this.more.hidden = found.length < this.limit;
+    this.more.disabled = this.limit >= MOST;
     this.showSelection();
   }
 
+  /** What the list shows, in the supervisor's words. */
+  get where() {
+    const { state = [], undelivered = false } = SHOWS[this.show][1];
+    return { agent_id: this.agent, states: state, undelivered };
+  }
+
   select(id, on) {
+    this.everything = false;
     if (on) this.selected.add(id);
     else this.selected.delete(id);
     this.showSelection();
   }
 
   selectAll(on) {
+    this.everything = false;
     this.selected = new Set(on ? this.rows.keys() : []);
     for (const row of this.rows.values()) row.box.checked = on;
     this.showSelection();
@@ -151,13 +162,17 @@ class MessageList {
   showSelection() {
     const count = this.selected.size;
     this.bulk.hidden = !count || !this.full;
-    setText(this.count, `${many(count, "message")} selected`);
+    const shown = SHOWS[this.show][0].toLowerCase();
+    setText(this.count, this.everything ? `All that match: ${shown}` : `${many(count, "message")} selected`);
+    // Only so many are shown: what is beyond them can be meant too.
+    this.rest.hidden = this.everything || this.more.hidden || count < this.rows.size;
+    setText(this.rest, `Select all that match: ${shown}`);
     this.all.checked = count > 0 && count === this.rows.size;
     this.all.indeterminate = count > 0 && count < this.rows.size;
   }
 
   async act(action) {
-    if (await actOnMessages(action, [...this.selected])) {
+    if (await actOnMessages(action, [...this.selected], this.everything ? this.where : null)) {
       this.selectAll(false);
       await this.refresh();
     }

@@ -19,10 +19,15 @@ export function reasonOf(agent, ageOf) {
   return agent.health === "ok" ? "" : agent.health;
 }
 
-/** How many agents stand how. */
-export function countStandings(agents) {
+/** All that an agent is, in the words of filters: its state, and what troubles it while it is online. */
+export function conditions(agent) {
+  return new Set([agent.state, agent.trouble, agent.health !== "ok" && "failing"].filter(Boolean));
+}
+
+/** How many agents are what. */
+export function countConditions(agents) {
   const counts = {};
-  for (const agent of agents) counts[standing(agent)] = (counts[standing(agent)] || 0) + 1;
+  for (const agent of agents) for (const word of conditions(agent)) counts[word] = (counts[word] || 0) + 1;
   return counts;
 }
 
