@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Annotated, Any, Final
@@ -156,7 +156,7 @@ def _reading(app: FastAPI, service: AdminService) -> None:
         responses=ERRORS | _ONE,
     )
     async def agent(agent_id: str, access: Given) -> Response:
-        return json_answer(shown_agent(service.status(agent_id), access))
+        return json_answer(shown_agent(await service.status(agent_id), access))
 
 
 def _writing(app: FastAPI, service: AdminService) -> None:
@@ -171,7 +171,7 @@ def _writing(app: FastAPI, service: AdminService) -> None:
     async def add(new: NewAgent) -> Response:
         record = AgentRecord(**new.model_dump())
         await service.add(record)
-        return json_answer(shown_agent(service.status(record.id), Access.FULL), HTTPStatus.CREATED)
+        return json_answer(shown_agent(await service.status(record.id), Access.FULL), HTTPStatus.CREATED)
 
     @app.patch(
         "/api/v1/agents/{agent_id}",
@@ -182,11 +182,11 @@ def _writing(app: FastAPI, service: AdminService) -> None:
         responses=ERRORS | _ONE | _WRITTEN,
     )
     async def change(agent_id: str, changed: ChangedAgent) -> Response:
-        service.status(agent_id)
+        await service.status(agent_id)
         changes = changed.changes()
         if not changes.empty:
             await service.change(agent_id, changes)
-        return json_answer(shown_agent(service.status(agent_id), Access.FULL))
+        return json_answer(shown_agent(await service.status(agent_id), Access.FULL))
 
     @app.delete(
         "/api/v1/agents/{agent_id}",
@@ -202,12 +202,6 @@ def _writing(app: FastAPI, service: AdminService) -> None:
 
 
 def _acting(app: FastAPI, service: AdminService) -> None:
-    actions: dict[AgentAction, Callable[[str], Awaitable[None]]] = {
-        AgentAction.PAUSE: service.pause,
-        AgentAction.RESUME: service.resume,
-        AgentAction.RELOAD: service.reload,
-    }
-
     @app.post(
         "/api/v1/agents/{agent_id}/{action}",
         tags=["agents"],
@@ -216,6 +210,6 @@ def _acting(app: FastAPI, service: AdminService) -> None:
         responses=ERRORS | _ONE,
     )
     async def act(agent_id: str, action: AgentAction) -> Response:
-        service.status(agent_id)
-        await actions[action](agent_id)
-        return json_answer(shown_agent(service.status(agent_id), Access.FULL))
+        await service.status(agent_id)
+        await service.act(action, agent_id)
+        return json_answer(shown_agent(await service.status(agent_id), Access.FULL))

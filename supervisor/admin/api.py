@@ -24,6 +24,7 @@ from supervisor.admin.history import add_history
 from supervisor.admin.insight import add_insight
 from supervisor.admin.interface import AdminService
 from supervisor.admin.messages import add_messages
+from supervisor.admin.replicas import add_replicas
 from supervisor.admin.scrape import Scrapes
 from supervisor.admin.session import add_session
 from supervisor.core.errors import (
@@ -99,6 +100,7 @@ def build_app(service: AdminService) -> FastAPI:
     add_board(app, service, places)
     add_bulk(app, service)
     add_insight(app, service)
+    add_replicas(app, service)
     add_session(app, Tokens(service.settings))
     _static(app)
     _counted_icons(app)
@@ -148,7 +150,7 @@ def _health(app: FastAPI, service: AdminService) -> None:
         responses=DECLARING_ERRORS,
     )
     async def overview() -> Response:
-        return json_answer(service.overview())
+        return json_answer(await service.overview())
 
 
 def _static(app: FastAPI) -> None:

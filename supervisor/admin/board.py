@@ -15,10 +15,11 @@ from fastapi import FastAPI, Request, Response
 
 from supervisor.admin.access import Access, shown_agent
 from supervisor.admin.answers import ERRORS, Given, Problem, json_answer, refused
-from supervisor.admin.events import HEARTBEAT_SECONDS, EventStream, Places
+from supervisor.admin.events import EventStream, Places
 from supervisor.admin.interface import AdminService
 from supervisor.core.status import AgentStatus, Overview
 from supervisor.core.tasks import cancel_all
+from supervisor.telemetry.telling import HEARTBEAT_SECONDS
 
 #: How often the fleet is looked at while somebody follows.
 LOOK_SECONDS: Final = 1.0
@@ -70,7 +71,7 @@ class Board:
         try:
             yield _RETRY
             seen = 0
-            while not self._service.events.closing.is_set():
+            while not self._service.closing.is_set():
                 news = self._news
                 if self._overview is not None and seen < self._version:
                     before, seen = seen, self._version
@@ -90,13 +91,13 @@ class Board:
 
     async def _look(self) -> None:
         """Look at the fleet again and again, as long as somebody follows."""
-        while not self._service.events.closing.is_set():
+        while not self._service.closing.is_set():
             began = time.perf_counter()
             await self._look_once()
             took = time.perf_counter() - began
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(max(self._look_seconds, took / _SHARE), MOST_SECONDS)):
-                    await self._service.events.closing.wait()
+                    await self._service.closing.wait()
         self._tell()
 
     async def _look_once(self) -> None:
@@ -114,7 +115,7 @@ class Board:
             del self._rows[agent_id]
             self._gone[agent_id] = version
             changed = True
-        overview = self._service.overview()
+        overview = await self._service.overview()
         if changed or overview != self._overview:
             self._overview, self._version = overview, version
             self._tell()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
-from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -19,13 +18,10 @@ from supervisor.admin.access import Access, shown_reason
 from supervisor.admin.answers import ERRORS, Given, Problem, json_answer, refused
 from supervisor.admin.interface import AdminService
 from supervisor.admin.selecting import Selected
-from supervisor.core.errors import AgentNotFoundError
-from supervisor.management.selection import Selector
-from supervisor.telemetry.events import Batch, Event, Events, Kind, Wanted
+from supervisor.telemetry.events import Event, Kind, Wanted
 from supervisor.telemetry.logs import get_logger
+from supervisor.telemetry.telling import Told
 
-#: A comment after so long without an event tells both sides that the other is there.
-HEARTBEAT_SECONDS: Final = 15.0
 #: A follower that takes nothing for so long is dropped.
 SEND_SECONDS: Final = 30.0
 #: Streams at once; each holds one of the server's connections.
@@ -35,6 +31,8 @@ _FULL_SECONDS: Final = 10
 #: When a browser may come back.
 _RETRY_MILLISECONDS: Final = 2000
 _MAX_ID_CHARS: Final = 200
+#: A position among the events of many replicas.
+_MAX_POSITION_CHARS: Final = 4000
 _Level = Annotated[
     Literal["debug", "info", "warning", "error", "critical"],
     Query(description="Lines that matter at least so much; a change of state counts as `info`."),
@@ -123,8 +121,9 @@ def add_events(app: FastAPI, service: AdminService, places: Places) -> None:
         tags=["supervisor"],
         summary="Changes of state and log lines, as server-sent events",
         description="Each event has an `id`, the name `state` or `log`, and JSON as data. With the header "
-        "`Last-Event-ID` it goes on where it was; a `gap` tells how many events were gone by then. Lines below "
-        "LOG_LEVEL are not among the events. A token that reads only gets states, and no lines.",
+        "`Last-Event-ID` it goes on where it was; a `gap` tells how many events were gone by then, or of which "
+        "`replica` nothing comes any more. Lines below LOG_LEVEL are not among the events. A token that only reads "
+        "gets states, and no lines.",
         response_class=StreamingResponse,
         responses=ERRORS
         | {
@@ -146,7 +145,7 @@ def add_events(app: FastAPI, service: AdminService, places: Places) -> None:
         newer_than_seconds: _NewerThan = None,
         last: Annotated[int, Query(ge=0, le=1000, description="Begin with so many that were.")] = 0,
         follow: Annotated[bool, Query(description="Go on with what comes.")] = True,
-        last_event_id: Annotated[str | None, Header(max_length=_MAX_ID_CHARS)] = None,
+        last_event_id: Annotated[str | None, Header(max_length=_MAX_POSITION_CHARS)] = None,
     ) -> Response:
         if "upgrade" in request.headers:
             return json_answer(Problem("Events come as text/event-stream, over plain HTTP"), HTTPStatus.BAD_REQUEST)
@@ -154,65 +153,39 @@ def add_events(app: FastAPI, service: AdminService, places: Places) -> None:
             return json_answer(Problem("This token sees no log: ask for kind=state, no text"), HTTPStatus.FORBIDDEN)
         kinds: tuple[Kind, ...] = ("state",) if access is Access.READ else tuple(kind or ())
         since = 0.0 if newer_than_seconds is None else time.time() - newer_than_seconds
-        agents = partial(_is_selected, service, selected) if selected else None
-        wanted = Wanted(agent_id, kinds, level, text, since, agents)
+        wanted = Wanted(agent_id, kinds, level, text, since)
         if not places.take():
             return places.full()
-        stream = stream_events(service.events, wanted, last, follow, last_event_id, access)
-        return EventStream(stream, on_end=places.give_back)
+        told = service.happened(wanted, selected, last=last, follow=follow, after=last_event_id)
+        return EventStream(stream_events(told, access), on_end=places.give_back)
 
 
-def _is_selected(service: AdminService, selected: Selector, agent_id: str) -> bool:
-    """Whether an agent is selected as it is now; one that is registered no more is not."""
-    try:
-        return service.status(agent_id) in selected
-    except AgentNotFoundError:
-        return False
-
-
-async def stream_events(
-    events: Events,
-    wanted: Wanted,
-    last: int,
-    follow: bool,
-    last_event_id: str | None,
-    access: Access = Access.FULL,
-) -> AsyncGenerator[bytes]:
-    after = _position(events, last_event_id)
+async def stream_events(told: AsyncGenerator[Told], access: Access = Access.FULL) -> AsyncGenerator[bytes]:
+    """What is told as server-sent events."""
     yield f"retry: {_RETRY_MILLISECONDS}\n\n".encode()
-    if after is None:
-        # From here on, so that an event during the first ones is neither sent twice nor left out.
-        after = events.newest
-        if begin := [event for event in events.last(last, wanted) if event.number <= after]:
-            yield b"".join(_written(event, events.run, access) for event in begin)
-    if not follow:
-        return
-    async with aclosing(events.follow(after, wanted, heartbeat_seconds=HEARTBEAT_SECONDS)) as batches:
-        async for batch in batches:
-            yield _batch(batch, events.run, access)
+    async with aclosing(told):
+        async for one in told:
+            yield b"".join(_pieces(one, access)) or b": nothing new\n\n"
 
 
-def _position(events: Events, last_event_id: str | None) -> int | None:
-    """The number of the event that a follower saw last; None for one that is new here."""
-    run, _, number = (last_event_id or "").partition("-")
-    if not number.isdecimal() or len(number) > 18:
-        return None
-    # Another process numbers anew: all of its events are new to the client.
-    return min(int(number), events.newest) if run == events.run else 0
+def _pieces(told: Told, access: Access) -> Iterator[bytes]:
+    if told.silent is not None:
+        yield _gap({"missed": 0, "replica": told.silent, "reason": told.why if access is Access.FULL else ""})
+    if told.missed:
+        yield _gap({"missed": told.missed})
+    for position, event in told.events:
+        yield _written(position, event, access)
 
 
-def _batch(batch: Batch, run: str, access: Access) -> bytes:
-    if not batch.events and not batch.missed:
-        return b": nothing new\n\n"
-    gap = f"event: gap\ndata: {json.dumps({'missed': batch.missed})}\n\n".encode() if batch.missed else b""
-    return gap + b"".join(_written(event, run, access) for event in batch.events)
+def _gap(fields: dict[str, Any]) -> bytes:
+    return f"event: gap\ndata: {json.dumps(fields)}\n\n".encode()
 
 
-def _written(event: Event, run: str, access: Access) -> bytes:
+def _written(position: str, event: Event, access: Access) -> bytes:
     data = event.data
     if access is Access.READ:
         fields = json.loads(data)
         fields["reason"] = shown_reason(fields.get("state", ""), fields.get("reason", ""), access)
         data = json.dumps(fields).encode()
     # One line is enough, because JSON holds no line break.
-    return f"id: {run}-{event.number}\nevent: {event.kind}\ndata: ".encode() + data + b"\n\n"
+    return f"id: {position}\nevent: {event.kind}\ndata: ".encode() + data + b"\n\n"

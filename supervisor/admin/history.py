@@ -84,7 +84,7 @@ def _going_back(app: FastAPI, service: AdminService) -> None:
     )
     async def rollback(agent_id: str, version: Version, access: Given) -> Response:
         await service.rollback(agent_id, version.to)
-        return json_answer(shown_agent(service.status(agent_id), access))
+        return json_answer(shown_agent(await service.status(agent_id), access))
 
     @app.post(
         "/api/v1/agents/{agent_id}/restore",
@@ -95,7 +95,7 @@ def _going_back(app: FastAPI, service: AdminService) -> None:
     )
     async def restore(agent_id: str, access: Given) -> Response:
         await service.restore(agent_id)
-        return json_answer(shown_agent(service.status(agent_id), access))
+        return json_answer(shown_agent(await service.status(agent_id), access))
 
 
 def _shown(event: AgentEvent, access: Access) -> dict[str, Any]:

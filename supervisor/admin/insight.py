@@ -36,7 +36,7 @@ def _of_one(app: FastAPI, service: AdminService) -> None:
         responses=ERRORS | _ONE,
     )
     async def activity(agent_id: str) -> Response:
-        return json_answer(service.insight.activity(agent_id))
+        return json_answer(await service.insight.activity(agent_id))
 
     @app.get(
         "/api/v1/agents/{agent_id}/conversations",
@@ -46,7 +46,7 @@ def _of_one(app: FastAPI, service: AdminService) -> None:
         responses=ERRORS | _ONE,
     )
     async def conversations(agent_id: str) -> Response:
-        return json_answer(service.insight.conversations(agent_id))
+        return json_answer(await service.insight.conversations(agent_id))
 
 
 def _of_all(app: FastAPI, service: AdminService) -> None:

@@ -1,29 +1,33 @@
-"""What the admin server needs of the supervisor; :class:`supervisor.service.control.Control` provides it."""
+"""What the admin server needs of the supervisor; :class:`supervisor.service.fleetwide.Fleetwide` provides it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Protocol
 
 from supervisor.core.activity import Minute
 from supervisor.core.records import AgentEvent, AgentRecord, Removal, UsageRecord
+from supervisor.core.replicas import ReplicaStatus
 from supervisor.core.status import AgentStatus, CheckResult, MessageDetails, MessageSummary, Overview
 from supervisor.management.agents import Changes
 from supervisor.management.handlers import KnownHandler
 from supervisor.management.messages import MessageQuery, Outcome
+from supervisor.management.selection import Selector
 from supervisor.settings import Settings
-from supervisor.telemetry.events import Events
+from supervisor.telemetry.events import Wanted
 from supervisor.telemetry.metrics import Metrics
+from supervisor.telemetry.telling import Told
 
 
 class AgentInsight(Protocol):
     """What is known of agents beside their states."""
 
-    def activity(self, agent_id: str) -> list[Minute]:
+    async def activity(self, agent_id: str) -> list[Minute]:
         """What one did in each minute of the last hour; raises AgentNotFoundError."""
         ...
 
-    def conversations(self, agent_id: str) -> list[str]:
+    async def conversations(self, agent_id: str) -> list[str]:
         """The ids of the conversations that one is in, the latest first; raises AgentNotFoundError."""
         ...
 
@@ -54,9 +58,23 @@ class AdminService(Protocol):
     def metrics(self) -> Metrics: ...
 
     @property
-    def events(self) -> Events: ...
+    def closing(self) -> asyncio.Event:
+        """Set once whoever follows has to end."""
+        ...
 
-    def overview(self) -> Overview:
+    def happened(
+        self, wanted: Wanted, selected: Selector, *, last: int, follow: bool, after: str | None
+    ) -> AsyncGenerator[Told]:
+        """What happened and, with ``follow``, what happens.
+
+        Args:
+            selected: only what concerns these agents, as they are then.
+            last: begin with so many events that were.
+            after: the position of the event to go on after instead.
+        """
+        ...
+
+    async def overview(self) -> Overview:
         """The whole supervisor in a few figures."""
         ...
 
@@ -72,7 +90,15 @@ class AdminService(Protocol):
         """Every agent, by id; others have their turns in between."""
         ...
 
-    def status(self, agent_id: str) -> AgentStatus:
+    async def replicas(self) -> list[ReplicaStatus]:
+        """The supervisors that share the registry, in order of their numbers."""
+        ...
+
+    async def drain(self, replica_id: int) -> None:
+        """Have a replica give its agents to the others; raises RegistryError."""
+        ...
+
+    async def status(self, agent_id: str) -> AgentStatus:
         """One agent.
 
         Raises:
@@ -121,16 +147,18 @@ class AdminService(Protocol):
         """Take an agent offline and remove its row; raises AgentNotFoundError."""
         ...
 
-    async def pause(self, agent_id: str) -> None:
-        """Take an agent offline until it is resumed; raises AgentNotFoundError."""
-        ...
+    async def act(self, action: str, agent_id: str) -> None:
+        """Do something to an agent.
 
-    async def resume(self, agent_id: str) -> None:
-        """End an agent's pause, or its wait after a failure or refusal: it tries at once; raises AgentNotFoundError."""
-        ...
+        Args:
+            action: ``pause``: take it offline until it is resumed. ``resume``: end its pause, or its wait after a
+                failure or refusal, so that it tries at once. ``reload``: fetch its instruction and settings anew and
+                load its handler again.
 
-    async def reload(self, agent_id: str) -> None:
-        """Fetch an agent's instruction and settings anew and load its handler again; raises AgentNotFoundError."""
+        Raises:
+            AgentNotFoundError: there is none of that id.
+            SupervisorError: the replica that runs it does not answer, where that is needed.
+        """
         ...
 
     async def act_on(self, action: str, agent_ids: Sequence[str]) -> dict[str, str]:
@@ -165,24 +193,16 @@ class AdminService(Protocol):
         """
         ...
 
-    async def replay(self, number: int) -> None:
-        """Have a dead letter run again, with all its attempts.
+    async def settle(self, action: str, number: int) -> None:
+        """Do something to a message, by the journal's number.
+
+        Args:
+            action: ``replay``: have a dead letter run again, with all its attempts. ``discard``: cancel a dead letter.
+                ``cancel``: cancel a message that waits, runs or hangs, for good.
 
         Raises:
             MessageNotFoundError: there is none of that number.
-            MessageStateError: it is no dead letter, or its agent was removed.
+            MessageStateError: it is no dead letter, or its agent was removed; or, to be cancelled, it had ended.
+            RegistryError: the replica that runs it does not answer, where that is needed.
         """
-        ...
-
-    async def cancel(self, number: int) -> None:
-        """Cancel a message that waits, runs or hangs, for good.
-
-        Raises:
-            MessageNotFoundError: there is none of that number.
-            MessageStateError: it had ended already.
-        """
-        ...
-
-    async def discard(self, number: int) -> None:
-        """Cancel a dead letter; raises as :meth:`replay` does."""
         ...

@@ -104,7 +104,7 @@ def _acting(app: FastAPI, service: AdminService) -> None:
         responses=_ACT,
     )
     async def replay(number: Number) -> Response:
-        await service.replay(number)
+        await service.settle("replay", number)
         return json_answer(await service.message(number))
 
     @app.post(
@@ -116,7 +116,7 @@ def _acting(app: FastAPI, service: AdminService) -> None:
         responses=_ACT,
     )
     async def discard(number: Number) -> Response:
-        await service.discard(number)
+        await service.settle("discard", number)
         return json_answer(await service.message(number))
 
     @app.post(
@@ -129,5 +129,5 @@ def _acting(app: FastAPI, service: AdminService) -> None:
         responses=_ACT | {409: refused("It has ended already")},
     )
     async def cancel(number: Number) -> Response:
-        await service.cancel(number)
+        await service.settle("cancel", number)
         return json_answer(await service.message(number))

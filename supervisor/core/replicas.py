@@ -33,3 +33,31 @@ class Replica:
     capacity: float = 1.0
     agents: int = 0
     me: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """One supervisor of those that share a registry, as people see it.
+
+    Args:
+        state: ``living``, ``draining``, or ``silent`` where it does not answer.
+        agents: how many it runs, and ``online`` of them; what the registry knows where it is silent.
+        beat_age_seconds: how long ago it told the registry that it lives.
+        me: whether it is the one that was asked.
+        reason: why it is silent; else empty.
+        heard_at: when it answered last, in seconds since the epoch; None where it never has.
+    """
+
+    id: int
+    state: str
+    address: str = ""
+    version: str = ""
+    host: str = ""
+    pid: int = 0
+    started_at: float = 0.0
+    agents: int = 0
+    online: int | None = None
+    beat_age_seconds: float = 0.0
+    me: bool = False
+    reason: str = ""
+    heard_at: float | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from supervisor.core.replicas import ReplicaStatus
 from supervisor.core.states import AgentState, MessageState, ReplyState
 
 
@@ -70,9 +71,12 @@ class AgentStatus:
             ``undelivered_reason`` is why the one failed that has waited longest.
         notes: what somebody should know of it, though nothing fails.
         handling: the messages that its handler has in its hands; of one agent that is asked for by its id only.
-        trouble: ``failing`` or ``stuck`` where it is online and so (:mod:`supervisor.core.trouble`); else empty.
+        trouble: ``failing`` or ``stuck`` where it is online and so (:mod:`supervisor.core.trouble`); ``unknown`` where
+            the replica that runs it does not answer, or none runs it yet; else empty.
         oldest_at: when its oldest message came that waits or runs, seconds since the epoch; None where there is none.
         answered_lately: messages answered in this minute and the four before it.
+        replica: the number of the replica that runs it, where several share the registry; None where one does.
+        stale_since: when its replica was last heard of, seconds since the epoch, where it does not answer; else None.
     """
 
     id: str
@@ -96,6 +100,8 @@ class AgentStatus:
     trouble: str = ""
     oldest_at: float | None = None
     answered_lately: int = 0
+    replica: int | None = None
+    stale_since: float | None = None
 
     @property
     def failing(self) -> bool:
@@ -118,6 +124,8 @@ class Overview:
         deployment: the name that the deployment was given; empty where it has none.
         registry: where the registry is.
         currency: what the configured prices are in: ``USD``, ``EUR``, …
+        unknown: agents whose replica does not answer, or that none runs yet; they are in no state.
+        replicas: the supervisors that share the registry, where it is for several.
     """
 
     version: str
@@ -134,6 +142,8 @@ class Overview:
     deployment: str = ""
     registry: str = ""
     currency: str = "USD"
+    unknown: int = 0
+    replicas: tuple[ReplicaStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

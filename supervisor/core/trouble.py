@@ -1,4 +1,4 @@
-"""What may be wrong with an agent although it is online: its handler fails, or somebody waits too long. No I/O."""
+"""What may be wrong with an agent beside its state: its handler fails, somebody waits too long, nobody knows it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Final
 FAILING: Final = "failing"
 #: A message waits or runs for longer than anybody should have to wait.
 STUCK: Final = "stuck"
+#: The replica that runs it does not answer, or none runs it yet: its state is a guess.
+UNKNOWN: Final = "unknown"
 #: What is older than this is stuck, unless its agent's handler may take longer; the alert on the inbox has the same.
 STUCK_SECONDS: Final = 600.0
 

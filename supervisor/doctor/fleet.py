@@ -12,7 +12,7 @@ from typing import Final
 from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus
-from supervisor.core.trouble import STUCK, oldest
+from supervisor.core.trouble import STUCK, UNKNOWN, oldest
 from supervisor.doctor.cures import REFUSED, fault_cure, secret_cure
 from supervisor.doctor.examiner import Examiner
 from supervisor.doctor.findings import Finding, Level, Report, Trouble, failed
@@ -43,7 +43,7 @@ class Running:
         if self.statuses is None:
             return True
         status = self.statuses.get(agent_id)
-        return status is not None and status.state is AgentState.ONLINE
+        return status is not None and (status.state is AgentState.ONLINE or status.trouble == UNKNOWN)
 
 
 async def check_agent(examiner: Examiner, record: AgentRecord, running: Running | None, report: Report) -> None:

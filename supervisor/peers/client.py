@@ -96,15 +96,15 @@ class Peers:
         try:
             async with asyncio.timeout(seconds), peer.places:
                 with contextlib.suppress(_RefusedError):
-                    return [piece async for piece in self._pieces(replica, peer, name, arguments) if piece]
+                    return [piece async for piece in self._pieces(replica, peer, name, arguments)]
                 # It may have come to think of us as late: its clock or ours was held up.
                 peer.ahead = None
-                return [piece async for piece in self._pieces(replica, peer, name, arguments) if piece]
+                return [piece async for piece in self._pieces(replica, peer, name, arguments)]
         except (*_BROKEN, _RefusedError) as error:
             raise self._silent(replica, peer, error) from None
 
     async def follow(self, replica: Replica, name: str, arguments: object = None) -> AsyncGenerator[bytes]:
-        """An answer as it comes, for as long as it goes on; b"" for each sign of life.
+        """An answer as it comes, for as long as it goes on: at least a piece in three times ``BEAT_SECONDS``.
 
         Raises:
             PeerSilentError: it cannot be asked, or has gone silent.

@@ -24,12 +24,12 @@ HELLO: Final = "hello"
 QUESTION_BYTES: Final = 1 << 20
 #: Questions under way at once, streams among them.
 MOST: Final = 64
-#: A stream that has nothing to say tells so after so long.
+#: An answer without an end tells at least so often that it goes on.
 BEAT_SECONDS: Final = 5.0
 _READ_SECONDS: Final = 2.0
 #: Who takes nothing of an answer for so long is left.
 _SEND_SECONDS: Final = 10.0
-#: What answers a question, from its arguments in JSON: pieces of JSON, b"" for a sign of life.
+#: What answers a question, from its arguments in JSON: pieces of JSON.
 Answer = Callable[[bytes], AsyncGenerator[bytes]]
 _log = get_logger(__name__)
 
@@ -103,7 +103,7 @@ class Gate:
         try:
             async with aclosing(self._answers.get(name, self._unknown)(question.body)) as pieces:
                 async for piece in pieces:
-                    yield writer.line(Kind.PIECE if piece else Kind.BEAT, piece)
+                    yield writer.line(Kind.PIECE, piece)
             yield writer.line(Kind.END)
         except SupervisorError as error:
             yield writer.line(Kind.FAILED, msgspec.json.encode(Failure(type(error).__name__, str(error))))

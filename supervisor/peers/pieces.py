@@ -18,12 +18,11 @@ _MARK_CHARS: Final = 64
 
 
 class Kind(StrEnum):
-    """What a line of an answer is: a piece of it, why there is none (its last line), its end, or a sign of life."""
+    """What a line of an answer is: a piece of it, its end, or why it has none."""
 
     PIECE = "p"
     FAILED = "f"
     END = "e"
-    BEAT = "b"
 
 
 class ForgedError(Exception):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from supervisor.core.activity import Minute
 from supervisor.core.days import days_before
 from supervisor.core.records import AgentRecord, Removal, UsageRecord
-from supervisor.core.status import CheckResult, Overview
+from supervisor.core.status import AgentStatus, CheckResult, Overview
 from supervisor.doctor import Examiner, Finding, Report, Running, check_agent, check_fleet, check_supervisor
 from supervisor.doctor.deployment import check_descriptors, check_settings, find_handlers, report_registry
 from supervisor.doctor.findings import from_the_next_start
@@ -59,14 +59,22 @@ class Insight:
         folders = Folders(self._shared.loader.agents_dir, self._shared.settings.bundled_handlers)
         return await asyncio.to_thread(known_handlers, folders)
 
-    async def examine(self, agent_id: str | None) -> list[CheckResult]:
-        """What ``supervisor doctor`` finds, of one agent or of the fleet; raises AgentNotFoundError."""
+    async def examine(
+        self, agent_id: str | None, statuses: Mapping[str, AgentStatus] | None = None
+    ) -> list[CheckResult]:
+        """What ``supervisor doctor`` finds, of one agent or of the fleet; raises AgentNotFoundError.
+
+        Args:
+            statuses: how every agent is, by its id; None: this process runs them all.
+        """
         settings, found = self._shared.settings, list[Finding]()
         report = from_the_next_start(found.append)
         records = [await self._registry.agent(agent_id)] if agent_id else await self._registry.agents()
         if not agent_id:
             await self._examine_deployment(records, report)
-        running = Running({status.id: status for status in self._fleet.statuses()})
+        if statuses is None:
+            statuses = {status.id: status for status in self._fleet.statuses()}
+        running = Running(statuses)
         secrets = SecretResolver(
             environ=os.environ,
             env_prefixes=settings.secret_env_prefixes,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor import __version__
-from supervisor.admin import AdminServer, build_app
+from supervisor.admin import AdminServer
 from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.days import day_of
 from supervisor.core.errors import RegistryError
@@ -31,6 +31,7 @@ from supervisor.service.assembly import (
 )
 from supervisor.service.code_watch import CodeWatch
 from supervisor.service.control import Control
+from supervisor.service.fleetwide import admin_app
 from supervisor.service.housekeeping import Housekeeping
 from supervisor.service.instruction_watch import InstructionWatch
 from supervisor.service.side_tasks import SideTasks
@@ -59,7 +60,7 @@ class Service:
         registry, shared: what it was made of.
         metrics: every figure that it shows.
         fleet: its agents.
-        control: what the admin API asks, for tests and the demo too.
+        control: what the admin API asks of this process, for tests and the demo too.
         side_tasks: its own loops; ``side_tasks.failed`` is done when it cannot go on by itself.
     """
 
@@ -187,7 +188,8 @@ class Service:
     async def _answer(self) -> str:
         """Publish the log's lines as events, and start the admin server; its address."""
         self._unlisten = listen(self._publish)
-        self._admin = AdminServer(build_app(self.control), self.settings.admin_host, self.settings.admin_port)
+        app = admin_app(self.control, self.registry, self._session.http, self.shared.clock)
+        self._admin = AdminServer(app, self.settings.admin_host, self.settings.admin_port)
         await self._admin.start()
         return self._admin.url
 

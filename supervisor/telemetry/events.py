@@ -92,6 +92,11 @@ class Wanted:
         return self.text.casefold() in said.casefold()
 
 
+def happened_at(event: Event) -> float:
+    """When an event happened, in seconds since the epoch; 0 where it does not tell."""
+    return _happened_at(msgspec.json.decode(event.data))
+
+
 def _happened_at(fields: Mapping[str, Any]) -> float:
     """When an event happened, in seconds since the epoch: lines have a timestamp, changes of state a beginning."""
     try:

@@ -18,7 +18,11 @@ class ReplicaTable(Protocol):
 
     Attributes:
         my_id: of this process; None where it does not run the registry's agents.
+        shared: whether several may run it at once.
     """
+
+    @property
+    def shared(self) -> bool: ...
 
     @property
     def my_id(self) -> int | None: ...
@@ -48,6 +52,8 @@ class SoleReplica:
         holder: says who that is; None: nobody runs it.
         mine: whether it is this process.
     """
+
+    shared: Final = False
 
     def __init__(
         self,

@@ -27,6 +27,8 @@ class Replicas:
         my_id: of this process.
     """
 
+    shared: Final = True
+
     def __init__(self, sessions: Sessions, my_id: int | None) -> None:
         self._sessions = sessions
         self.my_id = my_id

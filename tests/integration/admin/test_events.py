@@ -20,6 +20,7 @@ from supervisor.admin import events as admin_events
 from supervisor.core.states import AgentState
 from supervisor.telemetry import logs
 from supervisor.telemetry.events import Events, Wanted
+from supervisor.telemetry.telling import tell_alone
 from tests.support.stack import SECRET, stack
 
 
@@ -122,7 +123,7 @@ async def served(events: Events, send_seconds: float) -> AsyncIterator[str]:
 
     @app.get("/")
     async def endless() -> admin_events.EventStream:
-        stream = admin_events.stream_events(events, Wanted(), 0, True, None)
+        stream = admin_events.stream_events(tell_alone(events, Wanted(), last=0, follow=True, after=None))
         return admin_events.EventStream(stream, send_seconds=send_seconds)
 
     server = AdminServer(app, "127.0.0.1", 0)

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,17 @@ from supervisor.admin.scrape import Scrapes
 from supervisor.core.activity import Minute
 from supervisor.core.errors import AgentNotFoundError, ConfigurationError, MessageNotFoundError, RegistryError
 from supervisor.core.records import AgentEvent, AgentRecord, Removal, UsageRecord
+from supervisor.core.replicas import ReplicaStatus
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus, CheckResult, InboxCounts, MessageDetails, MessageSummary, Overview
 from supervisor.management.agents import Changes
 from supervisor.management.handlers import KnownHandler
 from supervisor.management.messages import MessageQuery, Outcome
+from supervisor.management.selection import Selector
 from supervisor.settings import Settings
-from supervisor.telemetry.events import Events
+from supervisor.telemetry.events import Events, Wanted
 from supervisor.telemetry.metrics import Metrics
+from supervisor.telemetry.telling import Told, tell_alone
 
 A1, A2 = "a" * 24, "b" * 24
 CHROMIUM = Path("/usr/bin/chromium")
@@ -42,10 +45,10 @@ CHROMIUM = Path("/usr/bin/chromium")
 class SmallInsight:
     """As little as can be known."""
 
-    def activity(self, agent_id: str) -> list[Minute]:
+    async def activity(self, agent_id: str) -> list[Minute]:
         return []
 
-    def conversations(self, agent_id: str) -> list[str]:
+    async def conversations(self, agent_id: str) -> list[str]:
         return []
 
     async def usage(self, agent_id: str | None, days: int) -> list[UsageRecord]:
@@ -92,7 +95,22 @@ class SmallService:
             ),
         }
 
-    def overview(self) -> Overview:
+    @property
+    def closing(self) -> asyncio.Event:
+        return self.events.closing
+
+    def happened(
+        self, wanted: Wanted, selected: Selector, *, last: int, follow: bool, after: str | None
+    ) -> AsyncGenerator[Told]:
+        return tell_alone(self.events, wanted, last=last, follow=follow, after=after)
+
+    async def replicas(self) -> list[ReplicaStatus]:
+        return [ReplicaStatus(1, "living", agents=len(self.agents), me=True)]
+
+    async def drain(self, replica_id: int) -> None:
+        raise RegistryError(f"There is no replica {replica_id}")
+
+    async def overview(self) -> Overview:
         states: dict[str, int] = {}
         for agent in self.agents.values():
             states[agent.state] = states.get(agent.state, 0) + 1
@@ -108,7 +126,7 @@ class SmallService:
         for status in self.agents.values():
             yield status
 
-    def status(self, agent_id: str) -> AgentStatus:
+    async def status(self, agent_id: str) -> AgentStatus:
         if self.fails:
             raise self.fails
         if agent_id not in self.agents:
@@ -137,14 +155,9 @@ class SmallService:
     async def restore(self, agent_id: str) -> None:
         raise AgentNotFoundError(agent_id)
 
-    async def pause(self, agent_id: str) -> None:
-        self._set(agent_id, "pause", paused=True, state=AgentState.PAUSED)
-
-    async def resume(self, agent_id: str) -> None:
-        self._set(agent_id, "resume", paused=False, state=AgentState.AUTHENTICATING)
-
-    async def reload(self, agent_id: str) -> None:
-        self._set(agent_id, "reload")
+    async def act(self, action: str, agent_id: str) -> None:
+        state = {"pause": AgentState.PAUSED, "resume": AgentState.AUTHENTICATING}.get(action)
+        self._set(agent_id, action, **({} if state is None else {"paused": action == "pause", "state": state}))
 
     async def act_on(self, action: str, agent_ids: Sequence[str]) -> dict[str, str]:
         self.done += [f"{action} {one}" for one in agent_ids]
@@ -159,13 +172,7 @@ class SmallService:
     async def message(self, number: int) -> MessageDetails:
         raise MessageNotFoundError(number)
 
-    async def replay(self, number: int) -> None:
-        raise MessageNotFoundError(number)
-
-    async def discard(self, number: int) -> None:
-        raise MessageNotFoundError(number)
-
-    async def cancel(self, number: int) -> None:
+    async def settle(self, action: str, number: int) -> None:
         raise MessageNotFoundError(number)
 
 
@@ -224,6 +231,7 @@ async def test_agents_have_the_fields_of_the_contract_and_no_secrets(serve: Serv
         *("id", "name", "handler", "state", "since", "reason", "health", "conversation_id", "conversations"),
         *("auth_expires_at", "inbox", "settings", "labels", "paused"),
         *("undelivered", "undelivered_reason", "notes", "handling", "trouble", "oldest_at", "answered_lately"),
+        *("replica", "stale_since"),
     ]
     assert agents[0]["inbox"] == {"available": 1, "running": 2, "dead": 3}
     assert agents[0]["settings"] == {"api_key": "[redacted]", "model": "m"}
@@ -488,6 +496,8 @@ async def test_the_description_lists_every_endpoint(serve: Serve) -> None:
         "/api/v1/handlers",
         "/api/v1/history",
         "/api/v1/removals",
+        "/api/v1/replicas",
+        "/api/v1/replicas/{replica_id}/drain",
         "/api/v1/settings-schema",
         "/api/v1/usage",
         "/session",
