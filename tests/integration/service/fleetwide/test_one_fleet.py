@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from supervisor.core.states import AgentState
-from tests.support.replicas import Together, together
 from tests.support.stack import agent_id
+from tests.support.together import Together, together
 
 AGENTS = "/api/v1/agents"
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.service.fleetwide.stream import read_position, write_position
-from tests.support.replicas import TOKEN, Together, together
+from tests.support.together import TOKEN, Together, together
 
 Event = tuple[str, str, dict[str, Any]]
 
