@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from supervisor.core.clock import Clock
@@ -160,6 +161,9 @@ class GroupCommitter:
 
     def _hand_over(self) -> None:
         """Take what waits, and have it committed."""
+        if not self._waiting:
+            # Given up meanwhile: the journal is closed.
+            return
         self._in_hand, self._bytes_in_hand = self._take()
         self._taken_at, self._pause_seconds = self._clock.monotonic(), _FIRST_PAUSE_SECONDS
         try:
@@ -226,7 +230,9 @@ class GroupCommitter:
         except BaseException as defect:  # noqa: BLE001 - nor does one here hold up who waits
             _complain(defect)
         if self._waiting:
-            self._hand_over()
+            # Two rounds of the loop later: what these outcomes have begun, and is done at once, goes with it.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(partial(loop.call_soon, self._hand_over))
         else:
             self._busy = False
             self._idle.set()

@@ -90,7 +90,7 @@ def test_what_waits_meanwhile_is_committed_together_and_each_caller_is_told() ->
         rest = [desk.add() for _ in range(5)]
         assert (desk.committer.waiting, desk.committer.waiting_bytes) == (6, 60)
         await loop.complete(desk.committer.flush())
-        assert desk.disk.batches == [1, 5, 1], "five at once, and the barrier"
+        assert desk.disk.batches == [1, 6], "five at once, with the barrier"
         assert [one.future.result().id for one in (first, *rest)] == [1, 2, 3, 4, 5, 6]
         assert (desk.committer.waiting, desk.committer.waiting_bytes) == (0, 0)
         await loop.complete(desk.committer.close(1))
