@@ -197,9 +197,11 @@ class Agent:
             self._hooks.spawn(handler, handler.hook("on_reload", self._context))
 
     async def _start_handler(self) -> None:
+        handler = self.profile.handler
         try:
-            async with asyncio.timeout(HOOK_SECONDS):
-                await foreign.call(self.profile.handler.hook("on_start", self._context), self.record.id, "on_start")
+            if handler.wants("on_start"):
+                async with asyncio.timeout(HOOK_SECONDS):
+                    await foreign.call(handler.hook("on_start", self._context), self.record.id, "on_start")
         except Exception as error:
             self._show(error)
             raise HandlerError(f"on_start of {self.record.handler!r} failed: {describe(error, self.redact)}") from error

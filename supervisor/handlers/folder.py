@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +35,7 @@ def find_agents_dir(configured: Path | None, *, cwd: Path | None = None) -> Path
     return found
 
 
+@lru_cache(maxsize=1)
 def bundled_dir() -> Path | None:
     """The folder of the handlers that come with the supervisor; None where they were not installed."""
     package = Path(__file__).parent.parent
@@ -100,12 +104,21 @@ class Folders:
         Raises:
             HandlerNotFoundError: it is in none; with the names near to it. Or as :func:`handler_names`.
         """
-        if name in self.own_names():
+        if self._is_own(name) or name in self.own_names():
             return self.own
         bundled = bundled_dir()
         if bundled is None or name not in self.allowed:
             raise self._unknown(name)
         return bundled
+
+    def _is_own(self, name: str) -> bool:
+        """Whether the agents folder has a file of that name that may be named, without a look at all others."""
+        allowed = name in self.allowed or name not in BUNDLED_HANDLERS
+        if not (allowed and name.isidentifier()) or name.startswith("_"):
+            return False
+        with suppress(OSError), os.scandir(self.own) as entries:
+            return any(entry.name == f"{name}.py" for entry in entries)
+        return False
 
     def _unknown(self, name: str) -> HandlerNotFoundError:
         known = self.names()

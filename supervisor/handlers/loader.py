@@ -80,6 +80,8 @@ class HandlerLoader:
         # A pool of their own: DNS must not stall when handlers block every thread.
         self._threads = DaemonThreads(threads, "handler")
         self._package = _package(PACKAGE, agents_dir)
+        # By reference: the module, what is the handler of it, and what was seen of both.
+        self._reviewed: dict[str, tuple[types.ModuleType, Any, tuple[str, ...]]] = {}
 
     def _mount(self) -> None:
         """Have the package be this folder's: another loader of the process may have mounted its own."""
@@ -117,11 +119,20 @@ class HandlerLoader:
                 target = self._import_installed(module_name, attribute)
             else:
                 target = self._import_mounted(module_name, fresh=fresh)
-            handler = self._mounted(reference, pick(target, attribute, reference))
-            handler.notes = review(target, handler.target, handler.on_message, reference)
+            picked = pick(target, attribute, reference)
+            handler = self._mounted(reference, picked)
+            handler.notes = self._review(target, picked, handler)
             handler.settings = settings_of(getattr(target, SETTINGS, None))
             handler.objects = self.find
             return handler
+
+    def _review(self, module: types.ModuleType, picked: Any, handler: MountedHandler) -> tuple[str, ...]:
+        """What is seen in a module's source: read once, however many agents it answers for."""
+        known = self._reviewed.get(handler.reference)
+        if known is None or known[0] is not module or known[1] is not picked:
+            notes = review(module, handler.target, handler.on_message, handler.reference)
+            known = self._reviewed[handler.reference] = module, picked, notes
+        return known[2]
 
     def find(self, reference: str) -> Any:
         """An object of a module by ``module:name``, for a handler that was told so; runs code as :meth:`load` does.

@@ -30,9 +30,24 @@ async def connect_tcp(http: aiohttp.ClientSession, host: str, port: int) -> sock
         raise OSError("the HTTP session is closed")
     async with asyncio.timeout(http.timeout.sock_connect):
         found = await connector._resolve_host(host, port)
+        if len(found) == 1:
+            return await _connect(_address(found[0]["host"], found[0]["port"]))
         return await aiohappyeyeballs.start_connection(
             [_address(one["host"], one["port"]) for one in found], happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS
         )
+
+
+async def _connect(address: aiohappyeyeballs.AddrInfoType) -> socket.socket:
+    """Connect to the only address there is, which no other has to hurry."""
+    family, kind, protocol, _, where = address
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(made, where)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def _address(host: str, port: int) -> aiohappyeyeballs.AddrInfoType:

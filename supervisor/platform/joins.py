@@ -97,6 +97,15 @@ class Joins:
         if self._connection.at_agents_gateway:
             self._leave_to_platform()
             return
+        if self._missing:
+            await self._first_round()
+        self._missing |= dict.fromkeys(later)
+        if self._missing or self._refused:
+            self._connection.start_task(self._go_on(), "joins")
+        else:
+            self._connection.joined.set()
+
+    async def _first_round(self) -> None:
         times = self._times
         with suppress(TimeoutError):
             async with asyncio.timeout(times.ack):
@@ -106,11 +115,6 @@ class Joins:
         if self._missing:
             reason = self._reason or "the platform is slow"
             self._log.warning("conversations_not_joined", count=len(self._missing), reason=reason)
-        self._missing |= dict.fromkeys(later)
-        if self._missing or self._refused:
-            self._connection.start_task(self._go_on(), "joins")
-        else:
-            self._connection.joined.set()
 
     def _leave_to_platform(self) -> None:
         """The platform puts the agent into its conversations by itself: all of them count as joined."""

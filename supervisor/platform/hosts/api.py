@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -145,11 +146,19 @@ def endpoint_url(api_url: str, *parts: str) -> URL:
     """
     if any(part in ("", ".", "..") for part in parts):
         raise PlatformError("the id is malformed", Verdict.REJECT)
+    path = "/".join(quote(part.encode("utf-8", "replace"), safe="") for part in parts)
     try:
-        base = URL(api_url)
-        if base.scheme in ("http", "https") and base.host:
-            path = "/".join(quote(part.encode("utf-8", "replace"), safe="") for part in parts)
-            return URL(f"{str(base.with_query(None).with_fragment(None)).rstrip('/')}/{path}", encoded=True)
+        if base := _base(api_url):
+            return URL(f"{base}/{path}", encoded=True)
     except ValueError:
         pass
     raise PlatformError("API_URL must be an http:// or https:// URL", Verdict.FAULT)
+
+
+@lru_cache(maxsize=64)
+def _base(api_url: str) -> str:
+    """What every endpoint's URL begins with; empty where there can be none. A fleet has one API or a few."""
+    url = URL(api_url)
+    if url.scheme not in ("http", "https") or not url.host:
+        return ""
+    return str(url.with_query(None).with_fragment(None)).rstrip("/")

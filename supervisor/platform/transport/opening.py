@@ -6,7 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Literal
 
 from yarl import URL
@@ -116,7 +116,7 @@ def _dial(target: Target, token: str) -> Dial:
     """
     via = target.token_via
     return Dial(
-        origin=str(_origin(target)),
+        origin=_origin(target.url, target.namespace),
         engine_path=target.engine_path,
         query={"token": token} if via == "query" else {},
         headers={"Authorization": f"Bearer {token}"} if via == "header" else {},
@@ -126,20 +126,20 @@ def _dial(target: Target, token: str) -> Dial:
     )
 
 
-def _origin(target: Target) -> URL:
-    """Scheme, host and port of the target, checked.
+@lru_cache(maxsize=64)
+def _origin(ws_url: str, name: str) -> str:
+    """Scheme, host and port of a URL, which is checked with the namespace; a fleet has one of both or a few.
 
     Raises:
         ConnectError: the target cannot be right, whatever the platform does.
     """
     try:
-        url = URL(target.url)
+        url = URL(ws_url)
         valid = url.scheme in ("ws", "wss", "http", "https") and bool(url.host)
     except ValueError:
         valid = False
     if not valid:
         raise ConnectError("WS_URL must be a ws://, wss://, http:// or https:// URL", Verdict.FAULT)
-    name = target.namespace
     if not name.startswith("/") or any(not c.isprintable() or c in ",? " for c in name):
         raise ConnectError("the namespace must begin with / and hold no comma, question mark or space", Verdict.FAULT)
-    return url.origin()
+    return str(url.origin())

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import aiosqlite
 
 from supervisor.core.errors import RegistryError
+from supervisor.core.tasks import TaskSet
 from supervisor.store.dialect import StorageError
 from supervisor.store.sqlite.errors import explain
 
 T = TypeVar("T")
 
 READERS: Final = 4
+#: Queries of one moment that go to a thread together: one that takes long holds up the answers of no more than these.
+AT_ONCE: Final = 16
+
+
+class _Question(NamedTuple):
+    """A query, and who waits for its answer."""
+
+    query: Callable[[sqlite3.Connection], Any]
+    answered: asyncio.Future[Any]
+
+    def tell(self, answer: Any, error: BaseException | None) -> None:
+        """It was answered, or failed."""
+        if self.answered.done():
+            return
+        if error is None:
+            self.answered.set_result(answer)
+        else:
+            self.answered.set_exception(error)
 
 
 class Reader(aiosqlite.Connection):
-    """A connection in a thread of its own, which runs a query as a whole: one hop, however many statements it has.
+    """A connection in a thread of its own, which runs a query as a whole, and those of one moment in one hop.
+
+    A thousand agents that start ask six thousand questions: the way to the thread and back costs more than an answer.
 
     Attributes:
         waiting: how many queries are on their way.
@@ -30,15 +52,46 @@ class Reader(aiosqlite.Connection):
         # One that hangs in a disk does not keep the process from ending.
         self._thread.daemon = True
         self.waiting = 0
+        self._asked: list[_Question] = []
+        self._hops = TaskSet()
 
     async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query behind those that came before; its end, whoever still waits for it."""
+        loop = asyncio.get_running_loop()
+        if not self._asked:
+            loop.call_soon(self._hand_over)
+        question = _Question(query, loop.create_future())
+        self._asked.append(question)
         self.waiting += 1
         try:
-            found: T = await self._execute(query, self._conn)  # type: ignore[no-untyped-call]
+            found: T = await question.answered
         finally:
             self.waiting -= 1
         return found
+
+    def _hand_over(self) -> None:
+        asked, self._asked = self._asked, []
+        for start in range(0, len(asked), AT_ONCE):
+            self._hops.spawn(self._answer(asked[start : start + AT_ONCE]), "queries")
+
+    async def _answer(self, questions: list[_Question]) -> None:
+        try:
+            found = await self._execute(_run, self._conn, questions)  # type: ignore[no-untyped-call]
+        except BaseException as failure:  # noqa: BLE001  whoever asked raises it
+            found = [(None, failure)] * len(questions)
+        for question, (answer, error) in zip(questions, found, strict=True):
+            question.tell(answer, error)
+
+
+def _run(connection: sqlite3.Connection, questions: list[_Question]) -> list[tuple[Any, BaseException | None]]:
+    """The answer to each, or the error that it ended with."""
+    found: list[tuple[Any, BaseException | None]] = []
+    for question in questions:
+        try:
+            found.append((question.query(connection), None))
+        except BaseException as error:  # noqa: BLE001  whoever asked raises it
+            found.append((None, error))
+    return found
 
 
 class ReadPool:

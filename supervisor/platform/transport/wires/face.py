@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -15,6 +16,7 @@ from supervisor.net import Session
 MAX_FRAME_BYTES: Final = 8 * 1024 * 1024
 #: How long a closed socket may flush and say goodbye before it is cut off.
 GOODBYE_SECONDS: Final = 2.0
+_SECURE: Final = ("wss", "https")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +49,19 @@ class Dial:
     @property
     def secure(self) -> bool:
         """Whether the way to the platform is TLS."""
-        return urlsplit(self.origin).scheme in ("wss", "https")
+        return urlsplit(self.origin).scheme in _SECURE
 
     @property
     def url(self) -> str:
         """The URL of the upgrade."""
-        query = urlencode({**self.query, "transport": "websocket", "EIO": "4"}, quote_via=quote)
-        place = urlsplit(self.origin).netloc
-        return f"{'wss' if self.secure else 'ws'}://{place}/{self.engine_path.strip('/')}/?{query}"
+        query = f"{urlencode(self.query, quote_via=quote)}&" if self.query else ""
+        return f"{_place(self.origin, self.engine_path)}?{query}transport=websocket&EIO=4"
+
+
+@lru_cache(maxsize=64)
+def _place(origin: str, engine_path: str) -> str:
+    parts = urlsplit(origin)
+    return f"{'wss' if parts.scheme in _SECURE else 'ws'}://{parts.netloc}/{engine_path.strip('/')}/"
 
 
 class Listener(Protocol):
