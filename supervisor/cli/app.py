@@ -23,6 +23,7 @@ from supervisor.cli import (
     keys,
     logs,
     messages,
+    replicas,
     running,
     status,
     streams,
@@ -80,6 +81,7 @@ app.add_typer(messages.app, name="messages")
 app.command()(logs.logs)
 app.command()(doctor.doctor)
 app.command()(usage.usage)
+app.add_typer(replicas.app, name="replicas")
 app.add_typer(deployment.db, name="db")
 app.add_typer(keys.app, name="keys")
 app.command()(deployment.config)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from supervisor.core.errors import RegistryNotFoundError, SupervisorError
+from supervisor.core.replicas import ReplicaStatus
 from supervisor.core.status import AgentStatus, Overview
 from supervisor.settings import Settings
 from supervisor.store import LockInfo, lock_holder
@@ -74,6 +75,10 @@ class LiveSupervisor:
             SupervisorError: it refuses; says why.
         """
         return msgspec.convert(self._ask("GET", "/api/v1/status"), Overview)
+
+    def replicas(self) -> list[ReplicaStatus]:
+        """The supervisors that share the registry."""
+        return msgspec.convert(self._ask("GET", "/api/v1/replicas"), list[ReplicaStatus])
 
     def statuses(self) -> list[AgentStatus]:
         """Every agent."""

@@ -137,6 +137,8 @@ class _Shown:
         self.last_id = event.id or self.last_id
         if self._as_json:
             print(as_text({**event.fields, "kind": event.kind}), flush=True)
+        elif event.kind == "gap" and "replica" in event.fields:
+            complain(f"Nothing comes of replica {event.fields['replica']} any more: {event.fields.get('reason')}")
         elif event.kind == "gap":
             complain(f"{event.fields.get('missed')} events are missing here: more came than the supervisor keeps")
         else:

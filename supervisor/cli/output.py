@@ -15,9 +15,10 @@ from rich.text import Text
 
 from supervisor.cli.streams import as_text
 from supervisor.core.activity import LATELY_MINUTES
+from supervisor.core.replicas import ReplicaStatus
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus
-from supervisor.core.trouble import FAILING, STUCK, oldest
+from supervisor.core.trouble import FAILING, STUCK, UNKNOWN, oldest
 from supervisor.protocol.text import clean_text
 from supervisor.telemetry.redaction import mask
 
@@ -34,8 +35,17 @@ STATE_STYLES: Final[dict[AgentState, tuple[str, str]]] = {
     AgentState.PAUSED: ("‖", "dim"),
     AgentState.STOPPED: ("○", "dim"),
 }
-#: What an agent that is online is shown as instead, where it does not answer well.
-TROUBLE_STYLES: Final[dict[str, tuple[str, str]]] = {FAILING: ("⚠", "bold yellow"), STUCK: ("◷", "bold yellow")}
+#: What an agent is shown as instead, where it does not answer well, or nobody knows.
+TROUBLE_STYLES: Final[dict[str, tuple[str, str]]] = {
+    FAILING: ("⚠", "bold yellow"),
+    STUCK: ("◷", "bold yellow"),
+    UNKNOWN: ("?", "bold yellow"),
+}
+REPLICA_STYLES: Final[dict[str, tuple[str, str]]] = {
+    "living": ("●", "green"),
+    "draining": ("◌", "cyan"),
+    "silent": ("?", "bold yellow"),
+}
 _STYLES: Final[dict[str, tuple[str, str]]] = {
     str(state): style for state, style in STATE_STYLES.items()
 } | TROUBLE_STYLES
@@ -164,12 +174,31 @@ def _row(status: AgentStatus, now: float) -> dict[str, Text]:
     }
 
 
+def replica_line(replica: ReplicaStatus, now: float) -> Text:
+    """One of the supervisors that share a registry, in a line."""
+    symbol, style = REPLICA_STYLES[replica.state]
+    online = "" if replica.online is None else f" ({replica.online} online)"
+    agents = "1 agent" if replica.agents == 1 else f"{replica.agents} agents"
+    words = [
+        f"  {agents}{online}",
+        f"pid {replica.pid} on {plain(replica.host)}",
+        f"{plain(replica.version)}, up {duration(now - replica.started_at)}",
+        plain(replica.address) or "no address",
+        *((f"silent: {plain(replica.reason)}",) if replica.reason else ()),
+        *(("this one",) if replica.me else ()),
+    ]
+    return Text.assemble((f"{symbol} replica {replica.id} {replica.state}", style), "  ".join(words), no_wrap=True)
+
+
 def details(status: AgentStatus, now: float) -> Table:
     """One agent, a field a line."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in as_json(status).items():
+        if value is None and name in {"replica", "stale_since"}:
+            # Of no interest where one process runs the registry.
+            continue
         table.add_row(name.replace("_", " "), _field(name, value, status, now))
     return table
 
@@ -190,7 +219,7 @@ def _field(name: str, value: Any, status: AgentStatus, now: float) -> Text:
         return Text(NOTHING, style="dim")
     if name == "handling":
         return Text("\n".join(_handling(status, now)))
-    if name in {"since", "oldest_at"}:
+    if name in {"since", "oldest_at", "stale_since"}:
         shown = f"{duration(now - value)} ago"
     elif name == "auth_expires_at":
         shown = f"in {duration(value - now)}" if value > now else "expired"

@@ -161,6 +161,7 @@ def _screen(seen: Seen, overview: Overview, size: _Size, view: View) -> Renderab
     width, height = size
     url = seen.running.url if seen.running else ""
     lines: list[RenderableType] = [_headline(overview, url, now), _figures(overview, seen.statuses)]
+    lines += [output.replica_line(one, now) for one in overview.replicas]
     lines += [Text(f"✖ {output.plain(problem)}", style="bold red") for problem in overview.problems]
     lines += [Text(f"⚠ {output.plain(notice)}", style="yellow") for notice in overview.notices]
     wanted = view.shown(seen.statuses)

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+#: How a replica is.
+LIVING: Final = "living"
+DRAINING: Final = "draining"
+SILENT: Final = "silent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,7 @@ class ReplicaStatus:
     """One supervisor of those that share a registry, as people see it.
 
     Args:
-        state: ``living``, ``draining``, or ``silent`` where it does not answer.
+        state: :data:`LIVING`, :data:`DRAINING`, or :data:`SILENT` where it does not answer.
         agents: how many it runs, and ``online`` of them; what the registry knows where it is silent.
         beat_age_seconds: how long ago it told the registry that it lives.
         me: whether it is the one that was asked.
@@ -61,3 +67,19 @@ class ReplicaStatus:
     me: bool = False
     reason: str = ""
     heard_at: float | None = None
+
+
+def status_of(replica: Replica) -> ReplicaStatus:
+    """A replica as the registry knows it."""
+    return ReplicaStatus(
+        id=replica.id,
+        state=DRAINING if replica.draining else LIVING,
+        address=replica.address,
+        version=replica.version,
+        host=replica.host,
+        pid=replica.pid,
+        started_at=replica.started_at,
+        agents=replica.agents,
+        beat_age_seconds=replica.beat_age_seconds,
+        me=replica.me,
+    )

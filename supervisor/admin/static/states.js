@@ -1,11 +1,11 @@
 // States and troubles: their symbols, and in which order a person should look at them.
 
 export const SYMBOLS = {
-  faulted: "▲", failing: "⚠", stuck: "◷", rejected: "✖", backoff: "↻", registering: "◕", connecting: "◑",
+  faulted: "▲", failing: "⚠", stuck: "◷", unknown: "?", rejected: "✖", backoff: "↻", registering: "◕", connecting: "◑",
   authenticating: "◔", draining: "◌", online: "●", paused: "‖", stopped: "○",
 };
 export const WORST_FIRST = Object.keys(SYMBOLS);
-const NEED_SOMEBODY = ["faulted", "failing", "stuck", "rejected"];
+const NEED_SOMEBODY = ["faulted", "failing", "stuck", "unknown", "rejected"];
 
 /** What an agent is shown as: its trouble where it is online and has one, else its state. */
 export const standing = (agent) => agent.trouble || agent.state;
@@ -33,8 +33,8 @@ export function countConditions(agents) {
 
 /** How much needs somebody: problems of the supervisor and agents that are not well. */
 export function attention(overview) {
-  const { agents, failing, stuck, problems } = overview;
-  return problems.length + (agents.faulted || 0) + (agents.rejected || 0) + failing + stuck;
+  const { agents, failing, stuck, unknown, problems } = overview;
+  return problems.length + (agents.faulted || 0) + (agents.rejected || 0) + failing + stuck + unknown;
 }
 
 export const needsSomebody = (word) => NEED_SOMEBODY.includes(word);

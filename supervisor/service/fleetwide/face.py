@@ -9,7 +9,8 @@ from dataclasses import replace
 import msgspec
 
 from supervisor.core.errors import AgentNotFoundError, SupervisorError
-from supervisor.core.replicas import ReplicaStatus
+from supervisor.core.replicas import ReplicaStatus, status_of
+from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus, Overview
 from supervisor.management.messages import Outcome
 from supervisor.management.selection import Selector
@@ -18,7 +19,7 @@ from supervisor.service.control import Control
 from supervisor.service.fleetwide.actions import Actions
 from supervisor.service.fleetwide.insight import FleetwideInsight
 from supervisor.service.fleetwide.others import Others
-from supervisor.service.fleetwide.overview import put_together, status_of
+from supervisor.service.fleetwide.overview import put_together
 from supervisor.service.fleetwide.questions import decode, only
 from supervisor.service.fleetwide.rows import Rows
 from supervisor.service.fleetwide.stream import follow_all
@@ -76,8 +77,8 @@ class Fleetwide:
         """The supervisors that share the registry; raises RegistryError."""
         if self._others.shared:
             return list((await self.overview()).replicas)
-        overview = self._own.overview()
-        return [status_of(one, overview) for one in await self._others.all()]
+        online = self._own.overview().agents.get(AgentState.ONLINE, 0)
+        return [replace(status_of(one), online=online) for one in await self._others.all()]
 
     async def drain(self, replica_id: int) -> None:
         """Have a replica give its agents to the others; raises RegistryError."""

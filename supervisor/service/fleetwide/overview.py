@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 from supervisor.core.errors import SupervisorError
-from supervisor.core.replicas import Replica, ReplicaStatus
+from supervisor.core.replicas import SILENT, Replica, ReplicaStatus, status_of
 from supervisor.core.states import AgentState
 from supervisor.core.status import InboxCounts, Overview
 from supervisor.core.trouble import UNKNOWN
 from supervisor.service.fleetwide.others import Others
 from supervisor.service.fleetwide.questions import decode
-
-LIVING: Final = "living"
-DRAINING: Final = "draining"
-SILENT: Final = "silent"
 
 
 def put_together(
@@ -60,29 +55,11 @@ def put_together(
     )
 
 
-def status_of(replica: Replica, told: Overview | None) -> ReplicaStatus:
-    """A replica, with what it tells of itself."""
-    agents = sum(told.agents.values()) if told is not None else replica.agents
-    return ReplicaStatus(
-        id=replica.id,
-        state=DRAINING if replica.draining else LIVING,
-        address=replica.address,
-        version=replica.version,
-        host=replica.host,
-        pid=replica.pid,
-        started_at=replica.started_at,
-        agents=agents,
-        online=told.agents.get(AgentState.ONLINE, 0) if told is not None else None,
-        beat_age_seconds=replica.beat_age_seconds,
-        me=replica.me,
-    )
-
-
 def _shown(replica: Replica, told: Overview | None, why: str, others: Others) -> ReplicaStatus:
-    status = status_of(replica, told)
+    status = status_of(replica)
     if told is None:
         return replace(status, state=SILENT, reason=why, heard_at=others.heard_at(replica))
-    return status
+    return replace(status, agents=sum(told.agents.values()), online=told.agents.get(AgentState.ONLINE, 0))
 
 
 def _said(told: dict[int, Overview], own: Overview, name: str) -> tuple[str, ...]:

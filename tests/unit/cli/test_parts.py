@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from supervisor.cli import checks, errors, output, status
 from supervisor.cli.errors import UsageError
 from supervisor.core.errors import ConfigurationError
+from supervisor.core.replicas import ReplicaStatus
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus, InboxCounts, Overview
 
@@ -54,7 +55,7 @@ def test_a_pair_without_key_or_value_is_a_usage_error(pair: str) -> None:
 def test_every_state_has_a_symbol_of_its_own() -> None:
     assert set(output.STATE_STYLES) == set(AgentState)
     styles = [*output.STATE_STYLES.values(), *output.TROUBLE_STYLES.values()]
-    assert len({symbol for symbol, _ in styles}) == len(styles) == len(AgentState) + 2
+    assert len({symbol for symbol, _ in styles}) == len(styles) == len(AgentState) + 3
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140, 400])
@@ -145,6 +146,31 @@ def test_an_agent_that_answers_nobody_is_seen_among_forty_that_do(size: tuple[in
     first = next(line for line in lines if line.startswith(("● online", "⚠ failing")))
     assert f"{99:024x}" in first, "its connection is well, and yet it stands first"
     assert "3 messages in a row got no answer" in " ".join(lines)
+
+
+def test_replicas_stand_below_the_figures_a_line_each() -> None:
+    living = ReplicaStatus(7, "living", "http://10.0.0.7:8640", "1.2", "web-1", 4242, NOW - 7200, 3, 2, me=True)
+    silent = ReplicaStatus(8, "silent", "", "1.2", "web-2\x1b[31m", 43, NOW - 60, 1, reason="it took too long")
+    assert drawn(output.replica_line(living, NOW), 200) == [
+        "● replica 7 living  3 agents (2 online)  pid 4242 on web-1  1.2, up 2 h  http://10.0.0.7:8640  this one"
+    ]
+    [line] = drawn(output.replica_line(silent, NOW), 200)
+    assert line.startswith("? replica 8 silent  1 agent  pid 43 on web-2")
+    assert line.endswith("no address  silent: it took too long")
+    assert "\x1b" not in line
+    rows = [agent(1), agent(2, AgentState.STOPPED, trouble="unknown", replica=8, stale_since=NOW - 60)]
+    figures = overview(replicas=(living, silent), unknown=1)
+    lines = drawn(status.draw(status.Seen(overview=figures, statuses=rows, trouble=""), (200, None)), 200)
+    assert "? 1 unknown" in lines[1]
+    assert [line.partition("  ")[0] for line in lines[2:4]] == ["● replica 7 living", "? replica 8 silent"]
+    assert next(line for line in lines[4:] if line.startswith(("●", "?"))).startswith("? unknown")
+
+
+def test_what_only_several_replicas_have_is_not_shown_of_one() -> None:
+    assert "replica" not in "\n".join(drawn(output.details(agent(1), NOW), 80))
+    shown = "\n".join(drawn(output.details(agent(1, replica=7, stale_since=NOW - 60), NOW), 80))
+    assert "replica" in shown
+    assert "1 min ago" in shown
 
 
 def test_while_the_supervisor_is_away_the_last_figures_stay_with_their_age() -> None:
