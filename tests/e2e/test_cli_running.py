@@ -307,3 +307,19 @@ def test_health_is_served_where_the_log_says(command: Command) -> None:
     for path in ("/livez", "/readyz", "/metrics", "/", "/docs", "/api/v1/agents"):
         with urllib.request.urlopen(address(command) + path) as answer:
             assert answer.status == 200
+
+
+def test_one_supervisor_on_a_file_is_its_only_replica(command: Command) -> None:
+    add(command, A1)
+    assert command.ok("replicas").startswith("No supervisor runs on this registry; start one")
+    process = start(command)
+    until(lambda: command.json("replicas", "list", "--json")[0]["online"] is not None, "a line of its own")
+    [shown] = command.json("replicas", "list", "--json")
+    assert (shown["id"], shown["state"], shown["pid"], shown["agents"]) == (1, "living", process.pid, 1)
+    assert shown["address"] == address(command)
+    assert command.ok("replicas").startswith("● replica 1 living  1 agent")
+    refused = command("replicas", "drain", "1")
+    assert refused.returncode == 1
+    assert "supervisor db copy" in one_line(refused.stderr)
+    # What one process runs is shown as before.
+    assert "replica" not in command.ok("status")
