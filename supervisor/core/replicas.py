@@ -18,7 +18,8 @@ class Replica:
     Args:
         id: never given again.
         address: where its admin API answers the others, such as ``http://10.0.0.7:8640``; empty: there is no way to it.
-        features: which form of the shared tables it writes; replicas that have one in common may run side by side.
+        features: the forms of the shared tables that it can work with, a bit for each; replicas that have one in common
+            may run side by side.
         started_at: seconds since the epoch, by its own clock.
         beat_age_seconds: how long ago it said that it lives, by the database's clock; nothing is decided by it.
         draining: it gives its agents away, and gets none.

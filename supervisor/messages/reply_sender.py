@@ -22,6 +22,8 @@ from supervisor.telemetry.logs import AgentLog
 #: How long to wait before each further attempt at a delivery; after the last one the reply is a dead letter. A failure
 #: that may be the host's does not count, and its wait ends as soon as the host takes sends again.
 RETRY_SECONDS = (5.0, 25.0, 120.0, 600.0)
+#: How often it is asked whether the agent is certainly still this process's.
+DOUBT_SECONDS = 0.2
 #: How long a reply is tried on a host that takes nothing: nobody knows then whose the trouble is.
 GIVE_UP_SECONDS = 5400.0
 
@@ -170,7 +172,7 @@ class ReplySender:
             False where it is not so, and :meth:`send` is to send it.
         """
         reply, connection = outgoing.reply, self._connection
-        if connection is None or not connection.connected or self._at_most_once():
+        if connection is None or not connection.connected or self._at_most_once() or not self._journal.sure:
             return False
         if outgoing.sends or outgoing.doubtful or outgoing.outcome is not None or reply.attempts or reply.not_before:
             return False
@@ -317,6 +319,10 @@ class ReplySender:
         elif wait > 0 and outgoing.host_waited_for is not None:
             await self._terms.deliveries.wait(outgoing.host_waited_for, wait)
         connection = await self._wait_for_connection()
+        while not self._journal.sure:
+            # Another process may have the agent by now, and send it: this one says so soon, or ends.
+            await self._clock.sleep(DOUBT_SECONDS)
+            connection = await self._wait_for_connection()
         outgoing.parked = False
         return connection
 

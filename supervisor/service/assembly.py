@@ -305,7 +305,14 @@ def lock_info(settings: Settings, address: str, clock: Clock) -> LockInfo:
         address: where it listens; ADVERTISE_URL goes before.
     """
     box = SecretBox.of(settings.secret_keys)
-    first_key = box.first_key_id if box else ""
     return LockInfo(
-        address=settings.advertise_url or address, started_at=clock.now(), first_key=first_key, version=__version__
+        address=settings.advertise_url or address,
+        started_at=clock.now(),
+        first_key=box.first_key_id if box else "",
+        keys=box.key_ids if box else (),
+        version=__version__,
+        capacity=settings.replica_capacity,
+        pace=settings.connect_rate,
+        lease_seconds=settings.lease_seconds,
+        api_url=settings.api_url,
     )

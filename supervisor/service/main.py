@@ -19,8 +19,9 @@ from supervisor.settings import Settings
 from supervisor.telemetry.failures import describe
 from supervisor.telemetry.logs import get_logger
 
-#: Drained cleanly; cut short by a second signal, the end of the grace period or the service's own failure.
-EXIT_CLEAN, EXIT_CUT_SHORT = 0, 1
+#: Drained cleanly; cut short by a second signal, the end of the grace period or the service's own failure; its agents
+#: are other processes' now.
+EXIT_CLEAN, EXIT_CUT_SHORT, EXIT_FENCED = 0, 1, 3
 #: How long closing may take once a second signal came: the process then ends within 5 s (docs/faults.md#r15).
 SECOND_SIGNAL_SECONDS = 3.0
 #: How long past all that it may take a drain is waited for.
@@ -105,7 +106,7 @@ async def _run(service: Service, signals: asyncio.Queue[int], *, reload: bool) -
     if reload:
         service.watch_code()
     signalled: asyncio.Future[int] = asyncio.ensure_future(kept(signals.get))
-    if reason := await _broke_down(signalled, service.side_tasks.failed):
+    if reason := await _broke_down(signalled, service):
         service.fail(reason)
     manager.stopping(service.settings.drain_seconds + CLOSE_SECONDS)
     if signalled.done():
@@ -113,11 +114,14 @@ async def _run(service: Service, signals: asyncio.Queue[int], *, reload: bool) -
     drained = await _drain(service, signalled)
     for task in (signalled, posting):
         task.cancel()
+    if service.registry.taken_over:
+        return EXIT_FENCED
     return EXIT_CLEAN if drained and not reason else EXIT_CUT_SHORT
 
 
-async def _broke_down(signalled: asyncio.Future[int], failed: asyncio.Future[str]) -> str:
+async def _broke_down(signalled: asyncio.Future[int], service: Service) -> str:
     """Wait for a signal; what else ended the wait, which is logged, or nothing."""
+    failed = service.side_tasks.failed
     over: list[asyncio.Future[Any]] = [signalled, failed]
     try:
         await kept(lambda: asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED))
@@ -126,7 +130,9 @@ async def _broke_down(signalled: asyncio.Future[int], failed: asyncio.Future[str
         return f"main_ended: {describe(error)}"
     if not failed.done():
         return ""
-    _log.critical("main_ended", reason=failed.result())
+    if not service.registry.taken_over:
+        # That has been said.
+        _log.critical("main_ended", reason=failed.result())
     return f"main_ended: {failed.result()}"
 
 

@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 CLOSE_SECONDS = 10.0
 #: What of that the journal's last transaction may take, which nothing interrupts.
 TRANSACTION_SECONDS = 5.0
+#: How long one whose agents are others' goes on reading what its sockets have.
+HAND_IN_SECONDS = 0.5
+#: How long the others are told that this one ends.
+LEAVE_SECONDS = 1.0
 #: What any other part may take to close.
 PART_SECONDS = 6.0
 
@@ -226,15 +230,28 @@ class Service:
             return True
         self._stopped = self._draining = True
         grace = self.settings.drain_seconds if grace_seconds is None else grace_seconds
+        if self.registry.taken_over:
+            # What runs is another process's, and what comes of it can be written nowhere; what was heard is handed in.
+            grace = min(grace, HAND_IN_SECONDS)
         until = self.shared.clock.monotonic() + grace + CLOSE_SECONDS
         self._log.info("draining", seconds=grace)
         try:
+            if not self.registry.taken_over:
+                await self._leave()
             await self.side_tasks.stop()
             return await self.fleet.stop(grace)
         finally:
             # Who is in a hurry lets agents go at once; what was journaled is written all the same.
             await to_the_end(self._close(until))
             self._log.info("stopped")
+
+    async def _leave(self) -> None:
+        """Be given no more agents by those who share the registry."""
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self.registry.replicas.leave()
+        except (RegistryError, TimeoutError) as error:
+            self._log.warning("leave_not_noted", reason=str(error))
 
     async def _close(self, until: float) -> None:
         # What is logged from here on has nobody to read it.

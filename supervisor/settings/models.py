@@ -126,6 +126,12 @@ class Settings(BaseSettings):
         description="Whether what a handler's code raises is logged with its traceback, as at LOG_LEVEL=DEBUG and with "
         "run --reload; it may hold what people said.",
     )
+    lease_seconds: float = Field(
+        15, ge=1, le=300, description="How long a replica may stand still before others take its agents."
+    )
+    replica_capacity: float = Field(
+        1, gt=0, le=1000, description="How many agents a replica gets, beside others: one with 2 gets twice as many."
+    )
     connect_rate: float = Field(50, gt=0, allow_inf_nan=False, description="Connection attempts per second and host.")
     auth_rate: float = Field(20, gt=0, allow_inf_nan=False, description="Token requests per second and host.")
     api_rate: float = Field(

@@ -67,8 +67,10 @@ class SecretBox:
         self._first = fernets[0]
         self._fernet = MultiFernet(fernets)
         self._number = len(fernets)
-        #: Tells whether two programs encrypt under the same key, without a word of the key.
-        self.first_key_id = hashlib.sha256(b"first key\0" + keys[0].strip().encode()).hexdigest()[:16]
+        #: A mark of each key, which tells whether two programs have the same one, without a word of it.
+        self.key_ids = tuple(hashlib.sha256(b"first key\0" + key.strip().encode()).hexdigest()[:16] for key in keys)
+        #: That of the one under which it encrypts.
+        self.first_key_id = self.key_ids[0]
 
     def __repr__(self) -> str:
         return f"SecretBox({self._number} keys)"

@@ -53,11 +53,17 @@ class Journal(JournalWriter):
 
     def __init__(self, database: Database, clock: Clock, texts: TextCodec, limits: JournalLimits) -> None:
         super().__init__(database, clock, texts, limits)
+        self._database = database
         self.usage = UsageJournal(self._committer, self.hooks)
         self.lives = AgentLives(database, self._committer)
         self.summaries = ConversationSummaries(database.questions, self._committer, texts)
         self.dead_letters = DeadLetters(database.changes, self._committer, clock)
         self.maintenance = JournalMaintenance(database.changes, self._committer, clock)
+
+    @property
+    def sure(self) -> bool:
+        """Whether nobody else can run the agents of this process by now: else nothing of theirs is to be sent."""
+        return self._database.sure
 
     async def claim(self, row: JournaledMessage) -> bool:
         """Available or retryable → running; the attempt is counted before it begins."""

@@ -95,9 +95,9 @@ async def copy(url: str, to: str) -> tuple[str, dict[str, int]]:
         RegistryError: the target is not empty or cannot be written; the registry stays as it is.
     """
     async with AsyncExitStack() as opened:
-        source = await dialect_of(url).open(url, clock=SystemClock(), lock=LockInfo())
+        source = await dialect_of(url).open(url, clock=SystemClock(), lock=LockInfo(alone=True))
         opened.push_async_callback(source.close)
-        target = await dialect_of(to).open(to, clock=SystemClock(), upgrade=True, lock=LockInfo())
+        target = await dialect_of(to).open(to, clock=SystemClock(), upgrade=True, lock=LockInfo(alone=True))
         opened.push_async_callback(target.close)
         counted = await copying.copy(source.sessions, target.sessions, target.where, target.renumber)
         return target.where, counted

@@ -211,7 +211,7 @@ class MemoryDatabase(Changes):
         tables.lives_since = self.lives_since if locked else tables.lives_since
         self.uuid, self.where, self.revision = url, url, "memory"
         self.lost: str | None = None
-        self.taken_over = False
+        self.taken_over, self.sure = False, True
         self.room: str | None = None
         self.agents: dialect.AgentTable = self
         self.history: HistoryTable = tables.events

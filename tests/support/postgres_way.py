@@ -26,6 +26,7 @@ class Way:
         pooling: connections get a number that is not the server's.
         release: what the server says that it is; empty: what it says itself.
         lost: how many answers were.
+        closed: nobody who comes gets through.
     """
 
     url: str = ""
@@ -33,6 +34,7 @@ class Way:
     pooling: bool = False
     release: str = ""
     lost: int = 0
+    closed: bool = False
     writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def cut(self) -> None:
@@ -42,6 +44,9 @@ class Way:
 
     async def serve(self, socket: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
+        if self.closed:
+            writer.close()
+            return
         there, back = await asyncio.open_unix_connection(socket)
         self.writers |= {writer, back}
         try:

@@ -79,7 +79,7 @@ class PostgresStore:
     """A database of the server of the tests."""
 
     url: str
-    dialect: Dialect = field(default_factory=lambda: Postgres(lock_seconds=0.1, lease_seconds=1.5))
+    dialect: Dialect = field(default_factory=lambda: Postgres(lock_seconds=0.1))
 
     @contextmanager
     def stalled(self) -> Iterator[None]:

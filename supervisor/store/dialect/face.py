@@ -276,6 +276,7 @@ class Database(Protocol):
             moment of opening where none ever has.
         lost: what became of it while it was open, as :meth:`look` has found; None while all is well.
         taken_over: whether that is for good: another supervisor has it, and nothing is written here any more.
+        sure: whether nobody else can run the agents of this process by now.
     """
 
     uuid: str
@@ -289,6 +290,9 @@ class Database(Protocol):
     questions: JournalQuestions
     changes: JournalChanges
     replicas: ReplicaTable
+
+    @property
+    def sure(self) -> bool: ...
 
     def begin_commit(self, operations: Sequence[Operation], done: Done) -> None:
         """Begin to commit a batch; ``done`` is told, later, of each operation whether it won, or why it is refused.

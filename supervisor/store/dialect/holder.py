@@ -37,8 +37,13 @@ class LockInfo:
         version: of the supervisor.
         boot: the start of the machine that it runs in.
         ended: why it ended, or is about to, where nobody told it to: whoever holds the registry next hears of it.
-        features: which form of the shared tables it writes (:class:`~supervisor.core.replicas.Replica`).
+        alone: it wants the registry for itself, as a command does that copies all of it.
+        features: the forms of the shared tables that it can work with, a bit for each.
         capacity: how many agents it is to have, beside what others have.
+        pace: how many agents the fleet may connect in a second.
+        lease_seconds: how long it may stand still before others take its agents.
+        keys: marks of all of its SECRET_KEYS.
+        api_url: the platform's REST API, by default.
     """
 
     address: str = ""
@@ -51,8 +56,13 @@ class LockInfo:
     version: str = ""
     boot: str = field(default_factory=boot_id)
     ended: str = ""
+    alone: bool = False
     features: int = 0
     capacity: float = 1.0
+    pace: float = 50.0
+    lease_seconds: float = 15.0
+    keys: tuple[str, ...] = ()
+    api_url: str = ""
 
     def __str__(self) -> str:
         words = [f"pid {self.pid} on {self.host}"]

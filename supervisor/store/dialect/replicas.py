@@ -35,6 +35,14 @@ class ReplicaTable(Protocol):
         """The replica that runs each agent, by the agent's id; agents that wait for one are left out."""
         ...
 
+    async def own_rows(self) -> Sequence[Mapping[str, Any]]:
+        """The rows of the table ``agents`` that this process runs, in order of ids."""
+        ...
+
+    async def leave(self) -> None:
+        """This process is about to end: it is given no more agents."""
+        ...
+
     async def drain(self, replica_id: int) -> None:
         """Have a replica give its agents to the others, and get none.
 
@@ -76,6 +84,12 @@ class SoleReplica:
         if self._holder() is None:
             return {}
         return {str(row["id"]): SOLE_ID for row in await self._rows()}
+
+    async def own_rows(self) -> Sequence[Mapping[str, Any]]:
+        return await self._rows()
+
+    async def leave(self) -> None:
+        return
 
     async def drain(self, replica_id: int) -> None:  # noqa: ARG002 - whichever it is
         raise RegistryError(

@@ -11,19 +11,23 @@ from typing import Final
 
 from supervisor.core.errors import RegistryError
 from supervisor.core.owners import own_context
-from supervisor.core.tasks import cancel_all
+from supervisor.core.tasks import cancel_all, kept
 from supervisor.store.dialect import AgentTable, JournalChanges, JournalQuestions, LockInfo, StorageError
 from supervisor.store.dialect.face import Done
 from supervisor.store.dialect.history import HistoryTable
 from supervisor.store.dialect.holder import FailedRun
 from supervisor.store.dialect.operations import Operation
 from supervisor.store.dialect.replicas import ReplicaTable
+from supervisor.store.postgres.asking import PostgresQuestions
+from supervisor.store.postgres.beats import boot_seconds
 from supervisor.store.postgres.changes import ChangeNotice
 from supervisor.store.postgres.holding import Hold
+from supervisor.store.postgres.journaling import PostgresChanges
+from supervisor.store.postgres.placing import Placement
 from supervisor.store.postgres.replicas import Replicas
 from supervisor.store.postgres.sessions import PostgresSessions
 from supervisor.store.postgres.writer import Writer
-from supervisor.store.sql import SqlAgents, SqlChanges, SqlHistory, SqlQuestions
+from supervisor.store.sql import SqlAgents, SqlHistory
 
 #: How long closing waits for the batch under way to be given up.
 _LAST_SECONDS: Final = 5.0
@@ -56,6 +60,7 @@ class PostgresDatabase:
 
     Args:
         hold: given up with the last connection; None: it is not held.
+        placement: gives agents to the replicas, this one among them; None: it runs no agents.
 
     Attributes:
         sessions: the connections that read and alter.
@@ -63,7 +68,13 @@ class PostgresDatabase:
     """
 
     def __init__(
-        self, sessions: PostgresSessions, writer: Writer, opened: Opened, notice: ChangeNotice, hold: Hold | None
+        self,
+        sessions: PostgresSessions,
+        writer: Writer,
+        opened: Opened,
+        notice: ChangeNotice,
+        hold: Hold | None,
+        placement: Placement | None,
     ) -> None:
         self.where = sessions.where
         self.uuid = opened.uuid
@@ -74,9 +85,10 @@ class PostgresDatabase:
         self.renumber = RENUMBER
         self.agents: AgentTable = SqlAgents(sessions)
         self.history: HistoryTable = SqlHistory(sessions)
-        self.questions: JournalQuestions = SqlQuestions(sessions)
-        self.changes: JournalChanges = SqlChanges(sessions)
-        self.replicas: ReplicaTable = Replicas(sessions, None if hold is None else hold.number)
+        self.questions: JournalQuestions = PostgresQuestions(sessions)
+        number = None if hold is None else hold.number
+        self.changes: JournalChanges = PostgresChanges(sessions, number)
+        self.replicas: ReplicaTable = Replicas(sessions, number, placement)
         self.lost: str | None = None
         self.taken_over = False
         self._writer = writer
@@ -84,8 +96,24 @@ class PostgresDatabase:
         self._hold = hold
         self._committing: asyncio.Task[None] | None = None
         self._closing = False
+        #: Since when something is to be committed and was not, in seconds since the machine was started.
+        self._waiting_since: float | None = None
+        self._placing: asyncio.Task[None] | None = None
+        if hold is not None:
+            hold.stuck = self._is_stuck
+        if placement is not None:
+            self._placing = asyncio.create_task(kept(placement.run), name="placement", context=own_context())
+
+    @property
+    def sure(self) -> bool:
+        return self._hold is not None and self._hold.sure
+
+    def _is_stuck(self, seconds: float) -> bool:
+        return self._waiting_since is not None and boot_seconds() - self._waiting_since > seconds
 
     def begin_commit(self, operations: Sequence[Operation], done: Done) -> None:
+        if self._waiting_since is None:
+            self._waiting_since = boot_seconds()
         loop = asyncio.get_running_loop()
         self._committing = loop.create_task(self._commit(operations, done), context=own_context())
 
@@ -98,8 +126,11 @@ class PostgresDatabase:
                 done(None, StorageError(f"The registry {self.where} cannot be used now: a commit was interrupted"))
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits is told
+            if not isinstance(error, StorageError):
+                self._waiting_since = None
             done(None, error)
         else:
+            self._waiting_since = None
             done(outcomes, None)
 
     async def changed(self) -> bool:
@@ -147,8 +178,7 @@ class PostgresDatabase:
     async def close(self) -> None:
         self._closing = True
         try:
-            if self._committing is not None:
-                await cancel_all([self._committing], _LAST_SECONDS)
+            await cancel_all([task for task in (self._placing, self._committing) if task is not None], _LAST_SECONDS)
             await self._writer.close()
             await self.sessions.close()
         finally:

@@ -22,14 +22,19 @@ from supervisor.store.postgres.connecting import Connector
 from supervisor.store.postgres.database import Opened, PostgresDatabase
 from supervisor.store.postgres.errors import BROKEN, explain
 from supervisor.store.postgres.holding import Hold
+from supervisor.store.postgres.joining import read_info
 from supervisor.store.postgres.migrate import OURS, Migrations
+from supervisor.store.postgres.placing import Placement
 from supervisor.store.postgres.sessions import PostgresSessions, driver_error
 from supervisor.store.postgres.writer import Writer
 from supervisor.store.sql import copying, lives, rotation
 from supervisor.store.sql.sessions import Connection, scalar
 
-#: Who holds a registry: the newest of those that are registered.
-_HOLDER = "SELECT said FROM replicas ORDER BY id DESC LIMIT 1"
+#: Who holds a registry: the newest of those that are registered; rather one that moved of late, and stays.
+_HOLDER = (
+    "SELECT said FROM replicas ORDER BY beat_at > clock_timestamp() - interval '15 seconds' DESC, draining, id DESC "
+    "LIMIT 1"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +43,11 @@ class Postgres:
 
     Args:
         patience_seconds: how long a command goes on trying while the server cannot.
-        lease_seconds: how long an owner may stand still before another supervisor takes the registry from it.
         lock_seconds: how long a statement waits for another transaction's lock before it counts as busy.
         migrations: the way to the schema that this version needs.
     """
 
     patience_seconds: float = 30.0
-    lease_seconds: float = 15.0
     lock_seconds: float = 5.0
     migrations: Migrations = OURS
 
@@ -72,7 +75,10 @@ class Postgres:
                 await self._bring_up(sessions)
             hold = None
             if lock is not None:
-                hold = await Hold.take(connector, clock, lock, self.lease_seconds)
+                # Whoever takes over waits for what holds the fence, and has not long to wait.
+                longest = lock.lease_seconds / 3
+                connector.idle_seconds, connector.lock_seconds = longest, min(self.lock_seconds, longest)
+                hold = await Hold.take(connector, clock, lock)
                 undo.push_async_callback(hold.release)
                 sessions.replica = hold.number
             number = hold.number if hold is not None else 0
@@ -82,11 +88,12 @@ class Postgres:
             notice = ChangeNotice(sessions)
             await notice.begin()
             undo.pop_all()
-        return PostgresDatabase(sessions, writer, opened, notice, hold)
+        placement = None if lock is None or lock.alone else Placement(sessions, clock, lock.lease_seconds)
+        return PostgresDatabase(sessions, writer, opened, notice, hold, placement)
 
     def holder(self, url: str) -> LockInfo | None:
         said = holding.from_outside(self._ask(url, _HOLDER))
-        return None if said is None else holding.read_info(said)
+        return None if said is None else read_info(said)
 
     def require_registry(self, url: str) -> None:
         """See that there is a registry at ``url``; raises RegistryNotFoundError."""

@@ -1,9 +1,12 @@
-"""Who runs a registry: a row that its owner moves every second, and a fence that every write of its own holds.
+"""One of the processes that run a registry: a row that it moves all the time, and a fence that its writes hold.
 
-A supervisor is one incarnation with a number that is never given again. Another one that wants the registry looks
-whether the owner's row moves, by its own clock alone; where it does not for the length of a lease, it buries the owner:
-it deletes the fence, which waits for what the owner is committing just then, and after which nothing of the owner's is
-written any more, should it be alive after all. So a wrong guess costs a restart, and never a message.
+A supervisor is one incarnation with a number that is never given again. The others look whether its row moves, by their
+own clocks alone; where it does not for the length of a lease, one buries it: it deletes the fence, which waits for what
+is being committed just then, and after which nothing of the dead one is written any more, should it be alive after all.
+So a wrong guess costs a restart, and never a message (``docs/architecture.md#several-processes``).
+
+It counts as its agents' owner for two thirds of a lease from its last beat on: past that nothing is sent to the
+platform, so that who stood still sends nothing that another one has sent meanwhile.
 """
 
 from __future__ import annotations
@@ -11,74 +14,45 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import asyncpg
-import msgspec
 
 from supervisor.core.clock import Clock
-from supervisor.core.errors import RegistryError, RegistryLockedError
+from supervisor.core.errors import RegistryError
 from supervisor.core.tasks import cancel_all, kept
 from supervisor.store.dialect import LockInfo
 from supervisor.store.dialect.holder import FailedRun
+from supervisor.store.postgres.beats import BeatWatch, boot_seconds, pause_of
 from supervisor.store.postgres.connecting import Connector, close
 from supervisor.store.postgres.errors import BROKEN, FencedError, explain
+from supervisor.store.postgres.joining import FEATURES, LEAVE, Member, bury, encode_info, join, members, read_info
 
 T = TypeVar("T")
 
-BEAT_SECONDS: Final = 1.0
-#: Where the triggers of the table ``agents`` tell of a change.
+#: Where the triggers tell of changes of the tables ``agents`` and ``leases``.
 CHANNEL: Final = "aiwm_agents"
-_WATCH_SECONDS: Final = 0.2
-#: The lock that one start at a time has, for as long as its transaction.
-_STARTING: Final = 0x61_69_77_6D
 
-_OWNERS: Final = "SELECT id, beat, said FROM replicas ORDER BY id"
-_REGISTER: Final = "INSERT INTO replicas (id, said) SELECT nextval('replica_id'), $1 RETURNING id"
-_FENCE: Final = "INSERT INTO fences (replica) VALUES ($1)"
 _BEAT: Final = "UPDATE replicas SET beat = beat + 1, beat_at = clock_timestamp() WHERE id = $1 RETURNING beat"
 _SAY: Final = "UPDATE replicas SET said = $2 WHERE id = $1"
-_SEIZE: Final = "SELECT beat_at, said FROM replicas WHERE id = $1 AND beat = $2 FOR UPDATE"
-_DIG: Final = "INSERT INTO graves (replica, said, beat_at) VALUES ($1, $2, $3) ON CONFLICT (replica) DO NOTHING"
+_ENDED: Final = (
+    "INSERT INTO graves (replica, said, beat_at) VALUES ($1, $2, clock_timestamp()) ON CONFLICT (replica) DO NOTHING"
+)
 _FAILED: Final = (
     "SELECT replica, said, extract(epoch FROM beat_at)::float8 FROM graves WHERE NOT told ORDER BY at DESC LIMIT 1"
 )
-_FORGET: Final = "DELETE FROM graves WHERE told AND at < now() - interval '7 days'"
-_GONE: Final = (
-    "DELETE FROM fences WHERE replica = $1",
-    "DELETE FROM replicas WHERE id = $1",
-    "DELETE FROM journal_commits WHERE writer = $1",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Owner:
-    number: int
-    beat: int
-    info: LockInfo
-
-
-def read_info(said: str) -> LockInfo:
-    """Who says to hold a registry; of what another version says, what this one knows."""
-    try:
-        return msgspec.json.decode(said, type=LockInfo)
-    except msgspec.DecodeError:
-        return LockInfo(host="a host that cannot be read", pid=0)
-
-
-async def owners(connection: asyncpg.Connection) -> list[_Owner]:
-    """Every incarnation that is registered, in order of their numbers."""
-    return [_Owner(number, beat, read_info(said)) for number, beat, said in await connection.fetch(_OWNERS)]
 
 
 class Hold:
-    """The registry, held from :meth:`take` to :meth:`release`.
+    """A registry, run from :meth:`take` to :meth:`release`.
 
     Attributes:
         number: of this incarnation.
-        lost: why it is held no longer; None while it is.
+        lost: why it is run no longer; None while it is.
+        stuck: asked before each beat: whether what is to be written has waited for so many seconds; who cannot write is
+            of no use to its agents, and lets others have them.
     """
 
     def __init__(self, connector: Connector, clock: Clock, number: int, info: LockInfo) -> None:
@@ -87,6 +61,10 @@ class Hold:
         self.number = number
         self.info = info
         self.lost: str | None = None
+        self.stuck: Callable[[float], bool] = lambda _seconds: False
+        self._watch = BeatWatch(info.lease_seconds)
+        self._count = 0
+        self._sure_until = boot_seconds() + self._sure_seconds
         self._failed: tuple[int, FailedRun] | None = None
         self._told: int | None = None
         self._task: asyncio.Task[None] | None = None
@@ -94,17 +72,16 @@ class Hold:
         self._connection: asyncpg.Connection | None = None
 
     @classmethod
-    async def take(cls, connector: Connector, clock: Clock, info: LockInfo, lease_seconds: float) -> Hold:
-        """Take the registry: at once where nobody has it, and after a lease from an owner that does not move.
+    async def take(cls, connector: Connector, clock: Clock, info: LockInfo) -> Hold:
+        """Join those that run the registry; where it is to be alone or cannot be beside them, wait for their end.
 
         Raises:
-            RegistryLockedError: its owner lives.
-            RegistryError: the server cannot be asked.
+            RegistryLockedError, RegistryError: somebody is in the way, and lives; or the server cannot be asked.
         """
+        info = replace(info, features=FEATURES)
         connection = await connector.open()
         try:
-            while (number := await _register(connection, info)) is None:
-                await _wait_and_bury(connection, clock, connector.address.where, lease_seconds)
+            number = await join(connection, clock, connector.address.where, info)
             hold = cls(connector, clock, number, info)
             await hold._read_failed(connection)
         except BROKEN as error:
@@ -114,17 +91,26 @@ class Hold:
         hold._task = asyncio.create_task(kept(hold._beat), name="registry beat")
         return hold
 
+    @property
+    def _sure_seconds(self) -> float:
+        return self.info.lease_seconds * 2 / 3
+
+    @property
+    def sure(self) -> bool:
+        """Whether nobody else can have its agents: it has moved not long ago, and was not buried."""
+        return self.lost is None and boot_seconds() < self._sure_until
+
     def announce(self, info: LockInfo) -> None:
         """Say who holds it, now; for a caller that cannot wait in the event loop."""
-        self.info = info
+        self.info = info = replace(info, features=FEATURES)
 
         async def say() -> None:
-            await self._once(_SAY, msgspec.json.encode(info).decode())
+            await self._once(_SAY, encode_info(info))
 
         try:
             from_outside(say())
         except RegistryError:
-            # The next holder, and whoever asks who it is, hears less; nothing depends on it.
+            # The others, and whoever asks who it is, hear less; nothing depends on it.
             return
 
     async def wait_for_change(self, seconds: float) -> None:
@@ -159,10 +145,9 @@ class Hold:
         try:
             async with connection.transaction():
                 if self.info.ended:
-                    at = await connection.fetchval("SELECT clock_timestamp()")
-                    await connection.execute(_DIG, self.number, msgspec.json.encode(self.info).decode(), at)
+                    await connection.execute(_ENDED, self.number, encode_info(self.info))
                 await self._note_told(connection)
-                for statement in _GONE:
+                for statement in LEAVE:
                     await connection.execute(statement, self.number)
         except BROKEN as error:
             raise explain(self._connector.address.where, error) from None
@@ -185,25 +170,59 @@ class Hold:
             self._told = None
 
     async def _beat(self) -> None:
+        lease = self.info.lease_seconds
         while True:
+            began = boot_seconds()
             try:
-                if self._connection is None or self._connection.is_closed():
-                    self._connection = await self._connector.open()
-                    # Through a pooler others would hear it: whoever waits looks by himself now and then.
-                    if not self._connector.pooled:
-                        await self._connection.add_listener(CHANNEL, self._hear)
-                async with asyncio.timeout(10 * BEAT_SECONDS):
-                    beat = await self._connection.fetchval(_BEAT, self.number)
-                    await self._note_told(self._connection)
-                if beat is None:
-                    self.lost = str(FencedError(self._connector.address.where))
-                    return
+                async with asyncio.timeout(lease / 3):
+                    connection = await self._opened()
+                    others = await self._move(connection, began)
+                    await self._note_told(connection)
+                await self._bury_the_dead(connection, others)
+            except FencedError as error:
+                self.lost = str(error)
+                return
             except (*BROKEN, RegistryError, TimeoutError):
-                # Whoever writes says why; the owner stays it for as long as nobody buries it.
-                if self._connection is not None:
-                    self._connection.terminate()
-                    self._connection = None
-            await self._clock.sleep(BEAT_SECONDS)
+                # Whoever writes says why; it stays the owner of its agents for as long as nobody buries it.
+                self._watch.interrupt()
+                self._drop()
+            await self._clock.sleep(max(0.0, pause_of(lease) - (boot_seconds() - began)))
+
+    async def _opened(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._connector.open()
+            # Through a pooler nothing is heard: whoever waits looks by himself now and then.
+            await self._connection.add_listener(CHANNEL, self._hear)
+        return self._connection
+
+    async def _move(self, connection: asyncpg.Connection, began: float) -> Iterable[Member]:
+        """Say that it lives, unless it is of no use; the others.
+
+        Raises:
+            FencedError: it was buried, or the database went back to what it was before and knows nothing of it.
+        """
+        if not self.stuck(self.info.lease_seconds / 2):
+            count = await connection.fetchval(_BEAT, self.number)
+            if count is None or count <= self._count:
+                raise FencedError(self._connector.address.where)
+            self._count = count
+            # From before the question: when the server got it nobody knows.
+            self._sure_until = began + self._sure_seconds
+        everyone = {one.number: one for one in await members(connection)}
+        if everyone.pop(self.number, None) is None:
+            raise FencedError(self._connector.address.where)
+        return everyone.values()
+
+    async def _bury_the_dead(self, connection: asyncpg.Connection, others: Iterable[Member]) -> None:
+        for dead in self._watch.look(one.beat for one in others):
+            # What it is committing may take long: then the next time.
+            with contextlib.suppress(asyncpg.LockNotAvailableError):
+                await bury(connection, dead, self.info.lease_seconds)
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
 
     def _hear(self, *_: object) -> None:
         self._heard.set()
@@ -216,42 +235,6 @@ class Hold:
             raise explain(self._connector.address.where, error) from None
         finally:
             await close(connection)
-
-
-async def _register(connection: asyncpg.Connection, info: LockInfo) -> int | None:
-    """A new incarnation where there is none; its number."""
-    async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _STARTING)
-        if await owners(connection):
-            return None
-        number: int = await connection.fetchval(_REGISTER, msgspec.json.encode(info).decode())
-        await connection.execute(_FENCE, number)
-        await connection.execute(_FORGET)
-        return number
-
-
-async def _wait_and_bury(connection: asyncpg.Connection, clock: Clock, where: str, lease_seconds: float) -> None:
-    """Watch the owners until one moves, or none has for the length of a lease: then bury them."""
-    seen = await owners(connection)
-    deadline = clock.monotonic() + lease_seconds
-    while clock.monotonic() < deadline:
-        await clock.sleep(_WATCH_SECONDS)
-        now = await owners(connection)
-        if not now:
-            return
-        if [(one.number, one.beat) for one in now] != [(one.number, one.beat) for one in seen]:
-            raise RegistryLockedError(
-                f"Another supervisor runs on the registry {where}: {now[-1].info}; "
-                "stop it first, or set SUPERVISOR_REGISTRY_URL to another database"
-            )
-    async with connection.transaction():
-        for one in seen:
-            found = await connection.fetchrow(_SEIZE, one.number, one.beat)
-            if found is not None:
-                beat_at, said = found
-                await connection.execute(_DIG, one.number, said, beat_at)
-                for statement in _GONE:
-                    await connection.execute(statement, one.number)
 
 
 def from_outside(work: Coroutine[Any, Any, T]) -> T:

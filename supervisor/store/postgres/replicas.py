@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from supervisor.core.errors import RegistryError
 from supervisor.core.replicas import Replica
+from supervisor.store.dialect.face import AgentRow
 from supervisor.store.dialect.replicas import replica_of
-from supervisor.store.postgres.holding import read_info
+from supervisor.store.postgres.joining import read_info
+from supervisor.store.postgres.placing import Placement
+from supervisor.store.sql.agent_rows import find_rows_where
 from supervisor.store.sql.sessions import Connection, Sessions
 
-_OWNERS: Final = "SELECT id, (SELECT max(id) FROM replicas) FROM agents WHERE EXISTS (SELECT 1 FROM replicas)"
+_OWNERS: Final = "SELECT agent_id, owner FROM leases WHERE owner IS NOT NULL"
 _LIST: Final = (
     "SELECT id, said, CAST(extract(epoch FROM clock_timestamp() - beat_at) AS double precision), draining, "
-    "CASE WHEN id = (SELECT max(id) FROM replicas) THEN (SELECT count(*) FROM agents) ELSE 0 END "
-    "FROM replicas ORDER BY id"
+    "(SELECT count(*) FROM leases WHERE owner = replicas.id) FROM replicas ORDER BY id"
 )
+_OWN: Final = "WHERE agents.id IN (SELECT agent_id FROM leases WHERE owner = :replica)"
 _DRAIN: Final = "UPDATE replicas SET draining = true WHERE id = :id"
 
 
@@ -25,13 +29,15 @@ class Replicas:
 
     Args:
         my_id: of this process.
+        placement: gives agents away, where this process runs any.
     """
 
     shared: Final = True
 
-    def __init__(self, sessions: Sessions, my_id: int | None) -> None:
+    def __init__(self, sessions: Sessions, my_id: int | None, placement: Placement | None) -> None:
         self._sessions = sessions
         self.my_id = my_id
+        self._placement = placement
 
     async def list(self) -> Sequence[Replica]:
         return await self._sessions.read(self._list)
@@ -51,6 +57,15 @@ class Replicas:
 
     async def owners(self) -> Mapping[str, int]:
         return await self._sessions.read(lambda connection: dict(map(tuple, connection.execute(_OWNERS).fetchall())))
+
+    async def own_rows(self) -> Sequence[AgentRow]:
+        if self._placement is not None:
+            # Whoever has added an agent wants to see it run.
+            await self._placement.plan_few()
+        return await self._sessions.read(partial(find_rows_where, where=_OWN, values={"replica": self.my_id}))
+
+    async def leave(self) -> None:
+        await self._sessions.alter(lambda connection: connection.execute(_DRAIN, {"id": self.my_id}).rowcount)
 
     async def drain(self, replica_id: int) -> None:
         if not await self._sessions.alter(lambda connection: connection.execute(_DRAIN, {"id": replica_id}).rowcount):

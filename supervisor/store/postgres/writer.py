@@ -14,10 +14,11 @@ from supervisor.core.errors import RegistryError
 from supervisor.store.dialect import StorageError
 from supervisor.store.dialect.face import Outcome
 from supervisor.store.dialect.operations import Operation
-from supervisor.store.postgres import statement
+from supervisor.store.postgres import handing_in, statement
 from supervisor.store.postgres.batch import Batch, Told
 from supervisor.store.postgres.connecting import Connector, close
 from supervisor.store.postgres.errors import BROKEN, FencedError, explain, is_lasting, opened_to_read
+from supervisor.telemetry.logs import get_logger
 
 #: The answers of so many batches are forgotten at once.
 _FORGET_EVERY: Final = 500
@@ -56,6 +57,7 @@ class Writer:
         self._next = 1
         self._sent: _Sent | None = None
         self._closed = False
+        self._log = get_logger("supervisor.journal")
 
     async def commit(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
         """Commit a batch, as :meth:`supervisor.store.dialect.face.Database.begin_commit` says."""
@@ -65,7 +67,10 @@ class Writer:
             raise opened_to_read(self._where)
         try:
             async with asyncio.timeout(self._seconds):
-                return await self._commit(operations)
+                try:
+                    return await self._commit(operations)
+                except FencedError as error:
+                    return await self._hand_in(operations, error)
         except TimeoutError as error:
             # Whether it was done shows when the next connection asks.
             self._drop()
@@ -126,6 +131,20 @@ class Writer:
         self._next += 1
         won = iter(sent.batch.outcomes(told))
         return [sent.refused[n] if n in sent.refused else next(won) for n in range(len(sent.operations))]
+
+    async def _hand_in(self, operations: Sequence[Operation], why: FencedError) -> Sequence[Outcome]:
+        """Give what was heard to whoever has the agents now; nothing else of it is written."""
+        adds = handing_in.heard(operations)
+        if adds:
+            try:
+                connection = await self._opened()
+                await self._know(connection, Batch(adds, self._keys))
+                number = await handing_in.hand_in(connection, adds, self._keys)
+            except BROKEN as error:
+                self._drop()
+                raise explain(self._where, error) from None
+            self._log.warning("messages_handed_in", heard=len(adds), new=number)
+        return handing_in.outcomes(operations, RegistryError(str(why)))
 
     async def _send(self, connection: asyncpg.Connection, batch: Batch) -> list[Told]:
         if self._next % _FORGET_EVERY == 0:

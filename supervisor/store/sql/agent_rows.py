@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from supervisor.store.dialect.face import AgentRow
@@ -34,7 +34,16 @@ _QUERY: Final = f"SELECT {', '.join(_COLUMNS)} FROM agents"
 def find_rows(connection: Connection, agent_id: str | None) -> Sequence[AgentRow]:
     """Every row, in order of ids, or the one of that id where there is one."""
     where = "" if agent_id is None else "WHERE agents.id = :agent_id"
-    found = connection.execute(f"{_QUERY} {where} ORDER BY agents.id", {"agent_id": agent_id})
+    return find_rows_where(connection, where, {"agent_id": agent_id})
+
+
+def find_rows_where(connection: Connection, where: str, values: Mapping[str, Any]) -> Sequence[AgentRow]:
+    """Every row that meets a condition, in order of ids.
+
+    Args:
+        values: of the names in the condition.
+    """
+    found = connection.execute(f"{_QUERY} {where} ORDER BY agents.id", values)
     return [_bounded(row) for row in mappings(found)]
 
 

@@ -89,7 +89,7 @@ class SqlChanges:
         )
 
     async def cancel(self, agent_id: str | None, now: float) -> int:
-        return await self._sessions.alter(partial(_cancel, agent_id=agent_id, now=now))
+        return await self._sessions.alter(partial(cancel, agent_id=agent_id, now=now))
 
     async def purge(self, agent_id: str, conversation_id: str | None, now: float) -> int:
         work = partial(_purge, agent_id=agent_id, conversation_id=conversation_id, now=now)
@@ -128,7 +128,8 @@ class SqlChanges:
         )
 
 
-def _cancel(connection: Connection, agent_id: str | None, now: float) -> int:
+def cancel(connection: Connection, agent_id: str | None, now: float) -> int:
+    """Cancel what waits for an agent, or for all that are not registered; how many messages."""
     lives.forget(connection, agent_id)
     if agent_id is None:
         connection.execute(CANCEL_REMOVED_REPLIES, {"now": now, "error": AGENT_REMOVED})

@@ -111,6 +111,8 @@ class SqliteDatabase:
         holder = partial(locking.holder, path) if lock is None else lambda: lock.info
         self.replicas: ReplicaTable = SoleReplica(self.agents.rows, holder, mine=lock is not None)
         self.lost: str | None = None
+        # The lock goes with the process, and not before.
+        self.sure = True
         # Of a file one has open, that is as good as whoever is at its path: it is kept and saved.
         self.taken_over = False
         self._loss: Loss | None = None

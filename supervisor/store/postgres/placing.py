@@ -1,0 +1,125 @@
+"""Gives agents that nobody has to the replicas: each replica tries now and then, one at a time does.
+
+There is no leader to go stale: the lock that makes it one at a time is gone with the transaction. What an agent's last
+owner had begun and not ended is given back in the same transaction, before the next one knows that it has the agent.
+"""
+
+# ruff: noqa: S608 - the texts are put together from constants of ours; every value is bound
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from supervisor.core.clock import Clock
+from supervisor.core.errors import RegistryError
+from supervisor.core.records import CRASHED
+from supervisor.core.states import MessageState
+from supervisor.store.dialect import StorageError
+from supervisor.store.postgres.beats import pause_of
+from supervisor.store.postgres.joining import read_info
+from supervisor.store.postgres.planning import Load, give
+from supervisor.store.sql import changes, columns
+from supervisor.store.sql.sessions import Connection, Sessions, scalar
+from supervisor.telemetry.logs import get_logger
+
+#: The lock that whoever plans has, for as long as its transaction.
+_PLANNING: Final = 0x61_69_77_70
+#: So few agents are given away at once.
+_FEW: Final = 5
+#: Agents that are gone and that are cleared up at once.
+_CLEARED: Final = 100
+
+_TRY: Final = f"SELECT pg_try_advisory_xact_lock({_PLANNING})"
+# A replica that is buried, or leaves, waits until it has what it is given: so nothing is left to one that is gone.
+_REPLICAS: Final = "SELECT id, said FROM replicas WHERE NOT draining ORDER BY id FOR KEY SHARE"
+_LOADS: Final = "SELECT coalesce(next, owner), count(*) FROM leases WHERE coalesce(next, owner) IS NOT NULL GROUP BY 1"
+_ORPHANS: Final = (
+    "SELECT leases.agent_id FROM leases JOIN agents ON agents.id = leases.agent_id WHERE leases.owner IS NULL "
+    "ORDER BY leases.agent_id LIMIT :most"
+)
+_GONE: Final = (
+    "SELECT agent_id FROM leases WHERE owner IS NULL AND NOT EXISTS (SELECT 1 FROM agents WHERE id = leases.agent_id) "
+    f"LIMIT {_CLEARED}"
+)
+_WAITING: Final = "SELECT count(*) FROM (SELECT 1 FROM leases WHERE owner IS NULL LIMIT :most) AS waiting"
+_GIVE: Final = (
+    "UPDATE leases SET owner = :replica, epoch = epoch + 1, since = clock_timestamp() "
+    "WHERE agent_id = ANY(CAST(:agents AS text[])) AND owner IS NULL"
+)
+_RESCUE: Final = (
+    f"UPDATE inbox_open SET state = {columns.MESSAGE_CODES[MessageState.AVAILABLE]}, error = '{CRASHED}' "
+    "WHERE agent_key IN (SELECT key FROM agent_keys WHERE agent_id = ANY(CAST(:agents AS text[]))) "
+    f"AND state = {columns.MESSAGE_CODES[MessageState.RUNNING]}"
+)
+FORGET: Final = (
+    "DELETE FROM leases WHERE agent_id = :agent_id AND NOT EXISTS (SELECT 1 FROM agents WHERE id = leases.agent_id)"
+)
+
+
+class Placement:
+    """Plans for all replicas, whenever nobody else does.
+
+    Args:
+        lease_seconds: of this replica, which plans as often as it says that it lives.
+    """
+
+    def __init__(self, sessions: Sessions, clock: Clock, lease_seconds: float) -> None:
+        self._sessions = sessions
+        self._clock = clock
+        self._pause_seconds = pause_of(lease_seconds)
+        self._log = get_logger("supervisor.registry")
+
+    async def run(self) -> None:
+        """Plan until cancelled."""
+        while True:
+            try:
+                await self.plan()
+            except StorageError:
+                # Whoever writes says why; the others may plan, and this one the next time.
+                pass
+            except RegistryError as error:
+                self._log.error("placement_failed", reason=str(error))
+            await self._clock.sleep(self._pause_seconds)
+
+    async def plan(self) -> None:
+        """Give every replica of what nobody has as much as it can connect until the next time.
+
+        Raises:
+            RegistryError: the database cannot be asked.
+        """
+        if await self._sessions.read(partial(_waiting, most=1)):
+            await self._sessions.alter(partial(_plan, pause_seconds=self._pause_seconds, now=self._clock.now()))
+
+    async def plan_few(self) -> None:
+        """As :meth:`plan`, where so few wait that nobody need wait for the next time.
+
+        Raises:
+            RegistryError: the database cannot be asked.
+        """
+        if 0 < await self._sessions.read(partial(_waiting, most=_FEW + 1)) <= _FEW:
+            await self._sessions.alter(partial(_plan, pause_seconds=self._pause_seconds, now=self._clock.now()))
+
+
+def _waiting(connection: Connection, most: int) -> int:
+    return int(scalar(connection, _WAITING, {"most": most}))
+
+
+def _plan(connection: Connection, pause_seconds: float, now: float) -> None:
+    if not scalar(connection, _TRY):
+        return
+    for (agent_id,) in connection.execute(_GONE).fetchall():
+        changes.cancel(connection, agent_id, now)
+        connection.execute(FORGET, {"agent_id": agent_id})
+    infos = {number: read_info(said) for number, said in connection.execute(_REPLICAS).fetchall()}
+    if not infos:
+        return
+    counted = dict(map(tuple, connection.execute(_LOADS).fetchall()))
+    loads = [Load(number, info.capacity, counted.get(number, 0)) for number, info in infos.items()]
+    # The platform bears so many connects a second, whoever makes them.
+    pace = min(info.pace for info in infos.values()) / len(infos)
+    most = max(1, round(pace * pause_seconds))
+    orphans = [row[0] for row in connection.execute(_ORPHANS, {"most": most * len(loads)}).fetchall()]
+    for replica, agents in give(orphans, loads, most).items():
+        connection.execute(_GIVE, {"replica": replica, "agents": agents})
+        connection.execute(_RESCUE, {"agents": agents})
