@@ -1,6 +1,6 @@
 """What has to be done now and then: correct the counts, prune the journal, watch the event loop.
 
-The one process that runs a registry does it alone (docs/architecture.md#one-process).
+Each process does it for what is its own; of several that share a registry one prunes.
 """
 
 from __future__ import annotations
