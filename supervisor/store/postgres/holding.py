@@ -191,8 +191,9 @@ class Hold:
     async def _opened(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._connector.open()
-            # Through a pooler nothing is heard: whoever waits looks by himself now and then.
-            await self._connection.add_listener(CHANNEL, self._hear)
+            # Through a pooler others would hear it: whoever waits looks by himself now and then.
+            if not self._connector.pooled:
+                await self._connection.add_listener(CHANNEL, self._hear)
         return self._connection
 
     async def _move(self, connection: asyncpg.Connection, began: float) -> Iterable[Member]:
