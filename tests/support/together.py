@@ -57,6 +57,12 @@ class Table:
     async def owners(self) -> Mapping[str, int]:
         return dict(self._look().agents)
 
+    async def own_rows(self) -> Sequence[Mapping[str, Any]]:
+        return ()
+
+    async def leave(self) -> None:
+        return
+
     async def drain(self, replica_id: int) -> None:
         if replica_id not in self._look().replicas:
             raise RegistryError(f"There is no replica {replica_id}")

@@ -32,7 +32,7 @@ class Beat(NamedTuple):
     """How far a replica has come: its number, its counter, and how long it may stand still, in seconds."""
 
     number: int
-    count: int
+    beats: int
     lease_seconds: float
 
 
@@ -62,7 +62,7 @@ class BeatWatch:
         self._looked_at = now
         beats = list(beats)
         self._seen = {
-            one.number: seen if (seen := self._seen.get(one.number, (-1, now)))[0] == one.count else (one.count, now)
+            one.number: seen if (seen := self._seen.get(one.number, (-1, now)))[0] == one.beats else (one.beats, now)
             for one in beats
         }
         return [one for one in beats if now - self._seen[one.number][1] > max(self._lease_seconds, one.lease_seconds)]

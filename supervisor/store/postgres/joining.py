@@ -51,13 +51,13 @@ class Member:
     """A replica that is registered: how far it has come, and what it says of itself."""
 
     number: int
-    count: int
+    beats: int
     info: LockInfo
 
     @property
     def beat(self) -> Beat:
         """How far it has come, for whoever watches it."""
-        return Beat(self.number, self.count, self.info.lease_seconds)
+        return Beat(self.number, self.beats, self.info.lease_seconds)
 
 
 def read_info(said: str) -> LockInfo:
@@ -147,12 +147,12 @@ async def _wait_and_bury(
         if len(now) < len(seen):
             return
         for one in now:
-            if one.count != seen[one.number].count and (refused := refusal(info, one.info, where)) is not None:
+            if one.beats != seen[one.number].beats and (refused := refusal(info, one.info, where)) is not None:
                 raise refused
         dead = watch.look(one.beat for one in now)
         if len(dead) == len(now):
-            for one in dead:
-                await bury(connection, one, info.lease_seconds)
+            for beat in dead:
+                await bury(connection, beat, info.lease_seconds)
             return
         await clock.sleep(pause_of(info.lease_seconds) / _LOOKS)
 
@@ -167,7 +167,7 @@ async def bury(connection: asyncpg.Connection, dead: Beat, lease_seconds: float)
     """
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = {int(lease_seconds / 3 * 1000)}")
-        found: Any = await connection.fetchrow(_SEIZE, dead.number, dead.count)
+        found: Any = await connection.fetchrow(_SEIZE, dead.number, dead.beats)
         if found is None:
             return
         beat_at, said = found
