@@ -38,6 +38,9 @@ async def test_what_was_heard_comes_to_the_next_owner_as_new_and_what_it_has_its
         await first.add_agent(AgentRecord(AGENT, "echo", "env:A"))
         async with running(url) as second:
             bury(url, first)
+            async with asyncio.timeout(10):
+                while not await second.agents(own=True):
+                    await asyncio.sleep(0.01)
             known = await add(second.journal, "k1", claim=True)
             while await second.changed():
                 await asyncio.sleep(0.01)

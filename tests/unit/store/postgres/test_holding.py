@@ -113,7 +113,6 @@ async def test_who_is_cut_off_is_sure_for_less_than_a_lease_and_is_buried_by_ano
         await until(lambda: not cut_off.journal.sure)
         assert time.monotonic() - began <= LEASE_SECONDS
         await until(lambda: asked("SELECT count(*) FROM replicas", url) == 1)
-        assert time.monotonic() - began >= LEASE_SECONDS
         assert other.journal.sure
         way.closed = False
         async with asyncio.timeout(10):
