@@ -22,9 +22,10 @@ T = TypeVar("T")
 LEFT_SECONDS = 0.5
 #: How long threads that are left may take, with the interpreter's own end.
 THREADS_SECONDS = 1.0
-#: When the collector of cycles looks, as :func:`gc.set_threshold` takes it. Python's own 700 objects have it go through
-#: all agents again and again while they come online, and they leave no cycles; at most these hold the loop 20 ms.
-COLLECTS_AT: Final = (10_000, 10, 10)
+#: How many objects there are more than at the last collection before the collector looks for cycles. Agents that come
+#: online and messages under way are hundreds of objects each and none of them a cycle: with Python's own figure looking
+#: at them is a tenth of all work.
+COLLECT_AFTER: Final = 10_000
 #: How long the interpreter may give none of its threads a turn then, before the process is ended from below.
 STUCK_SECONDS = 60.0
 
@@ -64,7 +65,7 @@ def run(
 
     Example: `supervisor run --agents-dir ./agents`
     """
-    gc.set_threshold(*COLLECTS_AT)
+    gc.set_threshold(COLLECT_AFTER)
     from supervisor.service import run_until_stopped  # noqa: PLC0415
     from supervisor.settings import load_settings  # noqa: PLC0415
     from supervisor.settings.environment import env_file_notes  # noqa: PLC0415

@@ -151,7 +151,7 @@ class Connection:
 
     def watch_presences(self, wanted: bool) -> None:
         """Whether the presences of others are delivered: N agents cause N² of them."""
-        self.socket.keeps_presences = wanted
+        self.socket.noise.want(wanted)
 
     def emit(self, event: str, payload: Mapping[str, Any]) -> None:
         """Send an event that nobody waits for: typing, read receipts. Lost with the connection."""

@@ -26,9 +26,6 @@ EXIT_CLEAN, EXIT_CUT_SHORT, EXIT_FENCED = 0, 1, 3
 SECOND_SIGNAL_SECONDS = 3.0
 #: How long past all that it may take a drain is waited for.
 LAST_SECONDS = 5.0
-#: How many objects there are more than at the last collection before the collector looks for cycles. Messages under way
-#: are hundreds of objects and none of them a cycle: with Python's own figure looking at them was a tenth of all work.
-COLLECT_AFTER: Final = 10_000
 _log: Final = get_logger("supervisor.service")
 
 
@@ -98,7 +95,6 @@ async def _run(service: Service, signals: asyncio.Queue[int], *, reload: bool) -
     manager = ServiceManager(os.environ)
     # The code that is loaded stays: the collector need not go through it while the event loop stands.
     gc.freeze()
-    gc.set_threshold(COLLECT_AFTER)
     manager.ready()
     posting = asyncio.create_task(
         kept(partial(manager.keep_posted, lambda: status_line(service))), name="service manager"

@@ -142,7 +142,7 @@ async def test_what_the_checks_of_a_fleet_cost(agents: int, record_property: Any
         fleet = await connected(transport, server, agents)
 
         def figures() -> tuple[int, int, float]:
-            frames = sum(one.connection.socket.foreign_presences + one.connection.presences for one in fleet)
+            frames = sum(one.connection.socket.noise.dropped + one.connection.presences for one in fleet)
             return sum(one.checks for one in fleet), frames, time.thread_time()
 
         for one in fleet:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from supervisor.core.errors import AckTimeoutError, ConnectError, ConnectionLostError, PlatformError, Verdict
 from supervisor.core.turns import Turns
 from supervisor.platform.transport import Target
+from supervisor.platform.transport.wires.face import Noise
 from tests.support.paper_rest import PaperRest
 
 HOME: Final = "c" * 23 + "0"
@@ -58,10 +59,10 @@ class PaperSocket:
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.sid = "paper"
         self.max_payload = 1_000_000
-        self.keeps_presences = False
+        self.noise = Noise(b"", b"")
         #: Whether it handles events; one that does not delivers all the same.
         self.handles = True
-        self.foreign_presences = self.dropped_emits = 0
+        self.dropped_emits = 0
 
     @property
     def connected(self) -> bool:

@@ -28,7 +28,6 @@ MAX_PARAMETERS = 7
 ENGINE = ("fleet", "messages", "platform", "store")
 #: Modules that are parts of a whole which one suite asks through its face: the suite's main file.
 ASKED_BY = {
-    "supervisor/platform/transport/wires/face.py": "tests/integration/platform/test_transport_opening.py",
     "supervisor/store/postgres/database.py": "tests/unit/store/conformance/test_committing.py",
     "supervisor/store/postgres/dialect.py": "tests/unit/store/postgres/test_opening.py",
     "supervisor/store/postgres/statement.py": "tests/unit/store/postgres/test_writer.py",

@@ -22,6 +22,7 @@ from supervisor.core.errors import (
 from supervisor.platform.transport import failures
 from supervisor.platform.transport.handshake import BY_US, SILENT, Handshake, Phase
 from supervisor.platform.transport.wires import Dial, Listener, UpgradeError, Wire, frames
+from supervisor.platform.transport.wires.face import NOTHING, Noise
 
 #: The event under which malformed frames are reported to ``on_event``, with a short word as payload.
 MALFORMED: Final = "__malformed__"
@@ -50,8 +51,6 @@ class Socket:
         sid: the socket's id in its namespace; empty where the server gives none.
         max_payload: the largest frame in bytes that the server takes.
         opened_at: when the namespace was joined, in seconds of :func:`time.monotonic`.
-        foreign_presences: how many presence events of others were dropped unread.
-        keeps_presences: whether those are delivered all the same, because somebody wants them.
         dropped_emits: how many events were not sent because too much waited for the network.
     """
 
@@ -71,6 +70,8 @@ class Socket:
         self._dial = dial
         self._frames = frames.Namespace(dial.namespace)
         self._handshake = Handshake(self._frames, dial.auth)
+        #: The presences of others, while nobody wants them.
+        self.noise = Noise(self._frames.presence.encode(), agent_id.encode())
         self._wire = make_wire(dial, self)
         self._ack_ids = itertools.count(1)
         # The events whose ack is waited for, and who is told.
@@ -84,8 +85,6 @@ class Socket:
         self.sid = ""
         self.max_payload = frames.DEFAULT_MAX_PAYLOAD
         self.opened_at = 0.0
-        self.foreign_presences = 0
-        self.keeps_presences = False
         self.dropped_emits = 0
 
     def __repr__(self) -> str:
@@ -138,8 +137,9 @@ class Socket:
         if self._live:
             known = self._frames
             if text.startswith(known.event):
-                if text.startswith(known.presence) and self._agent_id not in text and not self.keeps_presences:
-                    self.foreign_presences += 1
+                noise = self.noise
+                if noise.begins is not NOTHING and text.startswith(known.presence) and self._agent_id not in text:
+                    noise.dropped += 1
                 else:
                     self._receive_event(text)
                 return None
@@ -215,6 +215,7 @@ class Socket:
         match self._handshake.phase:
             case Phase.JOINING if not self._live:
                 self._live = True
+                self.noise.begin()
                 self._watch_silence()
             case Phase.JOINED if not self._joined.done():
                 # A frame that was read together with this one, such as a kick, counts first.

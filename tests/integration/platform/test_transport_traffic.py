@@ -318,7 +318,7 @@ async def test_every_recorded_frame_comes_through(transport: OpenTransport, vers
     expected = [json.loads(frame.partition(",")[2]) for frame in frames]
     foreign = [e for e in expected if e[0] == "presence:update" and AGENT not in json.dumps(e)]
     assert [list(event) for event in events[:-1]] == [e for e in expected if e not in foreign]
-    assert socket.foreign_presences == len(foreign)
+    assert socket.noise.dropped == len(foreign)
 
 
 async def test_foreign_presences_are_counted_and_own_ones_delivered(transport: OpenTransport) -> None:
@@ -335,4 +335,4 @@ async def test_foreign_presences_are_counted_and_own_ones_delivered(transport: O
     )
     assert [payload["type"] for _, payload in events] == ["agent", "user"]
     assert all(payload["agentId"] == AGENT for _, payload in events)
-    assert socket.foreign_presences == 3
+    assert socket.noise.dropped == 3

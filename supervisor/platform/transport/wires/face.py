@@ -16,6 +16,8 @@ from supervisor.net import Session
 MAX_FRAME_BYTES: Final = 8 * 1024 * 1024
 #: How long a closed socket may flush and say goodbye before it is cut off.
 GOODBYE_SECONDS: Final = 2.0
+#: No text begins like this: UTF-8 has no such byte.
+NOTHING: Final = b"\xff"
 _SECURE: Final = ("wss", "https")
 
 
@@ -64,8 +66,48 @@ def _place(origin: str, engine_path: str) -> str:
     return f"{'wss' if parts.scheme in _SECURE else 'ws'}://{parts.netloc}/{engine_path.strip('/')}/"
 
 
+class Noise:
+    """Text frames that nobody wants, known by their bytes: a wire may drop them where it reads them, and tell nobody.
+
+    N agents that connect cause N² presences of others.
+
+    Args:
+        known: how they begin.
+        unless: what is in those that are wanted all the same.
+
+    Attributes:
+        begins: how those begin that may be dropped now; :data:`NOTHING` where all are wanted.
+        dropped: how many were.
+    """
+
+    __slots__ = ("_is_wanted", "_known", "begins", "dropped", "unless")
+
+    def __init__(self, known: bytes, unless: bytes) -> None:
+        self._known = known
+        self._is_wanted = False
+        self.begins = NOTHING
+        self.unless = unless
+        self.dropped = 0
+
+    def begin(self) -> None:
+        """From now on there is some."""
+        self.begins = NOTHING if self._is_wanted else self._known
+
+    def want(self, wanted: bool) -> None:
+        """Whether somebody wants it all the same."""
+        self._is_wanted = wanted
+        self.begin()
+
+
 class Listener(Protocol):
-    """What a wire tells, always from the event loop's thread; nothing more after :meth:`Wire.hang_up`."""
+    """What a wire tells, always from the event loop's thread; nothing more after :meth:`Wire.hang_up`.
+
+    Attributes:
+        noise: what need not be told.
+    """
+
+    @property
+    def noise(self) -> Noise: ...
 
     def upgraded(self) -> None:
         """The WebSocket is there."""

@@ -83,6 +83,7 @@ class PicowsWire(WSListener):
         self._session = session
         self._dial = dial
         self._listener = listener
+        self._noise = listener.noise
         self._goodbye_seconds = goodbye_seconds
         self._socket: socket.socket | None = None
         self._transport: WSTransport | None = None
@@ -165,17 +166,24 @@ class PicowsWire(WSListener):
         """A frame was read."""
         if self.ended:
             return
-        kind = None if frame.rsv1 or frame.rsv2 or frame.rsv3 else frame.msg_type
-        payload = frame.get_payload_as_bytes()
-        if self._held is not None:
-            self._held.append((kind, frame.fin, payload))
-            return
-        if kind is _TEXT and frame.fin and not self._parts:
-            # Nearly every frame there is: the fewest calls.
-            self._take_text(payload)
+        payload, noise = frame.get_payload_as_bytes(), self._noise
+        if payload.startswith(noise.begins) and noise.unless not in payload and frame.fin and frame.msg_type is _TEXT:
+            # Nearly every frame while a fleet connects: neither decoded nor told.
+            noise.dropped += 1
+            self._taken += _FRAME_BYTES
+            if self._held is not None:
+                return
         else:
-            self._take(kind, frame.fin, payload)
-        self._taken += len(payload) + _FRAME_BYTES
+            kind = None if frame.rsv1 or frame.rsv2 or frame.rsv3 else frame.msg_type
+            if self._held is not None:
+                self._held.append((kind, frame.fin, payload))
+                return
+            if kind is _TEXT and frame.fin and not self._parts:
+                # Nearly every other frame: the fewest calls.
+                self._take_text(payload)
+            else:
+                self._take(kind, frame.fin, payload)
+            self._taken += len(payload) + _FRAME_BYTES
         if self._taken > _LOOK_BYTES and not self.ended:
             self._taken = 0
             turn = self._session.turns.turn()

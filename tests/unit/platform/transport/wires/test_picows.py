@@ -14,6 +14,7 @@ from websockets.streams import StreamReader
 
 from supervisor.net import Session
 from supervisor.platform.transport.wires import Dial
+from supervisor.platform.transport.wires.face import Noise
 from supervisor.platform.transport.wires.picows import PicowsWire, masked
 from tests.support.gateway import Gateway, Peer, Script, eventually, gateway
 
@@ -54,6 +55,7 @@ class Ear:
 
     def __init__(self) -> None:
         self.heard: list[str] = []
+        self.noise = Noise(b"noise", b"me")
 
     def upgraded(self) -> None:
         self.heard.append("upgraded")
@@ -128,3 +130,17 @@ async def test_what_was_written_before_a_cut_does_not_arrive() -> None:
         assert tcp.writes == before
         await eventually(lambda: server.peers[0].close_code is not None)
         assert server.peers[0].frames == []
+
+
+async def test_what_nobody_wants_is_dropped_by_its_bytes_and_all_else_is_told() -> None:
+    async def talk(peer: Peer) -> None:
+        await peer.receive()
+        await peer.send_at_once("noise of you", "noise of me", "news", *["noise"] * 200, "end")
+        await peer.serve()
+
+    async with opened(talk) as (wire, _server, _tcp, ear):
+        ear.noise.begin()
+        wire.write(b"go on")
+        await eventually(lambda: "end" in ear.heard)
+        assert ear.heard == ["upgraded", "noise of me", "news", "end"]
+        assert ear.noise.dropped == 201
