@@ -55,15 +55,21 @@ class Agent {
     this.findings = h("div", {});
     this.changes = agentChanges(this.board, this.id);
     this.messages = messageList({ board: this.board, agent: this.id });
+    const parts = {
+      tools: this.tools(), hour: card("The last hour", this.charts), hands: card("In its hands", this.hands),
+      settings: h("div", { class: "two" }, card("Settings", this.settings), card("Conversations", this.conversations)),
+      usage: card("Usage of the last week", this.usage),
+    };
+    // Of one that is registered no more there is only what it did.
+    this.living = Object.values(parts);
     this.element = h("div", { class: "agent-page" },
       h("section", { class: "card", "aria-label": "This agent" },
-        h("div", { class: "row spread" }, h("div", { class: "row" }, this.heading, this.state), this.tools()),
+        h("div", { class: "row spread" }, h("div", { class: "row" }, this.heading, this.state), parts.tools),
         h("p", { class: "mono muted" }, this.id), this.reason, this.facts, this.findings),
-      card("The last hour", this.charts), card("In its hands", this.hands),
+      parts.hour, parts.hands,
       card("Messages", this.messages.element),
       h("div", { class: "two" }, card("States", this.states), card("Log", this.lines)),
-      h("div", { class: "two" }, card("Settings", this.settings), card("Conversations", this.conversations)),
-      card("Usage of the last week", this.usage), card("History", this.changes.element));
+      parts.settings, parts.usage, card("History", this.changes.element));
   }
 
   tools() {
@@ -83,7 +89,7 @@ class Agent {
       if (!this.gone) this.showGone();
       return;
     }
-    this.gone = false;
+    if (this.gone) this.showLiving(true);
     this.agent = agent;
     this.title = agent.name || agent.id;
     setText(this.heading, this.title);
@@ -95,8 +101,13 @@ class Agent {
     this.showFacts(agent);
   }
 
+  showLiving(there) {
+    this.gone = !there;
+    for (const part of this.living) part.hidden = !there;
+  }
+
   showGone() {
-    this.gone = true;
+    this.showLiving(false);
     const restore = this.full ? button("Restore it", () => restoreAgents([this.id]), "first") : null;
     this.reason.replaceChildren("No agent of this id is registered. One that was removed can be restored for a day. ", restore || "");
   }

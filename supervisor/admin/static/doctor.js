@@ -8,7 +8,7 @@ const SYMBOLS = { ok: "● ok", warn: "⚠ warn", fail: "✖ fail" };
 const WORST_FIRST = ["fail", "warn", "ok"];
 
 /** What the command would end with, and what that means; as its help says. */
-const EXITS = { 0: "nothing failed", 3: "configuration", 4: "refused by the platform", 5: "the platform is ill",
+const EXITS = { 0: "nothing failed", 3: "something is configured wrongly", 4: "refused by the platform", 5: "the platform is ill",
   6: "deaf: connected to where nothing is ever delivered", 7: "an agent that is online is failing or stuck" };
 
 function outcome(findings) {
