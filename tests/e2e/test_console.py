@@ -178,6 +178,26 @@ async def look_at_agents(made: Console) -> None:
     await expect(page.locator(".title + .state")).to_contain_text("online")
     await page.get_by_role("button", name="Examine").click()
     await expect(page.get_by_text("the running supervisor has it online")).to_be_visible()
+    await page.get_by_role("button", name="Reload").click()
+    await expect(page.locator("#toasts")).to_contain_text("1 agent reloading")
+    await page.get_by_role("button", name="Try again now").click()
+    await expect(page.locator("#toasts")).to_contain_text("1 agent resumed")
+    await cancel_what_hangs(made)
+
+
+async def cancel_what_hangs(made: Console) -> None:
+    """Among all messages it is seen where one hangs, and it is cancelled there."""
+    page, user = made.page, made.fleet.users[0]
+    await user.say(await user.open(HANGING), "Still nobody?")
+    await made.fleet.until(lambda: made.fleet.service.control.status(HANGING).handling)
+    await made.open("/?view=messages")
+    await page.get_by_role("button", name="Waiting and running").click()
+    await page.get_by_role("button", name="Show message").click()
+    await expect(page.locator(".details")).to_contain_text("asyncio.sleep(3600)")
+    await page.get_by_label(re.compile("Select message")).check()
+    await page.get_by_role("button", name="Cancel").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    await expect(page.get_by_text("Nothing waits and nothing runs.")).to_be_visible()
 
 
 async def mend_dead_letters(made: Console) -> None:
@@ -329,7 +349,9 @@ async def undo_removals(made: Console) -> None:
     for identity in (PAUSED, FAULTED):
         await made.fleet.service.control.remove(identity)
     await made.open(f"/?agent={FAULTED}")
+    await expect(made.part("Settings")).to_be_hidden()
     await page.get_by_role("button", name="Restore it").click()
+    await expect(made.part("Settings")).to_be_visible()
     await expect(page.locator(".title + .state")).to_contain_text("faulted")
     await page.get_by_role("link", name="History").click()
     removed = made.part("Removed within a day")
@@ -353,6 +375,8 @@ async def see_usage_and_doctor(made: Console) -> None:
         while not await registry.usage(MODELLED):
             await asyncio.sleep(0.02)
     await made.open("/?view=usage")
+    await page.get_by_label("How far back").select_option("30")
+    await expect(page).to_have_url(re.compile("days=30"))
     spent = page.get_by_role("row", name=re.compile(r"Modelled.*small-model.*1,000.*120.*CHF.0\.0048$"))
     await expect(spent).to_be_visible()
     await page.get_by_role("link", name="Doctor").click()
