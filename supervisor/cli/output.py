@@ -215,10 +215,12 @@ def _field(name: str, value: Any, status: AgentStatus, now: float) -> Text:
     shown = plain(json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | bool) else str(value))
     if name == "state":
         return state_text(status)
-    if value is None or value in ("", {}) or (name == "handling" and not value):
+    if value is None or value == "" or (isinstance(value, dict | list | tuple) and not value):
         return Text(NOTHING, style="dim")
     if name == "handling":
         return Text("\n".join(_handling(status, now)))
+    if name == "notes":
+        return Text("\n".join(plain(note) for note in value))
     if name in {"since", "oldest_at", "stale_since"}:
         shown = f"{duration(now - value)} ago"
     elif name == "auth_expires_at":

@@ -82,9 +82,14 @@ def _report_live(live: AgentStatus, record: AgentRecord, report: Report) -> None
         said = f"stuck ({oldest(time.time() - live.oldest_at)})"
         report(failed("health", said, f"see: supervisor agents show {live.id}", Trouble.UNANSWERED, live.id))
     elif live.trouble:
-        report(failed("health", live.health, f"see: supervisor logs {live.id}", Trouble.UNANSWERED, live.id))
+        report(failed("health", live.health, _look(live.id), Trouble.UNANSWERED, live.id))
     elif live.failing:
-        report(Finding("health", Level.WARN, live.health, "see: supervisor logs " + live.id, live.id))
+        report(Finding("health", Level.WARN, live.health, _look(live.id), live.id))
+
+
+def _look(agent_id: str) -> str:
+    """Where to see why an agent is failing."""
+    return f"see: supervisor logs {agent_id}; tracebacks: supervisor messages list --agent {agent_id}"
 
 
 async def check_fleet(

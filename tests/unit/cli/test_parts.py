@@ -105,6 +105,9 @@ def test_details_show_every_field_and_mask_secrets() -> None:
     assert "s3cr3t" not in text
     for expected in ("1 h ago", "in 1 min", "1 available, 0 running, 2 dead", '"n": 1', "paused"):
         assert expected in text
+    assert "notes -" in " ".join(text.split()), "nothing to say is no pair of brackets"
+    noted = "\n".join(drawn(output.details(agent(1, notes=("one", "two")), NOW), 120))
+    assert "notes one two" in " ".join(noted.split())
 
 
 @pytest.mark.parametrize(
