@@ -23,8 +23,8 @@ _MAX_AGENTS: Final = 10_000
 #: Messages that match and are acted upon at once, the newest.
 _MAX_MESSAGES: Final = 10_000
 _MAX_ID_CHARS: Final = 200
-_MAX_WORDS: Final = 1_000
-_Words = Annotated[list[Annotated[str, Field(max_length=_MAX_ID_CHARS)]], Field(max_length=_MAX_WORDS)]
+_MAX_WORDS, _MAX_WORD_CHARS = 1_000, 10_000
+_Words = Annotated[list[Annotated[str, Field(max_length=_MAX_WORD_CHARS)]], Field(max_length=_MAX_WORDS)]
 _STRICT: Final = ConfigDict(extra="forbid")
 _EXPECTED: Final = "Do it only to so many: refused where more or fewer match."
 _DRY_RUN: Final = "Do nothing, and say how many it would be done to."

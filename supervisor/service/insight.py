@@ -9,11 +9,12 @@ from typing import Final
 
 from supervisor.core.activity import Minute
 from supervisor.core.days import days_before
+from supervisor.core.errors import ConfigurationError
 from supervisor.core.records import AgentRecord, Removal, UsageRecord
 from supervisor.core.status import AgentStatus, CheckResult, Overview
 from supervisor.doctor import Examiner, Finding, Report, Running, check_agent, check_fleet, check_supervisor
 from supervisor.doctor.deployment import check_descriptors, check_settings, find_handlers, report_registry
-from supervisor.doctor.findings import from_the_next_start
+from supervisor.doctor.findings import from_the_next_start, misconfigured
 from supervisor.fleet import Fleet, Shared
 from supervisor.handlers import Folders
 from supervisor.management.handlers import KnownHandler, known_handlers
@@ -99,7 +100,11 @@ class Insight:
     async def _examine_deployment(self, records: Sequence[AgentRecord], report: Report) -> None:
         """What concerns all agents: settings, handlers, registry, and this supervisor itself."""
         settings = self._shared.settings
-        check_settings(settings, env_file_notes(), report)
+        try:
+            check_settings(settings, await asyncio.to_thread(env_file_notes), report)
+        except ConfigurationError as error:
+            # The file may be another one by now: the next start would fail.
+            report(misconfigured("settings", error, "mend it before the next start"))
         folders = await asyncio.to_thread(find_handlers, settings, report)
         names = folders.names() if folders is not None else ()
         report_registry(self._registry.where, len(records), await self._registry.scarce_room(), report, names)
