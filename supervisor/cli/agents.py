@@ -130,10 +130,8 @@ def add(
     checks.print_warnings(checker)
     if wait:
         waiting.wait_online(settings, agent_id, wait_seconds)
-    if wait and not as_json:
-        print(f"Added agent {agent_id}; it is online")
-        return
-    known.done(settings, [(agent_id, f"Added agent {agent_id}{', paused' if paused else ''}")], as_json=as_json)
+    said = f"Added agent {agent_id}{', paused' if paused else ''}"
+    known.done(settings, [(agent_id, said)], as_json=as_json, then="it is online" if wait else "")
 
 
 @app.command()

@@ -171,20 +171,24 @@ def _with_live(record: AgentRecord, rows: Rows, now: AgentStatus | None) -> Agen
     )
 
 
-def done(settings: Settings, what: Sequence[tuple[str, str]], *, as_json: bool, single: bool = True) -> None:
+def done(
+    settings: Settings, what: Sequence[tuple[str, str]], *, as_json: bool, single: bool = True, then: str = ""
+) -> None:
     """Say what was done to some agents and what comes of it, or show them as they are now.
 
     Args:
         what: each agent's id, and what was done, as ``Paused agent`` or as a whole line that holds the id.
         single: whether the command was about one agent, which JSON then shows alone.
+        then: what has come of it; else what will, by whether a supervisor runs.
     """
     from supervisor.store import lock_holder  # noqa: PLC0415
 
     if as_json:
         print_agents(settings, [agent_id for agent_id, _ in what], single=single)
         return
-    holder = lock_holder(settings.registry_url)
-    then = f"the supervisor (pid {holder.pid}) takes it up" if holder else "start the fleet with: supervisor run"
+    if not then:
+        holder = lock_holder(settings.registry_url)
+        then = f"the supervisor (pid {holder.pid}) takes it up" if holder else "start the fleet with: supervisor run"
     for agent_id, said in what:
         print(f"{said if agent_id in said else f'{said} {agent_id}'}; {then}")
 

@@ -77,10 +77,9 @@ def test_whoever_adds_an_agent_can_wait_for_what_becomes_of_it(command: Command)
     # The folder is not among those of the supervisor that runs.
     given = ("--handler", "echo", "--secret-file", str(command.folder / "secret"), "--wait")
     (command.folder / "secret").write_text("another")
-    command.ok("agents", "remove", A1, "--yes")
-    refused = command("agents", "add", A1, *given, SUPERVISOR_SECRET_DIRS=str(command.folder))
+    refused = command("agents", "add", A2, *given, SUPERVISOR_SECRET_DIRS=str(command.folder))
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert f"Agent {A1} is added, and faulted" in one_line(refused.stderr)
+    assert f"Agent {A2} is added, and faulted" in one_line(refused.stderr)
 
 
 def test_a_running_supervisor_is_followed_and_steered(command: Command) -> None:
