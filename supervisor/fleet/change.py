@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from supervisor.core.clock import Clock
 from supervisor.core.flags import Flag
-from supervisor.core.tasks import first_of
 
 _T = TypeVar("_T")
 
@@ -27,6 +26,10 @@ class Change:
     def set(self) -> None:
         """Something else is wanted."""
         self._flag.set()
+
+    def is_set(self) -> bool:
+        """Whether something else is wanted that nobody has looked at."""
+        return self._flag.is_set()
 
     def clear(self) -> None:
         """It is being looked at."""
@@ -54,12 +57,12 @@ class Change:
 
     async def or_first_of(self, *events: asyncio.Future[Any], within: float | None = None) -> None:
         """Wait for the change or the first of ``events``, for ``within`` seconds at most; none of them is cancelled."""
-        # A future and no task: each agent that is online waits so all the time.
-        changed = self._flag.waiter()
+        # Futures and no task: each agent that is online waits so all the time.
+        changed, over = self._flag.waiter(), asyncio.get_running_loop().create_future()
+        timer = None if within is None else self._clock.call_later(within, over.cancel)
         try:
-            if within is None:
-                await asyncio.wait([*events, changed], return_when=asyncio.FIRST_COMPLETED)
-            else:
-                await first_of(self._clock.sleep(within), beside=[*events, changed])
+            await asyncio.wait([*events, changed, over], return_when=asyncio.FIRST_COMPLETED)
         finally:
             changed.cancel()
+            if timer is not None:
+                timer.cancel()

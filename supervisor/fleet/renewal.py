@@ -6,7 +6,6 @@ import asyncio
 import math
 import random
 from collections.abc import Callable
-from contextlib import suppress
 
 from supervisor.core.clock import Clock
 from supervisor.core.flags import Flag
@@ -82,17 +81,17 @@ class Renewal:
             self._forgotten = True
             self._woken.set()
 
-    async def wait(self, seconds: float) -> None:
-        """Return when a new socket is due, at the latest after ``seconds``."""
-        self._woken.clear()
-        ends = self._clock.monotonic() + seconds
-        while not self.due and (left := self._left(ends)) > 0:
-            # No task of its own: it is waited for all the time, by every agent.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._woken.wait()
-                    return
+    def seconds_to_due(self, seconds: float) -> float:
+        """Seconds until a new socket is due, ``seconds`` at the most; none where it is due already."""
+        if self.due:
+            return 0.0
+        to_age = self._due_at - self._clock.monotonic() if self._fades else seconds
+        return max(0.0, min(seconds, to_age))
 
-    def _left(self, ends: float) -> float:
-        """Seconds until ``ends`` (monotonic), or until the socket is due by its age."""
-        return (min(ends, self._due_at) if self._fades else ends) - self._clock.monotonic()
+    def waiter(self) -> asyncio.Future[None]:
+        """A future that is done once it is found that the platform has forgotten the agent.
+
+        Whoever does not wait any more cancels it.
+        """
+        self._woken.clear()
+        return self._woken.waiter()

@@ -90,6 +90,8 @@ class Upkeep:
         if (refused := self._refused) is not None:
             self._refused = None
             raise refused
+        if self._is_up_to_date and not await self._rest(connection):
+            raise Changed
         turn = asyncio.ensure_future(self._turn(connection))
         try:
             await change.or_first_of(turn, connection.closed)
@@ -108,12 +110,37 @@ class Upkeep:
             turn.cancel()
             await asyncio.gather(turn, return_exceptions=True)
 
+    @property
+    def _is_up_to_date(self) -> bool:
+        """Whether the agent runs with what is wanted."""
+        return self._configuration.is_of(self._desired.record) and not self._desired.reload_due
+
+    async def _rest(self, connection: Connection) -> bool:
+        """Wait until something is due; whether it is, or something else is wanted. Here an agent spends its days.
+
+        Raises:
+            ConnectionLostError: the connection was lost.
+        """
+        change = self._desired.change
+        while (left := self._renewal.seconds_to_due(self._seconds_to_due(connection))) > 0:
+            forgotten = self._renewal.waiter()
+            try:
+                await change.or_first_of(connection.closed, forgotten, within=left)
+            finally:
+                forgotten.cancel()
+            if connection.closed.done():
+                raise ConnectionLostError(connection.closed.result())
+            if change.is_set():
+                return False
+        return True
+
     async def _turn(self, connection: Connection) -> Connection:
         await self._configure()
         if self._agent.grant is not None:
             # A new handler starts with the token at hand; it must not wait for the platform.
             await self._agent.use_grant(self._agent.grant)
-        await self._renewal.wait(self._seconds_to_due(connection))
+        if self._renewal.seconds_to_due(self._seconds_to_due(connection)) > 0:
+            return connection
         try:
             return await self._renew(connection)
         except PlatformError as error:

@@ -93,12 +93,12 @@ class Backfill:
         # Conversations that were complete once: until when.
         self._complete_until: dict[str, Instant] = {}
         # Conversations that are complete and stay so while the connection lasts.
-        self._complete: set[str] = set()
+        self._complete: dict[str, None] = {}
         # Conversations that may have missed something and were not asked about yet, or not with success.
         self._open: dict[str, None] = {}
-        self._rounds: set[Round] = set()
+        self._rounds: dict[Round, None] = {}
         # Whose turn it is to catch up with a conversation, for as long as anybody does.
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] | None = None
         # Being asked about at leisure: done once somebody's message waits for the answer.
         self._impatient: dict[str, asyncio.Future[None]] = {}
 
@@ -183,11 +183,11 @@ class Backfill:
         # Those first where somebody waits.
         in_turn = sorted(conversations, key=lambda one: not self._inbox.holds_back(one))
         of_these = Round(in_turn, catch_up, at_once=AT_ONCE, name=f"backfill {self._agent_id}")
-        self._rounds.add(of_these)
+        self._rounds[of_these] = None
         try:
             await of_these.run()
         finally:
-            self._rounds.discard(of_these)
+            self._rounds.pop(of_these, None)
         if found:
             self._log.info("backfilled", messages=found)
 
@@ -203,6 +203,9 @@ class Backfill:
 
         One at a time: two would each take what the other has let go on meanwhile, where it came without an id.
         """
+        if self._turns is None:
+            # Not made before: empty it would be 700 bytes of each agent.
+            self._turns = WeakValueDictionary()
         turn = self._turns.setdefault(conversation_id, asyncio.Lock())
         async with turn:
             return await self._catch_up_now(conversation_id, is_joined)
@@ -219,7 +222,7 @@ class Backfill:
         if self._history.may_exist:
             self._complete_until[conversation_id] = started
             if is_joined(conversation_id):
-                self._complete.add(conversation_id)
+                self._complete[conversation_id] = None
         return taken
 
     async def _asked(self, conversation_id: str) -> list[InboundMessage] | None:

@@ -51,7 +51,7 @@ class Backlog:
         # The lowest id that was left in the journal since the last refill began.
         self._missed: int | None = None
         # Ids that left memory while a refill reads: the page may bring them again.
-        self._ended: set[int] = set()
+        self._ended: dict[int, None] = {}
         self._reading = False
         self._log = get_logger("supervisor.dispatcher")
 
@@ -97,7 +97,7 @@ class Backlog:
         self._own_bytes -= size
         self._memory.remove(size)
         if self._reading:
-            self._ended.add(row.id)
+            self._ended[row.id] = None
         self._refill_soon()
 
     def refill(self) -> None:

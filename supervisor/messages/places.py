@@ -14,7 +14,7 @@ class Places:
     def __init__(self, lanes: Lanes) -> None:
         self._lanes = lanes
         # Conversations in whose lanes a place is reserved for one that is on its way.
-        self._reserved: set[str] = set()
+        self._reserved: dict[str, None] = {}
         # By conversation: how many are on their way that do not run at once; those that come later go behind them.
         self._behind: Counter[str] = Counter()
         #: How often all were given up; what came before that is nobody's any more.
@@ -27,7 +27,7 @@ class Places:
         where = arrival.conversation_id
         arrival.claimed = where not in self._behind and self._lanes.reserve(where)
         if arrival.claimed:
-            self._reserved.add(where)
+            self._reserved[where] = None
         else:
             self._behind[where] += 1
 
@@ -39,7 +39,7 @@ class Places:
         """
         where = arrival.conversation_id
         if arrival.claimed:
-            self._reserved.discard(where)
+            self._reserved.pop(where, None)
             if not used:
                 self._lanes.cancel_reserved(where)
         elif where in self._behind:

@@ -122,7 +122,7 @@ class Roster:
         self._unread: dict[str, float | None] = {}
         # Left, and nothing said since: when they had last changed by then.
         self._quiet: dict[str, float | None] = {}
-        self._looking: set[str] = set()
+        self._looking: dict[str, None] = {}
         # None: it is not known yet whether the platform lists conversations.
         self._lists: bool | None = None
         self.unjoined = 0
@@ -320,11 +320,11 @@ class Roster:
         listed = source is self._complete_on and message.id is not None and not message.bridged
         if listed or conversation_id in self._looking or not self._backfill.possible:
             return
-        self._looking.add(conversation_id)
+        self._looking[conversation_id] = None
         self._backfill.hold(conversation_id, LOOK_SECONDS)
         looking = source.start_task(self._look(conversation_id, source), "look")
         # Also where it is cancelled before it has begun.
-        looking.add_done_callback(lambda _: self._looking.discard(conversation_id))
+        looking.add_done_callback(lambda _: self._looking.pop(conversation_id, None))
 
     async def _look(self, conversation_id: str, connection: Connection) -> None:
         await self._backfill.run([conversation_id], partial(is_joined, connection))

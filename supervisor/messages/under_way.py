@@ -90,7 +90,7 @@ class AllUnderWay:
 
     def __init__(self) -> None:
         self._running: dict[str, UnderWay] = {}
-        self._left_behind: set[UnderWay] = set()
+        self._left_behind: dict[UnderWay, None] = {}
 
     def begin(self, row: JournaledMessage, now: float) -> UnderWay:
         """A message is worked on."""
@@ -106,11 +106,11 @@ class AllUnderWay:
     def leave_behind(self, one: UnderWay) -> None:
         """Its handler goes on though nobody waits for it."""
         one.left_behind = True
-        self._left_behind.add(one)
+        self._left_behind[one] = None
 
     def returned(self, one: UnderWay) -> None:
         """A handler that was left behind has ended."""
-        self._left_behind.discard(one)
+        self._left_behind.pop(one, None)
 
     @property
     def left_behind(self) -> int:

@@ -54,7 +54,7 @@ _VIOLATIONS: Final = frozenset({WSCloseCode.PROTOCOL_ERROR, WSCloseCode.INVALID_
 _LOOK_BYTES: Final = 4096
 _FRAME_BYTES: Final = 64
 #: Of each connection, all the time; picows doubles it where more comes at once.
-_READ_BUFFER_BYTES: Final = 2048
+_READ_BUFFER_BYTES: Final = 1024
 #: Pings are not answered while this much waits for the network: a peer that reads no answers needs none.
 _PONG_BUFFER_BYTES: Final = 64 * 1024
 
