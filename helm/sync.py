@@ -2,6 +2,7 @@
 """Brings the chart in line with what it is made from; with ``--check`` only says what differs (exit 1).
 
 - ``files/dashboards`` and ``files/rules`` are copies: Helm reads nothing outside of a chart.
+- ``files/newer-values.json`` has defaults of values that some release lacked: ``--reuse-values`` brings none of them.
 - ``config`` in ``values.schema.json`` comes from ``supervisor.settings.Settings``.
 - The table of values in the chart's README comes from ``values.yaml`` and the schema's descriptions.
 """
@@ -22,6 +23,7 @@ from supervisor.settings import Settings, kinds
 
 PROJECT: Final = Path(__file__).resolve().parent.parent
 CHART: Final = PROJECT / "helm" / "aiwm-supervisor"
+FIXTURES: Final = PROJECT / "tests" / "fixtures"
 START, END = "<!-- values: written by helm/sync.py -->\n", "<!-- /values -->\n"
 _DURATION: Final = r"^\s*[0-9]+(\.[0-9]+)?\s*[smhdw]?$"
 _SIZE: Final = r"^\s*[0-9]+\s*([Bb]|[KkMmGg][Ii]?[Bb])?$"
@@ -77,6 +79,22 @@ def rows(values: dict[str, Any], properties: dict[str, Any], path: str = "") -> 
             yield f"{path}{name}", value, shape["description"]
 
 
+def newer(values_schema: dict[str, Any]) -> str:
+    """The defaults of the values that the chart of some release did not have, by their paths."""
+    releases = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(FIXTURES.glob("*/made/values.json"))]
+    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    found = {
+        path: value
+        for path, value, _ in rows(values, values_schema["properties"])
+        if not all(_has(release, path.split(".")) for release in releases)
+    }
+    return json.dumps(found, indent=2) + "\n"
+
+
+def _has(values: Any, names: list[str]) -> bool:
+    return not names or (isinstance(values, dict) and names[0] in values and _has(values[names[0]], names[1:]))
+
+
 def table(values_schema: dict[str, Any]) -> str:
     """README's table of values."""
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
@@ -104,6 +122,7 @@ def wanted() -> dict[Path, str | None]:
     files |= {copy: original.read_text(encoding="utf-8") for copy, original in copies.items()}
     files[CHART / "values.schema.json"] = made = schema()
     files[CHART / "README.md"] = readme(json.loads(made))
+    files[CHART / "files/newer-values.json"] = newer(json.loads(made))
     return files
 
 

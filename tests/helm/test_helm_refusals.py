@@ -18,12 +18,27 @@ BUNDLED = ",".join(BUNDLED_HANDLERS)
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"replicas": 2}, ["replicas is 2 and the registry is SQLite", "Set replicas to 1"]),
+        ({"replicas": 2}, ["replicas is 2 and the registry is SQLite", "Set replicas to 1", "(registryUrl)"]),
+        ({"autoscaling": {"enabled": True}}, ["autoscaling.enabled is true and the registry is SQLite"]),
         (
-            {"replicas": 3, "registryUrl": {"existingSecret": "database", "key": "url"}},
-            ["replicas is 3 and the registry is SQLite", "registryUrl.existingSecret", "knows SQLite only: drop it"],
+            {"autoscaling": {"enabled": True, "minReplicas": 6}, "registryUrl": {"existingSecret": "database"}},
+            ["autoscaling.minReplicas is 6, above maxReplicas, 5"],
         ),
-        ({"registryUrl": {"existingSecret": "database"}}, ["registryUrl.existingSecret names a database server"]),
+        (
+            {"registryUrl": {"url": f"postgresql://me:{SECRET}@db/chat"}},
+            ["registryUrl.url holds a password", "registryUrl.existingSecret"],
+        ),
+        ({"registryUrl": {"url": f"postgresql://db/chat?password={SECRET}"}}, ["registryUrl.url holds a password"]),
+        ({"registryUrl": {"url": "mysql://db/chat"}}, ["/registryUrl/url", "does not match"]),
+        ({"registryUrl": {"url": "postgresql://db/chat", "existingSecret": "database"}}, ["give one of them"]),
+        (
+            {"registryUrl": {"existingSecret": "database"}, "backup": {"enabled": True}},
+            ["the registry is in PostgreSQL, whose own tools copy it"],
+        ),
+        (
+            {"registryUrl": {"existingSecret": "database"}, "config": {"ADVERTISE_URL": "http://one:8640"}},
+            ["config.ADVERTISE_URL: the chart sets it, for each pod its own"],
+        ),
         ({"replicas": -1}, ["/replicas"]),
         (
             {"terminationGracePeriodSeconds": 60},
@@ -105,7 +120,7 @@ BUNDLED = ",".join(BUNDLED_HANDLERS)
             ["config.PROXY holds a password", "proxy.existingSecret"],
         ),
         ({"config": {"PROXY": "http://p"}, "proxy": {"existingSecret": "p"}}, ["give one of them"]),
-        ({"config": {"REGISTRY_URL": f"postgresql://u:{SECRET}@h/d"}}, ["config.REGISTRY_URL", "SQLite only"]),
+        ({"config": {"REGISTRY_URL": f"postgresql://u:{SECRET}@h/d"}}, ["config.REGISTRY_URL: set registryUrl"]),
         ({"config": {"ADMIN_HOST": "127.0.0.1"}}, ["config.ADMIN_HOST: set admin.host"]),
         ({"config": {"ADMIN_PORT": 80}}, ["config.ADMIN_PORT", "service.port"]),
         ({"config": {"CONCURENCY": 3}}, ["invalid propertyName 'CONCURENCY'", "'CONCURRENCY'"]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -69,7 +68,7 @@ def test_helms_linter_finds_nothing(case: str) -> None:
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_every_object_fits_kubernetes_schemas(rendered: Rendered, version: str) -> None:
     objects = [made for made in rendered.objects if made["kind"] not in OPERATOR_KINDS]
-    assert {"StatefulSet", "Service", "ConfigMap", "Pod"} <= {made["kind"] for made in objects}
+    assert {rendered.workload["kind"], "Service", "ConfigMap", "Pod"} <= {made["kind"] for made in objects}
     for made in objects:
         kubernetes_validate.validate(made, version, strict=True)
 
@@ -328,17 +327,6 @@ def test_storage_is_kept_by_default_and_chosen_otherwise() -> None:
     ephemeral = rendered_ci("ephemeral")
     assert {"name": "data", "emptyDir": {"sizeLimit": "500Mi"}} in ephemeral.pod["volumes"]
     assert "WARNING" in ephemeral.notes
-
-
-def test_a_disruption_budget_needs_a_second_replica(tmp_path: Path) -> None:
-    assert render().all("PodDisruptionBudget") == []
-    # What a registry that several processes may use would lift.
-    copy = shutil.copytree(CHART, tmp_path / CHART.name)
-    (copy / "templates/_validate.tpl").write_text('{{ define "aiwm-supervisor.validate" }}{{ end }}')
-    with helm_python.Chart.load(copy) as unchecked:
-        texts = unchecked.render({"replicas": 3}, name="prod", namespace=NAMESPACE)
-    (text,) = (text for path, text in texts.items() if path.endswith("/poddisruptionbudget.yaml"))
-    assert yaml.safe_load(text)["spec"]["maxUnavailable"] == 1
 
 
 def test_the_network_policy_opens_the_ports_that_are_needed() -> None:

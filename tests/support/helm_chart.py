@@ -59,14 +59,25 @@ class Rendered:
 
     @property
     def stateful_set(self) -> dict[str, Any]:
-        """What runs the supervisor."""
+        """What runs the supervisor on a volume."""
         return self.one("StatefulSet")
+
+    @property
+    def workload(self) -> dict[str, Any]:
+        """What runs the supervisor."""
+        (found,) = self.all("StatefulSet") + self.all("Deployment")
+        return found
 
     @property
     def pod(self) -> dict[str, Any]:
         """The pod's spec."""
-        spec: dict[str, Any] = self.stateful_set["spec"]["template"]["spec"]
+        spec: dict[str, Any] = self.workload["spec"]["template"]["spec"]
         return spec
+
+    def job(self, ending: str) -> dict[str, Any]:
+        """The Job whose name ends so."""
+        (found,) = (made for made in self.all("Job") if made["metadata"]["name"].endswith(f"-{ending}"))
+        return found
 
     @property
     def supervisor(self) -> dict[str, Any]:
@@ -76,7 +87,7 @@ class Rendered:
     @property
     def checksums(self) -> dict[str, str]:
         """The pod's annotations that change with what it reads."""
-        notes: dict[str, str] = self.stateful_set["spec"]["template"]["metadata"]["annotations"]
+        notes: dict[str, str] = self.workload["spec"]["template"]["metadata"]["annotations"]
         return {name: value for name, value in notes.items() if name.startswith("checksum/")}
 
     @property

@@ -12,6 +12,8 @@ from tests.support.helm_chart import Rendered
 
 #: Where the pod listens is not for a test to take: it shares the machine with others.
 HERE = {"SUPERVISOR_ADMIN_HOST": "127.0.0.1", "SUPERVISOR_ADMIN_PORT": "0"}
+#: Nor is the address that a pod has.
+NOT_HERE = ("POD_IP", "SUPERVISOR_ADVERTISE_URL")
 
 
 class Pod:
@@ -38,12 +40,17 @@ class Pod:
             plain = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
             # Helm's lookup would find and keep what is there.
             self._secrets.setdefault(secret["metadata"]["name"], plain)
-        volumes = {volume["name"]: volume for volume in made.pod["volumes"]}
-        for claim in made.stateful_set["spec"].get("volumeClaimTemplates", []):
-            volumes[claim["metadata"]["name"]] = {"persistentVolumeClaim": {}}
-        self._mounts.update(mount["mountPath"] for mount in made.supervisor["volumeMounts"])
-        for mount in made.supervisor["volumeMounts"]:
-            self._fill(self.path(mount["mountPath"]), volumes[mount["name"]])
+        claims = {claim["metadata"]["name"]: {} for claim in made.workload["spec"].get("volumeClaimTemplates", [])}
+        for pod in self._pods():
+            volumes = claims | {volume["name"]: volume for volume in pod["volumes"]}
+            mounts = [mount for container in pod["containers"] for mount in container.get("volumeMounts", [])]
+            self._mounts.update(mount["mountPath"] for mount in mounts)
+            for mount in mounts:
+                self._fill(self.path(mount["mountPath"]), volumes[mount["name"]])
+
+    def _pods(self) -> list[dict[str, Any]]:
+        """The supervisor's pod, and those of Jobs."""
+        return [self.made.pod, *(job["spec"]["template"]["spec"] for job in self.made.all("Job"))]
 
     def path(self, inside: str) -> Path:
         """Where a path of the container is here."""
@@ -68,7 +75,7 @@ class Pod:
 
     def container(self, name: str) -> dict[str, Any]:
         """A container's spec."""
-        containers = [*self.made.pod.get("initContainers", []), *self.made.pod["containers"]]
+        containers = [container for pod in self._pods() for container in pod["containers"]]
         return next(container for container in containers if container["name"] == name)
 
     def args(self, name: str) -> list[str]:
@@ -80,11 +87,14 @@ class Pod:
         """A container's environment."""
         container = self.container(name)
         made: dict[str, str] = {}
-        for source in container["envFrom"]:
+        for source in container.get("envFrom", []):
             made |= self.made.one("ConfigMap", source["configMapRef"]["name"])["data"]
         for entry in container["env"]:
             reference = entry.get("valueFrom", {}).get("secretKeyRef")
-            made[entry["name"]] = self._secrets[reference["name"]][reference["key"]] if reference else entry["value"]
+            if entry["name"] not in NOT_HERE:
+                made[entry["name"]] = (
+                    self._secrets[reference["name"]][reference["key"]] if reference else entry["value"]
+                )
         return {key: self.here(value) for key, value in made.items()} | HERE
 
 

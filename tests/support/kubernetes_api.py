@@ -22,6 +22,7 @@ GROUPS = {
         "secrets": "Secret",
         "services": "Service",
         "configmaps": "ConfigMap",
+        "persistentvolumeclaims": "PersistentVolumeClaim",
         "pods": "Pod",
         "serviceaccounts": "ServiceAccount",
     },

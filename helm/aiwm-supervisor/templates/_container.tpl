@@ -21,16 +21,27 @@ env:
   {{- with include "aiwm-supervisor.secretsEnv" . | trim }}
   {{- . | nindent 2 }}
   {{- end }}
+  {{- if include "aiwm-supervisor.onServer" . }}
+  # Where the other supervisors reach this one.
+  - name: POD_IP
+    valueFrom:
+      fieldRef:
+        fieldPath: status.podIP
+  - name: SUPERVISOR_ADVERTISE_URL
+    value: "http://{{ contains ":" .Values.admin.host | ternary "[$(POD_IP)]" "$(POD_IP)" }}:8640"
+  {{- end }}
 resources:
   {{- toYaml .Values.resources | nindent 2 }}
 volumeMounts:
   - name: tmp
     mountPath: /tmp
+  {{- if not (include "aiwm-supervisor.onServer" .) }}
   - name: data
     mountPath: /var/lib/aiwm-supervisor
   - name: agents
     mountPath: /etc/aiwm-supervisor/fleet
     readOnly: true
+  {{- end }}
   {{- range include "aiwm-supervisor.agentSecrets" . | fromJsonArray }}
   - name: {{ include "aiwm-supervisor.agentSecretVolume" . }}
     mountPath: /run/secrets/agents/{{ . }}
@@ -49,7 +60,7 @@ volumeMounts:
 {{- define "aiwm-supervisor.volumes" -}}
 - name: tmp
   emptyDir: {}
-{{- if not (include "aiwm-supervisor.claimTemplate" .) }}
+{{- if not (or (include "aiwm-supervisor.claimTemplate" .) (include "aiwm-supervisor.onServer" .)) }}
 - name: data
   {{- if .Values.persistence.existingClaim }}
   persistentVolumeClaim:
@@ -59,9 +70,9 @@ volumeMounts:
     sizeLimit: {{ .Values.persistence.size | quote }}
   {{- end }}
 {{- end }}
-- name: agents
-  configMap:
-    name: "{{ include "aiwm-supervisor.fullname" . }}-agents"
+{{- if not (include "aiwm-supervisor.onServer" .) }}
+{{ include "aiwm-supervisor.fleetVolume" . }}
+{{- end }}
 {{- range include "aiwm-supervisor.agentSecrets" . | fromJsonArray }}
 - name: {{ include "aiwm-supervisor.agentSecretVolume" . }}
   secret:
@@ -82,6 +93,12 @@ volumeMounts:
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{- define "aiwm-supervisor.fleetVolume" -}}
+- name: agents
+  configMap:
+    name: "{{ include "aiwm-supervisor.fullname" . }}-agents"
 {{- end }}
 
 {{/* Where pods of the release may run. */}}

@@ -81,8 +81,43 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{/*
+What values lack that an older version of the chart has left: `helm upgrade --reuse-values` brings its defaults and no others.
+Every template begins with it.
+*/}}
+{{- define "aiwm-supervisor.newerValues" -}}
+{{- range $path, $default := .Files.Get "files/newer-values.json" | fromJson }}
+{{- $at := $.Values }}
+{{- $names := splitList "." $path }}
+{{- range initial $names }}
+{{- if not (kindIs "map" (get $at .)) }}
+{{- $_ := set $at . dict }}
+{{- end }}
+{{- $at = get $at . }}
+{{- end }}
+{{- if not (hasKey $at (last $names)) }}
+{{- $_ := set $at (last $names) $default }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Whether the registry is in PostgreSQL, and not on a volume. */}}
+{{- define "aiwm-supervisor.onServer" -}}
+{{- if or .Values.registryUrl.existingSecret .Values.registryUrl.url }}true{{ end }}
+{{- end }}
+
+{{/* What runs the supervisor, as kubectl has it. */}}
+{{- define "aiwm-supervisor.workload" -}}
+{{ include "aiwm-supervisor.onServer" . | empty | ternary "statefulset" "deployment" }}/{{ include "aiwm-supervisor.fullname" . }}
+{{- end }}
+
+{{/* How many supervisors there are at least. */}}
+{{- define "aiwm-supervisor.leastReplicas" -}}
+{{ .Values.autoscaling.enabled | ternary .Values.autoscaling.minReplicas .Values.replicas | int }}
+{{- end }}
+
 {{- define "aiwm-supervisor.claimTemplate" -}}
-{{- if and .Values.persistence.enabled (not .Values.persistence.existingClaim) }}true{{ end }}
+{{- if and .Values.persistence.enabled (not .Values.persistence.existingClaim) (not (include "aiwm-supervisor.onServer" .)) }}true{{ end }}
 {{- end }}
 
 {{- define "aiwm-supervisor.ownHandlers" -}}
@@ -142,11 +177,16 @@ annotations:
 
 {{- define "aiwm-supervisor.settings" -}}
 {{- $settings := dict "ADMIN_HOST" .Values.admin.host "ADMIN_PORT" "8640" "SECRET_DIRS" "/run/secrets/agents" }}
+{{- if not (include "aiwm-supervisor.onServer" .) }}
 {{- $_ := set $settings "REGISTRY_URL" "sqlite+aiosqlite:////var/lib/aiwm-supervisor/supervisor.db" }}
+{{- else if .Values.registryUrl.url }}
+{{- $_ := set $settings "REGISTRY_URL" .Values.registryUrl.url }}
+{{- end }}
 {{- if include "aiwm-supervisor.ownHandlers" . }}
 {{- $_ := set $settings "AGENTS_DIR" "/etc/aiwm-supervisor/handlers" }}
 {{- end }}
-{{- if not (hasKey .Values.config "AGENTS_FILE") }}
+{{- /* Over one database a Job imports them: several supervisors would do so at once. */}}
+{{- if not (or (hasKey .Values.config "AGENTS_FILE") (include "aiwm-supervisor.onServer" .)) }}
 {{- $_ := set $settings "AGENTS_FILE" "/etc/aiwm-supervisor/fleet/agents.yaml" }}
 {{- end }}
 {{- $_ := set $settings "AGENTS_PRUNE" (.Values.agentsPrune | toString) }}
@@ -196,7 +236,7 @@ agent-secrets-{{ sha256sum . | trunc 10 }}
 {{/* Changes when a secret that the process has in its environment does; what agents read from files needs no restart. */}}
 {{- define "aiwm-supervisor.secretsChecksum" -}}
 {{- $values := dict }}
-{{- range list .Values.adminToken .Values.adminReadToken .Values.metricsToken .Values.secretKeys .Values.proxy .Values.otlpHeaders }}
+{{- range list .Values.adminToken .Values.adminReadToken .Values.metricsToken .Values.secretKeys .Values.registryUrl .Values.proxy .Values.otlpHeaders }}
 {{- if .existingSecret }}
 {{- $found := lookup "v1" "Secret" $.Release.Namespace .existingSecret | default dict }}
 {{- $_ := set $values (printf "%s/%s" .existingSecret .key) (get (get $found "data" | default dict) .key) }}
@@ -207,7 +247,7 @@ agent-secrets-{{ sha256sum . | trunc 10 }}
 
 {{/* The variables that come from Kubernetes secrets which are there already. */}}
 {{- define "aiwm-supervisor.secretsEnv" -}}
-{{- range $variable, $from := dict "SUPERVISOR_ADMIN_TOKEN" .Values.adminToken "SUPERVISOR_ADMIN_READ_TOKEN" .Values.adminReadToken "SUPERVISOR_METRICS_TOKEN" .Values.metricsToken "SUPERVISOR_SECRET_KEYS" .Values.secretKeys "SUPERVISOR_PROXY" .Values.proxy "SUPERVISOR_OTLP_HEADERS" .Values.otlpHeaders }}
+{{- range $variable, $from := dict "SUPERVISOR_ADMIN_TOKEN" .Values.adminToken "SUPERVISOR_ADMIN_READ_TOKEN" .Values.adminReadToken "SUPERVISOR_METRICS_TOKEN" .Values.metricsToken "SUPERVISOR_SECRET_KEYS" .Values.secretKeys "SUPERVISOR_REGISTRY_URL" .Values.registryUrl "SUPERVISOR_PROXY" .Values.proxy "SUPERVISOR_OTLP_HEADERS" .Values.otlpHeaders }}
 {{- if $from.existingSecret }}
 {{ include "aiwm-supervisor.secretEnv" (dict "variable" $variable "name" $from.existingSecret "key" $from.key) }}
 {{- end }}
@@ -225,7 +265,7 @@ agent-secrets-{{ sha256sum . | trunc 10 }}
       key: {{ .key | quote }}
 {{- end }}
 
-{{/* TCP ports that the network policy opens: those given, and those of the platform's URLs, the proxy and the traces' collector. */}}
+{{/* TCP ports that the network policy opens: those given, and those of the platform's URLs, the proxy, the traces' collector and PostgreSQL. */}}
 {{- define "aiwm-supervisor.egressPorts" -}}
 {{- $ports := list }}
 {{- range .Values.networkPolicy.egressPorts }}
@@ -236,6 +276,12 @@ agent-secrets-{{ sha256sum . | trunc 10 }}
 {{- $url := urlParse . }}
 {{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) }}
 {{- $ports = append $ports (int ($port | default (has $url.scheme (list "https" "wss") | ternary "443" "80"))) }}
+{{- end }}
+{{- end }}
+{{- if include "aiwm-supervisor.onServer" . }}
+{{- $found := regexFindAll ":[0-9]+[,/]" (regexReplaceAll "^[a-z+]+://([^@/]*@)?" .Values.registryUrl.url "") -1 }}
+{{- range $found | default (list ":5432/") }}
+{{- $ports = append $ports (int (regexFind "[0-9]+" .)) }}
 {{- end }}
 {{- end }}
 {{- range $ports | uniq }}

@@ -14,10 +14,13 @@
 {{- $problems := list }}
 {{- $secrets := dict "ADMIN_TOKEN" "adminToken" "ADMIN_READ_TOKEN" "adminReadToken" "METRICS_TOKEN" "metricsToken" "SECRET_KEYS" "secretKeys" "OTLP_HEADERS" "otlpHeaders" }}
 {{- $owned := dict
-  "REGISTRY_URL" "the chart sets it for its volume; this version knows SQLite only"
+  "REGISTRY_URL" "set registryUrl for PostgreSQL; else the chart sets it for its volume"
   "ADMIN_HOST" "set admin.host"
   "AGENTS_PRUNE" "set agentsPrune"
   "ADMIN_PORT" "the container always listens on 8640; set service.port" }}
+{{- if include "aiwm-supervisor.onServer" . }}
+{{- $_ := set $owned "ADVERTISE_URL" "the chart sets it, for each pod its own" }}
+{{- end }}
 {{- range $name, $value := .Values.config }}
 {{- if hasKey $secrets $name }}
 {{- $problems = append $problems (printf "config.%s is a secret and would stand in a ConfigMap: put it into a Kubernetes secret and name that in %s.existingSecret" $name (get $secrets $name)) }}
@@ -125,11 +128,14 @@
 
 {{- define "aiwm-supervisor.storageProblems" -}}
 {{- $problems := list }}
-{{- if .Values.registryUrl.existingSecret }}
-{{- $problems = append $problems "registryUrl.existingSecret names a database server, and this version knows SQLite only: drop it, the registry is on the volume (persistence)" }}
-{{- end }}
+{{- if include "aiwm-supervisor.onServer" . }}
+{{- $problems = include "aiwm-supervisor.serverProblems" . | fromJsonArray }}
+{{- else }}
 {{- if gt (int .Values.replicas) 1 }}
-{{- $problems = append $problems (printf "replicas is %d and the registry is SQLite: one process may use it. Set replicas to 1; one supervisor runs thousands of agents" (int .Values.replicas)) }}
+{{- $problems = append $problems (printf "replicas is %d and the registry is SQLite: one process may use it. Set replicas to 1, which runs thousands of agents, or put the registry into PostgreSQL (registryUrl)" (int .Values.replicas)) }}
+{{- end }}
+{{- if .Values.autoscaling.enabled }}
+{{- $problems = append $problems "autoscaling.enabled is true and the registry is SQLite, which one process may use: put it into PostgreSQL (registryUrl), or set it to false" }}
 {{- end }}
 {{- if .Values.backup.enabled }}
 {{- if not .Values.persistence.enabled }}
@@ -149,6 +155,28 @@
 {{- if and .existingClaim (not .enabled) }}
 {{- $problems = append $problems "persistence.existingClaim is set and persistence.enabled is false: set it to true, or drop the claim" }}
 {{- end }}
+{{- end }}
+{{- end }}
+{{- toJson $problems }}
+{{- end }}
+
+{{- define "aiwm-supervisor.serverProblems" -}}
+{{- $problems := list }}
+{{- if and .Values.registryUrl.existingSecret .Values.registryUrl.url }}
+{{- $problems = append $problems "registryUrl.url and registryUrl.existingSecret say the same: give one of them" }}
+{{- end }}
+{{- if regexMatch "://[^/@]*:[^/@]*@|[?&](ssl)?password=" .Values.registryUrl.url }}
+{{- $problems = append $problems "registryUrl.url holds a password: put the URL into a Kubernetes secret and name that in registryUrl.existingSecret" }}
+{{- end }}
+{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
+{{- $problems = append $problems (printf "autoscaling.minReplicas is %d, above maxReplicas, %d" (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
+{{- end }}
+{{- if .Values.backup.enabled }}
+{{- $problems = append $problems "backup.enabled is true and the registry is in PostgreSQL, whose own tools copy it: set it to false" }}
+{{- end }}
+{{- $before := lookup "apps/v1" "StatefulSet" .Release.Namespace (include "aiwm-supervisor.fullname" .) | default dict }}
+{{- if eq (dig "spec" "persistentVolumeClaimRetentionPolicy" "whenDeleted" "" $before) "Delete" }}
+{{- $problems = append $problems "the registry's volume would go with the StatefulSet, and what is on it: set persistence.retention.whenDeleted to Retain and upgrade without registryUrl first" }}
 {{- end }}
 {{- toJson $problems }}
 {{- end }}
