@@ -7,8 +7,8 @@
 ARG PYTHON_VERSION=3.12
 
 FROM python:${PYTHON_VERSION}-slim AS build
-# What the image can do beside its core: LLM agents and traces. Empty for neither.
-ARG EXTRAS=fast,llm,otel
+# What the image can do beside its core: a fast wire, LLM agents, traces, a registry in PostgreSQL. Empty for none.
+ARG EXTRAS=fast,llm,otel,postgres
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 RUN python -m venv /opt/aiwm-supervisor
