@@ -40,7 +40,9 @@ class Pod:
             plain = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
             # Helm's lookup would find and keep what is there.
             self._secrets.setdefault(secret["metadata"]["name"], plain)
-        claims = {claim["metadata"]["name"]: {} for claim in made.workload["spec"].get("volumeClaimTemplates", [])}
+        claims: dict[str, Any] = {
+            claim["metadata"]["name"]: {} for claim in made.workload["spec"].get("volumeClaimTemplates", [])
+        }
         for pod in self._pods():
             volumes = claims | {volume["name"]: volume for volume in pod["volumes"]}
             mounts = [mount for container in pod["containers"] for mount in container.get("volumeMounts", [])]

