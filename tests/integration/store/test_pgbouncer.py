@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.errors import RegistryError
-from supervisor.core.records import AgentRecord
 from supervisor.fleet.fleet import POLL_SECONDS
 from supervisor.store import LockInfo, Registry, opening
 from tests.support import postgres
@@ -66,14 +65,12 @@ async def test_the_holder_beats_and_notices_what_others_change(ways: tuple[str, 
             await asyncio.sleep(0.05)
     assert left_behind(through) == [(0, 0, 0)]
     await registry.close()
-    assert postgres.on_server("SELECT count(*) FROM replicas", url=url) == [(0,)]
 
 
 async def test_a_pooler_that_is_started_anew_loses_and_doubles_nothing(pgbouncer: str) -> None:
     with postgres.new_database() as url:
         with pooler(pgbouncer, url) as through:
             registry = await Registry.open(through, upgrade=True, lock=LockInfo())
-            await registry.add_agent(AgentRecord(AGENT, "echo", "env:AGENT_A"))
             first = await add(registry.journal, "k1", claim=True)
         port = int(through.rpartition(":")[2].partition("/")[0])
         waiting = asyncio.create_task(settle(registry.journal, first, answer("late")))
