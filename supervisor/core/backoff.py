@@ -69,6 +69,16 @@ class RateLimit:
         self._updated = clock.monotonic()
         self._turn = asyncio.Lock()
 
+    def change(self, rate: float, burst: float) -> None:
+        """Give passes at another rate from now on, after a burst of ``burst`` at most.
+
+        Who waits for a pass does so at the rate that was.
+        """
+        self._refill()
+        self.rate = rate
+        self._burst = max(1.0, burst)
+        self._level = min(self._level, self._burst)
+
     def _refill(self) -> None:
         now = self._clock.monotonic()
         self._level = min(self._burst, self._level + (now - self._updated) * self.rate)

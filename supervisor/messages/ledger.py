@@ -1,7 +1,7 @@
 """What language models cost today, for each agent and the fleet, and the budgets that bound it.
 
-The journal keeps what was used. The sums of today are here, in the memory of the one process that runs the agents
-(docs/architecture.md#one-process), so that a handler can ask before every model call. A day is a UTC day.
+The journal keeps what was used. The sums of today are here, in memory, so that a handler can ask before every model
+call; what other processes spend that share the registry is taken up now and then. A day is a UTC day.
 """
 
 from __future__ import annotations
@@ -51,6 +51,18 @@ class _Day:
         self.agents.setdefault(record.agent_id, Spent()).add(record)
         self.models.setdefault(record.agent_id, set()).add(record.model)
 
+    def raise_to(self, agents: Mapping[str, Iterable[UsageRecord]]) -> None:
+        """Count at least what agents used as some records say; who runs an agent knows more than was written."""
+        for agent_id, records in agents.items():
+            known, total = self.agents.setdefault(agent_id, Spent()), Spent()
+            for record in records:
+                total.add(record)
+                self.models.setdefault(agent_id, set()).add(record.model)
+            for name in ("tokens", "cost"):
+                more = max(0, getattr(total, name) - getattr(known, name))
+                setattr(known, name, getattr(known, name) + more)
+                setattr(self.fleet, name, getattr(self.fleet, name) + more)
+
     def model(self, agent_id: str, model: str) -> str:
         """The name under which a model of an agent counts."""
         known = self.models.get(agent_id, set())
@@ -98,11 +110,23 @@ class Ledger:
         self._log = get_logger("supervisor.ledger")
 
     def load(self, records: Iterable[UsageRecord]) -> None:
-        """Take up what the registry holds of today, before anything is recorded."""
+        """Take up what the registry holds of a day, where it is more than what is known here.
+
+        Before anything is recorded that is all of it; later, what others recorded who share the registry.
+        """
+        written: dict[str, dict[str, list[UsageRecord]]] = {}
+        for record in records:
+            written.setdefault(record.day, {}).setdefault(record.agent_id, []).append(record)
         with self._lock:
-            for record in records:
-                self._day(record.day).add(record)
+            for day, agents in written.items():
+                self._day(day).raise_to(agents)
         self._alert(None)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is any budget."""
+        with self._lock:
+            return self._fleet != NO_LIMITS or bool(self._limits)
 
     def record(self, agent_id: str, usage: Usage) -> float | None:
         """Count what one model call used; ``usage`` has been through :func:`supervisor.telemetry.usage.cleaned`.

@@ -34,6 +34,7 @@ from supervisor.service.control import Control
 from supervisor.service.fleetwide import admin_app
 from supervisor.service.housekeeping import Housekeeping
 from supervisor.service.instruction_watch import InstructionWatch
+from supervisor.service.sharing import Sharing
 from supervisor.service.side_tasks import SideTasks
 from supervisor.service.stall import StallExit
 from supervisor.service.storage_watch import StorageWatch
@@ -215,6 +216,8 @@ class Service:
         self.side_tasks.start("disk watch", self.storage.watch_room)
         if self._agents_file is not None:
             self.side_tasks.start("agents file", partial(self._agents_file.watch, self.fleet.reconcile))
+        if self.registry.replicas.shared:
+            self.side_tasks.start("sharing", Sharing(self.registry, self.shared).run)
         self.side_tasks.start("counts", housekeeping.count)
         self.side_tasks.start("prune", housekeeping.prune)
         self.side_tasks.start("usage", housekeeping.write_usage)

@@ -57,6 +57,10 @@ class Table:
     async def owners(self) -> Mapping[str, int]:
         return dict(self._look().agents)
 
+    @property
+    def living(self) -> int:
+        return 1
+
     async def own_rows(self) -> Sequence[Mapping[str, Any]]:
         return ()
 

@@ -53,6 +53,11 @@ class ApiGate:
         self._probing = False
         self._askers: Counter[str] = Counter()
 
+    def change(self, rate: float, steady: float, burst: float) -> None:
+        """Ask at another rate from now on, of which ``steady`` is what remains beside a burst."""
+        self._rate = rate
+        self._limit.change(steady, burst)
+
     @property
     def ill(self) -> bool:
         """Whether the host failed again and again, and has not answered since."""

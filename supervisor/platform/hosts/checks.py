@@ -101,6 +101,8 @@ class HostChecks:
         self._clock = clock
         self._rate = rate
         self._interval = interval_seconds
+        #: How many processes check there, this one included, each about as many agents.
+        self.replicas = 1
         #: In the order of their turns, which is that of ``due_at`` but for those that were not found.
         self._members: OrderedDict[str, _Member] = OrderedDict()
         self._urgent: OrderedDict[str, None] = OrderedDict()
@@ -117,7 +119,7 @@ class HostChecks:
     @property
     def rate(self) -> float:
         """How many checks a second there are at most, with so many agents."""
-        return min(self._rate, PRESENCES_PER_SECOND / max(1, len(self._members)))
+        return min(self._rate, PRESENCES_PER_SECOND / max(1, len(self._members) * self.replicas)) / self.replicas
 
     def enter(self, agent_id: str, who: Checked) -> None:
         """An agent has a new connection: it takes turns from now on."""
@@ -261,12 +263,20 @@ class Checks:
             host, clock, rate=rate, interval_seconds=interval_seconds
         )
         self._by_host: dict[str, HostChecks] = {}
+        self._replicas = 1
 
     def of(self, host: str) -> HostChecks:
         """The turns at ``host``, which may name a port."""
         if host not in self._by_host:
             self._by_host[host] = self._make(host)
+            self._by_host[host].replicas = self._replicas
         return self._by_host[host]
+
+    def share_with(self, replicas: int) -> None:
+        """So many processes, this one included, check agents: together no more often than one would."""
+        self._replicas = replicas
+        for checks in self._by_host.values():
+            checks.replicas = replicas
 
     async def close(self) -> None:
         """Check nothing more."""

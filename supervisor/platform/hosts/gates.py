@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from supervisor.core.backoff import RateLimit
 from supervisor.core.clock import Clock
@@ -36,6 +36,16 @@ def _burst(rate: float) -> float:
 def _steady(rate: float) -> float:
     """What refills a limit: with its burst no second has more passes than ``rate``."""
     return rate - _burst(rate) + 1
+
+
+class _Rates(NamedTuple):
+    """What refills the limits of a host and what an idle one saves, passes a second and passes; this process's part."""
+
+    connects: tuple[float, float]
+    tokens: tuple[float, float]
+    rechecks: tuple[float, float]
+    questions: tuple[float, float]
+    questions_rate: float
 
 
 @dataclass(slots=True)
@@ -111,26 +121,53 @@ class Gates:
         self._token_places = auth_concurrency
         self._clock = clock
         self._share = 1.0  # of the connect rate that is in force
+        self._replicas = 1
         self._by_host: dict[str, HostGate] = {}
 
     def of(self, host: str) -> HostGate:
         """The gate of ``host``."""
         gate = self._by_host.get(host)
         if gate is None:
+            rates = self._rates()
             gate = self._by_host[host] = HostGate(
-                RateLimit(_steady(self._connect_rate) * self._share, _burst(self._connect_rate), self._clock),
-                RateLimit(_steady(self._auth_rate), _burst(self._auth_rate), self._clock),
-                RateLimit(self._auth_rate * RECHECK_SHARE, 1, self._clock),
+                RateLimit(*rates.connects, self._clock),
+                RateLimit(*rates.tokens, self._clock),
+                RateLimit(*rates.rechecks, self._clock),
                 BoundedPool(self._places, f"connects to {host}"),
                 BoundedPool(self._token_places, f"token requests to {host}"),
-                ApiGate(
-                    host,
-                    self._api_rate,
-                    RateLimit(_steady(self._api_rate), _burst(self._api_rate), self._clock),
-                    self._clock,
-                ),
+                ApiGate(host, rates.questions_rate, RateLimit(*rates.questions, self._clock), self._clock),
             )
         return gate
+
+    def _rates(self) -> _Rates:
+        connects, tokens, questions = (
+            rate / self._replicas for rate in (self._connect_rate, self._auth_rate, self._api_rate)
+        )
+        return _Rates(
+            (_steady(connects) * self._share, _burst(connects)),
+            (_steady(tokens), _burst(tokens)),
+            (tokens * RECHECK_SHARE, 1.0),
+            (_steady(questions), _burst(questions)),
+            questions,
+        )
+
+    def _change_rates(self) -> None:
+        rates = self._rates()
+        for gate in self._by_host.values():
+            gate.connect_rate.change(*rates.connects)
+            gate.token_rate.change(*rates.tokens)
+            gate.recheck_rate.change(*rates.rechecks)
+            gate.api.change(rates.questions_rate, *rates.questions)
+
+    def share_with(self, replicas: int) -> None:
+        """So many processes ask the same hosts: each has its part of the rates.
+
+        Args:
+            replicas: this one included.
+        """
+        if replicas != self._replicas:
+            self._replicas = replicas
+            self._change_rates()
 
     def adapt(self, lag_seconds: float) -> None:
         """Slow every host's connects down while the event loop lags, and let them recover when it is well.
@@ -142,8 +179,7 @@ class Gates:
         share = max(LEAST, self._share * SLOWER) if lags else min(1.0, self._share * FASTER)
         if share != self._share:
             self._share = share
-            for gate in self._by_host.values():
-                gate.connect_rate.rate = _steady(self._connect_rate) * share
+            self._change_rates()
 
     async def close(self) -> None:
         """Cancel what is under way."""

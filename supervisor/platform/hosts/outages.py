@@ -83,10 +83,17 @@ class Outages:
         self._up: dict[str, str] = {}  # the agents that are online, and their hosts
         self._online: Counter[str] = Counter()  # how many of them each host has
         self._reporter: asyncio.Task[None] | None = None
+        self._replicas = 1
         #: Called with the host when the first agent is online there after an outage; set by the fleet.
         self.on_back: Callable[[str], None] = lambda _host: None
         #: Called with an agent that is down and whose host takes sends again; set by the fleet.
         self.on_call: Callable[[str], None] = lambda _agent_id: None
+
+    def share_with(self, replicas: int) -> None:
+        """So many processes, this one included, try hosts that are down: together no more often than one would."""
+        self._replicas = replicas
+        for host in self._hosts.values():
+            host.probes.replicas = replicas
 
     def failed(self, agent_id: str, host: str, reason: str) -> None:
         """An agent lost its connection to ``host``, or did not get one; its turn, if it had one, is over."""
@@ -99,6 +106,7 @@ class Outages:
         entry = self._hosts.get(host)
         if entry is None:
             entry = self._hosts[host] = _Host(Probes(self._clock))
+            entry.probes.replicas = self._replicas
         if down is None:
             now = self._clock.monotonic()
             down = self._agents[agent_id] = entry.agents[agent_id] = _Down(

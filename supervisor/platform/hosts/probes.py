@@ -22,6 +22,8 @@ class Probes:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        #: How many processes try the host, this one included: each takes turns as much more rarely.
+        self.replicas = 1
         self._waiting: dict[str, asyncio.Future[None]] = {}  # in order of arrival
         self._trying: set[str] = set()
         self._next_at = clock.monotonic()
@@ -69,7 +71,7 @@ class Probes:
 
     @property
     def _may_give(self) -> bool:
-        return bool(self._waiting) and len(self._trying) < PROBES
+        return bool(self._waiting) and len(self._trying) < max(1, PROBES // self.replicas)
 
     async def _give_turns(self) -> None:
         while self._may_give:
@@ -79,5 +81,5 @@ class Probes:
                 continue
             agent_id = next(iter(self._waiting))
             self._trying.add(agent_id)
-            self._next_at = self._clock.monotonic() + PROBE_SECONDS
+            self._next_at = self._clock.monotonic() + PROBE_SECONDS * self.replicas
             self._waiting.pop(agent_id).set_result(None)

@@ -19,10 +19,14 @@ class ReplicaTable(Protocol):
     Attributes:
         my_id: of this process; None where it does not run the registry's agents.
         shared: whether several may run it at once.
+        living: how many run it now, as far as this one knows, itself included.
     """
 
     @property
     def shared(self) -> bool: ...
+
+    @property
+    def living(self) -> int: ...
 
     @property
     def my_id(self) -> int | None: ...
@@ -62,6 +66,7 @@ class SoleReplica:
     """
 
     shared: Final = False
+    living: Final = 1
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from supervisor.core.errors import RegistryError
 from supervisor.core.replicas import Replica
 from supervisor.store.dialect.face import AgentRow
 from supervisor.store.dialect.replicas import replica_of
+from supervisor.store.postgres.holding import Hold
 from supervisor.store.postgres.joining import read_info
 from supervisor.store.postgres.placing import Placement
 from supervisor.store.sql.agent_rows import find_rows_where
@@ -28,16 +29,21 @@ class Replicas:
     """What :class:`~supervisor.store.dialect.replicas.ReplicaTable` describes.
 
     Args:
-        my_id: of this process.
         placement: gives agents away, where this process runs any.
+        hold: by which it runs them.
     """
 
     shared: Final = True
 
-    def __init__(self, sessions: Sessions, my_id: int | None, placement: Placement | None) -> None:
+    def __init__(self, sessions: Sessions, hold: Hold | None, placement: Placement | None) -> None:
         self._sessions = sessions
-        self.my_id = my_id
+        self._hold = hold
+        self.my_id = None if hold is None else hold.number
         self._placement = placement
+
+    @property
+    def living(self) -> int:
+        return 1 if self._hold is None else self._hold.living
 
     async def list(self) -> Sequence[Replica]:
         return await self._sessions.read(self._list)

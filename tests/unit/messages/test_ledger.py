@@ -307,3 +307,22 @@ def test_threads_may_report_at_once(clock: ManualClock) -> None:
         thread.join()
     assert books.ledger.budget("a").spent_tokens == 8_000
     assert sorted(books.alerts) == [("agent", "exhausted"), ("agent", "warning"), ("fleet", "warning")], "each once"
+
+
+def test_what_others_recorded_counts_once_and_never_takes_back_what_is_known_here(clock: ManualClock) -> None:
+    books = Books(clock, tokens=1000)
+    books.spend("mine", 300)
+    # Of this one's own the registry may lag behind; what ran elsewhere is known from there alone.
+    books.ledger.load(
+        [UsageRecord("mine", "m", TODAY, input_tokens=100), UsageRecord("theirs", "m", TODAY, input_tokens=400)]
+    )
+    assert books.ledger.budget("mine").spent_tokens == 700
+    books.ledger.load(
+        [UsageRecord("mine", "m", TODAY, input_tokens=300), UsageRecord("theirs", "m", TODAY, input_tokens=450)]
+    )
+    assert books.ledger.budget("mine").spent_tokens == 750
+    # One that ran elsewhere until now comes here with what it used.
+    books.spend("theirs", 250)
+    assert books.ledger.budget("theirs").exhausted
+    assert not Books(clock).ledger.bounded
+    assert books.ledger.bounded

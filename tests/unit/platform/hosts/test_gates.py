@@ -148,3 +148,34 @@ async def test_nothing_passes_a_gate_that_is_closed(clock: ManualClock) -> None:
     for pass_through in (gate.connect, gate.request_token):
         with pytest.raises(PoolClosedError):
             await pass_through(come, timeout=5)
+
+
+async def test_several_processes_together_keep_to_the_rates_of_one(clock: ManualClock) -> None:
+    given = {"connect_rate": 40, "auth_rate": 20, "connect_concurrency": 500, "auth_concurrency": 500}
+    every = [Gates(**given, api_rate=40, clock=clock) for _ in range(4)]
+    before = [gates.of("host") for gates in every]
+    for gates in every:
+        gates.share_with(4)
+    started: list[float] = []
+
+    async def attempt() -> None:
+        started.append(clock.monotonic())
+
+    for where in ("host", "met.later"):
+        hosts = [gates.of(where) for gates in every]
+        waiting = [asyncio.create_task(one.connect(attempt, timeout=5)) for one in hosts for _ in range(50)]
+        began = clock.monotonic()
+        await clock.advance(8)
+        await asyncio.gather(*waiting)
+        for second in range(1, 4):
+            assert sum(began + second <= at < began + second + 1 for at in started) <= 40 + 4
+        assert clock.monotonic() - began >= 4
+        started.clear()
+    assert [one.token_rate.rate for one in before] == [5.0] * 4
+    assert before[0].api.interval("conversations", 0.1) == 0.1
+    for gates in every:
+        gates.share_with(1)
+    alone = Gates(**given, clock=clock).of("host")
+    assert before[0].connect_rate.rate == alone.connect_rate.rate, "whoever is left has all of it"
+    for gates in every:
+        await gates.close()
