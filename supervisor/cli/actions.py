@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from supervisor.settings import Settings
     from supervisor.store import Registry
 
+_T = TypeVar("_T")
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs; a list where agents are selected.")]
 
 
@@ -37,93 +39,98 @@ def _settings() -> Settings:
     return load_settings()
 
 
-def pause(
-    *,
-    agent_id: MaybeAgent = None,
-    labels: WithLabel,
-    states: InState,
-    handlers: WithHandler,
-    everything: Everything = False,
-    as_json: AsJson = False,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The agents that a command is about; ``single``: one was named, and the answer is about one."""
+
+    settings: Settings
+    records: Sequence[AgentRecord]
+    single: bool
+    as_json: bool
+
+    def done(self, what: str) -> None:
+        """Say what was done to each."""
+        known.done(
+            self.settings, [(record.id, what) for record in self.records], as_json=self.as_json, single=self.single
+        )
+
+
+def _to_chosen(act: Callable[[_Chosen], _T]) -> Callable[..., _T]:
+    """The command that does something to one agent, or to all that are selected."""
+
+    def command(
+        *,
+        agent_id: MaybeAgent = None,
+        labels: WithLabel,
+        states: InState,
+        handlers: WithHandler,
+        everything: Everything = False,
+        as_json: AsJson = False,
+    ) -> _T:
+        settings = _settings()
+        records = chosen(settings, agent_id, selector(labels, states, handlers), everything=everything)
+        return act(_Chosen(settings, records, single=agent_id is not None, as_json=as_json))
+
+    # Not functools.wraps: the options are the command's own.
+    command.__name__, command.__doc__ = act.__name__, act.__doc__
+    return command
+
+
+@_to_chosen
+def pause(agents: _Chosen) -> None:
     """Take an agent offline until it is resumed; messages that it has are kept.
 
     Example: `supervisor agents pause 650000000000000000000001` or `supervisor agents pause --label team=support`
     """
-    settings = _settings()
-    records = chosen(settings, agent_id, selector(labels, states, handlers), everything=everything)
 
     async def work(registry: Registry) -> None:
-        for record in records:
+        for record in agents.records:
             await registry.update_agent(record.id, paused=True)
 
-    known.with_registry(settings, work)
-    known.done(
-        settings, [(record.id, "Paused agent") for record in records], as_json=as_json, single=agent_id is not None
-    )
+    known.with_registry(agents.settings, work)
+    agents.done("Paused agent")
 
 
-def resume(
-    *,
-    agent_id: MaybeAgent = None,
-    labels: WithLabel,
-    states: InState,
-    handlers: WithHandler,
-    everything: Everything = False,
-    as_json: AsJson = False,
-) -> None:
+@_to_chosen
+def resume(agents: _Chosen) -> None:
     """End an agent's pause, its sleep, or its wait after a failure or a refusal: it tries again at once.
 
     Example: `supervisor agents resume 650000000000000000000001` or `supervisor agents resume --state faulted`
     """
     from supervisor.core.errors import SupervisorError  # noqa: PLC0415
 
-    settings = _settings()
-    records = chosen(settings, agent_id, selector(labels, states, handlers), everything=everything)
-
     async def work(registry: Registry) -> str:
-        for record in records:
+        for record in agents.records:
             await registry.update_agent(record.id, paused=False)
             if (await registry.journal.lives.of(record.id)).sleep is not None:
                 await registry.journal.lives.record_sleep(record.id, None)
         return registry.uuid
 
-    uuid = known.with_registry(settings, work)
+    uuid = known.with_registry(agents.settings, work)
     try:
         from supervisor.cli import live  # noqa: PLC0415
 
-        if (running := live.find(settings, uuid)) is not None:
-            _ask_each(running, records, "resume")
+        if (running := live.find(agents.settings, uuid)) is not None:
+            _ask_each(running, agents.records, "resume")
     except SupervisorError as error:
         warn(f"the running supervisor could not be asked to try at once: {error}")
-    known.done(
-        settings, [(record.id, "Resumed agent") for record in records], as_json=as_json, single=agent_id is not None
-    )
+    agents.done("Resumed agent")
 
 
-def reload(
-    *,
-    agent_id: MaybeAgent = None,
-    labels: WithLabel,
-    states: InState,
-    handlers: WithHandler,
-    everything: Everything = False,
-    as_json: AsJson = False,
-) -> int:
+@_to_chosen
+def reload(agents: _Chosen) -> int:
     """Load an agent's handler, instruction and settings anew, without losing a message. Needs a running supervisor.
 
     Example: `supervisor agents reload 650000000000000000000001` or `supervisor agents reload --handler echo`
     """
     from supervisor.cli import live  # noqa: PLC0415
 
-    settings = _settings()
-    records = chosen(settings, agent_id, selector(labels, states, handlers), everything=everything)
-    running = live.require(settings, known.read_registry(settings, _uuid))
-    failed = _ask_each(running, records, "reload")
-    if as_json:
-        known.print_agents(settings, [record.id for record in records], single=agent_id is not None)
+    running = live.require(agents.settings, known.read_registry(agents.settings, _uuid))
+    failed = _ask_each(running, agents.records, "reload")
+    if agents.as_json:
+        known.print_agents(agents.settings, [record.id for record in agents.records], single=agents.single)
     else:
-        for record in records:
+        for record in agents.records:
             if record not in failed:
                 print(f"Reloading agent {record.id}")
     return EXIT_FAILURE if failed else 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from supervisor.cli import actions, fleet, history, known, new, selecting
+from supervisor.cli.durations import duration
 from supervisor.cli.errors import UsageError, complain
 
 if TYPE_CHECKING:
@@ -99,7 +100,9 @@ def add(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until it is online; exit 1 and why where it is not.")
     ] = False,
-    wait_seconds: Annotated[float, typer.Option("--wait-seconds", min=0, max=3600, help="The longest to wait.")] = 60,
+    wait_seconds: Annotated[
+        float, typer.Option("--wait-seconds", parser=duration, metavar="DURATION", help="The longest to wait.")
+    ] = 60,
     as_json: AsJson = False,
 ) -> None:
     """Add an agent. A running supervisor brings it online within a second.

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from supervisor.cli.durations import duration
 from supervisor.cli.errors import UsageError, warn
 from supervisor.core.errors import ConfigurationError, SupervisorError
 
 if TYPE_CHECKING:
-    from supervisor.cli.person import Meeting, Said
+    from supervisor.cli.person import Meeting, Person, Said
 
 _SANDBOX: Final = "http://127.0.0.1:8641"
 #: So many agents are named where none is meant.
@@ -50,7 +51,8 @@ def chat(
     ],
     *,
     once: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Say this, print the reply, end.", show_default=False)
+        str | None,
+        typer.Option(metavar="TEXT", help="Say this, print the reply, all parts of it, end.", show_default=False),
     ] = None,
     url: Annotated[str, typer.Option(metavar="URL", help="The address of the sandbox's chat page.")] = _SANDBOX,
     token_env: Annotated[
@@ -61,7 +63,9 @@ def chat(
         str | None,
         typer.Option(metavar="ID", help="On a real platform: which conversation, where it asks.", show_default=False),
     ] = None,
-    seconds: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0, help="To wait for a reply.")] = 120,
+    seconds: Annotated[
+        float, typer.Option("--timeout", parser=duration, metavar="DURATION", help="To wait for a reply.")
+    ] = 120,
 ) -> int:
     """Talk to an agent in the terminal; Ctrl-D ends it.
 
@@ -84,11 +88,10 @@ def chat(
         person = background.run(entered.__aenter__())
         stack.callback(lambda: background.run(entered.__aexit__(None, None, None)))
         if once is not None:
-            return _print_reply(background.run(person.ask(once, seconds)))
+            background.run(_print_reply(person, once, seconds))
+            return 0
         for line in _lines(name):
-            answer = background.run(person.ask(line, seconds))
-            if alone:
-                _print_reply(answer)
+            background.run(_print_reply(person, line, seconds) if alone else person.ask(line, seconds))
     return 0
 
 
@@ -109,11 +112,18 @@ def _lines(name: str) -> Iterator[str]:
             yield line
 
 
-def _print_reply(answer: Said) -> int:
-    if answer.failed:
-        raise SupervisorError(f"The agent answered with an error: {answer.content}")
-    print(answer.content, flush=True)
-    return 0
+async def _print_reply(person: Person, text: str, seconds: float) -> None:
+    """Say something and print the answer, all parts of it.
+
+    Raises:
+        SupervisorError: there is none, or it is an error.
+    """
+    until = time.monotonic() + seconds
+    part = await person.ask(text, seconds)
+    for answer in [part, *await person.hear_out(max(0.0, until - time.monotonic()))]:
+        if answer.failed:
+            raise SupervisorError(f"The agent answered with an error: {answer.content}")
+        print(answer.content, flush=True)
 
 
 def _show(said: Said, name: str, *, alone: bool) -> None:

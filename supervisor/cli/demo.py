@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from supervisor.cli import demo_reach, local
+from supervisor.cli.durations import duration
 from supervisor.cli.errors import UsageError
 from supervisor.cli.running import Profile
 from supervisor.cli.steps import Steps
@@ -43,7 +44,8 @@ class _Options:
 def demo(
     agents: Annotated[int, typer.Option(min=1, max=1000, help="How many sample agents.")] = 4,
     seconds: Annotated[
-        float | None, typer.Option("--for", metavar="SECONDS", min=0, help="End by itself.", show_default=False)
+        float | None,
+        typer.Option("--for", parser=duration, metavar="DURATION", help="End by itself.", show_default=False),
     ] = None,
     ask: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Ask the echo agent, print its reply, end.", show_default=False)

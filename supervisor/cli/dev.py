@@ -11,6 +11,7 @@ import typer
 
 from supervisor.cli import local
 from supervisor.cli.agents import Sets
+from supervisor.cli.durations import duration
 from supervisor.cli.errors import UsageError, complain
 from supervisor.cli.running import Profile
 from supervisor.cli.steps import Steps
@@ -67,7 +68,8 @@ def dev(
         typer.Option(min=0, max=65535, help="The chat page's port; else 8641 or a free one.", show_default=False),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option("--for", metavar="SECONDS", min=0, help="End by itself.", show_default=False)
+        float | None,
+        typer.Option("--for", parser=duration, metavar="DURATION", help="End by itself.", show_default=False),
     ] = None,
 ) -> int:
     """Try a handler as you write it: a local platform with a chat page, and a supervisor that follows your edits.

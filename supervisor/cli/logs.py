@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from supervisor.cli import selecting
+from supervisor.cli.durations import duration
 from supervisor.cli.errors import UsageError, complain
-from supervisor.cli.message_query import seconds
 from supervisor.cli.streams import as_text
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ Level = Annotated[
 ]
 Grep = Annotated[str, typer.Option(metavar="TEXT", help="Lines with this text, in whatever case.", show_default=False)]
 Since = Annotated[
-    str | None, typer.Option(metavar="AGE", help="Of so long ago and later: 90s, 15m, 2h, 7d.", show_default=False)
+    float | None,
+    typer.Option(
+        parser=duration, metavar="AGE", help="Of so long ago and later: 90s, 15m, 2h, 7d.", show_default=False
+    ),
 ]
 Lines = Annotated[
     int | None,
@@ -78,7 +81,7 @@ def logs(
         "handler": tuple(handlers),
         "level": level,
         "text": grep,
-        "newer_than_seconds": seconds(since, "--since"),
+        "newer_than_seconds": since,
     }
     settings = load_settings()
     if agent_id is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from supervisor.cli import selecting
+from supervisor.cli.durations import duration
 from supervisor.cli.errors import UsageError
 from supervisor.core.states import MessageState
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from supervisor.management.selection import Selector
     from supervisor.settings import Settings
 
-_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(s|m|h|d|w)?")
-_UNIT_SECONDS: Final = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 AS_LISTED: Final = "As `supervisor messages list` shows them."
 #: The largest number that the journal can hold.
 MAX_NUMBER: Final = 2**63 - 1
@@ -38,28 +36,20 @@ Conversation = Annotated[
     str | None, typer.Option("--conversation", metavar="ID", help="Of this conversation.", show_default=False)
 ]
 OlderThan = Annotated[
-    str | None, typer.Option(metavar="AGE", help="Received at least so long ago: 90s, 15m, 2h, 7d.", show_default=False)
+    float | None,
+    typer.Option(
+        parser=duration, metavar="AGE", help="Received at least so long ago: 90s, 15m, 2h, 7d.", show_default=False
+    ),
 ]
 NewerThan = Annotated[
-    str | None, typer.Option(metavar="AGE", help="Received at most so long ago: 90s, 15m, 2h, 7d.", show_default=False)
+    float | None,
+    typer.Option(
+        parser=duration, metavar="AGE", help="Received at most so long ago: 90s, 15m, 2h, 7d.", show_default=False
+    ),
 ]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter that matches; asks first.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
-
-
-def seconds(age: str | None, option: str) -> float | None:
-    """An age as people write it, in seconds.
-
-    Raises:
-        UsageError: it is none.
-    """
-    if age is None:
-        return None
-    match = _DURATION.fullmatch(age.strip())
-    if match is None:
-        raise UsageError(f"{option} wants an age such as 90s, 15m, 2h or 7d, not {age!r}")
-    return float(match[1]) * _UNIT_SECONDS[match[2]]
 
 
 def checked_id(value: str | None, option: str) -> str | None:
@@ -80,8 +70,8 @@ def query(
     conversation: str | None,
     *,
     states: Sequence[MessageState] = (),
-    older_than: str | None = None,
-    newer_than: str | None = None,
+    older_than: float | None = None,
+    newer_than: float | None = None,
     undelivered: bool = False,
 ) -> MessageQuery:
     """The messages that the options ask for; ``agent`` may be registered no more, and is its id then.
@@ -91,7 +81,6 @@ def query(
     """
     from supervisor.management.messages import MessageQuery  # noqa: PLC0415  import what is slow only when it runs
 
-    older, newer = seconds(older_than, "--older-than"), seconds(newer_than, "--newer-than")
     conversation = checked_id(conversation, "--conversation")
     if checked_id(agent, "--agent") is not None and wanted:
         raise UsageError("Name an agent or select some, not both")
@@ -100,7 +89,7 @@ def query(
         agent_ids=[one.id for one in selecting.selected(settings, wanted)] if wanted else None,
         conversation_id=conversation,
         states=tuple(states),
-        older_than_seconds=older,
-        newer_than_seconds=newer,
+        older_than_seconds=older_than,
+        newer_than_seconds=newer_than,
         undelivered=undelivered,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -21,6 +22,10 @@ _T = TypeVar("_T")
 
 #: For the connect, and for what the platform is asked.
 _PLATFORM_SECONDS: Final = 15.0
+#: An answer is over once so long nothing has come after it …
+_QUIET_SECONDS: Final = 0.75
+#: … unless the agent showed that it goes on, by typing or a step on the way to more: agents type every four seconds.
+_WORKING_SECONDS: Final = 6.0
 #: Types of messages that are whole answers, and no steps on the way to one.
 _ANSWER_TYPES: Final = (None, "text", "message", "error")
 
@@ -68,7 +73,8 @@ class Person:
         self._on_said = on_said
         self._socket: Socket | None = None
         self._conversation_id: object = None
-        self._answers: asyncio.Queue[Said] = asyncio.Queue()
+        # What the agent says and shows, each with how long more may take after it; None: it is no answer.
+        self._signs: asyncio.Queue[tuple[Said | None, float]] = asyncio.Queue()
 
     @classmethod
     @asynccontextmanager
@@ -135,19 +141,19 @@ class Person:
         return answer
 
     async def ask(self, text: str, seconds: float) -> Said:
-        """Say something and wait for the first answer.
+        """Say something and wait for the first answer, or the first part of one.
 
         Raises:
             SupervisorError: it was not taken, the connection was lost, or nothing came in time; says which.
         """
-        while not self._answers.empty():
-            self._answers.get_nowait()
+        while not self._signs.empty():
+            self._signs.get_nowait()
         # What a terminal gives may not be text.
         content = text.encode("utf-8", "replace").decode()
         said = {"conversationId": self._conversation_id, "role": "user", "content": content}
         await self._call("message:send", said)
         assert self._socket is not None  # noqa: S101  for the type checker
-        answer = asyncio.ensure_future(self._answers.get())
+        answer = asyncio.ensure_future(self._first_answer())
         over: list[asyncio.Future[Any]] = [answer, self._socket.closed]
         await asyncio.wait(over, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
@@ -157,11 +163,31 @@ class Person:
             raise SupervisorError(f"The connection was lost: {self._socket.closed.result()}")
         raise SupervisorError(f"No answer came within {seconds:g} s")
 
+    async def _first_answer(self) -> Said:
+        while (sign := await self._signs.get())[0] is None:
+            pass
+        return sign[0]
+
+    async def hear_out(self, seconds: float) -> list[Said]:
+        """The further parts of an answer, until the agent is quiet and shows no sign of more; for so long at most."""
+        parts, patience = [], _QUIET_SECONDS
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while True:
+                    said, patience = await asyncio.wait_for(self._signs.get(), patience)
+                    if said is not None:
+                        parts.append(said)
+        return parts
+
     def _receive(self, event: str, payload: object) -> None:
-        if event != "message:new" or not isinstance(payload, Mapping):
+        if not isinstance(payload, Mapping) or payload.get("conversationId") != self._conversation_id:
             return
-        if payload.get("conversationId") != self._conversation_id or payload.get("role") == "user":
-            return
+        if event == "agent:typing":
+            self._signs.put_nowait((None, _WORKING_SECONDS if payload.get("isTyping") else _QUIET_SECONDS))
+        elif event == "message:new" and payload.get("role") != "user":
+            self._hear(payload)
+
+    def _hear(self, payload: Mapping[str, Any]) -> None:
         said = Said(
             content=clean_text(str(payload.get("content") or ""))[0],
             type=one_line(payload.get("type")),
@@ -169,8 +195,7 @@ class Person:
             failed=bool(payload.get("error")),
         )
         self._on_said(said)
-        if said.is_answer:
-            self._answers.put_nowait(said)
+        self._signs.put_nowait((said, _QUIET_SECONDS) if said.is_answer else (None, _WORKING_SECONDS))
 
 
 class Background:

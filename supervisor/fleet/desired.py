@@ -79,20 +79,21 @@ class Desired:
         """The agent's task has read everything anew, or found that it cannot."""
         self._reload_due = False
 
-    def answer_reloads(self, reason: str) -> None:
-        """Tell whoever waits in :meth:`refresh` how it went; empty: well.
+    def answer_reloads(self, reason: str) -> bool:
+        """Tell whoever waits in :meth:`refresh` how it went, empty: well; whether anybody did.
 
         While another reload is due, what was done is what was asked for before: nobody is told yet.
         """
-        if not self._reload_due:
-            self._answer(reason)
+        return not self._reload_due and self._answer(reason)
 
     def reload_failed(self, reason: str) -> None:
         """Tell whoever waits in :meth:`refresh` that the agent cannot run like this; it stays due for the next try."""
         self._answer(reason)
 
-    def _answer(self, reason: str) -> None:
+    def _answer(self, reason: str) -> bool:
+        waited = bool(self._reloads)
         for over in self._reloads:
             if not over.done():
                 over.set_result(reason)
         self._reloads.clear()
+        return waited

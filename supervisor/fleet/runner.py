@@ -276,8 +276,9 @@ class Runner:
 
     def _show_trouble(self, reason: str) -> None:
         """An online agent cannot be brought up to date, or again can."""
-        self._desired.answer_reloads(reason)
-        if reason and reason != self.condition.reason:
+        # Whoever waits for a reload logs how it went.
+        told = self._desired.answer_reloads(reason)
+        if reason and reason != self.condition.reason and not told:
             self.agent.log.warning("renewal_failed", reason=reason)
         if self.condition.state is AgentState.ONLINE:
             self._become(AgentState.ONLINE, reason)

@@ -13,6 +13,7 @@ import pytest
 from supervisor.sandbox import Sandbox
 from supervisor.testing import sandboxed
 from tests.support.command import Command, until
+from tests.support.observing import handlers_folder
 from tests.support.paths import ROOT
 
 #: Many processes: on a busy machine they take their time.
@@ -23,6 +24,21 @@ async def on_message(message, ctx):
     if message.content == "fail":
         raise LookupError("nothing there")
     return message.content.upper() + ctx.settings.get("end", "")
+"""
+#: Works on after its first part, for longer than a pause between parts.
+PARTS = """\
+import asyncio
+from supervisor.handler import Thinking
+
+async def on_message(message, ctx):
+    yield "one"
+    yield Thinking("and then")
+    while message.content == "for ever":
+        await asyncio.sleep(0.2)
+        yield Thinking("hm")
+    await asyncio.sleep(1.2)
+    yield "two"
+    yield "three"
 """
 STARTS_BADLY = """
 class Shout(Handler):
@@ -133,6 +149,18 @@ async def test_lines_are_answered_in_turn_and_only_replies_are_printed(command: 
             2,
             f"Error: There is no agent 'somebody' on the sandbox; there are: Agent ({'a' * 24})\n",
         )
+
+
+async def test_all_parts_of_an_answer_are_printed_however_long_the_agent_works_in_between(command: Command) -> None:
+    agents = handlers_folder(command.folder, {"parts": PARTS})
+    async with sandboxed("parts", agents_dir=agents) as chat:
+        url = ("--url", chat.sandbox.base_url)
+        once = await asyncio.to_thread(command.ok, "chat", "Agent", *url, "--once", "go on", "--timeout", "2m")
+        assert once == "one\ntwo\nthree\n"
+        piped = await asyncio.to_thread(command, "chat", "Agent", *url, stdin="a\nb\n")
+        assert piped.stdout == "one\ntwo\nthree\n" * 2
+        endless = await asyncio.to_thread(command.ok, "chat", "Agent", *url, "--once", "for ever", "--timeout", "4s")
+        assert endless == "one\n"
 
 
 async def test_a_users_token_leads_to_an_agent_of_a_platform(command: Command) -> None:

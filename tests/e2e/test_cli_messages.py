@@ -349,9 +349,9 @@ def test_a_purge_erases_an_agents_words_or_those_of_one_conversation(command: Co
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("list", "--older-than", "soon"), "--older-than wants an age such as"),
-        (("list", "--newer-than", "-1h"), "--newer-than wants an age such as"),
-        (("list", "--older-than", "9" * 400 + "d"), "--older-than wants an age such as"),
+        (("list", "--older-than", "soon"), "'--older-than': 'soon' is none; say 90s, 15m"),
+        (("list", "--newer-than", "-1h"), "'--newer-than': '-1h' is none; say 90s, 15m"),
+        (("list", "--older-than", "9" * 400 + "d"), "'--older-than': '9999"),
         (("list", "--state", "sleeping"), "sleeping"),
         (("list", "--limit", "0"), "limit"),
         (("list", "--agent", "\udcff"), "--agent wants an id"),

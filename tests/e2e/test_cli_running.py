@@ -134,6 +134,22 @@ def test_an_agent_whose_secret_is_missing_says_so_and_can_be_mended(command: Com
     wait_for_state(command, A1, "online")
 
 
+def test_an_added_agent_is_waited_for_until_it_is_online_or_it_is_known_why_it_is_not(command: Command) -> None:
+    command.env["AGENT_OTHER"] = "y"
+    start(command)
+    assert add(command, A1, "--wait", "--wait-seconds", "1m") == f"Added agent {A1}; it is online\n"
+    assert command.json("agents", "show", A1)["state"] == "online"
+    command.ok("agents", "remove", A1, "--yes")
+    # The platform knows the agent by another secret.
+    refused = command("agents", "add", A1, "--handler", "echo", "--secret-env", "AGENT_OTHER", "--wait")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert re.match(f"Error: Agent {A1} is added, and rejected: .*401", one_line(refused.stderr))
+    faulted = command("agents", "add", A2, "--handler", "echo", "--secret-env", "AGENT_MISSING", "--wait")
+    assert faulted.returncode == 1
+    assert re.search(f"Agent {A2} is added, and faulted: .*AGENT_MISSING", faulted.stderr)
+    assert [one["id"] for one in command.json("agents", "list")] == [A1, A2], "they are there to be mended"
+
+
 def test_an_admin_token_is_asked_for_and_given(command: Command) -> None:
     token = {"SUPERVISOR_ADMIN_TOKEN": "s3cr3t"}
     add(command, A1)

@@ -111,6 +111,7 @@ async def _play(sandbox: Sandbox, handlers: Path, log: Path) -> None:
         while "code_not_reloaded" not in log.read_text():
             await asyncio.sleep(0.05)
     assert "'nothing_of_that_name' is not defined (writing.py, line 6)" in log.read_text()
+    assert "renewal_failed" not in log.read_text(), "it is said once"
     assert await answer(sandbox, user, writing) == "second other word"
 
     (handlers / "writing.py").write_text(HANDLER.replace("first", "third"))

@@ -12,6 +12,7 @@ from typing import Any
 import helm_python
 import pytest
 
+from supervisor import __version__
 from tests.support.helm_chart import CHART, NAMESPACE, RELEASE, Rendered, agent, chart, render, rendered_ci
 from tests.support.kubernetes_api import KubernetesApi, kubernetes_api
 
@@ -124,7 +125,7 @@ def identity(made: Rendered) -> dict[str, Any]:
 def test_names_selector_and_volume_stay_over_versions_of_the_chart(tmp_path: Path) -> None:
     shutil.copytree(CHART, tmp_path / "newer")
     described = tmp_path / "newer/Chart.yaml"
-    described.write_text(described.read_text().replace("0.1.0", "7.8.9"))
+    described.write_text(described.read_text().replace(__version__, "7.8.9"))
     values = {"config": {"CONCURRENCY": 9}, "commonLabels": {"a": "b"}, "podLabels": {"c": "d"}, "agents": [agent()]}
     with helm_python.Chart.load(tmp_path / "newer") as newer:
         texts = newer.render(values, name=RELEASE, namespace=NAMESPACE, is_upgrade=True)

@@ -36,13 +36,3 @@ def test_what_the_makefile_runs_is_there() -> None:
     ours = [path for path in paths if not path.startswith(".venv")]
     assert ours
     assert not [path for path in ours if not (ROOT / path).exists()]
-
-
-def test_the_release_is_cut_with_its_date() -> None:
-    changelog = (ROOT / "CHANGELOG.md").read_text()
-    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert version
-    heads = re.findall(r"^## \[([^\]]+)\](?: - (\d{4}-\d{2}-\d{2}))?$", changelog, re.MULTILINE)
-    assert heads[0] == ("Unreleased", "")
-    assert heads[1][0] == version[1]
-    assert all(date for _, date in heads[1:])
