@@ -56,6 +56,11 @@ Unlabel = Annotated[
     list[str],
     typer.Option(metavar="KEY", help="Drop a label. Repeatable.", default_factory=list, show_default=False),
 ]
+KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Add it though it cannot run yet; it becomes faulted.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is online; exit 1 and why where it is not.")]
+WaitSeconds = Annotated[
+    float, typer.Option("--wait-seconds", parser=duration, metavar="DURATION", help="The longest to wait.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 
 
@@ -94,15 +99,9 @@ def add(
     sets: Sets,
     labels: Labels,
     paused: Annotated[bool, typer.Option("--paused", help="Add it without starting it.")] = False,
-    keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Add it though it cannot run yet; it becomes faulted.")
-    ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until it is online; exit 1 and why where it is not.")
-    ] = False,
-    wait_seconds: Annotated[
-        float, typer.Option("--wait-seconds", parser=duration, metavar="DURATION", help="The longest to wait.")
-    ] = 60,
+    keep_going: KeepGoing = False,
+    wait: Wait = False,
+    wait_seconds: WaitSeconds = 60,
     as_json: AsJson = False,
 ) -> None:
     """Add an agent. A running supervisor brings it online within a second.

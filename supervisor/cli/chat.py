@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from supervisor.cli import demo_reach
 from supervisor.cli.durations import duration
 from supervisor.cli.errors import UsageError, warn
 from supervisor.core.errors import ConfigurationError, SupervisorError
@@ -42,30 +43,43 @@ class OnSandbox:
     online: bool
 
 
+Agent = Annotated[
+    str,
+    typer.Argument(
+        metavar="AGENT", help="An id, a name, or the beginning of one (four characters).", show_default=False
+    ),
+]
+Once = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="Say this, print the reply, all parts of it, end.", show_default=False),
+]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help=f"The address of the sandbox's chat page; else the demo's, or {_SANDBOX}.",
+        show_default=False,
+    ),
+]
+TokenEnv = Annotated[
+    str | None,
+    typer.Option(metavar="VAR", help="On a real platform: the variable with a user's token.", show_default=False),
+]
+Conversation = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="On a real platform: which conversation, where it asks.", show_default=False),
+]
+Timeout = Annotated[float, typer.Option("--timeout", parser=duration, metavar="DURATION", help="To wait for a reply.")]
+
+
 def chat(
-    agent: Annotated[
-        str,
-        typer.Argument(
-            metavar="AGENT", help="An id, a name, or the beginning of one (four characters).", show_default=False
-        ),
-    ],
+    agent: Agent,
     *,
-    once: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="Say this, print the reply, all parts of it, end.", show_default=False),
-    ] = None,
-    url: Annotated[str, typer.Option(metavar="URL", help="The address of the sandbox's chat page.")] = _SANDBOX,
-    token_env: Annotated[
-        str | None,
-        typer.Option(metavar="VAR", help="On a real platform: the variable with a user's token.", show_default=False),
-    ] = None,
-    conversation: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="On a real platform: which conversation, where it asks.", show_default=False),
-    ] = None,
-    seconds: Annotated[
-        float, typer.Option("--timeout", parser=duration, metavar="DURATION", help="To wait for a reply.")
-    ] = 120,
+    once: Once = None,
+    url: Url = None,
+    token_env: TokenEnv = None,
+    conversation: Conversation = None,
+    seconds: Timeout = 120,
 ) -> int:
     """Talk to an agent in the terminal; Ctrl-D ends it.
 
@@ -79,7 +93,7 @@ def chat(
     if once is not None and not once.strip():
         raise UsageError("--once wants a text")
     if token_env is None:
-        meeting, name = _at_sandbox(url.rstrip("/"), agent, seconds)
+        meeting, name = _at_sandbox((url or demo_reach.chat_page() or _SANDBOX).rstrip("/"), agent, seconds)
     else:
         meeting, name = _at_platform(agent, token_env, conversation)
     alone = once is not None or not sys.stdin.isatty()

@@ -90,7 +90,7 @@ async def _demo(options: _Options, folder: Path) -> int:
                 print(reply, flush=True)
                 return 0
             steps.close()
-            _leave_settings(folder, service)
+            _leave_settings(folder, service, sandbox)
             _print_addresses(sandbox, service, options.seconds)
             await local.until_over(service, options.seconds)
     return 0
@@ -205,7 +205,7 @@ async def _ask(sandbox: Sandbox, text: str) -> str:
     return str(answer.content)
 
 
-def _leave_settings(folder: Path, service: Service) -> None:
+def _leave_settings(folder: Path, service: Service, sandbox: Sandbox) -> None:
     """Let commands reach this demo: what leads to it, as variables."""
     settings = service.settings
     named = {
@@ -214,12 +214,12 @@ def _leave_settings(folder: Path, service: Service) -> None:
         "WS_URL": settings.ws_url,
         "SECRET_DIRS": folder,
     }
-    demo_reach.leave(folder, {f"SUPERVISOR_{name}": str(value) for name, value in named.items()})
+    variables = {f"SUPERVISOR_{name}": str(value) for name, value in named.items()}
+    demo_reach.leave(folder, variables, sandbox.base_url)
 
 
 def _print_addresses(sandbox: Sandbox, service: Service, seconds: float | None) -> None:
     admin = service.admin_url
-    end = "Ctrl-C ends it." if seconds is None else f"It ends by itself after {seconds:g} s."
     elsewhere = "" if sandbox.port == local.CHAT_PORT else f" --url {sandbox.base_url}"
     print(
         f"\n  Chat with an agent   {sandbox.base_url}/\n"
@@ -229,6 +229,6 @@ def _print_addresses(sandbox: Sandbox, service: Service, seconds: float | None) 
         f"  Status               {admin}/api/v1/status\n"
         f"  API                  {admin}/docs\n"
         f"  Commands             supervisor --demo status\n\n"
-        f"{end}",
+        f"{local.ending(seconds)}",
         flush=True,
     )

@@ -17,10 +17,15 @@ _FILE: Final = "demo.json"
 _PREFIX: Final = "SUPERVISOR_"
 
 
-def leave(folder: Path, settings: Mapping[str, str]) -> None:
-    """Write down the variables with which commands reach the demo of a folder, once it can be reached."""
+#: The address of the chat page of the demo that this command asks.
+_CHAT_PAGE: Final = "chat_page"
+_asked: dict[str, str] = {}
+
+
+def leave(folder: Path, settings: Mapping[str, str], chat_page: str) -> None:
+    """Write down the variables with which commands reach the demo of a folder, and where people do; once both can."""
     partial = folder / f"{_FILE}.partial"
-    partial.write_text(json.dumps(settings), encoding="utf-8")
+    partial.write_text(json.dumps({**settings, _CHAT_PAGE: chat_page}), encoding="utf-8")
     partial.replace(folder / _FILE)
 
 
@@ -36,9 +41,15 @@ def use() -> None:
         if lock_holder(settings[f"{_PREFIX}REGISTRY_URL"]) is not None:
             for name in [name for name in os.environ if name.startswith(_PREFIX)]:
                 del os.environ[name]
+            _asked[_CHAT_PAGE] = settings.pop(_CHAT_PAGE)
             os.environ.update(settings)
             return
     raise SupervisorError("No demo runs here; start it in another terminal with: supervisor demo")
+
+
+def chat_page() -> str | None:
+    """Where people talk to the agents of the demo that this command asks; None: it asks none."""
+    return _asked.get(_CHAT_PAGE)
 
 
 def _left() -> Iterator[dict[str, str]]:

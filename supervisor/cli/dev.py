@@ -207,11 +207,10 @@ def _print_addresses(options: _Options, sandbox: Sandbox, service: Service) -> N
     follows = (
         "An installed package is loaded once." if options.packages else "What you save is taken up within a second."
     )
-    end = "Ctrl-C ends it." if options.seconds is None else f"It ends by itself after {options.seconds:g} s."
     print(
         f"\n  Chat with it    {sandbox.base_url}/?agent={AGENT_ID}\n"
         f"  In a terminal   supervisor chat {options.name}{elsewhere}\n"
         f"  Console         {service.admin_url}/\n\n"
-        f"{follows} {end}",
+        f"{follows} {local.ending(options.seconds)}",
         flush=True,
     )

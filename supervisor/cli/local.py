@@ -29,6 +29,13 @@ SECRET: Final = "local-secret"  # noqa: S105
 _STOP_SECONDS: Final = 15.0
 
 
+def ending(seconds: float | None) -> str:
+    """What to say of its end: who does it, or when."""
+    from supervisor.cli.output import duration  # noqa: PLC0415  import what is slow only when it runs
+
+    return "Ctrl-C ends it." if seconds is None else f"It ends by itself after {duration(seconds)}."
+
+
 def run_alone(work: Callable[[Path], Coroutine[Any, Any, int]]) -> int:
     """Do ``work`` in a temporary folder until it ends or a signal comes; its exit code.
 

@@ -173,6 +173,8 @@ def test_commands_reach_a_demo_that_runs_whatever_is_configured(command: Command
     assert [(agent["name"], agent["state"]) for agent in listed] == [("Tour guide", "online"), ("Echo", "online")]
     command.ok("--demo", "agents", "pause", "Echo")
     assert "1 online" in command.ok("--demo", "status")
+    command.ok("--demo", "agents", "resume", "Echo")
+    assert command.ok("--demo", "chat", "Echo", "--once", "hello") == "Echo: hello\n"
     demo.send_signal(signal.SIGTERM)
     assert demo.wait(30) == 0
     assert command("--demo", "status").returncode == 1

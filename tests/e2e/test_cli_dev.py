@@ -36,7 +36,8 @@ async def on_message(message, ctx):
     while message.content == "for ever":
         await asyncio.sleep(0.2)
         yield Thinking("hm")
-    await asyncio.sleep(1.2)
+    for _ in range(4):
+        await asyncio.sleep(0.3)
     yield "two"
     yield "three"
 """
