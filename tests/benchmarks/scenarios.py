@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -89,17 +90,24 @@ def finish_reading(gateway: Gateway) -> int:
     return gateway.barrier(BARRIER_SECONDS)
 
 
-def echo(run: Run) -> Sample:
-    """CPU per echo round trip: message in, typing on, typing off, reply, ack."""
+@contextmanager
+def warmed_up(run: Run) -> Iterator[tuple[Opponent, list[str]]]:
+    """A client whose agents have answered for a while and are at rest, with their ids; nothing is counted yet."""
     plan, gateway = run.plan, run.gateway
-    count = min(plan.echo_agents, plan.agents)
-    agents = ids(0, count)
+    agents = ids(0, min(plan.echo_agents, plan.agents))
     with run.opponent(gateway, run.work) as client:
-        add_gently(client, gateway, 0, count)
+        add_gently(client, gateway, 0, len(agents))
         gateway.round_trips(agents, plan.warm_up, plan.in_flight, TRIPS_SECONDS)
         finish_reading(gateway)
         time.sleep(SETTLE_SECONDS)
         gateway.ask("reset")
+        yield client, agents
+
+
+def echo(run: Run) -> Sample:
+    """CPU per echo round trip: message in, typing on, typing off, reply, ack."""
+    plan, gateway = run.plan, run.gateway
+    with warmed_up(run) as (client, agents):
         before = meter.cpu_seconds(client.pid)
         result = gateway.round_trips(agents, plan.round_trips, plan.in_flight, TRIPS_SECONDS)
         finish_reading(gateway)
@@ -143,14 +151,7 @@ def storm(run: Run) -> Sample:
 def latency(run: Run) -> Sample:
     """How long a round trip takes at one rate for all opponents, which none of them has to hurry for."""
     plan, gateway = run.plan, run.gateway
-    count = min(plan.echo_agents, plan.agents)
-    agents = ids(0, count)
-    with run.opponent(gateway, run.work) as client:
-        add_gently(client, gateway, 0, count)
-        gateway.round_trips(agents, plan.warm_up, plan.in_flight, TRIPS_SECONDS)
-        finish_reading(gateway)
-        time.sleep(SETTLE_SECONDS)
-        gateway.ask("reset")
+    with warmed_up(run) as (_, agents):
         result = gateway.round_trips_at(agents, plan.round_trips, plan.latency_rate, TRIPS_SECONDS)
         lost = gateway.ask("counts")["disconnects"]
     return {
