@@ -14,7 +14,8 @@ from supervisor import __version__
 from supervisor.core.clock import Clock, SystemClock
 from supervisor.core.states import AgentState
 from supervisor.core.status import Reading
-from supervisor.telemetry.metrics.agents import DESCRIPTIONS, AgentSeries
+from supervisor.telemetry.metrics.agent_families import DESCRIPTIONS
+from supervisor.telemetry.metrics.agents import AgentSeries
 from supervisor.telemetry.metrics.connections import ConnectionMetrics
 from supervisor.telemetry.metrics.exposition import end, in_slices
 from supervisor.telemetry.metrics.families import Description, Vocabulary, Workshop
