@@ -72,6 +72,7 @@ def wait_for_state(command: Command, agent_id: str, wanted: str, token: str = ""
 
 
 def test_whoever_adds_an_agent_can_wait_for_what_becomes_of_it(command: Command) -> None:
+    command.env["AGENT_OTHER"] = "y"
     start(command)
     assert add(command, A1, "--wait") == f"Added agent {A1}; it is online\n"
     # The folder is not among those of the supervisor that runs.
@@ -80,6 +81,12 @@ def test_whoever_adds_an_agent_can_wait_for_what_becomes_of_it(command: Command)
     refused = command("agents", "add", A2, *given, SUPERVISOR_SECRET_DIRS=str(command.folder))
     assert (refused.returncode, refused.stdout) == (1, "")
     assert f"Agent {A2} is added, and faulted" in one_line(refused.stderr)
+    command.ok("agents", "remove", A1, "--yes")
+    # The platform knows the agent by another secret.
+    wait = ("--wait", "--wait-seconds", "1m")
+    rejected = command("agents", "add", A1, "--handler", "echo", "--secret-env", "AGENT_OTHER", *wait)
+    assert (rejected.returncode, rejected.stdout) == (1, "")
+    assert re.match(f"Error: Agent {A1} is added, and rejected: .*401", one_line(rejected.stderr))
 
 
 def test_a_running_supervisor_is_followed_and_steered(command: Command) -> None:
@@ -132,22 +139,6 @@ def test_an_agent_whose_secret_is_missing_says_so_and_can_be_mended(command: Com
     assert "AGENT_MISSING" in command.json("agents", "show", A1)["reason"]
     command.ok("agents", "update", A1, "--secret-env", "AGENT_SECRET")
     wait_for_state(command, A1, "online")
-
-
-def test_an_added_agent_is_waited_for_until_it_is_online_or_it_is_known_why_it_is_not(command: Command) -> None:
-    command.env["AGENT_OTHER"] = "y"
-    start(command)
-    assert add(command, A1, "--wait", "--wait-seconds", "1m") == f"Added agent {A1}; it is online\n"
-    assert command.json("agents", "show", A1)["state"] == "online"
-    command.ok("agents", "remove", A1, "--yes")
-    # The platform knows the agent by another secret.
-    refused = command("agents", "add", A1, "--handler", "echo", "--secret-env", "AGENT_OTHER", "--wait")
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert re.match(f"Error: Agent {A1} is added, and rejected: .*401", one_line(refused.stderr))
-    faulted = command("agents", "add", A2, "--handler", "echo", "--secret-env", "AGENT_MISSING", "--wait")
-    assert faulted.returncode == 1
-    assert re.search(f"Agent {A2} is added, and faulted: .*AGENT_MISSING", faulted.stderr)
-    assert [one["id"] for one in command.json("agents", "list")] == [A1, A2], "they are there to be mended"
 
 
 def test_an_admin_token_is_asked_for_and_given(command: Command) -> None:
