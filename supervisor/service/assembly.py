@@ -37,6 +37,7 @@ from supervisor.settings import Settings
 from supervisor.settings.otlp import request_headers, resource_attributes, traces_url
 from supervisor.settings.secrets import SecretBox, SecretResolver
 from supervisor.store import Access, LockInfo, Registry
+from supervisor.store.opening import migrates_at_start
 from supervisor.telemetry.events import Events
 from supervisor.telemetry.logs import get_logger
 from supervisor.telemetry.metrics import Metrics
@@ -74,7 +75,7 @@ def _claims_import_name(distribution: importlib.metadata.Distribution) -> bool:
 
 
 async def open_registry(settings: Settings, lock: LockInfo, clock: Clock) -> Registry:
-    """The registry of a deployment, held in the name of ``lock``, its schema brought up to date.
+    """The registry of a deployment, held in the name of ``lock``; in a file, its schema brought up to date.
 
     Raises:
         RegistryError: it cannot be opened; one line says why and what to do.
@@ -82,7 +83,7 @@ async def open_registry(settings: Settings, lock: LockInfo, clock: Clock) -> Reg
     return await Registry.open(
         settings.registry_url,
         synchronous=settings.synchronous,
-        upgrade=True,
+        upgrade=migrates_at_start(settings.registry_url),
         access=Access(migration_copy=settings.migration_copy),
         lock=lock,
         clock=clock,

@@ -25,7 +25,7 @@ def dialect_of(url: str) -> Sqlite | Postgres:
         RegistryError: what the database takes is not installed.
     """
     # Imported here: another database's driver need not be installed.
-    if url.partition(":")[0].partition("+")[0] in ("postgresql", "postgres"):
+    if _is_postgres(url):
         try:
             from supervisor.store.postgres import Postgres  # noqa: PLC0415
         except ModuleNotFoundError as error:
@@ -37,6 +37,15 @@ def dialect_of(url: str) -> Sqlite | Postgres:
     from supervisor.store.sqlite import Sqlite  # noqa: PLC0415
 
     return Sqlite()
+
+
+def _is_postgres(url: str) -> bool:
+    return url.partition(":")[0].partition("+")[0] in ("postgresql", "postgres")
+
+
+def migrates_at_start(url: str) -> bool:
+    """Whether a start brings the registry up to date; where several supervisors may run, ``db upgrade`` does, once."""
+    return not _is_postgres(url)
 
 
 async def upgrade(url: str, *, migration_copy: bool = True) -> str:

@@ -73,6 +73,9 @@ class Postgres:
                 raise _not_found(sessions.where)
             if upgrade and revision != self.migrations.head:
                 await self._bring_up(sessions)
+            elif lock is not None:
+                # Before anything is written that another version's tables may not take.
+                await sessions.read(self.migrations.require)
             hold = None
             if lock is not None:
                 # Whoever takes over waits for what holds the fence, and has not long to wait.

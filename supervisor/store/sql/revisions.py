@@ -81,7 +81,7 @@ class Revisions:
         if revision != self.head and not older:
             raise RegistryError(
                 f"The registry's schema is at {revision} and this version needs {self.head}; "
-                "bring it there, which makes a copy first, with: supervisor db upgrade"
+                "bring it there with: supervisor db upgrade"
             )
         return revision
 

@@ -21,8 +21,9 @@ from supervisor.service.assembly import (
     start_tracing_of,
 )
 from supervisor.settings import Settings
-from supervisor.store import LockInfo, lock_holder
+from supervisor.store import LockInfo, lock_holder, opening
 from supervisor.telemetry.tracing import NO_TRACING
+from tests.support import postgres
 from tests.support.clock import ManualClock
 
 KEY = "q0nHc0m3bJ0d1vW1bqv0Tj6m3b6o9n1C2yq8m3Jm1hE="
@@ -88,6 +89,20 @@ async def test_a_registry_is_held_in_the_name_it_is_given_and_by_one(tmp_path: P
         await open_registry(given, LockInfo(), SystemClock())
     await registry.close()
     assert lock_holder(given.registry_url) is None
+
+
+async def test_a_registry_that_several_may_run_is_not_made_at_a_start(tmp_path: Path) -> None:
+    with postgres.empty_database() as url:
+        given = settings(tmp_path, registry_url=url)
+        with pytest.raises(RegistryError, match="supervisor db upgrade"):
+            await open_registry(given, LockInfo(), SystemClock())
+        await opening.upgrade(url)
+        registry = await open_registry(given, LockInfo(), SystemClock())
+        await registry.close()
+        postgres.on_server("UPDATE alembic_version SET version_num = '0001'", url=url)
+        with pytest.raises(RegistryError, match=r"is at 0001 .* supervisor db upgrade"):
+            await open_registry(given, LockInfo(), SystemClock())
+        assert postgres.on_server("SELECT count(*) FROM replicas", url=url) == [(0,)]
 
 
 def test_the_lock_tells_where_others_reach_it(tmp_path: Path) -> None:
