@@ -17,6 +17,7 @@ from grafana.promql import (
     errors_by,
     errors_of_all,
     named,
+    offline,
     online_share,
     quantile,
     rate,
@@ -131,7 +132,6 @@ def _ready() -> str:
 
 def _connections() -> Sequence[Any]:
     """Who is connected, and who is not."""
-    down = f"{series('supervisor_agent_up')} == 0"
     left = f"{series('supervisor_agent_auth_expiry_timestamp_seconds')} - time()"
     return [
         graph(
@@ -157,7 +157,7 @@ def _connections() -> Sequence[Any]:
             Column("Agent", label="agent", link=AGENT_LINK),
             Column("Name", label="name"),
             Column("Messages waiting", expr=named(_of_down("supervisor_agent_inbox_messages")), unit="short"),
-            Column("Token valid for", expr=named(f"({left}) and on ({TARGET}, agent) ({down})"), unit="s"),
+            Column("Token valid for", expr=named(f"({left}) and on ({TARGET}, agent) {offline()}"), unit="s"),
             none="Every agent is online",
         ),
     ]
@@ -193,7 +193,7 @@ def _losses() -> Sequence[Any]:
 
 
 def _of_down(metric: str) -> str:
-    return f"{series(metric)} and on ({TARGET}, agent) ({series('supervisor_agent_up')} == 0)"
+    return f"{series(metric)} and on ({TARGET}, agent) {offline()}"
 
 
 def _traffic() -> Sequence[Any]:

@@ -8,6 +8,8 @@ from typing import Final
 SCOPE: Final = ('cluster=~"$cluster"', 'namespace=~"$namespace"', 'job=~"$job"', 'instance=~"$instance"')
 #: The labels of a target: what series of one supervisor are joined by.
 TARGET: Final = "cluster, namespace, job, instance"
+#: The labels of all who run one registry: there an agent is one, though two of them may show it while it moves.
+REGISTRY: Final = "cluster, namespace, job"
 #: What a series is filtered by where it has a handler; the others would vanish under that filter.
 HANDLER: Final = 'handler=~"$handler"'
 #: The metrics that have a handler; held equal to what the supervisor shows by tests/unit/grafana/test_dashboards.py.
@@ -89,6 +91,12 @@ def called(expression: str) -> str:
     """The same with the label ``who``: an agent's name, its id where it has none or is past the limit."""
     by_id = f'label_replace({named(expression)}, "who", "$1", "agent", "(.*)")'
     return f'label_replace({by_id}, "who", "$1", "name", "(.+)")'
+
+
+def offline() -> str:
+    """Agents that are online at no supervisor."""
+    up = series("supervisor_agent_up")
+    return f"({up} == 0 unless on ({REGISTRY}, agent) ({up} == 1))"
 
 
 def errors_of_all() -> str:

@@ -11,7 +11,7 @@ from grafana.agent import BUDGET, FLEET_SCOPE
 from grafana.blocks import Column, Target, bars, figure, graph, heat, listing
 from grafana.colors import TYPES
 from grafana.frame import AGENT_LINK, TOKENS, assemble
-from grafana.promql import TARGET, buckets, called, increase, named, or_zero, quantile, rate, ratio, series
+from grafana.promql import TARGET, buckets, called, increase, named, or_zero, quantile, rate, ratio, series, summed
 
 AGENT_SCOPE: Final = 'scope="agent"'
 USED: Final = 'type!="cached"'
@@ -196,7 +196,9 @@ def _per_answer() -> Sequence[Any]:
 
 
 def _cost() -> Sequence[Any]:
-    dearest = f"topk({TOP}, {increase('supervisor_agent_llm_cost_total', by=f'{TARGET}, agent')})"
+    # One that has moved has cost something at each supervisor that ran it.
+    cost = called(increase("supervisor_agent_llm_cost_total", by=f"{TARGET}, agent"))
+    dearest = f"topk({TOP}, {summed(cost, 'agent, who')})"
     handled = rate("supervisor_messages_handled_total", 'outcome="done"', by="handler")
     return [
         graph(
@@ -228,7 +230,7 @@ def _cost() -> Sequence[Any]:
             f"The {TOP} agents that cost most within the shown range; those past METRICS_AGENT_LIMIT together as "
             "_other.",
             "currencyUSD",
-            Target(f"sort_desc({called(dearest)})", "{{who}}"),
+            Target(f"sort_desc({dearest})", "{{who}}"),
             steps=((None, "orange"),),
             width=10,
             decimals=MILLS,

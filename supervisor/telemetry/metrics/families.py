@@ -133,6 +133,21 @@ class _Reader(Collector):
         yield metric
 
 
+class _Readings(Collector):
+    """A gauge whose series are read whenever somebody scrapes."""
+
+    def __init__(self, description: Description) -> None:
+        self._description = description
+        self.read: Callable[[], Mapping[tuple[str, ...], float]] = dict
+
+    def collect(self) -> Iterator[Metric]:
+        made = self._description
+        metric = Metric(made.family, made.help, made.kind, made.unit_suffix)
+        for values, figure in self.read().items():
+            metric.add_sample(made.family, dict(zip(made.labels, values, strict=True)), figure)
+        yield metric
+
+
 class Workshop:
     """Makes instruments in one registry and keeps their descriptions."""
 
@@ -179,6 +194,18 @@ class Workshop:
         made = self._describe(name, "gauge", text, unit)
         gauge = Gauge(name, text, unit=made.unit_suffix, registry=self._registry)
         return gauge.set_function
+
+    def readings(
+        self, name: str, text: str, unit: str, *labels: str
+    ) -> Callable[[Callable[[], Mapping[tuple[str, ...], float]]], None]:
+        """The same with labels, or without a series for a while: the source gives each series by its labels."""
+        gauge = _Readings(self._describe(name, "gauge", text, unit, labels))
+        self._registry.register(gauge)
+
+        def bind(read: Callable[[], Mapping[tuple[str, ...], float]]) -> None:
+            gauge.read = read
+
+        return bind
 
     def info(self, name: str, text: str, **labels: str) -> None:
         """A gauge that is always 1; what it says is in its labels."""

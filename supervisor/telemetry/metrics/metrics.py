@@ -21,6 +21,7 @@ from supervisor.telemetry.metrics.exposition import end, in_slices
 from supervisor.telemetry.metrics.families import Description, Vocabulary, Workshop
 from supervisor.telemetry.metrics.messages import MessageMetrics
 from supervisor.telemetry.metrics.models import ModelMetrics
+from supervisor.telemetry.metrics.replicas import ReplicaMetrics
 from supervisor.telemetry.metrics.storage import StorageMetrics
 
 HANDLERS: Final = 100
@@ -37,7 +38,7 @@ PROCESS: Final = (
 )
 
 
-class Metrics(ConnectionMetrics, MessageMetrics, StorageMetrics, ModelMetrics):
+class Metrics(ConnectionMetrics, MessageMetrics, StorageMetrics, ReplicaMetrics, ModelMetrics):
     """Every figure that the supervisor shows. All verbs are cheap and none of them fails.
 
     Args:
@@ -54,6 +55,7 @@ class Metrics(ConnectionMetrics, MessageMetrics, StorageMetrics, ModelMetrics):
         ConnectionMetrics.__init__(self, make)
         MessageMetrics.__init__(self, make, handlers, clock or SystemClock())
         StorageMetrics.__init__(self, make)
+        ReplicaMetrics.__init__(self, make)
         ModelMetrics.__init__(self, make, handlers, self._agents)
         make.info(
             "supervisor_build_info",
