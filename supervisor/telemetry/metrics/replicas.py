@@ -36,7 +36,7 @@ class ReplicaMetrics:
         self._bind_states = make.readings(
             "supervisor_replicas",
             "Supervisors that share the registry, by their state; each of them shows all.",
-            "replicas",
+            "supervisors",
             "state",
         )
         self._bind_owned = make.readings(
@@ -49,7 +49,7 @@ class ReplicaMetrics:
         )
         self._bind_lease_age = make.readings(
             "supervisor_lease_age_seconds",
-            "How long ago the supervisor of the registry told that it lives that is silent for the longest, in seconds.",
+            "How long ago the registry last heard of the supervisor that is silent for the longest, in seconds.",
             "seconds",
         )
         self._bind_dead_rows = make.readings(
@@ -60,7 +60,7 @@ class ReplicaMetrics:
         )
         self._bind_oldest_xmin = make.readings(
             "supervisor_registry_oldest_xmin_seconds",
-            "How old the oldest open transaction is that keeps the registry's server from clearing rows away, in seconds.",
+            "How old the oldest transaction is that keeps the registry's server from clearing rows away, in seconds.",
             "seconds",
         )
 

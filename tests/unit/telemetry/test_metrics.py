@@ -22,6 +22,7 @@ from supervisor.core.states import AgentState
 from supervisor.core.status import InboxCounts, Reading
 from supervisor.handler import Usage
 from supervisor.telemetry.metrics import MAX_LABEL_CHARS, Metrics
+from supervisor.telemetry.metrics.replicas import ReplicaFigures
 from tests.support.clock import ManualClock
 from tests.support.metrics_contract import CONTRACT
 
@@ -569,3 +570,20 @@ def test_ten_thousand_agents_that_came_and_went_leave_no_memory() -> None:
     assert left < 20_000
     assert "agent=" not in metrics.render("")[0].decode()
     assert len(metrics.render("")[0]) == pytest.approx(len(empty), abs=200)
+
+
+def test_replicas_are_shown_where_there_are_any() -> None:
+    metrics = Metrics()
+    names = {"supervisor_replicas", "supervisor_agents_owned", "supervisor_orphans", "supervisor_lease_age_seconds"}
+    assert not names & {name for name, _ in samples(metrics)}
+    looks: list[ReplicaFigures | None] = [None]
+    metrics.bind_replicas(lambda: looks[-1])
+    assert not names & {name for name, _ in samples(metrics)}
+    looks.append(ReplicaFigures({"living": 2, "draining": 1}, 40, 3, 1.5, {"inbox_open": 700}, 12.0))
+    assert value(metrics, "supervisor_replicas", state="living") == 2
+    assert value(metrics, "supervisor_replicas", state="draining") == 1
+    assert value(metrics, "supervisor_agents_owned") == 40
+    assert value(metrics, "supervisor_orphans") == 3
+    assert value(metrics, "supervisor_lease_age_seconds") == 1.5
+    assert value(metrics, "supervisor_registry_dead_rows", table="inbox_open") == 700
+    assert value(metrics, "supervisor_registry_oldest_xmin_seconds") == 12
