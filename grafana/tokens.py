@@ -196,9 +196,6 @@ def _per_answer() -> Sequence[Any]:
 
 
 def _cost() -> Sequence[Any]:
-    # One that has moved has cost something at each supervisor that ran it.
-    cost = called(increase("supervisor_agent_llm_cost_total", by=f"{TARGET}, agent"))
-    dearest = f"topk({TOP}, {summed(cost, 'agent, who')})"
     handled = rate("supervisor_messages_handled_total", 'outcome="done"', by="handler")
     return [
         graph(
@@ -230,7 +227,7 @@ def _cost() -> Sequence[Any]:
             f"The {TOP} agents that cost most within the shown range; those past METRICS_AGENT_LIMIT together as "
             "_other.",
             "currencyUSD",
-            Target(f"sort_desc({dearest})", "{{who}}"),
+            Target(f"sort_desc({_dearest()})", "{{who}}"),
             steps=((None, "orange"),),
             width=10,
             decimals=MILLS,
@@ -247,6 +244,12 @@ def _cost() -> Sequence[Any]:
             width=14,
         ),
     ]
+
+
+def _dearest() -> str:
+    # One that has moved has cost something at each supervisor that ran it.
+    cost = called(increase("supervisor_agent_llm_cost_total", by=f"{TARGET}, agent"))
+    return f"topk({TOP}, {summed(cost, 'agent, who')})"
 
 
 def _budgets() -> Sequence[Any]:

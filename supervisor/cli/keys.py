@@ -78,10 +78,11 @@ def _note(settings: Settings, done: Rotation) -> None:
 def _refuse_other_keys(settings: Settings, box: SecretBox) -> None:
     """Refuse beside a supervisor that could not read what is written here, or goes on writing under another key."""
     from supervisor.core.errors import ConfigurationError  # noqa: PLC0415
-    from supervisor.store import lock_holder  # noqa: PLC0415
+    from supervisor.store.opening import lock_holders  # noqa: PLC0415
 
-    holder = lock_holder(settings.registry_url)
-    if holder is not None and holder.first_key != box.first_key_id:
+    for holder in lock_holders(settings.registry_url):
+        if holder.first_key == box.first_key_id:
+            continue
         has = "another first key in SUPERVISOR_SECRET_KEYS" if holder.first_key else "no SUPERVISOR_SECRET_KEYS"
         raise ConfigurationError(
             f"The supervisor (pid {holder.pid} on {holder.host}) runs with {has}; "

@@ -18,8 +18,8 @@ from supervisor.core.errors import RegistryNotFoundError, SupervisorError
 from supervisor.core.replicas import ReplicaStatus
 from supervisor.core.status import AgentStatus, Overview
 from supervisor.settings import Settings
-from supervisor.store import LockInfo, lock_holder
-from supervisor.store.opening import require_registry
+from supervisor.store import LockInfo
+from supervisor.store.opening import lock_holders, require_registry
 
 _ANSWER_SECONDS: Final = 10.0
 #: A supervisor that has just started holds its lock for a moment before its admin API answers.
@@ -174,7 +174,7 @@ def _quoted(agent_id: str) -> str:
 def find(
     settings: Settings, registry_uuid: str | None = None, *, answer_seconds: float = _ANSWER_SECONDS
 ) -> LiveSupervisor | None:
-    """The supervisor that runs on the settings' registry; None when none does.
+    """A supervisor that runs on the settings' registry, the first that answers; None when none does.
 
     Args:
         registry_uuid: the registry's own; a supervisor that names another one is not the one we look for.
@@ -184,18 +184,21 @@ def find(
         UnreachableError: one holds the lock and does not answer, or it is another registry's.
     """
     deadline = time.monotonic() + _STARTING_SECONDS
-    while (holder := lock_holder(settings.registry_url)) is not None:
-        live = _of(holder, settings, answer_seconds)
-        try:
-            overview = live.overview()
-        except UnreachableError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-            continue
-        if registry_uuid is not None and overview.registry_uuid != registry_uuid:
-            raise UnreachableError(f"{live.who} at {live.url} runs another registry; nothing was asked of it")
-        return live
+    while holders := lock_holders(settings.registry_url):
+        silent: list[UnreachableError] = []
+        for holder in holders:
+            live = _of(holder, settings, answer_seconds)
+            try:
+                overview = live.overview()
+            except UnreachableError as error:
+                silent.append(error)
+                continue
+            if registry_uuid is not None and overview.registry_uuid != registry_uuid:
+                raise UnreachableError(f"{live.who} at {live.url} runs another registry; nothing was asked of it")
+            return live
+        if time.monotonic() > deadline:
+            raise silent[0]
+        time.sleep(0.1)
     return None
 
 

@@ -34,6 +34,7 @@ from supervisor.service.control import Control
 from supervisor.service.fleetwide import admin_app
 from supervisor.service.housekeeping import Housekeeping
 from supervisor.service.instruction_watch import InstructionWatch
+from supervisor.service.replica_watch import ReplicaWatch
 from supervisor.service.sharing import Sharing
 from supervisor.service.side_tasks import SideTasks
 from supervisor.service.stall import StallExit
@@ -217,6 +218,9 @@ class Service:
         if self._agents_file is not None:
             self.side_tasks.start("agents file", partial(self._agents_file.watch, self.fleet.reconcile))
         if self.registry.replicas.shared:
+            watch = ReplicaWatch(self.registry, self.shared.clock)
+            self.metrics.bind_replicas(lambda: watch.figures)
+            self.side_tasks.start("replicas", watch.run)
             self.side_tasks.start("sharing", Sharing(self.registry, self.shared).run)
         self.side_tasks.start("counts", housekeeping.count)
         self.side_tasks.start("prune", housekeeping.prune)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,13 +113,18 @@ async def copy(url: str, to: str) -> tuple[str, dict[str, int]]:
         return target.where, counted
 
 
-def lock_holder(url: str) -> LockInfo | None:
-    """Who holds the registry at ``url``; None when nobody does.
+def lock_holders(url: str) -> Sequence[LockInfo]:
+    """Who runs the registry at ``url``; first whoever is to be asked first.
 
     Raises:
         RegistryError: the URL is not a registry's.
     """
-    return dialect_of(url).holder(url)
+    return dialect_of(url).holders(url)
+
+
+def lock_holder(url: str) -> LockInfo | None:
+    """The first of :func:`lock_holders`; None when nobody runs it."""
+    return next(iter(lock_holders(url)), None)
 
 
 def require_registry(url: str) -> None:

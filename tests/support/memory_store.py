@@ -352,5 +352,6 @@ class Memory:
         tables.holder = lock or tables.holder
         return MemoryDatabase(tables, url, locked=lock is not None, now=clock.now())
 
-    def holder(self, url: str) -> LockInfo | None:
-        return self.registries[url].holder if url in self.registries else None
+    def holders(self, url: str) -> Sequence[LockInfo]:
+        found = self.registries[url].holder if url in self.registries else None
+        return [] if found is None else [found]

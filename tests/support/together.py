@@ -18,6 +18,7 @@ from supervisor.core.replicas import Replica
 from supervisor.net import Session
 from supervisor.service.fleetwide import admin_app
 from supervisor.store import Registry
+from supervisor.store.dialect.replicas import Burden
 from tests.support.stack import SECRET_FILE, Stack, stack
 
 TOKEN = "t0ken-of-the-replicas"
@@ -63,6 +64,9 @@ class Table:
 
     async def own_rows(self) -> Sequence[Mapping[str, Any]]:
         return ()
+
+    async def burden(self) -> Burden:
+        return Burden()
 
     async def leave(self) -> None:
         return

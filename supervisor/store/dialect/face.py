@@ -389,6 +389,6 @@ class Dialect(Protocol):
         """
         ...
 
-    def holder(self, url: str) -> LockInfo | None:
-        """Who holds the registry at ``url``; None when nobody does."""
+    def holders(self, url: str) -> Sequence[LockInfo]:
+        """Who runs the registry at ``url``; first whoever is to be asked first."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from supervisor.core.errors import RegistryError
@@ -11,6 +12,21 @@ from supervisor.store.dialect.holder import LockInfo
 
 #: The number of whoever holds a registry that one process at a time runs.
 SOLE_ID: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Burden:
+    """What the server of a registry carries.
+
+    Args:
+        orphans: agents that are to run and that no replica has.
+        dead_rows: rows that it has not cleared away yet, by their table.
+        oldest_seconds: how old the oldest open transaction is, which keeps it from that.
+    """
+
+    orphans: int = 0
+    dead_rows: Mapping[str, int] = field(default_factory=dict)
+    oldest_seconds: float = 0.0
 
 
 class ReplicaTable(Protocol):
@@ -41,6 +57,10 @@ class ReplicaTable(Protocol):
 
     async def own_rows(self) -> Sequence[Mapping[str, Any]]:
         """The rows of the table ``agents`` that this process runs, in order of ids."""
+        ...
+
+    async def burden(self) -> Burden:
+        """What the registry's server carries just now."""
         ...
 
     async def leave(self) -> None:
@@ -92,6 +112,9 @@ class SoleReplica:
 
     async def own_rows(self) -> Sequence[Mapping[str, Any]]:
         return await self._rows()
+
+    async def burden(self) -> Burden:
+        return Burden()
 
     async def leave(self) -> None:
         return

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import msgspec
 from sqlalchemy.exc import DBAPIError
 
 from supervisor.core.clock import Clock, SystemClock
@@ -30,10 +32,10 @@ from supervisor.store.postgres.writer import Writer
 from supervisor.store.sql import copying, lives, rotation
 from supervisor.store.sql.sessions import Connection, scalar
 
-#: Who holds a registry: the newest of those that are registered; rather one that moved of late, and stays.
-_HOLDER = (
-    "SELECT said FROM replicas ORDER BY beat_at > clock_timestamp() - interval '15 seconds' DESC, draining, id DESC "
-    "LIMIT 1"
+#: Who runs a registry: first those that moved of late and stay, the newest of them before the others.
+_HOLDERS = (
+    "SELECT json_agg(said ORDER BY beat_at > clock_timestamp() - interval '15 seconds' DESC, draining, id DESC)::text "
+    "FROM replicas"
 )
 
 
@@ -94,9 +96,9 @@ class Postgres:
         placement = None if lock is None or lock.alone else Placement(sessions, clock, lock.lease_seconds)
         return PostgresDatabase(sessions, writer, opened, notice, hold, placement)
 
-    def holder(self, url: str) -> LockInfo | None:
-        said = holding.from_outside(self._ask(url, _HOLDER))
-        return None if said is None else read_info(said)
+    def holders(self, url: str) -> Sequence[LockInfo]:
+        said = holding.from_outside(self._ask(url, _HOLDERS))
+        return [read_info(one) for one in msgspec.json.decode(said, type=list[str])] if said else []
 
     def require_registry(self, url: str) -> None:
         """See that there is a registry at ``url``; raises RegistryNotFoundError."""

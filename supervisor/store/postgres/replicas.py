@@ -9,7 +9,8 @@ from typing import Final
 from supervisor.core.errors import RegistryError
 from supervisor.core.replicas import Replica
 from supervisor.store.dialect.face import AgentRow
-from supervisor.store.dialect.replicas import replica_of
+from supervisor.store.dialect.replicas import Burden, replica_of
+from supervisor.store.postgres.burden import weigh
 from supervisor.store.postgres.holding import Hold
 from supervisor.store.postgres.joining import read_info
 from supervisor.store.postgres.placing import Placement
@@ -69,6 +70,9 @@ class Replicas:
             # Whoever has added an agent wants to see it run.
             await self._placement.plan_few()
         return await self._sessions.read(partial(find_rows_where, where=_OWN, values={"replica": self.my_id}))
+
+    async def burden(self) -> Burden:
+        return await self._sessions.read(weigh)
 
     async def leave(self) -> None:
         await self._sessions.alter(lambda connection: connection.execute(_DRAIN, {"id": self.my_id}).rowcount)

@@ -12,7 +12,7 @@ from supervisor.store.dialect import DamagedError
 from supervisor.store.sql.sessions import Connection, scalar
 
 #: The tables whose rows change all the time.
-_HOT: Final = ("inbox_open", "outbox_open", "conversations", "replicas", "journal_commits")
+HOT: Final = ("inbox_open", "outbox_open", "conversations", "replicas", "journal_commits")
 #: More dead rows than these, and than living ones, make a hot table slow.
 _DEAD_ROWS: Final = 10_000
 _OLD_SECONDS: Final = 300.0
@@ -26,7 +26,7 @@ _UNPAIRED: Final = (
 )
 _BLOATED: Final = (
     "SELECT relname, n_dead_tup, n_live_tup FROM pg_stat_user_tables "
-    f"WHERE schemaname = current_schema() AND relname IN {_HOT} AND n_dead_tup > greatest(:dead, n_live_tup) ORDER BY 1"
+    f"WHERE schemaname = current_schema() AND relname IN {HOT} AND n_dead_tup > greatest(:dead, n_live_tup) ORDER BY 1"
 )
 # What keeps a row that nobody needs any more from being cleared away: whoever may still see it.
 _OLDEST: Final = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -96,8 +97,9 @@ class Sqlite:
         undo.callback(held.release)
         return held
 
-    def holder(self, url: str) -> LockInfo | None:
-        return lock.holder(database_path(url))
+    def holders(self, url: str) -> Sequence[LockInfo]:
+        found = lock.holder(database_path(url))
+        return [] if found is None else [found]
 
     def require_registry(self, url: str) -> None:
         """See that there is a registry at ``url``; raises RegistryNotFoundError."""

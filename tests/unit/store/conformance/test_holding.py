@@ -25,7 +25,7 @@ async def test_what_was_committed_is_there_at_the_next_start(opened: Opener) -> 
 
 
 async def test_whoever_wants_a_registry_alone_is_refused_beside_its_holder(opened: Opener, store: Store) -> None:
-    assert store.dialect.holder(store.url) is None
+    assert not store.dialect.holders(store.url)
     holder = await opened(lock=LockInfo("http://127.0.0.1:8640"))
     with pytest.raises(RegistryLockedError) as caught:
         await opened(lock=LockInfo(alone=True))
@@ -35,9 +35,9 @@ async def test_whoever_wants_a_registry_alone_is_refused_beside_its_holder(opene
     beside = await opened()
     assert await beside.agents() == []
     await beside.close()
-    assert store.dialect.holder(store.url) is not None, "only its holder gives it up"
+    assert store.dialect.holders(store.url), "only its holder gives it up"
     await holder.close()
-    assert store.dialect.holder(store.url) is None
+    assert not store.dialect.holders(store.url)
     await opened(lock=LockInfo(alone=True))
 
 
@@ -53,7 +53,7 @@ async def test_the_holder_says_where_it_listens_once_that_is_known(opened: Opene
     registry = await opened(lock=LockInfo())
     told = LockInfo("http://[::1]:1")
     registry.announce(told)
-    found = store.dialect.holder(store.url)
+    [found] = store.dialect.holders(store.url)
     assert found is not None
     # Which file it has open, and which forms of its tables it writes, a database adds by itself.
     assert replace(found, inode=0, features=0) == told
