@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
@@ -284,11 +284,12 @@ class Settings(BaseSettings):
             ConfigurationError: as :func:`parse_agent_settings`.
         """
         own = parse_agent_settings(row, self)
-        values = {field.name: getattr(own, field.name) for field in fields(EffectiveSettings)}
+        values = {name: getattr(own, name) for name in _EFFECTIVE}
         defaults = {key: getattr(self, name) for key, name in OVERRIDES.items() if values[key] is None}
         return EffectiveSettings(**(values | defaults))
 
 
+_EFFECTIVE: Final = tuple(field.name for field in fields(EffectiveSettings))
 #: The deployment's settings that a row may override, by the row's key.
 OVERRIDES = {
     "concurrency": "agent_concurrency",

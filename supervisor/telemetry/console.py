@@ -7,9 +7,15 @@ import os
 import re
 from collections.abc import Mapping, MutableMapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, TextIO
 
 from supervisor.telemetry.redaction import TRACEBACKS
+
+#: As much of an ISO time as there are whole seconds in.
+_SECONDS: Final = len("2026-01-01T00:00:00")
+#: What a value is quoted for.
+_QUOTED: Final = re.compile(r"[\s\"=]")
 
 
 def console_line(event: Mapping[str, Any], *, colours: bool) -> str:
@@ -27,20 +33,24 @@ class Console:
         self._colours = colours
 
     def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
-        when = datetime.fromisoformat(event.pop("timestamp")).astimezone()
+        when = _time_of_day(event.pop("timestamp")[:_SECONDS])
         level = str(event.pop("level", "info"))
         text = _one_line(str(event.pop("event", "")))
         event.pop("logger", None)
         tracebacks = ["\n".join(map(_one_line, str(event.pop(key)).split("\n"))) for key in TRACEBACKS & event.keys()]
         pairs = " ".join(f"{self._paint('36', key)}={_shown(value)}" for key, value in event.items())
-        head = (
-            f"{self._paint('2', when.strftime('%H:%M:%S'))} {self._paint(self._COLOURS.get(level, ''), f'{level:8}')}"
-        )
+        head = f"{self._paint('2', when)} {self._paint(self._COLOURS.get(level, ''), f'{level:8}')}"
         line = f"{head} {self._paint('1', f'{text:{self._WIDTH}}' if pairs else text)} {pairs}".rstrip()
         return "\n".join([line, *tracebacks])
 
     def _paint(self, code: str, text: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self._colours and code else text
+
+
+@lru_cache(maxsize=2)
+def _time_of_day(seconds: str) -> str:
+    """A moment of ours, in UTC, as the clock on the wall has it; lines come many to a second."""
+    return datetime.fromisoformat(f"{seconds}Z").astimezone().strftime("%H:%M:%S")
 
 
 def _one_line(text: str) -> str:
@@ -52,7 +62,7 @@ def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     text = _one_line(value if isinstance(value, str) else str(value))
-    return json.dumps(text, ensure_ascii=False) if not text or re.search(r"[\s\"=]", text) else text
+    return json.dumps(text, ensure_ascii=False) if not text or _QUOTED.search(text) else text
 
 
 def wants_colour(stream: TextIO) -> bool:

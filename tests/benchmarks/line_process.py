@@ -121,6 +121,10 @@ class Child:
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """Our own environment without the settings of a supervisor or of Node, and with ``extra``."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SUPERVISOR_", "NODE_", "COVERAGE_"))}
+    """Our own environment without the settings of a supervisor or of Node, and with ``extra``.
+
+    Who has installed a package has it compiled: a process that may not write what it compiles does it at each start.
+    """
+    foreign = ("SUPERVISOR_", "NODE_", "COVERAGE_", "PYTHONDONTWRITEBYTECODE")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
     return {**kept, **extra}

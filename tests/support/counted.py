@@ -92,20 +92,21 @@ class CountingConnection(sqlite3.Connection):
         self.set_trace_callback(count_statement)
 
 
-def answer_counts(stopped: Callable[[], object]) -> None:
+def answer_counts(loop: asyncio.AbstractEventLoop, stopped: Callable[[], object]) -> None:
     """Answer each line of stdin with the counts, and say so at its end."""
     for _ in sys.stdin:
         counted = dict(COUNTS)
         gc.collect()
-        print(json.dumps({**counted, "kept_blocks": sys.getallocatedblocks()}), flush=True)
-    stopped()
+        held = {"kept_blocks": sys.getallocatedblocks(), "tasks_left": len(asyncio.all_tasks(loop))}
+        print(json.dumps({**counted, **held}), flush=True)
+    loop.call_soon_threadsafe(stopped)
 
 
 async def main() -> None:
     """Serve until stdin ends."""
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     service = await Service.start(Settings())
-    threading.Thread(target=answer_counts, args=(lambda: loop.call_soon_threadsafe(ended.set),)).start()
+    threading.Thread(target=answer_counts, args=(loop, ended.set)).start()
     await ended.wait()
     await service.stop(grace_seconds=5)
 

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import json
-import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from supervisor.sandbox import Sandbox
-from tests.support.observing import handlers_folder
-from tests.support.paths import ROOT
-from tests.support.processes import SupervisorProcess
-from tests.support.stack import SECRET, SECRET_FILE
+from tests.support.counting import Counted, counted
 
 WARM_UP, MESSAGES = 50, 120
 
@@ -50,77 +41,33 @@ async def on_message(message, ctx):
 }
 
 
-@dataclass
-class Counted:
-    """A supervisor that counts, and the platform that it is on."""
+async def costs_of(supervisor: Counted, agent: str) -> dict[str, float]:
+    """What one of an agent's round trips costs: the cheaper of two turns, for others on the machine only add."""
+    user = await supervisor.sandbox.user()
+    conversation = await user.open(agent)
 
-    sandbox: Sandbox
-    process: asyncio.subprocess.Process
+    async def talk(messages: int) -> dict[str, int]:
+        for _ in range(messages):
+            said = await user.say(conversation, "What is the weather like in Da Nang today?")
+            await user.wait_for_reply(conversation, after=said)
+        return await supervisor.counts()
 
-    async def costs(self, agent: str) -> dict[str, float]:
-        """What one of an agent's round trips costs: the cheaper of two turns, for others on the machine only add."""
-        user = await self.sandbox.user()
-        conversation = await user.open(agent)
-
-        async def talk(messages: int) -> dict[str, int]:
-            for _ in range(messages):
-                said = await user.say(conversation, "What is the weather like in Da Nang today?")
-                await user.wait_for_reply(conversation, after=said)
-            return await self._counts()
-
-        counts = [await talk(messages) for messages in (WARM_UP, MESSAGES, MESSAGES)]
-        turns = list(itertools.pairwise(counts))
-        return {name: min(after[name] - before[name] for before, after in turns) / MESSAGES for name in BOUNDS}
-
-    async def _counts(self) -> dict[str, int]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(b"\n")
-        counts: dict[str, int] = json.loads(await self.process.stdout.readline())
-        return counts
-
-
-@asynccontextmanager
-async def counted(folder: Path, wire: str, *handlers: str) -> AsyncIterator[tuple[Counted, list[str]]]:
-    """A supervisor in a process of its own, with an agent for each of the handlers."""
-    (folder / SECRET_FILE).write_text(SECRET)
-    handlers_folder(folder, HANDLERS)
-    async with Sandbox() as sandbox:
-        registry = SupervisorProcess(folder, sandbox, {"wire": wire})
-        agents = [await registry.add(number, handler) for number, handler in enumerate(handlers, 1)]
-        with (folder / "log").open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.support.counted"),
-                env=registry.environment() | {"PYTHONPATH": str(ROOT)},
-                cwd=folder,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-            )
-        registry.process = process
-        try:
-            await registry.online(*agents)
-            yield Counted(sandbox, process), agents
-            assert process.stdin is not None
-            process.stdin.close()
-            assert await registry.end() == 0, registry.log[-2000:]
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+    counts = [await talk(messages) for messages in (WARM_UP, MESSAGES, MESSAGES)]
+    turns = list(itertools.pairwise(counts))
+    return {name: min(after[name] - before[name] for before, after in turns) / MESSAGES for name in BOUNDS}
 
 
 @pytest.mark.parametrize("wire", ["picows", "socketio"])
 async def test_a_round_trip_costs_no_more_than_it_did(tmp_path: Path, wire: str) -> None:
     async with counted(tmp_path, wire, "echo") as (supervisor, [agent]):
-        costs = await supervisor.costs(agent)
+        costs = await costs_of(supervisor, agent)
     assert all(costs[name] > 0 for name in BOUNDS if name != "kept_blocks"), costs
     assert {name: cost for name, cost in costs.items() if cost > BOUNDS[name]} == {}, costs
 
 
 async def test_one_more_task_a_message_and_what_is_kept_of_it_are_counted(tmp_path: Path) -> None:
-    async with counted(tmp_path, "picows", "echo", "wasteful") as (supervisor, [plain, wasteful]):
-        before, after = await supervisor.costs(plain), await supervisor.costs(wasteful)
+    async with counted(tmp_path, "picows", "echo", "wasteful", code=HANDLERS) as (supervisor, [plain, wasteful]):
+        before, after = await costs_of(supervisor, plain), await costs_of(supervisor, wasteful)
     assert after["tasks"] - before["tasks"] == pytest.approx(1.0, abs=0.2)
     assert after["callbacks"] > before["callbacks"]
     assert after["kept_blocks"] - before["kept_blocks"] > 20
