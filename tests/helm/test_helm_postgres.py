@@ -192,14 +192,25 @@ def cluster() -> Iterator[tuple[KubernetesApi, helm_python.Config]]:
         yield api, helm
 
 
-def test_a_volume_that_would_go_is_not_left_for_a_database() -> None:
+def test_a_database_takes_over_from_a_volume_that_nobody_uses_and_that_stays() -> None:
     unchecked: dict[str, Any] = {"upgradeCheck": {"enabled": False}}
+    gone = {"persistence": {"retention": {"whenDeleted": "Delete"}}}
     with cluster() as (api, helm):
-        gone = {"persistence": {"retention": {"whenDeleted": "Delete"}}}
+
+        def refused() -> str:
+            with pytest.raises(helm_python.HelmError) as caught:
+                helm.upgrade(CHART, RELEASE, unchecked | DATABASE, namespace=NAMESPACE)
+            return str(caught.value)
+
         helm.install(CHART, RELEASE, unchecked | gone, namespace=NAMESPACE)
-        with pytest.raises(helm_python.HelmError, match="volume would go with the StatefulSet"):
-            helm.upgrade(CHART, RELEASE, unchecked | DATABASE, namespace=NAMESPACE)
-        assert api.get("StatefulSet", FULL_NAME)
+        assert "volume would go with the StatefulSet" in refused()
+        helm.upgrade(CHART, RELEASE, unchecked, namespace=NAMESPACE)
+        assert "still runs, and both would answer: upgrade with replicas 0" in (said := refused())
+        assert "volume would go" not in said
+        assert api.get("StatefulSet", FULL_NAME)["spec"]["replicas"] == 1
+        helm.upgrade(CHART, RELEASE, unchecked | {"replicas": 0}, namespace=NAMESPACE)
+        # Rendered, and stopped by the Job for which this server has no kind.
+        assert "these values cannot work" not in refused()
 
 
 def test_the_readme_says_how_to_bring_a_volume_into_a_database() -> None:

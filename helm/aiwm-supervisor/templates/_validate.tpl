@@ -178,6 +178,9 @@
 {{- if eq (dig "spec" "persistentVolumeClaimRetentionPolicy" "whenDeleted" "" $before) "Delete" }}
 {{- $problems = append $problems "the registry's volume would go with the StatefulSet, and what is on it: set persistence.retention.whenDeleted to Retain and upgrade without registryUrl first" }}
 {{- end }}
+{{- if gt (dig "spec" "replicas" 0 $before | int) 0 }}
+{{- $problems = append $problems "the supervisor of the registry on the volume still runs, and both would answer: upgrade with replicas 0 and without registryUrl first, and copy the registry (README: From the volume to PostgreSQL)" }}
+{{- end }}
 {{- toJson $problems }}
 {{- end }}
 

@@ -15,6 +15,7 @@ from tests.support import postgres
 from tests.support.certificates import make_pair
 from tests.support.journaling import AGENT, add, answer, settle
 from tests.support.pgbouncer import pooler
+from tests.support.stack import stack
 
 #: What people have it pass over, for drivers that send settings: then it looks like the server itself at first.
 PASSED_OVER = "application_name,timezone,lock_timeout,idle_in_transaction_session_timeout,synchronous_commit"
@@ -65,6 +66,16 @@ async def test_the_holder_beats_and_notices_what_others_change(ways: tuple[str, 
             await asyncio.sleep(0.05)
     assert left_behind(through) == [(0, 0, 0)]
     await registry.close()
+
+
+async def test_a_whole_supervisor_runs_behind_it(pgbouncer: str, tmp_path: Path) -> None:
+    with postgres.new_database() as url, pooler(pgbouncer, url) as through:
+        async with stack(tmp_path, registry_url=through) as fleet:
+            identity = await fleet.add()
+            await fleet.online()
+            [reply] = await fleet.ask(identity, "hello")
+            assert reply.content == "Echo: hello"
+            assert left_behind(through) == [(0, 0, 0)]
 
 
 async def test_a_pooler_that_is_started_anew_loses_and_doubles_nothing(pgbouncer: str) -> None:
