@@ -108,4 +108,6 @@ class Selector:
 
 def _conditions(status: AgentStatus) -> set[str]:
     """What an agent is, in the words of ``STATES``."""
-    return {status.state, status.trouble, *((FAILING,) if status.failing else ())}
+    # Of one whose replica does not answer nobody knows the state.
+    state = () if status.trouble == UNKNOWN and not status.paused else (status.state,)
+    return {*state, status.trouble, *((FAILING,) if status.failing else ())}

@@ -60,6 +60,16 @@ export function restoreAgents(ids) {
   });
 }
 
+/** Has a replica give its agents to the others, once the person confirms. */
+export async function drainReplica(id) {
+  const text = "Its agents go to the other replicas, one after the other and without a gap; it gets none until it is started anew.";
+  if (!await confirmed(`Drain replica ${id}?`, text, "Drain")) return;
+  await tried(async () => {
+    await post(`/api/v1/replicas/${id}/drain`);
+    toast(`Replica ${id} gives its agents to the others`);
+  });
+}
+
 /** Has an agent be as it was after a change, once the person confirms; ``current`` is the version that it is at. */
 export async function rollBack(id, version, current) {
   const text = "Its row becomes what it was after that change, and the agent follows at once. Secrets stay as they are: the history does not keep them.";

@@ -122,6 +122,8 @@ class Agent {
       Token: expiry === null ? "none yet" : expiry > now() ? `${span(expiry - now())} left` : "expired",
       "Oldest message": agent.oldest_at === null ? "none" : ago(agent.oldest_at),
       "Replies not sent": agent.undelivered ? `${agent.undelivered}: ${agent.undelivered_reason}` : "none",
+      ...(agent.replica === null ? {} : { Replica: agent.replica }),
+      ...(agent.stale_since === null ? {} : { "Last heard of": `${ago(agent.stale_since)} ago` }),
     };
     const key = JSON.stringify([facts, agent.handler, agent.labels, agent.notes]);
     if (key === this.told) return;

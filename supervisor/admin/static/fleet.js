@@ -2,6 +2,7 @@
 
 import { actOnAgents } from "./actions.js";
 import { ago, button, h, many, now, setText, span } from "./dom.js";
+import { Replicas } from "./replicas.js";
 import { WORST_FIRST, badge, conditions, countConditions, reasonOf, standing } from "./states.js";
 
 const name = (agent) => (agent.name || agent.id).toLowerCase();
@@ -93,7 +94,8 @@ class Fleet {
       h("button", { type: "button", class: "chip", onclick: () => { this.filter[kind] = ""; this.refilter(); } }));
     const add = this.board.access === "full" ? h("a", { class: "button first", href: "/?view=add" }, "Add an agent") : null;
     this.bulk = this.bulkBar();
-    this.element = h("div", {}, this.problems, this.tiles,
+    this.replicas = new Replicas(this.board.access === "full");
+    this.element = h("div", {}, this.problems, this.tiles, this.replicas.element,
       h("section", { class: "card fleet", "aria-label": "Agents" },
         h("div", { class: "row spread" }, this.chips, h("div", { class: "row" }, this.label, this.handler, this.search, add)),
         h("div", { class: "table" }, h("table", {},
@@ -126,6 +128,7 @@ class Fleet {
     const { agents, overview } = this.board;
     this.showProblems(overview);
     this.showTiles(overview, agents.size);
+    this.replicas.update(overview.replicas);
     this.showChips();
     for (const [id, row] of this.rows) {
       if (!agents.has(id)) {

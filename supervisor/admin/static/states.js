@@ -21,7 +21,9 @@ export function reasonOf(agent, ageOf) {
 
 /** All that an agent is, in the words of filters: its state, and what troubles it while it is online. */
 export function conditions(agent) {
-  return new Set([agent.state, agent.trouble, agent.health !== "ok" && "failing"].filter(Boolean));
+  // Of one whose replica does not answer nobody knows the state.
+  const state = agent.trouble === "unknown" && !agent.paused ? null : agent.state;
+  return new Set([state, agent.trouble, agent.health !== "ok" && "failing"].filter(Boolean));
 }
 
 /** How many agents are what. */
