@@ -121,11 +121,7 @@ class Connector:
             "lock_timeout": f"{self.lock_seconds:g}s",
             "idle_in_transaction_session_timeout": f"{self.idle_seconds:g}s",
         }
-        if self.synchronous == "FULL":
-            settings["synchronous_commit"] = "on"
-        if self.reading:
-            settings["default_transaction_read_only"] = "on"
-        return settings
+        return settings | ({"synchronous_commit": "on"} if self.synchronous == "FULL" else {})
 
 
 async def close(connection: asyncpg.Connection, seconds: float = 2.0) -> None:
