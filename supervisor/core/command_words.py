@@ -12,14 +12,18 @@ STOP: Final = "/stop"
 RELOAD: Final = "/reload"
 STATUS: Final = "/status"
 WORDS: Final = frozenset({STOP, RELOAD, STATUS})
+_LONGEST: Final = max(map(len, WORDS))
 
 
 def command_in(message: InboundMessage) -> str | None:
     """The command that a person's message is: its whole content, case and blanks aside; None for all others."""
+    # The words first: every message is asked, and hardly any is one.
+    word = message.content.strip()
+    if len(word) > _LONGEST or (word := word.lower()) not in WORDS:
+        return None
     if message.role != "user" or not message.said or message.sender_agent_id is not None or message.attachments:
         return None
-    word = message.content.strip().lower()
-    return word if word in WORDS else None
+    return word
 
 
 def without_commands(rows: Sequence[HistoryRow], agent_id: str) -> list[HistoryRow]:

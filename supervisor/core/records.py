@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
+
 from supervisor.core.actors import Actor
 from supervisor.core.states import MessageState, ReplyState
 from supervisor.protocol import InboundMessage, OutboundMessage
@@ -52,8 +54,7 @@ CRASHED = "the process died while it ran"
 SUSPECT_CRASHES = 2
 
 
-@dataclass(slots=True)
-class JournaledMessage:
+class JournaledMessage(msgspec.Struct):
     """A message in the inbox. The dispatcher owns ``state`` and ``attempts`` once the row is in memory.
 
     Args:
@@ -66,6 +67,7 @@ class JournaledMessage:
         earlier: messages of its lane before it, oldest first, that its answer is for as well: they are settled together
             with it. In memory only.
         problem: why ``message`` could not be read from the journal; it is then a blank one of the same conversation.
+        conversation_id: the conversation, and so the lane, that it belongs to; as the message says.
     """
 
     id: int
@@ -82,11 +84,10 @@ class JournaledMessage:
     settled_at: float | None = None
     problem: str | None = None
     earlier: tuple[JournaledMessage, ...] = ()
+    conversation_id: str = ""
 
-    @property
-    def conversation_id(self) -> str:
-        """The conversation, and so the lane, that it belongs to."""
-        return self.message.conversation_id
+    def __post_init__(self) -> None:
+        self.conversation_id = self.message.conversation_id
 
     @property
     def suspect(self) -> bool:
@@ -94,8 +95,7 @@ class JournaledMessage:
         return self.attempts >= SUSPECT_CRASHES and self.error == CRASHED
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct):
     """A message in the outbox, on its way to the platform. The outbox owns ``state`` and ``attempts``.
 
     Args:
@@ -103,6 +103,8 @@ class Reply:
         inbox_id: the message it answers, or None for one that a handler sends unasked.
         part: which part of the answer; derived ids need it.
         problem: why ``message`` could not be read from the journal; it is then a blank one of the same conversation.
+        body: the message as JSON, where it was written so already; what is read from the journal has none.
+        conversation_id: where it is sent to; as the message says.
     """
 
     id: int
@@ -116,11 +118,11 @@ class Reply:
     not_before: float = 0.0
     error: str | None = None
     problem: str | None = None
+    body: bytes = b""
+    conversation_id: str = ""
 
-    @property
-    def conversation_id(self) -> str:
-        """The conversation that it is sent to."""
-        return self.message.conversation_id
+    def __post_init__(self) -> None:
+        self.conversation_id = self.message.conversation_id
 
 
 class Undelivered(NamedTuple):
@@ -237,12 +239,16 @@ class AgentLife:
     sleep: Sleep | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NewReply:
-    """A reply that has no number yet; the journal gives it one when it is committed."""
+class NewReply(msgspec.Struct, frozen=True):
+    """A reply that has no number yet; the journal gives it one when it is committed.
+
+    Args:
+        body: the message as JSON, where it was written so already.
+    """
 
     part: int
     message: OutboundMessage
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

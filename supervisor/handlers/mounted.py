@@ -7,7 +7,7 @@ import contextvars
 import functools
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractContextManager, aclosing
 from types import CoroutineType
 from typing import Any, Final, TypeVar, cast
 
@@ -48,6 +48,26 @@ def _nothing(reference: str) -> Any:
     raise HandlerError(f"There is nothing to load {reference!r} from")
 
 
+class _Work(AbstractContextManager[None]):
+    """What a handler works on, counted: one for all of its messages, for it is held with each."""
+
+    __slots__ = ("_idle", "_running")
+
+    def __init__(self, idle: Flag) -> None:
+        self._idle = idle
+        self._running = 0
+
+    def __enter__(self) -> None:
+        self._running += 1
+        if self._running == 1:
+            self._idle.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._running -= 1
+        if self._running == 0:
+            self._idle.set()
+
+
 class MountedHandler:
     """One agent's handler, whatever its form: :meth:`answer` gives its parts as they are made.
 
@@ -68,9 +88,9 @@ class MountedHandler:
         self.notes: tuple[str, ...] = ()
         self.objects: Callable[[str], Any] = _nothing
         self.loaded: set[str] = set()
-        self._running = 0
         self.idle = Flag()
         self.idle.set()
+        self._work = _Work(self.idle)
 
     def using(self, threads: ThreadShare) -> MountedHandler:
         """The same handler with threads of somebody else's."""
@@ -78,17 +98,9 @@ class MountedHandler:
         other.settings, other.notes, other.objects = self.settings, self.notes, self.objects
         return other
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self) -> AbstractContextManager[None]:
         """Held around each message it works on."""
-        self._running += 1
-        self.idle.clear()
-        try:
-            yield
-        finally:
-            self._running -= 1
-            if self._running == 0:
-                self.idle.set()
+        return self._work
 
     def concurrency(self, places: int) -> int:
         """How many conversations of one agent suit it: what the class says, else few in threads and many that wait.

@@ -10,22 +10,30 @@ from supervisor.protocol import OutboundMessage, fields
 
 
 def to_outbound(
-    part: object, *, conversation_id: str, agent_id: str, latency_ms: float | None = None, usage: Usage | None = None
+    part: object,
+    *,
+    conversation_id: str,
+    agent_id: str,
+    message_id: str | None = None,
+    latency_ms: float | None = None,
+    usage: Usage | None = None,
 ) -> OutboundMessage:
     """Turn one part into the message that carries it.
 
     Args:
         part: text, a Reply, or a Thinking, ToolCall or ToolResult on its own.
+        message_id: the ``_id`` that it gets.
         latency_ms, usage: given to a Reply that has none of its own.
 
     Raises:
         InvalidReplyError: it is none of these, or its fields are of the wrong type; says which.
     """
-    common: dict[str, Any] = {"conversation_id": conversation_id, "participant_id": agent_id}
+    common: dict[str, Any] = {"conversation_id": conversation_id, "participant_id": agent_id, "id": message_id}
     try:
         match part:
             case str():
-                return _reply(Reply(part), common, latency_ms, usage)
+                # As a Reply of that text, which is what most answers are.
+                return _message(common, content=part, usage=_usage(usage), latency=_rounded(latency_ms))
             case Reply():
                 return _reply(part, common, latency_ms, usage)
             case Thinking():
@@ -50,7 +58,6 @@ def _thinking(thinking: Thinking) -> fields.Thinking:
 
 
 def _reply(reply: Reply, common: dict[str, Any], latency_ms: float | None, usage: Usage | None) -> OutboundMessage:
-    spent = reply.usage or usage
     latency = reply.latency_ms if reply.latency_ms is not None else latency_ms
     if not isinstance(reply.content, str):
         raise TypeError(f"content is a {type(reply.content).__name__}, not text")
@@ -64,11 +71,19 @@ def _reply(reply: Reply, common: dict[str, Any], latency_ms: float | None, usage
         # An Attachment is written as the text that it is.
         attachments=tuple(str(one) if isinstance(one, str) else one for one in reply.attachments),
         sources=tuple(reply.sources),
-        usage=fields.Usage(spent.prompt_tokens, spent.completion_tokens, spent.total_tokens) if spent else None,
-        latency=None if latency is None else round(latency, 3),
+        usage=_usage(reply.usage or usage),
+        latency=_rounded(latency),
         error=reply.error,
         metadata=dict(reply.metadata) if reply.metadata is not None else None,
     )
+
+
+def _usage(spent: Usage | None) -> fields.Usage | None:
+    return fields.Usage(spent.prompt_tokens, spent.completion_tokens, spent.total_tokens) if spent else None
+
+
+def _rounded(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(milliseconds, 3)
 
 
 def _tool_call(call: ToolCall, common: dict[str, Any]) -> OutboundMessage:

@@ -20,7 +20,7 @@ from supervisor.messages.context import MessageContext
 from supervisor.messages.outbox import Outbox
 from supervisor.messages.participation import Participation
 from supervisor.messages.profile import Profile
-from supervisor.messages.reply_ids import reply_id, with_reply_id
+from supervisor.messages.reply_ids import reply_id
 from supervisor.messages.scope import Scope
 from supervisor.messages.visibility import visible
 from supervisor.protocol.inbound import collected
@@ -120,12 +120,15 @@ class Attempt:
             )
         self.row.fresh = False
         with handler.working():
-            if self._profile.settings.mark_read:
+            settings = self._profile.settings
+            if settings.mark_read:
                 self._context.mark_read()
-            if self._profile.settings.typing:
+            if settings.typing:
                 self._context.typing()
             try:
-                message = collected(self.row.message, [one.message for one in self.row.earlier])
+                message = self.row.message
+                if self.row.earlier:
+                    message = collected(message, [one.message for one in self.row.earlier])
                 answer = await handler.answer(message, self._context, self.time_limit)
                 if not isinstance(answer, AsyncGenerator):
                     # As most do.
@@ -161,14 +164,14 @@ class Attempt:
             part,
             conversation_id=self.row.conversation_id,
             agent_id=self.row.agent_id,
+            message_id=reply_id(self.row, self.next_part),
             latency_ms=latency_ms,
             usage=usage,
         )
-        message = with_reply_id(message, self.row, self.next_part)
         connection = self._participation.connection
         limit = connection.max_payload if connection and connection.connected else DEFAULT_MAX_PAYLOAD
         try:
-            protocol.check_outbound(message, limit - FRAME_ROOM_BYTES)
+            body = protocol.check_outbound(message, limit - FRAME_ROOM_BYTES)
         except protocol.InvalidMessageError as error:
             raise InvalidReplyError(f"the handler's reply cannot be sent: {error}") from error
         if isinstance(part, Reply) and part.usage:
@@ -181,7 +184,7 @@ class Attempt:
             return None
         if message.type in _ANSWERS:
             self._answer_time.ready(number)
-        return NewReply(number, shown)
+        return NewReply(number, shown, body if shown is message else b"")
 
     @property
     def _is_heard(self) -> bool:

@@ -255,9 +255,10 @@ class MessageContext(AgentContext):
         return await self._participation.upload(bytes(content), name, guessed)
 
     def _emit_typing(self, on: bool) -> None:
-        if self._row.message.said:
+        row = self._row
+        if row.message.said:
             # The indicator runs on the loop, and what it shows must not come after what follows it.
-            self._participation.emit("message:typing", {"conversationId": self.conversation, "isTyping": on})
+            self._participation.emit("message:typing", {"conversationId": row.conversation_id, "isTyping": on})
 
 
 def _sum(before: Usage, spent: Usage) -> Usage:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from supervisor.core.records import JournaledMessage
 from supervisor.messages.memory import LARGEST_MESSAGE_BYTES, size_of
@@ -22,8 +23,7 @@ MOST_TOGETHER: Final = 50
 Collects = Callable[[JournaledMessage], bool]
 
 
-@dataclass(slots=True)
-class Lane:
+class Lane(msgspec.Struct, eq=False):
     """One conversation's messages in memory; only :class:`LaneQueue` writes it.
 
     Attributes:
@@ -33,7 +33,7 @@ class Lane:
         busy: a message of the lane runs or waits for its next attempt.
     """
 
-    waiting: deque[JournaledMessage] = field(default_factory=deque)
+    waiting: deque[JournaledMessage] = msgspec.field(default_factory=deque)
     again: JournaledMessage | None = None
     later: JournaledMessage | None = None
     busy: bool = False

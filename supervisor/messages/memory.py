@@ -20,8 +20,13 @@ SHARE = 1 / 4
 
 def size_of(message: InboundMessage) -> int:
     """What a message takes in memory: the bytes of its content, of its attachments and of what it refers to."""
-    beside = sum(map(len, message.attachments)) + sum(len(one.content or "") for one in message.references)
-    return len(message.content.encode(errors="surrogatepass")) + beside
+    content = message.content
+    size = len(content) if content.isascii() else len(content.encode(errors="surrogatepass"))
+    for attachment in message.attachments:
+        size += len(attachment)
+    for reference in message.references:
+        size += len(reference.content or "")
+    return size
 
 
 class Memory:

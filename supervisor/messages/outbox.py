@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
+
+import msgspec
 
 from supervisor.core.flags import Flag
 from supervisor.core.owners import own_context
@@ -19,11 +20,10 @@ from supervisor.platform.connection import Connection
 from supervisor.telemetry.logs import AgentLog, bind_message
 
 
-@dataclass(slots=True)
-class _Queue:
+class _Queue(msgspec.Struct, eq=False):
     """The replies of one conversation that are not settled yet, and the task that sends them where one does."""
 
-    replies: deque[Outgoing] = field(default_factory=deque)
+    replies: deque[Outgoing] = msgspec.field(default_factory=deque)
     sending: bool = False
     task: asyncio.Task[None] | None = None
 

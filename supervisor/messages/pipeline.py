@@ -275,7 +275,7 @@ class Pipeline:
         self._commands.start(row)
 
     def _settled(self, row: JournaledMessage) -> None:
-        for one in (*row.earlier, row):
+        for one in (*row.earlier, row) if row.earlier else (row,):
             self.inbox.settled(dead=one.state is MessageState.DEAD)
             self._scope.traces.settled(one)
 

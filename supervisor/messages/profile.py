@@ -39,6 +39,8 @@ class Profile:
         scope: who the agent is, its log, its journal.
         deployment: the settings of the deployment.
         secrecy, health, spending: of this agent.
+        record: the row that the agent runs with, and ``settings`` what it and the deployment say together.
+        grant: the token with what came along; None before the first one.
         notes: what somebody should know of the row, though nothing fails.
     """
 
@@ -49,27 +51,12 @@ class Profile:
         self.deployment = deployment
         self.secrecy = Secrecy(secrets, lambda: self.token)
         self.health = Health(scope.log, self.secrecy)
-        self.spending = Spending(scope, ledger, lambda: self._record.handler)
+        self.spending = Spending(scope, ledger, lambda: self.record.handler)
         self.notes: tuple[str, ...] = ()
-        self._record = record
-        self._settings = deployment.effective({})
-        self._grant: Grant | None = None
+        self.record = record
+        self.settings = deployment.effective({})
+        self.grant: Grant | None = None
         self._handler: MountedHandler | None = None
-
-    @property
-    def record(self) -> AgentRecord:
-        """The row that the agent runs with."""
-        return self._record
-
-    @property
-    def settings(self) -> EffectiveSettings:
-        """What the row and the deployment say together."""
-        return self._settings
-
-    @property
-    def grant(self) -> Grant | None:
-        """The token with what came along; None before the first one."""
-        return self._grant
 
     @property
     def mounted(self) -> MountedHandler | None:
@@ -84,25 +71,25 @@ class Profile:
             HandlerError: the agent has none.
         """
         if self._handler is None:
-            raise HandlerError(f"Agent {self._record.id} has no handler")
+            raise HandlerError(f"Agent {self.record.id} has no handler")
         return self._handler
 
     @property
     def concurrency(self) -> int:
         """How many conversations are handled at once: as the row or the deployment says, else as suits the handler."""
-        if (chosen := self._settings.concurrency) is not None:
+        if (chosen := self.settings.concurrency) is not None:
             return chosen
         return self._handler.concurrency(self.deployment.concurrency) if self._handler else IN_THREADS
 
     def collects(self, row: JournaledMessage) -> bool:
         """Whether a message may be answered together with others: somebody said it, and it is no command."""
-        own = self._settings
+        own = self.settings
         return own.when_busy != "queue" and row.message.said and not (own.commands and command_in(row.message))
 
     def configure(self, record: AgentRecord, settings: EffectiveSettings) -> None:
         """Take over a row and what it comes to."""
-        self._record = record
-        self._settings = settings
+        self.record = record
+        self.settings = settings
         self._take_notes()
 
     def _take_notes(self) -> None:
@@ -111,7 +98,7 @@ class Profile:
             self.notes = ()
             return
         declared, before = self._handler.settings, self.notes
-        unknown = () if declared is None else slips(self._record.settings, declared)
+        unknown = () if declared is None else slips(self.record.settings, declared)
         self.notes = (*self._handler.notes, *unknown)
         for note in self.notes:
             if note not in before:
@@ -119,11 +106,11 @@ class Profile:
 
     def describe(self, record: AgentRecord) -> None:
         """Take over a row in which only that differs on which nothing that runs depends."""
-        self._record = record
+        self.record = record
 
     def authorize(self, grant: Grant) -> None:
         """Take over a token."""
-        self._grant = grant
+        self.grant = grant
 
     def mount(self, handler: MountedHandler | None) -> None:
         """Messages that begin from now on are for this handler."""
@@ -132,37 +119,37 @@ class Profile:
     @property
     def token(self) -> str:
         """The current token; empty before the first one."""
-        return self._grant.token if self._grant else ""
+        return self.grant.token if self.grant else ""
 
     @property
     def answer(self) -> ConnectAnswer:
         """What came with the token: instruction, settings, tool servers; all of it empty before the first one."""
-        return self._grant.answer if self._grant else _NO_ANSWER
+        return self.grant.answer if self.grant else _NO_ANSWER
 
     @property
     def info(self) -> AgentInfo:
         """Who the agent is, as handlers and people see it."""
-        name = self._record.name or self.answer.name or self._record.id
-        return AgentInfo(self._record.id, name, self._record.labels)
+        name = self.record.name or self.answer.name or self.record.id
+        return AgentInfo(self.record.id, name, self.record.labels)
 
     @property
     def own_settings(self) -> Mapping[str, Any]:
         """The handler's settings in the row."""
-        return _own_settings(self._record)
+        return _own_settings(self.record)
 
     def suits_handler(self, record: AgentRecord) -> bool:
         """Whether the handler may go on under another row. It reads its settings when it starts."""
-        same_settings = _own_settings(record) == _own_settings(self._record)
-        return self._handler is not None and record.handler == self._record.handler and same_settings
+        same_settings = _own_settings(record) == _own_settings(self.record)
+        return self._handler is not None and record.handler == self.record.handler and same_settings
 
     @property
     def merged_settings(self) -> Mapping[str, Any]:
         """The platform's settings for the agent, overlaid with those of its row."""
-        return {**self.answer.settings, **_own_settings(self._record)}
+        return {**self.answer.settings, **_own_settings(self.record)}
 
     def access(self) -> Access:
         """The platform's REST API as this agent sees it, and its current token."""
-        return Access(self._settings.api_url, self.token)
+        return Access(self.settings.api_url, self.token)
 
     def reaches(self, url: str) -> bool:
         """Whether the agent's token may be sent to a URL: its host is the platform's, or one that is allowed."""

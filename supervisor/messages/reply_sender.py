@@ -79,8 +79,7 @@ class Terms:
     on_permission: Callable[[bool], None] = lambda _allowed: None
 
 
-@dataclass(slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, eq=False):
     """A reply on its way.
 
     Attributes:
@@ -120,7 +119,11 @@ class Outgoing:
     def name(self, message_id: str) -> None:
         """Send it with that ``_id`` from now on."""
         self.known_as = message_id
-        self.body = msgspec.json.encode(as_shown(msgspec.structs.replace(self.reply.message, id=message_id)))
+        shown = as_shown(self.reply.message)
+        if shown is self.reply.message and shown.id == message_id and self.reply.body:
+            self.body = self.reply.body
+        else:
+            self.body = msgspec.json.encode(msgspec.structs.replace(shown, id=message_id))
 
     def acked(self) -> None:
         """The platform has the reply."""
@@ -268,7 +271,8 @@ class ReplySender:
         self._terms.on_permission(True)
         if known_as is not None:
             self._keeps_ids = known_as == outgoing.known_as
-            self._on_sending(known_as)
+            if not self._keeps_ids:
+                self._on_sending(known_as)
         outgoing.acked()
 
     async def _send_once(self, outgoing: Outgoing, connection: Connection) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from supervisor.handlers.threads import call_in_loop, runs_here
+from supervisor.handlers.threads import call_in_loop
 
 #: Clients show the indicator for 3 to 10 s after each sign of it (docs/protocol.md#9-display).
 REPEAT_SECONDS: Final = 4.0
@@ -39,6 +40,7 @@ class TypingIndicator:
         self._repeat_seconds = repeat_seconds
         self._held_seconds = held_seconds
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._ending = False
         # What threads have asked for and the loop has not come to.
         self._asked: deque[Callable[[], None]] = deque()
@@ -56,7 +58,7 @@ class TypingIndicator:
 
     def _call(self, change: Callable[[], None]) -> None:
         """Do it at once on the loop, unless a thread has asked before; from a thread, have it done."""
-        if not self._asked and runs_here(self._loop):
+        if not self._asked and threading.get_ident() == self._thread:
             change()
         else:
             self._asked.append(change)
@@ -115,8 +117,8 @@ class TypingIndicator:
         self._hide()
 
     def _plan(self, seconds: float) -> None:
-        self._cancel()
         if self._waits:
+            self._cancel()
             self._next = self._loop.call_later(seconds, self._sign)
         else:
             self._planned = seconds

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from supervisor.core.records import JournaledMessage
 from supervisor.core.status import Handling
@@ -16,8 +17,7 @@ from supervisor.handlers.threads import TimeLimit
 MOST_INTERRUPTIONS: Final = 5
 
 
-@dataclass(slots=True, eq=False)
-class UnderWay:
+class UnderWay(msgspec.Struct, eq=False):
     """One message from its claim to its end, and beyond that while its handler goes on.
 
     Args:
@@ -37,7 +37,7 @@ class UnderWay:
     wake: Callable[[], object] = bool
     stopped: bool = False
     over: bool = False
-    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+    waiting: list[asyncio.Future[None]] = msgspec.field(default_factory=list)
     withdraw: Callable[[], bool] = bool
     task: asyncio.Task[None] | None = None
     limit: TimeLimit | None = None

@@ -26,8 +26,9 @@ def visible(message: OutboundMessage, show: Sequence[str] | None, *, bridged: bo
         return None
     if message.type not in SIGNS:
         # An answer may carry its thinking and its tools with it.
-        hidden = {name: empty for kind, name, empty in _CARRIED if kind not in shown and getattr(message, name)}
-        message = msgspec.structs.replace(message, **hidden) if hidden else message
+        for kind, name, empty in _CARRIED:
+            if kind not in shown and getattr(message, name):
+                message = msgspec.structs.replace(message, **{name: empty})
     return message
 
 

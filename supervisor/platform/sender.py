@@ -53,28 +53,34 @@ class Sender:
 
     def send(self, message_id: str, conversation_id: str, body: bytes, timeout: float, then: OnSent) -> None:
         """See :meth:`supervisor.platform.connection.Connection.send_soon`."""
-        if self._later():
-            body = later_form(body)
-            loop = asyncio.get_running_loop()
-            # An equal message would be dropped, and acknowledged as if it had not been.
-            wait_seconds = self._repeats.wait_seconds(body, loop.time())
-            if wait_seconds > 0:
-                message = _Message(message_id, conversation_id, body, timeout, then)
-                loop.call_later(wait_seconds, partial(self._put, message, again=False))
-                return
-        self._put(_Message(message_id, conversation_id, body, timeout, then), again=False)
+        if not self._later():
+            self._put(_Message(message_id, conversation_id, body, timeout, then), again=False)
+            return
+        message = _Message(message_id, conversation_id, later_form(body), timeout, then)
+        loop = asyncio.get_running_loop()
+        # An equal message would be dropped, and acknowledged as if it had not been.
+        wait_seconds = self._repeats.wait_seconds(message.body, loop.time())
+        if wait_seconds > 0:
+            loop.call_later(wait_seconds, partial(self._put_later, message, again=False))
+        else:
+            self._put_later(message, again=False)
+
+    def _put_later(self, message: _Message, *, again: bool) -> None:
+        self._repeats.sent(message.body, asyncio.get_running_loop().time())
+        self._put(message, again=again)
 
     def _put(self, message: _Message, *, again: bool) -> None:
         message_id, conversation_id, body, timeout, _ = message
-        if self._later():
-            self._repeats.sent(body, asyncio.get_running_loop().time())
         self._sends.send(message_id, conversation_id, body, timeout, partial(self._told, message, again))
 
     def _told(self, message: _Message, again: bool, outcome: SendOutcome | None, error: PlatformError | None) -> None:
-        if outcome is not None and not again and wants_join(outcome):
+        if outcome is not None and outcome.success and outcome.message_id != DROPPED:
+            # As nearly all do.
+            message.then(outcome.message_id, None)
+        elif outcome is not None and not again and wants_join(outcome):
             self._join_and_put(message)
         else:
-            message.then(*_read(outcome, error, message.message_id))
+            message.then(None, _trouble(outcome, error, message.message_id))
 
     def _join_and_put(self, message: _Message) -> None:
         """Join the message's conversation and send it once more."""
@@ -91,7 +97,8 @@ class Sender:
 
         def joined(_task: asyncio.Task[None]) -> None:
             if trouble is None:
-                self._put(message, again=True)
+                put = self._put_later if self._later() else self._put
+                put(message, again=True)
             else:
                 message.then(None, trouble)
 
@@ -113,16 +120,12 @@ class Sender:
         return known_as
 
 
-def _read(
-    outcome: SendOutcome | None, error: PlatformError | None, message_id: str
-) -> tuple[str | None, PlatformError | None]:
-    """What an outcome means to whoever sends: the platform's id of the message, or an error."""
+def _trouble(outcome: SendOutcome | None, error: PlatformError | None, message_id: str) -> PlatformError | None:
+    """What an outcome means to whoever sends, where it is not that the platform has the message."""
     if outcome is None:
-        return None, error
+        return error
     if outcome.message_id == DROPPED:
         said = "the platform took the message for a repetition of one that it may not have stored"
-        return None, AckTimeoutError(said)
-    if outcome.success:
-        return outcome.message_id, None
+        return AckTimeoutError(said)
     reason = outcome.error or "no reason given"
-    return None, AlreadyStoredError(reason) if is_stored(reason, message_id) else refusal(reason)
+    return AlreadyStoredError(reason) if is_stored(reason, message_id) else refusal(reason)

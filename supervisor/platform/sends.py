@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -61,8 +60,7 @@ class _Content(msgspec.Struct):
     content: str = ""
 
 
-@dataclass(slots=True, eq=False)
-class _Send:
+class _Send(msgspec.Struct, eq=False):
     """One ``message:send`` that waits for its outcome.
 
     Attributes:
@@ -146,7 +144,7 @@ class Sends:
         """
         send = _Send(message_id, conversation_id, body, timeout, on_outcome)
         # Without acks nothing may tie an outcome to a send, so there may be only one in flight.
-        if self._ackless and self._in_flight:
+        if self._in_flight and self._ackless:
             self._waiting.append(send)
         else:
             self._begin(send)
@@ -253,7 +251,7 @@ class Sends:
 
     def match_echo(self, payload: object) -> None:
         """Look at a ``message:new``: the echo of a send shows the id that the platform gave it."""
-        if not self._in_flight or not isinstance(payload, Mapping):
+        if not self._in_flight or not isinstance(payload, dict):
             return
         message_id = payload.get("_id")
         if payload.get("participantId") != self._agent_id or not isinstance(message_id, str):

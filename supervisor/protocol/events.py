@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -74,12 +73,12 @@ def parse_event(kind: type[_Event], payload: object) -> _Event:
 
 def parse_ack(answer: object) -> SendOutcome | None:
     """Read the acknowledgement of a send; None where it says that the send was taken and not what became of it."""
-    if not isinstance(answer, Mapping):
+    if not isinstance(answer, dict):
         return None
     success, error = answer.get("success"), answer.get("error")
     if success is True:
         message = answer.get("message")
-        message_id = message.get("_id") if isinstance(message, Mapping) else None
+        message_id = message.get("_id") if isinstance(message, dict) else None
         return SendOutcome(success=True, message_id=message_id if isinstance(message_id, str) else None)
     if success is False or isinstance(error, str):
         return SendOutcome(success=False, error=error if isinstance(error, str) else "no reason given")

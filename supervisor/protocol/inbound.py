@@ -217,7 +217,7 @@ def parse_message(payload: object) -> tuple[InboundMessage, Sequence[str]]:
     Raises:
         InvalidEventError: it is no object, or ``conversationId``, ``role`` or ``content`` is missing or mistyped.
     """
-    if not isinstance(payload, Mapping):
+    if not isinstance(payload, dict):
         raise InvalidEventError("not_an_object", "message:new: the payload is not an object")
     conversation_id = _required_text(payload, "conversationId", MAX_ID_CHARS)
     role = _required_text(payload, "role", MAX_ID_CHARS)
@@ -246,7 +246,7 @@ def _read_beside(payload: Mapping[str, Any], fields: dict[str, Any], malformed: 
         fields["references"], left_out = read_references(references)
         malformed.extend(["references"] if left_out else [])
     author = payload.get("createdBy")
-    author = author if isinstance(author, Mapping) else {}
+    author = author if isinstance(author, dict) else {}
     user_id = _id_or_none(author.get("userId")) or _id_or_none(payload.get("userId"))
     agent_id = _id_or_none(author.get("agentId"))
     if payload.get("role") != "user":

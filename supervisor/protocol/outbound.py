@@ -89,9 +89,11 @@ def _check_words(message: OutboundMessage) -> None:
 
 
 def _check_parts(message: OutboundMessage) -> None:
-    if not all(is_attachment(attachment) for attachment in message.attachments):
-        raise InvalidMessageError("an attachment is neither an http(s) URL nor document:<id>")
-    _check_sources(message.sources)
+    for attachment in message.attachments:
+        if not is_attachment(attachment):
+            raise InvalidMessageError("an attachment is neither an http(s) URL nor document:<id>")
+    if message.sources:
+        _check_sources(message.sources)
     for call in message.tool_calls:
         _check_arguments(call)
     for result in message.tool_results:

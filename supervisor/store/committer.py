@@ -108,7 +108,8 @@ class GroupCommitter:
     @property
     def full(self) -> bool:
         """Whether as much waits as may."""
-        return self.waiting >= self._limits.waiting or self._waiting_bytes >= self._limits.waiting_bytes
+        waiting, limits = len(self._waiting) + len(self._in_hand), self._limits
+        return waiting >= limits.waiting or self._waiting_bytes >= limits.waiting_bytes
 
     def submit(self, operation: Operation) -> None:
         """Have an operation committed; its ``then`` is told the outcome.
@@ -221,11 +222,14 @@ class GroupCommitter:
             outcomes = [_explained(error)] * len(operations)
         try:
             for operation, outcome in zip(operations, outcomes, strict=True):
-                if isinstance(outcome, RegistryError):
-                    _tell(self._hooks.on_error, str(outcome))
-                    _tell(operation.then, None, outcome)
-                else:
-                    _tell(operation.then, operation.result(outcome), None)
+                try:
+                    if isinstance(outcome, RegistryError):
+                        _tell(self._hooks.on_error, str(outcome))
+                        operation.then(None, outcome)
+                    else:
+                        operation.then(operation.result(outcome), None)
+                except BaseException as defect:  # noqa: BLE001 - the affair of whoever is told
+                    _complain(defect)
             _tell(self._hooks.on_commit, self._clock.monotonic() - self._taken_at, len(operations))
         except BaseException as defect:  # noqa: BLE001 - nor does one here hold up who waits
             _complain(defect)

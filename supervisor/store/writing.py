@@ -122,17 +122,19 @@ class JournalWriter(JournalReader):
         """As :meth:`settle`, by a callback."""
         if state not in FINAL_MESSAGE_STATES:
             raise ValueError(f"{state} does not settle a message")
-        now = self._clock.now()
         operation = move_message(self._texts, row, state, error=error)
-        operation.together = [
-            move_message(self._texts, one, state, error=error, via=MessageState.RUNNING)
-            for one in row.earlier
-            if one.state not in FINAL_MESSAGE_STATES
-        ]
+        operation.settled_at = now = self._clock.now()
+        if row.earlier:
+            operation.together = [
+                move_message(self._texts, one, state, error=error, via=MessageState.RUNNING)
+                for one in row.earlier
+                if one.state not in FINAL_MESSAGE_STATES
+            ]
+            for move in operation.together:
+                move.settled_at = now
         operation.settling = True
-        for move in (operation, *operation.together):
-            move.settled_at = now
-        operation.replies = [add_reply(self._texts, row.agent_id, row.id, reply, now) for reply in replies]
+        if replies:
+            operation.replies = [add_reply(self._texts, row.agent_id, row.id, reply, now) for reply in replies]
         operation.then = then
         self._committer.submit(operation)
 

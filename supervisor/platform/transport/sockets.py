@@ -171,8 +171,7 @@ class Socket:
             self._deliver(MALFORMED, error.reason)
             return
         if event == MALFORMED:
-            self._deliver(MALFORMED, "reserved_event")
-            return
+            payload = "reserved_event"
         self._deliver(event, payload)
         if ack_id is not None:
             self._wire.write(self._frames.encode_ack(ack_id))
@@ -194,7 +193,10 @@ class Socket:
                 on_answer(None, AckTimeoutError(f"the ack of {event} cannot be read"))
             else:
                 # The first that says something: servers of Node's habits put an error, or null, before the answer.
-                on_answer(next((one for one in arguments if one is not None), None), None)
+                answer = arguments[0] if arguments else None
+                if answer is None:
+                    answer = next((one for one in arguments if one is not None), None)
+                on_answer(answer, None)
         except Exception:  # noqa: BLE001 - a defect of ours, which must not cost the connection
             _log.exception("agent %s: whoever asked %s failed", self._agent_id, event)
 

@@ -55,10 +55,8 @@ class _Essence(msgspec.Struct, frozen=True, rename="camel"):
 _essence = msgspec.json.Decoder(_Essence)
 
 
-def cut(error: str | None) -> str | None:
+def cut(error: str) -> str:
     """An error text as it is kept: its end, free of what UTF-8, or a database's text, cannot hold."""
-    if error is None:
-        return None
     return error[-MAX_ERROR_CHARS:].replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
@@ -89,11 +87,11 @@ class TextCodec:
             encoded = _encoder.encode(message)
         except (TypeError, ValueError, RecursionError) as error:
             raise RegistryError(f"A message cannot be journaled, it is not JSON: {type(error).__name__}") from None
-        return self._sealed(encoded)
+        return self.sealed(encoded)
 
-    def error(self, error: str | None) -> str | None:
+    def error(self, error: str) -> str:
         """An error text, :func:`cut` already, as it is stored: tracebacks quote what people said."""
-        if error is None or self._sealer is None:
+        if self._sealer is None:
             return error
         return _SEALED_TEXT + self._sealer.encrypt(error.encode()).decode("ascii")
 
@@ -143,7 +141,7 @@ class TextCodec:
 
     def summary(self, text: str) -> bytes:
         """What a conversation is summed up to, as it is stored."""
-        return self._sealed(_encoder.encode(text.encode("utf-8", "replace").decode("utf-8")))
+        return self.sealed(_encoder.encode(text.encode("utf-8", "replace").decode("utf-8")))
 
     def read_summary(self, stored: StoredSummary) -> Remembered | None:
         """A summary as a record; None when it cannot be read: the conversation then goes on without."""
@@ -188,7 +186,8 @@ class TextCodec:
         except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
             return DAMAGED
 
-    def _sealed(self, encoded: bytes) -> bytes:
+    def sealed(self, encoded: bytes) -> bytes:
+        """What is JSON already, as it is stored."""
         return encoded if self._sealer is None else SEALED + self._sealer.encrypt(encoded)
 
     def _read_error(self, stored: str | None) -> str | None:

@@ -126,8 +126,12 @@ class MoveMessage(Operation, eq=False, kw_only=True):
 
     @property
     def bytes_held(self) -> int:
-        beside = sum(part.bytes_held for part in (*self.replies, *self.together))
-        return beside + len(self.stored_error or "")
+        held = len(self.stored_error or "")
+        for reply in self.replies:
+            held += len(reply.body)
+        for other in self.together:
+            held += other.bytes_held
+        return held
 
     def result(self, won: bool) -> bool | list[Reply] | None:
         for other in self.together:
@@ -233,9 +237,10 @@ def move_message(
     Raises:
         IllegalTransitionError: the state may not follow the one that the row has.
     """
-    for before, after in ((row.state, state),) if via is None else ((row.state, via), (via, state)):
-        check_transition(MESSAGE_TRANSITIONS, before, after)
-    kept = codec.cut(error)
+    if via is not None:
+        check_transition(MESSAGE_TRANSITIONS, row.state, via)
+    check_transition(MESSAGE_TRANSITIONS, row.state if via is None else via, state)
+    kept = None if error is None else codec.cut(error)
     return MoveMessage(
         row=row,
         expected=(row.state, row.attempts, row.replay),
@@ -243,7 +248,7 @@ def move_message(
         attempts=row.attempts if attempts is None else attempts,
         not_before=row.not_before if not_before is None else not_before,
         error=kept,
-        stored_error=texts.error(kept),
+        stored_error=None if kept is None else texts.error(kept),
     )
 
 
@@ -261,13 +266,14 @@ def add_reply(texts: TextCodec, agent_id: str, inbox_id: int | None, new: NewRep
         message=new.message,
         state=ReplyState.PENDING,
         created_at=created_at,
+        body=new.body,
     )
-    return AddReply(reply=reply, body=texts.body(new.message))
+    return AddReply(reply=reply, body=texts.sealed(new.body) if new.body else texts.body(new.message))
 
 
 def move_reply(texts: TextCodec, reply: Reply, state: ReplyState, error: str | None) -> MoveReply:
     """A reply into another state; its caller has checked that the state may follow."""
-    kept = codec.cut(error)
+    kept = None if error is None else codec.cut(error)
     return MoveReply(
         reply=reply,
         expected=reply.state,
@@ -275,5 +281,5 @@ def move_reply(texts: TextCodec, reply: Reply, state: ReplyState, error: str | N
         attempts=reply.attempts,
         not_before=reply.not_before,
         error=kept,
-        stored_error=texts.error(kept),
+        stored_error=None if kept is None else texts.error(kept),
     )

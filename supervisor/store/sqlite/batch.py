@@ -115,12 +115,18 @@ def apply(connection: sqlite3.Connection, operations: Sequence[Operation], numbe
     numbers.forget()
     batch = _sorted(operations)
     lost = _add_messages(connection, batch.adds, numbers)
-    conversed = [o for o in batch.conversed if o not in lost] if lost else batch.conversed
-    _record_conversations(connection, conversed, numbers)
-    _move(connection, batch.moves)
-    _add_replies(connection, batch.replies, numbers)
-    _move_replies(connection, batch.reply_moves)
-    lost |= {operation for operation in batch.others if not _note(connection, operation, numbers)}
+    if batch.conversed:
+        conversed = [o for o in batch.conversed if o not in lost] if lost else batch.conversed
+        _record_conversations(connection, conversed, numbers)
+    if batch.moves:
+        _move(connection, batch.moves)
+    if batch.replies:
+        _add_replies(connection, batch.replies, numbers)
+    if batch.reply_moves:
+        _move_replies(connection, batch.reply_moves)
+    for operation in batch.others:
+        if not _note(connection, operation, numbers):
+            lost.add(operation)
     return [o not in lost for o in operations] if lost else [True] * len(operations)
 
 

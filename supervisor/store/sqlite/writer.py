@@ -188,9 +188,11 @@ def _do(
     done: Callable[[T | None, BaseException | None], object],
 ) -> None:
     made, error = _outcome(work)
-    # A loop that is closed has nobody left who waits.
-    with contextlib.suppress(RuntimeError):
+    try:
         loop.call_soon_threadsafe(done, made, error, context=own_context())
+    except RuntimeError:
+        # A loop that is closed has nobody left who waits.
+        return
 
 
 def _outcome(work: Callable[[], T]) -> tuple[T | None, BaseException | None]:

@@ -6,11 +6,11 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from supervisor.core.clock import SystemClock
 from supervisor.core.errors import AckTimeoutError, AlreadyStoredError, SendRefusedError, Verdict

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from supervisor.messages.reply_ids import reply_id, with_reply_id
 from supervisor.store import Journal
