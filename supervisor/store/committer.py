@@ -7,7 +7,7 @@ callback, so that nothing is made for an operation, and nothing is there that fo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -16,6 +16,7 @@ from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError
 from supervisor.core.owners import own_context
 from supervisor.core.tasks import awaited
+from supervisor.core.turns import SLICE_SECONDS
 from supervisor.store.dialect import StorageError
 from supervisor.store.dialect.face import Done, Outcome
 from supervisor.store.dialect.operations import Barrier, Operation
@@ -220,8 +221,14 @@ class GroupCommitter:
         self._refusal = None
         if outcomes is None:
             outcomes = [_explained(error)] * len(operations)
+        _tell(self._hooks.on_commit, self._clock.monotonic() - self._taken_at, len(operations))
+        self._tell_callers(zip(operations, outcomes, strict=True))
+
+    def _tell_callers(self, untold: Iterator[tuple[Operation, Outcome]]) -> None:
+        """Tell what became of a batch, in slices, so that others get their turn of the loop; then the next is taken."""
+        until = self._clock.monotonic() + SLICE_SECONDS
         try:
-            for operation, outcome in zip(operations, outcomes, strict=True):
+            for operation, outcome in untold:
                 try:
                     if isinstance(outcome, RegistryError):
                         _tell(self._hooks.on_error, str(outcome))
@@ -230,7 +237,9 @@ class GroupCommitter:
                         operation.then(operation.result(outcome), None)
                 except BaseException as defect:  # noqa: BLE001 - the affair of whoever is told
                     _complain(defect)
-            _tell(self._hooks.on_commit, self._clock.monotonic() - self._taken_at, len(operations))
+                if self._clock.monotonic() >= until:
+                    asyncio.get_running_loop().call_soon(self._tell_callers, untold, context=own_context())
+                    return
         except BaseException as defect:  # noqa: BLE001 - nor does one here hold up who waits
             _complain(defect)
         if self._waiting:

@@ -171,7 +171,8 @@ class Socket:
             self._deliver(MALFORMED, error.reason)
             return
         if event == MALFORMED:
-            payload = "reserved_event"
+            self._deliver(MALFORMED, "reserved_event")
+            return
         self._deliver(event, payload)
         if ack_id is not None:
             self._wire.write(self._frames.encode_ack(ack_id))

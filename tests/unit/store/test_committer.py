@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -66,14 +67,14 @@ class Asked(NamedTuple):
 class Desk:
     """A committer in virtual time, over such a disk."""
 
-    def __init__(self, loop: VirtualLoop, **limits: int) -> None:
+    def __init__(self, loop: VirtualLoop, clock: VirtualClock | None = None, /, **limits: int) -> None:
         self.loop, self.disk, self.hooks = loop, Disk(), JournalHooks()
         self.errors: list[str] = []
         self.commits: list[int] = []
         self.hooks.on_error = self.errors.append
         self.hooks.on_commit = lambda _seconds, operations: self.commits.append(operations)
         given = JournalLimits(**limits)
-        self.committer = GroupCommitter(self.disk.begin_commit, VirtualClock(loop), self.hooks, given)
+        self.committer = GroupCommitter(self.disk.begin_commit, clock or VirtualClock(loop), self.hooks, given)
 
     def add(self, size: int = 10) -> Asked:
         row = JournaledMessage(0, AGENT, "k", inbound(), MessageState.AVAILABLE, 0, received_at=1.0)
@@ -313,6 +314,39 @@ def test_what_a_callback_asks_for_goes_into_the_next_batch_together() -> None:
         await loop.settle()
         assert desk.disk.batches == [2, 2]
         assert all(one.future.done() for one in asked)
+        await loop.complete(desk.committer.close(1))
+
+    run(main)
+
+
+def test_many_callers_are_told_in_slices_and_others_have_their_turn_in_between() -> None:
+    class Busy(VirtualClock):
+        looks = 0
+
+        def monotonic(self) -> float:
+            self.looks += 1
+            return super().monotonic() + self.looks / 1000
+
+    async def main(loop: VirtualLoop) -> None:
+        desk, told, turns = Desk(loop, Busy(loop)), list[int](), list[int]()
+
+        def other() -> None:
+            turns.append(len(told))
+            if len(told) < 50:
+                loop.call_soon(other)
+
+        for number in range(50):
+            then = partial(lambda number, *_: told.append(number), number)
+            desk.committer.submit(RecordSleep(agent_id=AGENT, sleep=None, then=then))
+        while not told:
+            await loop.turns(1)
+        other()
+        waits = desk.add()
+        await loop.settle()
+        assert told == list(range(50)), "each once, in their order"
+        assert len(set(turns)) > 3
+        assert desk.disk.batches == [50, 1], "the next batch waits until all are told"
+        assert waits.future.done()
         await loop.complete(desk.committer.close(1))
 
     run(main)
