@@ -141,6 +141,14 @@ async def act_on_many(made: Console) -> None:
     await page.get_by_label("Select all agents that are shown").check()
     await made.fleet.service.registry.update_agent(PAUSED, labels={"team": "support"})
     await expect(bar).to_contain_text("All 3 agents that match")
+    await bar.get_by_role("button", name="Pause").click()
+    await page.get_by_role("dialog", name="Pause 3 agents?").get_by_role("button", name="Pause").click()
+    await expect(made.row("Plain")).to_contain_text("paused")
+    await page.locator("#toasts").get_by_role("button", name="Undo").last.click()
+    await expect(made.row("Plain")).to_contain_text("online")
+    # What was paused before is not resumed by that.
+    assert (await made.fleet.service.registry.agent(PAUSED)).paused
+    await page.get_by_label("Select all agents that are shown").check()
     await page.get_by_label("Select Paused").uncheck()
     await expect(bar).to_contain_text("2 agents selected")
     await made.fleet.service.registry.update_agent(PAUSED, labels={})

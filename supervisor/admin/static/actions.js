@@ -41,11 +41,15 @@ async function doToMany(what, path, action, { ids, where = null, undo = null }) 
   return tried(async () => tell(what, action, await post(path, body), undo));
 }
 
-/** Pauses, resumes, reloads or removes agents: those of some ids, or all that match ``where``, which ``ids`` are now. */
-export function actOnAgents(action, ids, { where = null, undoable = true } = {}) {
-  const undo = !undoable ? null
-    : BACK[action] ? () => actOnAgents(BACK[action], ids, { undoable: false })
-      : action === "remove" ? () => restoreAgents(ids) : null;
+/**
+ * Pauses, resumes, reloads or removes agents: those of some ids, or all that match ``where``.
+ *
+ * ``back`` are the ids of those that are others for it: only to them it is undone.
+ */
+export function actOnAgents(action, ids, { where = null, back = ids } = {}) {
+  const undo = !back.length ? null
+    : BACK[action] ? () => actOnAgents(BACK[action], back, { back: [] })
+      : action === "remove" ? () => restoreAgents(back) : null;
   return doToMany("agent", "/api/v1/bulk/agents", action, { ids, where, undo });
 }
 
@@ -84,7 +88,7 @@ export async function rollBack(id, version, current) {
 export async function saveAgent(id, values, isNew) {
   if (isNew) {
     await post("/api/v1/agents", { id, ...values });
-    toast("Agent added; it is on its way online", { undo: () => actOnAgents("remove", [id], { undoable: false }) });
+    toast("Agent added; it is on its way online", { undo: () => actOnAgents("remove", [id]) });
     return;
   }
   await ask("PATCH", agentPath(id), values);

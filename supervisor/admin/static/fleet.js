@@ -106,7 +106,9 @@ class Fleet {
   bulkBar() {
     this.count = h("b", {});
     const act = (action) => async () => {
-      if (await actOnAgents(action, this.picked(), { where: this.everything ? this.where : null })) this.selectAll(false);
+      const picked = this.picked();
+      const back = ["pause", "resume"].includes(action) ? picked.filter((id) => this.board.agents.get(id).paused !== (action === "pause")) : picked;
+      if (await actOnAgents(action, picked, { where: this.everything ? this.where : null, back })) this.selectAll(false);
     };
     return h("div", { class: "bulk", role: "group", "aria-label": "Do to all that are selected", hidden: true },
       this.count, button("Pause", act("pause")), button("Resume", act("resume")), button("Reload", act("reload")),

@@ -11,7 +11,7 @@ function row(one, full) {
   return [`${one.id}${one.me ? ", which you look at" : ""}`,
     h("div", {}, h("b", { class: one.state }, SYMBOLS[one.state] || one.state), one.reason ? h("small", {}, one.reason) : null),
     one.online === null || silent ? `? of ${one.agents}` : `${one.online} of ${one.agents}`,
-    one.host ? `${one.host}, pid ${one.pid}` : "–", one.version || "–", silent ? `last heard of ${ago(one.heard_at)} ago` : ago(one.started_at),
+    one.host ? `${one.host}, pid ${one.pid}` : "–", one.version || "–", silent ? `last heard of ${ago(one.heard_at)} ago` : ago(one.started_at || null),
     full && one.state === "living" ? button("Drain", () => drainReplica(one.id)) : null];
 }
 
