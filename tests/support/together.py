@@ -39,8 +39,9 @@ class Table:
 
     shared = True
 
-    def __init__(self, roster: Roster, my_id: int) -> None:
+    def __init__(self, roster: Roster, registry: Registry, my_id: int) -> None:
         self._roster = roster
+        self._registry = registry
         self.my_id = my_id
 
     def _look(self) -> Roster:
@@ -55,12 +56,18 @@ class Table:
             for one in sorted(self._roster.replicas.values(), key=lambda one: one.id)
         ]
 
-    async def owners(self) -> Mapping[str, int]:
-        return dict(self._look().agents)
+    async def owners(self, agent_ids: Sequence[str] | None = None) -> Mapping[str, int]:
+        owners = self._look().agents
+        return {one: number for one, number in owners.items() if agent_ids is None or one in agent_ids}
 
     @property
     def living(self) -> int:
-        return 1
+        return len(self._roster.replicas)
+
+    async def unheard(self, answered: Sequence[int]) -> Mapping[str, int | None]:
+        owners = self._look().agents
+        rows = [record.id for record in await self._registry.agents()]
+        return {one: owners.get(one) for one in rows if owners.get(one) not in answered}
 
     async def own_rows(self) -> Sequence[Mapping[str, Any]]:
         return ()
@@ -140,7 +147,7 @@ async def together(folder: Path, count: int = 2, **given: Any) -> AsyncIterator[
             running = await ending.enter_async_context(stack(own, **values))
             registry = await Registry.open(f"sqlite+aiosqlite:///{folder / 'rows.db'}", upgrade=True)
             ending.push_async_callback(registry.close)
-            registry.replicas = Table(roster, number)
+            registry.replicas = Table(roster, registry, number)
             app = admin_app(running.service.control, registry, session.http, SystemClock())
             server = AdminServer(app, "127.0.0.1", 0)
             await server.start()

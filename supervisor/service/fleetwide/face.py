@@ -103,8 +103,10 @@ class Fleetwide:
                     if status.id not in found or found[status.id].since is None:
                         found[status.id] = replace(status, replica=replica.id)
                 await asyncio.sleep(0)
-        async for status in self._rows.others(found, silent):
-            found[status.id] = status
+        answered = [one.id for one in await self._others.all() if one.id not in silent]
+        async for status in self._rows.unheard(answered, silent):
+            # One that moved meanwhile has been told of by whoever had it.
+            found.setdefault(status.id, status)
         for agent_id in sorted(found):
             yield found[agent_id]
 

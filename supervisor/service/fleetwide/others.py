@@ -29,7 +29,7 @@ class Others:
         self._peers = peers
         self._clock = clock
         self._all: Sequence[Replica] = ()
-        self._owners: Mapping[str, int] = {}
+        self._owners: dict[str, int] = {}
 
     @property
     def shared(self) -> bool:
@@ -55,13 +55,18 @@ class Others:
         """Every other replica."""
         return [one for one in await self.all() if not one.me] if self.shared else ()
 
-    async def owners(self) -> Mapping[str, int]:
-        """The number of the replica that runs each agent, by the agent's id."""
+    async def owners(self, agent_ids: Sequence[str]) -> Mapping[str, int]:
+        """The number of the replica that runs each of these agents, by the agent's id."""
         try:
-            self._owners = await self._table.owners()
+            found = await self._table.owners(agent_ids)
         except RegistryError:
-            return self._owners
-        return self._owners
+            return {one: self._owners[one] for one in agent_ids if one in self._owners}
+        self._owners |= found
+        return found
+
+    async def unheard(self, answered: Sequence[int]) -> Mapping[str, int | None]:
+        """The agents that none of these replicas runs, each with the one that does; raises RegistryError."""
+        return await self._table.unheard(answered)
 
     async def of(self, agent_ids: Sequence[str]) -> dict[int, tuple[Replica, list[str]]]:
         """The other replicas that run some of these agents, each with those, by their numbers."""
@@ -69,7 +74,7 @@ class Others:
         found: dict[int, tuple[Replica, list[str]]] = {}
         if not by_number:
             return found
-        owners = await self.owners()
+        owners = await self.owners(agent_ids)
         for agent_id in agent_ids:
             if (replica := by_number.get(owners.get(agent_id, 0))) is not None:
                 found.setdefault(replica.id, (replica, []))[1].append(agent_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Container, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord
@@ -20,35 +20,38 @@ _AT_ONCE = 500
 
 
 class Rows:
-    """Shows agents by their rows; those that it read last, while the registry cannot be read."""
+    """Shows agents by their rows; those that it showed last, while the registry cannot be read."""
 
     def __init__(self, registry: Registry, others: Others) -> None:
         self._registry = registry
         self._others = others
-        self._last: Sequence[AgentRecord] = ()
+        self._last: Sequence[tuple[AgentRecord, int | None]] = ()
 
-    async def others(self, known: Container[str], silent: Mapping[int, str]) -> AsyncIterator[AgentStatus]:
-        """Every agent that is not among the known ones.
+    async def unheard(self, answered: Sequence[int], silent: Mapping[int, str]) -> AsyncIterator[AgentStatus]:
+        """Every agent of which none of these replicas tells.
 
         Args:
             silent: the replicas that do not answer, each with the reason.
         """
-        # While it cannot be read, whoever looks at the fleet sees what answers.
         with contextlib.suppress(RegistryError):
-            self._last = await self._registry.agents()
-        replicas = {one.id: one for one in await self._others.all()}
-        owners = await self._others.owners()
-        for number, record in enumerate(self._last):
-            if record.id not in known:
-                yield self._shown(record, replicas.get(owners.get(record.id, 0)), silent)
+            self._last = await self._find(answered)
+        replicas = {one.id: one for one in await self._others.all()} if self._last else {}
+        for number, (record, owner) in enumerate(self._last):
+            yield self._shown(record, replicas.get(owner or 0), silent)
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
+
+    async def _find(self, answered: Sequence[int]) -> Sequence[tuple[AgentRecord, int | None]]:
+        owners = await self._others.unheard(answered)
+        # Where all is well there are none, and no row is read.
+        records = await self._registry.agents() if owners else []
+        return [(record, owners[record.id]) for record in records if record.id in owners]
 
     async def one(self, agent_id: str, silent: Mapping[int, str]) -> AgentStatus:
         """One agent; raises AgentNotFoundError, RegistryError."""
         record = await self._registry.agent(agent_id)
         replicas = {one.id: one for one in await self._others.all()}
-        owners = await self._others.owners()
+        owners = await self._others.owners([agent_id])
         return self._shown(record, replicas.get(owners.get(agent_id, 0)), silent)
 
     def _shown(self, record: AgentRecord, replica: Replica | None, silent: Mapping[int, str]) -> AgentStatus:

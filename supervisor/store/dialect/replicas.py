@@ -51,8 +51,12 @@ class ReplicaTable(Protocol):
         """Every replica that lives, as far as the database knows, in order of their numbers."""
         ...
 
-    async def owners(self) -> Mapping[str, int]:
-        """The replica that runs each agent, by the agent's id; agents that wait for one are left out."""
+    async def owners(self, agent_ids: Sequence[str] | None = None) -> Mapping[str, int]:
+        """The replica that runs each agent, or each of these, by the agent's id; without those that wait for one."""
+        ...
+
+    async def unheard(self, answered: Sequence[int]) -> Mapping[str, int | None]:
+        """The agents that none of these replicas runs, each with the one that does; None: none."""
         ...
 
     async def own_rows(self) -> Sequence[Mapping[str, Any]]:
@@ -105,10 +109,15 @@ class SoleReplica:
             return []
         return [replica_of(SOLE_ID, info, agents=len(await self._rows()), me=self.my_id is not None)]
 
-    async def owners(self) -> Mapping[str, int]:
+    async def owners(self, agent_ids: Sequence[str] | None = None) -> Mapping[str, int]:
         if self._holder() is None:
             return {}
-        return {str(row["id"]): SOLE_ID for row in await self._rows()}
+        found = [str(row["id"]) for row in await self._rows()]
+        return {agent_id: SOLE_ID for agent_id in found if agent_ids is None or agent_id in agent_ids}
+
+    async def unheard(self, answered: Sequence[int]) -> Mapping[str, int | None]:
+        owner = SOLE_ID if self._holder() is not None else None
+        return {} if owner in answered else {str(row["id"]): owner for row in await self._rows()}
 
     async def own_rows(self) -> Sequence[Mapping[str, Any]]:
         return await self._rows()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from supervisor.core.errors import RegistryError
 from supervisor.core.replicas import Replica
@@ -18,6 +18,11 @@ from supervisor.store.sql.agent_rows import find_rows_where
 from supervisor.store.sql.sessions import Connection, Sessions
 
 _OWNERS: Final = "SELECT agent_id, owner FROM leases WHERE owner IS NOT NULL"
+_OWNERS_OF: Final = f"{_OWNERS} AND agent_id = ANY(CAST(:agent_ids AS text[]))"
+_UNHEARD: Final = (
+    "SELECT id, owner FROM agents LEFT JOIN leases ON agent_id = id "
+    "WHERE owner IS NULL OR owner <> ALL(CAST(:answered AS bigint[]))"
+)
 _LIST: Final = (
     "SELECT id, said, CAST(extract(epoch FROM clock_timestamp() - beat_at) AS double precision), draining, "
     "(SELECT count(*) FROM leases WHERE owner = replicas.id) FROM replicas ORDER BY id"
@@ -62,8 +67,14 @@ class Replicas:
             for number, said, age, draining, agents in connection.execute(_LIST).fetchall()
         ]
 
-    async def owners(self) -> Mapping[str, int]:
-        return await self._sessions.read(lambda connection: dict(map(tuple, connection.execute(_OWNERS).fetchall())))
+    async def owners(self, agent_ids: Sequence[str] | None = None) -> Mapping[str, int]:
+        if agent_ids is None:
+            return await self._sessions.read(lambda connection: _pairs(connection, _OWNERS, {}))
+        asked = {"agent_ids": list(agent_ids)}
+        return await self._sessions.read(lambda connection: _pairs(connection, _OWNERS_OF, asked))
+
+    async def unheard(self, answered: Sequence[int]) -> Mapping[str, int | None]:
+        return await self._sessions.read(lambda connection: _pairs(connection, _UNHEARD, {"answered": list(answered)}))
 
     async def own_rows(self) -> Sequence[AgentRow]:
         if self._placement is not None:
@@ -80,3 +91,7 @@ class Replicas:
     async def drain(self, replica_id: int) -> None:
         if not await self._sessions.alter(lambda connection: connection.execute(_DRAIN, {"id": replica_id}).rowcount):
             raise RegistryError(f"There is no replica {replica_id}; see them all with: supervisor replicas")
+
+
+def _pairs(connection: Connection, query: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    return dict(map(tuple, connection.execute(query, values).fetchall()))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -159,3 +161,47 @@ async def test_a_dead_letter_of_one_is_replayed_from_the_other_at_once(tmp_path:
             or True
         )
         assert (await two.ask(0, "GET", f"{MESSAGES}/{number}"))[1]["state"] == "cancelled"
+
+
+async def test_commands_show_and_reach_both(tmp_path: Path) -> None:
+    async with pair(tmp_path) as two:
+        spread = await two.until_spread(4)
+        numbers = [service.registry.replicas.my_id for service in two.services]
+
+        async def command(*args: str) -> str:
+            environment = {
+                **os.environ,
+                "SUPERVISOR_REGISTRY_URL": two.services[0].settings.registry_url,
+                "SUPERVISOR_ADMIN_TOKEN": TOKEN,
+            }
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "supervisor", *args), env=environment, cwd=tmp_path, stdout=-1, stderr=-1
+            )
+            out, failed = await process.communicate()
+            assert process.returncode == 0, failed.decode()
+            assert TOKEN not in out.decode() + failed.decode()
+            return out.decode()
+
+        shown, table, logs = await asyncio.gather(
+            command("replicas", "list", "--json"),
+            command("status"),
+            command("logs", "--json", "--lines", "500", "--grep", "state=online"),
+        )
+        found = [(one["id"], one["state"], one["online"]) for one in json.loads(shown)]
+        assert found == [(number, "living", len(spread[place])) for place, number in enumerate(numbers)]
+        assert [f"replica {number} living" in table for number in numbers] == [True, True]
+        told = [json.loads(line) for line in logs.splitlines()]
+        assert {one["agent"] for one in told if one["kind"] == "state"} == {*spread[0], *spread[1]}
+        await command("replicas", "drain", str(numbers[1]))
+        _, replicas = await two.ask(0, "GET", "/api/v1/replicas")
+        assert [one["state"] for one in replicas] == ["living", "draining"]
+
+
+async def test_each_has_figures_of_the_whole_registry(tmp_path: Path) -> None:
+    async with pair(tmp_path, 2) as two:
+        await two.until_spread(2)
+        async with asyncio.timeout(30):
+            while b'supervisor_replicas{state="living"} 2' not in (text := two.services[0].metrics.render("")[0]):
+                await asyncio.sleep(0.1)
+        assert b"supervisor_orphans 0" in text
+        assert b'supervisor_registry_dead_rows{table="inbox_open"}' in text

@@ -20,7 +20,8 @@ async def test_nobody_runs_what_is_only_open(opened: Opener) -> None:
     await registry.add_agent(AgentRecord(AGENT, "echo", "env:AGENT_SECRET"))
     assert registry.replicas.my_id is None
     assert list(await registry.replicas.list()) == []
-    assert await registry.replicas.owners() == {}
+    assert await registry.replicas.owners() == await registry.replicas.owners([AGENT]) == {}
+    assert await registry.replicas.unheard([1]) == {AGENT: None}
 
 
 async def test_who_runs_it_is_seen_by_itself_and_by_others_alike(opened: Opener) -> None:
@@ -43,7 +44,10 @@ async def test_its_agents_are_its_own(opened: Opener) -> None:
     await holder.add_agent(AgentRecord(AGENT, "echo", "env:AGENT_SECRET"))
     assert [record.id for record in await holder.agents(own=True)] == [AGENT]
     [mine] = await holder.replicas.list()
-    assert await holder.replicas.owners() == {AGENT: mine.id}
+    assert await holder.replicas.owners() == await holder.replicas.owners([AGENT, "x"]) == {AGENT: mine.id}
+    assert await holder.replicas.owners([]) == {}
+    assert await holder.replicas.unheard([mine.id]) == {}
+    assert await holder.replicas.unheard([mine.id + 1]) == {AGENT: mine.id}
     assert mine.agents == 1
 
 
