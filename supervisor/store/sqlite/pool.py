@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import aiosqlite
 
 from supervisor.core.errors import RegistryError
-from supervisor.core.tasks import TaskSet
 from supervisor.store.dialect import StorageError
 from supervisor.store.sqlite.errors import explain
 
@@ -53,7 +53,6 @@ class Reader(aiosqlite.Connection):
         self._thread.daemon = True
         self.waiting = 0
         self._asked: list[_Question] = []
-        self._hops = TaskSet()
 
     async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query behind those that came before; its end, whoever still waits for it."""
@@ -69,18 +68,28 @@ class Reader(aiosqlite.Connection):
             self.waiting -= 1
         return found
 
+    async def close(self) -> None:
+        """Answer what was asked, and close the connection."""
+        self._hand_over()
+        await super().close()
+
     def _hand_over(self) -> None:
         asked, self._asked = self._asked, []
         for start in range(0, len(asked), AT_ONCE):
-            self._hops.spawn(self._answer(asked[start : start + AT_ONCE]), "queries")
+            questions = asked[start : start + AT_ONCE]
+            answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            answered.add_done_callback(partial(_tell, questions))
+            if self._connection is None:
+                answered.set_exception(RegistryError("The registry is closed"))
+            else:
+                self._tx.put_nowait((answered, partial(_run, self._connection, questions)))
 
-    async def _answer(self, questions: list[_Question]) -> None:
-        try:
-            found = await self._execute(_run, self._conn, questions)  # type: ignore[no-untyped-call]
-        except BaseException as failure:  # noqa: BLE001  whoever asked raises it
-            found = [(None, failure)] * len(questions)
-        for question, (answer, error) in zip(questions, found, strict=True):
-            question.tell(answer, error)
+
+def _tell(questions: list[_Question], answered: asyncio.Future[list[tuple[Any, BaseException | None]]]) -> None:
+    failure = asyncio.CancelledError() if answered.cancelled() else answered.exception()
+    found = [(None, failure)] * len(questions) if failure is not None else answered.result()
+    for question, (answer, error) in zip(questions, found, strict=True):
+        question.tell(answer, error)
 
 
 def _run(connection: sqlite3.Connection, questions: list[_Question]) -> list[tuple[Any, BaseException | None]]:

@@ -96,6 +96,21 @@ async def test_closed_it_answers_nothing(pool: ReadPool) -> None:
         await pool.read(count)
 
 
+async def test_what_was_asked_before_the_close_is_answered(pool: ReadPool) -> None:
+    asked = [asyncio.create_task(pool.read(count)) for _ in range(50)]
+    await asyncio.sleep(0)
+    await pool.close()
+    assert await asyncio.gather(*asked) == [0] * 50
+
+
+async def test_one_that_fails_costs_those_beside_it_nothing(pool: ReadPool) -> None:
+    def fail(_connection: sqlite3.Connection) -> int:
+        raise KeyError("nothing there")
+
+    answers = await asyncio.gather(*[pool.read(one) for one in (count, fail, count) * 40], return_exceptions=True)
+    assert [str(answer) for answer in answers] == ["0", "'nothing there'", "0"] * 40
+
+
 async def test_where_it_cannot_be_opened_no_connection_is_left(path: Path) -> None:
     opened: list[sqlite3.Connection] = []
 
