@@ -95,9 +95,9 @@ class BusyFleet:
     async def populate(self) -> None:
         """Register everybody and wait until all are online that can be."""
         for number in ECHOES:
-            await self.stack.add(number, "echo")
+            await self.stack.add(number, "echo", name=f"Echo {number}")
         for number in TOURS:
-            await self.stack.add(number, "tour")
+            await self.stack.add(number, "tour", name=f"Tour guide {number}")
         signing = f"file:{self.stack.folder / SECRET_FILE}"
         hooked = {"url": self.webhook.url, "signing_secret": signing, "allow_private": True, "retries": 0}
         for number in HOOKED:
@@ -109,8 +109,8 @@ class BusyFleet:
         await self.fleet.add(FAILING, settings=wrong, online=False)
         self.sandbox.add_agent(agent_id(REJECTED), "another secret")
         secret = f"file:{self.stack.folder / SECRET_FILE}"
-        await self.stack.service.registry.add_agent(AgentRecord(agent_id(REJECTED), "echo", secret))
-        await self.stack.add(FAULTED, "no_such_handler")
+        await self.stack.service.registry.add_agent(AgentRecord(agent_id(REJECTED), "echo", secret, "Refused"))
+        await self.stack.add(FAULTED, "no_such_handler", name="Broken")
         await self.stack.online(ONLINE, ONLINE_SECONDS)
 
     def answer(self, request: Request) -> Answer:

@@ -100,16 +100,28 @@ async def test_every_panel_has_data_every_alert_is_evaluated_and_pictures_are_dr
         results = {name: await play(dashboard, moment, server) for name, dashboard in dashboards.items()}
         drawn = [(name, moment.fill(expression, 1.0)) for one in dashboards.values() for name, expression in marks(one)]
         problems = await refused([*drawn, *alerts()], server, moment.end)
+        choice = await server.query(moment.fill(agents_asked_for(dashboards["agent"]), 1.0), moment.end)
     for name, dashboard in dashboards.items():
         problems += [*empty(dashboard, results[name]), *flat(name, dashboard, results[name])]
     assert not problems, "\n".join(problems)
     not_online = [s.labels["agent"] for s in results["fleet"][panel_id(dashboards["fleet"], "Not online"), "A"]]
     assert {agent_id(REJECTED), agent_id(FAULTED)} <= set(not_online)
+    named = {one.labels["agent"]: one.labels.get("name") for one in choice}
+    assert agent_id(SHOWN) in named
+    assert (named[agent_id(REJECTED)], named[agent_id(FAULTED)]) == ("Refused", "Broken")
     for name, dashboard in dashboards.items():
         path = tmp_path / f"{name}.png"
         await asyncio.to_thread(draw, dashboard, results[name], (moment.start, moment.end), path, chosen=moment.chosen)
         assert path.stat().st_size < MOST_BYTES
         assert size(path) == size(IMAGES / f"grafana-{name}.png"), "draw anew: python -m tests.pictures"
+
+
+def agents_asked_for(dashboard: dict[str, Any]) -> str:
+    """The expression whose series are the agents that a dashboard lets choose among."""
+    [variable] = [one for one in dashboard["templating"]["list"] if one["name"] == "agent"]
+    asked = re.fullmatch(r"query_result\((.*)\)", variable["query"])
+    assert asked
+    return asked[1]
 
 
 def panel_id(dashboard: dict[str, Any], title: str) -> int:
