@@ -54,12 +54,17 @@ def new(
         f"Wrote {handler} and {test}\n\n"
         f"Next:\n"
         f"{''.join(missing)}"
-        f"  python -m pytest {test}\n"
+        f"  python -m pytest {_alone(test)}{test}\n"
         f"  supervisor dev {handler}{chosen.options}\n\n"
         f"Then, with the id that the platform gave it:\n"
         f"  {setting}supervisor agents add ID --handler {name} --secret-env AGENT_SECRET\n"
         f"  {setting}supervisor run"
     )
+
+
+def _alone(test: Path) -> str:
+    """Options for a test that stands in a clone of ours: the tests there have options and fixtures that need more."""
+    return "-c /dev/null --noconftest " if Path(__file__).parents[2] == test.resolve().parents[1] else ""
 
 
 def _check_name(name: str) -> None:

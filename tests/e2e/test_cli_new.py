@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from supervisor.cli.templates import Kind
 from supervisor.handlers import HandlerLoader
 from tests.support.command import Command, InProcess, one_line
-from tests.support.paths import STRICT_MYPY
+from tests.support.paths import ROOT, STRICT_MYPY
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -71,6 +72,17 @@ def test_what_its_test_needs_and_is_not_there_is_said(tmp_path: Path) -> None:
         "  python -m pip install pytest",
         "  python -m pytest tests/test_clever.py",
     ]
+
+
+def test_in_a_clone_its_test_needs_nothing_of_what_the_clones_own_need(tmp_path: Path) -> None:
+    for folder in ("supervisor", "agents"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "conftest.py").write_text("import nothing_of_that_name\n")
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\naddopts = ['--no-such-option']\n")
+    said = python(tmp_path, "supervisor", "agents", "new", "weather")
+    [line] = [line for line in said.splitlines() if "tests/test_weather.py" in line and "python -m" in line]
+    assert "passed" in python(tmp_path, *line.split()[2:], "-p", "no:cacheprovider")
 
 
 def test_another_folder_is_named_in_the_test_and_in_what_to_do_next(command: Command, tmp_path: Path) -> None:
