@@ -149,7 +149,7 @@ class Peers:
         if len(body) > QUESTION_BYTES:
             raise SupervisorError(f"That is more than can be asked of replica {replica.id} at once; ask for less")
         question = Question.new(replica.id, self._milliseconds() + peer.ahead, "POST", PREFIX + name, body)
-        async with aclosing(self._answer(replica, question, endless=endless)) as answer:
+        async with aclosing(self._answer(replica, question, body, endless=endless)) as answer:
             async for piece in answer:
                 peer.heard_at = self._clock.now()
                 yield piece
@@ -164,12 +164,14 @@ class Peers:
             raise ForgedError(f"there is replica {greeting.replica} by now")
         return greeting.milliseconds - self._milliseconds()
 
-    async def _answer(self, replica: Replica, question: Question, *, endless: bool = False) -> AsyncGenerator[bytes]:
+    async def _answer(
+        self, replica: Replica, question: Question, body: bytes = b"", *, endless: bool = False
+    ) -> AsyncGenerator[bytes]:
         headers = {"authorization": question.header(self._key), "accept-encoding": "identity"}
         reader, size = Reader(self._key, question), 0
         url = replica.address.rstrip("/") + question.path
         asking = self._http.request(
-            question.method, url, data=question.body, headers=headers, allow_redirects=False, auto_decompress=False
+            question.method, url, data=body, headers=headers, allow_redirects=False, auto_decompress=False
         )
         async with asking as answer:
             if answer.status == 403:

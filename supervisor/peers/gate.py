@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from supervisor.core.errors import SupervisorError
 from supervisor.peers.pieces import Kind, Writer
-from supervisor.peers.signing import Doorkeeper, Key, Question
+from supervisor.peers.signing import Doorkeeper, Key, Question, digest
 from supervisor.telemetry.logs import get_logger
 
 PREFIX: Final = "/replicas/"
@@ -31,6 +31,7 @@ _READ_SECONDS: Final = 2.0
 _SEND_SECONDS: Final = 10.0
 #: What answers a question, from its arguments in JSON: pieces of JSON.
 Answer = Callable[[bytes], AsyncGenerator[bytes]]
+_STRANGER: Final = "not from a replica, not for this one, or not from now"
 _log = get_logger(__name__)
 
 
@@ -70,38 +71,41 @@ class Gate:
         if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
             await self._app(scope, receive, send)
             return
-        if self._under_way >= MOST:
+        question = Question.read(_authorization(scope), scope["method"], _path(scope), self._key)
+        if question is None or not self._admits(question):
+            await _refused(HTTPStatus.FORBIDDEN, _STRANGER)(scope, receive, send)
+        elif self._under_way >= MOST:
             await _refused(HTTPStatus.SERVICE_UNAVAILABLE, "busy")(scope, receive, send)
-            return
+        else:
+            await self._reply(question, scope, receive, send)
+
+    async def _reply(self, question: Question, scope: Scope, receive: Receive, send: Send) -> None:
         self._under_way += 1
         try:
-            await (await self._response(scope, receive))(scope, receive, _bounded(send))
+            body = await _body(receive)
+            if body is None:
+                response: ASGIApp = _refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large or too slow")
+            elif digest(body) != question.body_digest:
+                response = _refused(HTTPStatus.FORBIDDEN, _STRANGER)
+            else:
+                response = StreamingResponse(self._lines(question, body), media_type="text/plain")
+            await response(scope, receive, _bounded(send))
         except TimeoutError:
             # Returning unfinished makes the server close the connection.
             _log.info("replica_does_not_read")
         finally:
             self._under_way -= 1
 
-    async def _response(self, scope: Scope, receive: Receive) -> ASGIApp:
-        body = await _body(receive)
-        if body is None:
-            return _refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large or too slow")
-        path = scope["path"] + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
-        question = Question.read(_authorization(scope), scope["method"], path, body, self._key)
-        if question is None or not self._admits(question):
-            return _refused(HTTPStatus.FORBIDDEN, "not from a replica, not for this one, or not from now")
-        return StreamingResponse(self._lines(question), media_type="text/plain")
-
     def _admits(self, question: Question) -> bool:
         # The first question brings no time yet, and its answer is worth nothing to whoever asks it again.
         greets = question.path == PREFIX + HELLO and question.target == self._doorkeeper.me
         return greets or self._doorkeeper.lets_in(question)
 
-    async def _lines(self, question: Question) -> AsyncGenerator[bytes]:
+    async def _lines(self, question: Question, body: bytes) -> AsyncGenerator[bytes]:
         writer = Writer(self._key, question)
         name = question.path.removeprefix(PREFIX)
         try:
-            async with aclosing(self._answers.get(name, self._unknown)(question.body)) as pieces:
+            async with aclosing(self._answers.get(name, self._unknown)(body)) as pieces:
                 async for piece in pieces:
                     yield writer.line(Kind.PIECE, piece)
             yield writer.line(Kind.END)
@@ -118,6 +122,11 @@ class Gate:
 
     def _unknown(self, _arguments: bytes) -> AsyncGenerator[bytes]:
         raise SupervisorError(f"Replica {self._doorkeeper.me} is of another version and does not know the question")
+
+
+def _path(scope: Scope) -> str:
+    query = scope["query_string"].decode("latin-1")
+    return f"{scope['path']}?{query}" if query else str(scope["path"])
 
 
 def _authorization(scope: Scope) -> str:

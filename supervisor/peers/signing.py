@@ -23,7 +23,9 @@ WINDOW_SECONDS: Final = 15.0
 #: Questions of a window that are remembered; past that no further one is let in until some are old.
 MOST_REMEMBERED: Final = 10_000
 _LABEL: Final = b"aiwm-supervisor: questions between replicas, 1"
-_HEADER: Final = re.compile(r"Replica ([0-9]{1,18}) ([0-9]{1,18}) ([0-9a-f]{32}) ([0-9a-f]{64})", re.ASCII)
+_HEADER: Final = re.compile(
+    r"Replica ([0-9]{1,18}) ([0-9]{1,18}) ([0-9a-f]{32}) ([0-9a-f]{64}) ([0-9a-f]{64})", re.ASCII
+)
 
 
 class Key:
@@ -65,6 +67,7 @@ class Question:
         milliseconds: when it was made, by the monotonic clock of the one that is asked.
         nonce: 32 hex digits that no other question has.
         path: what of the URL is asked for, its query with it.
+        body_digest: stands for the body, so that a question is known before all of it has come.
     """
 
     target: int
@@ -72,29 +75,30 @@ class Question:
     nonce: str
     method: str
     path: str
-    body: bytes = b""
+    body_digest: str
 
     @classmethod
     def new(cls, target: int, milliseconds: int, method: str, path: str, body: bytes = b"") -> Self:
         """A question that nobody has asked before."""
-        return cls(target, milliseconds, secrets.token_hex(16), method, path, body)
+        return cls(target, milliseconds, secrets.token_hex(16), method, path, digest(body))
 
     def header(self, key: Key) -> str:
         """What the header ``Authorization`` says of it."""
-        return f"Replica {self.target} {self.milliseconds} {self.nonce} {key.mark(*self._said())}"
+        said = f"{self.target} {self.milliseconds} {self.nonce} {self.body_digest}"
+        return f"Replica {said} {key.mark(*self._said())}"
 
     @classmethod
-    def read(cls, header: str, method: str, path: str, body: bytes, key: Key) -> Self | None:
+    def read(cls, header: str, method: str, path: str, key: Key) -> Self | None:
         """The question that a header signs; None where it signs something else, or nothing."""
         found = _HEADER.fullmatch(header)
         if found is None:
             return None
-        target, milliseconds, nonce, mark = found.groups()
-        question = cls(int(target), int(milliseconds), nonce, method, path, body)
+        target, milliseconds, nonce, body_digest, mark = found.groups()
+        question = cls(int(target), int(milliseconds), nonce, method, path, body_digest)
         return question if key.proves(mark, *question._said()) else None
 
     def _said(self) -> tuple[str | int, ...]:
-        return ("question", self.target, self.milliseconds, self.nonce, self.method, self.path, digest(self.body))
+        return ("question", self.target, self.milliseconds, self.nonce, self.method, self.path, self.body_digest)
 
 
 class Doorkeeper:

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from supervisor.core.actors import acting
-from supervisor.core.errors import MessageNotFoundError, MessageStateError, RegistryError, SupervisorError
+from supervisor.core.errors import (
+    AgentNotFoundError,
+    MessageNotFoundError,
+    MessageStateError,
+    RegistryError,
+    SupervisorError,
+)
 from supervisor.core.replicas import Replica
 from supervisor.management.messages import Outcome
 from supervisor.service.control import Control
@@ -40,7 +46,7 @@ class Actions:
             AgentNotFoundError: there is none of that id.
             SupervisorError: it could not be done; says why.
         """
-        if not await self._others.of([agent_id]):
+        if not self._others.shared:
             await {"pause": self._own.pause, "resume": self._own.resume, "reload": self._own.reload}[action](agent_id)
         elif refused := await self.act_on(action, [agent_id]):
             raise SupervisorError(refused[agent_id])
@@ -65,7 +71,18 @@ class Actions:
                 refused.update(decode(answer, dict[str, str]))
 
         await asyncio.gather(*(ask(*one) for one in elsewhere.values()))
+        if action == "reload" and self._others.shared:
+            refused |= {one: f"No replica runs agent {one} yet; try again" for one in here if not self._runs(one)}
+            here = [one for one in here if one not in refused]
         return refused | (await self._own.act_on(action, here) if here else {})
+
+    def _runs(self, agent_id: str) -> bool:
+        """Whether this replica runs an agent."""
+        try:
+            self._own.status(agent_id)
+        except AgentNotFoundError:
+            return False
+        return True
 
     async def settle(self, action: str, number: int) -> None:
         """Replay, discard or cancel one message; raises MessageNotFoundError, MessageStateError, RegistryError."""

@@ -100,7 +100,7 @@ class Fleetwide:
             for piece in answer:
                 for status in msgspec.json.decode(piece, type=list[AgentStatus]):
                     # In the moment of its move two may have it; the one that has it online tells more.
-                    if status.id not in found or found[status.id].since is None:
+                    if status.id not in found or found[status.id].state is not AgentState.ONLINE:
                         found[status.id] = replace(status, replica=replica.id)
                 await asyncio.sleep(0)
         answered = [one.id for one in await self._others.all() if one.id not in silent]

@@ -27,6 +27,7 @@ from supervisor.net import Session
 from supervisor.peers import Doorkeeper, Gate, Key, NotThereError, Peers, PeerSilentError
 from supervisor.peers.client import ANSWER_SECONDS, AT_ONCE, QUIET_SECONDS
 from supervisor.peers.gate import QUESTION_BYTES
+from supervisor.peers.signing import Question
 from tests.support.clock import ManualClock
 
 TOKEN = "t0ken-that-never-travels"
@@ -320,9 +321,17 @@ async def test_what_is_too_large_is_neither_asked_nor_taken() -> None:
     async with other() as one:
         with pytest.raises(SupervisorError, match="more than can be asked of replica 7 at once"):
             await one.ask("echo", "x" * QUESTION_BYTES)
-        body = io.BytesIO(b"x" * (QUESTION_BYTES + 1))
-        async with one.session.http.post(f"{one.replica.address}/replicas/echo", data=body) as answer:
-            assert answer.status == 413
+        body = b"x" * (QUESTION_BYTES + 1)
+        milliseconds = int((time.monotonic() + 3600) * 1000)
+        header = Question.new(7, milliseconds, "POST", "/replicas/echo", body).header(KEY)
+        # Of a stranger nothing is read.
+        for authorization, status in (("Bearer x", 403), (header, 413)):
+            async with one.session.http.post(
+                f"{one.replica.address}/replicas/echo",
+                data=io.BytesIO(body),
+                headers={"Authorization": authorization},
+            ) as answer:
+                assert answer.status == status
         assert one.answers.asked == []
 
 

@@ -35,7 +35,7 @@ class Clock:
 
 
 def read(question: Question, header: str, key: Key = KEY) -> Question | None:
-    return Question.read(header, question.method, question.path, question.body, key)
+    return Question.read(header, question.method, question.path, key)
 
 
 @given(QUESTIONS)
@@ -51,7 +51,6 @@ def test_a_question_of_which_anything_is_changed_is_none(question: Question, dat
     changed: dict[str, Any] = {
         "method": "PUT",
         "path": question.path + "?x=1",
-        "body": question.body + b" ",
     }
     name = data.draw(st.sampled_from(sorted(changed)))
     assert read(replace(question, **{name: changed[name]}), header) is None
@@ -70,7 +69,7 @@ def test_another_token_and_another_registry_are_another_key(question: Question) 
 
 @given(st.text(max_size=200))
 def test_whatever_a_header_holds_it_is_no_question_without_a_mark(header: str) -> None:
-    assert Question.read(header, "POST", "/", b"", KEY) is None
+    assert Question.read(header, "POST", "/", KEY) is None
 
 
 @given(st.lists(st.text(max_size=5) | st.integers(0, 99), max_size=4), st.lists(st.text(max_size=5), max_size=4))

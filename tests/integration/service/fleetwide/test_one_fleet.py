@@ -121,6 +121,8 @@ async def test_an_agent_that_nobody_runs_yet_is_shown_too(tmp_path: Path) -> Non
         del fleet.roster.agents[bob]
         status, agent = await fleet.ask(1, "GET", f"{AGENTS}/{bob}")
         assert (status, agent["replica"], agent["reason"]) == (200, None, "no replica runs it yet")
+        status, refusal = await fleet.ask(1, "POST", f"{AGENTS}/{bob}/reload")
+        assert (status, refusal["error"]) == (503, f"No replica runs agent {bob} yet; try again")
         assert [one["trouble"] for one in (await fleet.ask(1, "GET", AGENTS))[1]] == ["", "unknown"]
 
 
