@@ -1,32 +1,17 @@
-"""What a replica decides by itself: who is dead, and who is to run which agent."""
+"""Who is to run which agent: orphans as the product gives them, then moves to whoever has room."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from tests.support.model_database import LEASE_SECONDS, Lease, ReplicaRow
+from supervisor.store.postgres.planning import Load, give
+from tests.support.model_database import Lease, ReplicaRow
 
-
-@dataclass
-class Observer:
-    """Sees whose row does not move, by one clock alone that nobody sets."""
-
-    seen: dict[int, tuple[int, float]] = field(default_factory=dict)
-    looked_at: float = float("-inf")
-
-    def dead(self, rows: Mapping[int, ReplicaRow], now: float) -> dict[int, int]:
-        """The replicas that did not move for a lease while this one looked without a pause; each with its count."""
-        if now - self.looked_at > LEASE_SECONDS / 2:
-            self.seen.clear()
-        self.looked_at = now
-        self.seen = {
-            number: (row.beat, self.seen[number][1] if self.seen.get(number, (-1,))[0] == row.beat else now)
-            for number, row in rows.items()
-        }
-        return {number: beat for number, (beat, since) in self.seen.items() if now - since > LEASE_SECONDS}
+#: What one replica is given at a time.
+MOST = 2
 
 
 @dataclass(frozen=True)
@@ -61,10 +46,9 @@ def plan(replicas: Mapping[int, ReplicaRow], leases: Mapping[str, Lease]) -> lis
         return orders
     load = Counter(dict.fromkeys(living, 0))
     load.update(to for one in leases.values() if (to := one.next or one.owner) is not None and to in load)
-    for agent in [agent for agent, one in leases.items() if one.owner is None]:
-        to = min(living, key=load.__getitem__)
-        load[to] += 1
-        orders.append(Give(agent, to))
+    orphans = [agent for agent, one in leases.items() if one.owner is None]
+    loads = [Load(number, 1.0, load[number]) for number in living]
+    orders += [Give(agent, to) for to, agents in give(orphans, loads, MOST).items() for agent in agents]
     if any(isinstance(one, Give) for one in orders):
         return orders
     for agent, one in leases.items():

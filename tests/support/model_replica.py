@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from supervisor.store.postgres.beats import Beat, BeatWatch
 from tests.support.model_database import (
     LEASE_SECONDS,
     Ack,
@@ -25,7 +26,7 @@ from tests.support.model_database import (
     Settle,
     Statement,
 )
-from tests.support.model_decisions import CallOff, Give, Move, Observer, Order, plan
+from tests.support.model_decisions import CallOff, Give, Move, Order, plan
 from tests.support.model_platform import Platform
 
 #: So many operations are committed together at most.
@@ -102,7 +103,7 @@ class Replica:
         self.batch: Batch | None = None
         self.wire: list[Reply] = []
         self._batches = 0
-        self._observer = Observer()
+        self._watch = BeatWatch(LEASE_SECONDS, now=lambda: database.now)
         self._beat: tuple[float, int | None] | None = None
         self._view: dict[str, Lease] | None = None
         self._orders: list[Order] | None = None
@@ -142,7 +143,8 @@ class Replica:
 
     def watch(self) -> None:
         rows, now = self.database.replicas, self.database.now
-        dead = self._observer.dead(rows, now)
+        still = self._watch.look(Beat(number, row.beat, LEASE_SECONDS) for number, row in rows.items())
+        dead = {one.number: one.beats for one in still}
         if Flaw.CLOCK_DECIDES in self.flaws:
             late = now + self.skew - LEASE_SECONDS
             dead = {number: row.beat for number, row in rows.items() if row.said_at < late}
