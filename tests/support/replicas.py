@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -22,6 +23,13 @@ from tests.support.stack import SECRET, SECRET_FILE, agent_id
 T = TypeVar("T")
 #: A start, or an end that a process has to find by itself, on a busy machine.
 SECONDS = 60.0
+#: The command, on a machine whose clock is so many seconds ahead.
+AHEAD = """
+import runpy, time
+machine = time.time
+time.time = lambda: machine() + {seconds}
+runpy.run_module("supervisor", run_name="__main__")
+"""
 
 
 @dataclass
@@ -104,12 +112,12 @@ class Replicas:
         }
         return {**os.environ, **{f"SUPERVISOR_{name.upper()}": str(value) for name, value in settings.items()}}
 
-    async def start(self, **given: Any) -> ReplicaProcess:
-        """Start one more."""
+    async def start(self, *, ahead_seconds: float = 0.0, **given: Any) -> ReplicaProcess:
+        """Start one more, on a machine whose clock is so far ahead."""
         path = self.folder / f"log.{len(self.started) + 1}"
         with path.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "supervisor", "run"),
+                *(sys.executable, "-c", AHEAD.format(seconds=ahead_seconds), "run"),
                 env=self.environment(**given),
                 cwd=self.folder,
                 stdout=log,
@@ -135,12 +143,20 @@ class Replicas:
 
 @asynccontextmanager
 async def replicas(
-    folder: Path, sandbox: Sandbox, handlers: Mapping[str, str], **settings: Any
+    folder: Path, sandbox: Sandbox, handlers: Mapping[str, str], *, url: str | None = None, **settings: Any
 ) -> AsyncIterator[Replicas]:
-    """A registry without agents; no process is left afterwards."""
+    """A registry without agents; no process is left afterwards.
+
+    Args:
+        url: of an empty database; None: one of the tests' server.
+    """
     (folder / SECRET_FILE).write_text(SECRET)
     handlers_folder(folder, handlers)
-    with postgres.new_database() as url:
+    with contextlib.ExitStack() as stack:
+        if url is None:
+            url = stack.enter_context(postgres.new_database())
+        else:
+            await (await Registry.open(url, upgrade=True)).close()
         made = Replicas(folder, sandbox, url, settings)
         try:
             yield made
