@@ -78,8 +78,10 @@ class Gap:
     @property
     def _nobodys_until(self) -> float:
         # No later than when the agent was begun with, by a clock that may have been set since.
-        noted = min(max(_seconds(self._created_at()), self._lives.since), self._made.earliest(self._clock))
-        return noted + self.now - self._clock.now()
+        begun = self._made.earliest(self._clock)
+        # Written in the future: the clock of the first start was wrong, or that of another machine is.
+        since = self._lives.since if self._lives.since <= begun + SLACK_SECONDS else 0.0
+        return min(max(_seconds(self._created_at()), since), begun) + self.now - self._clock.now()
 
     @property
     def covered_until(self) -> float:

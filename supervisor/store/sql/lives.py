@@ -11,6 +11,8 @@ from supervisor.store.sql.sessions import Connection, scalar
 SINCE: Final = "lives_since"
 
 _LIVES: Final = "SELECT agent_id, registered_at, asleep_since, asleep_until, asleep_reason FROM agent_lives"
+_SINCE: Final = "SELECT value FROM meta WHERE key = :key"
+_BEGIN: Final = "INSERT INTO meta (key, value) VALUES (:key, :value) ON CONFLICT (key) DO NOTHING"
 
 
 def read(connection: Connection, agent_id: str | None) -> list[AgentLife]:
@@ -38,9 +40,9 @@ def since(connection: Connection, now: float, *, begin: bool) -> float:
     Args:
         begin: it begins now, unless it has.
     """
-    noted = scalar(connection, "SELECT value FROM meta WHERE key = :key", {"key": SINCE})
-    if noted is not None:
-        return float(noted)
-    if begin:
-        connection.execute("INSERT INTO meta (key, value) VALUES (:key, :value)", {"key": SINCE, "value": repr(now)})
-    return now
+    noted = scalar(connection, _SINCE, {"key": SINCE})
+    if noted is None and begin:
+        # Another supervisor may begin at the same moment.
+        connection.execute(_BEGIN, {"key": SINCE, "value": repr(now)})
+        noted = scalar(connection, _SINCE, {"key": SINCE})
+    return now if noted is None else float(noted)

@@ -78,3 +78,14 @@ async def test_what_is_noted_by_a_clock_that_is_wrong_hides_nothing_later(
     assert gap.now <= covered
     await clock.advance(60)
     assert gap.floor <= covered
+
+
+@pytest.mark.parametrize("away", [HOUR, DAY, MONTH])
+async def test_where_the_first_start_was_by_a_clock_that_is_ahead_nothing_is_hidden(
+    scope: Scope, clock: ManualClock, away: float
+) -> None:
+    # Put right meanwhile, or another machine's.
+    clock.set_back(clock.now() - scope.journal.lives.since + away)
+    created = clock.now()
+    await clock.advance(60)
+    assert gap_of(scope, created_at=created).floor <= created
