@@ -19,7 +19,7 @@ function row(one, full) {
 export class Replicas {
   constructor(full) {
     this.full = full;
-    this.element = h("div", { hidden: true });
+    this.element = h("div", {});
   }
 
   update(replicas) {
@@ -27,7 +27,7 @@ export class Replicas {
     const key = JSON.stringify(replicas.map(({ beat_age_seconds: _beat, heard_at: _heard, ...one }) => one));
     if (key === this.told) return;
     this.told = key;
-    this.element.hidden = replicas.length < 2;
-    this.element.replaceChildren(card("Replicas", table(COLUMNS, replicas.map((one) => row(one, this.full)), "None.")));
+    const rows = replicas.map((one) => row(one, this.full));
+    this.element.replaceChildren(...(rows.length < 2 ? [] : [card("Replicas", table(COLUMNS, rows, ""))]));
   }
 }
