@@ -22,6 +22,9 @@ class Desired:
         self._stop_at = math.inf
         self._reload_due = False
         self._reloads: list[asyncio.Future[str]] = []
+        self._standby = False
+        #: Whether something may have been missed before the agent came to this process.
+        self.missed = True
 
     @property
     def record(self) -> AgentRecord:
@@ -32,6 +35,20 @@ class Desired:
     def reload_due(self) -> bool:
         """Whether handler code, instruction and settings are to be read anew."""
         return self._reload_due
+
+    @property
+    def standby(self) -> bool:
+        """Whether another process has the agent still: it is to be connected, and no more."""
+        return self._standby
+
+    def stand_by(self) -> None:
+        """Another process has the agent still."""
+        self._standby = True
+
+    def own(self, *, missed: bool) -> None:
+        """The agent is this process's from now on."""
+        self._standby, self.missed = False, missed
+        self.change.set()
 
     @property
     def stopping(self) -> bool:

@@ -93,4 +93,4 @@ class Dialer:
     def _presence_may_be_anothers(self) -> bool:
         """Whether another socket of the agent is open or was a moment ago: a presence does not say whose it is."""
         recent = self._lost_at is not None and self.clock.monotonic() - self._lost_at < DOUBT_SECONDS
-        return self._agent.connection is not None or recent
+        return self._agent.connection is not None or recent or self._agent.pipeline.standby.waits

@@ -15,8 +15,9 @@ from supervisor.core.status import AgentStatus, InboxCounts, Reading
 from supervisor.core.tasks import cancel_all, is_cancelled, kept
 from supervisor.core.trouble import FAILING, STUCK
 from supervisor.fleet.change_log import ChangeLog
+from supervisor.fleet.handovers import Handovers
 from supervisor.fleet.journal_sync import JournalSync
-from supervisor.fleet.ownership import owned
+from supervisor.fleet.ownership import owned_by
 from supervisor.fleet.removals import Removals
 from supervisor.fleet.runner import Runner
 from supervisor.fleet.shared import Shared
@@ -45,6 +46,7 @@ class Fleet:
         self.journal = JournalSync(shared.journal, self._pipelines)
         self._change_log = ChangeLog(registry)
         self._removals = Removals(shared, self._runners.__contains__)
+        self._handovers = Handovers(registry, shared, self._runners, self._tasks, self._removals)
         self._changed = Flag()
         self._reconciling = asyncio.Lock()
         self._log = get_logger("supervisor.fleet")
@@ -57,7 +59,7 @@ class Fleet:
         failing, pending = False, True
         while True:
             try:
-                pending |= await self._registry.changed()
+                pending |= await self._registry.changed() or self._handovers.take_gone()
                 if pending:
                     await self.reconcile()
                     await self.journal.take_up_replays()
@@ -75,27 +77,30 @@ class Fleet:
         """Read all rows once and start, change or stop agents accordingly; compares content, trusts no counter."""
         # One at a time: what was read first must not be applied last.
         async with self._reconciling:
-            wanted = await owned(self._registry)
-            gone = self._runners.keys() - wanted.keys()
+            owned = await owned_by(self._registry, self._shared.turns)
+            gone = [one for one in self._runners.keys() - owned.wanted.keys() if not self._handovers.is_going(one)]
             touched = list(gone)
             for agent_id in gone:
                 self._removals.begin(self._runners.pop(agent_id), self._tasks.pop(agent_id))
-            async for agent_id, record in self._shared.turns.each(wanted.items()):
+            async for agent_id, record in self._shared.turns.each(owned.wanted.items()):
                 runner = self._runners.get(agent_id)
                 if runner is None:
-                    self._add(Runner(record, self._shared, self._publish_state))
+                    self._add(Runner(record, self._shared, self._publish_state), standby=agent_id not in owned.own)
                 elif not runner.wanted.same_content(record):
                     runner.want(record)
                 else:
                     continue
                 touched.append(agent_id)
-            await self._change_log.follow(touched)
+            self._handovers.follow(owned)
+            await self._change_log.follow([one for one in touched if one not in owned.coming])
 
     def _pipelines(self) -> Mapping[str, Pipeline]:
         return {agent_id: runner.agent.pipeline for agent_id, runner in self._runners.items()}
 
-    def _add(self, runner: Runner) -> None:
+    def _add(self, runner: Runner, *, standby: bool) -> None:
         agent_id = runner.wanted.id
+        if standby:
+            runner.coming.begin(partial(self._handovers.ready, agent_id))
         self._runners[agent_id] = runner
         self._shared.metrics.agent_state(agent_id, None, runner.condition.state)
         task = asyncio.create_task(self._run(runner, self._removals.of(agent_id)), name=f"agent {agent_id}")
@@ -244,6 +249,7 @@ class Fleet:
 
     async def stop(self, grace_seconds: float) -> bool:
         """Drain all agents at once and end them; whether all ended within the grace period and a little more."""
+        await self._handovers.close()
         for runner in self._runners.values():
             runner.stop(grace_seconds)
         tasks = {*self._tasks.values(), *self._removals.stop()}

@@ -67,14 +67,22 @@ class Removals:
         if self._under_way.get(agent_id) is removal:
             del self._under_way[agent_id]
 
-    async def _finish(self, runner: Runner, task: asyncio.Task[None]) -> None:
-        await kept(partial(asyncio.wait, [task]))
+    def forget(self, runner: Runner) -> None:
+        """Leave nothing in memory of an agent that has ended, unless it is there again."""
         agent_id = runner.wanted.id
         self._shared.outages.forget(agent_id)
         if not self._is_registered(agent_id):
             self._shared.metrics.agent_state(agent_id, runner.condition.state, None)
             self._shared.metrics.agent_removed(agent_id)
             self._shared.ledger.forget(agent_id)
+
+    async def _finish(self, runner: Runner, task: asyncio.Task[None]) -> None:
+        await kept(partial(asyncio.wait, [task]))
+        agent_id = runner.wanted.id
+        self.forget(runner)
+        if runner.coming.waits:
+            # It was another process's all the time.
+            return
         await kept(partial(self._cancel_all_messages, agent_id))
 
     async def _cancel_all_messages(self, agent_id: str) -> None:

@@ -18,6 +18,7 @@ from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.change import Changed
+from supervisor.fleet.coming import Coming
 from supervisor.fleet.condition import Condition
 from supervisor.fleet.configuration import Configuration
 from supervisor.fleet.desired import Desired
@@ -63,6 +64,7 @@ class Runner:
         self._dialer = Dialer(self.agent, shared)
         self._recovery = Recovery(Bounds.of(shared.settings), shared.clock, uniform=shared.uniform)
         self._configuration = Configuration(self.agent, desired, shared)
+        self.coming = Coming(self.agent, desired, self._configuration)
         self.findability = Findability(self.agent, self._dialer, shared, self._configuration.adopt)
         self.rotation = Rotation(self.agent, self._dialer, shared.settings.ack_seconds, self.findability)
         self._refetch = Refetch(self.agent, self._configuration, shared)
@@ -184,6 +186,7 @@ class Runner:
         """Authenticate, connect, stay online; one failure after another leads back here."""
         try:
             connection = await self._desired.change.unless(self._establish())
+            await self.coming.take_over(connection)
             await self._stay_online(connection)
         except (ConfigurationError, HandlerError) as error:
             self._shared.outages.forget(self.wanted.id)
@@ -228,8 +231,7 @@ class Runner:
             self._desired.answer_reloads(room.reason)
             await room.wait(self.wanted.id)
             self._become(AgentState.AUTHENTICATING)
-        if not self.agent.pipeline.restored:
-            await self.agent.pipeline.restore()
+        await self.coming.restore()
         await self._configuration.grant()
         self._become(AgentState.CONNECTING)
         self._opened = await self._dialer.open(
@@ -331,4 +333,5 @@ class Runner:
     def _become(self, state: AgentState, reason: str = "") -> None:
         # A reason may quote a handler's own words, and those a token or the secret.
         self.condition.become(state, self.agent.redact(reason) if reason else "")
+        self.coming.notice(state)
         self._shared.room.note(self.wanted.id, state)

@@ -46,6 +46,7 @@ class CatchUp:
         self._ack_seconds = ack_seconds
         self._rejoin_limit = rejoin_limit
         self._warned = False
+        self._joining: Sequence[str] = ()
 
     async def connect(self, register: Register) -> Connection:
         """Have a connection opened and registered; ask for what was said while there was none.
@@ -71,6 +72,28 @@ class CatchUp:
             raise
         self._roster.follow(connection, waiting_conversations, joining)
         return connection
+
+    async def stand_by(self, register: Register) -> Connection:
+        """As :meth:`connect`, for an agent that another process answers for; :meth:`go_on` follows once it does not."""
+        connection = await register(lambda _: None)
+        try:
+            self._joining = await self._rejoin(connection)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    def go_on(self, connection: Connection, *, missed: bool) -> None:
+        """What :meth:`stand_by` connected is the agent's own now.
+
+        Args:
+            missed: whether something may have been, before it was connected.
+        """
+        waiting = self._backfill.begin() if missed else []
+        self._backfill.holds.count(connection)
+        if connection.conversation_id is not None:
+            connection.record_member(connection.conversation_id, self._scope.clock.monotonic())
+        self._roster.follow(connection, waiting, self._joining)
 
     async def _connect_beside(self, another: Connection, register: Register) -> Connection:
         """As :meth:`connect`, while another connection is open: as long as it is, nothing can be missed.

@@ -30,6 +30,7 @@ from supervisor.messages.profile import Profile
 from supervisor.messages.recall import Recall
 from supervisor.messages.reply_sender import Terms
 from supervisor.messages.roster import Listing, Roster
+from supervisor.messages.standby import Standby
 from supervisor.platform.connection import Connection
 from supervisor.platform.conversations import PlatformConversations
 from supervisor.platform.endpoint import host_of
@@ -64,6 +65,7 @@ class Pipeline:
         answers: those that are being made, to be shown and stopped.
         duties: what the platform asks of the agent beside its conversations.
         roster: the agent's conversations as the platform lists them.
+        standby: what is heard while another process answers for the agent.
     """
 
     # What is taken in, and the settings that it was made of.
@@ -116,9 +118,9 @@ class Pipeline:
             self._gap,
             urgent=own_history,
         )
-        listing = Listing(platform.conversations, profile.access, profile.deployment.conversations_seconds)
-        self.roster = Roster(scope, self.inbox, backfill, self._gap, listing, ack_seconds)
+        self.roster = Roster(scope, self.inbox, backfill, self._gap, _listing(profile, platform), ack_seconds)
         self._catch_up = CatchUp(scope, self._participation, backfill, self.roster, ack_seconds)
+        self.standby = Standby(self.restore, self._catch_up.go_on, self.receive)
 
     def _make_lanes(self, dispatcher: Dispatcher) -> Lanes:
         return Lanes(
@@ -179,6 +181,9 @@ class Pipeline:
 
         Args, Raises: as :meth:`CatchUp.connect`.
         """
+        if self.standby.waits:
+            await self.inbox.conversations.restore(_oldest(self._profile))
+            return await self._catch_up.stand_by(register)
         return await self._catch_up.connect(register)
 
     def use(self, connection: Connection | None) -> None:
@@ -207,7 +212,7 @@ class Pipeline:
         self._restored_once = True
         await self.duties.restore()
         await self._gap.restore()
-        await self.inbox.conversations.restore(scope.clock.now() - self._profile.deployment.journal_retention)
+        await self.inbox.conversations.restore(_oldest(self._profile))
         await self.outbox.restore()
         # Last: what is journaled from here on, and not by us, is put into the lanes by whoever notices it.
         self.lanes.restore()
@@ -243,7 +248,9 @@ class Pipeline:
 
     def receive(self, connection: Connection, event: str, payload: object) -> None:
         """Take an event from one of the agent's sockets; returns at once."""
-        if event == "message:new":
+        if self.standby.waits:
+            self.standby.keep(connection, event, payload)
+        elif event == "message:new":
             self.inbox.receive(payload, connection)
         elif event == "agent:command":
             self.duties.orders.receive(payload, connection)
@@ -295,6 +302,15 @@ class Pipeline:
         """Refuse a message aloud: a short notice, sent without the journal that has no room."""
         notice = {"role": "assistant", "content": FULL_NOTICE, "participantId": self._scope.agent_id}
         self._participation.emit("message:send", {**notice, "conversationId": conversation_id})
+
+
+def _oldest(profile: Profile) -> float:
+    """Since when conversations count that were quiet since, in seconds since the epoch."""
+    return profile.scope.clock.now() - profile.deployment.journal_retention
+
+
+def _listing(profile: Profile, platform: PlatformApis) -> Listing:
+    return Listing(platform.conversations, profile.access, profile.deployment.conversations_seconds)
 
 
 def _terms(profile: Profile, inbox: Inbox, deliveries: Deliveries, history: AgentHistory) -> Terms:

@@ -55,6 +55,8 @@ TRANSACTION_SECONDS = 5.0
 HAND_IN_SECONDS = 0.5
 #: How long the others are told that this one ends.
 LEAVE_SECONDS = 1.0
+#: How often it is looked whether the others have the agents.
+LOOK_SECONDS = 0.05
 #: What any other part may take to close.
 PART_SECONDS = 6.0
 
@@ -243,10 +245,19 @@ class Service:
         until = self.shared.clock.monotonic() + grace + CLOSE_SECONDS
         self._log.info("draining", seconds=grace)
         try:
-            if not self.registry.taken_over:
-                await self._leave()
-            await self.side_tasks.stop()
-            return await self.fleet.stop(grace)
+            handing_over = until - CLOSE_SECONDS
+            try:
+                if not self.registry.taken_over:
+                    await self._leave()
+                    await self._hand_over(handing_over)
+                grace = max(0.0, handing_over - self.shared.clock.monotonic())
+            except BaseException:
+                grace = 0.0
+                raise
+            finally:
+                await self.side_tasks.stop()
+                drained = await self.fleet.stop(grace)
+            return drained
         finally:
             # Who is in a hurry lets agents go at once; what was journaled is written all the same.
             await to_the_end(self._close(until))
@@ -259,6 +270,12 @@ class Service:
                 await self.registry.replicas.leave()
         except (RegistryError, TimeoutError) as error:
             self._log.warning("leave_not_noted", reason=str(error))
+
+    async def _hand_over(self, until: float) -> None:
+        """Have others connect the agents before they end here, where there are any others."""
+        clock = self.shared.clock
+        while self.fleet.agent_ids() and self.registry.replicas.takers and clock.monotonic() < until:
+            await clock.sleep(LOOK_SECONDS)
 
     async def _close(self, until: float) -> None:
         # What is logged from here on has nobody to read it.

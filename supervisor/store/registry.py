@@ -119,14 +119,9 @@ class Registry:
         """The run that held the registry before and did not end as it was told to; told once."""
         return self.database.take_failed_run()
 
-    async def agents(self, *, own: bool = False) -> list[AgentRecord]:
-        """Every agent, in order of ids; a row that cannot be used has its ``problem`` set.
-
-        Args:
-            own: those alone that this process runs: all of them, unless several share the registry.
-        """
-        rows = await (self.replicas.own_rows() if own else self.database.agents.rows())
-        return [record_from_row(row) async for row in self._turns.each(rows)]
+    async def agents(self) -> list[AgentRecord]:
+        """Every agent, in order of ids; a row that cannot be used has its ``problem`` set."""
+        return [record_from_row(row) async for row in self._turns.each(await self.database.agents.rows())]
 
     async def agent(self, agent_id: str) -> AgentRecord:
         """One agent.

@@ -18,7 +18,7 @@ from supervisor.core.replicas import Replica
 from supervisor.net import Session
 from supervisor.service.fleetwide import admin_app
 from supervisor.store import Registry
-from supervisor.store.dialect.replicas import Burden
+from supervisor.store.dialect.replicas import Burden, Share
 from tests.support.stack import SECRET_FILE, Stack, stack
 
 TOKEN = "t0ken-of-the-replicas"
@@ -69,8 +69,18 @@ class Table:
         rows = [record.id for record in await self._registry.agents()]
         return {one: owners.get(one) for one in rows if owners.get(one) not in answered}
 
-    async def own_rows(self) -> Sequence[Mapping[str, Any]]:
-        return ()
+    @property
+    def takers(self) -> int:
+        return 0
+
+    async def share(self) -> Share:
+        return Share(())
+
+    async def ready(self, agent_id: str) -> None:
+        return
+
+    async def hand_over(self, agent_id: str) -> None:
+        return
 
     async def burden(self) -> Burden:
         return Burden()

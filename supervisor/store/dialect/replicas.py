@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from supervisor.core.errors import RegistryError
 from supervisor.core.replicas import Replica
@@ -29,6 +29,22 @@ class Burden:
     oldest_seconds: float = 0.0
 
 
+class Share(NamedTuple):
+    """What of the table ``agents`` is one process's.
+
+    Args:
+        own: the rows that it runs.
+        coming: those that it is to connect, before their owners let go of them.
+        going: those of its own that it is to let go of now: whoever has them next is ready, or waited for long enough.
+        handed: those of its own that their last owner let go of, who has heard everything until then.
+    """
+
+    own: Sequence[Mapping[str, Any]]
+    coming: Sequence[Mapping[str, Any]] = ()
+    going: frozenset[str] = frozenset()
+    handed: frozenset[str] = frozenset()
+
+
 class ReplicaTable(Protocol):
     """The replicas of a registry.
 
@@ -36,6 +52,7 @@ class ReplicaTable(Protocol):
         my_id: of this process; None where it does not run the registry's agents.
         shared: whether several may run it at once.
         living: how many run it now, as far as this one knows, itself included.
+        takers: how many others take agents now.
     """
 
     @property
@@ -43,6 +60,9 @@ class ReplicaTable(Protocol):
 
     @property
     def living(self) -> int: ...
+
+    @property
+    def takers(self) -> int: ...
 
     @property
     def my_id(self) -> int | None: ...
@@ -59,8 +79,16 @@ class ReplicaTable(Protocol):
         """The agents that none of these replicas runs, each with the one that does; None: none."""
         ...
 
-    async def own_rows(self) -> Sequence[Mapping[str, Any]]:
-        """The rows of the table ``agents`` that this process runs, in order of ids."""
+    async def share(self) -> Share:
+        """What of the table ``agents`` is this process's, in order of ids."""
+        ...
+
+    async def ready(self, agent_id: str) -> None:
+        """An agent that comes is connected here, or cannot be: its owner may let go of it."""
+        ...
+
+    async def hand_over(self, agent_id: str) -> None:
+        """Let an agent go to whoever is its next owner; nothing of it is written here any more."""
         ...
 
     async def burden(self) -> Burden:
@@ -91,6 +119,7 @@ class SoleReplica:
 
     shared: Final = False
     living: Final = 1
+    takers: Final = 0
 
     def __init__(
         self,
@@ -119,8 +148,14 @@ class SoleReplica:
         owner = SOLE_ID if self._holder() is not None else None
         return {} if owner in answered else {str(row["id"]): owner for row in await self._rows()}
 
-    async def own_rows(self) -> Sequence[Mapping[str, Any]]:
-        return await self._rows()
+    async def share(self) -> Share:
+        return Share(await self._rows())
+
+    async def ready(self, agent_id: str) -> None:  # noqa: ARG002 - nobody comes
+        return
+
+    async def hand_over(self, agent_id: str) -> None:  # noqa: ARG002 - nobody goes
+        return
 
     async def burden(self) -> Burden:
         return Burden()

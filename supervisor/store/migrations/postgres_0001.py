@@ -86,7 +86,9 @@ CREATE TABLE leases (
     owner bigint,
     epoch bigint NOT NULL DEFAULT 0,
     next bigint,
+    next_at timestamptz,
     ready boolean NOT NULL DEFAULT false,
+    handed boolean NOT NULL DEFAULT false,
     since timestamptz
 ) WITH (fillfactor = 70)""",
     "CREATE INDEX leases_owner ON leases (owner)",

@@ -52,6 +52,7 @@ class Hold:
         number: of this incarnation.
         lost: why it is run no longer; None while it is.
         living: how many run it, this one included.
+        takers: how many others take agents.
         stuck: asked before each beat: whether what is to be written has waited for so many seconds; who cannot write is
             of no use to its agents, and lets others have them.
     """
@@ -62,7 +63,7 @@ class Hold:
         self.number = number
         self.info = info
         self.lost: str | None = None
-        self.living = 1
+        self.living, self.takers = 1, 0
         self.stuck: Callable[[float], bool] = lambda _seconds: False
         self._watch = BeatWatch(info.lease_seconds)
         self._count = 0
@@ -214,7 +215,8 @@ class Hold:
         everyone = {one.number: one for one in await members(connection)}
         if everyone.pop(self.number, None) is None:
             raise FencedError(self._connector.address.where)
-        self.living = 1 + sum(not one.info.alone for one in everyone.values())
+        others = [one for one in everyone.values() if not one.info.alone]
+        self.living, self.takers = 1 + len(others), sum(not one.draining for one in others)
         return everyone.values()
 
     async def _bury_the_dead(self, connection: asyncpg.Connection, others: Iterable[Member]) -> None:

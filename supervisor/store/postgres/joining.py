@@ -27,7 +27,7 @@ _LOOKS: Final = 2
 _STOOD: Final = "killed, frozen, cut off from the database or unable to write to it, or gone with its machine"
 _log: Final = get_logger("supervisor.registry")
 
-_MEMBERS: Final = "SELECT id, beat, said FROM replicas ORDER BY id"
+_MEMBERS: Final = "SELECT id, beat, draining, said FROM replicas ORDER BY id"
 _REGISTER: Final = "INSERT INTO replicas (id, said) SELECT nextval('replica_id'), $1 RETURNING id"
 _FENCE: Final = "INSERT INTO fences (replica) VALUES ($1)"
 _FORGET: Final = "DELETE FROM graves WHERE told AND at < now() - interval '7 days'"
@@ -52,6 +52,7 @@ class Member:
 
     number: int
     beats: int
+    draining: bool
     info: LockInfo
 
     @property
@@ -75,7 +76,8 @@ def encode_info(info: LockInfo) -> str:
 
 async def members(connection: asyncpg.Connection) -> list[Member]:
     """Every replica that is registered, in order of their numbers."""
-    return [Member(number, beat, read_info(said)) for number, beat, said in await connection.fetch(_MEMBERS)]
+    found = await connection.fetch(_MEMBERS)
+    return [Member(number, beats, draining, read_info(said)) for number, beats, draining, said in found]
 
 
 async def join(connection: asyncpg.Connection, clock: Clock, where: str, info: LockInfo) -> int:

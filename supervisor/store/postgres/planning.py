@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,12 +12,14 @@ class Load(NamedTuple):
 
     Args:
         capacity: how many it is to have, beside what others have.
-        agents: how many it has, those that are on their way to it included.
+        agents: how many it has, those that are on their way to it included, and those that leave it not.
+        draining: it gets none, and is to have none.
     """
 
     number: int
     capacity: float
     agents: int
+    draining: bool = False
 
 
 def give(orphans: Sequence[str], replicas: Iterable[Load], most: int) -> Mapping[int, list[str]]:
@@ -42,3 +45,46 @@ def give(orphans: Sequence[str], replicas: Iterable[Load], most: int) -> Mapping
 def _load(replica: Load, given: int) -> tuple[float, int]:
     """How much a replica would have with one agent more; of equal ones the oldest is first."""
     return (replica.agents + given + 1) / replica.capacity, replica.number
+
+
+class Move(NamedTuple):
+    """So many agents of one replica that another one is to have."""
+
+    origin: int
+    target: int
+    agents: int
+
+
+#: Who has more than its part by this ratio, or by so many, gives some away.
+_AHEAD_RATIO, _AHEAD = 0.05, 2
+
+
+def move(replicas: Sequence[Load], most: int, *, even_out: bool = True) -> list[Move]:
+    """Bring agents from those that drain to the others, then from those that have more than their part.
+
+    Args:
+        most: agents that may be on their way from now on.
+        even_out: whether what is uneven is evened out.
+    """
+    agents = {one.number: one.agents for one in replicas}
+    targets = {one.number: one.capacity for one in replicas if not one.draining}
+    if not targets:
+        return []
+    part = sum(agents.values()) / sum(targets.values())
+    moves: Counter[tuple[int, int]] = Counter()
+
+    def bring(origin: int, number: int) -> None:
+        for _ in range(min(number, most - moves.total())):
+            target = min(targets, key=lambda one: ((agents[one] + 1) / targets[one], one))
+            agents[origin] -= 1
+            agents[target] += 1
+            moves[origin, target] += 1
+
+    for one in replicas:
+        if one.draining:
+            bring(one.number, one.agents)
+    for one in replicas:
+        ahead = agents[one.number] - part * one.capacity
+        if even_out and not one.draining and ahead >= max(_AHEAD, _AHEAD_RATIO * part * one.capacity):
+            bring(one.number, int(ahead))
+    return [Move(*between, number) for between, number in sorted(moves.items()) if between[0] != between[1]]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 
 from supervisor.core.errors import RegistryError
 from supervisor.core.replicas import Replica
-from supervisor.store.dialect.face import AgentRow
-from supervisor.store.dialect.replicas import Burden, replica_of
+from supervisor.store.dialect.replicas import Burden, Share, replica_of
 from supervisor.store.postgres.burden import weigh
 from supervisor.store.postgres.holding import Hold
 from supervisor.store.postgres.joining import read_info
@@ -17,6 +15,8 @@ from supervisor.store.postgres.placing import Placement
 from supervisor.store.sql.agent_rows import find_rows_where
 from supervisor.store.sql.sessions import Connection, Sessions
 
+#: How long a replica that drains waits for an agent to be connected elsewhere; some platforms allow it one socket.
+_LONGEST_SECONDS: Final = 20.0
 _OWNERS: Final = "SELECT agent_id, owner FROM leases WHERE owner IS NOT NULL"
 _OWNERS_OF: Final = f"{_OWNERS} AND agent_id = ANY(CAST(:agent_ids AS text[]))"
 _UNHEARD: Final = (
@@ -27,7 +27,19 @@ _LIST: Final = (
     "SELECT id, said, CAST(extract(epoch FROM clock_timestamp() - beat_at) AS double precision), draining, "
     "(SELECT count(*) FROM leases WHERE owner = replicas.id) FROM replicas ORDER BY id"
 )
-_OWN: Final = "WHERE agents.id IN (SELECT agent_id FROM leases WHERE owner = :replica)"
+_SHARE: Final = (
+    "SELECT agent_id, owner = :replica, handed, next IS NOT NULL AND (ready OR (next_at < clock_timestamp() - "
+    "make_interval(secs => :longest) AND (SELECT draining FROM replicas WHERE id = :replica))) "
+    "FROM leases WHERE owner = :replica UNION ALL "
+    "SELECT agent_id, false, false, false FROM leases WHERE next = :replica"
+)
+_MINE: Final = "WHERE agents.id IN (SELECT agent_id FROM leases WHERE owner = :replica OR next = :replica)"
+_READY: Final = "UPDATE leases SET ready = true WHERE agent_id = :agent_id AND next = :replica AND NOT ready"
+_HAND_OVER: Final = (
+    "UPDATE leases SET owner = CASE WHEN EXISTS (SELECT 1 FROM agents WHERE id = agent_id) THEN next END, "
+    "epoch = epoch + 1, next = NULL, next_at = NULL, ready = false, "
+    "handed = next IS NOT NULL, since = clock_timestamp() WHERE agent_id = :agent_id AND owner = :replica"
+)
 _DRAIN: Final = "UPDATE replicas SET draining = true WHERE id = :id"
 
 
@@ -50,6 +62,10 @@ class Replicas:
     @property
     def living(self) -> int:
         return 1 if self._hold is None else self._hold.living
+
+    @property
+    def takers(self) -> int:
+        return 0 if self._hold is None else self._hold.takers
 
     async def list(self) -> Sequence[Replica]:
         return await self._sessions.read(self._list)
@@ -76,11 +92,34 @@ class Replicas:
     async def unheard(self, answered: Sequence[int]) -> Mapping[str, int | None]:
         return await self._sessions.read(lambda connection: _pairs(connection, _UNHEARD, {"answered": list(answered)}))
 
-    async def own_rows(self) -> Sequence[AgentRow]:
+    async def share(self) -> Share:
         if self._placement is not None:
             # Whoever has added an agent wants to see it run.
             await self._placement.plan_few()
-        return await self._sessions.read(partial(find_rows_where, where=_OWN, values={"replica": self.my_id}))
+        return await self._sessions.read(self._share)
+
+    def _share(self, connection: Connection) -> Share:
+        values = {"replica": self.my_id}
+        # Agents before leases: of one that comes in between the row is not known yet, and it waits for the next look.
+        rows = {str(row["id"]): row for row in find_rows_where(connection, _MINE, values)}
+        found = connection.execute(_SHARE, {**values, "longest": _LONGEST_SECONDS}).fetchall()
+        own = {agent_id for agent_id, mine, _, _ in found if mine}
+        return Share(
+            [row for agent_id, row in rows.items() if agent_id in own],
+            [row for agent_id, row in rows.items() if agent_id not in own],
+            frozenset(agent_id for agent_id, _, _, going in found if going),
+            frozenset(agent_id for agent_id, _, handed, _ in found if handed),
+        )
+
+    async def ready(self, agent_id: str) -> None:
+        await self._move(_READY, agent_id)
+
+    async def hand_over(self, agent_id: str) -> None:
+        await self._move(_HAND_OVER, agent_id)
+
+    async def _move(self, statement: str, agent_id: str) -> None:
+        values = {"agent_id": agent_id, "replica": self.my_id}
+        await self._sessions.alter(lambda connection: connection.execute(statement, values).rowcount)
 
     async def burden(self) -> Burden:
         return await self._sessions.read(weigh)

@@ -52,6 +52,41 @@ def journaled(fleet: Replicas) -> tuple[int, ...]:
     return tuple(counted)
 
 
+class Talk:
+    """People who say something to every agent again and again, until that ends."""
+
+    def __init__(self, fleet: Replicas, user: SandboxUser, identities: list[str]) -> None:
+        self._fleet = fleet
+        self._user = user
+        self._identities = identities
+        self.said = 0
+        self._task = asyncio.create_task(self._go_on())
+
+    async def _go_on(self) -> None:
+        conversations = [await self._user.open(identity) for identity in self._identities]
+        while True:
+            for conversation in conversations:
+                await self._user.say(conversation, str(self.said))
+            self.said += 1
+            await asyncio.sleep(0.05)
+
+    async def end(self) -> None:
+        """Say nothing more; everything has one answer, in its order."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self.said += 1
+        wanted = [f"Echo: {number}" for number in range(self.said)]
+
+        def answered() -> bool:
+            return all(
+                said[-1:] == wanted[-1:] or said == wanted[:-1] for said in answers(self._fleet, self._identities)
+            )
+
+        await self._fleet.until(answered, "the last answers")
+        for said in answers(self._fleet, self._identities):
+            assert said in (wanted, wanted[:-1])
+
+
 async def both(fleet: Replicas) -> list[str]:
     """Two that have half of the agents each, all of which are online; the agents."""
     await fleet.start()
@@ -96,15 +131,20 @@ async def test_one_that_froze_for_longer_than_its_lease_sends_nothing_and_ends_b
     await second.stop()
 
 
-async def test_one_that_is_stopped_leaves_its_agents_to_the_other_at_once(fleet: Replicas) -> None:
+async def test_one_that_is_stopped_hands_its_agents_over_while_people_talk_to_them(fleet: Replicas) -> None:
     identities = await both(fleet)
-    user = await fleet.sandbox.user()
-    await ask_all(fleet, user, identities, "one")
+    talk = Talk(fleet, await fleet.sandbox.user(), identities)
     first, second = fleet.started
+    await fleet.until(lambda: talk.said > 5, "some talk")
     await first.stop()
-    async with asyncio.timeout(10):
-        await fleet.until(lambda: fleet.owned() == [AGENTS], "all agents at the other")
+    assert fleet.owned() == [AGENTS], "all agents are at the other before it ends"
+    assert first.log.count("agent_handed_over") == AGENTS // 2
     assert "replica_buried" not in second.log, "it has left, and is not dead"
-    await ask_all(fleet, user, identities, "two")
-    await journaled_once(fleet, 2 * AGENTS)
+    third = await fleet.start()
+    await fleet.until(lambda: fleet.owned() == [AGENTS // 2] * 2, "the newcomer has its part")
+    until = talk.said + 5
+    await fleet.until(lambda: talk.said > until, "some more talk")
+    await talk.end()
+    assert all("backfilled" not in one.log for one in fleet.started), "nobody had to look for anything"
     await second.stop()
+    await third.stop()

@@ -9,7 +9,8 @@ import pytest
 
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import AgentRecord
-from supervisor.fleet.ownership import owned
+from supervisor.core.turns import Turns
+from supervisor.fleet.ownership import Owned, owned_by
 from supervisor.store import Registry
 from tests.support.messaging import journal_in
 
@@ -18,15 +19,19 @@ def row(agent_id: str, **fields: Any) -> AgentRecord:
     return AgentRecord(agent_id, "echo", "env:AGENT_A", **fields)
 
 
+async def owned(registry: Registry) -> Owned:
+    return await owned_by(registry, Turns())
+
+
 async def test_every_row_is_owned_and_one_that_was_removed_no_longer(tmp_path: Path) -> None:
     async with journal_in(tmp_path) as registry:
-        assert await owned(registry) == {}
+        assert await owned(registry) == Owned({}, {})
         await registry.apply(add=[row("a"), row("b", paused=True)])
-        found = await owned(registry)
+        found = (await owned(registry)).own
         assert sorted(found) == ["a", "b"]
         assert found["b"].paused
         await registry.remove_agent("a")
-        assert list(await owned(registry)) == ["b"]
+        assert list((await owned(registry)).wanted) == ["b"]
 
 
 async def test_a_registry_that_cannot_be_read_owns_nothing_rather_than_few(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ async def test_who_runs_it_is_seen_by_itself_and_by_others_alike(opened: Opener)
 async def test_its_agents_are_its_own(opened: Opener) -> None:
     holder = await opened(lock=LockInfo(ADDRESS))
     await holder.add_agent(AgentRecord(AGENT, "echo", "env:AGENT_SECRET"))
-    assert [record.id for record in await holder.agents(own=True)] == [AGENT]
+    assert [row["id"] for row in (await holder.replicas.share()).own] == [AGENT]
     [mine] = await holder.replicas.list()
     assert await holder.replicas.owners() == await holder.replicas.owners([AGENT, "x"]) == {AGENT: mine.id}
     assert await holder.replicas.owners([]) == {}

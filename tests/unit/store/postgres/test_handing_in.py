@@ -39,7 +39,7 @@ async def test_what_was_heard_comes_to_the_next_owner_as_new_and_what_it_has_its
         async with running(url) as second:
             bury(url, first)
             async with asyncio.timeout(10):
-                while not await second.agents(own=True):
+                while not (await second.replicas.share()).own:
                     await asyncio.sleep(0.01)
             known = await add(second.journal, "k1", claim=True)
             while await second.changed():

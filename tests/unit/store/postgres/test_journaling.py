@@ -25,7 +25,7 @@ async def running(url: str) -> AsyncIterator[Registry]:
 async def test_a_start_takes_nothing_that_runs_elsewhere(url: str) -> None:
     async with running(url) as first:
         await first.add_agent(AgentRecord(AGENT, "echo", "env:A"))
-        assert [one.id for one in await first.agents(own=True)] == [AGENT]
+        assert [row["id"] for row in (await first.replicas.share()).own] == [AGENT]
         begun = await add(first.journal, "k1", claim=True)
         async with running(url) as second:
             assert await second.journal.maintenance.take_over() == 0

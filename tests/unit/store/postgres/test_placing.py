@@ -31,7 +31,7 @@ async def running(url: str, **said: Any) -> AsyncIterator[Registry]:
 
 
 async def own(registry: Registry) -> set[str]:
-    return {record.id for record in await registry.agents(own=True)}
+    return {row["id"] for row in (await registry.replicas.share()).own}
 
 
 async def shared_out(number: int, *registries: Registry) -> list[set[str]]:
@@ -134,3 +134,60 @@ async def test_a_command_that_has_it_for_itself_gets_no_agents(url: str) -> None
         await registry.add_agent(row("a1"))
         await asyncio.sleep(0.3)
         assert await registry.replicas.owners() == {}
+
+
+async def test_a_newcomer_is_given_its_part_and_each_agent_goes_once_it_is_ready_there(url: str) -> None:
+    async with running(url) as first:
+        await first.apply(add=[row(f"a{number}") for number in range(6)])
+        await shared_out(6, first)
+        async with running(url) as second:
+            async with asyncio.timeout(20):
+                while len(coming := {row["id"] for row in (await second.replicas.share()).coming}) < 3:
+                    await asyncio.sleep(0.02)
+            assert not (await first.replicas.share()).going, "nothing goes before it is ready"
+            assert len(await own(first)) == 6
+            for agent_id in coming:
+                await second.replicas.ready(agent_id)
+            assert (await first.replicas.share()).going == coming
+            for agent_id in coming:
+                await first.replicas.hand_over(agent_id)
+            share = await second.replicas.share()
+            assert {row["id"] for row in share.own} == coming == share.handed
+            assert not share.coming
+            assert len(await own(first)) == 3
+        async with asyncio.timeout(20):
+            while not (share := await first.replicas.share()).own or len(share.own) < 6:
+                await asyncio.sleep(0.02)
+        assert not share.handed & coming, "what the other one left it did not hand over"
+
+
+async def test_a_target_that_is_gone_is_no_target(url: str) -> None:
+    async with running(url) as first:
+        await first.apply(add=[row(f"a{number}") for number in range(4)])
+        await shared_out(4, first)
+        async with running(url) as second:
+            async with asyncio.timeout(20):
+                while not (await second.replicas.share()).coming:
+                    await asyncio.sleep(0.02)
+        assert postgres.on_server("SELECT count(*) FROM leases WHERE next IS NOT NULL", url=url) == [(0,)]
+        assert len(await own(first)) == 4
+
+
+async def test_one_that_is_removed_on_its_way_is_nobodys(url: str) -> None:
+    async with running(url) as first:
+        await first.apply(add=[row(f"a{number}") for number in range(4)])
+        await shared_out(4, first)
+        waiting = [await add(first.journal, f"k{number}", agent=f"a{number}") for number in range(4)]
+        async with running(url) as second:
+            async with asyncio.timeout(20):
+                while not (coming := (await second.replicas.share()).coming):
+                    await asyncio.sleep(0.02)
+            gone = coming[0]["id"]
+            await second.remove_agent(gone)
+            await second.replicas.ready(gone)
+            await first.replicas.hand_over(gone)
+            [left] = [one for one in waiting if one.agent_id == gone]
+            async with asyncio.timeout(10):
+                while (found := await first.journal.load(left.id)) and found.state is not MessageState.CANCELLED:
+                    await asyncio.sleep(0.02)
+            assert postgres.on_server("SELECT count(*) FROM leases WHERE agent_id = $1", gone, url=url) == [(0,)]

@@ -1,0 +1,102 @@
+"""Agents that go from one process to another: connected there first, and let go of here once nothing of them runs.
+
+Who comes says so when it is connected; until it is this process's own, what it hears is kept, and nothing is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from supervisor.core.errors import RegistryError
+from supervisor.core.tasks import TaskSet, kept
+from supervisor.fleet.ownership import Owned
+from supervisor.fleet.removals import Removals
+from supervisor.fleet.runner import Runner
+from supervisor.fleet.shared import Shared
+from supervisor.store import Registry
+from supervisor.telemetry.logs import get_logger
+
+#: How long to wait before the registry is told again, where it could not be.
+RETRY_SECONDS = 1.0
+
+
+class Handovers:
+    """The agents of a fleet that come and go.
+
+    Args:
+        runners, tasks: of the fleet, by the ids of its agents; who has gone is taken out.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        shared: Shared,
+        runners: dict[str, Runner],
+        tasks: dict[str, asyncio.Task[None]],
+        removals: Removals,
+    ) -> None:
+        self._registry = registry
+        self._shared = shared
+        self._runners = runners
+        self._agent_tasks = tasks
+        self._removals = removals
+        self._going: set[str] = set()
+        self._gone = False
+        self._tasks = TaskSet()
+        self._log = get_logger("supervisor.fleet")
+
+    def is_going(self, agent_id: str) -> bool:
+        """Whether an agent is being let go of."""
+        return agent_id in self._going
+
+    def ready(self, agent_id: str) -> None:
+        """One that comes is connected, or cannot be: its owner is told."""
+        self._tasks.spawn(self._told(partial(self._registry.replicas.ready, agent_id)), f"ready {agent_id}")
+
+    def take_gone(self) -> bool:
+        """Whether any has gone since this was last asked: it may have come back meanwhile."""
+        gone, self._gone = self._gone, False
+        return gone
+
+    def follow(self, owned: Owned) -> None:
+        """Take what is this process's now, and let go of what is not to be."""
+        for agent_id in owned.own.keys() & self._runners.keys():
+            if (coming := self._runners[agent_id].coming).waits:
+                coming.own(missed=agent_id not in owned.handed)
+        for agent_id in (owned.going & self._runners.keys()) - self._going:
+            self._going.add(agent_id)
+            self._runners[agent_id].stop(self._shared.settings.drain_seconds)
+            self._tasks.spawn(self._give(agent_id), f"hand over {agent_id}")
+
+    async def _give(self, agent_id: str) -> None:
+        """Let go of an agent, once what runs of it has ended and is written."""
+        await kept(partial(asyncio.wait, [self._agent_tasks[agent_id]]))
+        await self._told(partial(self._let_go, agent_id))
+        self._log.info("agent_handed_over", agent=agent_id)
+        runner = self._runners.pop(agent_id)
+        del self._agent_tasks[agent_id]
+        self._removals.forget(runner)
+        self._going.discard(agent_id)
+        self._gone = True
+
+    async def _let_go(self, agent_id: str) -> None:
+        # Everything of it that was asked for is written first.
+        await self._shared.journal.flush()
+        await self._registry.replicas.hand_over(agent_id)
+
+    async def _told(self, tell: Callable[[], Awaitable[None]]) -> None:
+        """Tell the registry something until it takes it."""
+        while True:
+            try:
+                await tell()
+            except RegistryError as error:
+                self._log.warning("hand_over_not_noted", reason=str(error))
+                await self._shared.clock.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    async def close(self) -> None:
+        """Tell nothing more."""
+        await self._tasks.cancel()

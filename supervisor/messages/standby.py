@@ -1,0 +1,84 @@
+"""What an agent hears before it is this process's own: kept, and taken in once it is."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple, Protocol
+
+from supervisor.platform.connection import Connection
+
+#: So many events are kept, the newest: what came before them the agent's owner has heard as well.
+KEPT: Final = 1_000
+
+
+class Heard(NamedTuple):
+    """An event, and the connection that brought it."""
+
+    source: Connection
+    event: str
+    payload: object
+
+
+class GoOn(Protocol):
+    """Has a connection followed by which the agent was only heard until now."""
+
+    def __call__(self, connection: Connection, *, missed: bool) -> None:
+        """Follow it; ``missed``: something may have been said before it was connected."""
+        ...
+
+
+class Standby:
+    """One agent's time before it is this process's own.
+
+    Args:
+        restore: takes up what the journal has.
+        receive: takes an event in.
+
+    Attributes:
+        waits: whether another process answers for the agent, so that what it hears is kept.
+    """
+
+    def __init__(
+        self,
+        restore: Callable[[], Awaitable[None]],
+        go_on: GoOn,
+        receive: Callable[[Connection, str, object], None],
+    ) -> None:
+        self._restore = restore
+        self._go_on = go_on
+        self._receive = receive
+        self._heard: deque[Heard] | None = None
+        self._missed = False
+
+    @property
+    def waits(self) -> bool:
+        return self._heard is not None
+
+    def begin(self) -> None:
+        """Keep what is heard until :meth:`take_over`; nothing is answered."""
+        self._heard = deque(maxlen=KEPT)
+
+    def keep(self, source: Connection, event: str, payload: object) -> None:
+        """Keep an event."""
+        if self._heard is not None:
+            self._missed = self._missed or len(self._heard) == KEPT
+            self._heard.append(Heard(source, event, payload))
+
+    async def take_over(self, connection: Connection | None, *, missed: bool) -> None:
+        """The agent is this process's from now on: take up what its owner left, then what was heard.
+
+        Args:
+            connection: by which it was heard; None: it is gone, and the next one looks for what was missed.
+            missed: whether its owner may not have heard what came before.
+
+        Raises:
+            RegistryError: the journal cannot be read; what was heard is kept.
+        """
+        await self._restore()
+        heard, self._heard = self._heard or (), None
+        if connection is None:
+            return
+        self._go_on(connection, missed=missed or self._missed)
+        for source, event, payload in heard:
+            self._receive(source, event, payload)

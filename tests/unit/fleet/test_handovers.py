@@ -1,0 +1,82 @@
+"""Agents go from one supervisor to another, connected there first, and whatever keeps one from that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.core.states import AgentState
+from supervisor.service import Service
+from tests.support import postgres
+from tests.support.observing import handlers_folder
+from tests.support.stack import Stack, stack
+
+HANDLERS = {"broken": "raise RuntimeError('it cannot be loaded')\n"}
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[Stack]:
+    with postgres.new_database() as url:
+        folder = handlers_folder(tmp_path, HANDLERS)
+        async with stack(tmp_path, registry_url=url, agents_dir=folder, lease_seconds=5) as running:
+            yield running
+
+
+@pytest.fixture
+async def other(fleet: Stack) -> AsyncIterator[Service]:
+    """One more supervisor of the same registry."""
+    started = await Service.start(fleet.settings)
+    yield started
+    await started.stop(0.0)
+
+
+def states(service: Service) -> dict[str, AgentState]:
+    return {one.id[-1]: one.state for one in service.fleet.statuses()}
+
+
+async def test_whatever_an_agent_is_like_it_goes_to_the_other_when_its_supervisor_ends(
+    fleet: Stack, other: Service
+) -> None:
+    await fleet.add(1)
+    await fleet.add(2, paused=True)
+    await fleet.add(3, handler="broken")
+    await fleet.add(4)
+    await fleet.until(lambda: len(states(fleet.service)) + len(states(other)) == 4)
+    await fleet.online(sum(one in "14" for one in states(fleet.service)))
+    async with asyncio.timeout(20):
+        assert await fleet.service.stop()
+    assert set(states(other)) == set("1234")
+    async with asyncio.timeout(20):
+        await other.fleet.wait_online(2, 20)
+    assert states(other)["2"] is AgentState.PAUSED
+    assert states(other)["3"] is AgentState.FAULTED
+    assert not states(fleet.service)
+
+
+async def test_one_that_ends_alone_waits_for_nobody(fleet: Stack) -> None:
+    await fleet.add(1)
+    await fleet.online()
+    async with asyncio.timeout(10):
+        assert await fleet.service.stop()
+    assert postgres.on_server("SELECT owner FROM leases", url=fleet.settings.registry_url) == [(None,)]
+
+
+async def test_a_move_that_is_called_off_leaves_the_agent_where_it_is(fleet: Stack, other: Service) -> None:
+    identity = await fleet.add(1)
+    await fleet.until(lambda: len(states(fleet.service)) + len(states(other)) == 1)
+    owner, target = (fleet.service, other) if states(fleet.service) else (other, fleet.service)
+    await owner.fleet.wait_online(1, 20)
+    url = fleet.settings.registry_url
+    moving = "UPDATE leases SET next = $1, next_at = clock_timestamp()"
+    postgres.on_server(moving, target.registry.replicas.my_id, url=url)
+    await fleet.until(lambda: states(target), 20)
+    # As a planner does that finds the target drained: it may be too late.
+    postgres.on_server("UPDATE leases SET next = NULL, ready = false", url=url)
+    await fleet.until(lambda: not states(target) or not states(owner), 20)
+    running = owner if states(owner) else target
+    await running.fleet.wait_online(1, 20)
+    [reply] = await fleet.ask(identity, "hello")
+    assert reply.content == "Echo: hello"
