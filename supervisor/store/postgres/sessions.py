@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 #: Connections of the pool; a server has a hundred, as a rule, for all its clients.
 _SIZE: Final = 4
+#: How long closing waits for what is being changed.
+_LAST_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.1
 #: How long a question is put again while the server cannot answer: somebody looks at the page that waits for it.
 _READ_SECONDS: Final = 5.0
@@ -91,6 +93,8 @@ class PostgresSessions:
         self._clock = clock
         self._patience = patience_seconds
         self._closed = False
+        # What goes on although nobody waits for it any more.
+        self._doing: set[asyncio.Future[Any]] = set()
         self.replica = replica
 
     async def read(self, work: Callable[[Connection], T]) -> T:
@@ -113,7 +117,10 @@ class PostgresSessions:
                 return made
 
         # What is being done is done whole, whoever stops waiting for it.
-        return await asyncio.shield(asyncio.ensure_future(self._patiently(change, self._patience)))
+        doing = asyncio.ensure_future(self._patiently(change, self._patience))
+        self._doing.add(doing)
+        doing.add_done_callback(self._doing.discard)
+        return await asyncio.shield(doing)
 
     async def run_sync(self, work: Callable[[SqlConnection], T]) -> T:
         """Run ``work`` on a connection of SQLAlchemy in one transaction, as migrations are."""
@@ -126,6 +133,8 @@ class PostgresSessions:
     async def close(self) -> None:
         """Close every connection."""
         self._closed = True
+        if self._doing:
+            await asyncio.wait(self._doing, timeout=_LAST_SECONDS)
         await self._engine.dispose()
 
     async def _require_fence(self, connection: AsyncConnection) -> None:
