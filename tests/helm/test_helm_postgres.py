@@ -180,7 +180,8 @@ async def run_jobs_and_supervisor(pod: Pod, sandbox: Sandbox) -> None:
         command.start(*pod.args("supervisor"))
         await sandbox.wait_online(timeout=SECONDS)
     finally:
-        command.close()
+        # The way to the database is in this loop.
+        await asyncio.to_thread(command.close)
 
 
 @contextmanager
