@@ -152,6 +152,8 @@ class ReplySender:
         self._on_parked = on_parked
         # Whether the platform keeps our ids, so that a second send of one does no harm; None until it has shown it.
         self._keeps_ids: bool | None = None
+        # Whether the platform let nothing be written lately: what the next reply shows of that is logged with it.
+        self._forbidden = False
         #: Replies that were sent and are not acknowledged yet.
         self.in_flight = 0
         self._connection: Connection | None = None
@@ -177,7 +179,14 @@ class ReplySender:
         reply, connection = outgoing.reply, self._connection
         if connection is None or not connection.connected or self._at_most_once() or not self._journal.sure:
             return False
-        if outgoing.sends or outgoing.doubtful or outgoing.outcome is not None or reply.attempts or reply.not_before:
+        if (
+            self._forbidden
+            or outgoing.sends
+            or outgoing.doubtful
+            or outgoing.outcome is not None
+            or reply.attempts
+            or reply.not_before
+        ):
             return False
         self._name(outgoing, reply.message.id or "")
         started = self._begin(outgoing)
@@ -268,6 +277,7 @@ class ReplySender:
         """The platform has a reply, and keeps it under that id, where it tells: ours, or one that it made."""
         self._metrics.sent("acked", self._clock.monotonic() - started)
         self._terms.deliveries.acked(self._terms.host())
+        self._forbidden = False
         self._terms.on_permission(True)
         if known_as is not None:
             self._keeps_ids = known_as == outgoing.known_as
@@ -342,6 +352,7 @@ class ReplySender:
         self._metrics.sent("refused")
         outgoing.refused = True
         if error.error.startswith(_FORBIDDEN):
+            self._forbidden = True
             self._terms.on_permission(False)
         if error.verdict is Verdict.RETRY:
             self._try_again(outgoing, error.reason)
