@@ -18,7 +18,7 @@ from supervisor.core.replicas import Replica
 from supervisor.management.messages import Outcome
 from supervisor.service.control import Control
 from supervisor.service.fleetwide.others import Others
-from supervisor.service.fleetwide.questions import Act, Settle, Settled, decode
+from supervisor.service.fleetwide.questions import Act, Settle, Settled
 from supervisor.store import Registry
 
 #: What was asked to do something has so long to do it.
@@ -61,14 +61,15 @@ class Actions:
 
         async def ask(replica: Replica, ids: list[str]) -> None:
             try:
-                answer = await self._others.ask(replica, "act", Act(action, ids, acting()), seconds=ACT_SECONDS)
+                asked = Act(action, ids, acting())
+                answer = await self._others.ask_for(replica, dict[str, str], "act", asked, seconds=ACT_SECONDS)
             except SupervisorError as error:
                 if action in _BY_ROW:
                     here.extend(ids)
                 else:
                     refused.update(dict.fromkeys(ids, str(error)))
             else:
-                refused.update(decode(answer, dict[str, str]))
+                refused.update(answer)
 
         await asyncio.gather(*(ask(*one) for one in elsewhere.values()))
         if action == "reload" and self._others.shared:
@@ -103,7 +104,7 @@ class Actions:
         async def ask(replica: Replica, some: dict[int, str]) -> None:
             try:
                 asked = Settle(action, list(some), acting())
-                answer = decode(await self._others.ask(replica, "settle", asked, seconds=ACT_SECONDS), list[Settled])
+                answer = await self._others.ask_for(replica, list[Settled], "settle", asked, seconds=ACT_SECONDS)
                 outcomes.extend(map(_outcome, answer))
             except SupervisorError as error:
                 if action != "cancel":

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 
-import msgspec
-
 from supervisor.core.errors import AgentNotFoundError, SupervisorError
 from supervisor.core.replicas import ReplicaStatus, status_of
 from supervisor.core.states import AgentState
@@ -20,7 +18,7 @@ from supervisor.service.fleetwide.actions import Actions
 from supervisor.service.fleetwide.insight import FleetwideInsight
 from supervisor.service.fleetwide.others import Others
 from supervisor.service.fleetwide.overview import put_together
-from supervisor.service.fleetwide.questions import decode, only
+from supervisor.service.fleetwide.questions import only
 from supervisor.service.fleetwide.rows import Rows
 from supervisor.service.fleetwide.stream import follow_all
 from supervisor.store import Registry
@@ -70,7 +68,7 @@ class Fleetwide:
         own = self._own.overview()
         if not self._others.shared:
             return own
-        others = await self._others.ask_all(await self._others.replicas(), "overview")
+        others = await self._others.ask_all(Overview, "overview")
         return put_together(own, self._others, await self._others.all(), others)
 
     async def replicas(self) -> list[ReplicaStatus]:
@@ -93,12 +91,12 @@ class Fleetwide:
         mine = [replace(status, replica=self._others.my_id) async for status in self._own.each_status()]
         found = {status.id: status for status in mine}
         silent: dict[int, str] = {}
-        for replica, answer in await self._others.ask_all(await self._others.replicas(), "statuses"):
+        for replica, answer in await self._others.ask_all(list[AgentStatus], "statuses"):
             if isinstance(answer, SupervisorError):
                 silent[replica.id] = str(answer)
                 continue
             for piece in answer:
-                for status in msgspec.json.decode(piece, type=list[AgentStatus]):
+                for status in piece:
                     # In the moment of its move two may have it; the one that has it online tells more.
                     if status.id not in found or found[status.id].state is not AgentState.ONLINE:
                         found[status.id] = replace(status, replica=replica.id)
@@ -121,7 +119,7 @@ class Fleetwide:
             return replace(own, replica=self._others.my_id) if self._others.shared else own
         for replica, _ in (await self._others.of([agent_id])).values():
             try:
-                status = decode(await self._others.ask(replica, "status", agent_id), AgentStatus)
+                status = await self._others.ask_for(replica, AgentStatus, "status", agent_id)
                 return replace(status, replica=replica.id)
             except NotThereError:
                 # It is on its way to another one.

@@ -9,7 +9,6 @@ from supervisor.core.activity import Minute
 from supervisor.core.errors import AgentNotFoundError
 from supervisor.core.status import AgentStatus, CheckResult
 from supervisor.service.fleetwide.others import Others
-from supervisor.service.fleetwide.questions import decode
 from supervisor.service.insight import Insight
 
 T = TypeVar("T")
@@ -49,5 +48,5 @@ class FleetwideInsight:
             return own(agent_id)
         except AgentNotFoundError:
             for replica, _ in (await self._others.of([agent_id])).values():
-                return decode(await self._others.ask(replica, name, agent_id), kind)
+                return await self._others.ask_for(replica, kind, name, agent_id)
             raise

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Final, TypeVar
+
+import msgspec
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import RegistryError, SupervisorError
@@ -11,7 +15,10 @@ from supervisor.core.replicas import Replica
 from supervisor.peers import Peers, PeerSilentError
 from supervisor.store.dialect.replicas import ReplicaTable
 
-_NO_TOKEN = "without SUPERVISOR_ADMIN_TOKEN replicas do not ask each other: each answers for its own agents"  # noqa: S105
+_NO_TOKEN: Final = "without SUPERVISOR_ADMIN_TOKEN replicas do not ask each other: each answers for its own agents"  # noqa: S105
+
+_OTHER_VERSION: Final = "what replica {0.id} answers cannot be read here: it is of version {0.version}"
+T = TypeVar("T")
 
 
 class Others:
@@ -80,30 +87,46 @@ class Others:
                 found.setdefault(replica.id, (replica, []))[1].append(agent_id)
         return found
 
-    async def ask(self, replica: Replica, name: str, arguments: object = None, **given: float) -> list[bytes]:
-        """Ask one; raises as :meth:`supervisor.peers.Peers.ask` does."""
+    async def ask(
+        self, replica: Replica, kind: type[T], name: str, arguments: object = None, **given: float
+    ) -> list[T]:
+        """The pieces of one's answer, each of a kind; raises as :meth:`supervisor.peers.Peers.ask` does."""
         if self._peers is None:
             raise PeerSilentError(_NO_TOKEN)
-        return await self._peers.ask(replica, name, arguments, **given)
+        pieces = await self._peers.ask(replica, name, arguments, **given)
+        try:
+            return [msgspec.json.decode(piece, type=kind) for piece in pieces]
+        except msgspec.MsgspecError:
+            raise PeerSilentError(_OTHER_VERSION.format(replica)) from None
+
+    async def ask_for(self, replica: Replica, kind: type[T], name: str, arguments: object, **given: float) -> T:
+        """The same of an answer that is one piece."""
+        [piece] = await self.ask(replica, kind, name, arguments, **given)
+        return piece
 
     async def ask_all(
-        self, replicas: Sequence[Replica], name: str, arguments: object = None
-    ) -> list[tuple[Replica, list[bytes] | SupervisorError]]:
-        """Ask them at once; of one that gives no answer, why."""
+        self, kind: type[T], name: str, arguments: object = None
+    ) -> list[tuple[Replica, list[T] | SupervisorError]]:
+        """Ask every other replica at once; of one that gives no answer, why."""
 
-        async def one(replica: Replica) -> tuple[Replica, list[bytes] | SupervisorError]:
+        async def one(replica: Replica) -> tuple[Replica, list[T] | SupervisorError]:
             try:
-                return replica, await self.ask(replica, name, arguments)
+                return replica, await self.ask(replica, kind, name, arguments)
             except SupervisorError as error:
                 return replica, error
 
-        return await asyncio.gather(*map(one, replicas))
+        return await asyncio.gather(*map(one, await self.replicas()))
 
-    def follow(self, replica: Replica, name: str, arguments: object) -> AsyncGenerator[bytes]:
-        """Follow one; raises as :meth:`supervisor.peers.Peers.follow` does."""
+    async def follow(self, replica: Replica, kind: type[T], name: str, arguments: object) -> AsyncGenerator[T]:
+        """An answer of one as it comes; raises as :meth:`supervisor.peers.Peers.follow` does."""
         if self._peers is None:
             raise PeerSilentError(_NO_TOKEN)
-        return self._peers.follow(replica, name, arguments)
+        async with aclosing(self._peers.follow(replica, name, arguments)) as pieces:
+            async for piece in pieces:
+                try:
+                    yield msgspec.json.decode(piece, type=kind)
+                except msgspec.MsgspecError:
+                    raise PeerSilentError(_OTHER_VERSION.format(replica)) from None
 
     def heard_at(self, replica: Replica) -> float:
         """When a replica was last heard of, by us or by the registry; seconds since the epoch."""

@@ -12,14 +12,13 @@ from supervisor.core.states import AgentState
 from supervisor.core.status import InboxCounts, Overview
 from supervisor.core.trouble import UNKNOWN
 from supervisor.service.fleetwide.others import Others
-from supervisor.service.fleetwide.questions import decode
 
 
 def put_together(
     own: Overview,
     others: Others,
     replicas: Sequence[Replica],
-    answers: Sequence[tuple[Replica, list[bytes] | SupervisorError]],
+    answers: Sequence[tuple[Replica, list[Overview] | SupervisorError]],
 ) -> Overview:
     """The figures of all replicas that answer; what does not answer is counted as unknown, and said.
 
@@ -33,7 +32,7 @@ def put_together(
         if isinstance(answer, SupervisorError):
             silent[replica.id] = str(answer)
         else:
-            told[replica.id] = decode(answer, Overview)
+            [told[replica.id]] = answer
     all_told = list(told.values())
     agents = sum((Counter(one.agents) for one in all_told), Counter[str]())
     unknown = sum(one.agents for one in replicas if one.id in silent)

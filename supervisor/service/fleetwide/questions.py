@@ -114,12 +114,6 @@ def answers_of(control: Control) -> Mapping[str, Answer]:
     }
 
 
-def decode(pieces: list[bytes], kind: type[T]) -> T:
-    """The one piece of an answer."""
-    [piece] = pieces
-    return msgspec.json.decode(piece, type=kind)
-
-
 class _Answers:
     def __init__(self, control: Control) -> None:
         self._control = control

@@ -8,8 +8,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
 from supervisor.core.errors import SupervisorError
 from supervisor.core.replicas import Replica
 from supervisor.core.tasks import cancel_all
@@ -98,6 +96,7 @@ class _Stream:
         # Replicas that did not say where they are at the beginning: what comes of them is new from their return on.
         self._unplaced: set[int] = set()
         self._silent: set[int] = set()
+        self._gone: set[int] = set()
 
     async def begin(self, last: int) -> list[Told]:
         """The newest events of all that there were, and which replicas did not tell theirs."""
@@ -106,7 +105,7 @@ class _Stream:
         async with aclosing(self._of_own(last=last, follow=False, after=None)) as own:
             pieces = [piece async for piece in own]
         question = self._question(last=last, follow=False, after=None)
-        for replica, answer in await self._others.ask_all(await self._others.replicas(), "events", question):
+        for replica, answer in await self._others.ask_all(Happened, "events", question):
             if isinstance(answer, SupervisorError):
                 self._unplaced.add(replica.id)
                 silent += self._falls_silent(replica.id, str(answer))
@@ -189,10 +188,13 @@ class _Stream:
                 self._follow(number, self._of_other(replica))
         gone = [number for number in {*self.told, *self._following} if number not in living and number != self._me]
         await cancel_all([self._following.pop(number) for number in gone if number in self._following])
-        told = [told for number in gone for told in self._falls_silent(number, f"replica {number} has ended")]
+        told = []
         for number in gone:
+            # What it said last may still wait here, and come after this.
+            told += self._falls_silent(number, f"replica {number} has ended") if number not in self._gone else []
             self.told.pop(number, None)
             self._silent.discard(number)
+        self._gone = (self._gone | set(gone)) - living.keys()
         return told
 
     def _follow(self, replica: int, pieces: AsyncGenerator[_Piece]) -> None:
@@ -219,7 +221,7 @@ class _Stream:
 
     async def _of_other(self, replica: Replica) -> AsyncGenerator[_Piece]:
         question = self._question(last=0, follow=True, after=self._after(replica.id))
-        async with aclosing(self._others.follow(replica, "events", question)) as told:
+        async with aclosing(self._others.follow(replica, Happened, "events", question)) as told:
             async for answer in told:
                 yield _piece(replica.id, answer)
 
@@ -227,6 +229,5 @@ class _Stream:
         return Follow.of(self._wanted, self._selected, last=last, follow=follow, after=after)
 
 
-def _piece(replica: int, answer: bytes) -> _Piece:
-    told = msgspec.json.decode(answer, type=Happened)
+def _piece(replica: int, told: Happened) -> _Piece:
     return _Piece(replica, told.up_to, told.missed, [event_of(one) for one in told.events])

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
+from starlette.applications import Starlette
+
+from supervisor.admin import AdminServer
+from supervisor.core.records import AgentRecord
+from supervisor.core.replicas import Replica
 from supervisor.core.states import AgentState
+from supervisor.peers import Doorkeeper, Gate, Key
 from tests.support.stack import agent_id
-from tests.support.together import Together, together
+from tests.support.together import TOKEN, Together, together
 
 AGENTS = "/api/v1/agents"
 
@@ -155,3 +162,37 @@ async def test_who_only_reads_sees_no_more_of_another_replica(tmp_path: Path) ->
         assert (agents[1]["settings"], agents[1]["trouble"], agents[1]["reason"]) == ({}, "unknown", "")
         assert (await fleet.ask(1, "POST", f"{AGENTS}/{bob}/pause", token="reader"))[0] == 403
         assert (await fleet.ask(1, "POST", "/api/v1/replicas/2/drain", token="reader"))[0] == 403
+
+
+async def test_what_another_version_answers_spoils_nothing(tmp_path: Path) -> None:
+    async def odd(_arguments: bytes) -> AsyncGenerator[bytes]:
+        yield b'[{"state":"dreaming"}]'
+
+    async with together(tmp_path) as fleet:
+        ada, bob = await two_agents(fleet)
+        registry = fleet.members[1].registry
+        known = {"overview": odd, "statuses": odd, "status": odd, "events": odd}
+        door = Doorkeeper(9, time.monotonic)
+        server = AdminServer(Gate(Starlette(), Key(TOKEN, registry.uuid), door, known), "127.0.0.1", 0)
+        await server.start()
+        fleet.roster.replicas[9] = Replica(9, server.url, version="99", host="later", pid=9)
+        fleet.roster.agents[agent_id(3)] = 9
+        await registry.add_agent(AgentRecord(agent_id(3), "echo", "env:AGENT_SECRET"))
+        why = "what replica 9 answers cannot be read here: it is of version 99"
+        status, agents = await fleet.ask(1, "GET", AGENTS)
+        assert (status, [(one["id"], one["trouble"]) for one in agents]) == (
+            200,
+            [(ada, ""), (bob, ""), (agent_id(3), "unknown")],
+        )
+        assert agents[2]["reason"] == why
+        status, overview = await fleet.ask(1, "GET", "/api/v1/status")
+        assert (status, overview["agents"], overview["replicas"][2]["reason"]) == (
+            200,
+            {"online": 2, "unknown": 1},
+            why,
+        )
+        async with fleet.session.get(
+            f"{fleet.url(1)}/api/v1/events?last=1&follow=false", headers={"Authorization": f"Bearer {TOKEN}"}
+        ) as answer:
+            assert "event: gap" in await answer.text()
+        await server.stop()
