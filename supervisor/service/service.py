@@ -273,8 +273,11 @@ class Service:
 
     async def _hand_over(self, until: float) -> None:
         """Have others connect the agents before they end here, where there are any others."""
-        clock = self.shared.clock
+        clock, journal = self.shared.clock, self.registry.journal
         while self.fleet.agent_ids() and self.registry.replicas.takers and clock.monotonic() < until:
+            if not (journal.healthy and journal.sure):
+                # Nothing that is handed over would be written.
+                return
             await clock.sleep(LOOK_SECONDS)
 
     async def _close(self, until: float) -> None:

@@ -88,7 +88,7 @@ class PostgresDatabase:
         self.questions: JournalQuestions = PostgresQuestions(sessions)
         number = None if hold is None else hold.number
         self.changes: JournalChanges = PostgresChanges(sessions, number)
-        self.replicas: ReplicaTable = Replicas(sessions, hold, placement)
+        self.replicas: ReplicaTable = Replicas(sessions.where, sessions, hold, placement)
         self.lost: str | None = None
         self.taken_over = False
         self._writer = writer

@@ -6,10 +6,10 @@ Nothing is claimed, settled or sent; the unique key drops what the owner has hea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 import asyncpg
+from msgspec.structs import replace
 
 from supervisor.core.errors import RegistryError
 from supervisor.core.states import MessageState

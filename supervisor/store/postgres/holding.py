@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 #: Where the triggers tell of changes of the tables ``agents`` and ``leases``.
 CHANNEL: Final = "aiwm_agents"
+#: The least time from one look at what was changed to the next.
+_TOGETHER_SECONDS: Final = 0.1
 
 _BEAT: Final = "UPDATE replicas SET beat = beat + 1, beat_at = clock_timestamp() WHERE id = $1 RETURNING beat"
 _SAY: Final = "UPDATE replicas SET said = $2 WHERE id = $1"
@@ -118,8 +120,10 @@ class Hold:
 
     async def wait_for_change(self, seconds: float) -> None:
         """Return after so long, or as soon as the server tells that somebody has changed an agent."""
+        # Many that go elsewhere are told of one by one, and looked at together.
+        await asyncio.sleep(min(seconds, _TOGETHER_SECONDS))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(max(0.0, seconds - _TOGETHER_SECONDS)):
                 await self._heard.wait()
         self._heard.clear()
 

@@ -9,11 +9,12 @@ from supervisor.core.errors import RegistryError
 from supervisor.core.replicas import Replica
 from supervisor.store.dialect.replicas import Burden, Share, replica_of
 from supervisor.store.postgres.burden import weigh
+from supervisor.store.postgres.errors import FencedError
 from supervisor.store.postgres.holding import Hold
 from supervisor.store.postgres.joining import read_info
 from supervisor.store.postgres.placing import Placement
 from supervisor.store.sql.agent_rows import find_rows_where
-from supervisor.store.sql.sessions import Connection, Sessions
+from supervisor.store.sql.sessions import Connection, Sessions, scalar
 
 #: How long a replica that drains waits for an agent to be connected elsewhere; some platforms allow it one socket.
 _LONGEST_SECONDS: Final = 20.0
@@ -34,6 +35,7 @@ _SHARE: Final = (
     "SELECT agent_id, false, false, false FROM leases WHERE next = :replica"
 )
 _MINE: Final = "WHERE agents.id IN (SELECT agent_id FROM leases WHERE owner = :replica OR next = :replica)"
+_LIVES: Final = "SELECT 1 FROM replicas WHERE id = :replica"
 _READY: Final = "UPDATE leases SET ready = true WHERE agent_id = :agent_id AND next = :replica AND NOT ready"
 _HAND_OVER: Final = (
     "UPDATE leases SET owner = CASE WHEN EXISTS (SELECT 1 FROM agents WHERE id = agent_id) THEN next END, "
@@ -47,13 +49,15 @@ class Replicas:
     """What :class:`~supervisor.store.dialect.replicas.ReplicaTable` describes.
 
     Args:
+        where: how the registry is named to people.
         placement: gives agents away, where this process runs any.
         hold: by which it runs them.
     """
 
     shared: Final = True
 
-    def __init__(self, sessions: Sessions, hold: Hold | None, placement: Placement | None) -> None:
+    def __init__(self, where: str, sessions: Sessions, hold: Hold | None, placement: Placement | None) -> None:
+        self._where = where
         self._sessions = sessions
         self._hold = hold
         self.my_id = None if hold is None else hold.number
@@ -100,6 +104,9 @@ class Replicas:
 
     def _share(self, connection: Connection) -> Share:
         values = {"replica": self.my_id}
+        if self.my_id is not None and scalar(connection, _LIVES, values) is None:
+            # What was taken from it was not removed.
+            raise FencedError(self._where)
         # Agents before leases: of one that comes in between the row is not known yet, and it waits for the next look.
         rows = {str(row["id"]): row for row in find_rows_where(connection, _MINE, values)}
         found = connection.execute(_SHARE, {**values, "longest": _LONGEST_SECONDS}).fetchall()
