@@ -46,6 +46,7 @@ async def test_whatever_an_agent_is_like_it_goes_to_the_other_when_its_superviso
     await fleet.add(4)
     await fleet.until(lambda: len(states(fleet.service)) + len(states(other)) == 4)
     await fleet.online(sum(one in "14" for one in states(fleet.service)))
+    await fleet.until(lambda: fleet.service.registry.replicas.takers == 1)
     async with asyncio.timeout(20):
         assert await fleet.service.stop()
     assert set(states(other)) == set("1234")
