@@ -33,6 +33,7 @@ from supervisor.core.errors import (
     ConfigurationError,
     MessageNotFoundError,
     MessageStateError,
+    ReplicaError,
     SupervisorError,
 )
 from supervisor.core.status import Overview
@@ -54,6 +55,7 @@ _STATUSES: Final[dict[type[Exception], HTTPStatus]] = {
     ConfigurationError: HTTPStatus.BAD_REQUEST,
     MessageNotFoundError: HTTPStatus.NOT_FOUND,
     MessageStateError: HTTPStatus.CONFLICT,
+    ReplicaError: HTTPStatus.CONFLICT,
     VersionError: HTTPStatus.CONFLICT,
 }
 #: The icon counts no further.

@@ -13,8 +13,8 @@ from supervisor.core.replicas import ReplicaStatus
 
 _MAX_NUMBER: Final = 2**63 - 1
 _ACT: Final[dict[int | str, dict[str, Any]]] = {
+    409: refused("There is no such replica, or nobody to give its agents to"),
     422: refused("A malformed number"),
-    503: refused("There is no such replica, or nobody to give its agents to"),
 }
 
 

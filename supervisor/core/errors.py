@@ -111,6 +111,10 @@ class RegistryLockedError(RegistryError):
     """Another supervisor runs on this registry (docs/architecture.md#one-process)."""
 
 
+class ReplicaError(RegistryError):
+    """What is asked of a replica cannot be: there is none of that number, or nobody to give its agents to."""
+
+
 class RegistryNotFoundError(RegistryError):
     """There is no registry at that URL yet."""
 

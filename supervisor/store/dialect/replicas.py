@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
-from supervisor.core.errors import RegistryError
+from supervisor.core.errors import ReplicaError
 from supervisor.core.replicas import Replica
 from supervisor.store.dialect.holder import LockInfo
 
@@ -103,7 +103,7 @@ class ReplicaTable(Protocol):
         """Have a replica give its agents to the others, and get none.
 
         Raises:
-            RegistryError: there is none of that number, or nobody to give them to.
+            ReplicaError: there is none of that number, or nobody to give them to.
         """
         ...
 
@@ -164,7 +164,7 @@ class SoleReplica:
         return
 
     async def drain(self, replica_id: int) -> None:  # noqa: ARG002 - whichever it is
-        raise RegistryError(
+        raise ReplicaError(
             "One supervisor at a time runs this registry: there is nobody to give its agents to; to stop it, end the "
             "process, or move the registry to PostgreSQL: supervisor db copy"
         )

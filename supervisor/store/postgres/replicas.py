@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from supervisor.core.errors import RegistryError
+from supervisor.core.errors import ReplicaError
 from supervisor.core.replicas import Replica
 from supervisor.store.dialect.replicas import Burden, Share, replica_of
 from supervisor.store.postgres.burden import weigh
@@ -136,7 +136,7 @@ class Replicas:
 
     async def drain(self, replica_id: int) -> None:
         if not await self._sessions.alter(lambda connection: connection.execute(_DRAIN, {"id": replica_id}).rowcount):
-            raise RegistryError(f"There is no replica {replica_id}; see them all with: supervisor replicas")
+            raise ReplicaError(f"There is no replica {replica_id}; see them all with: supervisor replicas")
 
 
 def _pairs(connection: Connection, query: str, values: Mapping[str, Any]) -> Mapping[str, Any]:

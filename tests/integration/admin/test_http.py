@@ -24,7 +24,13 @@ from supervisor.admin import AdminServer, build_app
 from supervisor.admin.api import MOST_COUNTED
 from supervisor.admin.scrape import Scrapes
 from supervisor.core.activity import Minute
-from supervisor.core.errors import AgentNotFoundError, ConfigurationError, MessageNotFoundError, RegistryError
+from supervisor.core.errors import (
+    AgentNotFoundError,
+    ConfigurationError,
+    MessageNotFoundError,
+    RegistryError,
+    ReplicaError,
+)
 from supervisor.core.records import AgentEvent, AgentRecord, Removal, UsageRecord
 from supervisor.core.replicas import ReplicaStatus
 from supervisor.core.states import AgentState
@@ -108,7 +114,7 @@ class SmallService:
         return [ReplicaStatus(1, "living", agents=len(self.agents), me=True)]
 
     async def drain(self, replica_id: int) -> None:
-        raise RegistryError(f"There is no replica {replica_id}")
+        raise ReplicaError(f"There is no replica {replica_id}")
 
     async def overview(self) -> Overview:
         states: dict[str, int] = {}

@@ -54,7 +54,7 @@ async def test_the_figures_are_those_of_all_with_a_line_for_each(tmp_path: Path)
         assert (await fleet.ask(2, "GET", "/api/v1/replicas"))[1][0]["address"] == fleet.url(1)
         assert await fleet.ask(1, "POST", "/api/v1/replicas/2/drain") == (202, None)
         assert fleet.roster.drained == [2]
-        assert (await fleet.ask(1, "POST", "/api/v1/replicas/7/drain"))[0] == 503
+        assert (await fleet.ask(1, "POST", "/api/v1/replicas/7/drain"))[0] == 409
 
 
 async def test_what_is_wanted_of_an_agent_is_done_by_its_replica(tmp_path: Path) -> None:

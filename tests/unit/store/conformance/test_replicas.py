@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from supervisor.core.errors import RegistryError
+from supervisor.core.errors import ReplicaError
 from supervisor.core.records import AgentRecord
 from supervisor.store import LockInfo
 from tests.support.journaling import AGENT
@@ -53,6 +53,6 @@ async def test_its_agents_are_its_own(opened: Opener) -> None:
 
 async def test_of_one_that_is_not_there_nothing_is_asked(opened: Opener) -> None:
     registry = await opened(lock=LockInfo(ADDRESS))
-    with pytest.raises(RegistryError) as caught:
+    with pytest.raises(ReplicaError) as caught:
         await registry.replicas.drain(999)
     assert "\n" not in str(caught.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core.errors import RegistryError
+from supervisor.core.errors import ReplicaError
 from supervisor.store import LockInfo
 from supervisor.store.dialect.replicas import SOLE_ID, SoleReplica
 
@@ -29,5 +29,5 @@ async def test_the_holder_has_every_agent() -> None:
 
 async def test_it_cannot_drain_and_the_way_out_is_named() -> None:
     replicas = SoleReplica(rows, LockInfo, mine=True)
-    with pytest.raises(RegistryError, match="db copy"):
+    with pytest.raises(ReplicaError, match="db copy"):
         await replicas.drain(SOLE_ID)
