@@ -33,6 +33,8 @@ FIELDS = [
         "trouble",
         "oldest_at",
         "answered_lately",
+        "replica",
+        "stale_since",
     ),
 ]
 

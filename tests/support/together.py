@@ -13,7 +13,7 @@ import aiohttp
 
 from supervisor.admin import AdminServer
 from supervisor.core.clock import SystemClock
-from supervisor.core.errors import RegistryError
+from supervisor.core.errors import RegistryError, ReplicaError
 from supervisor.core.replicas import Replica
 from supervisor.net import Session
 from supervisor.service.fleetwide import admin_app
@@ -90,7 +90,7 @@ class Table:
 
     async def drain(self, replica_id: int) -> None:
         if replica_id not in self._look().replicas:
-            raise RegistryError(f"There is no replica {replica_id}")
+            raise ReplicaError(f"There is no replica {replica_id}")
         self._roster.drained.append(replica_id)
 
 
