@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from supervisor.core.clock import Clock
+from supervisor.core.clock import ROUNDING_SECONDS, Clock
 from supervisor.core.states import AgentState
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.change import Changed
@@ -50,7 +50,7 @@ class Drain:
     async def _wait(self, drain: asyncio.Future[None], grace_seconds: float) -> None:
         desired = self._desired
         until = min(self._clock.monotonic() + grace_seconds, desired.stop_at)
-        while not drain.done() and (left := until - self._clock.monotonic()) > 0:
+        while not drain.done() and (left := until - self._clock.monotonic()) > ROUNDING_SECONDS:
             desired.change.clear()
             await desired.change.or_first_of(drain, within=left)
             if desired.stopping:
