@@ -138,6 +138,8 @@ class Supervisor(Child):
     name: ClassVar[str] = "supervisor"
     title: ClassVar[str] = "supervisor"
     _command: ClassVar[Sequence[str]] = (sys.executable, "-m", "supervisor")
+    #: Of its registry; None: a file of its own.
+    registry_url: ClassVar[str | None] = None
     _insert = "INSERT INTO agents (id, handler, secret) VALUES (?, 'echo', 'env:AGENT_SECRET')"
 
     def __init__(self, gateway: Platform, work: Path) -> None:
@@ -158,7 +160,7 @@ class Supervisor(Child):
     def _environment(self, gateway: Platform) -> dict[str, str]:
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         settings = {
-            "SUPERVISOR_REGISTRY_URL": f"sqlite+aiosqlite:///{self._database}",
+            "SUPERVISOR_REGISTRY_URL": self.registry_url or f"sqlite+aiosqlite:///{self._database}",
             "SUPERVISOR_API_URL": gateway.api_url,
             "SUPERVISOR_WS_URL": gateway.ws_url,
             "SUPERVISOR_ADMIN_PORT": self._admin_url.rpartition(":")[2],
