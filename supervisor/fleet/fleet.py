@@ -59,7 +59,7 @@ class Fleet:
         failing, pending = False, True
         while True:
             try:
-                pending |= await self._registry.changed() or self._handovers.take_gone()
+                pending |= await self._registry.changed() or self._handovers.unseen
                 if pending:
                     await self.reconcile()
                     await self.journal.take_up_replays()
@@ -77,6 +77,7 @@ class Fleet:
         """Read all rows once and start, change or stop agents accordingly; compares content, trusts no counter."""
         # One at a time: what was read first must not be applied last.
         async with self._reconciling:
+            self._handovers.look()
             owned = await owned_by(self._registry, self._shared.turns)
             gone = [one for one in self._runners.keys() - owned.wanted.keys() if not self._handovers.is_going(one)]
             touched = list(gone)
@@ -84,6 +85,8 @@ class Fleet:
                 self._removals.begin(self._runners.pop(agent_id), self._tasks.pop(agent_id))
             async for agent_id, record in self._shared.turns.each(owned.wanted.items()):
                 runner = self._runners.get(agent_id)
+                if runner is None and self._handovers.has_gone(agent_id):
+                    continue
                 if runner is None:
                     self._add(Runner(record, self._shared, self._publish_state), standby=agent_id not in owned.own)
                 elif not runner.wanted.same_content(record):

@@ -43,7 +43,7 @@ class Handovers:
         self._agent_tasks = tasks
         self._removals = removals
         self._going: set[str] = set()
-        self._gone = False
+        self._gone: set[str] = set()
         self._tasks = TaskSet()
         self._log = get_logger("supervisor.fleet")
 
@@ -55,10 +55,18 @@ class Handovers:
         """One that comes is connected, or cannot be: its owner is told."""
         self._tasks.spawn(self._told(partial(self._registry.replicas.ready, agent_id)), f"ready {agent_id}")
 
-    def take_gone(self) -> bool:
-        """Whether any has gone since this was last asked: it may have come back meanwhile."""
-        gone, self._gone = self._gone, False
-        return gone
+    @property
+    def unseen(self) -> bool:
+        """Whether any has gone since the registry was last looked at: it may have come back meanwhile."""
+        return bool(self._gone)
+
+    def look(self) -> None:
+        """The registry is looked at from now on: what has gone before is gone there too."""
+        self._gone.clear()
+
+    def has_gone(self, agent_id: str) -> bool:
+        """Whether an agent has gone since the look began, so that what it tells of it may be over."""
+        return agent_id in self._gone
 
     def follow(self, owned: Owned) -> None:
         """Take what is this process's now, and let go of what is not to be."""
@@ -79,7 +87,7 @@ class Handovers:
         del self._agent_tasks[agent_id]
         self._removals.forget(runner)
         self._going.discard(agent_id)
-        self._gone = True
+        self._gone.add(agent_id)
 
     async def _let_go(self, agent_id: str) -> None:
         # Everything of it that was asked for is written first.

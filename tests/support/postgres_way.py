@@ -23,16 +23,20 @@ class Way:
     Attributes:
         url: of the registry, by this way.
         losing: the next answer is lost, and its connection with it.
+        holding: an answer with these bytes in it is kept back until this is empty again.
         pooling: connections get a number that is not the server's.
         release: what the server says that it is; empty: what it says itself.
-        lost: how many answers were.
+        held: how many answers were kept back.
+        lost: how many answers were lost.
         closed: nobody who comes gets through.
     """
 
     url: str = ""
     losing: bool = False
+    holding: bytes = b""
     pooling: bool = False
     release: str = ""
+    held: int = 0
     lost: int = 0
     closed: bool = False
     writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -57,6 +61,10 @@ class Way:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
+                if answers and self.holding and self.holding in data:
+                    self.held += 1
+                    while self.holding:
+                        await asyncio.sleep(0.005)
                 if answers and self.losing:
                     self.losing, self.lost = False, self.lost + 1
                     self.cut()

@@ -19,6 +19,7 @@ _NOBODYS: Final = (
     "AND (EXISTS (SELECT 1 FROM inbox_open WHERE agent_key = agent_keys.key AND state < 3) "
     "OR EXISTS (SELECT 1 FROM outbox_open WHERE agent_key = agent_keys.key))"
 )
+_ANOTHERS: Final = "SELECT EXISTS (SELECT 1 FROM leases WHERE agent_id = :agent_id AND owner <> :replica)"
 _IS_FIRST: Final = "SELECT min(id) = :replica FROM replicas"
 _TOUCH: Final = "INSERT INTO agent_changes (agent_id) VALUES (:agent_id)"
 _TELL: Final = "SELECT pg_notify('aiwm_agents', '')"
@@ -40,7 +41,7 @@ class PostgresChanges(SqlChanges):
         return 0 if agent_id is None and self._replica is not None else await super().rescue(agent_id)
 
     async def cancel(self, agent_id: str | None, now: float) -> int:
-        return await self._sessions.alter(partial(_cancel, agent_id=agent_id, now=now))
+        return await self._sessions.alter(partial(_cancel, agent_id=agent_id, replica=self._replica, now=now))
 
     async def replay(self, rows: Sequence[JournaledMessage]) -> list[bool]:
         done = await super().replay(rows)
@@ -74,8 +75,11 @@ def _touch(connection: Connection, agents: Sequence[str]) -> None:
     connection.execute(_TELL)
 
 
-def _cancel(connection: Connection, agent_id: str | None, now: float) -> int:
+def _cancel(connection: Connection, agent_id: str | None, replica: int | None, now: float) -> int:
     if agent_id is not None:
+        if scalar(connection, _ANOTHERS, {"agent_id": agent_id, "replica": replica}):
+            # It has gone to another process, which answers what waits.
+            return 0
         cancelled = changes.cancel(connection, agent_id, now)
         connection.execute(FORGET, {"agent_id": agent_id})
         return cancelled

@@ -12,9 +12,23 @@ from supervisor.core.states import AgentState
 from supervisor.service import Service
 from tests.support import postgres
 from tests.support.observing import handlers_folder
+from tests.support.postgres_way import way_to
 from tests.support.stack import Stack, stack
 
-HANDLERS = {"broken": "raise RuntimeError('it cannot be loaded')\n"}
+HANDLERS = {
+    "broken": "raise RuntimeError('it cannot be loaded')\n",
+    "patient": """
+import asyncio
+from pathlib import Path
+
+go_on = Path(__file__).parent / "go_on"
+
+async def on_message(message, ctx):
+    while not go_on.exists():
+        await asyncio.sleep(0.01)
+    return f"Echo: {message.content}"
+""",
+}
 
 
 @pytest.fixture
@@ -81,3 +95,38 @@ async def test_a_move_that_is_called_off_leaves_the_agent_where_it_is(fleet: Sta
     await running.fleet.wait_online(1, 20)
     [reply] = await fleet.ask(identity, "hello")
     assert reply.content == "Echo: hello"
+
+
+async def test_a_look_that_began_before_an_agent_went_does_not_bring_it_back(tmp_path: Path) -> None:
+    folder = handlers_folder(tmp_path, HANDLERS)
+    with postgres.new_database() as url:
+        async with (
+            way_to(url) as way,
+            stack(tmp_path, registry_url=way.url, agents_dir=folder, lease_seconds=5) as fleet,
+        ):
+            identity = await fleet.add(1, "patient")
+            await fleet.online()
+            user = await fleet.sandbox.user()
+            conversation = await user.open(identity)
+            other = await Service.start(fleet.settings.model_copy(update={"registry_url": url}))
+            for text in ("one", "two"):
+                await user.say(conversation, text)
+            moving = "UPDATE leases SET next = $1, next_at = clock_timestamp()"
+            postgres.on_server(moving, other.registry.replicas.my_id, url=url)
+            await fleet.until(lambda: states(fleet.service) == {"1": AgentState.DRAINING}, 20)
+            # The move is called off too late; the agent is not to come back here all the same.
+            drained = fleet.service.registry.replicas.my_id
+            postgres.on_server("UPDATE replicas SET draining = true WHERE id = $1", drained, url=url)
+            postgres.on_server("UPDATE leases SET next = NULL, ready = false", url=url)
+            # The row that says whose the agent is: its id, and that it is this one's.
+            way.holding = identity.encode() + b"\x00\x00\x00\x01\x01"
+            look = asyncio.create_task(fleet.service.fleet.reconcile())
+            await fleet.until(lambda: way.held, 20)
+            (folder / "go_on").touch()
+            await fleet.until(lambda: not states(fleet.service), 20)
+            way.holding = b""
+            await look
+            assert not states(fleet.service)
+            answered = {"one", "two", "Echo: one", "Echo: two"}
+            await fleet.until(lambda: {one.content for one in fleet.sandbox.messages(conversation)} == answered, 20)
+            await other.stop(0.0)

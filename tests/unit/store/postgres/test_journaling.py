@@ -68,3 +68,16 @@ async def test_one_of_several_prunes(url: str) -> None:
         assert await second.journal.maintenance.prune(later) == 0
         assert await first.journal.maintenance.prune(later) == 1
         assert postgres.on_server("SELECT count(*) FROM inbox", url=url) == [(0,)]
+
+
+async def test_what_waits_for_an_agent_that_has_gone_to_another_process_is_not_cancelled(url: str) -> None:
+    async with running(url) as first:
+        await first.add_agent(AgentRecord(AGENT, "echo", "env:A"))
+        assert [row["id"] for row in (await first.replicas.share()).own] == [AGENT]
+        waiting = await add(first.journal, "k1")
+        async with running(url) as second:
+            assert await second.journal.maintenance.cancel_agent(AGENT) == 0
+            found = await first.journal.load(waiting.id)
+            assert found is not None
+            assert found.state is MessageState.AVAILABLE
+        assert await first.journal.maintenance.cancel_agent(AGENT) == 1
