@@ -32,6 +32,7 @@ class Flaw(enum.Enum):
     PLANNER_TAKES = "the planner gives away what somebody owns"
     EARLY_RELEASE = "an agent is given away before what was written for it"
     STALE_VIEW = "a look at the leases counts, however old it is"
+    BLIND_VIEW = "who is buried takes it that he is to hear nobody, instead of handing in what he heard"
     CLOCK_DECIDES = "who is dead is read from the clocks of two machines"
     LATE_DEADLINE = "the right to send counts from the answer to a beat, not from the beat"
     NO_HAND_IN = "a fenced replica forgets what it heard"
@@ -231,7 +232,13 @@ class Database:
     # Leases.
 
     def leases_of(self, replica: int) -> dict[str, Lease]:
-        """The agents that a replica owns, or is to own next."""
+        """The agents that a replica owns, or is to own next.
+
+        Raises:
+            FencedError: it is buried, and owns nothing for that reason.
+        """
+        if replica not in self.fences and Flaw.BLIND_VIEW not in self.flaws:
+            raise FencedError
         return {a: replace(one) for a, one in self.leases.items() if replica in (one.owner, one.next)}
 
     def give(self, agent: str, to: int) -> None:

@@ -1,4 +1,4 @@
-"""Who is to run which agent: orphans as the product gives them, then moves to whoever has room."""
+"""Who is to run which agent, as the product decides it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from supervisor.store.postgres.planning import Load, give
+from supervisor.store.postgres.planning import Load, give, move
 from tests.support.model_database import Lease, ReplicaRow
 
 #: What one replica is given at a time.
 MOST = 2
+#: Each agent of the model stands for two: fewer than that are not worth a move.
+TWO = 2
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,13 @@ def plan(replicas: Mapping[int, ReplicaRow], leases: Mapping[str, Lease]) -> lis
     orders: list[Order] = [
         CallOff(agent, one.next) for agent, one in leases.items() if one.next is not None and one.next not in living
     ]
-    if not living:
-        return orders
-    load = Counter(dict.fromkeys(living, 0))
-    load.update(to for one in leases.values() if (to := one.next or one.owner) is not None and to in load)
+    load = Counter(one.next or one.owner for one in leases.values())
+    loads = [Load(number, 1.0, TWO * load[number], row.draining) for number, row in replicas.items()]
     orphans = [agent for agent, one in leases.items() if one.owner is None]
-    loads = [Load(number, 1.0, load[number]) for number in living]
-    orders += [Give(agent, to) for to, agents in give(orphans, loads, MOST).items() for agent in agents]
-    if any(isinstance(one, Give) for one in orders):
-        return orders
-    for agent, one in leases.items():
-        if one.owner is None or one.next is not None:
-            continue
-        to = min(living, key=load.__getitem__)
-        if one.owner not in living or load[one.owner] > load[to] + 1:
-            load.update({to: 1, one.owner: -1})
-            orders.append(Move(agent, one.owner, to))
+    if orphans:
+        given = give(orphans, [one for one in loads if not one.draining], MOST)
+        return orders + [Give(agent, to) for to, agents in given.items() for agent in agents]
+    for origin, target, number in move(loads, TWO * len(leases)):
+        there = [agent for agent, one in leases.items() if one.owner == origin and one.next is None]
+        orders += [Move(agent, origin, target) for agent in there[: number // TWO]]
     return orders

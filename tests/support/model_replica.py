@@ -180,7 +180,11 @@ class Replica:
     # Its agents.
 
     def view(self) -> None:
-        self._view = self.database.leases_of(self.number)
+        try:
+            self._view = self.database.leases_of(self.number)
+        except FencedError:
+            self.life = Life.FENCED
+            return
         for agent in self._owned():
             for row in self.database.take_strays(self.number, agent.name):
                 self._wait(agent, Entry(row.message, row.key, row.id, row.attempts))
@@ -201,7 +205,9 @@ class Replica:
                 return
         for name in [name for name, one in self.agents.items() if name not in view and not one.owned]:
             self._close(self.agents[name])
-        if self.draining and not view and not self.agents and not self.queue and self.batch is None:
+        done = not view and not self.agents and not self.queue and self.batch is None
+        # Whoever buries it has its row.
+        if self.draining and done and self.number not in self.database.burials:
             self.database.leave(self.number)
             self._end()
 

@@ -106,6 +106,16 @@ def look_just_before_the_end(fleet: Fleet) -> None:
     take(fleet, owner, "read", *COMMIT)
 
 
+def freeze_who_comes(fleet: Fleet) -> None:
+    owner = is_to_leave(fleet)
+    take(fleet, owner, "read")
+    says(fleet, named=False)
+    take(fleet, owner, "release", *COMMIT, "view", "follow")
+    newcomer = fleet.replicas[2]
+    absent(fleet, newcomer)
+    take(fleet, newcomer, "read", "view", "follow")
+
+
 def set_a_clock_back(fleet: Fleet) -> None:
     fleet.join(skew=-3600.0)
     seconds(fleet, 3)
@@ -154,6 +164,7 @@ SCHEDULES: dict[Flaw, Callable[[Fleet], None]] = {
     Flaw.PLANNER_TAKES: join_while_people_talk,
     Flaw.EARLY_RELEASE: hear_while_leaving,
     Flaw.STALE_VIEW: look_just_before_the_end,
+    Flaw.BLIND_VIEW: freeze_who_comes,
     Flaw.CLOCK_DECIDES: set_a_clock_back,
     Flaw.LATE_DEADLINE: learn_of_a_beat_late,
     Flaw.NO_HAND_IN: hear_while_frozen,
