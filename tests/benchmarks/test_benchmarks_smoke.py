@@ -160,3 +160,19 @@ def test_a_start_is_measured_beside_that_of_another_checkout(tmp_path: Path) -> 
         "usage",
     ]
     assert all(re.search(r"now +\d+\.\d   before +\d+\.\d   ratio \d\.\d\d$", line) for line in figures)
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(600)
+def test_a_message_is_measured_on_each_database(tmp_path: Path) -> None:
+    sizes = ("--rounds", "1", "--round-trips", "500", "--agents", "40")
+    command = [sys.executable, str(RUN.with_name("registries.py")), *sizes]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    first, trip, server, log, disk, presence = ran.stdout.splitlines()
+    assert first.startswith("medians of 1 rounds, 500 round trips")
+    for line in (trip, disk):
+        assert re.search(r"SQLite +[\d,]+   PostgreSQL +[\d,]+   ratio \d+\.\d\d$", line)
+    for line in (server, log):
+        assert re.search(r"   PostgreSQL +[\d,]+$", line)
+    assert re.search(r"   SQLite +-?[\d.]+$", presence)
