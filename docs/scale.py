@@ -5,7 +5,6 @@ Whoever measures anew changes :class:`Costs`; a test holds the page equal to wha
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,9 +145,9 @@ def figure(value: float) -> str:
 def written(text: str) -> str:
     """A page with its tables as they are now."""
     for name, table in {"costs": costs_table(), "fleets": fleets_table(), "order": order_table()}.items():
-        between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        lines = "\n".join(table)
-        text = between.sub(lambda found, lines=lines: f"{found[1]}{lines}\n{found[2]}", text)
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, _, rest = text.partition(start)
+        text = before + start + "\n".join(table) + "\n" + end + rest.partition(end)[2]
     return text
 
 

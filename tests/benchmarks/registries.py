@@ -12,8 +12,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -142,9 +143,9 @@ def _measure(plan: Plan, work: Path) -> Found:
             for name in sorted(NAMES, reverse=bool(number % 2)):
                 opponent, server = turns[name]
                 run = Run(opponent, gateway, plan, work)
-                scenes: list[Callable[[], dict[str, float]]] = [lambda run=run, server=server: _trips(run, server)]
+                scenes = [partial(_trips, run, server)]
                 if name == SQLITE:
-                    scenes.append(lambda run=run: _presence(run))
+                    scenes.append(partial(_presence, run))
                 for scene in scenes:
                     gateway.ask("reset")
                     for what, figure in scene().items():
