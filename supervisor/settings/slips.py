@@ -26,7 +26,8 @@ def slip(name: str, declared: Collection[str] = ()) -> str | None:
         if _are_near(name, near):
             return near
     # The supervisor's own stand in every row, beside settings that have any name: ``command`` is none for ``commands``.
-    if f"{name}s" in AGENT_SETTING_NAMES:
+    # Of several words, as ``max_attempt``, nobody has one that means something else.
+    if "_" not in name and f"{name}s" in AGENT_SETTING_NAMES:
         return None
     return next(iter(difflib.get_close_matches(name, AGENT_SETTING_NAMES, n=1, cutoff=SURE_RATIO)), None)
 
