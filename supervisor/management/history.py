@@ -34,13 +34,6 @@ class WayBack:
     kept: tuple[str, ...] = ()
 
 
-def changed_fields(event: AgentEvent) -> list[str]:
-    """The names of what an event changed; of a row that was added or removed, none."""
-    if event.before is None or event.after is None:
-        return []
-    return sorted(name for name in {*event.before, *event.after} if event.before.get(name) != event.after.get(name))
-
-
 async def of(registry: Registry, agent_id: str | None, limit: int, before_id: int = MAX_EVENT_ID) -> list[AgentEvent]:
     """The newest events of an agent, of all with None, the newest first.
 

@@ -90,7 +90,7 @@ class Peers:
         Raises:
             PeerSilentError: it does not answer in time, or not as itself.
             NotThereError: it does not run the agent.
-        SupervisorError: it says why not.
+            SupervisorError: it says why not.
         """
         peer = self._peer(replica)
         try:

@@ -44,6 +44,24 @@ def marked(name):
 """
 
 
+def environment(folder: Path, sandbox: Sandbox, given: Mapping[str, Any]) -> dict[str, str]:
+    """The environment of a supervisor whose files are in ``folder``; ``given`` are its other settings."""
+    settings = {
+        "api_url": sandbox.api_url,
+        "ws_url": sandbox.ws_url,
+        "admin_port": 0,
+        "secret_dirs": folder,
+        "agents_dir": folder / "handlers",
+        "log_format": "json",
+        "backoff_initial_seconds": 0.05,
+        "backoff_cap_seconds": 0.4,
+        "connect_rate": 1000,
+        "auth_rate": 1000,
+        **given,
+    }
+    return {**os.environ, **{f"SUPERVISOR_{name.upper()}": str(value) for name, value in settings.items()}}
+
+
 @dataclass
 class SupervisorProcess:
     """One registry file and the processes that run it, at most one at a time.
@@ -84,22 +102,8 @@ class SupervisorProcess:
 
     def environment(self, **given: Any) -> dict[str, str]:
         """The environment of a process, for a command beside it too."""
-        settings = {
-            "registry_url": f"sqlite+aiosqlite:///{self.database}",
-            "api_url": self.sandbox.api_url,
-            "ws_url": self.sandbox.ws_url,
-            "admin_port": 0,
-            "secret_dirs": self.folder,
-            "agents_dir": self.folder / "handlers",
-            "log_format": "json",
-            "backoff_initial_seconds": 0.05,
-            "backoff_cap_seconds": 0.4,
-            "connect_rate": 1000,
-            "auth_rate": 1000,
-            **self.settings,
-            **given,
-        }
-        return {**os.environ, **{f"SUPERVISOR_{name.upper()}": str(value) for name, value in settings.items()}}
+        registry_url = f"sqlite+aiosqlite:///{self.database}"
+        return environment(self.folder, self.sandbox, {"registry_url": registry_url, **self.settings, **given})
 
     async def start(self, *, output: int | None = LOG, limits: str = "", **given: Any) -> None:
         """Start a process.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -18,6 +17,7 @@ from supervisor.sandbox import Sandbox
 from supervisor.store import Registry
 from tests.support import postgres
 from tests.support.observing import handlers_folder
+from tests.support.processes import environment
 from tests.support.stack import SECRET, SECRET_FILE, agent_id
 
 T = TypeVar("T")
@@ -94,23 +94,8 @@ class Replicas:
 
     def environment(self, **given: Any) -> dict[str, str]:
         """The environment of a process, for a command beside them too."""
-        settings = {
-            "registry_url": self.url,
-            "api_url": self.sandbox.api_url,
-            "ws_url": self.sandbox.ws_url,
-            "admin_port": 0,
-            "secret_dirs": self.folder,
-            "agents_dir": self.folder / "handlers",
-            "log_format": "json",
-            "backoff_initial_seconds": 0.05,
-            "backoff_cap_seconds": 0.4,
-            "connect_rate": 1000,
-            "auth_rate": 1000,
-            "lease_seconds": 2,
-            **self.settings,
-            **given,
-        }
-        return {**os.environ, **{f"SUPERVISOR_{name.upper()}": str(value) for name, value in settings.items()}}
+        own = {"registry_url": self.url, "lease_seconds": 2}
+        return environment(self.folder, self.sandbox, {**own, **self.settings, **given})
 
     async def start(self, *, ahead_seconds: float = 0.0, **given: Any) -> ReplicaProcess:
         """Start one more, on a machine whose clock is so far ahead."""
