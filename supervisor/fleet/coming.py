@@ -77,6 +77,7 @@ class Coming:
         standby, desired = self._agent.pipeline.standby, self._desired
         if not standby.waits:
             return
+        await standby.joined()
         self._on_ready()
         while desired.standby:
             desired.change.clear()

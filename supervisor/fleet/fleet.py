@@ -88,6 +88,8 @@ class Fleet:
                 if runner is None and self._handovers.has_gone(agent_id):
                     continue
                 if runner is None:
+                    if agent_id in owned.left:
+                        self._shared.metrics.took_over()
                     self._add(Runner(record, self._shared, self._publish_state), standby=agent_id not in owned.own)
                 elif not runner.wanted.same_content(record):
                     runner.want(record)

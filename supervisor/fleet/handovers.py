@@ -73,6 +73,8 @@ class Handovers:
         for agent_id in owned.own.keys() & self._runners.keys():
             if (coming := self._runners[agent_id].coming).waits:
                 coming.own(missed=agent_id not in owned.handed)
+                if agent_id in owned.left:
+                    self._shared.metrics.took_over()
         for agent_id in (owned.going & self._runners.keys()) - self._going:
             self._going.add(agent_id)
             self._runners[agent_id].stop(self._shared.settings.drain_seconds)
@@ -80,10 +82,13 @@ class Handovers:
 
     async def _give(self, agent_id: str) -> None:
         """Let go of an agent, once what runs of it has ended and is written."""
+        began = self._shared.clock.monotonic()
         await kept(partial(asyncio.wait, [self._agent_tasks[agent_id]]))
         await self._told(partial(self._let_go, agent_id))
         self._log.info("agent_handed_over", agent=agent_id)
         runner = self._runners.pop(agent_id)
+        outcome = "cut_short" if runner.cut_short else "ok"
+        self._shared.metrics.handed_over(outcome, self._shared.clock.monotonic() - began)
         del self._agent_tasks[agent_id]
         self._removals.forget(runner)
         self._going.discard(agent_id)

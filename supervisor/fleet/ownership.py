@@ -21,12 +21,14 @@ class Owned:
         coming: those that it is to connect only, for their owners have them still.
         going: of its own, those that it is to let go of.
         handed: of its own, those of which nothing was missed before they came.
+        left: of its own, those that another process had, and did not hand over.
     """
 
     own: Mapping[str, AgentRecord]
     coming: Mapping[str, AgentRecord]
     going: frozenset[str] = frozenset()
     handed: frozenset[str] = frozenset()
+    left: frozenset[str] = frozenset()
 
     @property
     def wanted(self) -> Mapping[str, AgentRecord]:
@@ -47,4 +49,4 @@ async def owned_by(registry: Registry, turns: Turns) -> Owned:
     own, coming = [
         {row["id"]: record_from_row(row) async for row in turns.each(rows)} for rows in (share.own, share.coming)
     ]
-    return Owned(own, coming, share.going, share.handed)
+    return Owned(own, coming, share.going, share.handed, share.left)

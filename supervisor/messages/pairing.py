@@ -41,19 +41,20 @@ class Pairing:
         """
         while self._deliveries and now - self._deliveries[0].at > PAIR_SECONDS:
             self._deliveries.pop(0)
-        essence = _essence(message)
+        said = essence(message)
         since = source.member_since(message.conversation_id)
         if since is not None:
             for delivery in self._deliveries:
-                if delivery.essence == essence and delivery.at >= since and source not in delivery.sources:
+                if delivery.essence == said and delivery.at >= since and source not in delivery.sources:
                     delivery.sources.append(source)
                     return True
-        self._deliveries.append(_Delivery(essence, now, [source]))
+        self._deliveries.append(_Delivery(said, now, [source]))
         del self._deliveries[:-REMEMBERED]
         return False
 
 
-def _essence(message: InboundMessage) -> tuple[object, ...]:
+def essence(message: InboundMessage) -> tuple[object, ...]:
+    """What tells one message from another where neither has an id."""
     return (
         message.conversation_id,
         message.role,

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
+from supervisor.core.records import JournaledMessage
+from supervisor.messages.heard import Heard, has_nameless, without_pairs
+from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
 
 #: So many events are kept, the newest: what came before them the agent's owner has heard as well.
 KEPT: Final = 1_000
-
-
-class Heard(NamedTuple):
-    """An event, and the connection that brought it."""
-
-    source: Connection
-    event: str
-    payload: object
 
 
 class GoOn(Protocol):
@@ -41,15 +36,20 @@ class Standby:
 
     def __init__(
         self,
+        scope: Scope,
         restore: Callable[[], Awaitable[None]],
         go_on: GoOn,
         receive: Callable[[Connection, str, object], None],
     ) -> None:
+        self._agent_id = scope.agent_id
+        self._journal = scope.journal
         self._restore = restore
         self._go_on = go_on
         self._receive = receive
         self._heard: deque[Heard] | None = None
         self._missed = False
+        # The journal's newest message when the connection was in the conversations; None: it is in none yet.
+        self._written_until: int | None = None
 
     @property
     def waits(self) -> bool:
@@ -58,6 +58,15 @@ class Standby:
     def begin(self) -> None:
         """Keep what is heard until :meth:`take_over`; nothing is answered."""
         self._heard = deque(maxlen=KEPT)
+
+    async def joined(self) -> None:
+        """What is said from now on is heard here as well as by the owner.
+
+        Raises:
+            RegistryError: the journal cannot be read.
+        """
+        newest = await self._journal.messages(agent_id=self._agent_id, limit=1)
+        self._written_until = newest[0].id if newest else 0
 
     def keep(self, source: Connection, event: str, payload: object) -> None:
         """Keep an event."""
@@ -76,9 +85,17 @@ class Standby:
             RegistryError: the journal cannot be read; what was heard is kept.
         """
         await self._restore()
+        written = await self._written()
         heard, self._heard = self._heard or (), None
         if connection is None:
             return
         self._go_on(connection, missed=missed or self._missed)
-        for source, event, payload in heard:
+        for source, event, payload in without_pairs(heard, written):
             self._receive(source, event, payload)
+
+    async def _written(self) -> list[JournaledMessage]:
+        """What the owner wrote since the agent was connected here, where it is needed."""
+        if self._written_until is None or not has_nameless(self._heard or ()):
+            return []
+        newest = await self._journal.messages(agent_id=self._agent_id, limit=KEPT)
+        return [row for row in newest if row.id > self._written_until]

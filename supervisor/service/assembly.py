@@ -314,6 +314,7 @@ def lock_info(settings: Settings, address: str, clock: Clock) -> LockInfo:
         version=__version__,
         capacity=settings.replica_capacity,
         pace=settings.connect_rate,
+        moves=settings.rebalance_moves,
         lease_seconds=settings.lease_seconds,
         api_url=settings.api_url,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 from supervisor.core.clock import Clock
@@ -19,13 +20,18 @@ LOOK_SECONDS: Final = 5.0
 class ReplicaWatch:
     """What was found at the last look.
 
+    Args:
+        on_buried: told how many others were found dead since the last look, where any were.
+
     Attributes:
         figures: None until there was one.
     """
 
-    def __init__(self, registry: Registry, clock: Clock) -> None:
+    def __init__(self, registry: Registry, clock: Clock, on_buried: Callable[[int], None]) -> None:
         self._replicas = registry.replicas
         self._clock = clock
+        self._on_buried = on_buried
+        self._buried = 0
         self.figures: ReplicaFigures | None = None
 
     async def run(self) -> None:
@@ -38,6 +44,9 @@ class ReplicaWatch:
 
     async def look(self) -> None:
         """Look once; raises RegistryError."""
+        if (buried := self._replicas.buried) != self._buried:
+            self._on_buried(buried - self._buried)
+            self._buried = buried
         replicas, burden = await self._replicas.list(), await self._replicas.burden()
         self.figures = ReplicaFigures(
             states=Counter(status_of(one).state for one in replicas),

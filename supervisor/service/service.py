@@ -220,7 +220,7 @@ class Service:
         if self._agents_file is not None:
             self.side_tasks.start("agents file", partial(self._agents_file.watch, self.fleet.reconcile))
         if self.registry.replicas.shared:
-            watch = ReplicaWatch(self.registry, self.shared.clock)
+            watch = ReplicaWatch(self.registry, self.shared.clock, self.metrics.fenced)
             self.metrics.bind_replicas(lambda: watch.figures)
             self.side_tasks.start("replicas", watch.run)
             self.side_tasks.start("sharing", Sharing(self.registry, self.shared).run)
@@ -372,6 +372,8 @@ class Service:
         found = []
         if self._draining:
             found.append("draining: the supervisor is stopping")
+        elif self.registry.replicas.draining:
+            found.append("draining: its agents are other replicas', until it is started anew")
         if self.registry.journal.problem:
             found.append(f"the journal cannot write: {self.registry.journal.problem}")
         found += [*self.storage.problems(), *self.side_tasks.problems()]

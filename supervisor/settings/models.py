@@ -132,6 +132,11 @@ class Settings(BaseSettings):
     replica_capacity: float = Field(
         1, gt=0, le=1000, description="How many agents a replica gets, beside others: one with 2 gets twice as many."
     )
+    rebalance_moves: int | None = Field(
+        None,
+        ge=0,
+        description="How many agents may be on their way to other replicas at once; unset: what may connect in 4 s.",
+    )
     connect_rate: float = Field(50, gt=0, allow_inf_nan=False, description="Connection attempts per second and host.")
     auth_rate: float = Field(20, gt=0, allow_inf_nan=False, description="Token requests per second and host.")
     api_rate: float = Field(

@@ -25,6 +25,9 @@ _COUNTERS: Final = {
     "supervisor_journal_operations_total": set(),
     "supervisor_journal_errors_total": set(),
     "supervisor_watchdog_total": {"watchdog"},
+    "supervisor_handovers_total": {"outcome"},
+    "supervisor_takeovers_total": set(),
+    "supervisor_fenced_total": set(),
     "supervisor_log_lines_lost_total": set(),
     "supervisor_budget_alerts_total": {"scope", "level"},
     "supervisor_unknown_total": {"kind"},
@@ -73,6 +76,7 @@ _HISTOGRAMS: Final = {
     "supervisor_message_latency_seconds": {"handler"},
     "supervisor_send_ack_seconds": set(),
     "supervisor_journal_commit_seconds": set(),
+    "supervisor_handover_seconds": set(),
     "supervisor_event_loop_lag_seconds": set(),
     # OpenTelemetry's gen_ai.client.token.usage and gen_ai.client.operation.duration.
     "gen_ai_client_token_usage": {

@@ -73,6 +73,14 @@ class Table:
     def takers(self) -> int:
         return 0
 
+    @property
+    def draining(self) -> bool:
+        return self.my_id in self._roster.drained
+
+    @property
+    def buried(self) -> int:
+        return 0
+
     async def share(self) -> Share:
         return Share(())
 

@@ -41,6 +41,7 @@ class LockInfo:
         features: the forms of the shared tables that it can work with, a bit for each.
         capacity: how many agents it is to have, beside what others have.
         pace: how many agents the fleet may connect in a second.
+        moves: how many agents may be on their way to others at once; None: what may be connected in a few seconds.
         lease_seconds: how long it may stand still before others take its agents.
         keys: marks of all of its SECRET_KEYS.
         api_url: the platform's REST API, by default.
@@ -60,6 +61,7 @@ class LockInfo:
     features: int = 0
     capacity: float = 1.0
     pace: float = 50.0
+    moves: int | None = None
     lease_seconds: float = 15.0
     keys: tuple[str, ...] = ()
     api_url: str = ""

@@ -37,12 +37,14 @@ class Share(NamedTuple):
         coming: those that it is to connect, before their owners let go of them.
         going: those of its own that it is to let go of now: whoever has them next is ready, or waited for long enough.
         handed: those of its own that their last owner let go of, who has heard everything until then.
+        left: those of its own that had an owner who did not.
     """
 
     own: Sequence[Mapping[str, Any]]
     coming: Sequence[Mapping[str, Any]] = ()
     going: frozenset[str] = frozenset()
     handed: frozenset[str] = frozenset()
+    left: frozenset[str] = frozenset()
 
 
 class ReplicaTable(Protocol):
@@ -53,6 +55,8 @@ class ReplicaTable(Protocol):
         shared: whether several may run it at once.
         living: how many run it now, as far as this one knows, itself included.
         takers: how many others take agents now.
+        draining: whether this one gives its agents away, and gets none.
+        buried: how many others this one has found dead.
     """
 
     @property
@@ -63,6 +67,12 @@ class ReplicaTable(Protocol):
 
     @property
     def takers(self) -> int: ...
+
+    @property
+    def draining(self) -> bool: ...
+
+    @property
+    def buried(self) -> int: ...
 
     @property
     def my_id(self) -> int | None: ...
@@ -120,6 +130,8 @@ class SoleReplica:
     shared: Final = False
     living: Final = 1
     takers: Final = 0
+    draining: Final = False
+    buried: Final = 0
 
     def __init__(
         self,

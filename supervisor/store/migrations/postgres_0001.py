@@ -52,6 +52,7 @@ CREATE TABLE agent_changes (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     agent_id text COLLATE "C",
+    replicas bigint[],
     at timestamptz NOT NULL DEFAULT clock_timestamp()
 )""",
     "CREATE INDEX agent_changes_xid ON agent_changes (xid)",
@@ -96,7 +97,9 @@ CREATE TABLE leases (
     """
 CREATE FUNCTION leases_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO agent_changes (agent_id) SELECT agent_id FROM written JOIN known USING (agent_id)
+    INSERT INTO agent_changes (agent_id, replicas)
+    SELECT agent_id, array_remove(ARRAY[written.owner, written.next, known.owner, known.next], NULL)
+    FROM written JOIN known USING (agent_id)
     WHERE (written.owner, written.next, written.ready) IS DISTINCT FROM (known.owner, known.next, known.ready);
     IF FOUND THEN
         PERFORM pg_notify('aiwm_agents', '');

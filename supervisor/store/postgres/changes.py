@@ -13,7 +13,7 @@ _CLEAR_EVERY: Final = 3_000
 # In one statement, so that the log and the transactions that were open are of one moment.
 _LOOK: Final = (
     "SELECT CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text), (SELECT array_agg(id) FROM agent_changes "
-    "WHERE xid >= CAST(CAST(:since AS text) AS xid8))"
+    "WHERE xid >= CAST(CAST(:since AS text) AS xid8) AND (replicas IS NULL OR :replica = ANY(replicas)))"
 )
 _CLEAR: Final = f"DELETE FROM agent_changes WHERE at < now() - interval '{_KEPT}'"  # noqa: S608 - a constant of ours
 
@@ -23,10 +23,14 @@ class ChangeNotice:
 
     A change carries the number of its transaction. What was committed late, behind changes that were seen already, is
     found all the same: each look begins at the oldest transaction that was open at the last one.
+
+    Args:
+        replica: whose agents are followed: that others have agents of each other's is no news to it.
     """
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, replica: int) -> None:
         self._sessions = sessions
+        self._replica = replica
         self._since = "0"
         self._seen: frozenset[int] = frozenset()
         self._looks = 0
@@ -53,5 +57,5 @@ class ChangeNotice:
         return bool(news)
 
     def _look(self, connection: Connection) -> tuple[str, frozenset[int]]:
-        since, ids = connection.execute(_LOOK, {"since": self._since}).fetchone()
+        since, ids = connection.execute(_LOOK, {"since": self._since, "replica": self._replica}).fetchone()
         return since, frozenset(ids or ())

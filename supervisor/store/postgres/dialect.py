@@ -90,7 +90,7 @@ class Postgres:
             writer = Writer(connector, fence=number, number=number)
             begin = partial(self._begin, sessions.where, clock.now(), hold is not None, access.reading)
             opened = await (sessions.alter(begin) if hold is not None else sessions.read(begin))
-            notice = ChangeNotice(sessions)
+            notice = ChangeNotice(sessions, number)
             await notice.begin()
             undo.pop_all()
         placement = None if lock is None or lock.alone else Placement(sessions, clock, lock.lease_seconds)

@@ -55,6 +55,8 @@ class Hold:
         lost: why it is run no longer; None while it is.
         living: how many run it, this one included.
         takers: how many others take agents.
+        draining: whether this one gives its agents away, and gets none.
+        buried: how many others this one has found dead.
         stuck: asked before each beat: whether what is to be written has waited for so many seconds; who cannot write is
             of no use to its agents, and lets others have them.
     """
@@ -65,7 +67,7 @@ class Hold:
         self.number = number
         self.info = info
         self.lost: str | None = None
-        self.living, self.takers = 1, 0
+        self.living, self.takers, self.buried, self.draining = 1, 0, 0, False
         self.stuck: Callable[[float], bool] = lambda _seconds: False
         self._watch = BeatWatch(info.lease_seconds)
         self._count = 0
@@ -217,8 +219,9 @@ class Hold:
             # From before the question: when the server got it nobody knows.
             self._sure_until = began + self._sure_seconds
         everyone = {one.number: one for one in await members(connection)}
-        if everyone.pop(self.number, None) is None:
+        if (this := everyone.pop(self.number, None)) is None:
             raise FencedError(self._connector.address.where)
+        self.draining = this.draining
         others = [one for one in everyone.values() if not one.info.alone]
         self.living, self.takers = 1 + len(others), sum(not one.draining for one in others)
         return everyone.values()
@@ -227,7 +230,7 @@ class Hold:
         for dead in self._watch.look(one.beat for one in others):
             # What it is committing may take long: then the next time.
             with contextlib.suppress(asyncpg.LockNotAvailableError):
-                await bury(connection, dead, self.info.lease_seconds)
+                self.buried += await bury(connection, dead, self.info.lease_seconds)
 
     def _drop(self) -> None:
         if self._connection is not None:

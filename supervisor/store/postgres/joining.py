@@ -159,8 +159,8 @@ async def _wait_and_bury(
         await clock.sleep(pause_of(info.lease_seconds) / _LOOKS)
 
 
-async def bury(connection: asyncpg.Connection, dead: Beat, lease_seconds: float) -> None:
-    """Take everything from a replica that stands where it was seen to stand, and say so; one that has moved is left.
+async def bury(connection: asyncpg.Connection, dead: Beat, lease_seconds: float) -> bool:
+    """Take everything from a replica that stands where it was seen to stand, and say so; whether it stood there still.
 
     What it is committing is waited for; nothing of it is committed afterwards.
 
@@ -171,7 +171,7 @@ async def bury(connection: asyncpg.Connection, dead: Beat, lease_seconds: float)
         await connection.execute(f"SET LOCAL lock_timeout = {int(lease_seconds / 3 * 1000)}")
         found: Any = await connection.fetchrow(_SEIZE, dead.number, dead.beats)
         if found is None:
-            return
+            return False
         beat_at, said = found
         await connection.execute(_DIG, dead.number, said, beat_at)
         for statement in LEAVE:
@@ -179,3 +179,4 @@ async def bury(connection: asyncpg.Connection, dead: Beat, lease_seconds: float)
     info = read_info(said)
     reason = info.ended or f"it stood still for {max(lease_seconds, dead.lease_seconds):g} s: {_STOOD}"
     _log.critical("replica_buried", replica=dead.number, pid=info.pid, host=info.host, reason=reason)
+    return True

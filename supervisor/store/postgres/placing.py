@@ -150,7 +150,8 @@ def _plan(connection: Connection, lock: str, lease_seconds: float, now: float) -
     pace = min(info.pace for info in running.values())
     if not _give(connection, loads, max(1, round(pace * pause_of(lease_seconds) / len(running)))):
         one_version = len({info.version for info in running.values()}) == 1 and not any(one.draining for one in loads)
-        _move(connection, loads, round(pace * _MOVES_SECONDS), even_out=one_version)
+        most = min((info.moves for info in running.values() if info.moves is not None), default=None)
+        _move(connection, loads, round(pace * _MOVES_SECONDS) if most is None else most, even_out=one_version)
 
 
 def _give(connection: Connection, loads: Sequence[Load], most: int) -> bool:

@@ -29,10 +29,10 @@ _LIST: Final = (
     "(SELECT count(*) FROM leases WHERE owner = replicas.id) FROM replicas ORDER BY id"
 )
 _SHARE: Final = (
-    "SELECT agent_id, owner = :replica, handed, next IS NOT NULL AND (ready OR (next_at < clock_timestamp() - "
-    "make_interval(secs => :longest) AND (SELECT draining FROM replicas WHERE id = :replica))) "
-    "FROM leases WHERE owner = :replica UNION ALL "
-    "SELECT agent_id, false, false, false FROM leases WHERE next = :replica"
+    "SELECT agent_id, owner = :replica, handed, epoch > 1, next IS NOT NULL AND (ready OR "
+    "(next_at < clock_timestamp() - make_interval(secs => :longest) "
+    "AND (SELECT draining FROM replicas WHERE id = :replica))) FROM leases WHERE owner = :replica UNION ALL "
+    "SELECT agent_id, false, false, false, false FROM leases WHERE next = :replica"
 )
 _MINE: Final = "WHERE agents.id IN (SELECT agent_id FROM leases WHERE owner = :replica OR next = :replica)"
 _LIVES: Final = "SELECT 1 FROM replicas WHERE id = :replica"
@@ -70,6 +70,14 @@ class Replicas:
     @property
     def takers(self) -> int:
         return 0 if self._hold is None else self._hold.takers
+
+    @property
+    def draining(self) -> bool:
+        return self._hold is not None and self._hold.draining
+
+    @property
+    def buried(self) -> int:
+        return 0 if self._hold is None else self._hold.buried
 
     async def list(self) -> Sequence[Replica]:
         return await self._sessions.read(self._list)
@@ -110,12 +118,13 @@ class Replicas:
         # Agents before leases: of one that comes in between the row is not known yet, and it waits for the next look.
         rows = {str(row["id"]): row for row in find_rows_where(connection, _MINE, values)}
         found = connection.execute(_SHARE, {**values, "longest": _LONGEST_SECONDS}).fetchall()
-        own = {agent_id for agent_id, mine, _, _ in found if mine}
+        own = {agent_id for agent_id, mine, *_ in found if mine}
         return Share(
             [row for agent_id, row in rows.items() if agent_id in own],
             [row for agent_id, row in rows.items() if agent_id not in own],
-            frozenset(agent_id for agent_id, _, _, going in found if going),
-            frozenset(agent_id for agent_id, _, handed, _ in found if handed),
+            frozenset(agent_id for agent_id, *_, going in found if going),
+            frozenset(agent_id for agent_id, _, handed, *_ in found if handed),
+            frozenset(agent_id for agent_id, _, handed, again, _ in found if again and not handed),
         )
 
     async def ready(self, agent_id: str) -> None:

@@ -119,8 +119,14 @@ class PostgresSessions:
         # What is being done is done whole, whoever stops waiting for it.
         doing = asyncio.ensure_future(self._patiently(change, self._patience))
         self._doing.add(doing)
-        doing.add_done_callback(self._doing.discard)
+        doing.add_done_callback(self._done)
         return await asyncio.shield(doing)
+
+    def _done(self, doing: asyncio.Future[Any]) -> None:
+        self._doing.discard(doing)
+        if not doing.cancelled():
+            # Whoever waited was told; nobody need be there any more.
+            doing.exception()
 
     async def run_sync(self, work: Callable[[SqlConnection], T]) -> T:
         """Run ``work`` on a connection of SQLAlchemy in one transaction, as migrations are."""

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from supervisor.telemetry.metrics.families import Workshop
+from supervisor.telemetry.metrics.families import Vocabulary, Workshop
+
+#: How an agent may be handed over.
+HANDOVERS = ("ok", "cut_short")
+_HANDOVER_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,47 @@ class ReplicaMetrics:
             "How old the oldest transaction is that keeps the registry's server from clearing rows away, in seconds.",
             "seconds",
         )
+
+        self._make_moves(make)
+
+    def _make_moves(self, make: Workshop) -> None:
+        self._handovers = make.counters(
+            "supervisor_handovers_total",
+            "Agents that this supervisor handed over to another one, by how: cut_short: handlers were ended for it.",
+            "agents",
+            outcome=Vocabulary(0, *HANDOVERS),
+        )
+        for outcome in HANDOVERS:
+            self._handovers.begin(outcome)
+        self._handover_seconds = make.histogram(
+            "supervisor_handover_seconds",
+            "From when an agent's next supervisor was ready until this one had let go of it, in seconds.",
+            "seconds",
+            _HANDOVER_SECONDS,
+        )
+        self._takeovers = make.counter(
+            "supervisor_takeovers_total",
+            "Agents that came to this supervisor and that their last one did not hand over: dead, or in a hurry.",
+            "agents",
+        )
+        self._fenced = make.counter(
+            "supervisor_fenced_total",
+            "Supervisors of the registry that this one found dead, and whose agents it took from them.",
+            "supervisors",
+        )
+
+    def handed_over(self, outcome: str, seconds: float) -> None:
+        """An agent is another supervisor's: one of :data:`HANDOVERS`, and how long letting go of it took."""
+        self._handovers[outcome].total += 1
+        self._handover_seconds.observe(seconds)
+
+    def took_over(self) -> None:
+        """An agent came without being handed over."""
+        self._takeovers.total += 1
+
+    def fenced(self, supervisors: int) -> None:
+        """So many others were found dead."""
+        self._fenced.total += supervisors
 
     def bind_replicas(self, read: Callable[[], ReplicaFigures | None]) -> None:
         """Read at each scrape what was found at the last look; None: nobody shares the registry."""

@@ -11,7 +11,7 @@ import pytest
 from supervisor.core.states import AgentState
 from supervisor.service import Service
 from tests.support import postgres
-from tests.support.observing import handlers_folder
+from tests.support.observing import figures, handlers_folder
 from tests.support.postgres_way import way_to
 from tests.support.stack import Stack, stack
 
@@ -61,6 +61,7 @@ async def test_whatever_an_agent_is_like_it_goes_to_the_other_when_its_superviso
     await fleet.until(lambda: len(states(fleet.service)) + len(states(other)) == 4)
     await fleet.online(sum(one in "14" for one in states(fleet.service)))
     await fleet.until(lambda: fleet.service.registry.replicas.takers == 1)
+    had = len(states(fleet.service))
     async with asyncio.timeout(20):
         assert await fleet.service.stop()
     assert set(states(other)) == set("1234")
@@ -69,6 +70,9 @@ async def test_whatever_an_agent_is_like_it_goes_to_the_other_when_its_superviso
     assert states(other)["2"] is AgentState.PAUSED
     assert states(other)["3"] is AgentState.FAULTED
     assert not states(fleet.service)
+    handed = figures(fleet.service.metrics)
+    assert handed['supervisor_handovers_total{outcome="ok"}'] == handed["supervisor_handover_seconds_count"] == had
+    assert figures(other.metrics)["supervisor_takeovers_total"] == 0
 
 
 async def test_one_that_ends_alone_waits_for_nobody(fleet: Stack) -> None:

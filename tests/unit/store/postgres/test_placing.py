@@ -191,3 +191,35 @@ async def test_one_that_is_removed_on_its_way_is_nobodys(url: str) -> None:
                 while (found := await first.journal.load(left.id)) and found.state is not MessageState.CANCELLED:
                     await asyncio.sleep(0.02)
             assert postgres.on_server("SELECT count(*) FROM leases WHERE agent_id = $1", gone, url=url) == [(0,)]
+
+
+async def test_no_more_are_on_their_way_at_once_than_may_be(url: str) -> None:
+    async with running(url, moves=1) as first:
+        await first.apply(add=[row(f"a{number}") for number in range(8)])
+        await shared_out(8, first)
+        async with running(url) as second:
+            for left in (7, 6, 5):
+                async with asyncio.timeout(20):
+                    while not (coming := (await second.replicas.share()).coming):
+                        await asyncio.sleep(0.02)
+                await asyncio.sleep(0.3)
+                assert len((await second.replicas.share()).coming) == 1
+                await second.replicas.ready(coming[0]["id"])
+                await first.replicas.hand_over(coming[0]["id"])
+                assert len(await own(first)) == left
+
+
+async def test_what_others_have_of_each_other_is_no_news(url: str) -> None:
+    async with running(url) as first, running(url) as second, running(url) as third:
+        await first.apply(add=[row(f"a{number}") for number in range(3)])
+        await shared_out(3, first, second, third)
+        mine = next(iter(await own(second)))
+        for one in (first, third):
+            while await one.changed():
+                await asyncio.sleep(0.02)
+        to_third = "UPDATE leases SET next = $1 WHERE agent_id = $2"
+        postgres.on_server(to_third, third.replicas.my_id, mine, url=url)
+        async with asyncio.timeout(10):
+            while not await third.changed():
+                await asyncio.sleep(0.02)
+        assert not await first.changed()

@@ -1,0 +1,46 @@
+"""What is counted of the replicas of a registry, and what one that was drained says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import postgres
+from tests.support.observing import figures
+from tests.support.stack import Stack, agent_id, stack
+
+#: A replica like the one that runs, and gone, and an agent that it had.
+LEFT = (
+    "WITH gone AS (INSERT INTO replicas (id, said) SELECT nextval('replica_id'), said FROM replicas RETURNING id), "
+    "had AS (INSERT INTO leases (agent_id, owner, epoch) SELECT $1, id, 1 FROM gone) "
+    "INSERT INTO fences SELECT id FROM gone"
+)
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[Stack]:
+    with postgres.new_database() as url:
+        async with stack(tmp_path, registry_url=url, lease_seconds=3) as running:
+            yield running
+
+
+async def test_who_was_found_dead_and_what_it_had_are_counted(fleet: Stack) -> None:
+    postgres.on_server(LEFT, agent_id(1), url=fleet.settings.registry_url)
+    identity = await fleet.add(1)
+    await fleet.online()
+    await fleet.until(lambda: figures(fleet.service.metrics)["supervisor_fenced_total"] == 1)
+    assert figures(fleet.service.metrics)["supervisor_takeovers_total"] == 1
+    await fleet.add(2)
+    await fleet.online(2)
+    assert figures(fleet.service.metrics)["supervisor_takeovers_total"] == 1, "a new one was nobody's before"
+    assert identity in fleet.service.fleet.agent_ids()
+
+
+async def test_one_that_was_drained_is_not_ready_and_says_why(fleet: Stack) -> None:
+    replicas = fleet.service.registry.replicas
+    assert not any("draining" in one for one in fleet.service.problems())
+    assert replicas.my_id is not None
+    await replicas.drain(replicas.my_id)
+    await fleet.until(lambda: any("draining: its agents" in one for one in fleet.service.problems()))
