@@ -77,16 +77,17 @@ class Handovers:
                     self._shared.metrics.took_over()
         for agent_id in (owned.going & self._runners.keys()) - self._going:
             self._going.add(agent_id)
-            self._runners[agent_id].stop(self._shared.settings.drain_seconds)
+            self._runners[agent_id].hand_over(self._shared.settings.drain_seconds)
             self._tasks.spawn(self._give(agent_id), f"hand over {agent_id}")
 
     async def _give(self, agent_id: str) -> None:
         """Let go of an agent, once what runs of it has ended and is written."""
         began = self._shared.clock.monotonic()
         await kept(partial(asyncio.wait, [self._agent_tasks[agent_id]]))
-        await self._told(partial(self._let_go, agent_id))
+        runner = self._runners[agent_id]
+        await self._told(partial(self._let_go, agent_id, heard_all=runner.heard_all))
         self._log.info("agent_handed_over", agent=agent_id)
-        runner = self._runners.pop(agent_id)
+        del self._runners[agent_id]
         outcome = "cut_short" if runner.cut_short else "ok"
         self._shared.metrics.handed_over(outcome, self._shared.clock.monotonic() - began)
         del self._agent_tasks[agent_id]
@@ -94,10 +95,10 @@ class Handovers:
         self._going.discard(agent_id)
         self._gone.add(agent_id)
 
-    async def _let_go(self, agent_id: str) -> None:
+    async def _let_go(self, agent_id: str, *, heard_all: bool) -> None:
         # Everything of it that was asked for is written first.
         await self._shared.journal.flush()
-        await self._registry.replicas.hand_over(agent_id)
+        await self._registry.replicas.hand_over(agent_id, heard_all=heard_all)
 
     async def _told(self, tell: Callable[[], Awaitable[None]]) -> None:
         """Tell the registry something until it takes it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -80,6 +81,9 @@ class Runner:
         self.agent.on_refused = self._upkeep.refuse
         self._asked_to_wait = False
         self._opened: Connection | None = None
+        self._handing_over = False
+        #: Of one that was handed over, whether all that was said to it before then is in the journal.
+        self.heard_all = False
 
     @property
     def wanted(self) -> AgentRecord:
@@ -131,6 +135,11 @@ class Runner:
 
     def stop(self, grace_seconds: float) -> None:
         """Drain for so long at most, then go offline; :meth:`run` ends."""
+        self._desired.stop(grace_seconds)
+
+    def hand_over(self, grace_seconds: float) -> None:
+        """As :meth:`stop`, once all is read that was said before the agent's next owner was there."""
+        self._handing_over = True
         self._desired.stop(grace_seconds)
 
     def status(self) -> AgentStatus:
@@ -259,10 +268,23 @@ class Runner:
                     connection = await self._upkeep.next_turn(connection)
                 except Changed:
                     if self._desired.offline:
-                        await self._drain.run(self._settings.drain_seconds)
+                        await self._go_offline(connection)
                         raise
         finally:
             await self._close_all(connection)
+
+    async def _go_offline(self, connection: Connection) -> None:
+        reading = False
+        if self._handing_over:
+            ack_seconds = self._settings.ack_seconds
+            sockets = self._sockets(connection)
+            reading = all(await asyncio.gather(*[one.read_all(ack_seconds) for one in sockets]))
+        await self._drain.run(self._settings.drain_seconds)
+        self.heard_all = reading and self.agent.pipeline.roster.complete
+
+    def _sockets(self, connection: Connection) -> set[Connection]:
+        """The connections that the agent has: two while one takes the place of another."""
+        return {connection, self.agent.connection or connection}
 
     def _come_online(self, connection: Connection) -> None:
         self.agent.use(connection)
@@ -286,16 +308,15 @@ class Runner:
             self._become(AgentState.ONLINE, reason)
 
     async def _close_all(self, connection: Connection) -> None:
-        current = self.agent.connection
+        sockets = self._sockets(connection)
         self.agent.use(None)
         self.findability.closed()
         self._dialer.lost()
         await self._refetch.stop()
         self._recovery.offline()
         self._shared.metrics.disconnected(connection.closed.result() if connection.closed.done() else "closed by us")
-        for open_one in {connection, current} - {None}:
-            assert open_one is not None  # noqa: S101  for the type checker
-            await open_one.close()
+        for one in sockets:
+            await one.close()
 
     async def _recover(self, error: PlatformError) -> None:
         """Wait as the failure asks, then return for the next attempt."""

@@ -138,6 +138,11 @@ class Roster:
             return self._gap.now
         return self._gap.covered_until
 
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing of what was said, as far as is known, in conversations that are joined."""
+        return not self._unread and not self._backfill.open
+
     def lost(self) -> None:
         """The connection went away just now."""
         self._gap.covered(self.covered_until)

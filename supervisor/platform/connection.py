@@ -244,6 +244,13 @@ class Connection:
         Nothing is waited for longer than ``timeout`` seconds, nor after a loss.
         """
         await self._sends.idle(timeout)
+        return await self.read_all(timeout)
+
+    async def read_all(self, timeout: float) -> bool:
+        """Wait until all that the platform had for this socket is in; whether that is certain.
+
+        Nothing is waited for longer than ``timeout`` seconds, nor after a loss.
+        """
         try:
             # One that came after those of the socket in its place would make this one the one that is found.
             beats = not is_found_by_heartbeat(self)

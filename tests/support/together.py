@@ -87,7 +87,7 @@ class Table:
     async def ready(self, agent_id: str) -> None:
         return
 
-    async def hand_over(self, agent_id: str) -> None:
+    async def hand_over(self, agent_id: str, *, heard_all: bool) -> None:
         return
 
     async def burden(self) -> Burden:

@@ -40,6 +40,53 @@ async def tls_front(url: str, context: ssl.SSLContext) -> AsyncIterator[int]:
         yield int(address.rpartition(":")[2])
 
 
+class Lag:
+    """A way to a platform on which its answers are late.
+
+    Attributes:
+        url: of the platform, by this way.
+        holding: its answers wait until this is false again.
+        asked: how many bytes were sent to it.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.holding = False
+        self.asked = 0
+
+    async def to(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass on what the platform is sent."""
+        while data := await reader.read(65536):
+            self.asked += len(data)
+            writer.write(data)
+        writer.close()
+
+    async def back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass on what the platform answers."""
+        while data := await reader.read(65536):
+            while self.holding:
+                await asyncio.sleep(0.005)
+            writer.write(data)
+        writer.close()
+
+
+@asynccontextmanager
+async def lagging(url: str) -> AsyncIterator[Lag]:
+    """A way to the platform at ``url``."""
+    lag, place = Lag(), urlsplit(url)
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far = await asyncio.open_connection(place.hostname, place.port)
+        await asyncio.gather(lag.to(reader, far[1]), lag.back(far[0], writer))
+
+    async with raw_server(pass_on) as address:
+        lag.url = place._replace(netloc=address).geturl()
+        try:
+            yield lag
+        finally:
+            lag.holding = False
+
+
 class Proxy:
     """An HTTP proxy that wants Basic authentication, for CONNECT and plain requests."""
 

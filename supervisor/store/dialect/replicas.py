@@ -36,8 +36,8 @@ class Share(NamedTuple):
         own: the rows that it runs.
         coming: those that it is to connect, before their owners let go of them.
         going: those of its own that it is to let go of now: whoever has them next is ready, or waited for long enough.
-        handed: those of its own that their last owner let go of, who has heard everything until then.
-        left: those of its own that had an owner who did not.
+        handed: those of its own that their last owner let go of, who had heard everything until then.
+        left: those of its own that had an owner who did not let go of them.
     """
 
     own: Sequence[Mapping[str, Any]]
@@ -97,8 +97,12 @@ class ReplicaTable(Protocol):
         """An agent that comes is connected here, or cannot be: its owner may let go of it."""
         ...
 
-    async def hand_over(self, agent_id: str) -> None:
-        """Let an agent go to whoever is its next owner; nothing of it is written here any more."""
+    async def hand_over(self, agent_id: str, *, heard_all: bool) -> None:
+        """Let an agent go to whoever is its next owner; nothing of it is written here any more.
+
+        Args:
+            heard_all: whether all that was said to it before its next owner was ready is written.
+        """
         ...
 
     async def burden(self) -> Burden:
@@ -166,7 +170,7 @@ class SoleReplica:
     async def ready(self, agent_id: str) -> None:  # noqa: ARG002 - nobody comes
         return
 
-    async def hand_over(self, agent_id: str) -> None:  # noqa: ARG002 - nobody goes
+    async def hand_over(self, agent_id: str, *, heard_all: bool) -> None:  # noqa: ARG002 - nobody goes
         return
 
     async def burden(self) -> Burden:

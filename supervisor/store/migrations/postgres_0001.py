@@ -90,6 +90,7 @@ CREATE TABLE leases (
     next_at timestamptz,
     ready boolean NOT NULL DEFAULT false,
     handed boolean NOT NULL DEFAULT false,
+    heard_all boolean NOT NULL DEFAULT false,
     since timestamptz
 ) WITH (fillfactor = 70)""",
     "CREATE INDEX leases_owner ON leases (owner)",

@@ -29,7 +29,7 @@ _LIST: Final = (
     "(SELECT count(*) FROM leases WHERE owner = replicas.id) FROM replicas ORDER BY id"
 )
 _SHARE: Final = (
-    "SELECT agent_id, owner = :replica, handed, epoch > 1, next IS NOT NULL AND (ready OR "
+    "SELECT agent_id, owner = :replica, handed AND heard_all, epoch > 1 AND NOT handed, next IS NOT NULL AND (ready OR "
     "(next_at < clock_timestamp() - make_interval(secs => :longest) "
     "AND (SELECT draining FROM replicas WHERE id = :replica))) FROM leases WHERE owner = :replica UNION ALL "
     "SELECT agent_id, false, false, false, false FROM leases WHERE next = :replica"
@@ -40,7 +40,8 @@ _READY: Final = "UPDATE leases SET ready = true WHERE agent_id = :agent_id AND n
 _HAND_OVER: Final = (
     "UPDATE leases SET owner = CASE WHEN EXISTS (SELECT 1 FROM agents WHERE id = agent_id) THEN next END, "
     "epoch = epoch + 1, next = NULL, next_at = NULL, ready = false, "
-    "handed = next IS NOT NULL, since = clock_timestamp() WHERE agent_id = :agent_id AND owner = :replica"
+    "handed = next IS NOT NULL, heard_all = :heard_all, since = clock_timestamp() "
+    "WHERE agent_id = :agent_id AND owner = :replica"
 )
 _DRAIN: Final = "UPDATE replicas SET draining = true WHERE id = :id"
 
@@ -112,29 +113,29 @@ class Replicas:
 
     def _share(self, connection: Connection) -> Share:
         values = {"replica": self.my_id}
-        if self.my_id is not None and scalar(connection, _LIVES, values) is None:
-            # What was taken from it was not removed.
-            raise FencedError(self._where)
         # Agents before leases: of one that comes in between the row is not known yet, and it waits for the next look.
         rows = {str(row["id"]): row for row in find_rows_where(connection, _MINE, values)}
         found = connection.execute(_SHARE, {**values, "longest": _LONGEST_SECONDS}).fetchall()
+        if self.my_id is not None and scalar(connection, _LIVES, values) is None:
+            # Asked last, for a burial may come between: what was taken from it was not removed.
+            raise FencedError(self._where)
         own = {agent_id for agent_id, mine, *_ in found if mine}
         return Share(
             [row for agent_id, row in rows.items() if agent_id in own],
             [row for agent_id, row in rows.items() if agent_id not in own],
             frozenset(agent_id for agent_id, *_, going in found if going),
             frozenset(agent_id for agent_id, _, handed, *_ in found if handed),
-            frozenset(agent_id for agent_id, _, handed, again, _ in found if again and not handed),
+            frozenset(agent_id for agent_id, _, _, left, _ in found if left),
         )
 
     async def ready(self, agent_id: str) -> None:
         await self._move(_READY, agent_id)
 
-    async def hand_over(self, agent_id: str) -> None:
-        await self._move(_HAND_OVER, agent_id)
+    async def hand_over(self, agent_id: str, *, heard_all: bool) -> None:
+        await self._move(_HAND_OVER, agent_id, heard_all=heard_all)
 
-    async def _move(self, statement: str, agent_id: str) -> None:
-        values = {"agent_id": agent_id, "replica": self.my_id}
+    async def _move(self, statement: str, agent_id: str, **more: bool) -> None:
+        values = {"agent_id": agent_id, "replica": self.my_id, **more}
         await self._sessions.alter(lambda connection: connection.execute(statement, values).rowcount)
 
     async def burden(self) -> Burden:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
+from supervisor.core.errors import RegistryError
+from supervisor.core.records import AgentRecord
 from supervisor.store import LockInfo, Registry
 from tests.support import postgres
+from tests.support.journaling import AGENT
+from tests.support.postgres_way import way_to
 
 
 async def test_a_replica_can_be_drained_by_anybody(url: str) -> None:
@@ -26,3 +34,23 @@ async def test_what_another_version_says_of_itself_is_read_as_far_as_it_can_be(u
     [one] = await registry.replicas.list()
     assert (one.address, one.version, one.me) == ("http://later:1", "99", False)
     await registry.close()
+
+
+async def test_who_is_buried_while_it_looks_does_not_take_its_agents_for_removed(url: str) -> None:
+    async with way_to(url) as way:
+        registry = await Registry.open(way.url, lock=LockInfo("http://[::1]:1"))
+        try:
+            await registry.add_agent(AgentRecord(AGENT, "a-handler-of-its-own", "env:A"))
+            assert [row["id"] for row in (await registry.replicas.share()).own] == [AGENT]
+            way.holding = b"a-handler-of-its-own"
+            look = asyncio.create_task(registry.replicas.share())
+            async with asyncio.timeout(10):
+                while not way.held:
+                    await asyncio.sleep(0.01)
+            for taken in ("DELETE FROM replicas", "DELETE FROM fences WHERE replica > 0", "UPDATE leases SET owner = NULL"):
+                postgres.on_server(taken, url=url)
+            way.holding = b""
+            with pytest.raises(RegistryError, match="another supervisor"):
+                await look
+        finally:
+            await registry.close()
