@@ -149,6 +149,16 @@ class Inbox:
                 self.on_stranger(message, source)
             self._accept(message)
 
+    def wanted(self, payload: object) -> InboundMessage | None:
+        """The message that a ``message:new`` is, where it is one to be answered; it is not taken in."""
+        if isinstance(payload, dict) and self._is_own(payload):
+            return None
+        try:
+            message, _ = parse_message(payload)
+        except InvalidEventError:
+            return None
+        return message if self._unwanted(message) is None and not message.skip_agent else None
+
     def _is_own(self, payload: dict[str, Any]) -> bool:
         """Whether a frame is the echo of one of ours: v1 and v2 name the participant, v3 the agent.
 

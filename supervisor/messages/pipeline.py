@@ -120,7 +120,7 @@ class Pipeline:
         )
         self.roster = Roster(scope, self.inbox, backfill, self._gap, _listing(profile, platform), ack_seconds)
         self._catch_up = CatchUp(scope, self._participation, backfill, self.roster, ack_seconds)
-        self.standby = Standby(scope, self.restore, self._catch_up.go_on, self.receive)
+        self.standby = Standby(scope, self.restore, self._catch_up.go_on, self.receive, self.inbox.wanted)
 
     def _make_lanes(self, dispatcher: Dispatcher) -> Lanes:
         return Lanes(
@@ -239,6 +239,7 @@ class Pipeline:
     async def close(self) -> None:
         """Stop at once; what is not settled stays in the journal, from where :meth:`restore` takes it up."""
         self._restored = False
+        await self.standby.close()
         self._catch_up.stop()
         await self.inbox.close()
         await self._commands.close()

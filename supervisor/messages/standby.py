@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
+from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage
 from supervisor.messages.heard import Heard, has_nameless, without_pairs
 from supervisor.messages.scope import Scope
 from supervisor.platform.connection import Connection
+from supervisor.protocol import InboundMessage
 
 #: So many events are kept, the newest: what came before them the agent's owner has heard as well.
 KEPT: Final = 1_000
+#: How long handing in may take.
+HAND_IN_SECONDS: Final = 5.0
 
 
 class GoOn(Protocol):
@@ -29,6 +34,7 @@ class Standby:
     Args:
         restore: takes up what the journal has.
         receive: takes an event in.
+        wanted: the message that an event is, where it is to be answered.
 
     Attributes:
         waits: whether another process answers for the agent, so that what it hears is kept.
@@ -40,12 +46,16 @@ class Standby:
         restore: Callable[[], Awaitable[None]],
         go_on: GoOn,
         receive: Callable[[Connection, str, object], None],
+        wanted: Callable[[object], InboundMessage | None],
     ) -> None:
+        self._clock = scope.clock
+        self._log = scope.log
         self._agent_id = scope.agent_id
         self._journal = scope.journal
         self._restore = restore
         self._go_on = go_on
         self._receive = receive
+        self._wanted = wanted
         self._heard: deque[Heard] | None = None
         self._missed = False
         # The journal's newest message when the connection was in the conversations; None: it is in none yet.
@@ -92,6 +102,25 @@ class Standby:
         self._go_on(connection, missed=missed or self._missed)
         for source, event, payload in without_pairs(heard, written):
             self._receive(source, event, payload)
+
+    async def close(self) -> None:
+        """The agent stays another process's: what was heard is handed in, for its owner may have died without it.
+
+        Without an id nothing tells that the owner has it: that is left to the owner, and to the platform's history.
+        """
+        if not self._heard:
+            return
+        messages = [self._wanted(one.payload) for one in self._heard if one.event == "message:new"]
+        self._heard.clear()
+        if not (named := [(one.id, one) for one in messages if one is not None and one.id is not None]):
+            return
+        now = self._clock.now()
+        adds = [self._journal.hand_in(self._agent_id, one, key=key, received_at=now) for key, one in named]
+        try:
+            async with asyncio.timeout(HAND_IN_SECONDS):
+                await asyncio.gather(*adds)
+        except (RegistryError, TimeoutError) as error:
+            self._log.warning("messages_not_handed_in", heard=len(named), reason=str(error) or "the registry is slow")
 
     async def _written(self) -> list[JournaledMessage]:
         """What the owner wrote since the agent was connected here, where it is needed."""

@@ -13,10 +13,12 @@ from supervisor.core.states import (
     ReplyState,
     check_transition,
 )
+from supervisor.protocol import InboundMessage
 from supervisor.store.committer import JournalLimits
 from supervisor.store.dead_letters import DeadLetters
 from supervisor.store.dialect import Database, TextCodec
 from supervisor.store.dialect.operations import (
+    HandIn,
     NoteConversation,
     move_message,
     move_reply,
@@ -64,6 +66,22 @@ class Journal(JournalWriter):
     def sure(self) -> bool:
         """Whether nobody else can run the agents of this process by now: else nothing of theirs is to be sent."""
         return self._database.sure
+
+    async def hand_in(self, agent_id: str, message: InboundMessage, *, key: str, received_at: float) -> bool:
+        """Journal what was said to an agent that another process runs, which hears of it; whether it did not have it.
+
+        Arguments, Raises: as :meth:`add`.
+        """
+        row = JournaledMessage(
+            id=0,
+            agent_id=agent_id,
+            key=key,
+            message=message,
+            state=MessageState.AVAILABLE,
+            attempts=0,
+            received_at=received_at,
+        )
+        return await self._committer.commit(HandIn(row=row, body=self._texts.body(message))) is not None
 
     async def claim(self, row: JournaledMessage) -> bool:
         """Available or retryable → running; the attempt is counted before it begins."""

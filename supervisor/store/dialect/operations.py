@@ -73,6 +73,13 @@ class AddMessage(Operation, eq=False, kw_only=True):
         return self.row
 
 
+class HandIn(AddMessage, eq=False, kw_only=True):
+    """As :class:`AddMessage`, into the inbox of an agent that another process runs: to it that is news, as a replay is.
+
+    Nothing is begun with it here.
+    """
+
+
 class NoteConversation(Operation, eq=False, kw_only=True):
     """When an agent's conversation was last seen; negative: when it was left; None: it is forgotten."""
 

@@ -21,6 +21,7 @@ from supervisor.store.dialect.operations import (
     AddReply,
     AddUsage,
     Barrier,
+    HandIn,
     KeepSummary,
     MoveMessage,
     MoveReply,
@@ -70,6 +71,7 @@ class Batch:
         self.operations = operations
         self._keys = keys
         self._notes: list[tuple[int, Operation]] = []
+        self._handed_in: list[HandIn] = []
         self._rounds = [Round()]
         for position, operation in enumerate(operations):
             self._place(position, operation)
@@ -80,7 +82,8 @@ class Batch:
             case AddMessage(row=row):
                 operation.number = 0
                 # Of two with one key the first is added, or neither.
-                first.adds.setdefault((row.agent_id, row.key), operation)
+                if first.adds.setdefault((row.agent_id, row.key), operation) is operation and type(operation) is HandIn:
+                    self._handed_in.append(operation)
             case AddReply():
                 first.replies.append((None, operation))
             case MoveMessage(row=row):
@@ -118,7 +121,7 @@ class Batch:
     def whole(self) -> bool:
         """Whether one statement takes all of it."""
         together = any(move.together for _, move in self._rounds[0].moves.values())
-        return len(self._rounds) == 1 and not self._notes and not together
+        return len(self._rounds) == 1 and not (self._notes or self._handed_in or together)
 
     async def apply(
         self, connection: asyncpg.Connection, fence: int, writer: int = 0, number: int | None = None
@@ -139,6 +142,8 @@ class Batch:
         for position, note in self._notes:
             told += await self._note(connection, position, note)
         await self._converse(connection, told)
+        if self._handed_in:
+            await self._tell_owners(connection, told)
         return told
 
     def outcomes(self, told: Iterable[Told]) -> list[bool]:
@@ -205,6 +210,18 @@ class Batch:
                 if await connection.fetchval(statement.SUMMARY, self._keys[agent_id], place, *kept) is not None:
                     return [(Kind.SUMMED, position, 0, b"")]
         return []
+
+    async def _tell_owners(self, connection: asyncpg.Connection, told: Iterable[Told]) -> None:
+        added = {(ref, key): number for kind, ref, number, key in told if kind == Kind.ADDED}
+        news = {
+            number: one.row.agent_id
+            for one in self._handed_in
+            if (number := added.get((self._keys[one.row.agent_id], columns.encode_key(one.row.key)))) is not None
+        }
+        if news:
+            await connection.execute(statement.HANDED_IN, list(news))
+            await connection.execute(statement.NEWS, list(news.values()))
+            await connection.execute(statement.NOTIFY)
 
     async def _converse(self, connection: asyncpg.Connection, told: Iterable[Told]) -> None:
         """Note and forget conversations as asked; of what concerns one of them, messages too, the last word counts."""

@@ -14,27 +14,24 @@ from msgspec.structs import replace
 from supervisor.core.errors import RegistryError
 from supervisor.core.states import MessageState
 from supervisor.store.dialect.face import Outcome
-from supervisor.store.dialect.operations import AddMessage, MoveMessage, MoveReply, Operation
+from supervisor.store.dialect.operations import AddMessage, HandIn, MoveMessage, MoveReply, Operation
 from supervisor.store.postgres.batch import Batch
 
 #: The fence of whoever runs no agents.
 _NOBODYS: Final = 0
-_MARK: Final = "UPDATE inbox_open SET handed_in = true WHERE id = ANY($1::bigint[])"
-_TELL: Final = "INSERT INTO agent_changes (agent_id) SELECT DISTINCT unnest($1::text[])"
-_NOTIFY: Final = "SELECT pg_notify('aiwm_agents', '')"
 
 
-def heard(operations: Sequence[Operation]) -> list[AddMessage]:
+def heard(operations: Sequence[Operation]) -> list[HandIn]:
     """The messages among what was to be written, as nobody has begun with them."""
     return [
-        AddMessage(row=replace(one.row, state=MessageState.AVAILABLE, attempts=0), body=one.body)
+        HandIn(row=replace(one.row, state=MessageState.AVAILABLE, attempts=0), body=one.body)
         for one in operations
         if isinstance(one, AddMessage) and one.row.state in (MessageState.AVAILABLE, MessageState.RUNNING)
     ]
 
 
-async def hand_in(connection: asyncpg.Connection, adds: Sequence[AddMessage], keys: Mapping[str, int]) -> int:
-    """Write messages for their agents' owners, and tell them; how many they did not have.
+async def hand_in(connection: asyncpg.Connection, adds: Sequence[HandIn], keys: Mapping[str, int]) -> int:
+    """Write messages for their agents' owners; how many they did not have.
 
     Args:
         keys: the small integers of their agents.
@@ -42,13 +39,7 @@ async def hand_in(connection: asyncpg.Connection, adds: Sequence[AddMessage], ke
     batch = Batch(adds, keys)
     async with connection.transaction():
         told = await batch.apply(connection, _NOBODYS)
-        batch.outcomes(told)
-        news = [one for one in adds if one.number]
-        if news:
-            await connection.execute(_MARK, [one.number for one in news])
-            await connection.execute(_TELL, [one.row.agent_id for one in news])
-            await connection.execute(_NOTIFY)
-    return len(news)
+    return sum(batch.outcomes(told))
 
 
 def outcomes(operations: Sequence[Operation], why: RegistryError) -> list[Outcome]:

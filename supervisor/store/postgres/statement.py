@@ -135,6 +135,11 @@ VALUES ($1, $2, $3::smallint[], $4::bigint[], $5::bigint[], $6::bytea[])"""
 #: Nobody asks for the answers of batches before one any more.
 FORGET: Final = "DELETE FROM journal_commits WHERE writer = $1 AND batch < $2"
 
+#: What was handed in is told to whoever runs its agent, and taken up as a replay is.
+HANDED_IN: Final = "UPDATE inbox_open SET handed_in = true WHERE id = ANY($1::bigint[])"
+NEWS: Final = "INSERT INTO agent_changes (agent_id) SELECT DISTINCT unnest($1::text[])"
+NOTIFY: Final = "SELECT pg_notify('aiwm_agents', '')"
+
 NEW_KEYS: Final = """
 INSERT INTO agent_keys (agent_id) SELECT DISTINCT v.id FROM unnest($1::text[]) AS v(id) ORDER BY v.id
 ON CONFLICT (agent_id) DO NOTHING"""

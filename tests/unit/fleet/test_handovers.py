@@ -14,7 +14,7 @@ from supervisor.service import Service
 from tests.support import postgres
 from tests.support.observing import figures, handlers_folder
 from tests.support.postgres_way import way_to
-from tests.support.stack import Stack, stack
+from tests.support.stack import Stack, agent_id, stack
 from tests.support.tunnels import lagging
 
 HANDLERS = {
@@ -85,14 +85,18 @@ async def test_one_that_ends_alone_waits_for_nobody(fleet: Stack) -> None:
     assert postgres.on_server("SELECT owner FROM leases", url=fleet.settings.registry_url) == [(None,)]
 
 
-def give_to_another(url: str, *, ready: bool) -> None:
-    """As if a replica beside this one were to have every agent: one that lives, and does nothing."""
+def another_replica(url: str) -> int:
+    """A replica beside those that run: one that counts as alive, and does nothing; its number."""
     said = '{"address":"http://another:1","pid":7,"host":"another","lease_seconds":300}'
-    [[another]] = postgres.on_server(
-        "INSERT INTO replicas (id, said) VALUES (nextval('replica_id'), $1) RETURNING id", said, url=url
-    )
-    moved = "UPDATE leases SET next = $1, next_at = clock_timestamp(), ready = $2"
-    postgres.on_server(moved, another, ready, url=url)
+    added = "INSERT INTO replicas (id, said) VALUES (nextval('replica_id'), $1) RETURNING id"
+    [[number]] = postgres.on_server(added, said, url=url)
+    return number
+
+
+def give_to_another(url: str) -> None:
+    """As if another replica were to have every agent, and ready for it."""
+    moved = "UPDATE leases SET next = $1, next_at = clock_timestamp(), ready = true"
+    postgres.on_server(moved, another_replica(url), url=url)
 
 
 def handed(url: str) -> list[tuple[bool, bool]]:
@@ -111,7 +115,7 @@ async def test_what_a_slow_socket_still_has_is_read_before_its_agent_goes(fleet:
         await fleet.until(lambda: fleet.service.control.status(identity).conversations)
         lag.holding, lag.asked = True, 0
         await user.say(conversation, "said before the next owner was there")
-        give_to_another(url, ready=True)
+        give_to_another(url)
         await fleet.until(lambda: lag.asked or not states(fleet.service))
         lag.holding = not in_time
         await fleet.until(lambda: handed(url)[0][0])
@@ -127,9 +131,29 @@ async def test_whoever_gets_an_agent_that_was_away_looks_for_what_was_missed(fle
     fleet.sandbox.faults.set(Handshake(mode="refuse"))
     fleet.sandbox.kick(identity)
     await fleet.until(lambda: states(fleet.service)["1"] is AgentState.BACKOFF)
-    give_to_another(url, ready=True)
+    give_to_another(url)
     await fleet.until(lambda: handed(url)[0][0])
     assert handed(url) == [(True, False)]
+
+
+async def test_what_only_the_next_owner_heard_is_answered_though_it_does_not_come_to_own_the_agent(
+    fleet: Stack,
+) -> None:
+    await fleet.restart(grace_seconds=0, backfill_messages=0)
+    url, mine = fleet.settings.registry_url, fleet.service.registry.replicas.my_id
+    given = "INSERT INTO leases (agent_id, owner, next, epoch) VALUES ($1, $2, $3, 1)"
+    postgres.on_server(given, agent_id(1), another_replica(url), mine, url=url)
+    identity = await fleet.add(1)
+    await fleet.until(lambda: postgres.on_server("SELECT ready FROM leases", url=url) == [(True,)])
+    user = await fleet.sandbox.user()
+    conversation = await user.open(identity)
+    message = await user.say(conversation, "nobody else hears it")
+    postgres.on_server("UPDATE leases SET next = NULL, ready = false", url=url)
+    await fleet.until(lambda: not states(fleet.service))
+    # Its owner dies, and whoever has it next has the platform's history as little as this one.
+    postgres.on_server("UPDATE leases SET owner = NULL", url=url)
+    [reply] = await user.wait_for_reply(conversation, after=message, timeout=20)
+    assert reply.content == "Echo: nobody else hears it"
 
 
 async def test_a_move_that_is_called_off_leaves_the_agent_where_it_is(fleet: Stack, other: Service) -> None:

@@ -10,6 +10,7 @@ from supervisor.core.errors import RegistryError
 from supervisor.messages.scope import Scope
 from supervisor.messages.standby import KEPT, Standby
 from supervisor.platform.connection import Connection
+from supervisor.protocol import InboundMessage, parse_message
 from supervisor.store import Journal
 from tests.support.journaling import AGENT, add
 
@@ -23,7 +24,11 @@ class Taking:
         self.done: list[Any] = []
         self.error: RegistryError | None = None
         self.standby = Standby(
-            scope, self.restore, self.go_on, lambda _source, event, payload: self.done.append((event, payload))
+            scope,
+            self.restore,
+            self.go_on,
+            lambda _source, event, payload: self.done.append((event, payload)),
+            wanted,
         )
         self.standby.begin()
 
@@ -40,6 +45,11 @@ class Taking:
     def hear(self, *payloads: object) -> None:
         for payload in payloads:
             self.standby.keep(SOURCE, "message:new", payload)
+
+
+def wanted(payload: object) -> InboundMessage | None:
+    message, _ = parse_message(payload)
+    return message if message.role == "user" else None
 
 
 @pytest.fixture
@@ -95,3 +105,17 @@ async def test_what_both_heard_without_an_id_counts_once(taking: Taking, journal
     await taking.standby.take_over(SOURCE, missed=False)
     heard = [payload["content"] for event, payload in taking.done[2:] if event == "message:new"]
     assert heard == ["before", "again", "mine"], "once for the one that the owner has written since, no more"
+
+
+async def test_what_was_heard_for_another_process_to_the_end_is_written_for_whoever_has_the_agent(
+    taking: Taking, journal: Journal
+) -> None:
+    await add(journal, "k1", agent=AGENT)
+    taking.standby.keep(SOURCE, "presence:update", {"status": "online"})
+    echo = {**said("an answer"), "role": "assistant", "_id": "k3"}
+    taking.hear({**said("known"), "_id": "k1"}, {**said("news"), "_id": "k2"}, echo, said("it has no name"))
+    await taking.standby.close()
+    assert [row.key for row in await journal.unsettled(AGENT)] == ["k1", "k2"]
+    assert taking.standby.waits, "it is another process's still"
+    await taking.standby.take_over(SOURCE, missed=True)
+    assert taking.done == ["restored", ("goes on", True), ("presence:update", "meanwhile")]

@@ -60,6 +60,24 @@ async def test_what_was_heard_comes_to_the_next_owner_as_new_and_what_it_has_its
             assert found.state is MessageState.RUNNING, "what runs there was left alone"
 
 
+async def test_whoever_lives_hands_in_for_others_what_it_heard(url: str) -> None:
+    async with running(url) as owner:
+        await owner.add_agent(AgentRecord(AGENT, "echo", "env:A"))
+        assert (await owner.replicas.share()).own
+        await add(owner.journal, "k1")
+        while await owner.changed():
+            await asyncio.sleep(0.01)
+        async with running(url) as other:
+            handing = [
+                other.journal.hand_in(AGENT, inbound(key), key=key, received_at=200.0) for key in ("k1", "k2", "k2")
+            ]
+            assert await asyncio.gather(*handing, add(other.journal, "k3", agent="another")) is not None
+        async with asyncio.timeout(10):
+            while not await owner.changed():
+                await asyncio.sleep(0.01)
+        assert [(row.key, row.state) for row in await owner.journal.replayed()] == [("k2", MessageState.AVAILABLE)]
+
+
 async def test_nothing_else_of_it_is_written(url: str) -> None:
     async with running(url) as registry:
         await registry.add_agent(AgentRecord(AGENT, "echo", "env:A"))

@@ -47,7 +47,11 @@ async def test_who_is_buried_while_it_looks_does_not_take_its_agents_for_removed
             async with asyncio.timeout(10):
                 while not way.held:
                     await asyncio.sleep(0.01)
-            for taken in ("DELETE FROM replicas", "DELETE FROM fences WHERE replica > 0", "UPDATE leases SET owner = NULL"):
+            for taken in (
+                "DELETE FROM replicas",
+                "DELETE FROM fences WHERE replica > 0",
+                "UPDATE leases SET owner = NULL",
+            ):
                 postgres.on_server(taken, url=url)
             way.holding = b""
             with pytest.raises(RegistryError, match="another supervisor"):
