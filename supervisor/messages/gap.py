@@ -44,13 +44,16 @@ class Gap:
         self._covered: Instant | None = None
 
     async def restore(self) -> None:
-        """Take up what the registry remembers.
+        """Take up what the registry remembers; from its first life on it remembers something of each agent.
 
         Raises:
-            RegistryError: it cannot be read.
+            RegistryError: it cannot be read, or written.
         """
-        remembered = (await self._lives.of(self._agent_id)).registered_at or 0.0
-        if remembered <= self._clock.now():
+        remembered = (await self._lives.of(self._agent_id)).registered_at
+        if remembered is None:
+            # This life may end in its first moments, and nothing else tells the next one that there was any.
+            await self._lives.record_registered({self._agent_id: self.begins})
+        elif remembered <= self._clock.now():
             self.covered(remembered)
         # Else a clock was or is wrong, and nothing is known: all within reach is looked at.
 

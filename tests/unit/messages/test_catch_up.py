@@ -24,6 +24,7 @@ from tests.support.messaging import no_upload
 from tests.support.paper_agent import DIARY, PaperAgent, paper_agent
 from tests.support.paper_platform import HOME
 from tests.support.paper_play import Play, play
+from tests.support.virtual import EPOCH
 
 HANDLERS = {"diary": DIARY}
 OTHERS = [f"{number:024x}" for number in range(1, 6)]
@@ -192,3 +193,25 @@ def test_what_waits_waits_for_the_connection_that_comes_about(tmp_path: Path, fa
             assert script.platform.sockets == []
 
     play(tmp_path, fails, handlers=HANDLERS)
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_what_was_said_at_home_in_an_agents_first_moments_is_found_by_its_next_life(
+    tmp_path: Path, lists: bool
+) -> None:
+    async def dies_young(script: Play) -> None:
+        script.platform.conversations = [HOME] if lists else None
+        script.platform.connects.append("refuse")
+        await script.loop.advance(5)
+        await script.add()
+        # Before it is in: of all that it hears nothing is written.
+        script.fleet.refuse("all")
+        await script.loop.advance(30)
+        said = script.platform.rest.add(HOME, "hello", EPOCH + script.loop.time())
+        assert script.say("hello", _id=said["_id"])
+        await script.loop.advance(0.1)
+        await script.loop.complete(script.fleet.crash())
+        await script.loop.advance(60)
+        assert script.answers == ["Echo: hello"]
+
+    play(tmp_path, dies_young)
