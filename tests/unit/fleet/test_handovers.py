@@ -89,7 +89,7 @@ def another_replica(url: str) -> int:
     """A replica beside those that run: one that counts as alive, and does nothing; its number."""
     said = '{"address":"http://another:1","pid":7,"host":"another","lease_seconds":300}'
     added = "INSERT INTO replicas (id, said) VALUES (nextval('replica_id'), $1) RETURNING id"
-    [[number]] = postgres.on_server(added, said, url=url)
+    number: int = postgres.on_server(added, said, url=url)[0][0]
     return number
 
 
