@@ -77,7 +77,7 @@ class Handovers:
                     self._shared.metrics.took_over()
         for agent_id in (owned.going & self._runners.keys()) - self._going:
             self._going.add(agent_id)
-            self._runners[agent_id].hand_over(self._shared.settings.drain_seconds)
+            self._runners[agent_id].going.begin(self._shared.settings.drain_seconds)
             self._tasks.spawn(self._give(agent_id), f"hand over {agent_id}")
 
     async def _give(self, agent_id: str) -> None:
@@ -85,7 +85,7 @@ class Handovers:
         began = self._shared.clock.monotonic()
         await kept(partial(asyncio.wait, [self._agent_tasks[agent_id]]))
         runner = self._runners[agent_id]
-        await self._told(partial(self._let_go, agent_id, heard_all=runner.heard_all))
+        await self._told(partial(self._let_go, agent_id, heard_all=runner.going.heard_all))
         self._log.info("agent_handed_over", agent=agent_id)
         del self._runners[agent_id]
         outcome = "cut_short" if runner.cut_short else "ok"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -26,6 +25,7 @@ from supervisor.fleet.desired import Desired
 from supervisor.fleet.dialer import Dialer
 from supervisor.fleet.drain import Drain
 from supervisor.fleet.findability import Findability
+from supervisor.fleet.going import Going
 from supervisor.fleet.recovery import FAULT_RECHECK_SECONDS, Bounds, Recovery
 from supervisor.fleet.refetch import Refetch
 from supervisor.fleet.rotation import Rotation, SecondSocketRefusedError
@@ -66,6 +66,7 @@ class Runner:
         self._recovery = Recovery(Bounds.of(shared.settings), shared.clock, uniform=shared.uniform)
         self._configuration = Configuration(self.agent, desired, shared)
         self.coming = Coming(self.agent, desired, self._configuration)
+        self.going = Going(self.agent, desired, shared.settings.ack_seconds)
         self.findability = Findability(self.agent, self._dialer, shared, self._configuration.adopt)
         self.rotation = Rotation(self.agent, self._dialer, shared.settings.ack_seconds, self.findability)
         self._refetch = Refetch(self.agent, self._configuration, shared)
@@ -81,9 +82,6 @@ class Runner:
         self.agent.on_refused = self._upkeep.refuse
         self._asked_to_wait = False
         self._opened: Connection | None = None
-        self._handing_over = False
-        #: Of one that was handed over, whether all that was said to it before then is in the journal.
-        self.heard_all = False
 
     @property
     def wanted(self) -> AgentRecord:
@@ -135,11 +133,6 @@ class Runner:
 
     def stop(self, grace_seconds: float) -> None:
         """Drain for so long at most, then go offline; :meth:`run` ends."""
-        self._desired.stop(grace_seconds)
-
-    def hand_over(self, grace_seconds: float) -> None:
-        """As :meth:`stop`, once all is read that was said before the agent's next owner was there."""
-        self._handing_over = True
         self._desired.stop(grace_seconds)
 
     def status(self) -> AgentStatus:
@@ -268,23 +261,11 @@ class Runner:
                     connection = await self._upkeep.next_turn(connection)
                 except Changed:
                     if self._desired.offline:
-                        await self._go_offline(connection)
+                        await self.going.read(connection)
+                        await self._drain.run(self._settings.drain_seconds)
                         raise
         finally:
             await self._close_all(connection)
-
-    async def _go_offline(self, connection: Connection) -> None:
-        reading = False
-        if self._handing_over:
-            ack_seconds = self._settings.ack_seconds
-            sockets = self._sockets(connection)
-            reading = all(await asyncio.gather(*[one.read_all(ack_seconds) for one in sockets]))
-        await self._drain.run(self._settings.drain_seconds)
-        self.heard_all = reading and self.agent.pipeline.roster.complete
-
-    def _sockets(self, connection: Connection) -> set[Connection]:
-        """The connections that the agent has: two while one takes the place of another."""
-        return {connection, self.agent.connection or connection}
 
     def _come_online(self, connection: Connection) -> None:
         self.agent.use(connection)
@@ -308,7 +289,7 @@ class Runner:
             self._become(AgentState.ONLINE, reason)
 
     async def _close_all(self, connection: Connection) -> None:
-        sockets = self._sockets(connection)
+        sockets = {connection, self.agent.connection or connection}
         self.agent.use(None)
         self.findability.closed()
         self._dialer.lost()

@@ -7,7 +7,6 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from supervisor.core.command_words import command_in
 from supervisor.core.errors import RegistryError
@@ -22,9 +21,10 @@ from supervisor.messages.memory import Memory, size_of
 from supervisor.messages.pairing import Pairing
 from supervisor.messages.places import Places
 from supervisor.messages.scope import Scope
+from supervisor.messages.wanted import is_own, unwanted
 from supervisor.platform.connection import Connection
 from supervisor.protocol import InboundMessage, InvalidEventError, parse_message
-from supervisor.protocol.fields import ROLES, TYPES
+from supervisor.protocol.fields import TYPES
 from supervisor.protocol.text import is_object_id
 from supervisor.telemetry.logs import AgentLog
 
@@ -40,8 +40,6 @@ _LOOP = Ending(MessageState.DEAD, LOOP_REASON, "loop_guard")
 _ASLEEP = Ending(MessageState.CANCELLED, "asleep", "asleep")
 #: The platform has put the agent to sleep without saying so to it (docs/protocol.md#8-third-generation, 3).
 _SKIPPED = Ending(MessageState.CANCELLED, "the platform says that the agent is not to answer (skipAgent)", "skip_agent")
-#: Types of messages that somebody has said; all others are parts of answers and notices.
-_TEXT_TYPE = "text"
 #: How long closing waits for the journal to take what has arrived.
 CLOSE_SECONDS = 5.0
 
@@ -124,7 +122,7 @@ class Inbox:
 
     def receive(self, payload: object, source: Connection) -> None:
         """Take a ``message:new`` from a socket; returns at once, never raises for what the payload holds."""
-        if isinstance(payload, dict) and self._is_own(payload):
+        if isinstance(payload, dict) and is_own(payload, self._agent_id):
             # Half of all messages are the echoes of our own: not worth reading.
             self._metrics.dropped("own_echo")
             return
@@ -148,24 +146,6 @@ class Inbox:
             if message.conversation_id not in self.conversations:
                 self.on_stranger(message, source)
             self._accept(message)
-
-    def wanted(self, payload: object) -> InboundMessage | None:
-        """The message that a ``message:new`` is, where it is one to be answered; it is not taken in."""
-        if isinstance(payload, dict) and self._is_own(payload):
-            return None
-        try:
-            message, _ = parse_message(payload)
-        except InvalidEventError:
-            return None
-        return message if self._unwanted(message) is None and not message.skip_agent else None
-
-    def _is_own(self, payload: dict[str, Any]) -> bool:
-        """Whether a frame is the echo of one of ours: v1 and v2 name the participant, v3 the agent.
-
-        What people write may name the agent that they write to.
-        """
-        named = payload.get("participantId"), payload.get("agentId") if payload.get("role") != "user" else None
-        return self._agent_id in named
 
     def _accept(self, message: InboundMessage, *, guarded: bool = True) -> bool:
         """Send a message on its way into the journal, unless it is known or there is no room; whether it is.
@@ -261,17 +241,10 @@ class Inbox:
             self.unsettled = unsettled
 
     def _unwanted(self, message: InboundMessage) -> str | None:
-        """Why a message does not run the handler, or None when it does (docs/protocol.md#5-receiving)."""
-        if self._agent_id in (message.participant_id, message.sender_agent_id):
-            return "own_echo"
-        if message.role not in self._intake().roles:
-            return "role" if message.role in ROLES else "unknown_role"
-        if message.type != _TEXT_TYPE:
-            # Parts of others' answers, notices, and what later platforms may send beside messages.
-            if message.type not in TYPES:
-                self._metrics.unknown("message_type")
-            return "type"
-        return None if message.content.strip() or message.attachments else "empty"
+        reason = unwanted(message, self._agent_id, self._intake().roles)
+        if reason == "type" and message.type not in TYPES:
+            self._metrics.unknown("message_type")
+        return reason
 
     def _remember(self, key: str) -> None:
         self._recent[key] = None

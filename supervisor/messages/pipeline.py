@@ -120,7 +120,7 @@ class Pipeline:
         )
         self.roster = Roster(scope, self.inbox, backfill, self._gap, _listing(profile, platform), ack_seconds)
         self._catch_up = CatchUp(scope, self._participation, backfill, self.roster, ack_seconds)
-        self.standby = Standby(scope, self.restore, self._catch_up.go_on, self.receive, self.inbox.wanted)
+        self.standby = Standby(scope, self.restore, self._catch_up.go_on, self.receive, lambda: profile.settings.roles)
 
     def _make_lanes(self, dispatcher: Dispatcher) -> Lanes:
         return Lanes(

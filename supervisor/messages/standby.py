@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final, Protocol
 
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage
 from supervisor.messages.heard import Heard, has_nameless, without_pairs
 from supervisor.messages.scope import Scope
+from supervisor.messages.wanted import wanted
 from supervisor.platform.connection import Connection
-from supervisor.protocol import InboundMessage
 
 #: So many events are kept, the newest: what came before them the agent's owner has heard as well.
 KEPT: Final = 1_000
@@ -34,7 +34,7 @@ class Standby:
     Args:
         restore: takes up what the journal has.
         receive: takes an event in.
-        wanted: the message that an event is, where it is to be answered.
+        roles: whose messages are answered.
 
     Attributes:
         waits: whether another process answers for the agent, so that what it hears is kept.
@@ -46,7 +46,7 @@ class Standby:
         restore: Callable[[], Awaitable[None]],
         go_on: GoOn,
         receive: Callable[[Connection, str, object], None],
-        wanted: Callable[[object], InboundMessage | None],
+        roles: Callable[[], Collection[str]],
     ) -> None:
         self._clock = scope.clock
         self._log = scope.log
@@ -55,7 +55,7 @@ class Standby:
         self._restore = restore
         self._go_on = go_on
         self._receive = receive
-        self._wanted = wanted
+        self._roles = roles
         self._heard: deque[Heard] | None = None
         self._missed = False
         # The journal's newest message when the connection was in the conversations; None: it is in none yet.
@@ -110,7 +110,8 @@ class Standby:
         """
         if not self._heard:
             return
-        messages = [self._wanted(one.payload) for one in self._heard if one.event == "message:new"]
+        roles = self._roles()
+        messages = [wanted(one.payload, self._agent_id, roles) for one in self._heard if one.event == "message:new"]
         self._heard.clear()
         if not (named := [(one.id, one) for one in messages if one is not None and one.id is not None]):
             return

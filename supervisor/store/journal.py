@@ -70,7 +70,7 @@ class Journal(JournalWriter):
     async def hand_in(self, agent_id: str, message: InboundMessage, *, key: str, received_at: float) -> bool:
         """Journal what was said to an agent that another process runs, which hears of it; whether it did not have it.
 
-        Arguments, Raises: as :meth:`add`.
+        Arguments, Raises: as :meth:`JournalWriter.add`.
         """
         row = JournaledMessage(
             id=0,

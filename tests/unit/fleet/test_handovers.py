@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.states import AgentState
-from supervisor.sandbox.world.faults import Handshake
 from supervisor.service import Service
 from tests.support import postgres
+from tests.support.leases import another_replica
 from tests.support.observing import figures, handlers_folder
 from tests.support.postgres_way import way_to
 from tests.support.stack import Stack, agent_id, stack
-from tests.support.tunnels import lagging
 
 HANDLERS = {
     "broken": "raise RuntimeError('it cannot be loaded')\n",
@@ -37,7 +36,7 @@ async def on_message(message, ctx):
 async def fleet(tmp_path: Path) -> AsyncIterator[Stack]:
     with postgres.new_database() as url:
         folder = handlers_folder(tmp_path, HANDLERS)
-        async with stack(tmp_path, registry_url=url, agents_dir=folder, lease_seconds=5, ack_seconds=2) as running:
+        async with stack(tmp_path, registry_url=url, agents_dir=folder, lease_seconds=5) as running:
             yield running
 
 
@@ -83,57 +82,6 @@ async def test_one_that_ends_alone_waits_for_nobody(fleet: Stack) -> None:
     async with asyncio.timeout(10):
         assert await fleet.service.stop()
     assert postgres.on_server("SELECT owner FROM leases", url=fleet.settings.registry_url) == [(None,)]
-
-
-def another_replica(url: str) -> int:
-    """A replica beside those that run: one that counts as alive, and does nothing; its number."""
-    said = '{"address":"http://another:1","pid":7,"host":"another","lease_seconds":300}'
-    added = "INSERT INTO replicas (id, said) VALUES (nextval('replica_id'), $1) RETURNING id"
-    number: int = postgres.on_server(added, said, url=url)[0][0]
-    return number
-
-
-def give_to_another(url: str) -> None:
-    """As if another replica were to have every agent, and ready for it."""
-    moved = "UPDATE leases SET next = $1, next_at = clock_timestamp(), ready = true"
-    postgres.on_server(moved, another_replica(url), url=url)
-
-
-def handed(url: str) -> list[tuple[bool, bool]]:
-    """Of each agent whether its owner let go of it, and had heard everything."""
-    return postgres.on_server("SELECT handed, heard_all FROM leases ORDER BY agent_id", url=url)
-
-
-@pytest.mark.parametrize("in_time", [True, False])
-async def test_what_a_slow_socket_still_has_is_read_before_its_agent_goes(fleet: Stack, in_time: bool) -> None:
-    url = fleet.settings.registry_url
-    async with lagging(fleet.sandbox.ws_url) as lag:
-        identity = await fleet.add(1, settings={"ws_url": lag.url})
-        await fleet.online()
-        user = await fleet.sandbox.user()
-        conversation = await user.open(identity)
-        await fleet.until(lambda: fleet.service.control.status(identity).conversations)
-        lag.holding, lag.asked = True, 0
-        await user.say(conversation, "said before the next owner was there")
-        give_to_another(url)
-        await fleet.until(lambda: lag.asked or not states(fleet.service))
-        lag.holding = not in_time
-        await fleet.until(lambda: handed(url)[0][0])
-        lag.holding = False
-        assert handed(url) == [(True, in_time)]
-        assert postgres.on_server("SELECT count(*) FROM inbox", url=url) == [(int(in_time),)]
-
-
-async def test_whoever_gets_an_agent_that_was_away_looks_for_what_was_missed(fleet: Stack) -> None:
-    url = fleet.settings.registry_url
-    identity = await fleet.add(1)
-    await fleet.online()
-    fleet.sandbox.faults.set(Handshake(mode="refuse"))
-    fleet.sandbox.kick(identity)
-    await fleet.until(lambda: states(fleet.service)["1"] is AgentState.BACKOFF)
-    give_to_another(url)
-    await fleet.until(lambda: handed(url)[0][0])
-    assert handed(url) == [(True, False)]
 
 
 async def test_what_only_the_next_owner_heard_is_answered_though_it_does_not_come_to_own_the_agent(

@@ -10,7 +10,6 @@ from supervisor.core.errors import RegistryError
 from supervisor.messages.scope import Scope
 from supervisor.messages.standby import KEPT, Standby
 from supervisor.platform.connection import Connection
-from supervisor.protocol import InboundMessage, parse_message
 from supervisor.store import Journal
 from tests.support.journaling import AGENT, add
 
@@ -28,7 +27,7 @@ class Taking:
             self.restore,
             self.go_on,
             lambda _source, event, payload: self.done.append((event, payload)),
-            wanted,
+            lambda: ["user"],
         )
         self.standby.begin()
 
@@ -45,11 +44,6 @@ class Taking:
     def hear(self, *payloads: object) -> None:
         for payload in payloads:
             self.standby.keep(SOURCE, "message:new", payload)
-
-
-def wanted(payload: object) -> InboundMessage | None:
-    message, _ = parse_message(payload)
-    return message if message.role == "user" else None
 
 
 @pytest.fixture

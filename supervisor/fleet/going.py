@@ -1,0 +1,41 @@
+"""An agent that goes to another process: all that was said to it before that one was there is read first."""
+
+from __future__ import annotations
+
+import asyncio
+
+from supervisor.fleet.agent import Agent
+from supervisor.fleet.desired import Desired
+from supervisor.platform.connection import Connection
+
+
+class Going:
+    """One agent's way to another process.
+
+    Args:
+        ack_seconds: how long the platform's acknowledgements may take.
+    """
+
+    def __init__(self, agent: Agent, desired: Desired, ack_seconds: float) -> None:
+        self._agent = agent
+        self._desired = desired
+        self._ack_seconds = ack_seconds
+        self._goes = self._has_read = False
+
+    def begin(self, grace_seconds: float) -> None:
+        """Another process is ready to have the agent: drain for so long at most, then end."""
+        self._goes = True
+        self._desired.stop(grace_seconds)
+
+    async def read(self, connection: Connection) -> None:
+        """Take in what the agent's sockets have, before it drains; nothing is done for one that stays."""
+        if not self._goes:
+            return
+        # Two, while one takes the place of another.
+        sockets = {connection, self._agent.connection or connection}
+        self._has_read = all(await asyncio.gather(*[one.read_all(self._ack_seconds) for one in sockets]))
+
+    @property
+    def heard_all(self) -> bool:
+        """Of one that has gone, whether it had heard all that was said before the other process was there."""
+        return self._has_read and self._agent.pipeline.roster.complete

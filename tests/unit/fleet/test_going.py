@@ -1,0 +1,54 @@
+"""An agent that goes has heard what was said to it before the other process was there, or says that it may not have."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.core.states import AgentState
+from supervisor.sandbox.world.faults import Handshake
+from tests.support import postgres
+from tests.support.leases import give_to_another, handed
+from tests.support.stack import Stack, stack
+from tests.support.tunnels import lagging
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[Stack]:
+    with postgres.new_database() as url:
+        async with stack(tmp_path, registry_url=url, lease_seconds=5, ack_seconds=2) as running:
+            yield running
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+async def test_what_a_slow_socket_still_has_is_read_before_its_agent_goes(fleet: Stack, in_time: bool) -> None:
+    url = fleet.settings.registry_url
+    async with lagging(fleet.sandbox.ws_url) as lag:
+        identity = await fleet.add(1, settings={"ws_url": lag.url})
+        await fleet.online()
+        user = await fleet.sandbox.user()
+        conversation = await user.open(identity)
+        await fleet.until(lambda: fleet.service.control.status(identity).conversations)
+        lag.holding, lag.asked = True, 0
+        await user.say(conversation, "said before the next owner was there")
+        give_to_another(url)
+        await fleet.until(lambda: lag.asked or not fleet.service.fleet.agent_ids())
+        lag.holding = not in_time
+        await fleet.until(lambda: handed(url)[0][0])
+        lag.holding = False
+        assert handed(url) == [(True, in_time)]
+        assert postgres.on_server("SELECT count(*) FROM inbox", url=url) == [(int(in_time),)]
+
+
+async def test_whoever_gets_an_agent_that_was_away_looks_for_what_was_missed(fleet: Stack) -> None:
+    url = fleet.settings.registry_url
+    identity = await fleet.add(1)
+    await fleet.online()
+    fleet.sandbox.faults.set(Handshake(mode="refuse"))
+    fleet.sandbox.kick(identity)
+    await fleet.until(lambda: fleet.service.control.status(identity).state is AgentState.BACKOFF)
+    give_to_another(url)
+    await fleet.until(lambda: handed(url)[0][0])
+    assert handed(url) == [(True, False)]
