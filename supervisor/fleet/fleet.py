@@ -43,7 +43,7 @@ class Fleet:
         self._runners: dict[str, Runner] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         #: Replays and counts.
-        self.journal = JournalSync(shared.journal, self._pipelines)
+        self.journal = JournalSync(shared.journal, self._pipelines, shared.metrics.handed_in)
         self._change_log = ChangeLog(registry)
         self._removals = Removals(shared, self._runners.__contains__)
         self._handovers = Handovers(registry, shared, self._runners, self._tasks, self._removals)

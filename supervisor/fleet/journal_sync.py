@@ -20,11 +20,20 @@ class JournalSync:
 
     Args:
         pipelines: gives those of all agents, by id, as they are now.
+        on_handed_in: told of how many messages it was heard that another process has handed in.
     """
 
-    def __init__(self, journal: Journal, pipelines: Callable[[], Mapping[str, Pipeline]]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        pipelines: Callable[[], Mapping[str, Pipeline]],
+        on_handed_in: Callable[[int], None] = lambda _messages: None,
+    ) -> None:
         self._journal = journal
         self._pipelines = pipelines
+        self._on_handed_in = on_handed_in
+        # What was handed in and waited at the last look.
+        self._handed_in: frozenset[int] = frozenset()
         self._taking_up = asyncio.Lock()
 
     async def take_up_replays(self) -> None:
@@ -39,12 +48,18 @@ class JournalSync:
         # First: a message that is handed over should not be done before the counts are read.
         await self._take_up_replies()
         rows = await self._journal.replayed()
+        self._count_handed_in(frozenset(row.id for row in rows if not row.replay))
         restored = self._restored()
         for row in rows:
             pipeline = restored.get(row.agent_id)
             if pipeline is not None:
                 pipeline.lanes.put(row)
         await self.correct_counts()
+
+    def _count_handed_in(self, now: frozenset[int]) -> None:
+        if news := now - self._handed_in:
+            self._on_handed_in(len(news))
+        self._handed_in = now
 
     async def _take_up_replies(self) -> None:
         # One at a time, and none that was unsettled when the journal was asked: it may have been settled since.

@@ -28,6 +28,7 @@ _COUNTERS: Final = {
     "supervisor_handovers_total": {"outcome"},
     "supervisor_takeovers_total": set(),
     "supervisor_fenced_total": set(),
+    "supervisor_handed_in_total": set(),
     "supervisor_log_lines_lost_total": set(),
     "supervisor_budget_alerts_total": {"scope", "level"},
     "supervisor_unknown_total": {"kind"},

@@ -85,8 +85,8 @@ class PostgresDatabase:
         self.renumber = RENUMBER
         self.agents: AgentTable = SqlAgents(sessions)
         self.history: HistoryTable = SqlHistory(sessions)
-        self.questions: JournalQuestions = PostgresQuestions(sessions)
         number = None if hold is None else hold.number
+        self.questions: JournalQuestions = PostgresQuestions(sessions, number)
         self.changes: JournalChanges = PostgresChanges(sessions, number)
         self.replicas: ReplicaTable = Replicas(sessions.where, sessions, hold, placement)
         self.lost: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from supervisor.core.states import MessageState, ReplyState
@@ -78,3 +78,11 @@ def reply(row: Sequence[Any]) -> StoredReply:
     """A reply of the outbox from its :data:`REPLY_COLUMNS`."""
     number, agent_id, inbox_id, part, conversation_id, body, state, *rest = row
     return StoredReply(number, agent_id, inbox_id, part, conversation_id, body, REPLY_STATES[state], *rest)
+
+
+def counts(rows: Iterable[Sequence[Any]]) -> dict[str, dict[MessageState, int]]:
+    """How many messages each agent has in each state, of rows of agent, code of the state, and number."""
+    found: dict[str, dict[MessageState, int]] = {}
+    for agent_id, state, number in rows:
+        found.setdefault(agent_id, {})[MESSAGE_STATES[state]] = number
+    return found

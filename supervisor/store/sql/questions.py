@@ -112,10 +112,7 @@ class SqlQuestions:
         return await self._messages(statement, limit=limit, **filters.parameters(wanted))
 
     async def counts(self) -> dict[str, dict[MessageState, int]]:
-        found: dict[str, dict[MessageState, int]] = {}
-        for agent_id, state, number in await self._rows(COUNTS):
-            found.setdefault(agent_id, {})[columns.MESSAGE_STATES[state]] = number
-        return found
+        return columns.counts(await self._rows(COUNTS))
 
     async def known_keys(self, agent_id: str, keys: Sequence[str]) -> set[str]:
         encoded = [columns.encode_key(key) for key in keys]

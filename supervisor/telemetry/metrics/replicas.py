@@ -96,6 +96,16 @@ class ReplicaMetrics:
             "supervisors",
         )
 
+        self._handed_in = make.counter(
+            "supervisor_handed_in_total",
+            "Messages that another supervisor had heard and this one had not, for agents of this one.",
+            "messages",
+        )
+
+    def handed_in(self, messages: int) -> None:
+        """So many messages came from supervisors that heard them for agents of this one."""
+        self._handed_in.total += messages
+
     def handed_over(self, outcome: str, seconds: float) -> None:
         """An agent is another supervisor's: one of :data:`HANDOVERS`, and how long letting go of it took."""
         self._handovers[outcome].total += 1

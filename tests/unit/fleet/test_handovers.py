@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 
 from supervisor.core.states import AgentState
 from supervisor.service import Service
+from supervisor.store import Registry
 from tests.support import postgres
+from tests.support.journaling import inbound
 from tests.support.leases import another_replica
 from tests.support.observing import figures, handlers_folder
 from tests.support.postgres_way import way_to
@@ -102,6 +105,18 @@ async def test_what_only_the_next_owner_heard_is_answered_though_it_does_not_com
     postgres.on_server("UPDATE leases SET owner = NULL", url=url)
     [reply] = await user.wait_for_reply(conversation, after=message, timeout=20)
     assert reply.content == "Echo: nobody else hears it"
+
+
+async def test_what_another_one_heard_for_an_agent_that_runs_here_is_answered_and_counted(fleet: Stack) -> None:
+    identity = await fleet.add(1)
+    await fleet.online()
+    conversation = await (await fleet.sandbox.user()).open(identity)
+    other = await Registry.open(fleet.settings.registry_url)
+    for _ in range(2):
+        await other.journal.hand_in(identity, inbound("heard", conversation), key="e" * 24, received_at=time.time())
+    await fleet.until(lambda: [one.content for one in fleet.sandbox.messages(conversation)] == ["Echo: heard"])
+    assert figures(fleet.service.metrics)["supervisor_handed_in_total"] == 1
+    await other.close()
 
 
 async def test_a_move_that_is_called_off_leaves_the_agent_where_it_is(fleet: Stack, other: Service) -> None:
