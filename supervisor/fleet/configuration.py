@@ -34,6 +34,8 @@ class Configuration:
         self._source: TokenSource | None = None
         self._accepted: Grant | None = None
         self._connection_due = False
+        # What another process had got for the agent is as good as new to this one, once.
+        self._resume = True
 
     @property
     def connection_due(self) -> bool:
@@ -59,6 +61,9 @@ class Configuration:
         if before is None or fresh or connection_differs(before, wanted):
             self._connection_due = True
             old, self._source = self._source, self._make_source(wanted)
+            if self._resume and not fresh:
+                self._source.resume()
+            self._resume = False
             if old is not None:
                 await old.close()
 
@@ -71,6 +76,7 @@ class Configuration:
             lambda: shared.secrets.resolve(wanted.secret),
             shared.clock,
             proxy=shared.settings.proxy,
+            kept=shared.kept_tokens,
         )
 
     def describe(self, record: AgentRecord) -> None:

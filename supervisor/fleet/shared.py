@@ -24,7 +24,7 @@ from supervisor.platform.hosts.engine_paths import EnginePaths
 from supervisor.platform.hosts.facts import HostFacts
 from supervisor.platform.hosts.gates import Gates
 from supervisor.platform.hosts.outages import Outages
-from supervisor.platform.tokens import TokenClient
+from supervisor.platform.tokens import KeptTokens, TokenClient
 from supervisor.platform.transport import Transport
 from supervisor.settings import Settings
 from supervisor.settings.secrets import SecretResolver
@@ -64,6 +64,8 @@ class Shared:
     turns: Turns = field(default_factory=Turns)
     events: Events = field(default_factory=Events)
     facts: HostFacts = field(default_factory=HostFacts)
+    #: Keeps tokens beyond this process; None where nobody is to have them.
+    kept_tokens: KeptTokens | None = None
     #: Draws between two bounds, for what a fleet must not do all at once.
     uniform: Callable[[float, float], float] = random.uniform
     #: Where handlers are imported, one at a time; the others are for as many whose code hangs, and end when idle.

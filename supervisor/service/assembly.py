@@ -30,7 +30,7 @@ from supervisor.platform.hosts.engine_paths import EnginePaths
 from supervisor.platform.hosts.facts import HostFacts
 from supervisor.platform.hosts.gates import Gates
 from supervisor.platform.hosts.outages import Outages
-from supervisor.platform.tokens import TokenClient
+from supervisor.platform.tokens import KeptTokens, TokenClient
 from supervisor.platform.transport import MakeWire, Transport, choose_wire
 from supervisor.service.watchdogs import SilenceWatch
 from supervisor.settings import Settings
@@ -212,6 +212,7 @@ def build_shared(
         turns=session.turns,
         facts=facts,
         events=Events(run=f"{clock.now():.3f}".replace(".", "")),
+        kept_tokens=_kept_tokens(settings, registry, clock),
     )
 
 
@@ -237,6 +238,11 @@ def _tokens(
         refresh_margin_seconds=settings.refresh_margin,
         on_outcome=metrics.auth_refreshed,
     )
+
+
+def _kept_tokens(settings: Settings, registry: Registry, clock: Clock) -> KeptTokens | None:
+    box, replicas = SecretBox.of(settings.secret_keys), registry.replicas
+    return KeptTokens(box, replicas.token, replicas.keep_token, clock) if box is not None and replicas.shared else None
 
 
 def _checks(settings: Settings, clock: Clock) -> Checks:

@@ -286,6 +286,8 @@ class Service:
         # Those who follow would hold the admin server up.
         self.shared.events.close()
         shared = self.shared
+        if shared.kept_tokens is not None:
+            await self._close_part("tokens", shared.kept_tokens.close(), PART_SECONDS)
         for part, close in {
             "gates": shared.gates.close,
             "admin server": self._stop_answering,

@@ -90,6 +90,12 @@ class Table:
     async def hand_over(self, agent_id: str, *, heard_all: bool) -> None:
         return
 
+    async def token(self, agent_id: str) -> tuple[bytes, float] | None:
+        return None
+
+    async def keep_token(self, agent_id: str, sealed: bytes | None, age_seconds: float) -> None:
+        return
+
     async def burden(self) -> Burden:
         return Burden()
 

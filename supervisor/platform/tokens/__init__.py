@@ -6,6 +6,7 @@ May import the platform's API client and gates, and what is below. When a token 
 
 from supervisor.platform.tokens.client import TokenClient
 from supervisor.platform.tokens.grants import Grant
+from supervisor.platform.tokens.keeping import KeptTokens
 from supervisor.platform.tokens.source import TokenSource
 
-__all__ = ["Grant", "TokenClient", "TokenSource"]
+__all__ = ["Grant", "KeptTokens", "TokenClient", "TokenSource"]

@@ -16,6 +16,7 @@ from supervisor.platform.hosts.facts import HostFacts, TokenForm
 from supervisor.platform.hosts.gates import LONGEST_PASS_SECONDS, Gates
 from supervisor.platform.tokens.answers import read_connect
 from supervisor.platform.tokens.grants import Grant, make_grant, with_token
+from supervisor.protocol.answers import ConnectAnswer
 
 _ANSWER_BYTES: Final = 1024 * 1024
 _OUTCOMES: Final = {Verdict.REJECT: "rejected", Verdict.FAULT: "fault"}
@@ -92,6 +93,16 @@ class TokenClient:
             TokenError: it has ended already.
         """
         return make_grant(with_token(grant.answer, token), Instant.now(self._clock), self._margin, self._uniform)
+
+    def resumed(self, answer: ConnectAnswer, age_seconds: float) -> Grant:
+        """What somebody else asked for so long ago.
+
+        Raises:
+            TokenError: its token has ended.
+        """
+        now = Instant.now(self._clock)
+        asked = Instant(now.wall - age_seconds, now.monotonic - age_seconds)
+        return make_grant(answer, asked, self._margin, self._uniform)
 
     async def _fetch(self, agent_id: str, api_url: str, secret: str, proxy: str | None) -> Grant:
         if not secret:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -12,6 +13,7 @@ from supervisor.core.clock import Clock
 from supervisor.core.errors import SupervisorError, TokenError, Verdict
 from supervisor.platform.tokens.client import TokenClient
 from supervisor.platform.tokens.grants import Grant
+from supervisor.platform.tokens.keeping import KeptTokens, asked_with
 from supervisor.protocol.answers import ConnectAnswer
 
 #: How many refused tokens are known again.
@@ -38,6 +40,7 @@ class TokenSource:
         secret: gives the secret; asked at each fetch, so that a changed file or variable is picked up.
         clock: by which a token's life is counted.
         proxy: an HTTP proxy's URL.
+        kept: keeps tokens beyond this process; None where nothing does.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class TokenSource:
         clock: Clock,
         *,
         proxy: str | None = None,
+        kept: KeptTokens | None = None,
     ) -> None:
         self._client = client
         self._agent_id = agent_id
@@ -56,7 +60,10 @@ class TokenSource:
         self._secret = secret
         self._clock = clock
         self._proxy = proxy
-        #: The newest grant that was not refused; written by the flight, :meth:`amend` and :meth:`refuse` alone.
+        self._kept = kept
+        self._resume = False
+        self._asked_with = ""
+        #: The newest grant that was not refused; written by :meth:`_use` and :meth:`refuse` alone.
         self.current: Grant | None = None
         self._flight: _Flight | None = None
         self._unwinding: set[asyncio.Task[Grant]] = set()
@@ -67,6 +74,10 @@ class TokenSource:
     def __repr__(self) -> str:
         return f"TokenSource({self._agent_id}, current={self.current!r})"
 
+    def resume(self) -> None:
+        """Begin with the token that is kept, where there is one; to be called before it is asked for any."""
+        self._resume = self._kept is not None
+
     async def get(self, *, newer_than: Grant | None = None) -> Grant:
         """Return a grant that is good for a while yet, from the platform where there is none at hand.
 
@@ -76,6 +87,9 @@ class TokenSource:
         Raises:
             TokenError: the platform gave none.
         """
+        if self._resume:
+            self._resume = False
+            await self._take_up()
         grant = self.current
         if grant is not None and grant is not newer_than and not grant.stale(self._clock):
             return grant
@@ -127,10 +141,31 @@ class TokenSource:
             task.exception()  # retrieved, or asyncio complains of it
 
     async def _fetch(self) -> Grant:
-        grant = await self._client.fetch(self._agent_id, self._api_url, self._read_secret(), proxy=self._proxy)
+        secret = self._read_secret()
+        self._asked_with = asked_with(self._api_url, secret)
+        try:
+            grant = await self._client.fetch(self._agent_id, self._api_url, secret, proxy=self._proxy)
+        except TokenError as error:
+            if error.verdict is Verdict.REJECT and self._kept is not None:
+                # The platform might let the agent in with it all the same (docs/protocol.md#1-tokens).
+                self._kept.forget(self._agent_id)
+            raise
         if _digest(grant) in self._refused:
             raise TokenError("the platform gave the token again that it refused", retry_after_seconds=1.0)
+        return self._use(grant)
+
+    async def _take_up(self) -> None:
+        """Go on with the token of whoever had the agent before, where that is kept and good for a while yet."""
+        self._asked_with = asked_with(self._api_url, self._read_secret())
+        found = await self._kept.find(self._agent_id, self._asked_with) if self._kept is not None else None
+        if found is not None and self.current is None:
+            with suppress(TokenError):
+                self.current = self._client.resumed(*found)
+
+    def _use(self, grant: Grant) -> Grant:
         self.current = grant
+        if self._kept is not None:
+            self._kept.keep(self._agent_id, self._asked_with, grant)
         return grant
 
     def adopt(self, token: str) -> Grant:
@@ -146,8 +181,7 @@ class TokenSource:
         grant = self._client.renewed(self.current, token)
         if _digest(grant) in self._refused:
             raise TokenError("the platform gave a token that it had refused")
-        self.current = grant
-        return grant
+        return self._use(grant)
 
     def _read_secret(self) -> str:
         try:
@@ -164,14 +198,15 @@ class TokenSource:
         """Let ``answer`` stand for what came with a token; None where another token has come meanwhile."""
         if self.current is not grant:
             return None
-        self.current = replace(grant, answer=answer)
-        return self.current
+        return self._use(replace(grant, answer=answer))
 
     def refuse(self, grant: Grant) -> None:
         """The platform refused this grant's token: it is never given out again."""
         self._refused = (*self._refused, _digest(grant))[-_REMEMBERED_REFUSALS:]
         if self.current is not None and self.current.token == grant.token:
             self.current = None
+            if self._kept is not None:
+                self._kept.forget(self._agent_id)
 
     async def close(self) -> None:
         """Cancel what is under way; those who wait for it get a :class:`TokenError`."""

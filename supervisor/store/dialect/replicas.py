@@ -105,6 +105,18 @@ class ReplicaTable(Protocol):
         """
         ...
 
+    async def token(self, agent_id: str) -> tuple[bytes, float] | None:
+        """What is kept of an agent's token, as it was written, and how many seconds ago it was asked for."""
+        ...
+
+    async def keep_token(self, agent_id: str, sealed: bytes | None, age_seconds: float) -> None:
+        """Keep the token of an agent that this process runs or is to run, for whoever runs it next; None: none.
+
+        Args:
+            age_seconds: how long ago it was asked for.
+        """
+        ...
+
     async def burden(self) -> Burden:
         """What the registry's server carries just now."""
         ...
@@ -171,6 +183,12 @@ class SoleReplica:
         return
 
     async def hand_over(self, agent_id: str, *, heard_all: bool) -> None:  # noqa: ARG002 - nobody goes
+        return
+
+    async def token(self, agent_id: str) -> tuple[bytes, float] | None:  # noqa: ARG002 - nobody has it next
+        return None
+
+    async def keep_token(self, agent_id: str, sealed: bytes | None, age_seconds: float) -> None:  # noqa: ARG002
         return
 
     async def burden(self) -> Burden:

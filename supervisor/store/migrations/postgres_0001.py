@@ -61,8 +61,10 @@ CREATE FUNCTION agents_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
         INSERT INTO agent_changes (agent_id) VALUES (NULL);
+        DELETE FROM agent_tokens;
     ELSIF TG_OP = 'DELETE' THEN
         INSERT INTO agent_changes (agent_id) SELECT id FROM gone;
+        DELETE FROM agent_tokens USING gone WHERE agent_id = id;
     ELSE
         INSERT INTO agent_changes (agent_id) SELECT id FROM written;
         INSERT INTO leases (agent_id) SELECT id FROM written ON CONFLICT (agent_id) DO NOTHING;
@@ -95,6 +97,13 @@ CREATE TABLE leases (
 ) WITH (fillfactor = 70)""",
     "CREATE INDEX leases_owner ON leases (owner)",
     "CREATE INDEX leases_next ON leases (next) WHERE next IS NOT NULL",
+    # The platform's tokens, encrypted, for whoever runs an agent next.
+    """
+CREATE TABLE agent_tokens (
+    agent_id text COLLATE "C" PRIMARY KEY,
+    sealed bytea NOT NULL,
+    asked_at timestamptz NOT NULL
+)""",
     """
 CREATE FUNCTION leases_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -43,6 +43,18 @@ _HAND_OVER: Final = (
     "handed = next IS NOT NULL, heard_all = :heard_all, since = clock_timestamp() "
     "WHERE agent_id = :agent_id AND owner = :replica"
 )
+#: By the database's clock: those of two machines may be hours apart.
+_KEPT: Final = (
+    "SELECT sealed, CAST(extract(epoch FROM clock_timestamp() - asked_at) AS double precision) FROM agent_tokens "
+    "WHERE agent_id = :agent_id"
+)
+_KEEP: Final = (
+    "INSERT INTO agent_tokens (agent_id, sealed, asked_at) SELECT agent_id, CAST(:sealed AS bytea), "
+    "clock_timestamp() - make_interval(secs => :age) FROM leases "
+    "WHERE agent_id = :agent_id AND :replica IN (owner, next) "
+    "ON CONFLICT (agent_id) DO UPDATE SET sealed = excluded.sealed, asked_at = excluded.asked_at"
+)
+_FORGET: Final = "DELETE FROM agent_tokens WHERE agent_id = :agent_id"
 _DRAIN: Final = "UPDATE replicas SET draining = true WHERE id = :id"
 
 
@@ -136,6 +148,18 @@ class Replicas:
 
     async def _move(self, statement: str, agent_id: str, **more: bool) -> None:
         values = {"agent_id": agent_id, "replica": self.my_id, **more}
+        await self._sessions.alter(lambda connection: connection.execute(statement, values).rowcount)
+
+    async def token(self, agent_id: str) -> tuple[bytes, float] | None:
+        def find(connection: Connection) -> tuple[bytes, float] | None:
+            found = connection.execute(_KEPT, {"agent_id": agent_id}).fetchone()
+            return None if found is None else (bytes(found[0]), float(found[1]))
+
+        return await self._sessions.read(find)
+
+    async def keep_token(self, agent_id: str, sealed: bytes | None, age_seconds: float) -> None:
+        values = {"agent_id": agent_id, "replica": self.my_id, "sealed": sealed, "age": age_seconds}
+        statement = _FORGET if sealed is None else _KEEP
         await self._sessions.alter(lambda connection: connection.execute(statement, values).rowcount)
 
     async def burden(self) -> Burden:

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from supervisor.core.states import AgentState
 from supervisor.service import Service
+from supervisor.settings.secrets import generate_key
 from supervisor.store import Registry
 from tests.support import postgres
 from tests.support.journaling import inbound
@@ -77,6 +79,40 @@ async def test_whatever_an_agent_is_like_it_goes_to_the_other_when_its_superviso
     handed = figures(fleet.service.metrics)
     assert handed['supervisor_handovers_total{outcome="ok"}'] == handed["supervisor_handover_seconds_count"] == had
     assert figures(other.metrics)["supervisor_takeovers_total"] == 0
+
+
+async def test_whoever_gets_an_agent_goes_on_with_the_token_that_it_has(fleet: Stack) -> None:
+    await fleet.restart(secret_keys=(SecretStr(generate_key()),))
+    url = fleet.settings.registry_url
+    identity = await fleet.add(1)
+    await fleet.online()
+
+    def kept() -> list[tuple[bytes]]:
+        return postgres.on_server("SELECT sealed FROM agent_tokens", url=url)
+
+    await fleet.until(kept)
+    [[sealed]] = kept()
+    assert sealed.startswith(b"gAAAA"), "encrypted, as Fernet does"
+    assert len(fleet.sandbox.token_requests) == 1
+    await fleet.restart()
+    await fleet.online()
+    assert len(fleet.sandbox.token_requests) == 1
+    # An old one that the platform does not take any more is asked for anew, and replaced.
+    await fleet.service.stop()
+    postgres.on_server("UPDATE agent_tokens SET asked_at = asked_at - interval '2 hours'", url=url)
+    fleet.sandbox.tokens.expire(identity)
+    fleet.service = await Service.start(fleet.settings)
+    await fleet.online()
+    assert len(fleet.sandbox.token_requests) == 2
+    await fleet.until(lambda: kept() != [(sealed,)])
+    # Who asks for everything anew gets it.
+    assert await fleet.service.fleet.runner(identity).refresh() == ""
+    assert len(fleet.sandbox.token_requests) == 3
+    # Whom the platform refuses nobody lets in again by what it gave before.
+    fleet.sandbox.agents[identity].status = "suspended"
+    fleet.service.fleet.runner(identity).reload()
+    await fleet.state(identity, AgentState.REJECTED)
+    await fleet.until(lambda: not kept())
 
 
 async def test_one_that_ends_alone_waits_for_nobody(fleet: Stack) -> None:

@@ -58,3 +58,31 @@ async def test_who_is_buried_while_it_looks_does_not_take_its_agents_for_removed
                 await look
         finally:
             await registry.close()
+
+
+async def test_a_token_is_kept_by_whoever_has_the_agent_or_is_to_have_it_and_goes_with_its_row(url: str) -> None:
+    registry = await Registry.open(url, lock=LockInfo("http://[::1]:1"))
+    try:
+        replicas = registry.replicas
+        await replicas.keep_token(AGENT, b"of an agent that is not there", 0.0)
+        assert await replicas.token(AGENT) is None
+        await registry.add_agent(AgentRecord(AGENT, "echo", "env:A"))
+        assert (await replicas.share()).own
+        await replicas.keep_token(AGENT, b"first", 0.0)
+        await replicas.keep_token(AGENT, b"second", 3600.0)
+        kept = await replicas.token(AGENT)
+        assert kept is not None
+        assert kept[0] == b"second"
+        assert 3600 <= kept[1] < 3700
+        postgres.on_server("UPDATE leases SET owner = 999", url=url)
+        await replicas.keep_token(AGENT, b"of one that has it no more", 0.0)
+        assert (await replicas.token(AGENT) or (b"",))[0] == b"second"
+        await replicas.keep_token(AGENT, None, 0.0)
+        assert await replicas.token(AGENT) is None
+        postgres.on_server("UPDATE leases SET next = $1", replicas.my_id, url=url)
+        await replicas.keep_token(AGENT, b"of one that is to have it", 0.0)
+        assert await replicas.token(AGENT) is not None
+        await registry.remove_agent(AGENT)
+        assert await replicas.token(AGENT) is None
+    finally:
+        await registry.close()
