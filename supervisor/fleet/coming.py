@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from supervisor.core.errors import ConnectionLostError
+from supervisor.core.errors import ConnectError, ConnectionLostError, PlatformError
 from supervisor.core.states import AgentState
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.change import Changed
@@ -14,6 +14,8 @@ from supervisor.platform.connection import Connection
 
 #: In which states it cannot be better prepared.
 _AS_GOOD_AS_ANYWHERE = frozenset({AgentState.PAUSED, AgentState.FAULTED, AgentState.REJECTED})
+#: So often in a row the platform refuses a socket that it will not have beside its owner's: once may be for its token.
+REFUSALS = 2
 
 
 class Coming:
@@ -24,21 +26,24 @@ class Coming:
         self._desired = desired
         self._configuration = configuration
         self._on_ready: Callable[[], None] = lambda: None
+        self._on_refused: Callable[[], None] = lambda: None
+        self._refusals = 0
 
     @property
     def waits(self) -> bool:
         """Whether another process has the agent still."""
         return self._desired.standby
 
-    def begin(self, on_ready: Callable[[], None]) -> None:
+    def begin(self, on_ready: Callable[[], None], on_refused: Callable[[], None]) -> None:
         """Connect, and keep what is heard; to be called before the agent runs.
 
         Args:
             on_ready: told that it is connected, or cannot be.
+            on_refused: told that the platform will not have it connected here while it is connected there.
         """
         self._desired.stand_by()
         self._agent.pipeline.standby.begin()
-        self._on_ready = on_ready
+        self._on_ready, self._on_refused = on_ready, on_refused
 
     def own(self, *, missed: bool) -> None:
         """The agent is this process's from now on.
@@ -52,6 +57,13 @@ class Coming:
         """The agent has become so."""
         if self.waits and state in _AS_GOOD_AS_ANYWHERE:
             self._on_ready()
+
+    def failed(self, error: PlatformError) -> None:
+        """An attempt to connect has failed."""
+        if self.waits and isinstance(error, ConnectError) and error.refused:
+            self._refusals += 1
+            if self._refusals == REFUSALS:
+                self._on_refused()
 
     async def restore(self) -> None:
         """Take up what waits in the journal, where that was not done and the agent is this process's.

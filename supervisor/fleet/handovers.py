@@ -55,6 +55,10 @@ class Handovers:
         """One that comes is connected, or cannot be: its owner is told."""
         self._tasks.spawn(self._told(partial(self._registry.replicas.ready, agent_id)), f"ready {agent_id}")
 
+    def refused(self, agent_id: str) -> None:
+        """The platform will not have one that comes connected twice: its owner is told."""
+        self._tasks.spawn(self._told(partial(self._registry.replicas.refused, agent_id)), f"refused {agent_id}")
+
     @property
     def unseen(self) -> bool:
         """Whether any has gone since the registry was last looked at: it may have come back meanwhile."""

@@ -302,6 +302,7 @@ class Runner:
     async def _recover(self, error: PlatformError) -> None:
         """Wait as the failure asks, then return for the next attempt."""
         outages, agent_id = self._shared.outages, self.wanted.id
+        self.coming.failed(error)
         if error.verdict in (Verdict.RETRY, Verdict.REAUTHENTICATE):
             outages.failed(agent_id, self._dialer.host, error.reason)
         else:

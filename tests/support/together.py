@@ -87,6 +87,9 @@ class Table:
     async def ready(self, agent_id: str) -> None:
         return
 
+    async def refused(self, agent_id: str) -> None:
+        return
+
     async def hand_over(self, agent_id: str, *, heard_all: bool) -> None:
         return
 

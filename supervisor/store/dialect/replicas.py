@@ -97,6 +97,10 @@ class ReplicaTable(Protocol):
         """An agent that comes is connected here, or cannot be: its owner may let go of it."""
         ...
 
+    async def refused(self, agent_id: str) -> None:
+        """The platform refuses an agent that comes beside its owner's socket: an owner that ends lets go of it now."""
+        ...
+
     async def hand_over(self, agent_id: str, *, heard_all: bool) -> None:
         """Let an agent go to whoever is its next owner; nothing of it is written here any more.
 
@@ -180,6 +184,9 @@ class SoleReplica:
         return Share(await self._rows())
 
     async def ready(self, agent_id: str) -> None:  # noqa: ARG002 - nobody comes
+        return
+
+    async def refused(self, agent_id: str) -> None:  # noqa: ARG002 - nobody comes
         return
 
     async def hand_over(self, agent_id: str, *, heard_all: bool) -> None:  # noqa: ARG002 - nobody goes

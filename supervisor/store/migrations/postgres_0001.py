@@ -91,6 +91,7 @@ CREATE TABLE leases (
     next bigint,
     next_at timestamptz,
     ready boolean NOT NULL DEFAULT false,
+    refused_at timestamptz,
     handed boolean NOT NULL DEFAULT false,
     heard_all boolean NOT NULL DEFAULT false,
     since timestamptz
@@ -110,7 +111,8 @@ BEGIN
     INSERT INTO agent_changes (agent_id, replicas)
     SELECT agent_id, array_remove(ARRAY[written.owner, written.next, known.owner, known.next], NULL)
     FROM written JOIN known USING (agent_id)
-    WHERE (written.owner, written.next, written.ready) IS DISTINCT FROM (known.owner, known.next, known.ready);
+    WHERE (written.owner, written.next, written.ready, written.refused_at)
+        IS DISTINCT FROM (known.owner, known.next, known.ready, known.refused_at);
     IF FOUND THEN
         PERFORM pg_notify('aiwm_agents', '');
     END IF;

@@ -32,6 +32,8 @@ _FEW: Final = 5
 _MOVES_SECONDS: Final = 4.0
 #: A move that takes longer is called off.
 _LONGEST_SECONDS: Final = 60.0
+#: So long an agent whose platform allows it one socket stays where it is, unless its owner ends.
+_REST_SECONDS: Final = 3600.0
 #: Agents that are gone and that are cleared up at once.
 _CLEARED: Final = 100
 
@@ -55,13 +57,16 @@ _GONE: Final = (
 _MOVING: Final = "SELECT count(*) FROM leases WHERE next IS NOT NULL"
 _MOVE: Final = (
     "UPDATE leases SET next = :target, next_at = clock_timestamp(), ready = false WHERE agent_id IN (SELECT agent_id "
-    "FROM leases WHERE owner = :origin AND next IS NULL ORDER BY agent_id LIMIT :number FOR UPDATE SKIP LOCKED)"
+    "FROM leases WHERE owner = :origin AND next IS NULL AND (refused_at IS NULL OR refused_at < clock_timestamp() - "
+    "make_interval(secs => :rest) OR (SELECT draining FROM replicas WHERE id = :origin)) "
+    "ORDER BY agent_id LIMIT :number FOR UPDATE SKIP LOCKED)"
 )
 # Whoever is to have them cannot, or is to have none any more.
 _CALL_OFF: Final = (
     "UPDATE leases SET next = NULL, next_at = NULL, ready = false "
     "WHERE next IN (SELECT id FROM replicas WHERE draining) "
-    "OR (NOT ready AND next_at < clock_timestamp() - make_interval(secs => :longest))"
+    "OR (NOT ready AND next_at < clock_timestamp() - make_interval(secs => :longest)) "
+    "OR (refused_at > next_at AND owner NOT IN (SELECT id FROM replicas WHERE draining))"
 )
 _WAITING: Final = "SELECT count(*) FROM (SELECT 1 FROM leases WHERE owner IS NULL LIMIT :most) AS waiting"
 _GIVE: Final = (
@@ -168,4 +173,4 @@ def _move(connection: Connection, loads: Sequence[Load], most: int, *, even_out:
     """Have agents connected where they are to be next."""
     most -= scalar(connection, _MOVING)
     for origin, target, number in move(loads, most, even_out=even_out):
-        connection.execute(_MOVE, {"origin": origin, "target": target, "number": number})
+        connection.execute(_MOVE, {"origin": origin, "target": target, "number": number, "rest": _REST_SECONDS})

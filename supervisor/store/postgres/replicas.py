@@ -16,7 +16,7 @@ from supervisor.store.postgres.placing import Placement
 from supervisor.store.sql.agent_rows import find_rows_where
 from supervisor.store.sql.sessions import Connection, Sessions, scalar
 
-#: How long a replica that drains waits for an agent to be connected elsewhere; some platforms allow it one socket.
+#: How long a replica that drains waits for an agent to be connected elsewhere.
 _LONGEST_SECONDS: Final = 20.0
 _OWNERS: Final = "SELECT agent_id, owner FROM leases WHERE owner IS NOT NULL"
 _OWNERS_OF: Final = f"{_OWNERS} AND agent_id = ANY(CAST(:agent_ids AS text[]))"
@@ -30,13 +30,14 @@ _LIST: Final = (
 )
 _SHARE: Final = (
     "SELECT agent_id, owner = :replica, handed AND heard_all, epoch > 1 AND NOT handed, next IS NOT NULL AND (ready OR "
-    "(next_at < clock_timestamp() - make_interval(secs => :longest) "
+    "((refused_at > next_at OR next_at < clock_timestamp() - make_interval(secs => :longest)) "
     "AND (SELECT draining FROM replicas WHERE id = :replica))) FROM leases WHERE owner = :replica UNION ALL "
     "SELECT agent_id, false, false, false, false FROM leases WHERE next = :replica"
 )
 _MINE: Final = "WHERE agents.id IN (SELECT agent_id FROM leases WHERE owner = :replica OR next = :replica)"
 _LIVES: Final = "SELECT 1 FROM replicas WHERE id = :replica"
 _READY: Final = "UPDATE leases SET ready = true WHERE agent_id = :agent_id AND next = :replica AND NOT ready"
+_REFUSED: Final = "UPDATE leases SET refused_at = clock_timestamp() WHERE agent_id = :agent_id AND next = :replica"
 _HAND_OVER: Final = (
     "UPDATE leases SET owner = CASE WHEN EXISTS (SELECT 1 FROM agents WHERE id = agent_id) THEN next END, "
     "epoch = epoch + 1, next = NULL, next_at = NULL, ready = false, "
@@ -142,6 +143,9 @@ class Replicas:
 
     async def ready(self, agent_id: str) -> None:
         await self._move(_READY, agent_id)
+
+    async def refused(self, agent_id: str) -> None:
+        await self._move(_REFUSED, agent_id)
 
     async def hand_over(self, agent_id: str, *, heard_all: bool) -> None:
         await self._move(_HAND_OVER, agent_id, heard_all=heard_all)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from supervisor.core.states import MessageState
+from supervisor.sandbox.world.faults import SecondSocket
 from supervisor.service import Service
 from tests.support import postgres
 from tests.support.observing import handlers_folder
@@ -32,6 +34,38 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Stack]:
         folder = handlers_folder(tmp_path, {"slow": SLOW})
         async with stack(tmp_path, registry_url=url, agents_dir=folder, lease_seconds=5) as running:
             yield running
+
+
+@pytest.mark.parametrize("mode", ["refuse", "replace"])
+async def test_where_the_platform_allows_one_socket_an_agent_that_has_to_go_goes_all_the_same(
+    fleet: Stack, mode: Literal["refuse", "replace"]
+) -> None:
+    identity = await fleet.add()
+    await fleet.online()
+    user = await fleet.sandbox.user()
+    conversation = await user.open(identity)
+    await user.wait_for_reply(conversation, after=await user.say(conversation, "before"), timeout=20)
+    fleet.sandbox.faults.set(SecondSocket(mode=mode))
+    other = await Service.start(fleet.settings)
+    try:
+        await fleet.until(lambda: fleet.service.registry.replicas.takers)
+        leaving = asyncio.create_task(fleet.service.stop())
+        said = 0
+        while not leaving.done():
+            await user.say(conversation, f"{said}")
+            said += 1
+            await asyncio.sleep(0.1)
+        assert await leaving
+        assert other.fleet.agent_ids() == [identity], "it was handed over"
+        answers = ["Echo: before", *(f"Echo: {number}" for number in range(said))]
+
+        def echoes() -> list[str]:
+            return [one.content for one in fleet.sandbox.messages(conversation) if "Echo" in one.content]
+
+        await fleet.until(lambda: len(echoes()) >= len(answers))
+        assert echoes() == answers
+    finally:
+        await other.stop(0.0)
 
 
 async def test_what_is_said_while_the_owner_ends_its_work_is_answered_here_once_and_in_order(

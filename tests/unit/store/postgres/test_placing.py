@@ -161,6 +161,32 @@ async def test_a_newcomer_is_given_its_part_and_each_agent_goes_once_it_is_ready
         assert not share.handed & coming, "what the other one left it did not hand over"
 
 
+async def test_what_the_platform_refuses_beside_its_owner_stays_there_until_that_one_ends(url: str) -> None:
+    async with running(url) as first:
+        await first.apply(add=[row(f"a{number}") for number in range(6)])
+        await shared_out(6, first)
+        async with running(url) as second:
+            refused: set[str] = set()
+            async with asyncio.timeout(20):
+                while len(refused) < 6:
+                    for one in {row["id"] for row in (await second.replicas.share()).coming} - refused:
+                        await second.replicas.refused(one)
+                        refused.add(one)
+                    assert not (await first.replicas.share()).going
+                    await asyncio.sleep(0.02)
+                while (await second.replicas.share()).coming:
+                    await asyncio.sleep(0.02)
+            await asyncio.sleep(0.3)
+            assert not (await second.replicas.share()).coming, "it is not tried again and again"
+            await first.replicas.leave()
+            async with asyncio.timeout(20):
+                while len((await second.replicas.share()).coming) < 6:
+                    await asyncio.sleep(0.02)
+            assert not (await first.replicas.share()).going
+            await second.replicas.refused("a0")
+            assert (await first.replicas.share()).going == {"a0"}, "it ends anyhow"
+
+
 async def test_a_target_that_is_gone_is_no_target(url: str) -> None:
     async with running(url) as first:
         await first.apply(add=[row(f"a{number}") for number in range(4)])
