@@ -1,4 +1,4 @@
-"""What several processes that run one registry share out: rates of hosts, and budgets."""
+"""What several processes that run one registry share: rates of hosts, budgets, and the news that a host is down."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Sharing:
         """Follow the others until cancelled."""
         while True:
             self.share_rates()
+            self.share_outages()
             try:
                 await self.read_usage()
             except RegistryError as error:
@@ -40,6 +41,11 @@ class Sharing:
         living = self._registry.replicas.living
         for bounds in (self._shared.gates, self._shared.outages, self._shared.checks):
             bounds.share_with(living)
+
+    def share_outages(self) -> None:
+        """Tell the others which hosts are down, and hear it of them."""
+        self._registry.replicas.tell_down(self._shared.outages.down)
+        self._shared.outages.hear(self._registry.replicas.heard_down)
 
     async def read_usage(self) -> None:
         """Count what the others' agents used, and what this one's agents used elsewhere.

@@ -81,6 +81,13 @@ class Table:
     def buried(self) -> int:
         return 0
 
+    @property
+    def heard_down(self) -> Mapping[int, frozenset[str]]:
+        return {}
+
+    def tell_down(self, hosts: frozenset[str]) -> None:
+        return
+
     async def share(self) -> Share:
         return Share(())
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -84,6 +84,8 @@ class Outages:
         self._online: Counter[str] = Counter()  # how many of them each host has
         self._reporter: asyncio.Task[None] | None = None
         self._replicas = 1
+        # What the other processes find down, by who they are.
+        self._heard: Mapping[int, frozenset[str]] = {}
         #: Called with the host when the first agent is online there after an outage; set by the fleet.
         self.on_back: Callable[[str], None] = lambda _host: None
         #: Called with an agent that is down and whose host takes sends again; set by the fleet.
@@ -94,6 +96,28 @@ class Outages:
         self._replicas = replicas
         for host in self._hosts.values():
             host.probes.replicas = replicas
+
+    @property
+    def down(self) -> frozenset[str]:
+        """The hosts that are down for many agents of this process, and where none is in since."""
+        now = self._clock.monotonic()
+        return frozenset(
+            host for host, entry in self._hosts.items() if entry.announced and now - entry.followed_at >= FOLLOW_SECONDS
+        )
+
+    def hear(self, down: Mapping[int, frozenset[str]]) -> None:
+        """What the other processes find down, by who they are: it need not be found out once more.
+
+        An agent that fails there too waits for its turn, if it is the first one; and where one of them is in again, the
+        agents here follow.
+        """
+        before, self._heard = self._heard, down
+        back = {host for process, hosts in before.items() if process in down for host in hosts - down[process]}
+        for host in back & self._hosts.keys():
+            self._follow(host, self._hosts[host])
+        for host, entry in self._hosts.items():
+            if not self._takes_turns(host):
+                entry.probes.open()
 
     def failed(self, agent_id: str, host: str, reason: str) -> None:
         """An agent lost its connection to ``host``, or did not get one; its turn, if it had one, is over."""
@@ -204,7 +228,11 @@ class Outages:
         While most are online, those that are not have reasons of their own and must not make others wait.
         """
         entry = self._hosts.get(host)
-        return entry is not None and entry.announced and len(entry.agents) > self._online[host]
+        return entry is not None and self._is_down(host, entry) and len(entry.agents) > self._online[host]
+
+    def _is_down(self, host: str, entry: _Host) -> bool:
+        """Whether a host is down for many agents, of this process or of another one."""
+        return entry.announced or any(host in hosts for hosts in self._heard.values())
 
     def _set_online(self, agent_id: str, host: str | None) -> None:
         """An agent is online at ``host``; None: nowhere."""
@@ -219,8 +247,13 @@ class Outages:
 
     def _let_follow(self, host: str) -> None:
         """One is in: the others need not wait for their turns nor out their backoffs."""
-        entry, now = self._hosts.get(host), self._clock.monotonic()
-        if entry is not None and entry.announced and now - entry.followed_at >= FOLLOW_SECONDS:
+        entry = self._hosts.get(host)
+        if entry is not None and self._is_down(host, entry):
+            self._follow(host, entry)
+
+    def _follow(self, host: str, entry: _Host) -> None:
+        now = self._clock.monotonic()
+        if now - entry.followed_at >= FOLLOW_SECONDS:
             entry.followed_at = now
             entry.probes.open()
             self.on_back(host)

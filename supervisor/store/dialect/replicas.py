@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
 from supervisor.core.errors import ReplicaError
@@ -57,6 +58,7 @@ class ReplicaTable(Protocol):
         takers: how many others take agents now.
         draining: whether this one gives its agents away, and gets none.
         buried: how many others this one has found dead.
+        heard_down: the hosts that each of the others finds down, by its number.
     """
 
     @property
@@ -75,7 +77,14 @@ class ReplicaTable(Protocol):
     def buried(self) -> int: ...
 
     @property
+    def heard_down(self) -> Mapping[int, frozenset[str]]: ...
+
+    @property
     def my_id(self) -> int | None: ...
+
+    def tell_down(self, hosts: frozenset[str]) -> None:
+        """Tell the others which hosts this one finds down, with the next sign of life."""
+        ...
 
     async def list(self) -> Sequence[Replica]:
         """Every replica that lives, as far as the database knows, in order of their numbers."""
@@ -152,6 +161,7 @@ class SoleReplica:
     takers: Final = 0
     draining: Final = False
     buried: Final = 0
+    heard_down: Final[Mapping[int, frozenset[str]]] = MappingProxyType({})
 
     def __init__(
         self,
@@ -163,6 +173,9 @@ class SoleReplica:
         self._rows = rows
         self._holder = holder
         self.my_id = SOLE_ID if mine else None
+
+    def tell_down(self, hosts: frozenset[str]) -> None:  # noqa: ARG002 - there are no others
+        return
 
     async def list(self) -> Sequence[Replica]:
         info = self._holder()

@@ -281,7 +281,8 @@ CREATE TABLE replicas (
     beat bigint NOT NULL DEFAULT 0,
     beat_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     draining boolean NOT NULL DEFAULT false,
-    said text NOT NULL
+    said text NOT NULL,
+    down text[] NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 50)""",
     # Locked by every write, never changed: row 0 is for whoever writes beside the one that runs.
     "CREATE TABLE fences (replica bigint PRIMARY KEY)",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -37,7 +37,9 @@ CHANNEL: Final = "aiwm_agents"
 #: The least time from one look at what was changed to the next.
 _TOGETHER_SECONDS: Final = 0.1
 
-_BEAT: Final = "UPDATE replicas SET beat = beat + 1, beat_at = clock_timestamp() WHERE id = $1 RETURNING beat"
+_BEAT: Final = (
+    "UPDATE replicas SET beat = beat + 1, beat_at = clock_timestamp(), down = $2::text[] WHERE id = $1 RETURNING beat"
+)
 _SAY: Final = "UPDATE replicas SET said = $2 WHERE id = $1"
 _ENDED: Final = (
     "INSERT INTO graves (replica, said, beat_at) VALUES ($1, $2, clock_timestamp()) ON CONFLICT (replica) DO NOTHING"
@@ -57,6 +59,8 @@ class Hold:
         takers: how many others take agents.
         draining: whether this one gives its agents away, and gets none.
         buried: how many others this one has found dead.
+        down: the hosts that this one finds down; told with each beat.
+        heard_down: those that each of the others finds down, by its number.
         stuck: asked before each beat: whether what is to be written has waited for so many seconds; who cannot write is
             of no use to its agents, and lets others have them.
     """
@@ -68,6 +72,8 @@ class Hold:
         self.info = info
         self.lost: str | None = None
         self.living, self.takers, self.buried, self.draining = 1, 0, 0, False
+        self.down: frozenset[str] = frozenset()
+        self.heard_down: Mapping[int, frozenset[str]] = {}
         self.stuck: Callable[[float], bool] = lambda _seconds: False
         self._watch = BeatWatch(info.lease_seconds)
         self._count = 0
@@ -212,7 +218,7 @@ class Hold:
             FencedError: it was buried, or the database went back to what it was before and knows nothing of it.
         """
         if not self.stuck(self.info.lease_seconds / 2):
-            count = await connection.fetchval(_BEAT, self.number)
+            count = await connection.fetchval(_BEAT, self.number, sorted(self.down))
             if count is None or count <= self._count:
                 raise FencedError(self._connector.address.where)
             self._count = count
@@ -223,6 +229,7 @@ class Hold:
             raise FencedError(self._connector.address.where)
         self.draining = this.draining
         others = [one for one in everyone.values() if not one.info.alone]
+        self.heard_down = {one.number: one.down for one in others}
         self.living, self.takers = 1 + len(others), sum(not one.draining for one in others)
         return everyone.values()
 

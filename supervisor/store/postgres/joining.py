@@ -27,7 +27,7 @@ _LOOKS: Final = 2
 _STOOD: Final = "killed, frozen, cut off from the database or unable to write to it, or gone with its machine"
 _log: Final = get_logger("supervisor.registry")
 
-_MEMBERS: Final = "SELECT id, beat, draining, said FROM replicas ORDER BY id"
+_MEMBERS: Final = "SELECT id, beat, draining, said, down FROM replicas ORDER BY id"
 _REGISTER: Final = "INSERT INTO replicas (id, said) SELECT nextval('replica_id'), $1 RETURNING id"
 _FENCE: Final = "INSERT INTO fences (replica) VALUES ($1)"
 _FORGET: Final = "DELETE FROM graves WHERE told AND at < now() - interval '7 days'"
@@ -48,12 +48,13 @@ LEAVE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A replica that is registered: how far it has come, and what it says of itself."""
+    """A replica that is registered: how far it has come, what it says of itself, and which hosts it finds down."""
 
     number: int
     beats: int
     draining: bool
     info: LockInfo
+    down: frozenset[str] = frozenset()
 
     @property
     def beat(self) -> Beat:
@@ -77,7 +78,10 @@ def encode_info(info: LockInfo) -> str:
 async def members(connection: asyncpg.Connection) -> list[Member]:
     """Every replica that is registered, in order of their numbers."""
     found = await connection.fetch(_MEMBERS)
-    return [Member(number, beats, draining, read_info(said)) for number, beats, draining, said in found]
+    return [
+        Member(number, beats, draining, read_info(said), frozenset(down))
+        for number, beats, draining, said, down in found
+    ]
 
 
 async def join(connection: asyncpg.Connection, clock: Clock, where: str, info: LockInfo) -> int:

@@ -93,6 +93,14 @@ class Replicas:
     def buried(self) -> int:
         return 0 if self._hold is None else self._hold.buried
 
+    @property
+    def heard_down(self) -> Mapping[int, frozenset[str]]:
+        return {} if self._hold is None else self._hold.heard_down
+
+    def tell_down(self, hosts: frozenset[str]) -> None:
+        if self._hold is not None:
+            self._hold.down = hosts
+
     async def list(self) -> Sequence[Replica]:
         return await self._sessions.read(self._list)
 

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.sandbox.world.faults import Handshake
 from supervisor.service import Service
 from supervisor.store import LockInfo, Registry
 from tests.support import postgres
 from tests.support.stack import Stack, stack
 
-HANDLERS = {"usage": "async def on_message(message, ctx):\n    ctx.usage(100, 0, model='m')\n    return 'spent'\n"}
+HANDLERS = {
+    "echo": "async def on_message(message, ctx):\n    return message.content\n",
+    "usage": "async def on_message(message, ctx):\n    ctx.usage(100, 0, model='m')\n    return 'spent'\n",
+}
 
 
 @pytest.fixture
@@ -37,6 +41,26 @@ async def test_the_rates_of_hosts_are_those_of_all_together(fleet: Stack) -> Non
         ending.push_async_callback(beside.close)
         await fleet.until(lambda: gate.token_rate.rate < whole * 0.6)
     await fleet.until(lambda: gate.token_rate.rate == whole)
+
+
+async def test_a_host_that_is_down_for_another_one_is_tried_in_turns_here_too(fleet: Stack) -> None:
+    identity = await fleet.add(handler="echo")
+    await fleet.online()
+    lock = LockInfo("http://[::1]:1", api_url=fleet.settings.api_url, capacity=0.001)
+    beside = await Registry.open(fleet.settings.registry_url, lock=lock)
+    try:
+        host = fleet.service.fleet.runner(identity).host
+        beside.replicas.tell_down(frozenset({host}))
+        heard = fleet.service.registry.replicas
+        await fleet.until(lambda: {host} in heard.heard_down.values())
+        fleet.sandbox.faults.set(Handshake(mode="refuse"))
+        fleet.sandbox.kick()
+        await fleet.until(lambda: "waits for its turn" in fleet.service.control.status(identity).reason)
+        fleet.sandbox.faults.clear()
+        beside.replicas.tell_down(frozenset())
+        await fleet.online()
+    finally:
+        await beside.close()
 
 
 async def test_what_one_spends_counts_for_the_budget_of_all(fleet: Stack) -> None:

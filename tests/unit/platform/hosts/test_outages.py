@@ -238,3 +238,33 @@ async def test_agents_are_called_back_when_their_host_takes_sends(outages: Outag
     fail(outages, 2)
     outages.takes_sends(HOST)
     assert called == ["a1", *["a2"] * (CALLS + 1)]
+
+
+async def test_what_others_find_down_need_not_be_found_out_again(outages: Outages, clock: ManualClock) -> None:
+    fail(outages, 1)
+    assert not outages.must_wait("a1")
+    outages.hear({2: frozenset({HOST}), 3: frozenset()})
+    assert outages.must_wait("a1"), "one alone"
+    assert outages.down == frozenset(), "it is not this one's finding"
+    recover(outages, 2, 3)
+    assert not outages.must_wait("a1"), "most are online here"
+    outages.forget("a2")
+    outages.forget("a3")
+    outages.hear({2: frozenset(), 3: frozenset()})
+    assert not outages.must_wait("a1")
+    await clock.advance(REPORT_DELAY_SECONDS)
+
+
+async def test_where_another_one_is_in_again_the_agents_follow(outages: Outages, clock: ManualClock) -> None:
+    back: list[str] = []
+    outages.on_back = back.append
+    fail(outages, *range(HOST_AGENTS))
+    outages.hear({2: frozenset({HOST}), 3: frozenset({HOST})})
+    assert outages.down == {HOST}
+    outages.hear({2: frozenset({HOST})})
+    assert back == [], "that one is gone, and says nothing of the host"
+    outages.hear({2: frozenset()})
+    assert back == [HOST]
+    assert outages.down == frozenset(), "the others need not be told otherwise at once"
+    await clock.advance(FOLLOW_SECONDS)
+    assert outages.down == {HOST}, "nobody here is in"

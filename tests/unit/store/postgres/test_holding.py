@@ -75,6 +75,17 @@ async def test_who_moves_is_never_buried_and_each_is_sure_of_itself(url: str) ->
         assert len(await first.replicas.list()) == 2
 
 
+async def test_which_hosts_each_finds_down_the_others_hear(url: str) -> None:
+    async with held(url) as first, held(url) as second:
+        first.replicas.tell_down(frozenset({"a.example", "b.example"}))
+        await until(lambda: second.replicas.heard_down == {first.replicas.my_id: {"a.example", "b.example"}})
+        assert first.replicas.heard_down == {second.replicas.my_id: frozenset()}
+        first.replicas.tell_down(frozenset())
+        await until(lambda: second.replicas.heard_down == {first.replicas.my_id: frozenset()})
+    async with held(url) as alone:
+        await until(lambda: alone.replicas.heard_down == {})
+
+
 async def test_who_was_buried_though_alive_learns_it_writes_nothing_and_is_sure_of_nothing(url: str) -> None:
     async with held(url) as registry:
         assert await registry.look() is None
