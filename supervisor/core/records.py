@@ -230,7 +230,8 @@ class AgentLife:
     """What is remembered of an agent over a restart.
 
     Args:
-        registered_at: when it was last known to be registered at the platform, in seconds since the epoch; None: never.
+        registered_at: when it was last known to be registered at the platform, in seconds since the epoch; before it
+            ever was, since when it may have been spoken to. None: it was never begun with.
         sleep: whether it sleeps, and until when.
     """
 

@@ -37,5 +37,6 @@ class Going:
 
     @property
     def heard_all(self) -> bool:
-        """Of one that has gone, whether it had heard all that was said before the other process was there."""
-        return self._has_read and self._agent.pipeline.roster.complete
+        """Of one that has gone, whether all that was said before the other process was there is heard and written."""
+        pipeline = self._agent.pipeline
+        return self._has_read and pipeline.roster.complete and not pipeline.inbox.left

@@ -116,6 +116,8 @@ class Inbox:
         #: How often the counts changed; who corrects them sees whether they are still those that it asked about.
         self.changes = 0
         self.dead = 0
+        #: How many messages were not journaled when it was closed.
+        self.left = 0
         self.conversations = Conversations(scope)
         #: Told of a message in a conversation that is not known, before it is taken in; may hold the conversation back.
         self.on_stranger: Callable[[InboundMessage, Connection], None] = lambda _message, _source: None
@@ -346,7 +348,7 @@ class Inbox:
 
     async def close(self, timeout: float = CLOSE_SECONDS) -> None:
         """Wait until what has arrived is journaled, for ``timeout`` seconds at most; what is not then is counted."""
-        left = await self._arrivals.close(timeout)
+        self.left = left = await self._arrivals.close(timeout)
         self._places.give_up()
         if left:
             self._metrics.dropped("not_journaled", left)

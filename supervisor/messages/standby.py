@@ -88,23 +88,26 @@ class Standby:
         """The agent is this process's from now on: take up what its owner left, then what was heard.
 
         Args:
-            connection: by which it was heard; None: it is gone, and the next one looks for what was missed.
+            connection: by which it was heard; None: it is gone, and the next one looks for what was missed; what was
+                heard before that comes as what somebody else has handed in.
             missed: whether its owner may not have heard what came before.
 
         Raises:
             RegistryError: the journal cannot be read; what was heard is kept.
         """
         await self._restore()
+        if connection is None:
+            await self.close()
+            self._heard = None
+            return
         written = await self._written()
         heard, self._heard = self._heard or (), None
-        if connection is None:
-            return
         self._go_on(connection, missed=missed or self._missed)
         for source, event, payload in without_pairs(heard, written):
             self._receive(source, event, payload)
 
     async def close(self) -> None:
-        """The agent stays another process's: what was heard is handed in, for its owner may have died without it.
+        """Hand in what was heard, for the agent's owner may have died without it.
 
         Without an id nothing tells that the owner has it: that is left to the owner, and to the platform's history.
         """

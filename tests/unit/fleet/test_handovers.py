@@ -68,6 +68,7 @@ async def test_whatever_an_agent_is_like_it_goes_to_the_other_when_its_superviso
     await fleet.online(sum(one in "14" for one in states(fleet.service)))
     await fleet.until(lambda: fleet.service.registry.replicas.takers == 1)
     had = len(states(fleet.service))
+    online = sum(one in "14" for one in states(fleet.service))
     async with asyncio.timeout(20):
         assert await fleet.service.stop()
     assert set(states(other)) == set("1234")
@@ -79,6 +80,8 @@ async def test_whatever_an_agent_is_like_it_goes_to_the_other_when_its_superviso
     handed = figures(fleet.service.metrics)
     assert handed['supervisor_handovers_total{outcome="ok"}'] == handed["supervisor_handover_seconds_count"] == had
     assert figures(other.metrics)["supervisor_takeovers_total"] == 0
+    heard_all = postgres.on_server("SELECT count(*) FROM leases WHERE heard_all", url=fleet.settings.registry_url)
+    assert heard_all == [(online,)], "those that were connected"
 
 
 async def test_whoever_gets_an_agent_goes_on_with_the_token_that_it_has(fleet: Stack) -> None:

@@ -363,6 +363,7 @@ async def test_closing_waits_for_the_journal_and_counts_what_it_does_not_take(sc
             await desk.inbox.close(0.05)
         other.execute("ROLLBACK")
     assert dropped(scope.metrics) == {"not_journaled": 1}
+    assert desk.inbox.left == 1
     assert [line["count"] for line in log if line["event"] == "messages_not_journaled"] == [1]
     await desk.lanes.close()
     # The journal has it in hand, and takes it once it can.

@@ -72,11 +72,14 @@ async def test_more_than_is_kept_is_looked_for(taking: Taking) -> None:
     assert len(taking.done) == KEPT + 2
 
 
-async def test_without_a_connection_the_next_one_looks_for_what_was_missed(taking: Taking) -> None:
-    taking.hear(1)
+async def test_without_a_connection_the_next_one_looks_for_what_was_missed_and_what_was_heard_is_written(
+    taking: Taking, journal: Journal
+) -> None:
+    taking.hear(1, {**said("the owner died, then the connection"), "_id": "k1"})
     await taking.standby.take_over(None, missed=True)
     assert taking.done == ["restored"]
     assert not taking.standby.waits
+    assert [row.key for row in await journal.unsettled(AGENT)] == ["k1"]
 
 
 async def test_a_journal_that_cannot_be_read_loses_nothing_of_it(taking: Taking) -> None:
