@@ -82,6 +82,7 @@ class Removals:
         self.forget(runner)
         if runner.coming.waits:
             # It was another process's all the time.
+            self._shared.metrics.called_off()
             return
         await kept(partial(self._cancel_all_messages, agent_id))
 

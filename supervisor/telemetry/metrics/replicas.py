@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from supervisor.telemetry.metrics.families import Vocabulary, Workshop
 
 #: How an agent may be handed over.
-HANDOVERS = ("ok", "cut_short")
+HANDOVERS = ("ok", "cut_short", "called_off")
 _HANDOVER_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -73,7 +73,8 @@ class ReplicaMetrics:
     def _make_moves(self, make: Workshop) -> None:
         self._handovers = make.counters(
             "supervisor_handovers_total",
-            "Agents that this supervisor handed over to another one, by how: cut_short: handlers were ended for it.",
+            "Agents that this supervisor handed over to another one, by how: cut_short: handlers were ended for it; "
+            "called_off: agents that were to come to this one, and did not.",
             "agents",
             outcome=Vocabulary(0, *HANDOVERS),
         )
@@ -110,6 +111,10 @@ class ReplicaMetrics:
         """An agent is another supervisor's: one of :data:`HANDOVERS`, and how long letting go of it took."""
         self._handovers[outcome].total += 1
         self._handover_seconds.observe(seconds)
+
+    def called_off(self) -> None:
+        """An agent that was to come did not."""
+        self._handovers["called_off"].total += 1
 
     def took_over(self) -> None:
         """An agent came without being handed over."""

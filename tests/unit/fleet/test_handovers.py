@@ -139,7 +139,8 @@ async def test_what_only_the_next_owner_heard_is_answered_though_it_does_not_com
     conversation = await user.open(identity)
     message = await user.say(conversation, "nobody else hears it")
     postgres.on_server("UPDATE leases SET next = NULL, ready = false", url=url)
-    await fleet.until(lambda: not states(fleet.service))
+    called_off = 'supervisor_handovers_total{outcome="called_off"}'
+    await fleet.until(lambda: not states(fleet.service) and figures(fleet.service.metrics)[called_off] == 1)
     # Its owner dies, and whoever has it next has the platform's history as little as this one.
     postgres.on_server("UPDATE leases SET owner = NULL", url=url)
     [reply] = await user.wait_for_reply(conversation, after=message, timeout=20)
