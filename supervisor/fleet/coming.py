@@ -60,10 +60,10 @@ class Coming:
 
     def failed(self, error: PlatformError) -> None:
         """An attempt to connect has failed."""
-        if self.waits and isinstance(error, ConnectError) and error.refused:
-            self._refusals += 1
-            if self._refusals == REFUSALS:
-                self._on_refused()
+        refused = isinstance(error, ConnectError) and error.refused
+        self._refusals = self._refusals + 1 if refused else 0
+        if self.waits and self._refusals == REFUSALS:
+            self._on_refused()
 
     async def restore(self) -> None:
         """Take up what waits in the journal, where that was not done and the agent is this process's.

@@ -105,7 +105,7 @@ class Fleet:
     def _add(self, runner: Runner, *, standby: bool) -> None:
         agent_id = runner.wanted.id
         if standby:
-            runner.coming.begin(*(partial(tell, agent_id) for tell in (self._handovers.ready, self._handovers.refused)))
+            runner.coming.begin(partial(self._handovers.ready, agent_id), partial(self._handovers.refused, agent_id))
         self._runners[agent_id] = runner
         self._shared.metrics.agent_state(agent_id, None, runner.condition.state)
         task = asyncio.create_task(self._run(runner, self._removals.of(agent_id)), name=f"agent {agent_id}")

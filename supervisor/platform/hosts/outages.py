@@ -108,8 +108,8 @@ class Outages:
     def hear(self, down: Mapping[int, frozenset[str]]) -> None:
         """What the other processes find down, by who they are: it need not be found out once more.
 
-        An agent that fails there too waits for its turn, if it is the first one; and where one of them is in again, the
-        agents here follow.
+        An agent that fails there waits for its turn here too, even the first one; and where one of them is in again,
+        the agents here follow.
         """
         before, self._heard = self._heard, down
         back = {host for process, hosts in before.items() if process in down for host in hosts - down[process]}
