@@ -26,6 +26,8 @@ class Coming:
         self._desired = desired
         self._configuration = configuration
         self._on_ready: Callable[[], None] = lambda: None
+        # Whether its owner was told to let go of it.
+        self._announced = False
         self._on_refused: Callable[[], None] = lambda: None
         self._refusals = 0
 
@@ -56,7 +58,11 @@ class Coming:
     def notice(self, state: AgentState) -> None:
         """The agent has become so."""
         if self.waits and state in _AS_GOOD_AS_ANYWHERE:
-            self._on_ready()
+            self._announce()
+
+    def _announce(self) -> None:
+        self._announced = True
+        self._on_ready()
 
     def failed(self, error: PlatformError) -> None:
         """An attempt to connect has failed."""
@@ -90,7 +96,9 @@ class Coming:
         if not standby.waits:
             return
         await standby.joined()
-        self._on_ready()
+        # Announced before this connection was there: its owner may have let go of it in between.
+        missed = self._announced
+        self._announce()
         while desired.standby:
             desired.change.clear()
             await desired.change.or_first_of(connection.closed)
@@ -98,4 +106,4 @@ class Coming:
                 raise ConnectionLostError(connection.closed.result())
             if desired.offline or not self._configuration.is_of(desired.record):
                 raise Changed
-        await standby.take_over(connection, missed=desired.missed)
+        await standby.take_over(connection, missed=missed or desired.missed)

@@ -20,16 +20,20 @@ class Going:
         self._agent = agent
         self._desired = desired
         self._ack_seconds = ack_seconds
-        self._goes = self._has_read = False
+        self._awaited = self._has_read = False
 
-    def begin(self, grace_seconds: float) -> None:
-        """Another process is ready to have the agent: drain for so long at most, then end."""
-        self._goes = True
+    def begin(self, grace_seconds: float, *, awaited: bool) -> None:
+        """Another process is to have the agent: drain for so long at most, then end.
+
+        Args:
+            awaited: whether it is connected there: else something may be said before it is that nobody hears.
+        """
+        self._awaited = awaited
         self._desired.stop(grace_seconds)
 
     async def read(self, connection: Connection) -> None:
-        """Take in what the agent's sockets have, before it drains; nothing is done for one that stays."""
-        if not self._goes:
+        """Take in what the agent's sockets have, before it drains; nothing is done where nobody relies on it."""
+        if not self._awaited:
             return
         # Two, while one takes the place of another.
         sockets = {connection, self._agent.connection or connection}

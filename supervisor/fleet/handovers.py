@@ -81,7 +81,8 @@ class Handovers:
                     self._shared.metrics.took_over()
         for agent_id in (owned.going & self._runners.keys()) - self._going:
             self._going.add(agent_id)
-            self._runners[agent_id].going.begin(self._shared.settings.drain_seconds)
+            grace = self._shared.settings.drain_seconds
+            self._runners[agent_id].going.begin(grace, awaited=agent_id in owned.ready)
             self._tasks.spawn(self._give(agent_id), f"hand over {agent_id}")
 
     async def _give(self, agent_id: str) -> None:

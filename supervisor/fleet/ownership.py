@@ -20,6 +20,7 @@ class Owned:
             are cancelled: one that another process is to have is let go of before it is left out here.
         coming: those that it is to connect only, for their owners have them still.
         going: of its own, those that it is to let go of.
+        ready: of those, the ones that are connected where they go.
         handed: of its own, those of which nothing was missed before they came.
         left: of its own, those that another process had, and did not hand over.
     """
@@ -29,6 +30,7 @@ class Owned:
     going: frozenset[str] = frozenset()
     handed: frozenset[str] = frozenset()
     left: frozenset[str] = frozenset()
+    ready: frozenset[str] = frozenset()
 
     @property
     def wanted(self) -> Mapping[str, AgentRecord]:
@@ -49,4 +51,4 @@ async def owned_by(registry: Registry, turns: Turns) -> Owned:
     own, coming = [
         {row["id"]: record_from_row(row) async for row in turns.each(rows)} for rows in (share.own, share.coming)
     ]
-    return Owned(own, coming, share.going, share.handed, share.left)
+    return Owned(own, coming, share.going, share.handed, share.left, share.ready)

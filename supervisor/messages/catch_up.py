@@ -91,8 +91,12 @@ class CatchUp:
         """
         waiting = self._backfill.begin() if missed else []
         self._backfill.holds.count(connection)
-        if connection.conversation_id is not None:
-            connection.record_member(connection.conversation_id, self._scope.clock.monotonic())
+        if (home := connection.conversation_id) is not None:
+            connection.record_member(home, self._scope.clock.monotonic())
+            if missed and home not in self._conversations and self._backfill.possible:
+                # Its owner died in its first moments, and had not written it down.
+                self._backfill.hold(home)
+                waiting = [*waiting, home]
         self._roster.follow(connection, waiting, self._joining)
 
     async def _connect_beside(self, another: Connection, register: Register) -> Connection:

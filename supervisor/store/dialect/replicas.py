@@ -37,6 +37,7 @@ class Share(NamedTuple):
         own: the rows that it runs.
         coming: those that it is to connect, before their owners let go of them.
         going: those of its own that it is to let go of now: whoever has them next is ready, or waited for long enough.
+        ready: of those, the ones whose next owner is ready.
         handed: those of its own that their last owner let go of, who had heard everything until then.
         left: those of its own that had an owner who did not let go of them.
     """
@@ -46,6 +47,7 @@ class Share(NamedTuple):
     going: frozenset[str] = frozenset()
     handed: frozenset[str] = frozenset()
     left: frozenset[str] = frozenset()
+    ready: frozenset[str] = frozenset()
 
 
 class ReplicaTable(Protocol):

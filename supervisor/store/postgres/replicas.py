@@ -31,8 +31,8 @@ _LIST: Final = (
 _SHARE: Final = (
     "SELECT agent_id, owner = :replica, handed AND heard_all, epoch > 1 AND NOT handed, next IS NOT NULL AND (ready OR "
     "((refused_at > next_at OR next_at < clock_timestamp() - make_interval(secs => :longest)) "
-    "AND (SELECT draining FROM replicas WHERE id = :replica))) FROM leases WHERE owner = :replica UNION ALL "
-    "SELECT agent_id, false, false, false, false FROM leases WHERE next = :replica"
+    "AND (SELECT draining FROM replicas WHERE id = :replica))), ready FROM leases WHERE owner = :replica UNION ALL "
+    "SELECT agent_id, false, false, false, false, false FROM leases WHERE next = :replica"
 )
 _MINE: Final = "WHERE agents.id IN (SELECT agent_id FROM leases WHERE owner = :replica OR next = :replica)"
 _LIVES: Final = "SELECT 1 FROM replicas WHERE id = :replica"
@@ -144,9 +144,10 @@ class Replicas:
         return Share(
             [row for agent_id, row in rows.items() if agent_id in own],
             [row for agent_id, row in rows.items() if agent_id not in own],
-            frozenset(agent_id for agent_id, *_, going in found if going),
+            frozenset(agent_id for agent_id, *_, going, _ in found if going),
             frozenset(agent_id for agent_id, _, handed, *_ in found if handed),
-            frozenset(agent_id for agent_id, _, _, left, _ in found if left),
+            frozenset(agent_id for agent_id, _, _, left, *_ in found if left),
+            frozenset(agent_id for agent_id, *_, going, ready in found if going and ready),
         )
 
     async def ready(self, agent_id: str) -> None:

@@ -9,12 +9,13 @@ from typing import Literal
 
 import pytest
 
-from supervisor.core.states import MessageState
-from supervisor.sandbox.world.faults import SecondSocket
+from supervisor.core.states import AgentState, MessageState
+from supervisor.sandbox.world.faults import Handshake, SecondSocket
 from supervisor.service import Service
 from tests.support import postgres
+from tests.support.leases import another_replica
 from tests.support.observing import handlers_folder
-from tests.support.stack import Stack, stack
+from tests.support.stack import Stack, agent_id, stack
 
 #: Answers the first message only when a file is there.
 SLOW = """
@@ -112,3 +113,24 @@ async def test_what_is_said_while_the_owner_ends_its_work_is_answered_here_once_
         assert sum(one.startswith("answer") for one in contents) == 3
     finally:
         await other.stop(0.0)
+
+
+async def test_what_was_said_while_its_connection_broke_on_its_way_here_is_looked_for(fleet: Stack) -> None:
+    url, mine = fleet.settings.registry_url, fleet.service.registry.replicas.my_id
+    given = "INSERT INTO leases (agent_id, owner, next, epoch) VALUES ($1, $2, $3, 1)"
+    postgres.on_server(given, agent_id(1), another_replica(url), mine, url=url)
+    identity = await fleet.add(1)
+    await fleet.until(lambda: postgres.on_server("SELECT ready FROM leases", url=url) == [(True,)])
+    user = await fleet.sandbox.user()
+    conversation = await user.open(identity)
+    fleet.sandbox.faults.set(Handshake(mode="refuse"))
+    fleet.sandbox.kick(identity)
+    await fleet.state(identity, AgentState.BACKOFF)
+    # Its owner lets go of it just then, as it may since it was told to.
+    message = await user.say(conversation, "hello?")
+    fleet.sandbox.faults.clear()
+    await fleet.sandbox.wait_online(identity, timeout=20)
+    moved = "UPDATE leases SET owner = next, next = NULL, handed = true, heard_all = true, ready = false, epoch = 2"
+    postgres.on_server(moved, url=url)
+    [reply] = await user.wait_for_reply(conversation, after=message, timeout=20)
+    assert reply.content == "Echo: hello?"

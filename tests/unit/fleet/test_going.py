@@ -10,7 +10,7 @@ import pytest
 from supervisor.core.states import AgentState
 from supervisor.sandbox.world.faults import Handshake
 from tests.support import postgres
-from tests.support.leases import give_to_another, handed
+from tests.support.leases import another_replica, give_to_another, handed
 from tests.support.stack import Stack, stack
 from tests.support.tunnels import lagging
 
@@ -40,6 +40,19 @@ async def test_what_a_slow_socket_still_has_is_read_before_its_agent_goes(fleet:
         lag.holding = False
         assert handed(url) == [(True, in_time)]
         assert postgres.on_server("SELECT count(*) FROM inbox", url=url) == [(int(in_time),)]
+
+
+async def test_whoever_gets_an_agent_before_it_is_there_looks_for_what_was_missed(fleet: Stack) -> None:
+    url, mine = fleet.settings.registry_url, fleet.service.registry.replicas.my_id
+    await fleet.add(1)
+    await fleet.online()
+    postgres.on_server("UPDATE replicas SET draining = true WHERE id = $1", mine, url=url)
+    refused = (
+        "UPDATE leases SET next = $1, next_at = clock_timestamp(), refused_at = clock_timestamp() + interval '1 s'"
+    )
+    postgres.on_server(refused, another_replica(url), url=url)
+    await fleet.until(lambda: handed(url)[0][0])
+    assert handed(url) == [(True, False)]
 
 
 async def test_whoever_gets_an_agent_that_was_away_looks_for_what_was_missed(fleet: Stack) -> None:
