@@ -47,6 +47,9 @@ class CatchUp:
         self._rejoin_limit = rejoin_limit
         self._warned = False
         self._joining: Sequence[str] = ()
+        # While another process answers for the agent: what was joined late, when its owner may not have been there any
+        # more. None: the agent is this process's own.
+        self._late: list[str] | None = None
 
     async def connect(self, register: Register) -> Connection:
         """Have a connection opened and registered; ask for what was said while there was none.
@@ -58,6 +61,7 @@ class CatchUp:
         Raises:
             ConnectionLostError: the connection was lost meanwhile; it is closed. Otherwise as ``register``.
         """
+        self._late = None
         another = self._participation.connection
         if another is not None and another.connected:
             return await self._connect_beside(another, register)
@@ -75,6 +79,7 @@ class CatchUp:
 
     async def stand_by(self, register: Register) -> Connection:
         """As :meth:`connect`, for an agent that another process answers for; :meth:`go_on` follows once it does not."""
+        self._late = []
         connection = await register(lambda _: None)
         try:
             self._joining = await self._rejoin(connection)
@@ -91,13 +96,14 @@ class CatchUp:
         """
         waiting = self._backfill.begin() if missed else []
         self._backfill.holds.count(connection)
+        doubtful, self._late = self._late or [], None
         if (home := connection.conversation_id) is not None:
             connection.record_member(home, self._scope.clock.monotonic())
-            if missed and home not in self._conversations and self._backfill.possible:
+            if missed and home not in self._conversations:
                 # Its owner died in its first moments, and had not written it down.
-                self._backfill.hold(home)
-                waiting = [*waiting, home]
-        self._roster.follow(connection, waiting, self._joining)
+                doubtful.append(home)
+        self._backfill.hold_incomplete(doubtful)
+        self._roster.follow(connection, [*waiting, *doubtful], self._joining)
 
     async def _connect_beside(self, another: Connection, register: Register) -> Connection:
         """As :meth:`connect`, while another connection is open: as long as it is, nothing can be missed.
@@ -198,9 +204,14 @@ class CatchUp:
 
     def _joining_late(self, connection: Connection, conversations: Sequence[str]) -> None:
         """What is said as soon as the agent is in a conversation comes after what was said before."""
+        if self._late is not None:
+            return
         self._backfill.hold_incomplete(one for one in conversations if not is_joined(connection, one))
 
     async def _joined_late(self, connection: Connection, joined: Sequence[str], missing: Sequence[str]) -> None:
+        if self._late is not None:
+            self._late += joined
+            return
         self._backfill.holds.end(missing)
         await self._backfill.run(joined, partial(is_joined, connection))
 

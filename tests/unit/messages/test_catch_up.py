@@ -118,6 +118,28 @@ def test_past_the_limit_the_most_recent_ones_are_joined_first_and_one_line_names
     play(tmp_path, connects, handlers=HANDLERS)
 
 
+def test_what_is_joined_late_while_another_process_answers_is_asked_about_once_none_does(tmp_path: Path) -> None:
+    async def stands_by(script: Play) -> None:
+        async with paper_agent(script) as paper:
+            await script.loop.complete(paper.configure())
+            desk = Desk(script, paper, 1)
+            for conversation in OTHERS[:2]:
+                await script.loop.complete(desk.inbox.conversations.joined(conversation))
+            await script.loop.advance(120)
+            script.platform.rest.add(OTHERS[0], "before it was joined", EPOCH + script.loop.time())
+            connection = await script.loop.complete(desk.catch_up.stand_by(desk.register))
+            await script.loop.advance(5)
+            assert connection.joined.is_set()
+            assert (script.platform.rest.asked["history"], script.fleet.inbox()) == (0, []), "it is another's to answer"
+            desk.catch_up.go_on(connection, missed=False)
+            await script.loop.advance(5)
+            assert [row.body for row in script.fleet.inbox()] == ["before it was joined"]
+            assert script.platform.rest.asked["history"] == 1, "of the others nothing can be missing"
+            await script.loop.complete(connection.close())
+
+    play(tmp_path, stands_by, handlers=HANDLERS)
+
+
 @pytest.mark.parametrize("says", [False, True], ids=["silence", "a message"])
 def test_a_way_that_leads_nowhere_does_not_spoil_the_next_one(tmp_path: Path, says: bool) -> None:
     """Beside the first socket one way takes the agent and handles nothing, the next one is right."""
