@@ -191,9 +191,20 @@ class Agent {
     if (list.childElementCount > MAX_LINES) list.lastElementChild.remove();
   }
 
+  /** While nobody looks the stream is given back. */
+  rest() {
+    this.stream.close();
+  }
+
+  wake() {
+    this.states.replaceChildren();
+    this.lines.replaceChildren();
+    this.follow();
+  }
+
   close() {
     clearInterval(this.refreshing);
-    this.stream.close();
+    this.rest();
     this.messages.close();
   }
 }

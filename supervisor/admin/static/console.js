@@ -15,8 +15,10 @@ const VIEWS = { fleet: fleetView, messages: messagesView, usage: usageView, hist
 
 /** What all pages know: agents by id and the overview, as the board last told; access: "full" or "read". */
 const board = { agents: new Map(), overview: null, access: null, stream: null };
+const HIDDEN_LOOK_MS = 15_000;
 let shown = null;
 let coming = null;
+let looking = null;
 
 function health(text, kind) {
   setText(byId("health"), text);
@@ -55,6 +57,8 @@ function take(change) {
 
 function follow() {
   board.stream?.close();
+  if (document.hidden) return rest();
+  clearInterval(looking);
   board.stream = new EventSource("/api/v1/board");
   board.stream.addEventListener("board", (event) => take(JSON.parse(event.data)));
   board.stream.addEventListener("error", async () => {
@@ -65,6 +69,31 @@ function follow() {
   });
 }
 
+/** A hidden tab holds no stream, since a browser has six connections for all tabs of a host; its title and icon stay true. */
+function rest() {
+  board.stream?.close();
+  shown?.rest?.();
+  clearInterval(looking);
+  looking = setInterval(look, HIDDEN_LOOK_MS);
+  look();
+}
+
+async function look() {
+  try {
+    board.overview = await get("/api/v1/status");
+    showOverview();
+  } catch (error) {
+    if (error instanceof SignedOut) await signedIn();
+    else health("no answer; trying again", "bad");
+  }
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (board.access === null) return;
+  follow();
+  if (!document.hidden) shown?.wake?.();
+});
+
 async function signedIn() {
   const { access, token_required: required } = await get("/session").catch(() => ({ access: board.access }));
   board.access = access;
@@ -73,6 +102,7 @@ async function signedIn() {
   byId("sign-out").hidden = access === null || !required;
   byId("view").hidden = access === null;
   if (access === null) {
+    clearInterval(looking);
     health("signed out", "warn");
     byId("token").focus();
   }
