@@ -66,7 +66,9 @@ _PATH = re.compile(r"`((?:agents|deploy|docs|examples|grafana|helm|prometheus|su
 def _texts() -> Iterator[tuple[str, str]]:
     """Every text file of ours, by its path from the root."""
     found = [path for folder in _FOLDERS for path in (ROOT / folder).rglob("*")]
-    for path in sorted([*found, *ROOT.glob("*.*"), ROOT / "Dockerfile"]):
+    # What coverage leaves behind has no ending either.
+    beside = [path for path in ROOT.glob("*.*") if not path.name.startswith(".coverage")]
+    for path in sorted([*found, *beside, ROOT / "Dockerfile"]):
         if path.suffix in _SUFFIXES and path.is_file() and {"__pycache__", "node_modules"}.isdisjoint(path.parts):
             yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
 
