@@ -13,9 +13,9 @@ from supervisor.core.states import AgentState, MessageState
 from supervisor.sandbox.world.faults import Handshake, SecondSocket
 from supervisor.service import Service
 from tests.support import postgres
-from tests.support.leases import another_replica
+from tests.support.leases import on_its_way
 from tests.support.observing import handlers_folder
-from tests.support.stack import Stack, agent_id, stack
+from tests.support.stack import Stack, stack
 
 #: Answers the first message only when a file is there.
 SLOW = """
@@ -116,11 +116,7 @@ async def test_what_is_said_while_the_owner_ends_its_work_is_answered_here_once_
 
 
 async def test_what_was_said_while_its_connection_broke_on_its_way_here_is_looked_for(fleet: Stack) -> None:
-    url, mine = fleet.settings.registry_url, fleet.service.registry.replicas.my_id
-    given = "INSERT INTO leases (agent_id, owner, next, epoch) VALUES ($1, $2, $3, 1)"
-    postgres.on_server(given, agent_id(1), another_replica(url), mine, url=url)
-    identity = await fleet.add(1)
-    await fleet.until(lambda: postgres.on_server("SELECT ready FROM leases", url=url) == [(True,)])
+    url, identity = fleet.settings.registry_url, await on_its_way(fleet)
     user = await fleet.sandbox.user()
     conversation = await user.open(identity)
     fleet.sandbox.faults.set(Handshake(mode="refuse"))

@@ -16,10 +16,10 @@ from supervisor.settings.secrets import generate_key
 from supervisor.store import Registry
 from tests.support import postgres
 from tests.support.journaling import inbound
-from tests.support.leases import another_replica
+from tests.support.leases import on_its_way
 from tests.support.observing import figures, handlers_folder
 from tests.support.postgres_way import way_to
-from tests.support.stack import Stack, agent_id, stack
+from tests.support.stack import Stack, stack
 
 HANDLERS = {
     "broken": "raise RuntimeError('it cannot be loaded')\n",
@@ -130,11 +130,7 @@ async def test_what_only_the_next_owner_heard_is_answered_though_it_does_not_com
     fleet: Stack,
 ) -> None:
     await fleet.restart(grace_seconds=0, backfill_messages=0)
-    url, mine = fleet.settings.registry_url, fleet.service.registry.replicas.my_id
-    given = "INSERT INTO leases (agent_id, owner, next, epoch) VALUES ($1, $2, $3, 1)"
-    postgres.on_server(given, agent_id(1), another_replica(url), mine, url=url)
-    identity = await fleet.add(1)
-    await fleet.until(lambda: postgres.on_server("SELECT ready FROM leases", url=url) == [(True,)])
+    url, identity = fleet.settings.registry_url, await on_its_way(fleet)
     user = await fleet.sandbox.user()
     conversation = await user.open(identity)
     message = await user.say(conversation, "nobody else hears it")
