@@ -87,6 +87,7 @@ async def test_a_journal_that_cannot_be_read_loses_nothing_of_it(taking: Taking)
     taking.error = RegistryError("away")
     with pytest.raises(RegistryError):
         await taking.standby.take_over(SOURCE, missed=False)
+    assert taking.standby.waits
     assert ("message:new", 1) not in taking.done
     taking.error = None
     await taking.standby.take_over(SOURCE, missed=False)
