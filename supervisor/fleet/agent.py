@@ -86,6 +86,10 @@ class Agent:
         """The connection that is in use; None while the agent is offline."""
         return self.pipeline.connection
 
+    def sockets(self, connection: Connection) -> set[Connection]:
+        """``connection`` and the one in use: two while one takes the place of another."""
+        return {connection, self.connection or connection}
+
     @property
     def pulse(self) -> Pulse:
         """What its heartbeats say, and where that goes which they bring."""

@@ -35,9 +35,8 @@ class Going:
         """Take in what the agent's sockets have, before it drains; nothing is done where nobody relies on it."""
         if not self._awaited:
             return
-        # Two, while one takes the place of another.
-        sockets = {connection, self._agent.connection or connection}
-        self._has_read = all(await asyncio.gather(*[one.read_all(self._ack_seconds) for one in sockets]))
+        reads = [one.read_all(self._ack_seconds) for one in self._agent.sockets(connection)]
+        self._has_read = all(await asyncio.gather(*reads))
 
     @property
     def heard_all(self) -> bool:

@@ -289,7 +289,7 @@ class Runner:
             self._become(AgentState.ONLINE, reason)
 
     async def _close_all(self, connection: Connection) -> None:
-        sockets = {connection, self.agent.connection or connection}
+        sockets = self.agent.sockets(connection)
         self.agent.use(None)
         self.findability.closed()
         self._dialer.lost()

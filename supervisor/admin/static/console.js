@@ -71,7 +71,6 @@ function follow() {
 
 /** A hidden tab holds no stream, since a browser has six connections for all tabs of a host; its title and icon stay true. */
 function rest() {
-  board.stream?.close();
   shown?.rest?.();
   clearInterval(looking);
   looking = setInterval(look, HIDDEN_LOOK_MS);
@@ -83,8 +82,8 @@ async function look() {
     board.overview = await get("/api/v1/status");
     showOverview();
   } catch (error) {
-    if (error instanceof SignedOut) await signedIn();
-    else health("no answer; trying again", "bad");
+    if (error instanceof SignedOut) throw error;
+    health("no answer; trying again", "bad");
   }
 }
 

@@ -67,7 +67,6 @@ class ReplicaMetrics:
             "How old the oldest transaction is that keeps the registry's server from clearing rows away, in seconds.",
             "seconds",
         )
-
         self._make_moves(make)
 
     def _make_moves(self, make: Workshop) -> None:
@@ -96,7 +95,6 @@ class ReplicaMetrics:
             "Supervisors of the registry that this one found dead, and whose agents it took from them.",
             "supervisors",
         )
-
         self._handed_in = make.counter(
             "supervisor_handed_in_total",
             "Messages that another supervisor had heard and this one had not, for agents of this one.",
