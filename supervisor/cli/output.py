@@ -18,7 +18,7 @@ from supervisor.core.activity import LATELY_MINUTES
 from supervisor.core.replicas import ReplicaStatus
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus
-from supervisor.core.trouble import FAILING, STUCK, UNKNOWN, oldest
+from supervisor.core.trouble import FAILING, SPENT, STUCK, UNKNOWN, oldest
 from supervisor.protocol.text import clean_text
 from supervisor.telemetry.redaction import mask
 
@@ -39,6 +39,7 @@ STATE_STYLES: Final[dict[AgentState, tuple[str, str]]] = {
 TROUBLE_STYLES: Final[dict[str, tuple[str, str]]] = {
     FAILING: ("⚠", "bold yellow"),
     STUCK: ("◷", "bold yellow"),
+    SPENT: ("⊘", "bold yellow"),
     UNKNOWN: ("?", "bold yellow"),
 }
 REPLICA_STYLES: Final[dict[str, tuple[str, str]]] = {

@@ -62,7 +62,7 @@ class AgentStatus:
 
     Args:
         since: when the state began, seconds since the epoch; None when no supervisor runs.
-        reason: why it is not online, in one line; empty when there is nothing to say.
+        reason: why it is not online, or may not spend any more, in one line; empty when there is nothing to say.
         health: ``ok``, or ``failing`` with the reason where the agent is online and cannot answer well.
         conversation_id: the conversation that v1 put it in; None on v2 or when offline.
         conversations: how many conversations it has been active in lately.
@@ -71,8 +71,8 @@ class AgentStatus:
             ``undelivered_reason`` is why the one failed that has waited longest.
         notes: what somebody should know of it, though nothing fails.
         handling: the messages that its handler has in its hands; of one agent that is asked for by its id only.
-        trouble: ``failing`` or ``stuck`` where it is online and so (:mod:`supervisor.core.trouble`); ``unknown`` where
-            the replica that runs it does not answer, or none runs it yet; else empty.
+        trouble: ``failing``, ``stuck`` or ``spent`` where it is online and so (:mod:`supervisor.core.trouble`);
+            ``unknown`` where the replica that runs it does not answer, or none runs it yet; else empty.
         oldest_at: when its oldest message came that waits or runs, seconds since the epoch; None where there is none.
         answered_lately: messages answered in this minute and the four before it.
         replica: the number of the replica that runs it, where several share the registry; None where one does.
@@ -120,7 +120,7 @@ class Overview:
         problems: what keeps it from being ready, one line each; empty when it is.
         notices: what a person should know although it is ready: a platform host that is down, refused agents.
         undelivered: replies that wait because sending failed, of all agents.
-        failing, stuck: how many of the agents that are online are so.
+        failing, stuck, spent: how many of the agents that are online are so.
         deployment: the name that the deployment was given; empty where it has none.
         registry: where the registry is.
         currency: what the configured prices are in: ``USD``, ``EUR``, …
@@ -144,6 +144,7 @@ class Overview:
     currency: str = "USD"
     unknown: int = 0
     replicas: tuple[ReplicaStatus, ...] = ()
+    spent: int = 0
 
 
 @dataclass(frozen=True, slots=True)

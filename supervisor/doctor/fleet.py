@@ -12,7 +12,7 @@ from typing import Final
 from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus
-from supervisor.core.trouble import STUCK, UNKNOWN, oldest
+from supervisor.core.trouble import SPENT, STUCK, UNKNOWN, oldest
 from supervisor.doctor.cures import REFUSED, fault_cure, secret_cure
 from supervisor.doctor.examiner import Examiner
 from supervisor.doctor.findings import Finding, Level, Report, Trouble, failed
@@ -81,10 +81,19 @@ def _report_live(live: AgentStatus, record: AgentRecord, report: Report) -> None
     if live.trouble == STUCK and live.oldest_at is not None:
         said = f"stuck ({oldest(time.time() - live.oldest_at)})"
         report(failed("health", said, f"see: supervisor agents show {live.id}", Trouble.UNANSWERED, live.id))
+    elif live.trouble == SPENT:
+        report(Finding("budget", Level.WARN, live.reason, _raise_budget(live), live.id))
     elif live.trouble:
         report(failed("health", live.health, _look(live.id), Trouble.UNANSWERED, live.id))
     elif live.failing:
         report(Finding("health", Level.WARN, live.health, _look(live.id), live.id))
+
+
+def _raise_budget(live: AgentStatus) -> str:
+    """How an agent gets a larger budget: its own is a setting of its row, the fleet's a variable."""
+    if "budget_tokens" in live.settings or "budget_cost" in live.settings:
+        return f"wait, or raise it: supervisor agents update {live.id} --set budget_tokens=N (or budget_cost)"
+    return "wait, or raise SUPERVISOR_BUDGET_TOKENS or SUPERVISOR_BUDGET_COST and restart"
 
 
 def _look(agent_id: str) -> str:

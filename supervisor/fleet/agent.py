@@ -100,7 +100,7 @@ class Agent:
         return AgentContext(self.profile)
 
     def trouble(self, state: AgentState) -> str:
-        """``failing`` or ``stuck`` while it is online and so; else empty. One that sleeps lets messages wait."""
+        """What troubles it while it is online; empty where nothing does. One that sleeps lets messages wait."""
         if state is not AgentState.ONLINE:
             return ""
         oldest_at = None if self.pipeline.duties.sleeping.current is not None else self.pipeline.answers.oldest_at
@@ -108,6 +108,7 @@ class Agent:
             failing=self.profile.health.failing,
             waited_seconds=0.0 if oldest_at is None else self._shared.clock.now() - oldest_at,
             may_take_seconds=self.profile.settings.timeout_seconds,
+            spent=bool(self.profile.spending.used_up),
         )
 
     def redact(self, text: str) -> str:

@@ -13,7 +13,7 @@ from supervisor.core.records import JournaledMessage
 from supervisor.core.states import AgentState, MessageState
 from supervisor.core.status import AgentStatus, InboxCounts, Reading
 from supervisor.core.tasks import cancel_all, is_cancelled, kept
-from supervisor.core.trouble import FAILING, STUCK
+from supervisor.core.trouble import FAILING, SPENT, STUCK
 from supervisor.fleet.change_log import ChangeLog
 from supervisor.fleet.handovers import Handovers
 from supervisor.fleet.journal_sync import JournalSync
@@ -197,8 +197,8 @@ class Fleet:
         return Counter(runner.condition.state for runner in self._runners.values())
 
     def troubles(self) -> Mapping[str, list[Runner]]:
-        """The agents that are online and failing or stuck, by which of these they are."""
-        found: dict[str, list[Runner]] = {FAILING: [], STUCK: []}
+        """The agents that are online and failing, stuck or spent, by which of these they are."""
+        found: dict[str, list[Runner]] = {FAILING: [], STUCK: [], SPENT: []}
         for runner in self._runners.values():
             if trouble := runner.agent.trouble(runner.condition.state):
                 found[trouble].append(runner)

@@ -16,6 +16,7 @@ from supervisor.core.errors import (
 from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus
+from supervisor.core.trouble import SPENT
 from supervisor.fleet.agent import Agent
 from supervisor.fleet.change import Changed
 from supervisor.fleet.coming import Coming
@@ -140,13 +141,16 @@ class Runner:
         agent, record, condition = self.agent, self._desired.record, self.condition
         connection = agent.connection
         undelivered, reason = agent.pipeline.outbox.undelivered
+        trouble = agent.trouble(condition.state)
         return AgentStatus(
             id=record.id,
             name=record.name or (agent.grant.answer.name if agent.grant else None) or "",
             handler=record.handler,
             state=condition.state,
             since=condition.since,
-            reason=condition.reason or agent.pipeline.duties.sleeping.shown,
+            reason=condition.reason
+            or agent.pipeline.duties.sleeping.shown
+            or (agent.profile.spending.used_up if trouble == SPENT else ""),
             health=str(agent.profile.health),
             conversation_id=connection.conversation_id if connection else None,
             conversations=len(agent.pipeline.inbox.conversations),
@@ -158,7 +162,7 @@ class Runner:
             undelivered=undelivered,
             undelivered_reason=agent.redact(reason),
             notes=(*agent.profile.notes, *notes_of(agent.grant)),
-            trouble=agent.trouble(condition.state),
+            trouble=trouble,
             oldest_at=agent.pipeline.answers.oldest_at,
             answered_lately=agent.activity.answered_lately(),
         )

@@ -9,12 +9,12 @@ from typing import Final, Protocol, TypeVar
 from supervisor.core.errors import AgentNotFoundError, AmbiguousAgentError, ConfigurationError
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus
-from supervisor.core.trouble import FAILING, STUCK, UNKNOWN
+from supervisor.core.trouble import FAILING, SPENT, STUCK, UNKNOWN
 
 #: Fewer characters stand for no agent: a slip would too easily mean one.
 MIN_PREFIX_CHARS: Final = 4
 #: What an agent can be asked to be: its states, and the troubles that it may have beside them.
-STATES: Final = (*map(str, AgentState), FAILING, STUCK, UNKNOWN)
+STATES: Final = (*map(str, AgentState), FAILING, STUCK, SPENT, UNKNOWN)
 
 
 class Named(Protocol):

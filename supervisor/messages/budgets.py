@@ -56,6 +56,12 @@ class Spent:
         used = self.ratio(limits) or 0.0
         return Level.EXHAUSTED if used >= 1 else Level.WARNING if used >= WARNING_RATIO else Level.FINE
 
+    def in_words(self, limits: Limits) -> str:
+        """What is spent of what may be: ``2,140 of 2,000 tokens, cost 0.31 of 0.50``; only what is limited."""
+        tokens = [] if limits.tokens is None else [f"{self.tokens:,} of {limits.tokens:,} tokens"]
+        cost = [] if limits.cost is None else [f"cost {self.cost:.2f} of {limits.cost:.2f}"]
+        return ", ".join(tokens + cost)
+
     def figures(self, limits: Limits) -> dict[str, Any]:
         """What is spent and what may be, for a line of the log; limits that there are not are left out."""
         figures: dict[str, Any] = {

@@ -191,6 +191,22 @@ class Ledger:
             notice = SPENT_NOTICE if exhausted else ""
             return Budget(exhausted, notice, spent.tokens, limits.tokens, spent.cost, limits.cost, pending)
 
+    def used_up(self, agent_id: str) -> str:
+        """Which budget of today is used up that bounds an agent, in words; empty where none is.
+
+        The fleet's bounds only who has spent of it today: an agent that calls no model goes on answering.
+        """
+        with self._lock:
+            if self._fleet == NO_LIMITS and agent_id not in self._limits:
+                return ""
+            spent, limits = self._scope(agent_id)
+            fleet, fleet_limits = self._scope(None)
+            if spent.level(limits) is Level.EXHAUSTED:
+                return f"its budget of today is used up ({spent.in_words(limits)}), until 00:00 UTC"
+            if spent != Spent() and fleet.level(fleet_limits) is Level.EXHAUSTED:
+                return f"the fleet's budget of today is used up ({fleet.in_words(fleet_limits)}), until 00:00 UTC"
+            return ""
+
     @contextmanager
     def expecting(self, agent_id: str, usage: Usage) -> Iterator[None]:
         """Hold what a call under way is expected to cost against the budgets: calls at once must not overdraw them.

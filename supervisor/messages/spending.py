@@ -39,6 +39,11 @@ class Spending:
         """What may still be spent today."""
         return self._ledger.budget(self._agent_id)
 
+    @property
+    def used_up(self) -> str:
+        """Which budget of today is used up, in words; empty where none is."""
+        return self._ledger.used_up(self._agent_id)
+
     @contextmanager
     def model_call(
         self, model: str, provider: str, expected: Usage | None = None, trace_id: str = ""

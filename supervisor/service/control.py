@@ -12,7 +12,7 @@ from supervisor.core.errors import AgentNotFoundError
 from supervisor.core.records import AgentEvent, AgentRecord
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus, InboxCounts, MessageDetails, MessageSummary, Overview
-from supervisor.core.trouble import FAILING, STUCK, oldest
+from supervisor.core.trouble import FAILING, SPENT, STUCK, oldest
 from supervisor.fleet import Fleet, Shared
 from supervisor.management import agents, history, messages
 from supervisor.management.messages import MessageQuery, Outcome
@@ -63,13 +63,15 @@ class Control:
             for state in (AgentState.REJECTED, AgentState.FAULTED)
             if states.get(state)
         ]
-        failing, stuck = (self._fleet.troubles()[trouble] for trouble in (FAILING, STUCK))
+        failing, stuck, spent = (self._fleet.troubles()[trouble] for trouble in (FAILING, STUCK, SPENT))
         if failing:
             notices.append(f"{_count(len(failing))} failing; see: supervisor agents list")
         if stuck:
             times = [at for runner in stuck if (at := runner.agent.pipeline.answers.oldest_at) is not None]
             age = oldest(self._shared.clock.now() - min(times, default=self._shared.clock.now()))
             notices.append(f"{_count(len(stuck))} stuck ({age}); see: supervisor agents list")
+        if spent:
+            notices.append(f"{_count(len(spent))} out of budget for today; see: supervisor agents list --state spent")
         undelivered, why = self._fleet.undelivered()
         if undelivered:
             waiting = "1 reply waits" if undelivered == 1 else f"{undelivered} replies wait"
@@ -94,6 +96,7 @@ class Control:
             undelivered=undelivered,
             failing=len(failing),
             stuck=len(stuck),
+            spent=len(spent),
             deployment=self.settings.deployment_name,
             registry=self._registry.where,
             currency=self.settings.currency,

@@ -1,11 +1,11 @@
 // States and troubles: their symbols, and in which order a person should look at them.
 
 export const SYMBOLS = {
-  faulted: "▲", failing: "⚠", stuck: "◷", unknown: "?", rejected: "✖", backoff: "↻", registering: "◕", connecting: "◑",
+  faulted: "▲", failing: "⚠", stuck: "◷", spent: "⊘", unknown: "?", rejected: "✖", backoff: "↻", registering: "◕", connecting: "◑",
   authenticating: "◔", draining: "◌", online: "●", paused: "‖", stopped: "○",
 };
 export const WORST_FIRST = Object.keys(SYMBOLS);
-const NEED_SOMEBODY = ["faulted", "failing", "stuck", "unknown", "rejected"];
+const NEED_SOMEBODY = ["faulted", "failing", "stuck", "spent", "unknown", "rejected"];
 
 /** What an agent is shown as: its trouble where it is online and has one, else its state. */
 export const standing = (agent) => agent.trouble || agent.state;
@@ -35,8 +35,8 @@ export function countConditions(agents) {
 
 /** How much needs somebody: problems of the supervisor and agents that are not well. */
 export function attention(overview) {
-  const { agents, failing, stuck, unknown, problems } = overview;
-  return problems.length + (agents.faulted || 0) + (agents.rejected || 0) + failing + stuck + unknown;
+  const { agents, failing, stuck, spent, unknown, problems } = overview;
+  return problems.length + (agents.faulted || 0) + (agents.rejected || 0) + failing + stuck + spent + unknown;
 }
 
 export const needsSomebody = (word) => NEED_SOMEBODY.includes(word);

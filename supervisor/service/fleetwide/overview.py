@@ -49,6 +49,7 @@ def put_together(
         undelivered=sum(one.undelivered for one in all_told),
         failing=sum(one.failing for one in all_told),
         stuck=sum(one.stuck for one in all_told),
+        spent=sum(one.spent for one in all_told),
         unknown=unknown,
         replicas=tuple(_shown(one, told.get(one.id), silent.get(one.id, ""), others) for one in replicas),
     )

@@ -1,4 +1,4 @@
-"""Agents that are online and do not answer: shown as failing and stuck wherever somebody looks."""
+"""Agents that are online and do not answer: shown as failing, stuck and spent wherever somebody looks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from tests.support.observing import handlers_folder
 from tests.support.stack import Stack, agent_id, stack
 
 FAILS = "async def on_message(message, ctx):\n    raise RuntimeError('no key')\n"
+SPENDS = (
+    "async def on_message(message, ctx):\n    ctx.usage(60, 0, model='m')\n    return ctx.budget().notice or 'spent'\n"
+)
 HANGS = "import asyncio\nasync def on_message(message, ctx):\n    await asyncio.sleep(3600)\n"
 FAILING, STUCK, WELL = agent_id(1), agent_id(2), agent_id(3)
 
@@ -76,6 +79,32 @@ async def test_an_agent_that_answers_nobody_is_no_green_one(tmp_path: Path) -> N
         await control.reload(FAILING)
         await fleet.until(lambda: not control.status(FAILING).failing)
         assert (control.overview().failing, control.overview().stuck) == (0, 0)
+
+
+async def test_an_agent_without_a_budget_says_so_until_the_budget_is_raised(tmp_path: Path) -> None:
+    async with stack(tmp_path, agents_dir=handlers_folder(tmp_path, {"spends": SPENDS})) as fleet:
+        spent = await fleet.add(1, "spends", settings={"budget_tokens": 50})
+        await fleet.add(2)
+        await fleet.online(2)
+        await fleet.ask(spent, "hello")
+        control, command = fleet.service.control, command_beside(fleet)
+        shown = control.status(spent)
+        reason = "its budget of today is used up (60 of 50 tokens), until 00:00 UTC"
+        assert (shown.state, shown.trouble, shown.health, shown.reason) == (AgentState.ONLINE, "spent", "ok", reason)
+        assert control.overview().spent == 1
+        notice = "1 agent is out of budget for today; see: supervisor agents list --state spent"
+        assert control.overview().notices == (notice,)
+        assert "⊘ 1 spent" in await asyncio.to_thread(command.ok, "status")
+        listed = (await asyncio.to_thread(command.ok, "agents", "list", "--state", "spent")).splitlines()
+        assert [line.split()[1] for line in listed[1:] if line.strip()] == ["spent"]
+        done = await asyncio.to_thread(command, "doctor", "--json")
+        [found] = [one for one in json.loads(done.stdout)["checks"] if one["check"] == "budget"]
+        assert (found["agent"], found["level"], found["text"]) == (spent, "warn", reason)
+        assert "budget_tokens=" in found["advice"]
+        assert done.returncode == 0, "it does what it was told"
+        await fleet.service.registry.update_agent(spent, settings={"budget_tokens": 500})
+        await fleet.until(lambda: control.status(spent).trouble == "")
+        assert (control.status(spent).reason, control.overview().spent) == ("", 0)
 
 
 async def commands_tell(command: InProcess) -> None:

@@ -210,6 +210,18 @@ def test_money_and_tokens_bound_both(clock: ManualClock) -> None:
     assert budget.notice in NOTICES, "where a platform's history has it, no model is shown it"
 
 
+def test_a_budget_that_is_used_up_is_said_of_whom_it_bounds(clock: ManualClock) -> None:
+    books = Books(clock, cost=3.0)
+    books.ledger.limit("a", Limits(tokens=1_000))
+    books.spend("a", 999)
+    assert books.ledger.used_up("a") == ""
+    books.spend("a", 1_141)
+    assert books.ledger.used_up("a") == "its budget of today is used up (2,140 of 1,000 tokens), until 00:00 UTC"
+    books.spend("b", 1_500_000)
+    assert books.ledger.used_up("b") == "the fleet's budget of today is used up (cost 3.00 of 3.00), until 00:00 UTC"
+    assert books.ledger.used_up("calls-no-model") == "", "it answers as before"
+
+
 def test_output_counts_and_cached_input_counts_once(clock: ManualClock) -> None:
     books = Books(clock, tokens=100)
     books.ledger.record("a", Usage(60, 30, "m", 50))
