@@ -55,7 +55,7 @@ def test_a_pair_without_key_or_value_is_a_usage_error(pair: str) -> None:
 def test_every_state_has_a_symbol_of_its_own() -> None:
     assert set(output.STATE_STYLES) == set(AgentState)
     styles = [*output.STATE_STYLES.values(), *output.TROUBLE_STYLES.values()]
-    assert len({symbol for symbol, _ in styles}) == len(styles) == len(AgentState) + 3
+    assert len({symbol for symbol, _ in styles}) == len(styles) == len(AgentState) + 4
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140, 400])
