@@ -128,6 +128,8 @@ def add(
     if wait:
         # Nobody would bring it online: said before it is added.
         live.require(settings)
+        if agent_id not in {row.id for row in known.read_registry(settings, lambda registry: registry.agents())}:
+            waiting.wait_gone(settings, agent_id, wait_seconds)
     known.with_registry(settings, lambda registry: registry.add_agent(record), create=True)
     checks.print_warnings(checker)
     if wait:

@@ -19,6 +19,24 @@ class NotOnlineError(SupervisorError):
     """An agent did not come online."""
 
 
+def wait_gone(settings: Settings, agent_id: str, seconds: float) -> None:
+    """Wait until the supervisor has let go of an agent that was removed: its state is not that of the next one.
+
+    Raises:
+        NotRunningError, UnreachableError: the supervisor went away.
+    """
+    deadline = time.monotonic() + seconds
+    running = live.require(settings)
+    while time.monotonic() < deadline:
+        try:
+            running.status(agent_id)
+        except live.UnreachableError:
+            raise
+        except SupervisorError:
+            return
+        time.sleep(_LOOK_SECONDS)
+
+
 def wait_online(settings: Settings, agent_id: str, seconds: float) -> None:
     """Wait until an agent is online.
 
