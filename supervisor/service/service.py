@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,7 @@ from supervisor.service.control import Control
 from supervisor.service.fleetwide import admin_app
 from supervisor.service.housekeeping import Housekeeping
 from supervisor.service.instruction_watch import InstructionWatch
+from supervisor.service.last_run import tell_failed_run
 from supervisor.service.replica_watch import ReplicaWatch
 from supervisor.service.sharing import Sharing
 from supervisor.service.side_tasks import SideTasks
@@ -137,7 +137,7 @@ class Service:
         admin_url = await self._answer()
         self._holder = lock_info(self.settings, admin_url, self.shared.clock)
         self.registry.announce(self._holder)
-        self._tell_failed_run()
+        await tell_failed_run(self.registry)
         self.metrics.bind_agents(self.fleet.reading, self.shared.clock, self.fleet.name_and_handler)
         self.metrics.bind_unfindable(self.fleet.unfindable)
         self.metrics.bind_ready(lambda: not self.problems())
@@ -166,23 +166,6 @@ class Service:
         from supervisor.service.agents_file import AgentsFile  # noqa: PLC0415  YAML is loaded where a file is given
 
         return AgentsFile(path, self.registry, self.control.checker, self.shared.clock, prune=prune)
-
-    def _tell_failed_run(self) -> None:
-        """Say that and why the run before did not end as it was told to."""
-        failed = self.registry.take_failed_run()
-        if failed is None:
-            return
-        info = failed.info
-        self._log.critical(
-            "last_run_failed",
-            reason=failed.reason,
-            pid=info.pid,
-            host=info.host,
-            version=info.version or None,
-            began=_time(info.started_at),
-            last_write=_time(failed.wrote_at),
-            **({"stack": failed.stack} if failed.stack else {}),
-        )
 
     def _tell_descriptors(self, agents: int) -> None:
         """Say how many file descriptors there are, and whether they suffice for so many agents."""
@@ -380,8 +363,3 @@ class Service:
             found.append(f"the journal cannot write: {self.registry.journal.problem}")
         found += [*self.storage.problems(), *self.side_tasks.problems()]
         return tuple(dict.fromkeys([*found, *self.dead()]))
-
-
-def _time(seconds: float) -> str | None:
-    """A moment, in seconds since the epoch, as logs show it; None where it is not known."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}" if seconds else None

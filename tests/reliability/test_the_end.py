@@ -262,6 +262,8 @@ async def test_r26_a_crash_within_c_is_told_at_the_next_start(tmp_path: Path, ca
         [told] = failed_runs(fleet)
         assert told["reason"].startswith("crashed: Segmentation fault")
         assert "crashes.py" in told["stack"]
+        [handled] = told["handled"]
+        assert (handled["agent"], handled["handler"], handled["attempt"]) == (agent_id(1), "crashes", 1)
         await fleet.stop()
 
 
