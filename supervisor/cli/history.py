@@ -128,18 +128,36 @@ def rollback(
     way = known.with_registry(settings, work)
     for line in (*checker.take_warnings(), *way.kept):
         warn(line)
-    touched = ", ".join(sorted(way.fields)) or "nothing is different"
-    known.done(settings, [(record.id, f"Agent {record.id} is back at version {to} ({touched})")], as_json=as_json)
+    said = f"Agent {record.id} is back at version {to} ({', '.join(sorted(way.fields)) or 'nothing is different'})"
+    if way.kept and not way.fields:
+        said = f"Agent {record.id} stays as it is: but for that it is as at version {to}"
+    known.done(settings, [(record.id, said)], as_json=as_json)
 
 
 def restore(
-    agent_id: Annotated[str, typer.Argument(metavar="ID", help="The id that it had.", show_default=False)],
+    agent: Annotated[
+        str,
+        typer.Argument(
+            metavar="AGENT", help="The id or name that it had, or the beginning of one.", show_default=False
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Undo an agent's removal, within a day of it: its row, labels and budget; cancelled messages stay cancelled.
 
     Example: `supervisor agents restore 650000000000000000000001`
     """
+    from supervisor.core.errors import AgentNotFoundError  # noqa: PLC0415
+    from supervisor.management.selection import pick  # noqa: PLC0415
+
+    async def work(registry: Registry) -> str:
+        try:
+            agent_id = pick(agent, await registry.history.removals()).id
+        except AgentNotFoundError:
+            # One that is there again is told of as what it is.
+            agent_id = agent
+        return (await registry.restore_agent(agent_id)).id
+
     settings = _settings()
-    known.with_registry(settings, lambda registry: registry.restore_agent(agent_id))
+    agent_id = known.with_registry(settings, work)
     known.done(settings, [(agent_id, f"Restored agent {agent_id}")], as_json=as_json)

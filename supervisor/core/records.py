@@ -270,6 +270,11 @@ class Removal:
     until: float
     actor: Actor
 
+    @property
+    def id(self) -> str:
+        """The agent's: by it and its name people say which one they mean."""
+        return self.agent_id
+
 
 @dataclass(frozen=True, slots=True)
 class AgentEvent:

@@ -70,6 +70,28 @@ def test_an_agent_goes_back_to_a_version(command: Command) -> None:
     assert told(command, A1)[0] == (f"rolled back to {version}", "command")
 
 
+def test_the_way_back_over_an_encrypted_secret_says_that_it_is_kept_nowhere(command: Command) -> None:
+    version = command.json("agents", "history", A1)[0]["id"]
+    command.ok("agents", "update", A1, "--secret-stdin", stdin="another")
+    done = command("agents", "rollback", A1, "--to", str(version))
+    assert done.returncode == 0
+    assert "the secret stays as it is: an encrypted one is kept nowhere else" in done.stderr
+    assert f"Agent {A1} stays as it is: but for that it is as at version {version}" in done.stdout
+
+
+def test_a_secret_in_the_clear_does_not_outlive_its_row(command: Command) -> None:
+    with closing(sqlite3.connect(command.folder / "supervisor.db")) as database:
+        database.execute("UPDATE agents SET secret = 'in-the-clear'")
+        database.commit()
+    command.ok("agents", "remove", A1, "--yes")
+    with closing(sqlite3.connect(command.folder / "supervisor.db")) as database:
+        [(undo,)] = database.execute("SELECT undo FROM agent_events WHERE undo IS NOT NULL").fetchall()
+    assert '"name":"Ada"' in undo
+    assert "in-the-clear" not in undo
+    command.ok("agents", "restore", A1)
+    assert command.json("agents", "show", A1)["reason"].startswith("secret is empty")
+
+
 def test_what_cannot_be_gone_back_to_is_one_line(command: Command) -> None:
     done = command("agents", "rollback", A1, "--to", "99")
     assert (done.returncode, "no version 99; see: supervisor agents history" in one_line(done.stderr)) == (1, True)
@@ -91,7 +113,7 @@ def test_a_removal_is_undone_with_labels_and_budget(command: Command) -> None:
     command.ok("agents", "remove", A1, "--yes")
     assert "No agent" in one_line(command("agents", "show", A1).stderr)
     assert told(command, A1)[0] == ("removed", "command"), "it is known of one that is gone"
-    assert "Restored agent" in command.ok("agents", "restore", A1)
+    assert f"Restored agent {A1}" in command.ok("agents", "restore", "Ada")
     assert command.json("agents", "export") == before
     again = command("agents", "restore", A1)
     assert (again.returncode, "registered already" in one_line(again.stderr)) == (1, True)

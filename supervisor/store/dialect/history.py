@@ -118,6 +118,14 @@ class HistoryTable(Protocol):
         ...
 
 
+def undo_of_removal(row: Mapping[str, Any]) -> str:
+    """What brings a removed row back as it was, as JSON; a secret that somebody wrote into it in the clear is left out.
+
+    Such an agent never ran, and what its owner removed is not to outlive the row.
+    """
+    return msgspec.json.encode({**row, "secret": record_from_row(row).secret}, enc_hook=str).decode()
+
+
 def content(row: Any) -> str:
     """What an event says of a row, as JSON; free of secrets, whatever somebody has put into the row."""
     record = record_from_row(row)

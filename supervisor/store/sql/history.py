@@ -20,6 +20,7 @@ from supervisor.store.dialect.history import (
     Origin,
     StoredEvent,
     content,
+    undo_of_removal,
 )
 from supervisor.store.sql.agent_rows import find_row
 from supervisor.store.sql.sessions import Connection, Sessions, scalar
@@ -120,7 +121,7 @@ def changed(
     action = origin.action or ("added" if before is None else "removed" if after is None else "changed")
     undo = None
     if after is None and before is not None:
-        undo = msgspec.json.encode(dict(before), enc_hook=str).decode()
+        undo = undo_of_removal(before)
     _add(connection, origin, agent_id, ROW, action, None if after is None else content(after), undo)
 
 
