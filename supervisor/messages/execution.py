@@ -33,7 +33,15 @@ _T = TypeVar("_T")
 
 
 class HandlerTimeoutError(Exception):
-    """The handler did not answer within its time-out; it is not tried again."""
+    """The handler did not answer within its time-out; it is not tried again.
+
+    Args:
+        stack: where it stood at that moment; source lines only, without secrets, the innermost last.
+    """
+
+    def __init__(self, text: str, stack: str) -> None:
+        super().__init__(text)
+        self.stack = stack
 
 
 class AnswerStoppedError(Exception):
@@ -230,10 +238,9 @@ class Execution:
             error = AnswerInterruptedError()
         else:
             # Where it stands, before anything is done about it.
-            self._scope.log.warning(
-                "handler_timeout", handler=self._handler.reference, number=self.row.id, stack=running.stack
-            )
-            error = HandlerTimeoutError(f"the handler took longer than {attempt.time_limit.seconds:g} s")
+            stack = running.stack
+            self._scope.log.warning("handler_timeout", handler=self._handler.reference, number=self.row.id, stack=stack)
+            error = HandlerTimeoutError(f"the handler took longer than {attempt.time_limit.seconds:g} s", stack)
         await self._stop_handler()
         return await self._conclude(error)
 
@@ -328,6 +335,8 @@ class Execution:
         """Retry or bury a message whose handler failed; the metric's outcome and the time of the next attempt."""
         attempt, row, scope = self._attempt, self.row, self._scope
         reason, report = describe(error, attempt.redact), describe_fully(error, attempt.redact)
+        if isinstance(error, HandlerTimeoutError) and error.stack:
+            report = f"Where it stood when its time was up:\n{error.stack.rstrip()}\n{report}"
         self._profile.health.failed(reason)
         final = isinstance(error, (HandlerTimeoutError, Permanent, InvalidReplyError)) or attempt.visible
         if not final and row.attempts < self._profile.settings.max_attempts:

@@ -91,6 +91,10 @@ async def test_a_handler_that_takes_too_long_is_stopped(scope: Scope, journal: J
         [line] = named(lines, "handler_timeout")
         assert line["number"] == row.id
         assert "await asyncio.Event().wait()" in line["stack"]
+        # Whoever finds the dead letter later sees it too, and the reason stays its last line.
+        error = (await made.row(row.id)).error or ""
+        assert "await asyncio.Event().wait()" in error
+        assert error.strip().splitlines()[-1].endswith("HandlerTimeoutError: the handler took longer than 0.5 s")
         assert await made.said(row.id) == [APOLOGY_TIMEOUT]
         assert made.executor.abandoned == 0
     assert counted(scope.metrics, "supervisor_messages_handled_total", "outcome") == {"timeout": 1}
