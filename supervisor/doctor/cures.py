@@ -24,6 +24,29 @@ def handler_cure(error: HandlerError, choose: str) -> str:
     return f"mend its code, or choose another: {choose}"
 
 
+#: What gives a row's field a value that can be used; whatever broke it there is replaced.
+_REPLACES: Final = {
+    "settings": "--set KEY=VALUE",
+    "labels": "--label KEY=VALUE",
+    "handler": "--handler HANDLER",
+    "name": "--name NAME",
+    "secret": "--secret-env VAR",
+}
+_FIRST_WORDS: Final = 20
+
+
+def row_cure(record: AgentRecord, reason: str) -> str:
+    """What to do about a row that cannot be used as it stands.
+
+    Args:
+        reason: what is wrong with it; the field stands in its first words.
+    """
+    field = next((name for name in _REPLACES if name in reason[:_FIRST_WORDS].lower()), "settings")
+    update = f"supervisor agents update {record.id} {_REPLACES[field]}"
+    back = f"supervisor agents rollback {record.id} --to VERSION (supervisor agents history {record.id} lists them)"
+    return f"go back to what it was: {back}; or give it {field} anew: {update}"
+
+
 def secret_cure(record: AgentRecord) -> str:
     """How the secret of an agent is changed, by where it is kept."""
     kind, _, place = record.secret.partition(":")
@@ -51,4 +74,4 @@ def fault_cure(reason: str, record: AgentRecord) -> str:
         return f"install it where the supervisor runs, then: supervisor agents reload {record.id}"
     if reason.startswith(("Handler ", "on_start ", "There is no module ")):
         return f"mend its code, then: supervisor agents reload {record.id}"
-    return f"mend its row: supervisor agents update {record.id}; it follows at once"
+    return f"{row_cure(record, reason)}; it follows at once"

@@ -18,7 +18,7 @@ from supervisor.core.errors import (
     Verdict,
 )
 from supervisor.core.records import AgentRecord
-from supervisor.doctor.cures import REFUSED, handler_cure, secret_cure
+from supervisor.doctor.cures import REFUSED, handler_cure, row_cure, secret_cure
 from supervisor.doctor.findings import Finding, Level, Report, Trouble, failed, misconfigured, trouble_of
 from supervisor.doctor.path import Attempt, Prober, Walk, other_namespaces, other_paths
 from supervisor.handlers import DaemonThreads, HandlerLoader, MountedHandler
@@ -134,7 +134,7 @@ class Examiner:
         """
         change = f"mend it: supervisor agents update {record.id}"
         if record.problem:
-            report(failed("row", record.problem, change, Trouble.CONFIGURATION, record.id))
+            report(failed("row", record.problem, row_cure(record, record.problem), Trouble.CONFIGURATION, record.id))
             return None
         report(Finding("row", Level.OK, f"handler {record.handler}, secret {_shown(record.secret)}", agent=record.id))
         own = self._own_settings(record, change, report)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from supervisor.core.records import AgentRecord
-from supervisor.doctor.cures import fault_cure, secret_cure
+from supervisor.doctor.cures import fault_cure, row_cure, secret_cure
 
 ID = "a" * 24
+BACK = (
+    f"go back to what it was: supervisor agents rollback {ID} --to VERSION (supervisor agents history {ID} lists them)"
+)
 
 
 def agent(secret: str = "env:AGENT_SECRET") -> AgentRecord:
@@ -46,17 +49,32 @@ def agent(secret: str = "env:AGENT_SECRET") -> AgentRecord:
         (
             "There is no handler 'shpo' in /agents; did you mean shop?",
             "file:/x",
-            f"mend its row: supervisor agents update {ID}; it follows at once",
+            f"{BACK}; or give it handler anew: supervisor agents update {ID} --handler HANDLER; it follows at once",
         ),
         (
             "settings: concurrency: must be positive",
             "file:/x",
-            f"mend its row: supervisor agents update {ID}; it follows at once",
+            f"{BACK}; or give it settings anew: supervisor agents update {ID} --set KEY=VALUE; it follows at once",
         ),
     ],
 )
 def test_a_fault_is_mended_where_it_is(reason: str, secret: str, cure: str) -> None:
     assert fault_cure(reason, agent(secret)) == cure
+
+
+@pytest.mark.parametrize(
+    ("problem", "option"),
+    [
+        ("settings is not JSON (byte 1)", "--set KEY=VALUE"),
+        ("labels is not a JSON object", "--label KEY=VALUE"),
+        ("secret is not a reference; it must be env:NAME, file:/path or fernet:…", "--secret-env VAR"),
+        ("name is not text", "--name NAME"),
+        ("handler is empty", "--handler HANDLER"),
+    ],
+)
+def test_a_broken_row_is_mended_by_a_command_that_can_be_run(problem: str, option: str) -> None:
+    assert row_cure(agent(), problem).startswith(BACK)
+    assert row_cure(agent(), problem).endswith(f"supervisor agents update {ID} {option}")
 
 
 @pytest.mark.parametrize(
