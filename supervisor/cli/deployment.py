@@ -164,7 +164,7 @@ def config(
     from supervisor.settings.environment import env_file_notes, sources_of  # noqa: PLC0415
 
     settings = load_settings()
-    for note in env_file_notes():
+    for note in env_file_notes(settings.secret_env_prefixes):
         warn(note)
     if check:
         from supervisor.service import assembly  # noqa: PLC0415

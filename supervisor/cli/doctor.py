@@ -78,7 +78,7 @@ async def _check(agent_id: str | None, limit: int, report: Report) -> None:
     except ConfigurationError as error:
         report(misconfigured("settings", error, "see: supervisor config --help"))
         return
-    check_settings(settings, env_file_notes(), report)
+    check_settings(settings, env_file_notes(settings.secret_env_prefixes), report)
     loader = check_handlers(settings, report)
     try:
         known = await check_registry(settings, report, loader.names() if loader is not None else ())

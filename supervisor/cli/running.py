@@ -79,7 +79,7 @@ def run(
     settings = load_settings(**given)
     stream = sys.stdout if settings.log_format == "json" else sys.stderr
     logs.configure(settings.log_level, settings.log_format, stream)
-    for note in env_file_notes():
+    for note in env_file_notes(settings.secret_env_prefixes):
         logs.get_logger("supervisor.settings").warning("env_file_reference", reason=note)
     # What it imports would hold the event loop up: signals, and the watchdog that looks at it.
     dialect_of(settings.registry_url)

@@ -101,7 +101,7 @@ class Insight:
         """What concerns all agents: settings, handlers, registry, and this supervisor itself."""
         settings = self._shared.settings
         try:
-            check_settings(settings, await asyncio.to_thread(env_file_notes), report)
+            check_settings(settings, await asyncio.to_thread(env_file_notes, settings.secret_env_prefixes), report)
         except ConfigurationError as error:
             # The file may be another one by now: the next start would fail.
             report(misconfigured("settings", error, "mend it before the next start"))

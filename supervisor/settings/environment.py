@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,22 @@ def _is_foreign(name: str, value: str | None) -> bool:
     return bool(_FOREIGN.match(name)) or name.removeprefix(PREFIX) in _SUPERVISORD or is_service_link(name, value)
 
 
-def env_file_notes(env_file: Path = Path(".env")) -> tuple[str, ...]:
+def env_file_notes(secret_prefixes: Sequence[str] = (), env_file: Path = Path(".env")) -> tuple[str, ...]:
     """What the owner of a file of variables should know, a line each.
+
+    Args:
+        secret_prefixes: how the variables begin that hold agents' secrets (``SECRET_ENV_PREFIXES``).
 
     Raises:
         ConfigurationError: as :func:`load_settings`.
     """
-    return read_env_file(env_file, PASSWORDS).notes
+    read = read_env_file(env_file, PASSWORDS)
+    unused = [name for name in read.values if name.startswith(tuple(secret_prefixes)) and name not in os.environ]
+    return read.notes + tuple(
+        f"{env_file}: {name} is not used: of this file only {PREFIX}* counts; export it where the supervisor starts, "
+        "or keep the secret in a file (--secret-file)"
+        for name in unused
+    )
 
 
 def _secret_folders() -> list[Path]:

@@ -454,7 +454,7 @@ def test_a_password_in_the_env_file_is_what_is_written_there(tmp_path: Path, mon
     settings = load(tmp_path)
     assert settings.admin_token == SecretStr("pa${HOME}word")
     assert settings.metrics_token == SecretStr("a$${X:-y}")
-    notes = env_file_notes(tmp_path / ".env")
+    notes = env_file_notes(env_file=tmp_path / ".env")
     assert [note.partition(": ")[2].split(" ")[0] for note in notes] == [
         "SUPERVISOR_ADMIN_TOKEN",
         "supervisor_metrics_token",
@@ -473,15 +473,23 @@ def test_what_an_env_file_filled_in_before_is_filled_in_for_one_version_and_told
     settings = load(tmp_path)
     assert settings.api_url == "https://platform.example/aiwm"
     assert settings.admin_token == SecretStr("t0ken")
-    notes = env_file_notes(tmp_path / ".env")
+    notes = env_file_notes(env_file=tmp_path / ".env")
     assert len(notes) == 2
     assert all("filled in for the last time" in note and "t0ken" not in note for note in notes)
+
+
+def test_a_secret_in_an_env_file_is_said_to_be_of_no_use_there(tmp_path: Path, monkeypatch: Env) -> None:
+    monkeypatch.setenv("AGENT_SET", "elsewhere too")
+    (tmp_path / ".env").write_text("AGENT_SECRET=hush\nAGENT_SET=hush\nCOMPOSE_PROJECT_NAME=x\n")
+    [note] = env_file_notes(load(tmp_path).secret_env_prefixes, tmp_path / ".env")
+    assert "AGENT_SECRET is not used" in note
+    assert "hush" not in note
 
 
 def test_an_env_file_without_references_says_nothing(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SUPERVISOR_ADMIN_TOKEN=p$HOME{x}\n")
     assert load(tmp_path).admin_token == SecretStr("p$HOME{x}")
-    assert env_file_notes(tmp_path / ".env") == env_file_notes(tmp_path / "none") == ()
+    assert env_file_notes(env_file=tmp_path / ".env") == env_file_notes(env_file=tmp_path / "none") == ()
 
 
 @pytest.mark.parametrize("name", ["API_URL", "WS_URL", "REGISTRY_URL"])
