@@ -4,7 +4,7 @@ May import management and what is below; what it asks of the running supervisor 
 given. What a request does belongs to :mod:`supervisor.service.control` and :mod:`supervisor.management`.
 """
 
-from supervisor.admin.api import build_app
+from supervisor.admin.door import build_app
 from supervisor.admin.interface import AdminService
 from supervisor.admin.server import AdminServer
 

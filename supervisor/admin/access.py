@@ -6,7 +6,9 @@ import hashlib
 import hmac
 from dataclasses import replace
 from enum import StrEnum
+from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from starlette.requests import Request
@@ -17,9 +19,11 @@ from supervisor.core.status import AgentStatus, MessageDetails, MessageSummary
 from supervisor.settings import Settings
 from supervisor.telemetry.redaction import mask
 
+SESSION_PATH: Final = "/session"
 #: How long a browser that signed in stays so.
 SESSION_SECONDS: Final = 7 * 86_400
 _STATE: Final = "access"
+_COOKIE: Final = "supervisor-session"
 #: States whose reasons are the platform's words; those of others may quote a row's settings.
 _OPEN_REASONS: Final = frozenset({AgentState.BACKOFF, AgentState.REJECTED})
 
@@ -86,6 +90,25 @@ def _bytes(secret: SecretStr | None) -> bytes:
 
 def _signed(token: bytes, said: str) -> str:
     return hmac.new(token, f"console {said}".encode(), hashlib.sha256).hexdigest()
+
+
+def cookie_name(host: bytes) -> str:
+    """The name of the cookie for a ``Host`` header: cookies do not tell ports apart, so the name does."""
+    try:
+        port = urlsplit("//" + host.decode("latin-1")).port
+    except ValueError:
+        port = None
+    return f"{_COOKIE}-{port}" if port is not None else _COOKIE
+
+
+def session_cookie(headers: dict[bytes, bytes]) -> str:
+    """The value of a request's cookie; empty without one."""
+    try:
+        found = SimpleCookie(headers.get(b"cookie", b"").decode("latin-1"))
+    except CookieError:
+        return ""
+    morsel = found.get(cookie_name(headers.get(b"host", b"")))
+    return morsel.value if morsel is not None else ""
 
 
 def shown_agent(status: AgentStatus, access: Access) -> AgentStatus:

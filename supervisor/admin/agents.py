@@ -12,7 +12,8 @@ from fastapi import FastAPI, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from supervisor.admin.access import Access, shown_agent
-from supervisor.admin.answers import ERRORS, Given, json_answer, refused
+from supervisor.admin.answers import ERRORS, json_answer, refused
+from supervisor.admin.given import Given
 from supervisor.admin.interface import AdminService
 from supervisor.admin.selecting import Selected
 from supervisor.core.records import AgentRecord

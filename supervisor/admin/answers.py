@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
-from fastapi import Depends, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
-from supervisor.admin.access import Access, access_of
+from supervisor.telemetry.logs import get_logger
 
-#: A parameter of a route: what the one who asks may do.
-Given = Annotated[Access, Depends(access_of)]
+_log = get_logger(__name__)
 _PROBLEM: Final = "#/components/schemas/Problem"
 
 
@@ -42,3 +42,9 @@ DECLARING_ERRORS: Final = ERRORS | {401: {"model": Problem, "description": ERROR
 def json_answer(value: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
     """``value`` as JSON."""
     return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def internal_error(request: Request, error: Exception) -> Response:
+    """What a defect of ours is answered with; the log says more."""
+    _log.error("admin request failed", path=request.url.path, exc_info=error)
+    return json_answer(Problem("internal error; see the log"), HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -15,17 +15,16 @@ from starlette.exceptions import HTTPException
 from supervisor import __version__
 from supervisor.admin.access import Tokens
 from supervisor.admin.agents import add_agents
-from supervisor.admin.answers import DECLARING_ERRORS, Problem, json_answer
+from supervisor.admin.answers import DECLARING_ERRORS, Problem, internal_error, json_answer
 from supervisor.admin.board import add_board
 from supervisor.admin.bulk import add_bulk
 from supervisor.admin.events import Places, add_events
-from supervisor.admin.guard import Guard
+from supervisor.admin.health import Health, Liveness, Readiness
 from supervisor.admin.history import add_history
 from supervisor.admin.insight import add_insight
 from supervisor.admin.interface import AdminService
 from supervisor.admin.messages import add_messages
 from supervisor.admin.replicas import add_replicas
-from supervisor.admin.scrape import Scrapes
 from supervisor.admin.session import add_session
 from supervisor.core.errors import (
     AgentExistsError,
@@ -38,7 +37,6 @@ from supervisor.core.errors import (
 )
 from supervisor.core.status import Overview
 from supervisor.management.history import VersionError
-from supervisor.telemetry.logs import get_logger
 
 _STATIC: Final = Path(__file__).parent / "static"
 _PAGES: Final = {"/": "console.html", "/docs": "docs.html"}
@@ -64,27 +62,10 @@ _BADGE: Final = (
     '<circle cx="21" cy="11" r="11" fill="#c92a2a"/><text x="21" y="16.5" fill="#fff" font-family="sans-serif" '
     'font-size="15" font-weight="700" text-anchor="middle">{}</text>'
 )
-_log = get_logger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class Liveness:
-    """Whether the fleet's tasks live, and which do not: only another start brings those back."""
-
-    alive: bool
-    problems: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Readiness:
-    """Whether the supervisor does its work, and what keeps it from it."""
-
-    ready: bool
-    problems: tuple[str, ...]
-
-
-def build_app(service: AdminService) -> FastAPI:
-    """The admin app over ``service``."""
+def build_api(service: AdminService, health: Health) -> FastAPI:
+    """All routes over ``service``."""
     app = FastAPI(
         title="AIWM agent supervisor",
         version=__version__,
@@ -93,7 +74,8 @@ def build_app(service: AdminService) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
     )
-    _health(app, service)
+    _health(app, health)
+    _status(app, service)
     add_history(app, service)
     add_agents(app, service)
     add_messages(app, service)
@@ -107,43 +89,32 @@ def build_app(service: AdminService) -> FastAPI:
     _static(app)
     _counted_icons(app)
     _errors(app)
-    app.add_middleware(Guard, settings=service.settings, public_page=(_STATIC / _PAGES["/"]).read_bytes())
     return app
 
 
-def _health(app: FastAPI, service: AdminService) -> None:
-    @app.get(
+def _health(app: FastAPI, health: Health) -> None:
+    """Declare what the door answers before the API."""
+    liveness = {"model": Liveness, "description": "Something has ended for good; problems says what"}
+    readiness = {"model": Readiness, "description": "Not ready; problems says why"}
+    add = partial(app.add_api_route, methods=["GET"], tags=["health"])
+    add(
         "/livez",
-        tags=["health"],
+        health.livez,
         summary="Whether the event loop and all that the fleet depends on live",
         response_model=Liveness,
-        responses={503: {"model": Liveness, "description": "Something has ended for good; problems says what"}},
+        responses={503: liveness},
     )
-    async def livez() -> Response:
-        if dead := service.dead():
-            return json_answer(Liveness(alive=False, problems=dead), HTTPStatus.SERVICE_UNAVAILABLE)
-        return json_answer({"alive": True})
-
-    @app.get(
+    add(
         "/readyz",
-        tags=["health"],
+        health.readyz,
         summary="Whether the supervisor does its work",
         response_model=Readiness,
-        responses={503: {"model": Readiness, "description": "Not ready; problems says why"}},
+        responses={503: readiness},
     )
-    async def readyz() -> Response:
-        problems = service.problems()
-        status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
-        return json_answer(Readiness(ready=not problems, problems=problems), status)
+    add("/metrics", health.metrics, summary="Figures for Prometheus, as text or OpenMetrics")
 
-    scrapes = Scrapes(lambda: service.metrics)
 
-    @app.get("/metrics", tags=["health"], summary="Figures for Prometheus, as text or OpenMetrics")
-    async def metrics(request: Request) -> Response:
-        asked = request.headers
-        body, headers = await scrapes.answer(asked.get("accept", ""), asked.get("accept-encoding", ""))
-        return Response(body, headers=headers)
-
+def _status(app: FastAPI, service: AdminService) -> None:
     @app.get(
         "/api/v1/status",
         tags=["supervisor"],
@@ -200,8 +171,7 @@ def _errors(app: FastAPI) -> None:
         return json_answer(Problem(f"{where}: {first['msg']}"), HTTPStatus.UNPROCESSABLE_ENTITY)
 
     async def defect(request: Request, error: Exception) -> Response:
-        _log.error("admin request failed", path=request.url.path, exc_info=error)
-        return json_answer(Problem("internal error; see the log"), HTTPStatus.INTERNAL_SERVER_ERROR)
+        return internal_error(request, error)
 
     app.add_exception_handler(SupervisorError, expected)
     app.add_exception_handler(HTTPException, http)

@@ -14,8 +14,9 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 
 from supervisor.admin.access import Access, shown_agent
-from supervisor.admin.answers import ERRORS, Given, Problem, json_answer, refused
+from supervisor.admin.answers import ERRORS, Problem, json_answer, refused
 from supervisor.admin.events import EventStream, Places
+from supervisor.admin.given import Given
 from supervisor.admin.interface import AdminService
 from supervisor.core.status import AgentStatus, Overview
 from supervisor.core.tasks import cancel_all

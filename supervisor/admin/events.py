@@ -15,7 +15,8 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from supervisor.admin.access import Access, shown_reason
-from supervisor.admin.answers import ERRORS, Given, Problem, json_answer, refused
+from supervisor.admin.answers import ERRORS, Problem, json_answer, refused
+from supervisor.admin.given import Given
 from supervisor.admin.interface import AdminService
 from supervisor.admin.selecting import Selected
 from supervisor.telemetry.events import Event, Kind, Wanted

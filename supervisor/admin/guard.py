@@ -14,8 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import SecretStr
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from supervisor.admin.access import Access, Tokens, note_access
-from supervisor.admin.session import SESSION_PATH, session_cookie
+from supervisor.admin.access import SESSION_PATH, Access, Tokens, note_access, session_cookie
 from supervisor.core.actors import Actor, acting_as
 from supervisor.settings import LOOPBACK, Settings
 

@@ -9,7 +9,8 @@ from fastapi import FastAPI, Query, Response
 from fastapi import Path as InPath
 
 from supervisor.admin.access import shown_message, shown_summary
-from supervisor.admin.answers import ERRORS, Given, json_answer, refused
+from supervisor.admin.answers import ERRORS, json_answer, refused
+from supervisor.admin.given import Given
 from supervisor.admin.interface import AdminService
 from supervisor.admin.selecting import SelectedBeside
 from supervisor.core.states import MessageState

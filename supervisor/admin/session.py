@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import time
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from supervisor.admin.access import SESSION_SECONDS, Access, Tokens
+from supervisor.admin.access import SESSION_PATH, SESSION_SECONDS, Access, Tokens, cookie_name, session_cookie
 from supervisor.admin.answers import Problem, json_answer, refused
 
-SESSION_PATH: Final = "/session"
-_NAME: Final = "supervisor-session"
 _MAX_TOKEN_CHARS: Final = 4096
 
 
@@ -37,25 +33,6 @@ class Session(BaseModel):
 
     access: Access | None
     token_required: bool
-
-
-def cookie_name(host: bytes) -> str:
-    """The name of the cookie for a ``Host`` header: cookies do not tell ports apart, so the name does."""
-    try:
-        port = urlsplit("//" + host.decode("latin-1")).port
-    except ValueError:
-        port = None
-    return f"{_NAME}-{port}" if port is not None else _NAME
-
-
-def session_cookie(headers: dict[bytes, bytes]) -> str:
-    """The value of a request's cookie; empty without one."""
-    try:
-        found = SimpleCookie(headers.get(b"cookie", b"").decode("latin-1"))
-    except CookieError:
-        return ""
-    morsel = found.get(cookie_name(headers.get(b"host", b"")))
-    return morsel.value if morsel is not None else ""
 
 
 def add_session(app: FastAPI, tokens: Tokens) -> None:
