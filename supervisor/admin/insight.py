@@ -12,7 +12,7 @@ from supervisor.core.activity import Minute
 from supervisor.core.records import UsageRecord
 from supervisor.core.status import CheckResult
 from supervisor.management.handlers import KnownHandler
-from supervisor.settings.rows import AgentSettings
+from supervisor.settings import OVERRIDES, PREFIX, AgentSettings
 
 _MAX_ID_CHARS: Final = 200
 #: How far back the registry's record of usage goes.
@@ -25,6 +25,14 @@ def add_insight(app: FastAPI, service: AdminService) -> None:
     """Add the routes."""
     _of_one(app, service)
     _of_all(app, service)
+
+
+def _schema() -> dict[str, Any]:
+    """The settings of a row; ``x-deployment`` is the variable that counts where the row does not give one."""
+    schema = AgentSettings.model_json_schema()
+    for name, variable in OVERRIDES.items():
+        schema["properties"][name]["x-deployment"] = PREFIX + variable.upper()
+    return schema
 
 
 def _of_one(app: FastAPI, service: AdminService) -> None:
@@ -77,7 +85,7 @@ def _of_all(app: FastAPI, service: AdminService) -> None:
         responses=ERRORS,
     )
     async def schema() -> dict[str, Any]:
-        return AgentSettings.model_json_schema()
+        return _schema()
 
     @app.post(
         "/api/v1/doctor",

@@ -14,7 +14,9 @@ from pydantic import SecretStr
 
 from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState, MessageState
+from supervisor.handler import Usage
 from supervisor.protocol.answers import Instruction
+from supervisor.telemetry.logs import get_logger
 from tests.support.fleet_page import (
     FAILING,
     FAILS,
@@ -171,6 +173,12 @@ async def look_at_agents(made: Console) -> None:
     await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     await expect(made.part("In its hands")).to_contain_text("Nothing")
     await page.goto(f"{made.url}/?agent={MODELLED}")
+    get_logger("supervisor.agent").warning(
+        "handler_timeout", agent=MODELLED, number=1, stack="handler.py:7\n  a_line()"
+    )
+    stack = made.part("Log").locator("li", has_text="handler_timeout")
+    await stack.get_by_text("stack", exact=True).click()
+    await expect(stack.locator("pre")).to_have_text("handler.py:7\n  a_line()")
     await expect(made.part("The last hour")).to_contain_text("1,120 in the hour")
     await expect(page.get_by_role("img", name=re.compile("^Answers.*1 in the hour"))).to_be_visible()
     await expect(made.part("Settings")).to_contain_text('"city": "Bern"')
@@ -271,6 +279,8 @@ async def add_and_edit(made: Console) -> None:
     await expect(page.get_by_role("alert").filter(has_text="secret")).to_be_visible()
     await page.get_by_label("Secret", exact=True).fill(f"file:{made.fleet.folder / SECRET_FILE}")
     await page.get_by_text("The supervisor's own settings").click()
+    for name, unset in (("timeout_seconds", "as SUPERVISOR_TIMEOUT_SECONDS says"), ("budget_tokens", "not set")):
+        assert await page.get_by_label(name, exact=True).get_attribute("placeholder") == unset
     await page.get_by_label("timeout_seconds", exact=True).fill("60")
     await page.get_by_role("button", name="Add the agent").click()
     await expect(page.locator(".title + .state")).to_contain_text("online")
@@ -349,6 +359,7 @@ async def undo_removals(made: Console) -> None:
         await made.fleet.service.registry.history.note("", "keys rotated", agents=number)
     await made.open(f"/?agent={PAUSED}")
     await remove.click()
+    await expect(page.get_by_role("dialog")).to_contain_text("Remove Paused?")
     await page.get_by_role("dialog").get_by_role("button", name="Remove").click()
     await expect(page.locator("#agents tr").first).to_be_visible()
     await expect(made.row("Paused")).to_have_count(0)
@@ -356,8 +367,11 @@ async def undo_removals(made: Console) -> None:
     await expect(made.row("Paused")).to_contain_text("paused")
     for identity in (PAUSED, FAULTED):
         await made.fleet.service.control.remove(identity)
+    await made.open("/?agent=nobody")
+    await expect(page.get_by_text("No agent of this id is registered.")).to_be_visible()
     await made.open(f"/?agent={FAULTED}")
     await expect(made.part("Settings")).to_be_hidden()
+    await expect(page.get_by_text("This agent was removed at")).to_be_visible()
     await page.get_by_role("button", name="Restore it").click()
     await expect(made.part("Settings")).to_be_visible()
     await expect(page.locator(".title + .state")).to_contain_text("faulted")
@@ -378,15 +392,19 @@ async def see_usage_and_doctor(made: Console) -> None:
     """What was used, and what the doctor finds."""
     page = made.page
     registry = made.fleet.service.registry
+    made.fleet.service.shared.ledger.record(PLAIN, Usage(7, 3, "unpriced"))
     registry.journal.usage.write()
     async with asyncio.timeout(20):
-        while not await registry.usage(MODELLED):
+        while not await registry.usage(PLAIN):
             await asyncio.sleep(0.02)
     await made.open("/?view=usage")
     await page.get_by_label("How far back").select_option("30")
     await expect(page).to_have_url(re.compile("days=30"))
     spent = page.get_by_role("row", name=re.compile(r"Modelled.*small-model.*1,000.*120.*CHF.0\.0048$"))
     await expect(spent).to_be_visible()
+    await expect(page.get_by_role("row", name=re.compile("Plain.*unpriced.*no price$"))).to_be_visible()
+    # Of all together nobody can say but the least.
+    await expect(page.locator(".tile", has_text="cost")).to_contain_text("≥")
     await page.get_by_role("link", name="Doctor").click()
     await page.get_by_role("button", name="Examine").click()
     await expect(page.get_by_text("failing: RuntimeError")).to_be_visible()
@@ -507,6 +525,8 @@ async def use_the_keyboard(made: Console) -> None:
 async def test_the_apis_page_shows_bodies_and_lets_them_be_tried(tmp_path: Path, page: Page) -> None:
     async with console(tmp_path, page) as made:
         await page.goto(made.url + "/docs")
+        await expect(page.locator(".endpoint code", has_text="supervisor doctor").first).to_be_visible()
+        assert "`" not in await page.locator("#groups").inner_text()
         bulk = page.locator(".endpoint", has=page.get_by_text("/api/v1/bulk/agents", exact=True))
         await expect(bulk).to_contain_text("body: ManyAgents")
         await bulk.get_by_text("Try it").click()

@@ -12,6 +12,8 @@ const ASKED = {
   discard: "Nobody will look at them again; they get no answer.",
   cancel: "Their handlers are stopped for good; they get no answer.",
 };
+/** More are counted, not named. */
+const MOST_NAMES = 5;
 const verb = (action) => action[0].toUpperCase() + action.slice(1);
 
 function tell(what, action, { done, refused }, undo) {
@@ -20,13 +22,19 @@ function tell(what, action, { done, refused }, undo) {
   if (refusals.length) toast(`${many(refusals.length, what)} not ${DONE[action]}: ${refusals[0]}`, { bad: true });
 }
 
+/** What a person is asked before it is done to them: a few by their names. */
+function question(action, what, ids, names) {
+  const few = names.length === ids.length && names.length <= MOST_NAMES;
+  return `${verb(action)} ${few ? names.join(", ") : many(ids.length, what)}?`;
+}
+
 /**
  * Does the same to many; resolves to whether it was done.
  *
  * With ``where`` it is done to all that match it: the supervisor counts them, the person is asked with that count, and
- * nothing is done where others match by then.
+ * nothing is done where others match by then. ``names`` are what the person calls those of the ids.
  */
-async function doToMany(what, path, action, { ids, where = null, undo = null }) {
+async function doToMany(what, path, action, { ids, where = null, undo = null, names = [] }) {
   let body = { action, ids };
   if (where) {
     let count = 0;
@@ -35,7 +43,7 @@ async function doToMany(what, path, action, { ids, where = null, undo = null }) 
     if (!await confirmed(`${verb(action)} ${many(count, what)}?`, ASKED[action] || "All that match the filter, as the supervisor counts them now.", verb(action))) return false;
   } else if (!ids.length) {
     return false;
-  } else if (ASKED[action] && !await confirmed(`${verb(action)} ${many(ids.length, what)}?`, ASKED[action], verb(action))) {
+  } else if (ASKED[action] && !await confirmed(question(action, what, ids, names), ASKED[action], verb(action))) {
     return false;
   }
   return tried(async () => tell(what, action, await post(path, body), undo));
@@ -44,13 +52,13 @@ async function doToMany(what, path, action, { ids, where = null, undo = null }) 
 /**
  * Pauses, resumes, reloads or removes agents: those of some ids, or all that match ``where``.
  *
- * ``back`` are the ids of those that are others for it: only to them it is undone.
+ * ``back`` are the ids of those that are others for it: only to them it is undone. ``names`` are those of the ids.
  */
-export function actOnAgents(action, ids, { where = null, back = ids } = {}) {
+export function actOnAgents(action, ids, { where = null, back = ids, names = [] } = {}) {
   const undo = !back.length ? null
     : BACK[action] ? () => actOnAgents(BACK[action], back, { back: [] })
       : action === "remove" ? () => restoreAgents(back) : null;
-  return doToMany("agent", "/api/v1/bulk/agents", action, { ids, where, undo });
+  return doToMany("agent", "/api/v1/bulk/agents", action, { ids, where, undo, names });
 }
 
 /** Replays, discards or cancels messages: those of some numbers, or all that match ``where``. */

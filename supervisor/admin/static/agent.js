@@ -15,12 +15,17 @@ const REFRESH_MS = 5000;
 const MAX_LINES = 200;
 const SHOWN_FIELDS = new Set(["timestamp", "level", "event", "logger", "agent"]);
 
-/** A line of the log: its event, and its other fields as they are. */
+const isLong = (value) => typeof value === "string" && value.trim().includes("\n");
+
+/** A line of the log: its event, and its other fields as they are; a stack or a traceback can be opened. */
 function logLine(fields) {
-  const rest = Object.entries(fields).filter(([name]) => !SHOWN_FIELDS.has(name))
+  const shown = Object.entries(fields).filter(([name]) => !SHOWN_FIELDS.has(name));
+  const rest = shown.filter(([, value]) => !isLong(value))
     .map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`).join("  ");
-  return h("li", { class: fields.level }, h("span", { class: "mono" }, (fields.timestamp || "").slice(11, 19)),
-    h("b", {}, `${fields.level || ""} ${fields.event || ""}`.trim()), h("span", { class: "rest" }, rest));
+  const long = shown.filter(([, value]) => isLong(value))
+    .map(([name, value]) => h("details", {}, h("summary", {}, name), h("pre", { tabindex: "0" }, value.trim())));
+  return h("li", { class: fields.level }, fields.timestamp ? moment(Date.parse(fields.timestamp) / 1000) : null,
+    h("b", {}, `${fields.level || ""} ${fields.event || ""}`.trim()), h("span", { class: "rest" }, rest), long);
 }
 
 function stateLine({ state, was, since, reason }) {
@@ -76,7 +81,7 @@ class Agent {
     if (!this.full) return h("div", {});
     const act = (action) => () => actOnAgents(action, [this.id]).then(() => this.refresh());
     this.pause = button("Pause", () => act(this.agent?.paused ? "resume" : "pause")());
-    const remove = async () => { if (await actOnAgents("remove", [this.id])) this.go("/"); };
+    const remove = async () => { if (await actOnAgents("remove", [this.id], { names: [this.title] })) this.go("/"); };
     return h("div", { class: "row" }, this.pause, button("Try again now", act("resume")), button("Reload", act("reload")),
       h("a", { class: "button", href: `/?agent=${encodeURIComponent(this.id)}&edit` }, "Edit"),
       button("Examine", () => this.examine()), button("Remove", remove, "danger"));
@@ -108,8 +113,16 @@ class Agent {
 
   showGone() {
     this.showLiving(false);
+    this.reason.replaceChildren("No agent of this id is registered.");
+    this.offerBack().catch((error) => { if (error.constructor !== Error) throw error; });
+  }
+
+  /** Of one that was removed within a day there is a way back. */
+  async offerBack() {
+    const removed = (await get("/api/v1/removals")).find(({ agent_id: id }) => id === this.id);
+    if (!removed || !this.gone) return;
     const restore = this.full ? button("Restore it", () => restoreAgents([this.id]), "first") : null;
-    this.reason.replaceChildren("No agent of this id is registered. One that was removed can be restored for a day. ", restore || "");
+    this.reason.replaceChildren("This agent was removed at ", moment(removed.removed_at), ". It can be restored for a day. ", restore || "");
   }
 
   showFacts(agent) {

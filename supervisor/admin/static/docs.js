@@ -14,6 +14,9 @@ function typeOf(schema) {
   return schema.type || "any";
 }
 
+/** Text of people, in which what stands between backticks is code. */
+const prose = (text) => text.split(/`+/).map((part, index) => (index % 2 ? h("code", {}, part) : part));
+
 /** A schema itself, whatever refers to it. */
 const resolved = (schema, api) => (schema?.$ref ? api.components.schemas[schema.$ref.split("/").pop()] : schema);
 
@@ -35,7 +38,7 @@ function parameterField(parameter) {
   const id = `p${parameterField.count = (parameterField.count || 0) + 1}`;
   const input = h("input", { id, required: parameter.required, placeholder: typeOf(parameter.schema) });
   return [parameter, input, h("div", {}, h("label", { for: id }, `${parameter.name}`,
-    h("span", { class: "muted" }, ` ${parameter.in}${parameter.description ? `: ${parameter.description}` : ""}`)), input)];
+    h("span", { class: "muted" }, ` ${parameter.in}${parameter.description ? ": " : ""}`, prose(parameter.description || ""))), input)];
 }
 
 /** Fills a path and its query in; what is empty is left out. */
@@ -85,8 +88,8 @@ function endpoint(method, path, operation, api) {
   const schema = operation.requestBody?.content?.["application/json"]?.schema;
   const line = (text) => h("div", { class: "muted mono" }, text);
   return h("div", { class: "endpoint" },
-    h("div", {}, h("span", { class: "method mono" }, method.toUpperCase()), h("code", {}, path)), h("p", {}, operation.summary || ""),
-    operation.description ? h("p", { class: "muted" }, operation.description) : null,
+    h("div", {}, h("span", { class: "method mono" }, method.toUpperCase()), h("code", {}, path)), h("p", {}, prose(operation.summary || "")),
+    operation.description ? h("p", { class: "muted" }, prose(operation.description)) : null,
     (operation.parameters || []).map((one) => line(`${one.name}: ${typeOf(one.schema)} (${one.in}${one.required ? ", required" : ""})`)),
     schema ? line(`body: ${typeOf(schema)}`) : null,
     Object.entries(operation.responses || {}).map(([status, answer]) => {
@@ -97,7 +100,7 @@ function endpoint(method, path, operation, api) {
 }
 
 function schemaBox(name, schema) {
-  return h("div", { class: "endpoint" }, h("code", {}, name), h("p", { class: "muted" }, schema.description?.split("\n")[0] || ""),
+  return h("div", { class: "endpoint" }, h("code", {}, name), h("p", { class: "muted" }, prose(schema.description?.split("\n")[0] || "")),
     Object.entries(schema.properties || {}).map(([field, kind]) =>
       h("div", { class: "muted mono" }, `${field}: ${typeOf(kind)}${schema.required?.includes(field) ? "" : " (may be left out)"}`)));
 }

@@ -32,12 +32,12 @@ export const now = () => Date.now() / 1000;
 export const ago = (at) => (at === null || at === undefined ? "–" : span(now() - at));
 export const many = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
-/** A moment: its time of day, with the date where it was another day. */
+/** A moment, by the clock of whoever looks: its time of day, with the date where it was another day; in full it names the zone. */
 export function moment(at) {
   const date = new Date(at * 1000);
   const today = date.toDateString() === new Date().toDateString();
   const shown = today ? date.toLocaleTimeString() : date.toLocaleString();
-  return h("time", { datetime: date.toISOString(), title: date.toLocaleString() }, shown);
+  return h("time", { datetime: date.toISOString(), title: date.toLocaleString([], { dateStyle: "medium", timeStyle: "long" }) }, shown);
 }
 
 /** A part of a page under a title, with what can be done to it beside the title. */

@@ -108,7 +108,8 @@ class Fleet {
     const act = (action) => async () => {
       const picked = this.picked();
       const back = ["pause", "resume"].includes(action) ? picked.filter((id) => this.board.agents.get(id).paused !== (action === "pause")) : picked;
-      if (await actOnAgents(action, picked, { where: this.everything ? this.where : null, back })) this.selectAll(false);
+      const names = picked.map((id) => this.board.agents.get(id).name || id);
+      if (await actOnAgents(action, picked, { where: this.everything ? this.where : null, back, names })) this.selectAll(false);
     };
     return h("div", { class: "bulk", role: "group", "aria-label": "Do to all that are selected", hidden: true },
       this.count, button("Pause", act("pause")), button("Resume", act("resume")), button("Reload", act("reload")),

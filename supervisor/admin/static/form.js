@@ -136,7 +136,8 @@ class Form {
     const known = this.schema.properties;
     const names = new Set([...(handler?.settings || []), ...Object.keys(settings)].filter((name) => !known[name]));
     const own = [...names].map((name) => new Setting(name, handler?.settings_schema[name] || {}, settings[name], "not set"));
-    const deployments = Object.entries(known).map(([name, property]) => new Setting(name, property, settings[name], "as the deployment says"));
+    const deployments = Object.entries(known).map(([name, property]) => new Setting(name, property, settings[name],
+      property["x-deployment"] ? `as ${property["x-deployment"]} says` : "not set"));
     this.settings = [...own, ...deployments];
     const hint = handler?.settings ? "" : "This handler does not say what settings it has; name one to set it.";
     setText(this.about, [handler?.about, ...(handler?.missing || []).map((command) => `It needs: ${command}`)].filter(Boolean).join(" "));

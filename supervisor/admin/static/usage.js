@@ -9,7 +9,7 @@ const money = (value, currency) => value.toLocaleString("en",
   { style: "currency", currency, minimumFractionDigits: 2, maximumFractionDigits: value < 1 ? 4 : 2 });
 
 function cost(record, currency) {
-  if (record.unpriced_requests >= record.requests) return "no price";
+  if (record.requests && record.unpriced_requests >= record.requests) return "no price";
   return `${record.unpriced_requests ? "≥ " : ""}${money(record.cost, currency)}`;
 }
 
@@ -33,7 +33,8 @@ export function usageView({ board, query, go }) {
     const records = await get(withQuery("/api/v1/usage", { days }));
     const sum = (field) => records.reduce((total, record) => total + record[field], 0);
     const figures = [[figure(sum("requests")), "requests"], [figure(sum("input_tokens")), "input tokens"], [figure(sum("output_tokens")), "output tokens"],
-      [money(sum("cost"), board.overview.currency), "cost, by the configured prices"]];
+      [cost({ cost: sum("cost"), requests: sum("requests"), unpriced_requests: sum("unpriced_requests") }, board.overview.currency),
+        "cost, by the configured prices"]];
     body.replaceChildren(h("div", { class: "tiles" }, figures.map(([value, label]) => h("div", { class: "tile" }, h("b", {}, value), h("span", {}, label)))),
       usageTable(records, board));
   };

@@ -170,7 +170,10 @@ async def test_what_agents_did_used_and_may_use(tmp_path: Path) -> None:
         assert known["model"]["settings_schema"]["city"] == {"type": "string", "description": "Whose weather."}
         assert (known["fails"]["settings"], known["fails"]["settings_schema"]) == (None, {})
         _, schema = await ask("GET", "/api/v1/settings-schema")
-        assert "max_attempts" in schema["properties"]
+        said = {name: one.get("x-deployment") for name, one in schema["properties"].items()}
+        assert said["max_attempts"] == "SUPERVISOR_MAX_ATTEMPTS"
+        assert said["concurrency"] == "SUPERVISOR_AGENT_CONCURRENCY"
+        assert said["budget_tokens"] is None, "the fleet's budget is another one"
         for path in ("activity", "conversations"):
             assert (await ask("GET", f"/api/v1/agents/{agent_id(9)}/{path}"))[0] == 404
 
