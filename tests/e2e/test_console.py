@@ -16,7 +16,6 @@ from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState, MessageState
 from supervisor.handler import Usage
 from supervisor.protocol.answers import Instruction
-from supervisor.telemetry.logs import get_logger
 from tests.support.fleet_page import (
     FAILING,
     FAILS,
@@ -173,12 +172,16 @@ async def look_at_agents(made: Console) -> None:
     await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     await expect(made.part("In its hands")).to_contain_text("Nothing")
     await page.goto(f"{made.url}/?agent={MODELLED}")
-    get_logger("supervisor.agent").warning(
-        "handler_timeout", agent=MODELLED, number=1, stack="handler.py:7\n  a_line()"
-    )
+    line = {
+        "timestamp": "2027-01-15T08:00:00Z",
+        "level": "warning",
+        "event": "handler_timeout",
+        "stack": "f.py:7\n  f()",
+    }
+    made.fleet.service.shared.events.publish("log", MODELLED, line)
     stack = made.part("Log").locator("li", has_text="handler_timeout")
     await stack.get_by_text("stack", exact=True).click()
-    await expect(stack.locator("pre")).to_have_text("handler.py:7\n  a_line()")
+    await expect(stack.locator("pre")).to_have_text("f.py:7\n  f()")
     await expect(made.part("The last hour")).to_contain_text("1,120 in the hour")
     await expect(page.get_by_role("img", name=re.compile("^Answers.*1 in the hour"))).to_be_visible()
     await expect(made.part("Settings")).to_contain_text('"city": "Bern"')
