@@ -82,7 +82,7 @@ class Handovers:
         for agent_id in (owned.going & self._runners.keys()) - self._going:
             self._going.add(agent_id)
             grace = self._shared.settings.drain_seconds
-            self._runners[agent_id].going.begin(grace, awaited=agent_id in owned.ready)
+            self._runners[agent_id].going.begin(grace, owned.ready.get(agent_id))
             self._tasks.spawn(self._give(agent_id), f"hand over {agent_id}")
 
     async def _give(self, agent_id: str) -> None:
@@ -90,7 +90,7 @@ class Handovers:
         began = self._shared.clock.monotonic()
         await kept(partial(asyncio.wait, [self._agent_tasks[agent_id]]))
         runner = self._runners[agent_id]
-        await self._told(partial(self._let_go, agent_id, heard_all=runner.going.heard_all))
+        await self._told(partial(self._let_go, agent_id, runner.going.heard_all_for))
         self._log.info("agent_handed_over", agent=agent_id)
         del self._runners[agent_id]
         outcome = "cut_short" if runner.cut_short else "ok"
@@ -100,10 +100,10 @@ class Handovers:
         self._going.discard(agent_id)
         self._gone.add(agent_id)
 
-    async def _let_go(self, agent_id: str, *, heard_all: bool) -> None:
+    async def _let_go(self, agent_id: str, heard_all_for: float | None) -> None:
         # Everything of it that was asked for is written first.
         await self._shared.journal.flush()
-        await self._registry.replicas.hand_over(agent_id, heard_all=heard_all)
+        await self._registry.replicas.hand_over(agent_id, heard_all_for=heard_all_for)
 
     async def _told(self, tell: Callable[[], Awaitable[None]]) -> None:
         """Tell the registry something until it takes it."""

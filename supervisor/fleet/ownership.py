@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from supervisor.core.records import AgentRecord
 from supervisor.core.turns import Turns
@@ -20,7 +20,7 @@ class Owned:
             are cancelled: one that another process is to have is let go of before it is left out here.
         coming: those that it is to connect only, for their owners have them still.
         going: of its own, those that it is to let go of.
-        ready: of those, the ones that are connected where they go.
+        ready: of those, the ones that are connected where they go, and since when they are to go there.
         handed: of its own, those of which nothing was missed before they came.
         left: of its own, those that another process had, and did not hand over.
     """
@@ -30,7 +30,7 @@ class Owned:
     going: frozenset[str] = frozenset()
     handed: frozenset[str] = frozenset()
     left: frozenset[str] = frozenset()
-    ready: frozenset[str] = frozenset()
+    ready: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def wanted(self) -> Mapping[str, AgentRecord]:

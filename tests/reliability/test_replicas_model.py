@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tests.support.model_database import BrokenPromiseError, Flaw
 from tests.support.model_fleet import AGENTS, CONVERSATIONS, Fleet
 from tests.support.model_replica import STEPS, Replica
-from tests.support.model_schedules import SCHEDULES, new_fleet
+from tests.support.model_schedules import SCHEDULES, WITH_HISTORY, new_fleet
 
 MOST_REPLICAS = 4
 #: So many schedules are played each time.
@@ -33,9 +33,9 @@ class Schedule(RuleBasedStateMachine):
     flaws: frozenset[Flaw] = frozenset()
     fleet: Fleet
 
-    @initialize(history=st.booleans(), skew=skews)
-    def start(self, history: bool, skew: float) -> None:
-        self.fleet = Fleet(history, self.flaws)
+    @initialize(history=st.booleans(), one_socket=st.sampled_from([False, False, True]), skew=skews)
+    def start(self, history: bool, one_socket: bool, skew: float) -> None:
+        self.fleet = Fleet(history, one_socket, self.flaws)
         self.fleet.join(skew)
         self.fleet.join()
         self.seconds(3)
@@ -134,7 +134,7 @@ def play(schedules: int, *flaws: Flaw) -> None:
 
 def play_out(flaw: Flaw, *flaws: Flaw) -> None:
     """The schedule in which one guard is missed, until all is quiet."""
-    fleet = new_fleet(*flaws)
+    fleet = new_fleet(*flaws, history=flaw in WITH_HISTORY)
     SCHEDULES[flaw](fleet)
     fleet.quiesce()
 

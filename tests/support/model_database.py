@@ -40,6 +40,10 @@ class Flaw(enum.Enum):
     EARLY_NEWS = "what has no name is news once an agent has come, though its socket holds what the old owner heard too"
     BREAK_BEFORE_MAKE = "an owner gives an agent away before the next one listens"
     NO_RESCUE = "who takes an agent over leaves what ran"
+    TRUSTED_OWNER = "who lets go says that it has heard everything, though its connection had broken"
+    ANOTHER_NEXT = "that all was heard before one replica listened counts for another one too"
+    BLIND_NEWCOMER = "who comes does not mind that its connection broke once it was relied on"
+    MUTE_NEWCOMER = "who was to come and does not forgets what it heard"
     SEND_FIRST = "a reply is sent before it is committed"
 
 
@@ -84,12 +88,26 @@ class Reply:
 
 @dataclass
 class Lease:
-    """Who runs an agent, who is to run it next, and whether that one listens already."""
+    """Who runs an agent, and who is to run it next.
+
+    Attributes:
+        ready: the next one listens.
+        next_at: since when it is to be the next.
+        move: a number that is never given again, each time that somebody is to be the next.
+        refused: it cannot listen, for the platform takes one socket of an agent only.
+        rests: that was so once: it goes nowhere any more, unless its owner ends.
+        heard_all: the last owner has written everything that was said before this one listened.
+    """
 
     owner: int | None = None
     next: int | None = None
     ready: bool = False
     epoch: int = 0
+    next_at: float = 0.0
+    move: int = 0
+    refused: bool = False
+    rests: bool = False
+    heard_all: bool = False
 
 
 @dataclass
@@ -128,8 +146,16 @@ class Ack:
 
 @dataclass(frozen=True)
 class Release:
+    """The end of what is written for an agent.
+
+    Attributes:
+        move: the one that is waited for: who is to be the next listens; None: nobody does, as far as is known.
+        heard_all: all that was said before that one listened is written.
+    """
+
     agent: str
-    to: int
+    move: int | None
+    heard_all: bool
 
 
 Operation: TypeAlias = Add | Claim | Settle | Ack | Release
@@ -245,13 +271,14 @@ class Database:
         lease = self.leases[agent]
         taking = lease.owner is None or Flaw.PLANNER_TAKES in self.flaws
         if taking and to in self.replicas and lease.owner != to:
-            self.leases[agent] = Lease(to, epoch=lease.epoch + 1)
+            self.leases[agent] = Lease(to, epoch=lease.epoch + 1, move=lease.move, rests=lease.rests)
 
     def point(self, agent: str, owner: int, to: int) -> None:
         """Name the next owner of an agent whose owner is still this one."""
         lease = self.leases[agent]
         if lease.owner == owner and lease.next is None and to in self.replicas:
-            lease.next, lease.ready = to, False
+            lease.next, lease.ready, lease.next_at, lease.refused = to, False, self.now, False
+            lease.move += 1
 
     def unpoint(self, agent: str, to: int) -> None:
         lease = self.leases[agent]
@@ -261,6 +288,11 @@ class Database:
     def mark_ready(self, agent: str, replica: int) -> None:
         if self.leases[agent].next == replica:
             self.leases[agent].ready = True
+
+    def refuse(self, agent: str, replica: int) -> None:
+        """The platform has no second socket for whoever is to be the next."""
+        if self.leases[agent].next == replica:
+            self.leases[agent].refused = self.leases[agent].rests = True
 
     # The journal.
 
@@ -306,17 +338,21 @@ class Database:
             case Ack(number):
                 self.replies[number].acked = True
                 return True
-            case Release(agent, to):
-                return self._release(writer, agent, to)
+            case Release():
+                return self._release(writer, operation)
         return False
 
-    def _release(self, writer: int, agent: str, to: int) -> bool:
-        lease = self.leases[agent]
-        if (lease.owner, lease.next) != (writer, to):
+    def _release(self, writer: int, given: Release) -> bool:
+        lease = self.leases[given.agent]
+        if lease.owner != writer:
             return False
-        for row in self.rows_of(agent, MessageState.RUNNING):
+        for row in self.rows_of(given.agent, MessageState.RUNNING):
             row.state, row.attempts = MessageState.AVAILABLE, row.attempts - 1
-        self.leases[agent] = Lease(to, epoch=lease.epoch + 1)
+        # Who is to be the next meanwhile may not listen yet.
+        heard_all = given.heard_all and (given.move == lease.move or Flaw.ANOTHER_NEXT in self.flaws)
+        self.leases[given.agent] = Lease(
+            lease.next, epoch=lease.epoch + 1, move=lease.move, rests=lease.rests, heard_all=heard_all
+        )
         return True
 
     def _add(self, message: Message, key: str, *, claimed: bool, writer: int, handed_in: bool = False) -> int:

@@ -6,9 +6,10 @@ import random
 from dataclasses import dataclass, field
 
 from supervisor.core.states import MessageState
+from tests.support.model_agent import Life
 from tests.support.model_database import LEASE_SECONDS, BrokenPromiseError, Database, Flaw, Release, Statement
 from tests.support.model_platform import Platform
-from tests.support.model_replica import STEPS, Life, Replica
+from tests.support.model_replica import STEPS, Replica
 
 AGENTS = ("ada", "bob", "cleo")
 CONVERSATIONS = ("one", "two")
@@ -25,16 +26,18 @@ class Fleet:
 
     Args:
         history: whether the platform tells what was missed.
+        one_socket: whether it refuses a second socket of an agent.
         flaws: guards that are left out.
     """
 
     history: bool
+    one_socket: bool = False
     flaws: frozenset[Flaw] = frozenset()
     replicas: list[Replica] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.database = Database(AGENTS, self.flaws)
-        self.platform = Platform(self.history)
+        self.platform = Platform(self.history, self.one_socket)
 
     @property
     def living(self) -> list[Replica]:
@@ -76,13 +79,16 @@ class Fleet:
         owners = {agent: lease.owner for agent, lease in self.database.leases.items()}
         self.database.commit(statement)
         for one in statement.operations:
-            if isinstance(one, Release) and owners[one.agent] != self.database.leases[one.agent].owner == one.to:
+            if isinstance(one, Release) and owners[one.agent] == statement.replica:
                 self._check_no_gap(one)
 
     def _check_no_gap(self, release: Release) -> None:
-        """Whoever gets an agent listens already, unless something has befallen it since it said so."""
-        to = next(one for one in self.replicas if one.number == release.to)
-        if not self.platform.listens(release.agent, to.number) and to.life is Life.RUNS and not to.harmed:
+        """Whoever gets an agent and was waited for listens, unless something has befallen it since it said so."""
+        lease = self.database.leases[release.agent]
+        to = next((one for one in self.replicas if one.number == lease.owner), None)
+        if to is None or release.move != lease.move or to.harmed or to.life is not Life.RUNS:
+            return
+        if not self.platform.listens(release.agent, to.number):
             raise BrokenPromiseError(f"{release.agent} was given to replica {to.number}, which does not listen")
 
     def second(self) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import enum
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 from supervisor.store.postgres.beats import Beat, BeatWatch
+from tests.support.model_agent import Agent, Batch, Entry, Life
 from tests.support.model_database import (
     LEASE_SECONDS,
     Ack,
@@ -24,66 +23,14 @@ from tests.support.model_database import (
     Release,
     Reply,
     Settle,
-    Statement,
 )
 from tests.support.model_decisions import CallOff, Give, Move, Order, plan
 from tests.support.model_platform import Platform
 
 #: So many operations are committed together at most.
 BATCH = 4
-
-
-class Life(enum.Enum):
-    RUNS = "runs"
-    FENCED = "fenced"
-    ENDED = "ended"
-
-
-@dataclass(eq=False)
-class Entry:
-    """A message in its lane."""
-
-    message: Message
-    key: str
-    row: int = 0
-    attempts: int = 0
-    running: bool = False
-    asked: bool = False  # its next operation waits in the queue
-
-
-@dataclass
-class Agent:
-    """An agent as this replica runs it, or is to run it.
-
-    Attributes:
-        buffer: heard while another one owns it.
-        leaving: who is to have it, once that one listens.
-        drained: all that its socket held since then is read.
-        released: the end of what is written for it is in the queue.
-        known: what has no name and was written down by whoever had it before, while the socket holds frames of then.
-        lost_epoch: of the lease that was given away last: who looks at that one, or an older one, looks at the past.
-    """
-
-    name: str
-    owned: bool = False
-    epoch: int = 0
-    lost_epoch: int = 0
-    leaving: int | None = None
-    drained: bool = False
-    released: bool = False
-    known: set[Message] = field(default_factory=set)
-    buffer: list[Message] = field(default_factory=list)
-    lanes: defaultdict[str, deque[Entry]] = field(default_factory=lambda: defaultdict(deque))
-    unsent: list[Reply] = field(default_factory=list)
-
-
-@dataclass(eq=False)
-class Batch:
-    """What was sent last to be committed; ``statement`` is None where nobody knows what became of it."""
-
-    number: int
-    operations: list[Operation]
-    statement: Statement | None = None
+#: So long who drains waits for the one that is to have its agent.
+PATIENCE_SECONDS = 8.0
 
 
 class Replica:
@@ -159,7 +106,7 @@ class Replica:
         """Become the one who plans, and look at all there is."""
         if self.database.planner is None:
             self.database.planner = self.number
-            self._orders = plan(self.database.replicas, self.database.leases)
+            self._orders = plan(self.database.replicas, self.database.leases, self.database.now)
 
     def order(self) -> None:
         """What follows from the look, each as far as it still holds."""
@@ -199,7 +146,8 @@ class Replica:
             self._listen(agent)
             if lease.owner == self.number:
                 self._own(agent, lease)
-            elif not lease.ready and self.platform.listens(name, self.number):
+            elif self.platform.listens(name, self.number):
+                agent.announced = True
                 self.database.mark_ready(name, self.number)
             if self.life is not Life.RUNS:
                 return
@@ -212,20 +160,34 @@ class Replica:
             self._end()
 
     def _listen(self, agent: Agent) -> None:
-        if not self.no_platform and not self.platform.listens(agent.name, self.number):
-            for message in self.platform.open(agent.name, self.number):
-                self._hear(agent, message)
+        if self.no_platform or agent.released or self.platform.listens(agent.name, self.number):
+            return
+        if not self.platform.open(agent.name, self.number):
+            self.database.refuse(agent.name, self.number)
+        elif agent.owned:
+            self._look_back(agent)
+        else:
+            agent.missed = agent.announced and Flaw.BLIND_NEWCOMER not in self.flaws
+
+    def _look_back(self, agent: Agent) -> None:
+        """Ask the platform for what was said while nobody may have listened."""
+        for message in self.platform.tell(agent.name, self.number):
+            self._hear(agent, message)
 
     def _own(self, agent: Agent, lease: Lease) -> None:
         past = lease.epoch <= agent.lost_epoch and Flaw.STALE_VIEW not in self.flaws
         if not agent.owned and not past:
-            self._take_over(agent, lease.epoch)
-        ready = lease.ready or Flaw.BREAK_BEFORE_MAKE in self.flaws
-        if agent.owned and agent.leaving is None and lease.next not in (None, self.number) and ready and not past:
-            agent.leaving = lease.next
+            self._take_over(agent, lease)
+        if not agent.owned or agent.leaving is not None or lease.next in (None, self.number) or past:
+            return
+        # Who ends does not wait for ever for one that cannot come, nor where the platform takes one socket only.
+        late = self.database.now - lease.next_at > PATIENCE_SECONDS
+        awaited = lease.ready or Flaw.BREAK_BEFORE_MAKE in self.flaws
+        if awaited or (self.draining and (late or lease.refused)):
+            agent.leaving, agent.move = lease.next, lease.move if awaited else None
             agent.drained = Flaw.DEAF_RELEASE in self.flaws
 
-    def _take_over(self, agent: Agent, epoch: int) -> None:
+    def _take_over(self, agent: Agent, lease: Lease) -> None:
         try:
             found = self.database.take_over(self.number, agent.name)
         except FencedError:
@@ -234,15 +196,22 @@ class Replica:
         if found is None:
             return
         waiting, agent.unsent = found
-        agent.owned, agent.epoch, agent.leaving, agent.drained, agent.released = True, epoch, None, False, False
+        agent.owned, agent.epoch, agent.leaving, agent.drained, agent.released = True, lease.epoch, None, False, False
         agent.lanes.clear()
         for row in waiting:
             agent.lanes[row.message.conversation].append(Entry(row.message, row.key, row.id, row.attempts))
         for lane in agent.lanes.values():
             self._next(lane)
+        missed, agent.missed, agent.announced = agent.missed, False, False
+        if not self.platform.listens(agent.name, self.number):
+            # The next socket looks back; what the one before it heard is to come as what somebody else has.
+            self._entrust(agent, [])
+            return
         heard, agent.buffer = agent.buffer, []
         # What has no name was heard by both since this one listens, and the old owner has written it down.
         agent.known = {row.message for row in self.database.rows.values() if not row.message.key}
+        if missed or not lease.heard_all:
+            self._look_back(agent)
         for message in heard:
             self._hear(agent, message)
         if Flaw.EARLY_NEWS in self.flaws:
@@ -250,12 +219,17 @@ class Replica:
 
     def _close(self, agent: Agent) -> None:
         """End what another one runs now; what this one heard of it last is handed in, should the other be gone."""
-        late = agent.buffer + self.platform.close(agent.name, self.number)
-        self.database.hand_in(self.number, [(one, one.key) for one in late if one.key])
+        self._entrust(agent, self.platform.close(agent.name, self.number))
+        del self.agents[agent.name]
+
+    def _entrust(self, agent: Agent, unread: Iterable[Message]) -> None:
+        """Hand in what was heard beside its owner; what has no name the owner has, or nobody."""
+        late, agent.buffer = [*agent.buffer, *unread], []
+        if Flaw.MUTE_NEWCOMER not in self.flaws:
+            self.database.hand_in(self.number, [(one, one.key) for one in late if one.key])
         for message in late:
             if not message.key:
                 self.platform.entrust(message, self.number)
-        del self.agents[agent.name]
 
     # Messages.
 
@@ -267,11 +241,12 @@ class Replica:
                 self._hear(agent, message)
             else:
                 agent.drained = agent.leaving is not None
+                agent.heard_all = agent.move is not None and self.platform.listens(agent.name, self.number)
                 if agent.owned:
                     agent.known.clear()
 
     def _hear(self, agent: Agent, message: Message) -> None:
-        if not agent.owned or agent.drained:
+        if not agent.owned:
             agent.buffer.append(message)
             return
         if message in agent.known:
@@ -303,11 +278,13 @@ class Replica:
                         self.wire.append(Reply(lane[0].row, f"reply to {lane[0].key}", agent.name))
 
     def release(self) -> None:
-        """Give away what is drained: the last thing that is written for it."""
+        """Give away what is drained: the last thing that is written for it, once it hears nothing more."""
         for agent in self._owned():
             if agent.leaving is not None and agent.drained:
                 agent.released = True
-                last = Release(agent.name, agent.leaving)
+                for message in self.platform.close(agent.name, self.number):
+                    self.platform.entrust(message, self.number, relied_on=agent.move is not None)
+                last = Release(agent.name, agent.move, agent.heard_all or Flaw.TRUSTED_OWNER in self.flaws)
                 self.queue.insert(0 if Flaw.EARLY_RELEASE in self.flaws else len(self.queue), last)
 
     def _owned(self) -> Iterable[Agent]:

@@ -14,9 +14,13 @@ BURIED = int(LEASE_SECONDS) + 3
 COMMIT = ("begin", "server", "told")
 
 
-def new_fleet(*flaws: Flaw) -> Fleet:
-    """Two replicas, the first of which runs the agent."""
-    fleet = Fleet(history=False, flaws=frozenset(flaws))
+def new_fleet(*flaws: Flaw, history: bool) -> Fleet:
+    """Two replicas, the first of which runs the agent.
+
+    Args:
+        history: whether the platform tells what was missed.
+    """
+    fleet = Fleet(history, flaws=frozenset(flaws))
     fleet.join()
     fleet.join()
     seconds(fleet, 3)
@@ -147,6 +151,47 @@ def say_it_to_both(fleet: Fleet) -> None:
     take(fleet, owner, "read", "read", "release", *COMMIT)
 
 
+def say_while_nobody_listens(fleet: Fleet) -> None:
+    fleet.cut_platform(fleet.replicas[0])
+    says(fleet)
+    fleet.join()
+    seconds(fleet, 3)
+
+
+def change_who_is_relied_on(fleet: Fleet) -> None:
+    owner = is_to_leave(fleet)
+    fleet.drain(owner)
+    fleet.drain(fleet.replicas[2])
+    for _ in range(2):
+        take(fleet, fleet.replicas[1], "look", "order")
+    assert fleet.database.leases[AGENT].next == fleet.replicas[1].number
+    take(fleet, owner, "read", "release", *COMMIT)
+    take(fleet, fleet.replicas[2], "view", "follow")
+    says(fleet)
+
+
+def break_who_is_relied_on(fleet: Fleet) -> None:
+    owner = is_to_leave(fleet)
+    newcomer = fleet.replicas[2]
+    fleet.cut_platform(newcomer)
+    take(fleet, owner, "read", "release", *COMMIT, "view", "follow")
+    says(fleet)
+    newcomer.no_platform = False
+    take(fleet, newcomer, "view", "follow")
+
+
+def call_off_who_alone_has_heard(fleet: Fleet) -> None:
+    owner = fleet.replicas[0]
+    fleet.join()
+    owner.frozen = True
+    seconds(fleet, 2)
+    fleet.cut_platform(owner)
+    says(fleet)
+    fleet.drain(fleet.replicas[2])
+    take(fleet, fleet.replicas[1], "look", "order")
+    owner.frozen = False
+
+
 def die_at_work(fleet: Fleet) -> None:
     owner = hears(fleet)
     take(fleet, owner, *COMMIT)
@@ -172,5 +217,11 @@ SCHEDULES: dict[Flaw, Callable[[Fleet], None]] = {
     Flaw.EARLY_NEWS: say_it_to_both,
     Flaw.BREAK_BEFORE_MAKE: join_while_people_talk,
     Flaw.NO_RESCUE: die_at_work,
+    Flaw.TRUSTED_OWNER: say_while_nobody_listens,
+    Flaw.ANOTHER_NEXT: change_who_is_relied_on,
+    Flaw.BLIND_NEWCOMER: break_who_is_relied_on,
+    Flaw.MUTE_NEWCOMER: call_off_who_alone_has_heard,
     Flaw.SEND_FIRST: work,
 }
+#: Those in which the platform tells what was missed.
+WITH_HISTORY = frozenset({Flaw.TRUSTED_OWNER, Flaw.ANOTHER_NEXT, Flaw.BLIND_NEWCOMER})

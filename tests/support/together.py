@@ -97,7 +97,7 @@ class Table:
     async def refused(self, agent_id: str) -> None:
         return
 
-    async def hand_over(self, agent_id: str, *, heard_all: bool) -> None:
+    async def hand_over(self, agent_id: str, *, heard_all_for: float | None) -> None:
         return
 
     async def token(self, agent_id: str) -> tuple[bytes, float] | None:

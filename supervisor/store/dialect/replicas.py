@@ -37,7 +37,8 @@ class Share(NamedTuple):
         own: the rows that it runs.
         coming: those that it is to connect, before their owners let go of them.
         going: those of its own that it is to let go of now: whoever has them next is ready, or waited for long enough.
-        ready: of those, the ones whose next owner is ready.
+        ready: of those, the ones whose next owner is ready, and since when it is to have each, in seconds of the
+            database's clock.
         handed: those of its own that their last owner let go of, who had heard everything until then.
         left: those of its own that had an owner who did not let go of them.
     """
@@ -47,7 +48,7 @@ class Share(NamedTuple):
     going: frozenset[str] = frozenset()
     handed: frozenset[str] = frozenset()
     left: frozenset[str] = frozenset()
-    ready: frozenset[str] = frozenset()
+    ready: Mapping[str, float] = MappingProxyType({})
 
 
 class ReplicaTable(Protocol):
@@ -112,11 +113,12 @@ class ReplicaTable(Protocol):
         """The platform refuses an agent that comes beside its owner's socket: an owner that ends lets go of it now."""
         ...
 
-    async def hand_over(self, agent_id: str, *, heard_all: bool) -> None:
+    async def hand_over(self, agent_id: str, *, heard_all_for: float | None) -> None:
         """Let an agent go to whoever is its next owner; nothing of it is written here any more.
 
         Args:
-            heard_all: whether all that was said to it before its next owner was ready is written.
+            heard_all_for: all that was said to it before its next owner was ready is written, where that one is to have
+                it since then, as :class:`Share` told, and not another one meanwhile; None: something may be missed.
         """
         ...
 
@@ -204,7 +206,7 @@ class SoleReplica:
     async def refused(self, agent_id: str) -> None:  # noqa: ARG002 - nobody comes
         return
 
-    async def hand_over(self, agent_id: str, *, heard_all: bool) -> None:  # noqa: ARG002 - nobody goes
+    async def hand_over(self, agent_id: str, *, heard_all_for: float | None) -> None:  # noqa: ARG002 - nobody goes
         return
 
     async def token(self, agent_id: str) -> tuple[bytes, float] | None:  # noqa: ARG002 - nobody has it next

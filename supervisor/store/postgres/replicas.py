@@ -1,5 +1,7 @@
 """The replicas that share a registry in PostgreSQL."""
 
+# ruff: noqa: S608 - the texts are put together from constants of ours; every value is bound
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -28,11 +30,13 @@ _LIST: Final = (
     "SELECT id, said, CAST(extract(epoch FROM clock_timestamp() - beat_at) AS double precision), draining, "
     "(SELECT count(*) FROM leases WHERE owner = replicas.id) FROM replicas ORDER BY id"
 )
+_SINCE: Final = "CAST(extract(epoch FROM next_at) AS double precision)"
 _SHARE: Final = (
     "SELECT agent_id, owner = :replica, handed AND heard_all, epoch > 1 AND NOT handed, next IS NOT NULL AND (ready OR "
     "((refused_at > next_at OR next_at < clock_timestamp() - make_interval(secs => :longest)) "
-    "AND (SELECT draining FROM replicas WHERE id = :replica))), ready FROM leases WHERE owner = :replica UNION ALL "
-    "SELECT agent_id, false, false, false, false, false FROM leases WHERE next = :replica"
+    f"AND (SELECT draining FROM replicas WHERE id = :replica))), CASE WHEN ready THEN {_SINCE} END "
+    "FROM leases WHERE owner = :replica UNION ALL "
+    "SELECT agent_id, false, false, false, false, NULL FROM leases WHERE next = :replica"
 )
 _MINE: Final = "WHERE agents.id IN (SELECT agent_id FROM leases WHERE owner = :replica OR next = :replica)"
 _LIVES: Final = "SELECT 1 FROM replicas WHERE id = :replica"
@@ -41,7 +45,8 @@ _REFUSED: Final = "UPDATE leases SET refused_at = clock_timestamp() WHERE agent_
 _HAND_OVER: Final = (
     "UPDATE leases SET owner = CASE WHEN EXISTS (SELECT 1 FROM agents WHERE id = agent_id) THEN next END, "
     "epoch = epoch + 1, next = NULL, next_at = NULL, ready = false, "
-    "handed = next IS NOT NULL, heard_all = :heard_all, since = clock_timestamp() "
+    f"handed = next IS NOT NULL, heard_all = coalesce({_SINCE} = CAST(:since AS double precision), false), "
+    "since = clock_timestamp() "
     "WHERE agent_id = :agent_id AND owner = :replica"
 )
 #: By the database's clock: those of two machines may be hours apart.
@@ -147,7 +152,7 @@ class Replicas:
             frozenset(agent_id for agent_id, *_, going, _ in found if going),
             frozenset(agent_id for agent_id, _, handed, *_ in found if handed),
             frozenset(agent_id for agent_id, _, _, left, *_ in found if left),
-            frozenset(agent_id for agent_id, *_, going, ready in found if going and ready),
+            {agent_id: since for agent_id, *_, going, since in found if going and since is not None},
         )
 
     async def ready(self, agent_id: str) -> None:
@@ -156,10 +161,10 @@ class Replicas:
     async def refused(self, agent_id: str) -> None:
         await self._move(_REFUSED, agent_id)
 
-    async def hand_over(self, agent_id: str, *, heard_all: bool) -> None:
-        await self._move(_HAND_OVER, agent_id, heard_all=heard_all)
+    async def hand_over(self, agent_id: str, *, heard_all_for: float | None) -> None:
+        await self._move(_HAND_OVER, agent_id, since=heard_all_for)
 
-    async def _move(self, statement: str, agent_id: str, **more: bool) -> None:
+    async def _move(self, statement: str, agent_id: str, **more: float | None) -> None:
         values = {"agent_id": agent_id, "replica": self.my_id, **more}
         await self._sessions.alter(lambda connection: connection.execute(statement, values).rowcount)
 

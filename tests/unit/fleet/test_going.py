@@ -11,14 +11,26 @@ from supervisor.core.states import AgentState
 from supervisor.sandbox.world.faults import Handshake
 from tests.support import postgres
 from tests.support.leases import another_replica, give_to_another, handed
+from tests.support.observing import handlers_folder
 from tests.support.stack import Stack, stack
 from tests.support.tunnels import lagging
+
+#: Ends its work once a file is there.
+PATIENT = """
+import asyncio, pathlib
+
+async def on_message(message, ctx):
+    while not (pathlib.Path(__file__).parent / "go").exists():
+        await asyncio.sleep(0.01)
+    return "done"
+"""
 
 
 @pytest.fixture
 async def fleet(tmp_path: Path) -> AsyncIterator[Stack]:
     with postgres.new_database() as url:
-        async with stack(tmp_path, registry_url=url, lease_seconds=5, ack_seconds=2) as running:
+        folder = handlers_folder(tmp_path, {"patient": PATIENT})
+        async with stack(tmp_path, registry_url=url, agents_dir=folder, lease_seconds=5, ack_seconds=2) as running:
             yield running
 
 
@@ -63,5 +75,24 @@ async def test_whoever_gets_an_agent_that_was_away_looks_for_what_was_missed(fle
     fleet.sandbox.kick(identity)
     await fleet.until(lambda: fleet.service.control.status(identity).state is AgentState.BACKOFF)
     give_to_another(url)
+    await fleet.until(lambda: handed(url)[0][0])
+    assert handed(url) == [(True, False)]
+
+
+async def test_what_was_heard_before_one_was_there_says_nothing_of_another_that_gets_the_agent_instead(
+    fleet: Stack,
+) -> None:
+    url = fleet.settings.registry_url
+    identity = await fleet.add(1, handler="patient")
+    await fleet.online()
+    user = await fleet.sandbox.user()
+    await user.say(await user.open(identity), "takes its time")
+    await fleet.until(lambda: fleet.service.control.status(identity).inbox.running)
+    give_to_another(url)
+    await fleet.until(lambda: fleet.service.control.status(identity).state is AgentState.DRAINING)
+    # The one that was ready ends before its agent comes, and a third one is to have it, which is not connected yet.
+    another = "UPDATE leases SET next = $1, next_at = clock_timestamp(), ready = false"
+    postgres.on_server(another, another_replica(url), url=url)
+    (fleet.folder / "handlers" / "go").touch()
     await fleet.until(lambda: handed(url)[0][0])
     assert handed(url) == [(True, False)]

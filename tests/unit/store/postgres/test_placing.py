@@ -148,9 +148,10 @@ async def test_a_newcomer_is_given_its_part_and_each_agent_goes_once_it_is_ready
             assert len(await own(first)) == 6
             for agent_id in coming:
                 await second.replicas.ready(agent_id)
-            assert (await first.replicas.share()).going == coming
-            for agent_id in coming:
-                await first.replicas.hand_over(agent_id, heard_all=True)
+            share = await first.replicas.share()
+            assert share.going == share.ready.keys() == coming
+            for agent_id, since in share.ready.items():
+                await first.replicas.hand_over(agent_id, heard_all_for=since)
             share = await second.replicas.share()
             assert {row["id"] for row in share.own} == coming == share.handed
             assert not share.coming
@@ -211,7 +212,7 @@ async def test_one_that_is_removed_on_its_way_is_nobodys(url: str) -> None:
             gone = coming[0]["id"]
             await second.remove_agent(gone)
             await second.replicas.ready(gone)
-            await first.replicas.hand_over(gone, heard_all=True)
+            await first.replicas.hand_over(gone, heard_all_for=None)
             [left] = [one for one in waiting if one.agent_id == gone]
             async with asyncio.timeout(10):
                 while (found := await first.journal.load(left.id)) and found.state is not MessageState.CANCELLED:
@@ -231,7 +232,7 @@ async def test_no_more_are_on_their_way_at_once_than_may_be(url: str) -> None:
                 await asyncio.sleep(0.3)
                 assert len((await second.replicas.share()).coming) == 1
                 await second.replicas.ready(coming[0]["id"])
-                await first.replicas.hand_over(coming[0]["id"], heard_all=True)
+                await first.replicas.hand_over(coming[0]["id"], heard_all_for=None)
                 assert len(await own(first)) == left
 
 
