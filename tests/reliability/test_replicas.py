@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -18,22 +19,35 @@ from tests.support.postgres_servers import Server, new_server
 from tests.support.reliability import Case
 from tests.support.replicas import Replicas, replicas
 from tests.support.talk import Talk, talking
+from tests.support.trial_figures import Spread, TrialFigures, table
 
 REPLICAS = 3
 #: Who stands still for longer counts as dead: long enough for a machine that others keep busy.
 LEASE_SECONDS = 6.0
 #: Where nobody is to die: as it comes, for a start may hold a process up for long.
 LONG_LEASE_SECONDS = 15.0
+#: So long the server is away: longer than a lease.
+AWAY_SECONDS = 1.2 * LEASE_SECONDS
 HOUR = 3600.0
 
 
 @dataclass
 class Trial:
-    """Replicas, what happens to them, and who talks meanwhile."""
+    """Replicas, what happens to them, and who talks meanwhile.
+
+    Args:
+        servers: of the registry, where it has some of its own: the primary, and its standby.
+        until: people talk until then, by the monotonic clock.
+    """
 
     fleet: Replicas
     talk: Talk
-    server: Server | None
+    servers: list[Server]
+    until: float
+
+    async def wait(self, until: float) -> None:
+        """Have everything go on until then, by the monotonic clock."""
+        await self.fleet.until(lambda: time.monotonic() >= until, "a time")
 
     async def settled(self, replicas: int) -> None:
         """So many have all agents among them, each about its part, and everybody is online."""
@@ -57,17 +71,25 @@ async def freeze(trial: Trial) -> None:
     frozen = trial.fleet.started[1]
     frozen.signal(signal.SIGSTOP)
     await trial.settled(REPLICAS - 1)
+    await trial.wait(trial.until)
     frozen.signal(signal.SIGCONT)
     assert await frozen.end() == 3
 
 
 async def restart_the_server(trial: Trial) -> None:
     """For longer than a lease nobody can say that he lives, nor bury anybody."""
-    assert trial.server is not None
-    await asyncio.to_thread(trial.server.stop, "immediate")
-    down_until = time.monotonic() + 1.2 * LEASE_SECONDS
-    await trial.fleet.until(lambda: time.monotonic() > down_until, "the end of an outage")
-    await asyncio.to_thread(trial.server.start)
+    await without_server(trial, trial.servers[0].start)
+
+
+async def fail_over(trial: Trial) -> None:
+    """The server dies, and after as long its standby takes its place."""
+    await without_server(trial, trial.servers[1].promote)
+
+
+async def without_server(trial: Trial, mend: Callable[[], None]) -> None:
+    await asyncio.to_thread(trial.servers[0].stop, "immediate")
+    await trial.wait(time.monotonic() + AWAY_SECONDS)
+    await asyncio.to_thread(mend)
     await trial.settled(REPLICAS)
     assert postgres.on_server("SELECT replica FROM graves", url=trial.fleet.url) == []
 
@@ -100,6 +122,7 @@ EVENTS: dict[str, Callable[[Trial], Awaitable[None]]] = {
     "kill": kill,
     "freeze": freeze,
     "restart": restart_the_server,
+    "fail over": fail_over,
     "join": join,
     "leave": leave,
     "replace": replace,
@@ -109,43 +132,90 @@ EVENTS: dict[str, Callable[[Trial], Awaitable[None]]] = {
 #: In these nobody is taken for dead.
 PEACEFUL = ("join", "leave", "replace", "roll")
 #: Those that are played each time; one joins and one leaves where it is replaced.
-SHORT = ("clocks apart", "freeze", "restart", "replace")
+SHORT = ("clocks apart", "freeze", "fail over", "replace")
 
 
 @contextlib.contextmanager
-def a_server() -> Iterator[Server]:
-    """A server of this test's own, which may be stopped."""
+def own_servers(name: str) -> Iterator[list[Server]]:
+    """Servers of this event's own, which may be stopped: one, and a standby that has whatever it has committed."""
+    if name not in ("restart", "fail over"):
+        yield []
+        return
     # The one of the tests makes what a server needs to be run by root.
     postgres.server_url()
-    with new_server() as server:
-        server.make()
-        server.start()
-        yield server
-
-
-async def play(folder: Path, name: str, figures: Case, *, agents: int, pause_seconds: float) -> Talk:
-    """Play one event; who talked, and had an answer to everything in the end."""
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(a_server()) if name == "restart" else None
-        ahead = (HOUR, -HOUR, 0.0) if name == "clocks apart" else (0.0,) * REPLICAS
-        url = server.url if server else None
-        lease = LONG_LEASE_SECONDS if name in PEACEFUL else LEASE_SECONDS
-        async with Sandbox() as sandbox, replicas(folder, sandbox, {}, url=url, lease_seconds=lease) as fleet:
-            for seconds in ahead:
-                await fleet.start(ahead_seconds=seconds)
-            await fleet.until(lambda: len(fleet.owned()) == REPLICAS, "all replicas")
-            identities = await fleet.add(agents)
-            await sandbox.wait_online(*identities, timeout=60)
-            async with talking(sandbox, identities, pause_seconds) as talk:
-                trial = Trial(fleet, talk, server)
-                began = time.monotonic()
-                await EVENTS[name](trial)
-                figures.faults += 1
-                figures.recovered(time.monotonic() - began)
-            with contextlib.suppress(AssertionError):
-                await fleet.until(lambda: not talk.unanswered(), "all answers")
-    talk.judge(figures)
-    return talk
+        servers = [stack.enter_context(new_server())]
+        servers[0].make()
+        if name == "fail over":
+            servers[0].options = "-c synchronous_standby_names=*"
+        servers[0].start()
+        if name == "fail over":
+            servers.append(stack.enter_context(new_server()))
+            servers[1].copy_of(servers[0])
+            servers[1].start()
+        yield servers
+
+
+def url_of(servers: list[Server]) -> str | None:
+    """One URL of all of them; None of none."""
+    hosts = ",".join(f"127.0.0.1:{one.port}" for one in servers)
+    return f"postgresql://postgres@{hosts}/postgres" if servers else None
+
+
+@dataclass
+class Play:
+    """One event, played.
+
+    Args:
+        pause_seconds: between two messages.
+        least_seconds: for so long people talk at least, and whoever stands still does so.
+    """
+
+    name: str
+    agents: int
+    pause_seconds: float
+    least_seconds: float = 0.0
+
+    async def run(self, folder: Path, figures: Case) -> TrialFigures:
+        """Play it until everything is answered, or nothing comes any more."""
+        lease = LONG_LEASE_SECONDS if self.name in PEACEFUL else LEASE_SECONDS
+        ahead = (HOUR, -HOUR, 0.0) if self.name == "clocks apart" else (0.0,) * REPLICAS
+        with own_servers(self.name) as servers:
+            url = url_of(servers)
+            async with Sandbox() as sandbox, replicas(folder, sandbox, {}, url=url, lease_seconds=lease) as fleet:
+                for seconds in ahead:
+                    await fleet.start(ahead_seconds=seconds)
+                await fleet.until(lambda: len(fleet.owned()) == REPLICAS, "all replicas")
+                identities = await fleet.add(self.agents)
+                await sandbox.wait_online(*identities, timeout=60)
+                async with talking(sandbox, identities, self.pause_seconds) as talk:
+                    began = time.monotonic()
+                    trial = Trial(fleet, talk, servers, began + self.least_seconds)
+                    await EVENTS[self.name](trial)
+                    figures.faults += 1
+                    figures.recovered(time.monotonic() - began)
+                    await trial.wait(trial.until)
+                with contextlib.suppress(AssertionError):
+                    await fleet.until(lambda: not talk.unanswered(), "all answers")
+                return self._judged(trial, figures)
+
+    def _judged(self, trial: Trial, figures: Case) -> TrialFigures:
+        talk, url = trial.talk, trial.fleet.url
+        talk.judge(figures)
+        dead = "SELECT writer FROM journal_commits WHERE writer NOT IN (SELECT id FROM replicas)"
+        assert postgres.on_server(dead, url=url) == [], "nothing is written after a burial"
+        [(journaled,)] = postgres.on_server("SELECT count(*) FROM inbox_bodies", url=url)
+        return TrialFigures(
+            self.name,
+            self.agents,
+            figures.slowest_recovery,
+            Spread.of(talk.gaps),
+            Spread.of(talk.waits()),
+            figures.messages,
+            figures.messages - journaled,
+            figures.doubled,
+            figures.lost,
+        )
 
 
 @pytest.mark.timeout(300)
@@ -153,23 +223,26 @@ async def play(folder: Path, name: str, figures: Case, *, agents: int, pause_sec
 async def test_r39_everything_is_answered_once_whatever_happens(
     tmp_path: Path, case: Callable[[str], Case], name: str
 ) -> None:
-    figures = case(f"R39 {name}")
-    await play(tmp_path, name, figures, agents=6, pause_seconds=0.1)
+    figures = await Play(name, agents=6, pause_seconds=0.1).run(tmp_path, case(f"R39 {name}"))
     assert figures.messages > 10
-    assert (figures.lost, figures.doubled) == (0, 0)
+    assert (figures.lost, figures.doubled, figures.unanswered) == (0, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def rows(pytestconfig: pytest.Config) -> Iterator[list[TrialFigures]]:
+    """The figures of all events that are played, shown in the end."""
+    found: list[TrialFigures] = []
+    yield found
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print("", *table(found), json.dumps([asdict(one) for one in found]), sep="\n")
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", EVENTS)
 async def test_r39_of_nine_hundred_agents_nobody_goes_unanswered(
-    tmp_path: Path, case: Callable[[str], Case], name: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, case: Callable[[str], Case], name: str, rows: list[TrialFigures]
 ) -> None:
-    figures = case(f"R39 {name} of 900")
-    talk = await play(tmp_path, name, figures, agents=900, pause_seconds=1 / 60)
-    with capsys.disabled():
-        print(
-            f"\n{name}: settled after {figures.slowest_recovery:.1f} s, longest gap {max(talk.gaps, default=0):.1f} s "
-            f"({len(talk.gaps)} gaps), {figures.messages} messages, lost {figures.lost}, doubled {figures.doubled}"
-        )
-    assert (figures.lost, figures.doubled) == (0, 0)
+    play = Play(name, agents=900, pause_seconds=1 / 60, least_seconds=30.0)
+    rows.append(await play.run(tmp_path, case(f"R39 {name} of 900")))
+    assert (rows[-1].lost, rows[-1].doubled, rows[-1].unanswered) == (0, 0, 0)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,18 @@ machine = time.time
 time.time = lambda: machine() + {seconds}
 runpy.run_module("supervisor", run_name="__main__")
 """
+#: Does so for the whole process, libraries too, where Debian's package ``faketime`` is installed.
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
+def on_machine(ahead_seconds: float) -> tuple[Sequence[str], dict[str, str]]:
+    """Arguments of the interpreter, and its environment, for the command where the clock is so far ahead."""
+    if not ahead_seconds:
+        return ("-m", "supervisor"), {}
+    if FAKETIME is None:
+        return ("-c", AHEAD.format(seconds=ahead_seconds)), {}
+    of_library = {"FAKETIME": f"{ahead_seconds:+.0f}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    return ("-m", "supervisor"), {"LD_PRELOAD": str(FAKETIME), **of_library}
 
 
 @dataclass
@@ -100,10 +112,11 @@ class Replicas:
     async def start(self, *, ahead_seconds: float = 0.0, **given: Any) -> ReplicaProcess:
         """Start one more, on a machine whose clock is so far ahead."""
         path = self.folder / f"log.{len(self.started) + 1}"
+        command, machine = on_machine(ahead_seconds)
         with path.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", AHEAD.format(seconds=ahead_seconds), "run"),
-                env=self.environment(**given),
+                *(sys.executable, *command, "run"),
+                env=self.environment(**given) | machine,
                 cwd=self.folder,
                 stdout=log,
                 stderr=asyncio.subprocess.STDOUT,

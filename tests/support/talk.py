@@ -6,15 +6,17 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from supervisor.sandbox import Sandbox, SandboxUser
 from tests.support.reliability import Case
 
 #: How often it is looked whether an agent has a socket.
 LOOK_SECONDS = 0.05
+GREETING = "hello"
 
 
 @dataclass
@@ -43,7 +45,7 @@ class Talk:
         for agent in self.agents:
             self.conversations[agent] = await self.user.open(agent)
             self.said[self.conversations[agent]] = {}
-            await self._say(agent, "hello")
+            await self._say(agent, GREETING)
         await self.sandbox.wait_until(lambda: not self.unanswered(), timeout=60)
 
     async def go_on(self) -> None:
@@ -73,6 +75,18 @@ class Talk:
         """What an agent has said, without the word before it."""
         messages = self.sandbox.messages(conversation)
         return [one.content.removeprefix("Echo: ") for one in messages if one.sender_kind == "agent"]
+
+    def waits(self) -> Iterator[float]:
+        """How long each message but the greeting waited for its first answer, in seconds of the platform's clock."""
+        for conversation in self.said:
+            asked: dict[str, datetime] = {}
+            for message in self.sandbox.messages(conversation):
+                at = datetime.fromisoformat(message.created_at)
+                if message.sender_kind != "agent":
+                    # All are greeted at once, before anything happens.
+                    asked.update({message.content: at} if message.content != GREETING else {})
+                elif (since := asked.pop(message.content.removeprefix("Echo: "), None)) is not None:
+                    yield (at - since).total_seconds()
 
     def unanswered(self) -> list[str]:
         return [
