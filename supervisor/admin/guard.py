@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from supervisor.admin.access import SESSION_PATH, Access, Tokens, note_access, session_cookie
 from supervisor.core.actors import Actor, acting_as
+from supervisor.peers.gate import is_signed, replay
 from supervisor.settings import LOOPBACK, Settings
 
 MAX_BODY_BYTES: Final = 1 << 20
@@ -81,7 +82,7 @@ class Guard:
             await self._refuse(refused, scope, strict)
             return
         with acting_as(_actor(scope, headers)):
-            await self._app(scope, _replay(body, receive), strict)
+            await self._app(scope, replay(body, receive), strict)
 
     def _check_browser(self, method: str, headers: dict[bytes, bytes]) -> None:
         if not self._local_only:
@@ -102,7 +103,7 @@ class Guard:
             if self._metrics_token is not None and not hmac.compare_digest(given, self._metrics_token):
                 raise _unauthorised("SUPERVISOR_METRICS_TOKEN")
         elif path in {"/", "/api"} or path.startswith("/api/"):
-            note_access(scope, self._access(scope["method"], headers))
+            note_access(scope, Access.FULL if is_signed(scope) else self._access(scope["method"], headers))
         elif path == SESSION_PATH and scope["method"] not in _SAFE_METHODS:
             _refuse_foreign(headers)
 
@@ -200,7 +201,15 @@ def _unauthorised(name: str) -> _RefusedError:
 def _actor(scope: Scope, headers: dict[bytes, bytes]) -> Actor:
     """Who asks, as the history of agents tells it: by which token, and from where."""
     access = scope.get("state", {}).get("access")
-    by = "token" if headers.get(b"authorization") else "cookie" if session_cookie(headers) else "nothing"
+    by = (
+        "signature"
+        if is_signed(scope)
+        else "token"
+        if headers.get(b"authorization")
+        else "cookie"
+        if session_cookie(headers)
+        else "nothing"
+    )
     client = scope.get("client")
     return Actor("api", f"{access or 'no'} access by {by} from {client[0] if client else 'a socket'}")
 
@@ -219,19 +228,6 @@ def _split(host: bytes) -> SplitResult:
         return urlsplit("//" + host.decode("latin-1"))
     except ValueError:
         return urlsplit("")
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    given = False
-
-    async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay
 
 
 def _with_headers(send: Send) -> Send:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import http.client
 import json
+import socket
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -26,8 +27,17 @@ _ANSWER_SECONDS: Final = 10.0
 _STARTING_SECONDS: Final = 3.0
 #: A stream of events has a beat every 15 s; without one for so long the supervisor is gone.
 _SILENT_SECONDS: Final = 40.0
-#: The way to this machine's own supervisor leads through no proxy, whatever the environment says.
-_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+#: What a request says of whoever sends it, from its method and its path.
+Sign = Callable[[str, str], Mapping[str, str]]
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        """Follow none: whoever is asked answers itself."""
+
+
+#: The way to a supervisor leads through no proxy, whatever the environment says.
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,16 +66,16 @@ class LiveSupervisor:
 
     Args:
         url: where it listens.
-        token: its admin token, where it has one.
+        sign: proves who asks.
         who: what to call it in errors.
         answer_seconds: the longest that it may take to answer a question.
     """
 
-    def __init__(self, url: str, token: str | None, who: str, *, answer_seconds: float = _ANSWER_SECONDS) -> None:
+    def __init__(self, url: str, sign: Sign, who: str, *, answer_seconds: float = _ANSWER_SECONDS) -> None:
         self.url = url
         self.who = who
         self._answer_seconds = answer_seconds
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._sign = sign
 
     def overview(self) -> Overview:
         """The whole supervisor in a few figures.
@@ -74,11 +84,12 @@ class LiveSupervisor:
             UnreachableError: it does not answer.
             SupervisorError: it refuses; says why.
         """
-        return msgspec.convert(self._ask("GET", "/api/v1/status"), Overview)
+        found = msgspec.convert(self._ask("GET", "/api/v1/status"), Overview)
+        return dataclasses.replace(found, replicas=tuple(marked(found.replicas)))
 
     def replicas(self) -> list[ReplicaStatus]:
         """The supervisors that share the registry."""
-        return msgspec.convert(self._ask("GET", "/api/v1/replicas"), list[ReplicaStatus])
+        return marked(msgspec.convert(self._ask("GET", "/api/v1/replicas"), list[ReplicaStatus]))
 
     def statuses(self) -> list[AgentStatus]:
         """Every agent."""
@@ -130,8 +141,9 @@ class LiveSupervisor:
                 raise self._unreachable(error) from None
 
     def _open(self, method: str, path: str, headers: Mapping[str, str], seconds: float) -> http.client.HTTPResponse:
-        made = urllib.request.Request(self.url + path, method=method, headers=self._headers | dict(headers))  # noqa: S310  http only
         try:
+            signed = {**self._sign(method, path), **headers}
+            made = urllib.request.Request(self.url + path, method=method, headers=signed)  # noqa: S310  http only
             answer: http.client.HTTPResponse = _OPENER.open(made, timeout=seconds)
         except urllib.error.HTTPError as error:
             kind = ConflictError if error.code == http.HTTPStatus.CONFLICT else SupervisorError
@@ -202,11 +214,27 @@ def find(
     return None
 
 
+def marked(replicas: Sequence[ReplicaStatus]) -> list[ReplicaStatus]:
+    """The replicas, with a mark at the one of this host; where it has several nobody can tell which is meant."""
+    here = [one.id for one in replicas if one.host == socket.gethostname()]
+    return [dataclasses.replace(one, me=here == [one.id]) for one in replicas]
+
+
 def _of(holder: LockInfo, settings: Settings, answer_seconds: float) -> LiveSupervisor:
     who = f"The supervisor (pid {holder.pid} on {holder.host})" if holder.pid else "The supervisor"
-    token = settings.admin_token.get_secret_value() if settings.admin_token else None
     url = holder.address or f"http://{settings.admin_host}:{settings.admin_port}"
-    return LiveSupervisor(url, token, who, answer_seconds=answer_seconds)
+    sign = _signing(holder, settings, answer_seconds)
+    return LiveSupervisor(url.rstrip("/"), sign, who, answer_seconds=answer_seconds)
+
+
+def _signing(holder: LockInfo, settings: Settings, answer_seconds: float) -> Sign:
+    token = settings.admin_token.get_secret_value() if settings.admin_token else ""
+    if token and holder.number:
+        # The address is whatever a table says: the token itself is not sent there.
+        from supervisor.cli.signature import Signature  # noqa: PLC0415  what servers are made of comes with it
+
+        return Signature(token, holder, _OPENER, answer_seconds).headers
+    return lambda _method, _path: {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _none_runs(settings: Settings) -> str:

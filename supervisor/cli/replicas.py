@@ -79,4 +79,4 @@ def _replicas(settings: Settings) -> list[ReplicaStatus]:
     found = known.read_registry(settings, lambda registry: registry.replicas.list())
     if found and why:
         warn(f"what follows is what the registry knows: {why}")
-    return [status_of(one) for one in found]
+    return live.marked([status_of(one) for one in found])

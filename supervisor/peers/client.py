@@ -148,7 +148,7 @@ class Peers:
         body = msgspec.json.encode(arguments)
         if len(body) > QUESTION_BYTES:
             raise SupervisorError(f"That is more than can be asked of replica {replica.id} at once; ask for less")
-        question = Question.new(replica.id, self._milliseconds() + peer.ahead, "POST", PREFIX + name, body)
+        question = _question(replica, self._milliseconds() + peer.ahead, name, body)
         async with aclosing(self._answer(replica, question, body, endless=endless)) as answer:
             async for piece in answer:
                 peer.heard_at = self._clock.now()
@@ -156,7 +156,7 @@ class Peers:
 
     async def _greet(self, replica: Replica) -> int:
         """Have a replica prove who it is before anything is asked of it; its clock less ours, in milliseconds."""
-        question = Question.new(replica.id, 0, "POST", PREFIX + HELLO)
+        question = _question(replica, 0, HELLO)
         async with aclosing(self._answer(replica, question)) as answer:
             [piece] = [piece async for piece in answer]
         greeting = msgspec.json.decode(piece, type=Greeting)
@@ -192,6 +192,10 @@ class Peers:
 
     def _milliseconds(self) -> int:
         return int(self._clock.monotonic() * 1000)
+
+
+def _question(replica: Replica, milliseconds: int, name: str, body: bytes = b"") -> Question:
+    return Question.new(replica.id, replica.address, milliseconds, "POST", PREFIX + name, body)
 
 
 def _named(replica: Replica) -> str:

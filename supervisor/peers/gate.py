@@ -1,4 +1,7 @@
-"""Answers the other replicas' questions on the admin port; whatever else is asked there goes by untouched."""
+"""Answers the other replicas' questions on the admin port, and knows commands by their marks there.
+
+What else is asked goes by untouched.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,12 @@ _READ_SECONDS: Final = 2.0
 _SEND_SECONDS: Final = 10.0
 #: What answers a question, from its arguments in JSON: pieces of JSON.
 Answer = Callable[[bytes], AsyncGenerator[bytes]]
-_STRANGER: Final = "not from a replica, not for this one, or not from now"
+_SIGNED: Final = "signed"
+_STRANGER: Final = (
+    "This is signed with no key of this registry, or for another replica: see SUPERVISOR_ADMIN_TOKEN here and there, "
+    "and SUPERVISOR_ADVERTISE_URL there"
+)
+_NOT_NOW: Final = "This was asked before, or is on its way for too long by the clock here; ask again"
 _log = get_logger(__name__)
 
 
@@ -68,16 +76,30 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+        if scope["type"] != "http" or not (scope["path"].startswith(PREFIX) or _is_marked(scope)):
             await self._app(scope, receive, send)
             return
-        question = Question.read(_authorization(scope), scope["method"], _path(scope), self._key)
-        if question is None or not self._admits(question):
+        door = self._doorkeeper
+        question = Question.read(_authorization(scope), scope["method"], _path(scope), self._key, door.address())
+        if question is None or question.target != door.me:
             await _refused(HTTPStatus.FORBIDDEN, _STRANGER)(scope, receive, send)
+        elif not self._admits(question):
+            await _refused(HTTPStatus.FORBIDDEN, _NOT_NOW)(scope, receive, send)
+        elif not scope["path"].startswith(PREFIX):
+            await self._let_by(question, scope, receive, send)
         elif self._under_way >= MOST:
             await _refused(HTTPStatus.SERVICE_UNAVAILABLE, "busy")(scope, receive, send)
         else:
             await self._reply(question, scope, receive, send)
+
+    async def _let_by(self, question: Question, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on what a command asks, as from somebody who has the admin token."""
+        body = await _body(receive)
+        if body is None or digest(body) != question.body_digest:
+            await _refused(HTTPStatus.FORBIDDEN, _STRANGER)(scope, receive, send)
+            return
+        scope.setdefault("state", {})[_SIGNED] = True
+        await self._app(scope, replay(body, receive), send)
 
     async def _reply(self, question: Question, scope: Scope, receive: Receive, send: Send) -> None:
         self._under_way += 1
@@ -98,8 +120,7 @@ class Gate:
 
     def _admits(self, question: Question) -> bool:
         # The first question brings no time yet, and its answer is worth nothing to whoever asks it again.
-        greets = question.path == PREFIX + HELLO and question.target == self._doorkeeper.me
-        return greets or self._doorkeeper.lets_in(question)
+        return question.path == PREFIX + HELLO or self._doorkeeper.lets_in(question)
 
     async def _lines(self, question: Question, body: bytes) -> AsyncGenerator[bytes]:
         writer = Writer(self._key, question)
@@ -124,9 +145,33 @@ class Gate:
         raise SupervisorError(f"Replica {self._doorkeeper.me} is of another version and does not know the question")
 
 
+def is_signed(scope: Scope) -> bool:
+    """Whether a gate has let a request by, for whoever sent it has the key."""
+    return bool(scope.get("state", {}).get(_SIGNED))
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """Gives a body that was read already, and then what else comes."""
+    given = False
+
+    async def replayed() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+def _is_marked(scope: Scope) -> bool:
+    return _authorization(scope).startswith("Replica ")
+
+
 def _path(scope: Scope) -> str:
-    query = scope["query_string"].decode("latin-1")
-    return f"{scope['path']}?{query}" if query else str(scope["path"])
+    # As it was sent: that is what is signed.
+    path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
+    return f"{path}?{query}" if query else str(path)
 
 
 def _authorization(scope: Scope) -> str:

@@ -1,8 +1,16 @@
-"""Marks on questions between replicas: who has the key asks, asks this one, and asks now. No I/O.
+"""Marks on what replicas and commands ask of a replica: who has the key asks, asks this one, and asks now. No I/O.
 
 The key is derived from the admin token and the registry, and neither travels. A mark is an HMAC over all that a
 question is, so that nobody can change it, send it to another replica or send it again. Times are those of the one that
 is asked, on a clock that nobody sets: it tells them in its first answer, so clocks that are hours apart do not matter.
+
+The table of replicas may name an address where a stranger listens: it was altered, or another machine has the address
+by now. A stranger has no key, so it could only pass a question on to a true replica, and read the answer. Therefore a
+mark is also over the address at which the one who asks believes the other to be. A replica reads questions by the
+address that it told the table: one that came another way was not asked of it. That holds for the first question too,
+so a stranger learns which incarnation is looked for and where, and nothing else. What is left is somebody at that very
+address, on the way between the two: such a one sees what passes there, as with all that is sent without TLS. It can
+neither ask anything itself nor change what is asked.
 """
 
 from __future__ import annotations
@@ -60,10 +68,11 @@ def digest(body: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One request of a replica to another.
+    """One request to a replica, of another one or of a command.
 
     Args:
         target: the incarnation that is asked.
+        address: where it is, as the table of replicas says; it does not travel, for who is asked knows it.
         milliseconds: when it was made, by the monotonic clock of the one that is asked.
         nonce: 32 hex digits that no other question has.
         path: what of the URL is asked for, its query with it.
@@ -71,6 +80,7 @@ class Question:
     """
 
     target: int
+    address: str
     milliseconds: int
     nonce: str
     method: str
@@ -78,9 +88,9 @@ class Question:
     body_digest: str
 
     @classmethod
-    def new(cls, target: int, milliseconds: int, method: str, path: str, body: bytes = b"") -> Self:
+    def new(cls, target: int, address: str, milliseconds: int, method: str, path: str, body: bytes = b"") -> Self:
         """A question that nobody has asked before."""
-        return cls(target, milliseconds, secrets.token_hex(16), method, path, digest(body))
+        return cls(target, address, milliseconds, secrets.token_hex(16), method, path, digest(body))
 
     def header(self, key: Key) -> str:
         """What the header ``Authorization`` says of it."""
@@ -88,17 +98,22 @@ class Question:
         return f"Replica {said} {key.mark(*self._said())}"
 
     @classmethod
-    def read(cls, header: str, method: str, path: str, key: Key) -> Self | None:
-        """The question that a header signs; None where it signs something else, or nothing."""
+    def read(cls, header: str, method: str, path: str, key: Key, address: str) -> Self | None:
+        """The question that a header signs; None where it signs something else, or nothing.
+
+        Args:
+            address: where the one who reads it is, as it told the table.
+        """
         found = _HEADER.fullmatch(header)
         if found is None:
             return None
         target, milliseconds, nonce, body_digest, mark = found.groups()
-        question = cls(int(target), int(milliseconds), nonce, method, path, body_digest)
+        question = cls(int(target), address, int(milliseconds), nonce, method, path, body_digest)
         return question if key.proves(mark, *question._said()) else None
 
     def _said(self) -> tuple[str | int, ...]:
-        return ("question", self.target, self.milliseconds, self.nonce, self.method, self.path, self.body_digest)
+        made = (self.milliseconds, self.nonce)
+        return ("question", self.target, self.address, *made, self.method, self.path, self.body_digest)
 
 
 class Doorkeeper:
@@ -107,17 +122,20 @@ class Doorkeeper:
     Args:
         me: this incarnation.
         monotonic: its clock, in seconds.
+        address: where the table of replicas says that it is.
     """
 
     def __init__(
         self,
         me: int,
         monotonic: Callable[[], float],
+        address: Callable[[], str],
         *,
         window_seconds: float = WINDOW_SECONDS,
         most: int = MOST_REMEMBERED,
     ) -> None:
         self.me = me
+        self.address = address
         self._monotonic = monotonic
         self._window_seconds = window_seconds
         self._most = most

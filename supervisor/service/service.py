@@ -179,7 +179,8 @@ class Service:
     async def _answer(self) -> str:
         """Publish the log's lines as events, and start the admin server; its address."""
         self._unlisten = listen(self._publish)
-        app = admin_app(self.control, self.registry, self._session.http, self.shared.clock)
+        http, clock = self._session.http, self.shared.clock
+        app = admin_app(self.control, self.registry, http, clock, lambda: self._holder.address)
         self._admin = AdminServer(app, self.settings.admin_host, self.settings.admin_port)
         await self._admin.start()
         return self._admin.url

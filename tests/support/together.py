@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,10 @@ class Together:
         await self.members[number].server.stop()
 
 
+def _address(roster: Roster, number: int) -> str:
+    return roster.replicas[number].address
+
+
 @asynccontextmanager
 async def together(folder: Path, count: int = 2, **given: Any) -> AsyncIterator[Together]:
     """So many supervisors with an admin token, numbered from 1, as one fleet."""
@@ -182,7 +187,8 @@ async def together(folder: Path, count: int = 2, **given: Any) -> AsyncIterator[
             registry = await Registry.open(f"sqlite+aiosqlite:///{folder / 'rows.db'}", upgrade=True)
             ending.push_async_callback(registry.close)
             registry.replicas = Table(roster, registry, number)
-            app = admin_app(running.service.control, registry, session.http, SystemClock())
+            where = partial(_address, roster, number)
+            app = admin_app(running.service.control, registry, session.http, SystemClock(), where)
             server = AdminServer(app, "127.0.0.1", 0)
             await server.start()
             ending.push_async_callback(server.stop)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import aiohttp
 from starlette.types import ASGIApp
 
@@ -15,12 +17,15 @@ from supervisor.service.fleetwide.questions import answers_of
 from supervisor.store import Registry
 
 
-def admin_app(own: Control, registry: Registry, http: aiohttp.ClientSession, clock: Clock) -> ASGIApp:
+def admin_app(
+    own: Control, registry: Registry, http: aiohttp.ClientSession, clock: Clock, address: Callable[[], str]
+) -> ASGIApp:
     """What the admin port serves.
 
     Args:
         own: this replica.
         http: asks the others; follows no redirect and takes no proxy from the environment.
+        address: where the registry says that this replica is.
     """
     table = registry.replicas
     token = own.settings.admin_token.get_secret_value() if own.settings.admin_token else ""
@@ -28,4 +33,4 @@ def admin_app(own: Control, registry: Registry, http: aiohttp.ClientSession, clo
         return build_app(Fleetwide(own, registry, Others(table, None, clock)))
     key = Key(token, registry.uuid)
     face = Fleetwide(own, registry, Others(table, Peers(key, http, clock), clock))
-    return Gate(build_app(face), key, Doorkeeper(table.my_id, clock.monotonic), answers_of(own))
+    return Gate(build_app(face), key, Doorkeeper(table.my_id, clock.monotonic, address), answers_of(own))

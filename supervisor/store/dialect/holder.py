@@ -45,6 +45,8 @@ class LockInfo:
         lease_seconds: how long it may stand still before others take its agents.
         keys: marks of all of its SECRET_KEYS.
         api_url: the platform's REST API, by default.
+        number: which incarnation it is, where several may hold the registry; 0 where one does. The database tells it.
+        registry_uuid: the registry's own, told with the number.
     """
 
     address: str = ""
@@ -65,6 +67,8 @@ class LockInfo:
     lease_seconds: float = 15.0
     keys: tuple[str, ...] = ()
     api_url: str = ""
+    number: int = 0
+    registry_uuid: str = ""
 
     def __str__(self) -> str:
         words = [f"pid {self.pid} on {self.host}"]

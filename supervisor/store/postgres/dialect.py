@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -34,8 +34,8 @@ from supervisor.store.sql.sessions import Connection, scalar
 
 #: Who runs a registry: first those that moved of late and stay, the newest of them before the others.
 _HOLDERS = (
-    "SELECT json_agg(said ORDER BY beat_at > clock_timestamp() - interval '15 seconds' DESC, draining, id DESC)::text "
-    "FROM replicas"
+    "SELECT json_agg(json_build_array(id, said, coalesce((SELECT value FROM meta WHERE key = 'uuid'), '')) "
+    "ORDER BY beat_at > clock_timestamp() - interval '15 seconds' DESC, draining, id DESC)::text FROM replicas"
 )
 
 
@@ -98,7 +98,8 @@ class Postgres:
 
     def holders(self, url: str) -> Sequence[LockInfo]:
         said = holding.from_outside(self._ask(url, _HOLDERS))
-        return [read_info(one) for one in msgspec.json.decode(said, type=list[str])] if said else []
+        found = msgspec.json.decode(said, type=list[tuple[int, str, str]]) if said else []
+        return [replace(read_info(one), number=number, registry_uuid=uuid) for number, one, uuid in found]
 
     def require_registry(self, url: str) -> None:
         """See that there is a registry at ``url``; raises RegistryNotFoundError."""

@@ -17,7 +17,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from supervisor.admin import AdminServer
 from supervisor.core.clock import SystemClock
@@ -68,6 +68,23 @@ class Answers:
             self.open -= 1
 
 
+class Recorder:
+    """Overhears all that comes to an app."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def overhear() -> Message:
+            message = await receive()
+            headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+            self.requests.append((scope["path"], headers, message.get("body", b"")))
+            return message
+
+        await self._app(scope, overhear, send)
+
+
 @dataclass
 class Other:
     """A replica that answers, and the way to it."""
@@ -76,6 +93,8 @@ class Other:
     answers: Answers
     peers: Peers
     session: Session
+    #: What came to it: paths, headers and bodies.
+    heard: list[tuple[str, dict[str, str], bytes]]
 
     async def ask(self, name: str, arguments: object = None, **given: Any) -> list[Any]:
         return [msgspec.json.decode(piece) for piece in await self.peers.ask(self.replica, name, arguments, **given)]
@@ -99,12 +118,15 @@ async def other(
     app = Starlette(routes=[Route("/livez", lambda _: PlainTextResponse("alive"))])
     answers = Answers()
     given = {"echo": answers.echo, "count": answers.count, "fails": answers.fails, "hangs": answers.hangs}
-    gate = Gate(app, key, Doorkeeper(me, lambda: time.monotonic() + 3600), given)
+    at: list[str] = []
+    door = Doorkeeper(me, lambda: time.monotonic() + 3600, lambda: at[0])
+    heard = Recorder(Gate(app, key, door, given))
     session = await Session.open()
     try:
-        async with serving(gate) as url:
+        async with serving(heard) as url:
+            at.append(url)
             peers = Peers(asks_with, session.http, clock or SystemClock())
-            yield Other(Replica(me, url, host="there", pid=1), answers, peers, session)
+            yield Other(Replica(me, url, host="there", pid=1), answers, peers, session, heard.requests)
     finally:
         await session.close()
 
@@ -235,23 +257,30 @@ async def test_a_redirect_is_not_followed() -> None:
 
 async def test_a_question_that_was_overheard_is_not_answered_again() -> None:
     async with other() as one:
-        heard: list[tuple[str, dict[str, str], bytes]] = []
-
-        async def relay(scope: Scope, receive: Receive, send: Send) -> None:
-            body = (await receive()).get("body", b"")
-            headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-            heard.append((scope["path"], headers, body))
-            async with one.session.http.post(one.replica.address + scope["path"], data=body, headers=headers) as answer:
-                await PlainTextResponse(await answer.read(), answer.status)(scope, receive, send)
-
-        async with serving(relay) as url:
-            await one.peers.ask(replace(one.replica, address=url), "echo", 1)
-        path, headers, body = heard[-1]
-        assert (path, one.answers.asked) == ("/replicas/echo", [b"1"])
+        await one.ask("echo", 1)
+        path, headers, body = next(found for found in one.heard if found[0] == "/replicas/echo")
         for target, data in ((path, body), ("/replicas/count", body), (path, b"2"), (path + "?x", body)):
             async with one.session.http.post(one.replica.address + target, data=data, headers=headers) as answer:
                 assert answer.status == 403
         assert one.answers.asked == [b"1"]
+
+
+async def test_whoever_is_at_another_address_gets_no_answer_by_passing_questions_on() -> None:
+    async with other() as one:
+        passed: list[str] = []
+
+        async def relay(scope: Scope, receive: Receive, send: Send) -> None:
+            passed.append(scope["path"])
+            headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+            headers["host"] = one.replica.address.removeprefix("http://")
+            async with one.session.http.post(one.replica.address + scope["path"], headers=headers) as answer:
+                await PlainTextResponse(await answer.read(), answer.status)(scope, receive, send)
+
+        async with serving(relay) as url:
+            with pytest.raises(PeerSilentError, match="it refuses the question"):
+                await one.peers.ask(replace(one.replica, address=url), "echo", 1)
+        assert set(passed) == {"/replicas/hello"}
+        assert one.answers.asked == []
 
 
 async def test_one_that_was_silent_is_left_alone_for_a_moment_and_then_asked_again() -> None:
@@ -323,7 +352,7 @@ async def test_what_is_too_large_is_neither_asked_nor_taken() -> None:
             await one.ask("echo", "x" * QUESTION_BYTES)
         body = b"x" * (QUESTION_BYTES + 1)
         milliseconds = int((time.monotonic() + 3600) * 1000)
-        header = Question.new(7, milliseconds, "POST", "/replicas/echo", body).header(KEY)
+        header = Question.new(7, one.replica.address, milliseconds, "POST", "/replicas/echo", body).header(KEY)
         # Of a stranger nothing is read.
         for authorization, status in (("Bearer x", 403), (header, 413)):
             async with one.session.http.post(

@@ -10,7 +10,7 @@ from supervisor.peers.pieces import LINE_BYTES, ForgedError, Kind, Reader, Write
 from supervisor.peers.signing import Key, Question
 
 KEY = Key("token", "uuid")
-QUESTION = Question.new(7, 1, "POST", "/replicas/status")
+QUESTION = Question.new(7, "http://a:1", 1, "POST", "/replicas/status")
 PAYLOADS = st.binary(max_size=20).map(lambda raw: raw.replace(b"\n", b" "))
 ANSWERS = st.lists(st.tuples(st.sampled_from(Kind), PAYLOADS), min_size=1, max_size=6)
 
@@ -58,7 +58,10 @@ def test_lines_are_neither_left_out_nor_said_twice_nor_exchanged(
 
 
 def test_an_answer_is_to_one_question_of_one_key() -> None:
-    for question, key in ((Question.new(7, 1, "POST", "/replicas/status"), KEY), (QUESTION, Key("other", "uuid"))):
+    for question, key in (
+        (Question.new(7, "http://a:1", 1, "POST", "/replicas/status"), KEY),
+        (QUESTION, Key("other", "uuid")),
+    ):
         with pytest.raises(ForgedError):
             read(written([(Kind.PIECE, b"{}")], question, key)[0])
 

@@ -17,6 +17,7 @@ PATHS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, 
 QUESTIONS = st.builds(
     Question.new,
     st.integers(0, 10**17),
+    st.just("http://a:1"),
     st.integers(0, 10**17),
     st.sampled_from(["GET", "POST"]),
     PATHS,
@@ -35,7 +36,15 @@ class Clock:
 
 
 def read(question: Question, header: str, key: Key = KEY) -> Question | None:
-    return Question.read(header, question.method, question.path, key)
+    return Question.read(header, question.method, question.path, key, question.address)
+
+
+def doorkeeper(clock: Clock, **given: int) -> Doorkeeper:
+    return Doorkeeper(7, clock, lambda: "http://a:1", **given)
+
+
+def new(target: int, milliseconds: int) -> Question:
+    return Question.new(target, "http://a:1", milliseconds, "POST", "/x")
 
 
 @given(QUESTIONS)
@@ -51,6 +60,7 @@ def test_a_question_of_which_anything_is_changed_is_none(question: Question, dat
     changed: dict[str, Any] = {
         "method": "PUT",
         "path": question.path + "?x=1",
+        "address": "http://a:10",
     }
     name = data.draw(st.sampled_from(sorted(changed)))
     assert read(replace(question, **{name: changed[name]}), header) is None
@@ -69,7 +79,7 @@ def test_another_token_and_another_registry_are_another_key(question: Question) 
 
 @given(st.text(max_size=200))
 def test_whatever_a_header_holds_it_is_no_question_without_a_mark(header: str) -> None:
-    assert Question.read(header, "POST", "/", KEY) is None
+    assert Question.read(header, "POST", "/", KEY, "http://a:1") is None
 
 
 @given(st.lists(st.text(max_size=5) | st.integers(0, 99), max_size=4), st.lists(st.text(max_size=5), max_size=4))
@@ -85,19 +95,19 @@ def test_a_key_shows_nothing_of_itself() -> None:
 
 def test_a_question_is_let_in_once() -> None:
     clock = Clock()
-    door = Doorkeeper(7, clock)
-    question = Question.new(7, door.milliseconds, "POST", "/replicas/status")
+    door = doorkeeper(clock)
+    question = new(7, door.milliseconds)
     assert door.lets_in(question)
     assert not door.lets_in(question)
-    assert door.lets_in(Question.new(7, door.milliseconds, "POST", "/replicas/status"))
+    assert door.lets_in(new(7, door.milliseconds))
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1.0, 14.0, 15.5, 29.0, 31.0, 3600.0])
 def test_a_question_that_was_let_in_never_comes_again_however_late(seconds: float) -> None:
     clock = Clock()
-    door = Doorkeeper(7, clock)
+    door = doorkeeper(clock)
     # As far ahead as it may be, it stays young for the longest.
-    question = Question.new(7, door.milliseconds + 14_900, "POST", "/replicas/status")
+    question = new(7, door.milliseconds + 14_900)
     assert door.lets_in(question)
     clock.now += seconds
     assert not door.lets_in(question)
@@ -107,19 +117,19 @@ def test_a_question_that_was_let_in_never_comes_again_however_late(seconds: floa
     ("milliseconds", "let_in"), [(0, True), (14_900, True), (-14_900, True), (15_100, False), (-15_100, False)]
 )
 def test_a_question_is_of_now(milliseconds: int, let_in: bool) -> None:
-    door = Doorkeeper(7, Clock())
-    assert door.lets_in(Question.new(7, door.milliseconds + milliseconds, "POST", "/x")) is let_in
+    door = doorkeeper(Clock())
+    assert door.lets_in(new(7, door.milliseconds + milliseconds)) is let_in
 
 
 def test_a_question_is_for_this_incarnation() -> None:
-    door = Doorkeeper(7, Clock())
-    assert not door.lets_in(Question.new(6, door.milliseconds, "POST", "/x"))
+    door = doorkeeper(Clock())
+    assert not door.lets_in(new(6, door.milliseconds))
 
 
 def test_what_is_remembered_is_bounded_and_forgotten() -> None:
     clock = Clock()
-    door = Doorkeeper(7, clock, most=3)
-    asked = [door.lets_in(Question.new(7, door.milliseconds, "POST", "/x")) for _ in range(5)]
+    door = doorkeeper(clock, most=3)
+    asked = [door.lets_in(new(7, door.milliseconds)) for _ in range(5)]
     assert asked == [True, True, True, False, False]
     clock.now += 31
-    assert door.lets_in(Question.new(7, door.milliseconds, "POST", "/x"))
+    assert door.lets_in(new(7, door.milliseconds))

@@ -172,7 +172,7 @@ async def test_what_another_version_answers_spoils_nothing(tmp_path: Path) -> No
         ada, bob = await two_agents(fleet)
         registry = fleet.members[1].registry
         known = {"overview": odd, "statuses": odd, "status": odd, "events": odd}
-        door = Doorkeeper(9, time.monotonic)
+        door = Doorkeeper(9, time.monotonic, lambda: server.url)
         server = AdminServer(Gate(Starlette(), Key(TOKEN, registry.uuid), door, known), "127.0.0.1", 0)
         await server.start()
         fleet.roster.replicas[9] = Replica(9, server.url, version="99", host="later", pid=9)
