@@ -121,6 +121,7 @@ def shown_agent(status: AgentStatus, access: Access) -> AgentStatus:
     return replace(
         status,
         settings={},
+        secret="",
         health="failing" if status.failing else "ok",
         reason=shown_reason(status.state, status.reason, access),
         undelivered_reason="",

@@ -132,6 +132,7 @@ def _offline(record: AgentRecord, rows: Rows, reason: str = "") -> AgentStatus:
         settings=record.settings,
         labels=record.labels,
         paused=record.paused,
+        secret=record.secret_place,
         undelivered=undelivered.number,
         undelivered_reason=redact(undelivered.reason),
     )
@@ -168,6 +169,7 @@ def _with_live(record: AgentRecord, rows: Rows, now: AgentStatus | None) -> Agen
         settings=wanted.settings,
         labels=wanted.labels,
         paused=wanted.paused,
+        secret=wanted.secret,
     )
 
 

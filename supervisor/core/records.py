@@ -35,6 +35,11 @@ class AgentRecord:
     updated_at: str = ""
     problem: str | None = None
 
+    @property
+    def secret_place(self) -> str:
+        """Where its secret is kept, as it may be shown: the reference; of a ciphertext that it is one."""
+        return "stored encrypted" if self.secret.startswith("fernet:") else self.secret
+
     def same_content(self, other: AgentRecord) -> bool:
         """Whether two rows ask for the same thing; times are not compared (raw SQL need not keep them)."""
         return (self.handler, self.secret, self.name, self.settings, self.labels, self.paused, self.problem) == (

@@ -66,7 +66,7 @@ class AgentStatus:
         health: ``ok``, or ``failing`` with the reason where the agent is online and cannot answer well.
         conversation_id: the conversation that v1 put it in; None on v2 or when offline.
         conversations: how many conversations it has been active in lately.
-        auth_expires_at: when its token expires, seconds since the epoch.
+        auth_expires_at: when its token expires, seconds since the epoch; None without one, or where it is rejected.
         undelivered: replies that wait because sending failed, those behind them in their conversations too;
             ``undelivered_reason`` is why the one failed that has waited longest.
         notes: what somebody should know of it, though nothing fails.
@@ -77,6 +77,7 @@ class AgentStatus:
         answered_lately: messages answered in this minute and the four before it.
         replica: the number of the replica that runs it, where several share the registry; None where one does.
         stale_since: when its replica was last heard of, seconds since the epoch, where it does not answer; else None.
+        secret: where its secret is kept: ``env:NAME``, ``file:/path`` or ``stored encrypted``, never the secret itself.
     """
 
     id: str
@@ -102,6 +103,7 @@ class AgentStatus:
     answered_lately: int = 0
     replica: int | None = None
     stale_since: float | None = None
+    secret: str = ""
 
     @property
     def failing(self) -> bool:

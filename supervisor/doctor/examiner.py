@@ -136,7 +136,7 @@ class Examiner:
         if record.problem:
             report(failed("row", record.problem, row_cure(record, record.problem), Trouble.CONFIGURATION, record.id))
             return None
-        report(Finding("row", Level.OK, f"handler {record.handler}, secret {_shown(record.secret)}", agent=record.id))
+        report(Finding("row", Level.OK, f"handler {record.handler}, secret {record.secret_place}", agent=record.id))
         own = self._own_settings(record, change, report)
         well = await self._handler(record, report)
         secret = self._secret(record, change, report, running=running)
@@ -326,11 +326,6 @@ def _cured(attempt: Attempt | None, setting: str, endpoint: Endpoint) -> str:
     auto = setting == "WS_NAMESPACE" and attempt.way.namespace in namespace_candidates(endpoint.url, "auto")
     said = f"set SUPERVISOR_{setting}={value}" + (" or auto" if auto else "")
     return f"{said} (or the agent's setting {setting.lower()}): with it the agent is registered"
-
-
-def _shown(reference: str) -> str:
-    """A reference as it may be shown: a ciphertext by its kind only."""
-    return "stored encrypted" if reference.startswith("fernet:") else reference
 
 
 def _milliseconds(seconds: float) -> str:

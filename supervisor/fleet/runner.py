@@ -141,12 +141,13 @@ class Runner:
         agent, record, condition = self.agent, self._desired.record, self.condition
         connection = agent.connection
         undelivered, reason = agent.pipeline.outbox.undelivered
-        trouble = agent.trouble(condition.state)
+        state = condition.state
+        trouble = agent.trouble(state)
         return AgentStatus(
             id=record.id,
             name=record.name or (agent.grant.answer.name if agent.grant else None) or "",
             handler=record.handler,
-            state=condition.state,
+            state=state,
             since=condition.since,
             reason=condition.reason
             or agent.pipeline.duties.sleeping.shown
@@ -154,11 +155,12 @@ class Runner:
             health=str(agent.profile.health),
             conversation_id=connection.conversation_id if connection else None,
             conversations=len(agent.pipeline.inbox.conversations),
-            auth_expires_at=agent.grant.expires_at if agent.grant else None,
+            auth_expires_at=agent.grant.expires_at if agent.grant and state is not AgentState.REJECTED else None,
             inbox=agent.pipeline.counts,
             settings=record.settings,
             labels=record.labels,
             paused=record.paused,
+            secret=record.secret_place,
             undelivered=undelivered,
             undelivered_reason=agent.redact(reason),
             notes=(*agent.profile.notes, *notes_of(agent.grant)),

@@ -35,6 +35,7 @@ FIELDS = [
         "answered_lately",
         "replica",
         "stale_since",
+        "secret",
     ),
 ]
 

@@ -133,6 +133,7 @@ class Agent {
       Handler: h("a", { href: withQuery("/", { handler: agent.handler }) }, agent.handler), Since: ago(agent.since), Conversations: agent.conversations,
       Waiting: agent.inbox.available, Running: agent.inbox.running, "Dead letters": agent.inbox.dead,
       Token: expiry === null ? "none yet" : expiry > now() ? `${span(expiry - now())} left` : "expired",
+      ...(agent.secret ? { Secret: agent.secret } : {}),
       "Oldest message": agent.oldest_at === null ? "none" : ago(agent.oldest_at),
       "Replies not sent": agent.undelivered ? `${agent.undelivered}: ${agent.undelivered_reason}` : "none",
       ...(agent.replica === null ? {} : { Replica: agent.replica }),

@@ -116,7 +116,7 @@ class Form {
         this.isNew ? field("newId", "Id", "", "Of the platform: 24 hex digits.", { required: true }) : null,
         field("name", "Name", agent.name, "For people; empty is the platform's."),
         field("handler", "Handler", agent.handler, null, { required: true, list: "handlers", onchange: () => this.showSettings() }),
-        field("secret", "Secret", "", `A reference, env:NAME or file:/path, never the secret itself.${this.isNew ? "" : " Empty keeps the one there is."}`,
+        field("secret", "Secret", "", `A reference, env:NAME or file:/path, never the secret itself.${this.isNew ? "" : ` Empty keeps ${agent.secret || "the one there is"}.`}`,
           { required: this.isNew, placeholder: "env:AGENT_SECRET" }),
         field("labels", "Labels", Object.entries(agent.labels).map(([key, value]) => `${key}=${value}`).join(", "), "team=support, region=eu"),
         h("div", { class: "field" }, h("label", {}, this.paused = h("input", { type: "checkbox", checked: agent.paused }), " Paused: it stays offline"))),

@@ -69,6 +69,7 @@ class Rows:
             settings=record.settings,
             labels=record.labels,
             paused=record.paused,
+            secret=record.secret_place,
             trouble=trouble,
             replica=replica.id if replica is not None else None,
             stale_since=self._others.heard_at(replica) if replica is not None and replica.id in silent else None,

@@ -237,7 +237,7 @@ async def test_agents_have_the_fields_of_the_contract_and_no_secrets(serve: Serv
         *("id", "name", "handler", "state", "since", "reason", "health", "conversation_id", "conversations"),
         *("auth_expires_at", "inbox", "settings", "labels", "paused"),
         *("undelivered", "undelivered_reason", "notes", "handling", "trouble", "oldest_at", "answered_lately"),
-        *("replica", "stale_since"),
+        *("replica", "stale_since", "secret"),
     ]
     assert agents[0]["inbox"] == {"available": 1, "running": 2, "dead": 3}
     assert agents[0]["settings"] == {"api_key": "[redacted]", "model": "m"}
