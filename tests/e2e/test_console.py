@@ -208,7 +208,8 @@ async def cancel_what_hangs(made: Console) -> None:
     """Among all messages it is seen where one hangs, and it is cancelled there."""
     page, user = made.page, made.fleet.users[0]
     await user.say(await user.open(HANGING), "Still nobody?")
-    await made.fleet.until(lambda: made.fleet.service.control.status(HANGING).handling)
+    hands = made.fleet.service.control.status
+    await made.fleet.until(lambda: any("sleep" in one.stack for one in hands(HANGING).handling))
     await made.open("/?view=messages")
     await page.get_by_role("button", name="Waiting and running").click()
     await page.get_by_role("button", name="Show message").click()
