@@ -1,4 +1,4 @@
-"""What a failed command says: one readable line on standard error, and an exit code."""
+"""What a failed command says: readable lines on standard error, and an exit code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 import typer
 
-from supervisor.core.errors import AmbiguousAgentError, SupervisorError
+from supervisor.core.errors import AmbiguousAgentError, SeveralProblemsError, SupervisorError
 from supervisor.telemetry.redaction import redact
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -37,7 +37,8 @@ def report(error: BaseException) -> int:
         with contextlib.suppress(OSError, ValueError):
             traceback.print_exception(error)
     text, code = _explain(error)
-    complain(f"Error: {text}")
+    for line in error.problems if isinstance(error, SeveralProblemsError) else (text,):
+        complain(f"Error: {line}")
     return code
 
 

@@ -83,10 +83,14 @@ def _read(file: str) -> str:
 
 
 def _show(plan: Plan, *, dry_run: bool) -> None:
+    from supervisor.cli.changes import told  # noqa: PLC0415
+    from supervisor.cli.output import plain  # noqa: PLC0415
+
     for record in plan.add:
         print(f"+ {record.id} {record.name or record.handler}")
     for change in plan.change:
-        print(f"~ {change.record.id} {', '.join(change.fields)}")
+        what = "; ".join(told(change.before, change.after, all_of_it=True)) or ", ".join(change.fields)
+        print(f"~ {change.record.id} {plain(what)}")
     for agent_id in plan.remove:
         print(f"- {agent_id}")
     counts = f"{len(plan.add)} to add, {len(plan.change)} to change, {len(plan.remove)} to remove"
@@ -98,7 +102,10 @@ def _plan_as_json(plan: Plan, *, dry_run: bool) -> dict[str, Any]:
     return {
         "dry_run": dry_run,
         "add": [record.id for record in plan.add],
-        "change": [{"id": change.record.id, "fields": list(change.fields)} for change in plan.change],
+        "change": [
+            {"id": one.record.id, "fields": list(one.fields), "before": one.before, "after": one.after}
+            for one in plan.change
+        ],
         "remove": list(plan.remove),
         "unchanged": list(plan.unchanged),
     }

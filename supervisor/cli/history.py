@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from supervisor.cli import known, selecting
+from supervisor.cli.changes import shown, told
 from supervisor.cli.errors import complain, warn
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from supervisor.store import Registry
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
-#: What is shown of a value.
-_VALUE_CHARS: Final = 60
 
 
 def _settings() -> Settings:
@@ -76,32 +75,10 @@ def _changed(event: AgentEvent) -> str:
     """What a change made of what: each field, or each key of settings and labels."""
     before, after = event.before or {}, event.after or {}
     if event.subject == "deed":
-        return ", ".join(f"{name}: {_value(value)}" for name, value in after.items() if value is not None)
+        return ", ".join(f"{name}: {shown(value)}" for name, value in after.items() if value is not None)
     if event.subject == "row" and (event.before is None or event.after is None):
         return ""
-    told = []
-    for name in sorted({*before, *after}):
-        old, new = before.get(name), after.get(name)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            told += [
-                f"{name}.{key}: {_change(old, new, key)}"
-                for key in sorted({*old, *new})
-                if old.get(key) != new.get(key)
-            ]
-        elif old != new:
-            told.append(f"{name}: {_change(before, after, name)}")
-    return "; ".join(told)
-
-
-def _change(old: Mapping[str, Any], new: Mapping[str, Any], key: str) -> str:
-    return f"{_value(old[key]) if key in old else '-'} → {_value(new[key]) if key in new else '-'}"
-
-
-def _value(value: object) -> str:
-    import json  # noqa: PLC0415
-
-    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _VALUE_CHARS else f"{text[: _VALUE_CHARS - 1]}…"
+    return "; ".join(told(before, after))
 
 
 def rollback(

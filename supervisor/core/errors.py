@@ -2,6 +2,7 @@
 
 SupervisorError                 what a person reads: one line, with what to do next
 ├── ConfigurationError          a setting, a file or an argument is wrong
+│   └── SeveralProblemsError    several of them are
 ├── RegistryError               the registry refuses: unknown or duplicate agent, newer schema, corrupt file
 │   ├── AgentExistsError
 │   ├── AgentNotFoundError
@@ -27,6 +28,8 @@ from typing import Final
 
 #: So many agents are named in one line.
 _NAMED: Final = 10
+#: So many things that are wrong are told at once.
+_PROBLEMS: Final = 20
 
 
 class Verdict(StrEnum):
@@ -62,6 +65,22 @@ class SupervisorError(Exception):
 
 class ConfigurationError(SupervisorError):
     """A setting, a file or an argument is wrong."""
+
+
+class SeveralProblemsError(ConfigurationError):
+    """Several things are wrong; in one line, or one by one.
+
+    Args:
+        problems: each in a line.
+
+    Attributes:
+        problems: the first of them, and how many there are besides.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        more = [f"and {len(problems) - _PROBLEMS} more"] if len(problems) > _PROBLEMS else []
+        self.problems = [*problems[:_PROBLEMS], *more]
+        super().__init__("; ".join(self.problems))
 
 
 class RegistryError(SupervisorError):

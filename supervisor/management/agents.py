@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.core.errors import ConfigurationError, HandlerError, SupervisorError
+from supervisor.core.problems import Problems
 from supervisor.core.records import AgentRecord
 from supervisor.handlers import Folders, find_agents_dir
 from supervisor.handlers.declared import declared_settings, missing_requirements
@@ -54,23 +55,27 @@ class Checker:
                 only a row that cannot be stored is an error.
 
         Raises:
-            ConfigurationError: the row cannot work; says which part and why.
+            ConfigurationError: the row cannot work; says which parts and why.
         """
-        prefix = f"{where}: " if where else ""
-        try:
+        problems = Problems(where)
+        faults = Problems(where) if keep_going else problems
+        with problems.gathered():
             self.id(record.id)
+        with problems.gathered():
             self.given(record.settings)
-            try:
-                self.handler(record.handler)
-                self.secret(record.secret, record.id)
-                self.settings(record.settings)
-            except SupervisorError as error:
-                if not keep_going:
-                    raise
-                self._warn(f"{prefix}{error}; until that is mended the agent is faulted")
+        with faults.gathered():
+            self.handler(record.handler)
+        with faults.gathered():
+            self.secret(record.secret, record.id)
+        with faults.gathered():
+            self.settings(record.settings)
+        problems.raise_found()
+        try:
             record_values(record)
         except SupervisorError as error:
-            raise ConfigurationError(f"{prefix}{error}") from None
+            raise ConfigurationError(f"{where}: {error}" if where else str(error)) from None
+        for fault in faults:
+            self._warn(f"{fault}; until that is mended the agent is faulted")
 
     def check_changes(self, agent_id: str, changes: Mapping[str, Any]) -> None:
         """Check what changes and nothing else: the rest may be wrong since long before, and must not be in the way.
@@ -78,13 +83,18 @@ class Checker:
         Raises:
             ConfigurationError: it cannot work; says which part and why.
         """
-        try:
+        problems = Problems()
+        with problems.gathered():
             if "handler" in changes:
                 self.handler(changes["handler"])
+        with problems.gathered():
             if "secret" in changes:
                 self.secret(changes["secret"], agent_id)
+        with problems.gathered():
             if "settings" in changes:
                 self.settings(changes["settings"])
+        problems.raise_found()
+        try:
             checked_values(agent_id, changes)
         except SupervisorError as error:
             raise ConfigurationError(str(error)) from None
@@ -131,7 +141,7 @@ class Checker:
             where, keep_going: as for :meth:`check`.
 
         Raises:
-            ConfigurationError: one is a slip; with the name that may be meant.
+            ConfigurationError: some are slips; with the names that may be meant.
         """
         try:
             declared = self._declares(record.handler)
@@ -140,11 +150,13 @@ class Checker:
             return
         kept = old.settings if old is not None and old.handler == record.handler else {}
         new = {name: value for name, value in record.settings.items() if name not in kept}
+        problems = Problems(where)
         for found in slips(new, declared) if declared is not None else ():
-            text = f"{where}: {found}" if where else found
-            if not keep_going:
-                raise ConfigurationError(text)
-            self._warn(text)
+            problems.add(found)
+        if not keep_going:
+            problems.raise_found()
+        for problem in problems:
+            self._warn(problem)
 
     def _declares(self, handler: str) -> tuple[str, ...] | None:
         module, _ = split_reference(handler)

@@ -24,7 +24,10 @@ from typing import Any, Final
 import yaml
 
 from supervisor.core.errors import ConfigurationError
+from supervisor.core.problems import Problems
 from supervisor.core.records import AgentRecord
+from supervisor.store.dialect.history import SEALED
+from supervisor.telemetry.redaction import mask
 
 _REQUIRED: Final = ("id", "handler", "secret")
 #: Values in a file, aliases written out: a few lines of them can stand for billions.
@@ -73,10 +76,19 @@ _Dumper.add_implicit_resolver(*_EXPONENT)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An agent that is there and is to be different; ``fields`` names what changes."""
+    """An agent that is there and is to be different.
+
+    Args:
+        record: as it is to be.
+        fields: the names of the row's fields that change.
+        before, after: those fields as they may be shown, of settings and labels what changes: a ciphertext is a mark,
+            what looks secret is masked.
+    """
 
     record: AgentRecord
     fields: tuple[str, ...]
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +159,34 @@ def parse(text: str, source: str) -> list[AgentRecord]:
         source: what to call it in errors: the file's name.
 
     Raises:
-        ConfigurationError: one line that names the file, the entry and the key. It repeats no value of ``secret``.
+        ConfigurationError: all that is wrong, each with the file, the entry and the key; no value of ``secret``.
     """
+    problems = Problems()
+    records = entries(text, source, problems)
+    problems.raise_found()
+    return list(records.values())
+
+
+def entries(text: str, source: str, problems: Problems) -> dict[int, AgentRecord]:
+    """As :func:`parse`: the entries that can be read, by their numbers; what is wrong with others goes to ``problems``.
+
+    Raises:
+        ConfigurationError: it is no fleet.
+    """
+    found: dict[int, AgentRecord] = {}
+    seen: set[str] = set()
+    for number, entry in enumerate(_document(text, source), start=1):
+        where = f"{source}: agent {number}"
+        with problems.gathered():
+            record = _record(entry, where)
+            if record.id in seen:
+                raise ConfigurationError(f"{where}: id {record.id} is there twice")
+            seen.add(record.id)
+            found[number] = record
+    return found
+
+
+def _document(text: str, source: str) -> list[object]:
     try:
         document = _load(text)
     except yaml.MarkedYAMLError as error:
@@ -163,13 +201,8 @@ def parse(text: str, source: str) -> list[AgentRecord]:
         raise ConfigurationError(f'{source}: it must hold a list "agents:", each with id, handler and secret')
     if unknown := sorted(document.keys() - {"agents"}):
         raise ConfigurationError(f"{source}: unknown key {unknown[0]!r}; a fleet has only agents")
-    records: dict[str, AgentRecord] = {}
-    for number, entry in enumerate(document["agents"], start=1):
-        record = _record(entry, f"{source}: agent {number}")
-        if record.id in records:
-            raise ConfigurationError(f"{source}: agent {number}: id {record.id} is there twice")
-        records[record.id] = record
-    return list(records.values())
+    agents: list[object] = document["agents"]
+    return agents
 
 
 def _record(entry: object, where: str) -> AgentRecord:
@@ -177,12 +210,18 @@ def _record(entry: object, where: str) -> AgentRecord:
         raise ConfigurationError(f"{where}: it must be a mapping with id, handler and secret")
     if isinstance(entry.get("id"), str):
         where = f"{where} ({entry['id'][:40]!r})"
-    if unknown := sorted(entry.keys() - set(_FIELDS)):
-        raise ConfigurationError(f"{where}: unknown key {unknown[0]!r}; there are: {', '.join(_FIELDS)}")
-    for field in _REQUIRED:
-        if entry.get(field) in (None, ""):
-            raise ConfigurationError(f"{where}: {field} is missing")
-    values = {field: _CHECKS[field](value, f"{where}: {field}") for field, value in entry.items() if value is not None}
+    problems = Problems(where)
+    for unknown in sorted(entry.keys() - set(_FIELDS)):
+        problems.add(f"unknown key {unknown!r}; there are: {', '.join(_FIELDS)}")
+    values = {}
+    for name in _FIELDS:
+        value = entry.get(name)
+        if name in _REQUIRED and value in (None, ""):
+            problems.add(f"{name} is missing")
+        elif value is not None:
+            with problems.gathered():
+                values[name] = _CHECKS[name](value, name)
+    problems.raise_found()
     return AgentRecord(**values)
 
 
@@ -214,9 +253,10 @@ def _settings(value: object, where: str) -> dict[str, Any]:
 def _labels(value: object, where: str) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ConfigurationError(f"{where} must be a mapping")
-    for key, label in value.items():
-        if not isinstance(label, str):
-            raise ConfigurationError(f"{where}.{key} must be text; put it in quotes")
+    problems = Problems()
+    for key in (key for key, label in value.items() if not isinstance(label, str)):
+        problems.add(f"{where}.{key} must be text; put it in quotes")
+    problems.raise_found()
     return value
 
 
@@ -252,14 +292,30 @@ def plan(wanted: Iterable[AgentRecord], existing: Iterable[AgentRecord], *, prun
         elif old.same_content(record):
             unchanged.append(record.id)
         else:
-            change.append(Change(record, _differences(old, record)))
+            change.append(_change(old, record))
     remove = sorted(there.keys() - asked) if prune else []
     return Plan(tuple(add), tuple(change), tuple(remove), tuple(unchanged))
 
 
-def _differences(old: AgentRecord, new: AgentRecord) -> tuple[str, ...]:
-    names = [name for name in _FIELDS if getattr(old, name) != getattr(new, name)]
-    return tuple(names) or ("unusable values in the row",)
+def _change(old: AgentRecord, new: AgentRecord) -> Change:
+    fields = tuple(name for name in _FIELDS if getattr(old, name) != getattr(new, name))
+    before, after = _different({name: (getattr(old, name), getattr(new, name)) for name in fields})
+    return Change(new, fields or ("unusable values in the row",), before, after)
+
+
+def _different(fields: Mapping[str, tuple[Any, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is different, before and after, as it may be shown."""
+    before, after = ({name: values[side] for name, values in fields.items()} for side in (0, 1))
+    for name in {"settings", "labels"} & fields.keys():
+        old, new = fields[name]
+        kept = {key for key in old.keys() & new.keys() if old[key] == new[key]}
+        before[name], after[name] = (
+            mask({key: value for key, value in side.items() if key not in kept}) for side in (old, new)
+        )
+    for side in (before, after):
+        if side.get("secret", "").startswith("fernet:"):
+            side["secret"] = SEALED
+    return before, after
 
 
 def document(records: Sequence[AgentRecord]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from supervisor.core.errors import ConfigurationError
+from supervisor.core.problems import Problems
 from supervisor.core.records import AgentRecord
 from supervisor.management import fleet_file
 from supervisor.management.agents import Checker
@@ -55,15 +56,19 @@ def checked(
         keep_going: take in agents that cannot run yet; what keeps them from it is left in ``checker`` too.
 
     Raises:
-        ConfigurationError: one line that names the file and the entry.
+        ConfigurationError: all that is wrong, each with the file and the entry.
     """
-    records = fleet_file.parse(text, source)
+    problems = Problems()
+    records = fleet_file.entries(text, source, problems)
     there = {record.id: record for record in existing}
-    for number, record in enumerate(records, start=1):
+    for number, record in records.items():
         where = f"{source}: agent {number} ({record.id})"
-        checker.check(record, where, keep_going=keep_going)
-        checker.spelling(record, there.get(record.id), where, keep_going=keep_going)
-    return records
+        with problems.gathered():
+            checker.check(record, where, keep_going=keep_going)
+        with problems.gathered():
+            checker.spelling(record, there.get(record.id), where, keep_going=keep_going)
+    problems.raise_found()
+    return list(records.values())
 
 
 async def bring(registry: Registry, records: Sequence[AgentRecord], *, prune: bool) -> Plan:

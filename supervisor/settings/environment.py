@@ -7,15 +7,19 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from supervisor.core.errors import ConfigurationError
+from supervisor.core.problems import error_of
 from supervisor.settings.env_file import read_env_file
 from supervisor.settings.models import RUN_SECRETS, Settings
 from supervisor.settings.sources import PASSWORDS, PREFIX, is_service_link
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 # What others put into the environment under our prefix: Kubernetes' service links, and supervisord.
 _FOREIGN = re.compile(r"SUPERVISOR_(?:.+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT_\d+_.+)\Z")
@@ -94,21 +98,26 @@ def load_settings(env_file: Path | None = Path(".env"), *, run_secrets: Path | N
             value that does not fit; the value itself is never repeated, it may be a secret.
     """
     in_file = {name: value for name, value in read_env_file(env_file, PASSWORDS).values.items() if value}
-    if unknown := _unknown_variables({**in_file, **os.environ}):
-        raise ConfigurationError(f"Unknown setting {unknown[0]}; {_hint(unknown[0].removeprefix(PREFIX))}")
-    for name in _NEVER_EMPTY:
-        if os.environ.get(PREFIX + name) == "":
-            # Elsewhere an empty variable means "not set". Here that would be the production platform.
-            raise ConfigurationError(f"{PREFIX}{name} is empty; give it a value, or unset it for the default")
+    unknown = _unknown_variables({**in_file, **os.environ})
+    problems = [f"Unknown setting {name}; {_hint(name.removeprefix(PREFIX))}" for name in unknown]
+    # Elsewhere an empty variable means "not set". Here that would be the production platform.
+    empty = [PREFIX + name for name in _NEVER_EMPTY if os.environ.get(PREFIX + name) == ""]
+    problems += [f"{name} is empty; give it a value, or unset it for the default" for name in empty]
     folders = [folder for folder in ([run_secrets] if run_secrets else _secret_folders()) if folder.is_dir()]
     try:
-        return Settings(_env_file=env_file, _secrets_dir=folders or None, **given)
+        settings = Settings(_env_file=env_file, _secrets_dir=folders or None, **given)
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        name = f"{PREFIX}{str(first['loc'][0]).upper()}: " if first["loc"] else PREFIX
-        raise ConfigurationError(f"{name}{first['msg'].removeprefix('Value error, ')}") from None
+        raise error_of([*problems, *(_problem(one) for one in error.errors(include_input=False))]) from None
     except (OSError, UnicodeDecodeError, SettingsError) as error:
         # The library's own words are left out: they may repeat what the file holds.
         cause = error.__cause__ if isinstance(error, SettingsError) else error
         reason = cause.strerror if isinstance(cause, OSError) else "a file is not UTF-8 text"
         raise ConfigurationError(f"Cannot read the files of {' and '.join(map(str, folders))}: {reason}") from None
+    if problems:
+        raise error_of(problems)
+    return settings
+
+
+def _problem(found: ErrorDetails) -> str:
+    name = f"{PREFIX}{str(found['loc'][0]).upper()}: " if found["loc"] else PREFIX
+    return f"{name}{found['msg'].removeprefix('Value error, ')}"

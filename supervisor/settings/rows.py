@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from supervisor.core.errors import ConfigurationError
+from supervisor.core.problems import Problems, error_of
 from supervisor.settings.kinds import (
     CostBudget,
     Delivery,
@@ -109,16 +109,18 @@ def parse_agent_settings(raw: Mapping[str, Any], deployment: Settings) -> AgentS
     try:
         settings = AgentSettings.model_validate(dict(raw))
     except ValidationError as error:
-        raise ConfigurationError(f"settings: {_first_problem(error)}") from None
+        raise error_of([f"settings: {problem}" for problem in _problems(error)]) from None
+    problems = Problems("settings")
     for name in ("api_url", "ws_url"):
         url = getattr(settings, name)
         if url and (host := urlsplit(url).hostname) not in deployment.hosts:
-            raise ConfigurationError(f"settings: {name}: host {host} is not allowed; add it to {PREFIX}ALLOWED_HOSTS")
+            problems.add(f"{name}: host {host} is not allowed; add it to {PREFIX}ALLOWED_HOSTS")
+    problems.raise_found()
     return settings
 
 
-def _first_problem(error: ValidationError) -> str:
-    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    name = ".".join(str(part) for part in first["loc"])
-    text = first["msg"].removeprefix("Value error, ")
-    return f"{name}: {text}" if name else text
+def _problems(error: ValidationError) -> Iterator[str]:
+    for one in error.errors(include_input=False, include_url=False, include_context=False):
+        name = ".".join(str(part) for part in one["loc"])
+        text = one["msg"].removeprefix("Value error, ")
+        yield f"{name}: {text}" if name else text

@@ -197,9 +197,10 @@ def test_a_fleet_is_imported_with_a_plan_and_only_once(command: Command) -> None
     assert len(command.json("agents", "list")) == 1
     assert "Added 2, changed 0, removed 0, 0 unchanged" in command.ok("agents", "import", "fleet.yaml")
     assert "Added 0, changed 0, removed 0, 2 unchanged" in command.ok("agents", "import", "fleet.yaml")
-    command.ok("agents", "update", A1, "--name", "Changed")
+    command.ok("agents", "update", A1, "--name", "Changed", "--set", "concurrency=1", "--set", "api_key=s3cr3t")
     again = command.ok("agents", "import", "fleet.yaml", "--prune")
-    assert again.splitlines() == [f"~ {A1} name", f"- {A3}", "Added 0, changed 1, removed 1, 1 unchanged"]
+    changed = f"~ {A1} name: Changed → Ada; settings.api_key: [redacted] → -; settings.concurrency: 1 → 3"
+    assert again.splitlines() == [changed, f"- {A3}", "Added 0, changed 1, removed 1, 1 unchanged"]
     assert [agent["id"] for agent in command.json("agents", "list")] == [A1, A2]
 
 
@@ -214,7 +215,9 @@ def test_agents_that_cannot_run_yet_are_taken_in_when_asked(command: Command, tm
     allowed = {"SUPERVISOR_SECRET_DIRS": str(tmp_path)}
     refused = command("agents", "import", "fleet.yaml", **allowed)
     assert refused.returncode == 1
-    assert f"agent 2 ({A2})" in one_line(refused.stderr)
+    second, third = refused.stderr.splitlines()
+    assert f"Error: fleet.yaml: agent 2 ({A2}): The secret's file" in second
+    assert f"Error: fleet.yaml: agent 3 ({A3}): There is no handler 'ecco'" in third
     assert not (command.folder / "supervisor.db").exists()
 
     taken = command("agents", "import", "fleet.yaml", "--keep-going", **allowed)
@@ -335,7 +338,7 @@ def test_a_plan_and_a_fleet_in_json(command: Command) -> None:
     assert command.json("agents", "import", "fleet.json", "--prune") == {
         "dry_run": False,
         "add": [],
-        "change": [{"id": A1, "fields": ["name"]}],
+        "change": [{"id": A1, "fields": ["name"], "before": {"name": "Changed"}, "after": {"name": "Ada"}}],
         "remove": [A2],
         "unchanged": [],
     }

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.errors import ConfigurationError
+from supervisor.core.errors import ConfigurationError, SeveralProblemsError
 from supervisor.core.records import AgentRecord
 from supervisor.management.fleet_file import dump, parse, plan
+from supervisor.telemetry.redaction import REDACTED
 
 A1, A2, A3 = "a" * 24, "b" * 24, "c" * 24
 SECRET = "in-the-clear-s3cr3t"
@@ -99,6 +100,30 @@ def test_what_is_wrong_is_named_by_file_entry_and_key(text: str, expected: str) 
     assert SECRET not in message
 
 
+def test_all_that_is_wrong_is_told_at_once_and_once() -> None:
+    text = f"""
+    agents:
+      - {{id: "{A1}", handlr: echo, secret: {SECRET}, paused: 1, labels: {{tier: 1, team: sales, size: 2}}}}
+      - {{id: "{A2}", handler: echo, secret: "env:AGENT_X"}}
+      - {{id: "{A2}", handler: echo, secret: "env:AGENT_X"}}
+      - 7
+    """
+    with pytest.raises(SeveralProblemsError) as caught:
+        parse(text, "f.yaml")
+    first = f"f.yaml: agent 1 ('{A1}')"
+    assert caught.value.problems == [
+        f"{first}: unknown key 'handlr'; there are: id, handler, secret, name, settings, labels, paused",
+        f"{first}: handler is missing",
+        f"{first}: secret must be a reference, env:NAME or file:/path (or fernet:… of an export); never the secret"
+        " itself",
+        f"{first}: labels.tier must be text; put it in quotes",
+        f"{first}: labels.size must be text; put it in quotes",
+        f"{first}: paused must be true or false",
+        f"f.yaml: agent 3: id {A2} is there twice",
+        "f.yaml: agent 4: it must be a mapping with id, handler and secret",
+    ]
+
+
 def test_numbers_as_json_writes_them_are_numbers() -> None:
     settings = {"small": 1e-07, "large": 1e22, "text": "1e-07"}
     text = json.dumps({"agents": [{"id": A1, "handler": "echo", "secret": "env:AGENT_X", "settings": settings}]})
@@ -126,6 +151,23 @@ def test_a_plan_says_what_is_to_be_done_and_why() -> None:
     assert made.unchanged == (A3,)
     assert not made.empty
     assert plan(wanted, existing, prune=True).remove == (A1,)
+
+
+def test_a_plan_says_which_settings_change_and_no_secret() -> None:
+    old = record(A1, settings={"model": "a", "concurrency": 2, "api_key": "old-s3cr3t"}, labels={"team": "sales"})
+    new = record(A1, settings={"model": "b", "concurrency": 2, "api_key": "new-s3cr3t"}, secret="fernet:gAAAA")
+    (change,) = plan([new], [old], prune=False).change
+    assert change.fields == ("secret", "settings", "labels")
+    assert change.before == {
+        "secret": "env:AGENT_X",
+        "settings": {"model": "a", "api_key": REDACTED},
+        "labels": {"team": "sales"},
+    }
+    assert change.after == {
+        "secret": "fernet:sealed",
+        "settings": {"model": "b", "api_key": REDACTED},
+        "labels": {},
+    }
 
 
 def test_a_row_that_cannot_be_used_is_put_right() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.errors import ConfigurationError
+from supervisor.core.errors import ConfigurationError, SeveralProblemsError
 from supervisor.core.records import AgentRecord
 from supervisor.management import fleet_import
 from supervisor.management.agents import Checker
@@ -54,6 +54,24 @@ def test_entries_are_named_and_what_only_keeps_one_from_running_may_be_let_throu
     found = fleet_import.checked(text, "f.yaml", [], checker, keep_going=True)
     assert [one.id for one in found] == [A1, A2]
     assert any("There is no handler 'ecco'" in warning for warning in checker.take_warnings())
+
+
+def test_what_is_wrong_in_several_entries_is_told_at_once() -> None:
+    text = f"""
+    agents:
+      - {{id: "{A1}", handler: ecco, secret: "file:/nowhere/s", settings: {{concurrency: 0, timeout_seconds: never}}}}
+      - {{id: "{A2}", handler: echo, secret: "env:AGENT_X", paused: 1}}
+    """
+    checker = Checker(Settings(_env_file=None))
+    with pytest.raises(SeveralProblemsError) as caught:
+        fleet_import.checked(text, "f.yaml", [], checker, keep_going=False)
+    paused, handler, secret, concurrency, timeout = caught.value.problems
+    assert paused == f"f.yaml: agent 2 ('{A2}'): paused must be true or false"
+    assert handler.startswith(f"f.yaml: agent 1 ({A1}): There is no handler 'ecco'")
+    assert secret.startswith(f"f.yaml: agent 1 ({A1}): ")
+    assert "/nowhere/s" in secret
+    assert concurrency.startswith(f"f.yaml: agent 1 ({A1}): settings: concurrency: ")
+    assert timeout.startswith(f"f.yaml: agent 1 ({A1}): settings: timeout_seconds: ")
 
 
 async def test_the_registry_holds_what_is_wanted_and_is_left_alone_when_it_does(registry: Registry) -> None:

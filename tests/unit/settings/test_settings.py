@@ -197,6 +197,14 @@ def test_an_unknown_variable_is_named_with_the_nearest_known_one(
     assert refusal(tmp_path) == f"Unknown setting {unknown.upper()}; did you mean {nearest}?"
 
 
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path, monkeypatch: Env) -> None:
+    for name in ("CONCURENCY", "CONCURRENCY", "TIMEOUT_SECONDS"):
+        monkeypatch.setenv(f"SUPERVISOR_{name}", "s3cret")
+    unknown, *values = refusal(tmp_path).split("; SUPERVISOR_")
+    assert unknown == "Unknown setting SUPERVISOR_CONCURENCY; did you mean SUPERVISOR_CONCURRENCY?"
+    assert sorted(value.partition(":")[0] for value in values) == ["CONCURRENCY", "TIMEOUT_SECONDS"]
+
+
 @pytest.mark.parametrize("unknown", ["SUPERVISOR_ALERT", "SUPERVISOR_AGENT_FOO", "SUPERVISOR_", "SUPERVISOR_FOO_BAR"])
 def test_one_that_is_near_to_none_is_named_without_a_guess(tmp_path: Path, monkeypatch: Env, unknown: str) -> None:
     monkeypatch.setenv(unknown, "x")
