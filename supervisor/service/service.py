@@ -84,6 +84,7 @@ class Service:
         self.control = Control(registry, self.fleet, shared, self.problems, self.dead, self._notices)
         self._agents_file = self._make_agents_file()
         self._holder = LockInfo()
+        self._replica_watch: ReplicaWatch | None = None
         self._failed = ""
         self._stall: StallExit | None = None
         self._admin: AdminServer | None = None
@@ -204,7 +205,9 @@ class Service:
         if self._agents_file is not None:
             self.side_tasks.start("agents file", partial(self._agents_file.watch, self.fleet.reconcile))
         if self.registry.replicas.shared:
-            watch = ReplicaWatch(self.registry, self.shared.clock, self.metrics.fenced)
+            token = bool(self.settings.admin_token)
+            watch = ReplicaWatch(self.registry, self.shared.clock, self.metrics.fenced, token=token)
+            self._replica_watch = watch
             self.metrics.bind_replicas(lambda: watch.figures)
             self.side_tasks.start("replicas", watch.run)
             self.side_tasks.start("sharing", Sharing(self.registry, self.shared).run)
@@ -351,7 +354,8 @@ class Service:
     def _notices(self) -> tuple[str, ...]:
         """What people should know of it, while that is so."""
         of_file = self._agents_file.problem if self._agents_file is not None else ""
-        return tuple(filter(None, (of_file, self.storage.notice)))
+        apart = self._replica_watch.apart if self._replica_watch is not None else ""
+        return tuple(filter(None, (of_file, self.storage.notice, apart)))
 
     def problems(self) -> tuple[str, ...]:
         """What keeps it from being ready, one line each."""

@@ -15,7 +15,7 @@ from supervisor.core.replicas import Replica
 from supervisor.peers import Peers, PeerSilentError
 from supervisor.store.dialect.replicas import ReplicaTable
 
-_NO_TOKEN: Final = "without SUPERVISOR_ADMIN_TOKEN replicas do not ask each other: each answers for its own agents"  # noqa: S105
+NO_TOKEN: Final = "without SUPERVISOR_ADMIN_TOKEN replicas do not ask each other: each answers for its own agents"  # noqa: S105
 
 _OTHER_VERSION: Final = "what replica {0.id} answers cannot be read here: it is of version {0.version}"
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class Others:
     ) -> list[T]:
         """The pieces of one's answer, each of a kind; raises as :meth:`supervisor.peers.Peers.ask` does."""
         if self._peers is None:
-            raise PeerSilentError(_NO_TOKEN)
+            raise PeerSilentError(NO_TOKEN)
         pieces = await self._peers.ask(replica, name, arguments, **given)
         try:
             return [msgspec.json.decode(piece, type=kind) for piece in pieces]
@@ -120,7 +120,7 @@ class Others:
     async def follow(self, replica: Replica, kind: type[T], name: str, arguments: object) -> AsyncGenerator[T]:
         """An answer of one as it comes; raises as :meth:`supervisor.peers.Peers.follow` does."""
         if self._peers is None:
-            raise PeerSilentError(_NO_TOKEN)
+            raise PeerSilentError(NO_TOKEN)
         async with aclosing(self._peers.follow(replica, name, arguments)) as pieces:
             async for piece in pieces:
                 try:

@@ -45,7 +45,7 @@ def put_together(
             sum(one.inbox.dead for one in all_told),
         ),
         problems=_said(told, own, "problems"),
-        notices=(*_said(told, own, "notices"), *silent.values()),
+        notices=tuple(dict.fromkeys([*_said(told, own, "notices"), *silent.values()])),
         undelivered=sum(one.undelivered for one in all_told),
         failing=sum(one.failing for one in all_told),
         stuck=sum(one.stuck for one in all_told),

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from sqlalchemy.exc import DBAPIError
 
 from supervisor.core.clock import Clock, SystemClock
-from supervisor.core.errors import RegistryError, RegistryNotFoundError
+from supervisor.core.errors import RegistryError, RegistryLockedError, RegistryNotFoundError
 from supervisor.settings.secrets import SecretBox
 from supervisor.store.dialect import LockInfo, Rotation
 from supervisor.store.dialect.face import ANY_ACCESS, READING, Access
@@ -32,6 +33,8 @@ from supervisor.store.postgres.writer import Writer
 from supervisor.store.sql import copying, lives, rotation
 from supervisor.store.sql.sessions import Connection, scalar
 
+#: Whoever encrypts a registry anew holds this lock.
+_ROTATING: Final = 0x61_69_77_72
 #: Who runs a registry: first those that moved of late and stay, the newest of them before the others.
 _HOLDERS = (
     "SELECT json_agg(json_build_array(id, said, coalesce((SELECT value FROM meta WHERE key = 'uuid'), '')) "
@@ -138,12 +141,37 @@ class Postgres:
         )
 
     async def rotate(self, url: str, box: SecretBox, *, dry_run: bool = False) -> Rotation:
-        """Encrypt everything in the registry at ``url`` under the first key of ``box``."""
+        """Encrypt everything in the registry at ``url`` under the first key of ``box``; one command at a time does."""
         database = await self.open(url, clock=SystemClock())
         try:
-            return await rotation.rotate(database.sessions, box, dry_run=dry_run)
+            async with self._sole_rotation(url):
+                return await rotation.rotate(database.sessions, box, dry_run=dry_run)
         finally:
             await database.close()
+
+    @asynccontextmanager
+    async def _sole_rotation(self, url: str) -> AsyncIterator[None]:
+        """Keep others from it: of two with other first keys each would undo what the other says is done.
+
+        Raises:
+            RegistryLockedError: another one is at it.
+        """
+        connector = self._connector(url)
+        connection = await connector.open()
+        try:
+            # A lock of the transaction holds through a pooler too; the server is not to end what waits in it.
+            async with connection.transaction():
+                await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+                if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _ROTATING):
+                    raise RegistryLockedError(
+                        f"Somebody encrypts the registry {connector.address.where} anew just now; "
+                        "wait for that, then see what is left: supervisor keys rotate --dry-run"
+                    )
+                yield
+        except BROKEN as error:
+            raise explain(connector.address.where, error) from None
+        finally:
+            await connecting.close(connection)
 
     def _connector(self, url: str, synchronous: str = "NORMAL", access: Access = READING) -> Connector:
         address = address_of(url)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from supervisor.core.replicas import Replica
+from supervisor.service.replica_watch import keeps_apart
 from tests.support import postgres
 from tests.support.observing import figures
 from tests.support.stack import Stack, agent_id, stack
@@ -16,6 +19,13 @@ LEFT = (
     "WITH gone AS (INSERT INTO replicas (id, said) SELECT nextval('replica_id'), said FROM replicas RETURNING id), "
     "had AS (INSERT INTO leases (agent_id, owner, epoch) SELECT $1, id, 1 FROM gone) "
     "INSERT INTO fences SELECT id FROM gone"
+)
+
+#: One that stands still for a minute before it is given up.
+OTHER = (
+    "WITH other AS (INSERT INTO replicas (id, said) SELECT nextval('replica_id'), "
+    "jsonb_set(said::jsonb, '{lease_seconds}', '60')::text FROM replicas RETURNING id) "
+    "INSERT INTO fences SELECT id FROM other"
 )
 
 
@@ -44,3 +54,32 @@ async def test_one_that_was_drained_is_not_ready_and_says_why(fleet: Stack) -> N
     assert replicas.my_id is not None
     await replicas.drain(replicas.my_id)
     await fleet.until(lambda: any("draining: its agents" in one for one in fleet.service.problems()))
+
+
+@pytest.mark.parametrize(
+    ("mine", "other_host", "token", "why"),
+    [
+        ("http://10.0.0.1:8640", "b", True, ""),
+        ("http://127.0.0.1:8640", "a", True, ""),
+        ("http://127.0.0.1:8640", "b", True, "the replicas on other machines cannot ask this one"),
+        ("http://[::1]:8640", "b", True, "the replicas on other machines cannot ask this one"),
+        ("http://10.0.0.1:8640", "b", False, "without SUPERVISOR_ADMIN_TOKEN replicas do not ask each other"),
+    ],
+)
+def test_what_keeps_replicas_apart_is_told(mine: str, other_host: str, token: bool, why: str) -> None:
+    me, other = Replica(1, mine, host="a", me=True), Replica(2, "http://10.0.0.2:8640", host=other_host)
+    assert keeps_apart([me, other], token=token).startswith(why)
+    assert bool(keeps_apart([me, other], token=token)) == bool(why)
+    assert keeps_apart([me], token=token) == ""
+
+
+async def test_one_that_the_others_cannot_ask_says_so_once(
+    log: Callable[[], list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    with postgres.new_database() as url:
+        async with stack(tmp_path, registry_url=url, lease_seconds=3) as fleet:
+            postgres.on_server(OTHER, url=url)
+            overview = fleet.service.control.overview
+            await fleet.until(lambda: any("replicas do not ask each other" in one for one in overview().notices))
+            told = [line["reason"] for line in log() if line["event"] == "replicas_apart"]
+            assert told == [one for one in overview().notices if "do not ask each other" in one]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.errors import RegistryError, RegistryNotFoundError
+from supervisor.core.errors import RegistryError, RegistryLockedError, RegistryNotFoundError
 from supervisor.core.records import AgentRecord
 from supervisor.settings.secrets import SecretBox, generate_key
 from supervisor.store import LockInfo, Registry, opening
@@ -87,3 +87,12 @@ async def test_what_is_encrypted_is_encrypted_anew(url: str) -> None:
     registry = await Registry.open(url, cipher=SecretBox([new]))
     assert [(one.message.content, one.state) for one in await registry.journal.messages()] == [("hello", "done")]
     await registry.close()
+
+
+async def test_one_rotation_at_a_time_so_that_none_undoes_another(url: str) -> None:
+    keys = [generate_key(), generate_key()]
+    with postgres.holding(f"SELECT pg_advisory_xact_lock({0x61_69_77_72})", url) as commit:
+        with pytest.raises(RegistryLockedError, match="Somebody encrypts the registry"):
+            await opening.rotate(url, SecretBox(keys))
+        commit()
+        assert (await opening.rotate(url, SecretBox(keys))).messages.unreadable == 0

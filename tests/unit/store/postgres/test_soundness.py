@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import pytest
 
 from supervisor.core.errors import RegistryError
@@ -14,11 +16,15 @@ from tests.support import postgres
 from tests.support.journaling import add, answer, settle
 
 
-async def look(registry: Registry, *, dead_rows: int = 10_000, old_seconds: float = 300.0) -> Inspection:
+async def look(
+    registry: Registry, *, dead_rows: int = 10_000, old_seconds: float = 300.0, held_back_bytes: int = 1 << 30
+) -> Inspection:
     database = registry.database
     assert isinstance(database, PostgresDatabase)
     return await database.sessions.read(
-        lambda connection: inspect(connection, "here", dead_rows=dead_rows, old_seconds=old_seconds)
+        lambda connection: inspect(
+            connection, "here", dead_rows=dead_rows, old_seconds=old_seconds, held_back_bytes=held_back_bytes
+        )
     )
 
 
@@ -65,3 +71,24 @@ async def test_dead_rows_and_whoever_keeps_them_are_said(registry: Registry, url
     with postgres.holding("INSERT INTO conversations SELECT 2, 'c', 0", url):
         (note,) = (await look(registry, old_seconds=0.0)).notes
         assert "a transaction has been open for 0 min (postgres, process " in note
+
+
+async def test_who_is_idle_in_a_transaction_is_said_though_it_keeps_no_row(registry: Registry, url: str) -> None:
+    with postgres.holding("SELECT 1 FROM agents", url):
+        (note,) = (await look(registry, old_seconds=0.0)).notes
+        assert "a transaction has been open for 0 min (postgres, process " in note
+        assert note.endswith("it is idle, and an upgrade would wait for its locks")
+
+
+async def test_a_slot_that_nobody_reads_is_said(registry: Registry, url: str) -> None:
+    slot = "test_" + secrets.token_hex(8)
+    postgres.on_server("SELECT pg_create_physical_replication_slot($1, true)", slot, url=url)
+    try:
+        # Others on the tests' server write too: what one needs is less than what all have written since.
+        await registry.add_agent(AgentRecord("a", "echo", "env:AGENT_A"))
+        found = [note for note in (await look(registry, held_back_bytes=0)).notes if slot in note]
+        assert [note.partition(" keeps ")[0] for note in found] == [f"the replication slot {slot}"]
+        assert "nobody reads it: pg_drop_replication_slot" in found[0]
+        assert not [note for note in (await look(registry)).notes if slot in note]
+    finally:
+        postgres.on_server("SELECT pg_drop_replication_slot($1)", slot, url=url)
