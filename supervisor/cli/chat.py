@@ -18,7 +18,7 @@ import typer
 
 from supervisor.cli import demo_reach
 from supervisor.cli.durations import duration
-from supervisor.cli.errors import UsageError, warn
+from supervisor.cli.errors import EXIT_FAILURE, UsageError, complain, warn
 from supervisor.core.errors import ConfigurationError, SupervisorError
 
 if TYPE_CHECKING:
@@ -88,35 +88,40 @@ def chat(
 
     Example: `supervisor chat weather`, or `supervisor chat weather --once "Rome"` for the reply alone
     """
-    from supervisor.cli.person import Background, Person  # noqa: PLC0415  import what is slow only when it runs
+    from supervisor.cli.person import Background, Person, UnansweredError  # noqa: PLC0415  import what is slow only when it runs
 
     if once is not None and not once.strip():
         raise UsageError("--once wants a text")
     if token_env is None:
-        meeting, name = _at_sandbox((url or demo_reach.chat_page() or _SANDBOX).rstrip("/"), agent, seconds)
+        where = (url or demo_reach.chat_page() or _SANDBOX).rstrip("/")
+        meeting, name = _at_sandbox(where, agent, seconds)
     else:
         meeting, name = _at_platform(agent, token_env, conversation)
+        where = meeting.endpoint.url
     alone = once is not None or not sys.stdin.isatty()
+    unanswered = 0
     with Background() as background, contextlib.ExitStack() as stack:
         entered = Person.meet(meeting, lambda said: _show(said, name, alone=alone))
         person = background.run(entered.__aenter__())
         stack.callback(lambda: background.run(entered.__aexit__(None, None, None)))
-        if once is not None:
-            background.run(_print_reply(person, once, seconds))
-            return 0
-        for line in _lines(name):
-            background.run(_print_reply(person, line, seconds) if alone else person.ask(line, seconds))
-    return 0
+        for line in _lines(f"{name} at {where}") if once is None else [once]:
+            try:
+                background.run(_print_reply(person, line, seconds) if alone else person.ask(line, seconds))
+            except UnansweredError as error:
+                # The next line may have an answer.
+                unanswered += 1
+                complain(f"Error: {error}" if alone else str(error))
+    return EXIT_FAILURE if alone and unanswered else 0
 
 
-def _lines(name: str) -> Iterator[str]:
+def _lines(whom: str) -> Iterator[str]:
     """What is typed, or piped, line by line; empty ones say nothing."""
     prompt = ""
     if sys.stdin.isatty():
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401, PLC0415  lets arrows work in input()
         prompt = "> "
-        print(f"Talking to {name}; Ctrl-D ends it.", file=sys.stderr, flush=True)
+        print(f"Talking to {whom}; Ctrl-D ends it.", file=sys.stderr, flush=True)
     while True:
         try:
             line = input(prompt)
@@ -127,23 +132,27 @@ def _lines(name: str) -> Iterator[str]:
 
 
 async def _print_reply(person: Person, text: str, seconds: float) -> None:
-    """Say something and print the answer, all parts of it.
+    """Say something and print the answer, all parts of it, with what came along.
 
     Raises:
-        SupervisorError: there is none, or it is an error.
+        UnansweredError: there is none, or an apology in its place. SupervisorError: the connection was lost.
     """
+    from supervisor.cli.person import UnansweredError  # noqa: PLC0415  import what is slow only when it runs
+
     until = time.monotonic() + seconds
     part = await person.ask(text, seconds)
     for answer in [part, *await person.hear_out(max(0.0, until - time.monotonic()))]:
         if answer.failed:
-            raise SupervisorError(f"The agent answered with an error: {answer.content}")
-        print(answer.content, flush=True)
+            raise UnansweredError(f"The agent answered with an error: {answer.content}")
+        print(*filter(None, (answer.content, *answer.beside)), sep="\n", flush=True)
 
 
 def _show(said: Said, name: str, *, alone: bool) -> None:
     """Show at a terminal what the agent says, as it comes; steps on the way to an answer are indented."""
     if not alone:
         print(f"{name}: {said.content}" if said.is_answer else f"  {said.type}: {said.content}", flush=True)
+        for line in said.beside:
+            print(f"  {line}", flush=True)
 
 
 def _at_sandbox(url: str, wanted: str, seconds: float) -> tuple[Meeting, str]:
@@ -156,7 +165,7 @@ def _at_sandbox(url: str, wanted: str, seconds: float) -> tuple[Meeting, str]:
     from supervisor.platform.endpoint import Endpoint  # noqa: PLC0415
 
     info = _ask(url, "GET", "/sandbox/info")
-    agent = chosen(_agents(url), wanted)
+    agent = chosen(_agents(url), wanted, url)
     if not agent.online:
         # What is said to an agent that was never online may stay unanswered.
         _wait_online(url, agent, seconds)
@@ -182,7 +191,7 @@ def _wait_online(url: str, agent: OnSandbox, seconds: float) -> None:
         time.sleep(_LOOK_SECONDS)
 
 
-def chosen(agents: Sequence[OnSandbox], wanted: str) -> OnSandbox:
+def chosen(agents: Sequence[OnSandbox], wanted: str, url: str) -> OnSandbox:
     """The agent that is meant, as for every command.
 
     Raises:
@@ -196,7 +205,10 @@ def chosen(agents: Sequence[OnSandbox], wanted: str) -> OnSandbox:
     except AgentNotFoundError:
         shown = ", ".join(f"{one.name} ({one.id})" for one in agents[:_NAMED])
         more = f" and {len(agents) - _NAMED} more" if len(agents) > _NAMED else ""
-        raise UsageError(f"There is no agent {wanted!r} on the sandbox; there are: {shown or 'none'}{more}") from None
+        raise UsageError(
+            f"There is no agent {wanted!r} on the sandbox at {url}; there are: {shown or 'none'}{more}; "
+            "another sandbox: the --url that its supervisor dev shows"
+        ) from None
 
 
 def _ask(url: str, method: str, path: str, body: object = None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 AGENT_ID: Final = f"65{1:022d}"
 #: How long the agent may take to come online before the addresses are shown all the same.
 _ONLINE_SECONDS: Final = 30.0
+#: How often it is looked at what the agent is doing.
+_LOOK_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +132,22 @@ async def _dev(options: _Options, room: Path) -> int:
                 if trouble:
                     complain(f"{options.name} does not run: {trouble}; mend it and save, it is tried again")
                 _print_addresses(options, sandbox, service)
+                service.side_tasks.start("slow answers", lambda: _tell_slow(options, service))
                 await local.until_over(service, options.seconds)
             finally:
                 await service.stop(grace_seconds=1.0)
     return 0
+
+
+async def _tell_slow(options: _Options, service: Service) -> None:
+    """Say where the handler stands whenever it is long at a message, until cancelled."""
+    from supervisor.cli.slow import SlowAnswers  # noqa: PLC0415
+
+    profile = service.fleet.runner(AGENT_ID).agent.profile
+    slow = SlowAnswers(options.name, service.shared.loader.agents_dir, profile.settings.timeout_seconds, complain)
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        slow.look(service.control.status(AGENT_ID).handling, time.time())
 
 
 async def _prepare(options: _Options, room: Path, sandbox: Sandbox) -> Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +26,16 @@ _PLATFORM_SECONDS: Final = 15.0
 _QUIET_SECONDS: Final = 0.75
 #: … unless the agent showed that it goes on, by typing or a step on the way to more: agents type every four seconds.
 _WORKING_SECONDS: Final = 6.0
+#: One that stopped typing so long ago and said nothing has nothing to say: another attempt would have begun by then.
+_NOTHING_SECONDS: Final = 3.0
+#: Of an attachment or a source; a data: URL may be long.
+_BESIDE_CHARS: Final = 500
 #: Types of messages that are whole answers, and no steps on the way to one.
 _ANSWER_TYPES: Final = (None, "text", "message", "error")
+
+
+class UnansweredError(SupervisorError):
+    """What was said has no answer, or an apology for one; the conversation goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +60,15 @@ class Said:
     """A message of an agent's as people's clients get it, without what could move a cursor.
 
     Args:
-        failed: it is an apology (v1, v2).
+        failed: it is an apology or a notice (v1, v2).
+        beside: what came along with it and what it rests on: attachments and sources, a line each.
     """
 
     content: str
     type: str | None
     role: str
     failed: bool
+    beside: tuple[str, ...] = ()
 
     @property
     def is_answer(self) -> bool:
@@ -144,7 +154,8 @@ class Person:
         """Say something and wait for the first answer, or the first part of one.
 
         Raises:
-            SupervisorError: it was not taken, the connection was lost, or nothing came in time; says which.
+            UnansweredError: nothing came in time, or the agent is done and said nothing; says which.
+            SupervisorError: it was not taken, or the connection was lost.
         """
         while not self._signs.empty():
             self._signs.get_nowait()
@@ -161,12 +172,18 @@ class Person:
         answer.cancel()
         if self._socket.closed.done():
             raise SupervisorError(f"The connection was lost: {self._socket.closed.result()}")
-        raise SupervisorError(f"No answer came within {seconds:g} s")
+        raise UnansweredError(f"No answer came within {seconds:g} s")
 
     async def _first_answer(self) -> Said:
-        while (sign := await self._signs.get())[0] is None:
-            pass
-        return sign[0]
+        patience: float | None = None
+        while True:
+            try:
+                said, more = await asyncio.wait_for(self._signs.get(), patience)
+            except TimeoutError:
+                raise UnansweredError("(the handler sent no answer: one that returns None says nothing)") from None
+            if said is not None:
+                return said
+            patience = _NOTHING_SECONDS if more == _QUIET_SECONDS else None
 
     async def hear_out(self, seconds: float) -> list[Said]:
         """The further parts of an answer, until the agent is quiet and shows no sign of more; for so long at most."""
@@ -193,9 +210,30 @@ class Person:
             type=one_line(payload.get("type")),
             role=one_line(payload.get("role")) or "",
             failed=bool(payload.get("error")),
+            beside=(*_attachments(payload), *_sources(payload)),
         )
         self._on_said(said)
         self._signs.put_nowait((said, _QUIET_SECONDS) if said.is_answer else (None, _WORKING_SECONDS))
+
+
+def _attachments(payload: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each attachment of a message; the generations differ in what one is."""
+    for one in _each(payload.get("attachments")):
+        known = one if isinstance(one, Mapping) else {"url": one}
+        name, url = known.get("filename") or known.get("name"), known.get("url")
+        yield one_line(f"attachment: {' '.join(str(part) for part in (name, url) if part)}", _BESIDE_CHARS) or ""
+
+
+def _sources(payload: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each source of a message."""
+    for one in _each(payload.get("sources")):
+        known = one if isinstance(one, Mapping) else {}
+        said = (known.get(part) for part in ("label", "content", "url"))
+        yield one_line(f"source: {': '.join(str(part) for part in said if part)}", _BESIDE_CHARS) or ""
+
+
+def _each(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
 
 
 class Background:

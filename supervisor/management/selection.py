@@ -31,23 +31,25 @@ N = TypeVar("N", bound=Named)
 
 
 def pick(text: str, agents: Iterable[N]) -> N:
-    """The agent whose id ``text`` is, else whose name, else whose id or name begins with it.
+    """The agent whose id ``text`` is, else whose name, else whose id or name begins with it; then so in whatever case.
 
     Raises:
         AmbiguousAgentError: it fits several equally well; names them.
         AgentNotFoundError: it fits none, or is a beginning of fewer than ``MIN_PREFIX_CHARS`` characters.
     """
     agents = list(agents)
-    fits = [
-        [one for one in agents if one.id == text],
-        [one for one in agents if one.name == text],
-        [one for one in agents if text and (one.id.startswith(text) or one.name.startswith(text))],
-    ]
-    for found in fits if len(text) >= MIN_PREFIX_CHARS else fits[:2]:
-        if len(found) > 1:
-            raise AmbiguousAgentError(text, [(one.id, one.name) for one in found])
-        if found:
-            return found[0]
+    for cased in (str, str.casefold):
+        wanted, called = cased(text), [(one, cased(one.id), cased(one.name)) for one in agents]
+        fits = [
+            [one for one, identity, _ in called if identity == wanted],
+            [one for one, _, name in called if name == wanted],
+            [one for one, identity, name in called if identity.startswith(wanted) or name.startswith(wanted)],
+        ]
+        for found in fits if len(text) >= MIN_PREFIX_CHARS else fits[:2]:
+            if len(found) > 1:
+                raise AmbiguousAgentError(text, [(one.id, one.name) for one in found])
+            if found:
+                return found[0]
     raise AgentNotFoundError(text)
 
 

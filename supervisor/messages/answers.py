@@ -45,6 +45,13 @@ class Answers:
         # Where its next attempt was faster, that attempt is stopped.
         return stopped is not None or await self._executor.stop(conversation_id, before_id)
 
+    def begin_anew(self) -> None:
+        """Have what the handler before the present one still answers made by the present one, as its author wants.
+
+        What hangs in a thread is left behind there; an answer of which a part is out ends as a dead letter.
+        """
+        self._executor.begin_anew()
+
     async def cancel(self, row: JournaledMessage, reason: str) -> bool:
         """Cancel a message for good, whether it waits, runs, hangs or is between attempts; whether it was in time.
 

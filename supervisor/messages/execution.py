@@ -52,6 +52,10 @@ class AnswerInterruptedError(Exception):
     """The answer is to begin again, for later messages too."""
 
 
+class CodeReplacedError(Exception):
+    """The handler's code was changed while it answered, a part of which was out: it is not tried again."""
+
+
 class HandlerCancelledError(Exception):
     """The handler ended by a cancellation that was not ours."""
 
@@ -195,7 +199,7 @@ class Execution:
 
     def _start_handler(self) -> None:
         row, profile, scope, running = self.row, self._profile, self._scope, self._running
-        self._handler = handler = profile.handler
+        self._handler = running.handler = handler = profile.handler
         context = foreign_context(row.agent_id)
         context.run(scope.bind_log, row)
         self._trace = context.run(scope.traces.attempt, row)
@@ -234,7 +238,7 @@ class Execution:
         error: Exception
         if running.asked is not None:
             error = AnswerStoppedError(running.asked)
-        elif running.interrupted:
+        elif running.interrupted or running.replaced:
             error = AnswerInterruptedError()
         else:
             # Where it stands, before anything is done about it.
@@ -242,6 +246,8 @@ class Execution:
             self._scope.log.warning("handler_timeout", handler=self._handler.reference, number=self.row.id, stack=stack)
             error = HandlerTimeoutError(f"the handler took longer than {attempt.time_limit.seconds:g} s", stack)
         await self._stop_handler()
+        if running.replaced and attempt.visible:
+            error = CodeReplacedError("its code was changed while it answered, and a part of the answer was out")
         return await self._conclude(error)
 
     async def _stop_handler(self) -> None:

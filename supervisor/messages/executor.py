@@ -88,6 +88,10 @@ class MessageExecutor:
         finally:
             del self._unwanted[row.id]
 
+    def begin_anew(self) -> None:
+        """Have what the handler before the present one still answers made by the present one."""
+        self.under_way.begin_anew(self._profile.mounted)
+
     def begin(self, row: JournaledMessage, ended: Ended) -> Work:
         """Claim, run and settle one message.
 

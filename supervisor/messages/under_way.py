@@ -25,6 +25,8 @@ class UnderWay(msgspec.Struct, eq=False):
         since: when it began, seconds since the epoch.
         asked: why somebody wants the answer stopped; None while nobody does.
         interrupted: it is to begin again, together with messages that came meanwhile.
+        replaced: it is to begin again, with the code that took the place of its handler's.
+        handler: what makes the answer; None until it has begun.
         wake: called once its handler is to be waited for no longer.
         stopped: it came out of our hands because somebody asked for it.
         withdraw: takes back what is being made; False where that cannot be done any more.
@@ -34,6 +36,8 @@ class UnderWay(msgspec.Struct, eq=False):
     since: float
     asked: str | None = None
     interrupted: bool = False
+    replaced: bool = False
+    handler: object | None = None
     wake: Callable[[], object] = bool
     stopped: bool = False
     over: bool = False
@@ -67,6 +71,12 @@ class UnderWay(msgspec.Struct, eq=False):
         undisturbed = len(self.message.earlier) >= MOST_INTERRUPTIONS
         if not (undisturbed or self.asked is not None or self.interrupted) and self.withdraw():
             self.interrupted = True
+            self.wake()
+
+    def begin_anew(self) -> None:
+        """Have the answer made by the code that took the place of its handler's; what hangs in a thread stays there."""
+        if self.asked is None and not self.interrupted:
+            self.replaced = True
             self.wake()
 
     @property
@@ -125,6 +135,12 @@ class AllUnderWay:
     def of(self, conversation_id: str) -> UnderWay | None:
         """The message of a conversation that is worked on."""
         return self._running.get(conversation_id)
+
+    def begin_anew(self, handler: object | None) -> None:
+        """Have all begun again that are answered by another than ``handler``."""
+        for one in list(self._running.values()):
+            if one.handler not in (None, handler):
+                one.begin_anew()
 
     def shown(self) -> tuple[Handling, ...]:
         """All of them, the oldest first."""

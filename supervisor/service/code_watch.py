@@ -26,7 +26,8 @@ _Stamps = Mapping[Path, tuple[int, int]]
 class CodeWatch:
     """Polls the agents folder; reloads the agents whose handler is in a changed module, or imports one.
 
-    A file that cannot be compiled reloads nobody; one that fails as it is imported leaves the old code running.
+    A file that cannot be compiled reloads nobody; one that fails as it is imported leaves the old code running. What
+    the old code still answers, or hangs in, is answered by the new.
     """
 
     def __init__(self, agents_dir: Path, fleet: Fleet, clock: Clock) -> None:
@@ -75,7 +76,8 @@ class CodeWatch:
             except (SyntaxError, ValueError, OSError) as error:
                 if path in changed:
                     line = getattr(error, "lineno", None)
-                    self._log.warning("code_is_broken", file=str(path), line=line, reason=str(error))
+                    reason = f"{error}; until that is mended the old code goes on"
+                    self._log.warning("code_is_broken", file=str(path), line=line, reason=reason)
                     changed = changed - {path}
                 continue
             imports.setdefault(self._module(path), set()).update(_imported(tree))
@@ -109,6 +111,7 @@ class CodeWatch:
         if reason:
             self._log.warning("code_not_reloaded", agent=agent_id, handler=handler, reason=reason)
         else:
+            runner.agent.pipeline.answers.begin_anew()
             self._log.info("code_reloaded", agent=agent_id, handler=handler)
 
 

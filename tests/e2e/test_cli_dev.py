@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,41 @@ async def on_message(message, ctx):
         await asyncio.sleep(0.3)
     yield "two"
     yield "three"
+"""
+#: Says nothing, fails, or brings a file.
+BESIDE = """\
+from supervisor.handler import Reply
+
+async def on_message(message, ctx):
+    match message.content:
+        case "fail":
+            raise LookupError("nothing there")
+        case "file":
+            return Reply("here", attachments=["https://x.example/a.png"])
+"""
+#: Hangs, in the event loop or in a thread.
+HANGING = """\
+import asyncio
+
+async def on_message(message, ctx):
+    ctx.log.info("it hangs now")
+    await asyncio.sleep(3600)
+"""
+HANGING_IN_A_THREAD = """\
+import threading
+
+def on_message(message, ctx):
+    ctx.log.info("it hangs now")
+    threading.Event().wait(3600)
+"""
+#: Hangs after a part of its answer is out.
+HANGING_MIDWAY = """\
+import asyncio
+
+async def on_message(message, ctx):
+    yield "one"
+    ctx.log.info("it hangs now")
+    await asyncio.sleep(3600)
 """
 STARTS_BADLY = """
 class Shout(Handler):
@@ -88,6 +124,28 @@ def test_a_handler_answers_fails_with_its_traceback_and_is_followed(command: Com
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0
     assert list((command.folder / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("hanging", "said"),
+    [(HANGING, "HELLO\n"), (HANGING_IN_A_THREAD, "HELLO\n"), (HANGING_MIDWAY, "one\n")],
+    ids=["in the loop", "in a thread", "after a part"],
+)
+def test_what_hangs_in_code_that_is_mended_is_let_go_of(command: Command, hanging: str, said: str) -> None:
+    """It is answered by the new code, unless a part of the answer is out: that would be said twice."""
+    handler = command.folder / "agents" / "shout.py"
+    handler.parent.mkdir()
+    handler.write_text(hanging)
+    command.start("dev", "agents/shout.py", "--port", "0")
+    chat = ("chat", "shout", "--url", chat_address(command), "--timeout", "50s", "--once", "hello")
+    with command.process(chat, {}, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as person:
+        command.wait_for_log("dev", "it hangs now")
+        handler.write_text(SHOUT)
+        answer, trouble = person.communicate(timeout=60)
+    assert answer == said, trouble
+    if hanging is HANGING_MIDWAY:
+        assert person.returncode == 1
+        command.wait_for_log("dev", "its code was changed while it answered, and a part of the answer was out")
 
 
 def test_what_readme_shows_answers(command: Command) -> None:
@@ -148,7 +206,8 @@ async def test_lines_are_answered_in_turn_and_only_replies_are_printed(command: 
         nobody = await asyncio.to_thread(command, "chat", "somebody", *url, "--once", "hello")
         assert (nobody.returncode, nobody.stderr) == (
             2,
-            f"Error: There is no agent 'somebody' on the sandbox; there are: Agent ({'a' * 24})\n",
+            f"Error: There is no agent 'somebody' on the sandbox at {chat.sandbox.base_url}; there are: "
+            f"Agent ({'a' * 24}); another sandbox: the --url that its supervisor dev shows\n",
         )
 
 
@@ -162,6 +221,18 @@ async def test_all_parts_of_an_answer_are_printed_however_long_the_agent_works_i
         assert piped.stdout == "one\ntwo\nthree\n" * 2
         endless = await asyncio.to_thread(command.ok, "chat", "Agent", *url, "--once", "for ever", "--timeout", "4s")
         assert endless == "one\n"
+
+
+async def test_what_has_no_answer_is_said_and_the_next_line_is_asked(command: Command) -> None:
+    agents = handlers_folder(command.folder, {"beside": BESIDE})
+    async with sandboxed("beside", agents_dir=agents, max_attempts=1) as chat:
+        ask = ("chat", "agent", "--url", chat.sandbox.base_url)
+        done = await asyncio.to_thread(command, *ask, stdin="nothing\nfail\nfile\n")
+        assert done.returncode == 1
+        assert done.stdout.splitlines() == ["here", "attachment: https://x.example/a.png"]
+        nothing, failed = done.stderr.splitlines()
+        assert nothing == "Error: (the handler sent no answer: one that returns None says nothing)"
+        assert failed.startswith("Error: The agent answered with an error: ")
 
 
 async def test_a_users_token_leads_to_an_agent_of_a_platform(command: Command) -> None:

@@ -126,6 +126,24 @@ async def test_a_chat_brings_what_came_along(agents_dir: Path) -> None:
         assert reply.content == "a.txt, Deal 7"
 
 
+async def test_where_no_answer_comes_it_is_said_what_came_and_what_the_agent_did(agents_dir: Path) -> None:
+    (agents_dir / "slow.py").write_text(
+        "import asyncio\nfrom supervisor.handler import Thinking\n\n"
+        "async def on_message(message, ctx):\n"
+        "    yield Thinking('hm')\n"
+        "    ctx.log.warning('no_key', provider='x')\n"
+        "    await asyncio.sleep(60)\n"
+    )
+    async with sandboxed("slow", agents_dir=agents_dir) as chat:
+        with pytest.raises(TimeoutError) as caught:
+            await chat.ask("hello", timeout=1.0)
+    said = str(caught.value)
+    assert said.startswith("no answer to 'hello' came within 1 s; what came: thinking: 'hm'\nthe agent is online")
+    assert "line 7, in on_message" in said
+    assert "the log: event='no_key'" in said
+    assert "provider='x'" in said
+
+
 async def test_a_class_lives_from_start_to_stop_and_a_plain_method_runs_in_a_thread() -> None:
     life: list[str] = []
 

@@ -35,6 +35,9 @@ FLEET = [
         ("7700", "7700cccc"),
         ("6500a", "6500aaaa"),
         ("Graci", "7700cccc"),
+        ("ada", "Ada"),  # case counts only where it decides
+        ("GRACE", "6500bbbb"),
+        ("graci", "7700cccc"),
     ],
 )
 def test_an_id_comes_before_a_name_and_both_before_a_beginning(text: str, wanted: str) -> None:
@@ -42,7 +45,7 @@ def test_an_id_comes_before_a_name_and_both_before_a_beginning(text: str, wanted
     assert pick(text, fleet).id == wanted
 
 
-@pytest.mark.parametrize("text", ["", "650", "770", "Gra", "ada", "nobody", "x6500aaaa"])
+@pytest.mark.parametrize("text", ["", "650", "770", "Gra", "gra", "nobody", "x6500aaaa"])
 def test_what_fits_none_or_is_too_short_is_not_found(text: str) -> None:
     with pytest.raises(AgentNotFoundError):
         pick(text, FLEET)
