@@ -45,3 +45,5 @@ SENDS: Final[Colors] = {
 }
 TYPES: Final[Colors] = {"input": "blue", "output": "orange", "cached": "green"}
 QUANTILES: Final[Colors] = {"p50": "green", "p95": "yellow", "p99": "red"}
+REPLICAS: Final[Colors] = {"living": "green", "draining": "#9aa0a6"}
+HANDOVERS: Final[Colors] = {"ok": "green", "cut_short": "orange", "called_off": "yellow", "taken_over": "red"}

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from grafana import capacity
+from grafana import capacity, replicas
 from grafana.blocks import Column, Steps, Target, figure, graph, heat, listing, quantiles
 from grafana.colors import ATTEMPTS, OUTCOMES, QUANTILES, REQUESTS, SENDS, STATES, TYPES
 from grafana.frame import AGENT_LINK, FLEET, assemble
@@ -43,6 +43,7 @@ def build() -> Dashboard:
             "Saturation": capacity.saturation(),
             "Process": capacity.process(),
         },
+        closed={replicas.TITLE: replicas.replicas()},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from grafana_foundation_sdk.builders import dashboard
@@ -129,6 +130,7 @@ def assemble(
     description: str,
     rows: Mapping[str, Sequence[Any]],
     *,
+    closed: Mapping[str, Sequence[Any]] = MappingProxyType({}),
     more_variables: Sequence[Any] = (),
     timezone: str = "browser",
     since: str = "now-1h",
@@ -137,6 +139,7 @@ def assemble(
 
     Args:
         rows: builders of panels by the title of their row, from left to right; they fill whole lines of the grid.
+        closed: the same, of rows below them that are to be opened first: what only some have.
         since: the range that is shown at first begins there.
     """
     made = (
@@ -160,4 +163,11 @@ def assemble(
         for panel in panels:
             number += 1
             made = made.with_panel(panel.id(number))
+    for row, panels in closed.items():
+        number += 1
+        heading = dashboard.Row(row).id(number)
+        for panel in panels:
+            number += 1
+            heading = heading.with_panel(panel.id(number))
+        made = made.with_row(heading)
     return made.build()

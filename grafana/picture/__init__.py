@@ -47,10 +47,12 @@ def draw(
     Raises:
         ValueError: a panel is of a kind that is not known here, or has nothing to show.
     """
-    bottom = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in dashboard["panels"])
+    # A row that is closed has nothing to show.
+    open_ones = [panel for panel in dashboard["panels"] if not panel.get("collapsed")]
+    bottom = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in open_ones)
     canvas = Canvas(24 * COLUMN + 2 * MARGIN - GAP, HEADER + bottom * CELL + MARGIN)
     _header(canvas, dashboard, shown, chosen or {})
-    for panel in dashboard["panels"]:
+    for panel in open_ones:
         place = panel["gridPos"]
         box = Box(
             MARGIN + place["x"] * COLUMN, HEADER + place["y"] * CELL, place["w"] * COLUMN - GAP, place["h"] * CELL - GAP

@@ -30,8 +30,13 @@ def load(name: str) -> dict[str, Any]:
 
 
 def panels(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The panels that show something; rows are left out."""
-    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    """The panels that show something, those of closed rows too; rows are left out."""
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"] + closed(dashboard)
+
+
+def closed(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The panels of closed rows, which show what only some deployments have."""
+    return [panel for row in dashboard["panels"] if row["type"] == "row" for panel in row.get("panels", ())]
 
 
 def targets(dashboard: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -118,11 +123,12 @@ async def play(dashboard: Mapping[str, Any], moment: Moment, server: Prometheus)
 
 
 def empty(dashboard: Mapping[str, Any], results: Results) -> list[str]:
-    """The queries that brought no number, by panel and refId."""
+    """The queries that brought no number, by panel and refId; of panels that are open."""
+    hidden = {panel["id"] for panel in closed(dashboard)}
     return [
         f"{dashboard['title']}: {panel['title']} ({target['refId']}): {target['expr']}"
         for panel, target in targets(dashboard)
-        if not any(series.finite for series in results[panel["id"], target["refId"]])
+        if panel["id"] not in hidden and not any(series.finite for series in results[panel["id"], target["refId"]])
     ]
 
 

@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana.build import FOLDER, dashboards, encode
 from grafana.promql import WITH_HANDLER
-from tests.support.dashboards import NAMES, Moment, load, marks, panels, targets
+from tests.support.dashboards import NAMES, Moment, closed, load, marks, panels, targets
 from tests.support.metrics_contract import CONTRACT
 from tests.support.prometheus import prometheus_tool
 from tests.support.prometheus_tools import recordings
@@ -264,7 +264,8 @@ def test_each_links_to_the_others_and_keeps_what_was_chosen(dashboard: dict[str,
 
 def test_the_rows_of_the_fleet_are_in_the_order_of_questions() -> None:
     rows = [panel["title"] for panel in load("fleet")["panels"] if panel["type"] == "row"]
-    assert rows == ["Fleet", "Traffic: rate, errors, duration", "Tokens and cost", "Saturation", "Process"]
+    assert rows[:-1] == ["Fleet", "Traffic: rate, errors, duration", "Tokens and cost", "Saturation", "Process"]
+    assert rows[-1].startswith("Replicas ")
     first = [panel["title"] for panel in panels(load("fleet"))[:8]]
     assert first[:2] == ["Ready", "Agents online"]
     assert all(panel["type"] == "stat" for panel in panels(load("fleet"))[:8])
@@ -272,7 +273,8 @@ def test_the_rows_of_the_fleet_are_in_the_order_of_questions() -> None:
 
 def test_panels_fill_the_grid_without_overlapping(dashboard: dict[str, Any]) -> None:
     taken: set[tuple[int, int]] = set()
-    for panel in dashboard["panels"]:
+    whole = [*dashboard["panels"], *closed(dashboard)]
+    for panel in whole:
         place = panel["gridPos"]
         cells = {
             (x, y)
@@ -283,7 +285,22 @@ def test_panels_fill_the_grid_without_overlapping(dashboard: dict[str, Any]) -> 
         taken |= cells
     bottom = max(y for _, y in taken) + 1
     assert taken == {(x, y) for x in range(24) for y in range(bottom)}, "a hole in the grid"
-    assert [panel["id"] for panel in dashboard["panels"]] == list(range(1, len(dashboard["panels"]) + 1))
+    assert [panel["id"] for panel in whole] == list(range(1, len(whole) + 1))
+
+
+def test_what_several_supervisors_have_is_shown_in_a_row_of_its_own() -> None:
+    shown = {name for panel in closed(load("fleet")) for one in panel["targets"] for name, _ in selectors(one["expr"])}
+    assert {family(name).removeprefix("supervisor_") for name in shown} == {
+        *(
+            "agents_owned",
+            "replicas",
+            "lease_age_seconds",
+            "orphans",
+            "registry_dead_rows",
+            "registry_oldest_xmin_seconds",
+        ),
+        *("handovers_total", "handover_seconds", "takeovers_total", "fenced_total", "handed_in_total"),
+    }
 
 
 def test_every_expression_is_promql(dashboard: dict[str, Any], tmp_path: Path) -> None:

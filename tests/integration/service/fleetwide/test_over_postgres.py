@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,12 +21,14 @@ from supervisor.core.states import AgentState, MessageState
 from supervisor.sandbox import Sandbox
 from supervisor.service import Service
 from tests.support import postgres
+from tests.support.dashboards import closed, load
 from tests.support.observing import handlers_folder
 from tests.support.stack import SECRET, SECRET_FILE, agent_id, make_settings
 from tests.support.together import TOKEN
 
 pytestmark = pytest.mark.timeout(180)
 AGENTS, MESSAGES = "/api/v1/agents", "/api/v1/messages"
+METRIC = re.compile(r"supervisor_\w+")
 #: One that goes on until it is cancelled, and one that fails once for each message.
 HANDLERS = {
     "hanging": "import asyncio\nasync def on_message(message, ctx):\n    await asyncio.Event().wait()\n",
@@ -199,3 +202,7 @@ async def test_each_has_figures_of_the_whole_registry(tmp_path: Path) -> None:
                 await asyncio.sleep(0.1)
         assert b"supervisor_orphans 0" in text
         assert b'supervisor_registry_dead_rows{table="inbox_open"}' in text
+        asked = {
+            name for panel in closed(load("fleet")) for one in panel["targets"] for name in METRIC.findall(one["expr"])
+        }
+        assert {name for name in asked if b"\n" + name.encode() not in text} == set()
