@@ -42,6 +42,8 @@ class AgentRecord:
 
     def same_content(self, other: AgentRecord) -> bool:
         """Whether two rows ask for the same thing; times are not compared (raw SQL need not keep them)."""
+        if self is other:
+            return True
         return (self.handler, self.secret, self.name, self.settings, self.labels, self.paused, self.problem) == (
             other.handler,
             other.secret,

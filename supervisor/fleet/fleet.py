@@ -17,7 +17,7 @@ from supervisor.core.trouble import FAILING, SPENT, STUCK
 from supervisor.fleet.change_log import ChangeLog
 from supervisor.fleet.handovers import Handovers
 from supervisor.fleet.journal_sync import JournalSync
-from supervisor.fleet.ownership import owned_by
+from supervisor.fleet.ownership import Ownership
 from supervisor.fleet.removals import Removals
 from supervisor.fleet.runner import Runner
 from supervisor.fleet.shared import Shared
@@ -40,6 +40,7 @@ class Fleet:
     def __init__(self, registry: Registry, shared: Shared) -> None:
         self._registry = registry
         self._shared = shared
+        self._ownership = Ownership(registry, shared.turns)
         self._runners: dict[str, Runner] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         #: Replays and counts.
@@ -78,7 +79,7 @@ class Fleet:
         # One at a time: what was read first must not be applied last.
         async with self._reconciling:
             self._handovers.look()
-            owned = await owned_by(self._registry, self._shared.turns)
+            owned = await self._ownership.look()
             gone = [one for one in self._runners.keys() - owned.wanted.keys() if not self._handovers.is_going(one)]
             touched = list(gone)
             for agent_id in gone:

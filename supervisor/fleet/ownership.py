@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from supervisor.core.records import AgentRecord
 from supervisor.core.turns import Turns
 from supervisor.store import Registry
 from supervisor.store.dialect.rows import record_from_row
+
+#: What the table had in each row, and what that says, by the row's id as the table has it.
+_Known = dict[object, tuple[tuple[Any, ...], AgentRecord]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +42,34 @@ class Owned:
         return {**self.coming, **self.own} if self.coming else self.own
 
 
-async def owned_by(registry: Registry, turns: Turns) -> Owned:
-    """What this process is to run.
+class Ownership:
+    """Looks which rows are this process's; a row that is as it was before is its record of before.
 
     Args:
         turns: thousands of rows are read in the event loop.
-
-    Raises:
-        RegistryError: the registry cannot be read.
     """
-    share = await registry.replicas.share()
-    own, coming = [
-        {row["id"]: record_from_row(row) async for row in turns.each(rows)} for rows in (share.own, share.coming)
-    ]
-    return Owned(own, coming, share.going, share.handed, share.left, share.ready)
+
+    def __init__(self, registry: Registry, turns: Turns) -> None:
+        self._registry = registry
+        self._turns = turns
+        self._known: _Known = {}
+
+    async def look(self) -> Owned:
+        """What this process is to run now.
+
+        Raises:
+            RegistryError: the registry cannot be read.
+        """
+        share = await self._registry.replicas.share()
+        known: _Known = {}
+        own, coming = [
+            {row["id"]: self._record(row, known) async for row in self._turns.each(rows)}
+            for rows in (share.own, share.coming)
+        ]
+        self._known = known
+        return Owned(own, coming, share.going, share.handed, share.left, share.ready)
+
+    def _record(self, row: Mapping[str, Any], known: _Known) -> AgentRecord:
+        values, before = tuple(row.values()), self._known.get(row["id"])
+        found = known[row["id"]] = before if before and before[0] == values else (values, record_from_row(row))
+        return found[1]
