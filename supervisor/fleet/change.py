@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from supervisor.core.clock import Clock
 from supervisor.core.flags import Flag
+from supervisor.core.tasks import first_done
 
 _T = TypeVar("_T")
 
@@ -52,16 +53,20 @@ class Change:
                 return task.result()
             raise Changed
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            elif not task.cancelled():
+                # Retrieved, because asyncio complains of an error that nobody asks for.
+                task.exception()
 
     async def or_first_of(self, *events: asyncio.Future[Any], within: float | None = None) -> None:
         """Wait for the change or the first of ``events``, for ``within`` seconds at most; none of them is cancelled."""
         # Futures and no task: each agent that is online waits so all the time.
-        changed, over = self._flag.waiter(), asyncio.get_running_loop().create_future()
-        timer = None if within is None else self._clock.call_later(within, over.cancel)
+        changed = self._flag.waiter()
+        timer = None if within is None else self._clock.call_later(within, changed.cancel)
         try:
-            await asyncio.wait([*events, changed, over], return_when=asyncio.FIRST_COMPLETED)
+            await first_done(*events, changed)
         finally:
             changed.cancel()
             if timer is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from supervisor.core.records import AgentLife
 from supervisor.messages.commands import AgentActions
 from supervisor.messages.inbox import Inbox
 from supervisor.messages.orders import Orders, Reach
@@ -47,13 +48,9 @@ class Duties:
         reach = Reach(inbox, outbox, participation, self.sleeping, self.pulse, stop_answer)
         self.orders = Orders(profile, actions, reach)
 
-    async def restore(self) -> None:
-        """Take up what an earlier process left.
-
-        Raises:
-            RegistryError: the registry cannot be read.
-        """
-        await self.sleeping.restore()
+    def restore(self, life: AgentLife) -> None:
+        """Take up what an earlier process left."""
+        self.sleeping.restore(life)
 
     def resume(self) -> None:
         """A person wants the agent to go on: it wakes up, and asks for works again."""

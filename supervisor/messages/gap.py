@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from supervisor.core.clock import Instant
+from supervisor.core.records import AgentLife
 from supervisor.messages.missed import SLACK_SECONDS
 from supervisor.messages.scope import Scope
 
@@ -43,13 +44,13 @@ class Gap:
         self._platform_now = platform_now
         self._covered: Instant | None = None
 
-    async def restore(self) -> None:
+    async def restore(self, life: AgentLife) -> None:
         """Take up what the registry remembers; from its first life on it remembers something of each agent.
 
         Raises:
-            RegistryError: it cannot be read, or written.
+            RegistryError: it cannot be written.
         """
-        remembered = (await self._lives.of(self._agent_id)).registered_at
+        remembered = life.registered_at
         if remembered is None:
             # This life may end in its first moments, and nothing else tells the next one that there was any.
             await self._lives.record_registered({self._agent_id: self.begins})

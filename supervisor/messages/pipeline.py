@@ -210,8 +210,9 @@ class Pipeline:
             # What was claimed in the last moment before a pause and not given back; nothing of it runs any more.
             await scope.journal.maintenance.rescue(scope.agent_id)
         self._restored_once = True
-        await self.duties.restore()
-        await self._gap.restore()
+        life = await scope.journal.lives.of(scope.agent_id)
+        self.duties.restore(life)
+        await self._gap.restore(life)
         await self.inbox.conversations.restore(_oldest(self._profile))
         await self.outbox.restore()
         # Last: what is journaled from here on, and not by us, is put into the lanes by whoever notices it.

@@ -6,7 +6,7 @@ import math
 import time
 
 from supervisor.core.errors import RegistryError
-from supervisor.core.records import Sleep
+from supervisor.core.records import AgentLife, Sleep
 from supervisor.core.tasks import TaskSet
 from supervisor.messages.scope import Scope
 from supervisor.messages.settling import until_journaled
@@ -43,13 +43,9 @@ class Sleeping:
         end = "it is woken" if sleep.until is None else _written(sleep.until)
         return f"asleep until {end}" + (f": {sleep.reason}" if sleep.reason else "")
 
-    async def restore(self) -> None:
-        """Take up a sleep that an earlier process left.
-
-        Raises:
-            RegistryError: the registry cannot be read.
-        """
-        self._sleep = self._written = (await self._scope.journal.lives.of(self._scope.agent_id)).sleep
+    def restore(self, life: AgentLife) -> None:
+        """Take up a sleep that an earlier process left."""
+        self._sleep = self._written = life.sleep
         self._set_end(self._sleep)
         if self.current is not None:
             self._scope.log.info("agent_asleep", reason=self.shown)

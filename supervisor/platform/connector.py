@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from supervisor.core.errors import AckTimeoutError, ConnectError, ConnectionLostError, PlatformError, Verdict
+from supervisor.core.tasks import first_done
 from supervisor.platform.connection import PROOF_SECONDS, Connection, OnEvent
 from supervisor.platform.endpoint import DOUBTFUL_NAMESPACE, Endpoint, Search
 from supervisor.platform.heartbeats import Pulse, quiet_pulse
@@ -291,8 +292,7 @@ async def _comes(connection: Connection, what: asyncio.Future[None], seconds: fl
     Raises:
         ConnectError: the connection was lost instead.
     """
-    either: list[asyncio.Future[Any]] = [what, connection.closed]
-    await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    await first_done(what, connection.closed, within=seconds)
     if connection.closed.done():
         raise _lost_before_registered(connection)
     return what.done()

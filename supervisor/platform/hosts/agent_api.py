@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -33,6 +34,12 @@ class AnswerTooLargeError(PlatformError):
     """The answer is larger than what is read of one."""
 
 
+@lru_cache(maxsize=256)
+def _host(api_url: str) -> str:
+    """Asked several times for each agent that comes online, and few are there."""
+    return urlsplit(api_url).hostname or ""
+
+
 class AgentApi:
     """Asks for agents.
 
@@ -49,7 +56,7 @@ class AgentApi:
 
     def gate(self, access: Access) -> ApiGate:
         """The bound of the host that is asked."""
-        return self._gates.of(urlsplit(access.api_url).hostname or "").api
+        return self._gates.of(_host(access.api_url)).api
 
     async def ask(
         self,

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar, cast
 from asyncio_pool import AioPool
 
 from supervisor.core.errors import SupervisorError
+from supervisor.core.tasks import first_done
 
 T = TypeVar("T")
 
@@ -149,13 +150,13 @@ class BoundedPool:
 async def _ended(job: _Job[Any]) -> None:
     """Wait until ``job`` is over, also when cancelled: then it is stopped first, and the cancellation goes on."""
     try:
-        await asyncio.wait([job.ended])
+        await first_done(job.ended)
     except asyncio.CancelledError:
         job.abandon()
         while not job.ended.done():
             # Cancelled again while the job unwinds: it is told again, and is still waited for.
             with suppress(asyncio.CancelledError):
-                await asyncio.wait([job.ended])
+                await first_done(job.ended)
                 break
             job.abandon()
         raise

@@ -11,6 +11,7 @@ from typing import Final
 
 from supervisor.core.clock import Clock
 from supervisor.core.errors import SupervisorError, TokenError, Verdict
+from supervisor.core.tasks import first_done
 from supervisor.platform.tokens.client import TokenClient
 from supervisor.platform.tokens.grants import Grant
 from supervisor.platform.tokens.keeping import KeptTokens, asked_with
@@ -117,8 +118,8 @@ class TokenSource:
             flight = self._flight = _Flight(task)
         flight.callers += 1
         try:
-            # Unlike shield(), wait() leaves the outcome to each caller, and the request alone when one is cancelled.
-            await asyncio.wait([flight.task])
+            # Unlike shield(), this leaves the outcome to each caller, and the request alone when one is cancelled.
+            await first_done(flight.task)
         finally:
             flight.callers -= 1
             if flight.callers == 0:

@@ -6,8 +6,10 @@ import asyncio
 import gc
 from contextvars import Context, ContextVar
 
+import pytest
+
 from supervisor.core.owners import OURS, make_task, owner
-from supervisor.core.tasks import TaskSet, cancel_all, ended_untold, first_of, is_cancelled, kept
+from supervisor.core.tasks import TaskSet, cancel_all, ended_untold, first_done, first_of, is_cancelled, kept
 from tests.support.clock import ManualClock
 
 _where: ContextVar[str] = ContextVar("where", default="nowhere")
@@ -49,6 +51,32 @@ async def test_waiting_ends_with_the_tasks_or_with_its_time(clock: ManualClock) 
     assert not sleeper.done(), "giving up the wait does not end the task"
     await clock.advance(5)
     assert await tasks.wait()
+
+
+async def test_the_first_that_is_done_ends_the_wait_and_the_others_go_on() -> None:
+    loop = asyncio.get_running_loop()
+    one, other = loop.create_future(), loop.create_future()
+    wait = asyncio.ensure_future(first_done(one, other))
+    await asyncio.sleep(0)
+    assert not wait.done()
+    other.set_exception(OSError("its caller sees it"))
+    await wait
+    assert not one.done()
+    assert isinstance(other.exception(), OSError)
+    await first_done(one, other)
+
+
+async def test_waiting_for_the_first_ends_with_its_time_or_its_caller() -> None:
+    never = asyncio.get_running_loop().create_future()
+    await first_done(never, within=0.01)
+    wait = asyncio.ensure_future(first_done(never, within=60))
+    await asyncio.sleep(0)
+    wait.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await wait
+    assert not never.done()
+    never.cancel()
+    await first_done(never)
 
 
 async def test_cancelling_waits_for_what_a_task_does_at_its_end(clock: ManualClock) -> None:

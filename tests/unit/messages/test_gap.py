@@ -50,7 +50,7 @@ async def test_a_clock_that_is_set_between_two_starts_hides_nothing_that_was_sai
     clock.set_back(-away)
     # The platform's clock is right, and its tokens tell it.
     gap = gap_of(scope, created_at=created, ahead=-away)
-    await gap.restore()
+    await gap.restore(await scope.journal.lives.of(AGENT))
     assert gap.floor <= covered
 
 
@@ -58,11 +58,11 @@ async def test_a_time_in_the_future_is_none_and_one_long_past_is_bounded(scope: 
     await scope.journal.lives.record_registered({AGENT: clock.now() + MONTH})
     await clock.advance(2 * DAY)
     gap = gap_of(scope, created_at=0.0)
-    await gap.restore()
+    await gap.restore(await scope.journal.lives.of(AGENT))
     assert gap.covered_until == 0
     assert gap.floor == clock.now() - DAY
     await scope.journal.lives.record_registered({AGENT: clock.now() - MONTH})
-    await gap.restore()
+    await gap.restore(await scope.journal.lives.of(AGENT))
     assert gap.floor == clock.now() - DAY
 
 

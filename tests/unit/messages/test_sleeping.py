@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core.records import Sleep
+from supervisor.core.records import AgentLife, Sleep
 from supervisor.messages.scope import Scope
 from supervisor.messages.sleeping import Sleeping
 from tests.support.clock import ManualClock
@@ -12,20 +12,24 @@ from tests.support.journaling import AGENT
 from tests.support.messaging import ended
 
 
+async def life(scope: Scope) -> AgentLife:
+    return await scope.journal.lives.of(AGENT)
+
+
 async def remembered(scope: Scope) -> Sleep | None:
-    return (await scope.journal.lives.of(AGENT)).sleep
+    return (await life(scope)).sleep
 
 
 async def test_a_sleep_is_remembered_and_taken_up_again(scope: Scope) -> None:
     sleeping = Sleeping(scope)
-    await sleeping.restore()
+    sleeping.restore(await life(scope))
     assert (sleeping.current, sleeping.shown) == (None, "")
     sleeping.begin("night", None)
     assert sleeping.shown == "asleep until it is woken: night"
     await ended(f"sleep {AGENT}")
     assert await remembered(scope) == sleeping.current
     again = Sleeping(scope)
-    await again.restore()
+    again.restore(await life(scope))
     assert again.shown == "asleep until it is woken: night"
     assert again.end("told to")
     assert not again.end("told to")
@@ -68,7 +72,7 @@ async def test_one_that_is_taken_up_by_a_clock_that_was_set_back_lasts_no_longer
     await sleeping.close()
     clock.set_back(30 * 86_400)
     again = Sleeping(scope)
-    await again.restore()
+    again.restore(await life(scope))
     assert again.shown
     await clock.advance(600)
     assert not again.shown
