@@ -15,6 +15,8 @@ from supervisor.peers.pieces import ForgedError, Reader
 from supervisor.peers.signing import Question
 from supervisor.store import LockInfo
 
+#: A greeting asks for nothing, so whoever is well answers at once; a frozen one keeps nobody from asking the next.
+_GREETING_SECONDS: Final = 3.0
 _GREETING_BYTES: Final = 1 << 16
 _REFUSED: Final = "it refuses the question; has it another SUPERVISOR_ADMIN_TOKEN, or is it not at this address?"
 
@@ -62,7 +64,7 @@ class Signature:
         url, headers = self._replica.address.rstrip("/") + question.path, self._headers(question)
         made = urllib.request.Request(url, method=question.method, headers=headers)  # noqa: S310  http only
         try:
-            with self._opener.open(made, timeout=self._seconds) as answer:
+            with self._opener.open(made, timeout=min(self._seconds, _GREETING_SECONDS)) as answer:
                 _, piece = next(Reader(self._key, question).feed(answer.read(_GREETING_BYTES)))
             return msgspec.json.decode(piece, type=Greeting).milliseconds
         except urllib.error.HTTPError as error:

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from supervisor.core.errors import RegistryError
 from supervisor.core.records import JournaledMessage
-from supervisor.messages.heard import Heard, has_nameless, without_pairs
+from supervisor.messages.heard import Heard, has_nameless, still_meant, without_pairs
 from supervisor.messages.scope import Scope
 from supervisor.messages.wanted import wanted
 from supervisor.platform.connection import Connection
@@ -102,8 +102,9 @@ class Standby:
             return
         written = await self._written()
         heard, self._heard = self._heard or (), None
-        self._go_on(connection, missed=missed or self._missed)
-        for source, event, payload in without_pairs(heard, written):
+        missed = missed or self._missed
+        self._go_on(connection, missed=missed)
+        for source, event, payload in without_pairs(still_meant(heard, owner_obeyed=not missed), written):
             self._receive(source, event, payload)
 
     async def close(self) -> None:

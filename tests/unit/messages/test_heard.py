@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from supervisor.core.records import JournaledMessage
 from supervisor.core.states import MessageState
-from supervisor.messages.heard import Heard, has_nameless, without_pairs
+from supervisor.messages.heard import Heard, has_nameless, still_meant, without_pairs
 from supervisor.platform.connection import Connection
 from supervisor.protocol import InboundMessage
 
@@ -42,3 +42,24 @@ def test_what_is_no_message_stays() -> None:
     assert not has_nameless(odd)
     assert not has_nameless([heard("hi", _id="6b0e417149398f1ef70f4428")])
     assert has_nameless([*odd, heard("hi")])
+
+
+def ordered(kind: str, conversation_id: object = "c1") -> Heard:
+    return Heard(SOURCE, "agent:command", {"type": kind, "conversationId": conversation_id})
+
+
+def test_a_stop_after_which_something_was_said_there_ends_nothing_any_more() -> None:
+    before, stop, after = heard("a long question"), ordered("stop"), heard("another question")
+    assert still_meant([before, stop, after], owner_obeyed=False) == [before, after]
+    assert still_meant([before, stop, after], owner_obeyed=True) == [before, after]
+    # What is said elsewhere is no matter of its, and one for the newest answer is still meant.
+    elsewhere = heard("hi", conversationId="c2")
+    assert still_meant([stop, before, stop, elsewhere], owner_obeyed=True) == [before, stop, elsewhere]
+
+
+def test_what_the_owner_answered_is_not_answered_again_and_the_rest_stays_in_its_order() -> None:
+    all_of_them = [ordered(kind) for kind in ("sleep", "inspect", "reload", "wake")]
+    assert still_meant(all_of_them, owner_obeyed=False) == all_of_them
+    assert still_meant(all_of_them, owner_obeyed=True) == [one for one in all_of_them if one != ordered("inspect")]
+    odd = [Heard(SOURCE, "agent:command", "nonsense"), ordered("stop", 7), Heard(SOURCE, "message:new", None)]
+    assert still_meant(odd, owner_obeyed=True) == odd

@@ -117,3 +117,12 @@ async def test_what_was_heard_for_another_process_to_the_end_is_written_for_whoe
     assert taking.standby.waits, "it is another process's still"
     await taking.standby.take_over(SOURCE, missed=True)
     assert taking.done == ["restored", ("goes on", True), ("presence:update", "meanwhile")]
+
+
+async def test_a_late_stop_ends_no_newer_answer(taking: Taking) -> None:
+    stop = {"type": "stop", "conversationId": "c1"}
+    taking.standby.keep(SOURCE, "agent:command", stop)
+    taking.hear({**said("after it"), "_id": "k1"})
+    taking.standby.keep(SOURCE, "agent:command", {**stop, "conversationId": "c2"})
+    await taking.standby.take_over(SOURCE, missed=False)
+    assert [payload["conversationId"] for event, payload in taking.done[2:] if event == "agent:command"] == ["c2"]

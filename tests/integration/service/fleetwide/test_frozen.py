@@ -13,7 +13,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from supervisor.cli import live
 from supervisor.sandbox import Sandbox
+from supervisor.settings import Settings
 from tests.support.replicas import ReplicaProcess, Replicas, replicas
 from tests.support.together import TOKEN
 
@@ -68,6 +70,12 @@ async def test_of_a_frozen_one_nothing_is_known_and_nobody_waits(tmp_path: Path)
             assert time.monotonic() - began < SECONDS
             assert [one["state"] for one in overview["replicas"]] == ["living", "silent"]
             assert re.search(r"Replica \d+ \(pid \d+ on .*\) does not answer at http://127", overview["notices"][-1])
+            # A command asks the newest one first, and gives it up as soon.
+            began = time.monotonic()
+            found_one = await asyncio.to_thread(live.find, Settings(registry_url=fleet.url, admin_token=TOKEN))
+            assert time.monotonic() - began < SECONDS
+            assert found_one is not None
+            assert found_one.url == address(first)
         finally:
             second.signal(signal.SIGCONT)
         await until(fleet, first, ["online"] * 4)
