@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -35,7 +37,7 @@ from supervisor.settings.kinds import (
     readable_attributes,
     readable_headers,
 )
-from supervisor.settings.rows import AgentSettings, EffectiveSettings, parse_agent_settings
+from supervisor.settings.rows import AGENT_SETTING_NAMES, AgentSettings, EffectiveSettings, parse_agent_settings
 from supervisor.settings.sources import PREFIX, EnvFile, Environment
 
 RUN_SECRETS = Path("/run/secrets")
@@ -288,10 +290,10 @@ class Settings(BaseSettings):
         Raises:
             ConfigurationError: as :func:`parse_agent_settings`.
         """
-        own = parse_agent_settings(row, self)
-        values = {name: getattr(own, name) for name in _EFFECTIVE}
-        defaults = {key: getattr(self, name) for key, name in OVERRIDES.items() if values[key] is None}
-        return EffectiveSettings(**(values | defaults))
+        defaults = _defaults_of(self)
+        if AGENT_SETTING_NAMES.isdisjoint(row):
+            return _unchanged(defaults)
+        return _combined(parse_agent_settings(row, self), defaults)
 
 
 _EFFECTIVE: Final = tuple(field.name for field in fields(EffectiveSettings))
@@ -304,3 +306,18 @@ OVERRIDES = {
         if name in Settings.model_fields and name not in ("concurrency", "budget_tokens", "budget_cost")
     },
 }
+#: The deployment's values of those, in the same order.
+_defaults_of: Final = attrgetter(*OVERRIDES.values())
+
+
+def _combined(own: AgentSettings, defaults: tuple[Any, ...]) -> EffectiveSettings:
+    """A row's settings, and for what it leaves out the deployment's, in the order of :data:`OVERRIDES`."""
+    values = {name: getattr(own, name) for name in _EFFECTIVE}
+    given = {key: default for key, default in zip(OVERRIDES, defaults, strict=True) if values[key] is None}
+    return EffectiveSettings(**(values | given))
+
+
+@lru_cache(maxsize=8)
+def _unchanged(defaults: tuple[Any, ...]) -> EffectiveSettings:
+    """Most rows say nothing of it: their agents share what they run with."""
+    return _combined(AgentSettings(), defaults)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -58,6 +58,16 @@ def test_an_agent_without_settings_runs_with_the_deployments(deployment: Setting
         False,
         True,
     )
+
+
+def test_agents_whose_rows_say_nothing_share_what_they_run_with_and_another_deployments_do_not(
+    deployment: Settings,
+) -> None:
+    shared = deployment.effective({})
+    assert deployment.effective({"model": "the handler's own"}) is shared
+    other = deployment.model_copy(update={"ack_seconds": 1.0, "timeout_seconds": 5.0})
+    assert other.effective({}) == replace(shared, timeout_seconds=5.0)
+    assert deployment.effective({}) is shared
 
 
 def test_what_a_row_gives_goes_before_the_deployments(deployment: Settings) -> None:
