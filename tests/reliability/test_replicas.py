@@ -28,6 +28,8 @@ LEASE_SECONDS = 6.0
 LONG_LEASE_SECONDS = 15.0
 #: So long the server is away: longer than a lease.
 AWAY_SECONDS = 1.2 * LEASE_SECONDS
+#: What was committed in so many seconds a standby has not.
+BEHIND_SECONDS = 4.0
 HOUR = 3600.0
 
 
@@ -86,6 +88,22 @@ async def fail_over(trial: Trial) -> None:
     await without_server(trial, trial.servers[1].promote)
 
 
+async def fail_over_behind(trial: Trial) -> None:
+    """The server dies, and its standby has not had what was committed last: whoever runs it finds out, and ends."""
+    primary, standby = trial.servers
+    cut_off = "ALTER SYSTEM SET primary_conninfo = ''"
+    for statement in (cut_off, "SELECT pg_reload_conf()"):
+        postgres.on_server(statement, url=standby.url)
+    await trial.wait(time.monotonic() + BEHIND_SECONDS)
+    await asyncio.to_thread(primary.stop, "immediate")
+    await asyncio.to_thread(standby.promote)
+    for old in trial.fleet.started[:REPLICAS]:
+        assert await old.end() == 3
+        # As whoever runs them does.
+        await trial.fleet.start()
+    await trial.settled(REPLICAS)
+
+
 async def without_server(trial: Trial, mend: Callable[[], None]) -> None:
     await asyncio.to_thread(trial.servers[0].stop, "immediate")
     await trial.wait(time.monotonic() + AWAY_SECONDS)
@@ -123,6 +141,7 @@ EVENTS: dict[str, Callable[[Trial], Awaitable[None]]] = {
     "freeze": freeze,
     "restart": restart_the_server,
     "fail over": fail_over,
+    "fail over, behind": fail_over_behind,
     "join": join,
     "leave": leave,
     "replace": replace,
@@ -131,14 +150,15 @@ EVENTS: dict[str, Callable[[Trial], Awaitable[None]]] = {
 }
 #: In these nobody is taken for dead.
 PEACEFUL = ("join", "leave", "replace", "roll")
+WITH_STANDBY = ("fail over", "fail over, behind")
 #: Those that are played each time; one joins and one leaves where it is replaced.
 SHORT = ("clocks apart", "freeze", "fail over", "replace")
 
 
 @contextlib.contextmanager
 def own_servers(name: str) -> Iterator[list[Server]]:
-    """Servers of this event's own, which may be stopped: one, and a standby that has whatever it has committed."""
-    if name not in ("restart", "fail over"):
+    """Servers of this event's own, which may be stopped: one, and its standby."""
+    if name != "restart" and name not in WITH_STANDBY:
         yield []
         return
     # The one of the tests makes what a server needs to be run by root.
@@ -149,7 +169,7 @@ def own_servers(name: str) -> Iterator[list[Server]]:
         if name == "fail over":
             servers[0].options = "-c synchronous_standby_names=*"
         servers[0].start()
-        if name == "fail over":
+        if name in WITH_STANDBY:
             servers.append(stack.enter_context(new_server()))
             servers[1].copy_of(servers[0])
             servers[1].start()
@@ -211,7 +231,8 @@ class Play:
             figures.slowest_recovery,
             Spread.of(talk.gaps),
             Spread.of(talk.waits()),
-            figures.messages,
+            # Without the greetings, which come before.
+            figures.messages - self.agents,
             figures.messages - journaled,
             figures.doubled,
             figures.lost,
@@ -245,4 +266,6 @@ async def test_r39_of_nine_hundred_agents_nobody_goes_unanswered(
 ) -> None:
     play = Play(name, agents=900, pause_seconds=1 / 60, least_seconds=30.0)
     rows.append(await play.run(tmp_path, case(f"R39 {name} of 900")))
-    assert (rows[-1].lost, rows[-1].doubled, rows[-1].unanswered) == (0, 0, 0)
+    assert (rows[-1].doubled, rows[-1].unanswered) == (0, 0)
+    # Rows go with a server that alone had them; that they are answered the platform still knows.
+    assert (rows[-1].lost > 0) is (name == "fail over, behind")

@@ -42,6 +42,7 @@ class TrialFigures:
         settled_seconds: until the replicas had all agents among them again, and everybody was online.
         away: how long agents had no socket, each time that one had none.
         answered: how long each message waited for its answer.
+        messages: how many were said meanwhile.
         lost: messages that no row of the journal has.
         doubled: answers that came more often than once.
         unanswered: messages without an answer in the end.
