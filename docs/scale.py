@@ -108,7 +108,7 @@ def costs_table(costs: Costs = Costs()) -> Iterator[str]:
         ("its disk for them", f"{costs.disk_bytes:,.0f} bytes", REGISTRIES),
         ("CPU to drop the presence of somebody else, on one socket", f"{costs.presence_us:.1f} µs", REGISTRIES),
         ("memory of an agent, under TLS", f"{costs.agent_kib:,.0f} KiB", MEMORY),
-        ("memory of a supervisor without agents", f"{costs.process_mib:,.0f} MiB", MEMORY),
+        ("memory of a supervisor without agents", f"{costs.process_mib:,.0f} MiB", REGISTRIES),
     ):
         yield f"| {what} | {figure} | `{command}` |"
 

@@ -25,7 +25,16 @@ from tests.benchmarks import meter
 from tests.benchmarks.__main__ import OFFLINE_SECONDS, allow_files
 from tests.benchmarks.gateway_process import Gateway, install_packages
 from tests.benchmarks.opponents import Platform, Supervisor
-from tests.benchmarks.scenarios import TRIPS_SECONDS, Plan, Run, add_gently, finish_reading, warmed_up
+from tests.benchmarks.scenarios import (
+    MIB,
+    SETTLE_SECONDS,
+    TRIPS_SECONDS,
+    Plan,
+    Run,
+    add_gently,
+    finish_reading,
+    warmed_up,
+)
 from tests.support import postgres
 from tests.support.postgres_servers import Server, new_server
 
@@ -39,8 +48,9 @@ FIGURES: Final = {
     "write-ahead log, a message (bytes)": 0,
     "disk, a message (bytes)": 0,
     "CPU of a presence of another agent, a socket (µs)": 1,
+    "memory of the supervisor without agents (MiB)": 0,
 }
-TRIP, SERVER, LOG, DISK, PRESENCE = FIGURES
+TRIP, SERVER, LOG, DISK, PRESENCE, MEMORY = FIGURES
 
 #: Of each figure what was measured in each round, by the name of the registry.
 Found = dict[str, dict[str, list[float]]]
@@ -131,6 +141,13 @@ def _presence(run: Run) -> dict[str, float]:
     return {PRESENCE: (spent["all"] - spent["own"]) / told * 1e6}
 
 
+def _idle(run: Run) -> dict[str, float]:
+    """What is there before anybody is."""
+    with run.opponent(run.gateway, run.work) as client:
+        time.sleep(SETTLE_SECONDS)
+        return {MEMORY: meter.rss_bytes(client.pid) / MIB}
+
+
 def _measure(plan: Plan, work: Path) -> Found:
     """Both registries in turn, all in one run: the machine's mood is the same for both."""
     found: Found = {what: {} for what in FIGURES}
@@ -143,7 +160,7 @@ def _measure(plan: Plan, work: Path) -> Found:
             for name in sorted(NAMES, reverse=bool(number % 2)):
                 opponent, server = turns[name]
                 run = Run(opponent, gateway, plan, work)
-                scenes = [partial(_trips, run, server)]
+                scenes = [partial(_trips, run, server), partial(_idle, run)]
                 if name == SQLITE:
                     scenes.append(partial(_presence, run))
                 for scene in scenes:

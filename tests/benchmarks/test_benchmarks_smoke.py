@@ -169,9 +169,9 @@ def test_a_message_is_measured_on_each_database(tmp_path: Path) -> None:
     command = [sys.executable, str(RUN.with_name("registries.py")), *sizes]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
-    first, trip, server, log, disk, presence = ran.stdout.splitlines()
+    first, trip, server, log, disk, presence, memory = ran.stdout.splitlines()
     assert first.startswith("medians of 1 rounds, 500 round trips")
-    for line in (trip, disk):
+    for line in (trip, disk, memory):
         assert re.search(r"SQLite +[\d,]+   PostgreSQL +[\d,]+   ratio \d+\.\d\d$", line)
     for line in (server, log):
         assert re.search(r"   PostgreSQL +[\d,]+$", line)

@@ -13,7 +13,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from tests.support.model_database import BrokenPromiseError, Flaw
+from tests.support.model_flaws import BrokenPromiseError, Flaw
 from tests.support.model_fleet import AGENTS, CONVERSATIONS, Fleet
 from tests.support.model_replica import STEPS, Replica
 from tests.support.model_schedules import SCHEDULES, WITH_HISTORY, new_fleet

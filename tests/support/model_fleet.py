@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from supervisor.core.states import MessageState
 from tests.support.model_agent import Life
-from tests.support.model_database import LEASE_SECONDS, BrokenPromiseError, Database, Flaw, Release, Statement
+from tests.support.model_database import LEASE_SECONDS, Database, Release, Statement
+from tests.support.model_flaws import BrokenPromiseError, Flaw
 from tests.support.model_platform import Platform
 from tests.support.model_replica import STEPS, Replica
 

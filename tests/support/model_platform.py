@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from tests.support.model_database import BrokenPromiseError, Message
+from tests.support.model_database import Message
+from tests.support.model_flaws import BrokenPromiseError
 
 
 @dataclass

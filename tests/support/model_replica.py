@@ -12,11 +12,9 @@ from tests.support.model_database import (
     Ack,
     Add,
     Answer,
-    BrokenPromiseError,
     Claim,
     Database,
     FencedError,
-    Flaw,
     Lease,
     Message,
     Operation,
@@ -25,6 +23,7 @@ from tests.support.model_database import (
     Settle,
 )
 from tests.support.model_decisions import CallOff, Give, Move, Order, plan
+from tests.support.model_flaws import BrokenPromiseError, Flaw
 from tests.support.model_platform import Platform
 
 #: So many operations are committed together at most.

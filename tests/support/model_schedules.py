@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.support.model_database import LEASE_SECONDS, Flaw
+from tests.support.model_database import LEASE_SECONDS
+from tests.support.model_flaws import Flaw
 from tests.support.model_fleet import Fleet
 from tests.support.model_replica import Replica
 
