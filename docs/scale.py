@@ -22,13 +22,13 @@ FLEETS: Final = ((10_000, 10), (100_000, 50), (1_000_000, 200))
 class Costs:
     """What was measured on two shared cores (Linux x86_64, Python 3.11, PostgreSQL 18): medians of one run each."""
 
-    trip_us: float = 387.0
-    server_us: float = 122.0
-    log_bytes: float = 2_861.0
-    disk_bytes: float = 1_818.0
-    presence_us: float = 9.7
-    agent_kib: float = 90.0
-    process_mib: float = 104.0
+    trip_us: float = 303.0
+    server_us: float = 96.0
+    log_bytes: float = 2_816.0
+    disk_bytes: float = 1_913.0
+    presence_us: float = 6.9
+    agent_kib: float = 97.0
+    process_mib: float = 107.0
 
 
 @dataclass(frozen=True)

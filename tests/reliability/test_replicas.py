@@ -102,6 +102,7 @@ async def fail_over_behind(trial: Trial) -> None:
         # As whoever runs them does.
         await trial.fleet.start()
     await trial.settled(REPLICAS)
+    assert all(new.process.returncode is None for new in trial.fleet.started[REPLICAS:])
 
 
 async def without_server(trial: Trial, mend: Callable[[], None]) -> None:

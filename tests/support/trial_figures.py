@@ -39,8 +39,8 @@ class TrialFigures:
     """One event.
 
     Args:
-        settled_seconds: until the replicas had all agents among them again, and everybody was online.
-        away: how long agents had no socket, each time that one had none.
+        over_seconds: until the replicas had all agents among them again, and everybody was online.
+        away: how long an agent had no socket, each time that it had none.
         answered: how long each message waited for its answer.
         messages: how many were said meanwhile.
         lost: messages that no row of the journal has.
@@ -50,7 +50,7 @@ class TrialFigures:
 
     event: str
     agents: int
-    settled_seconds: float
+    over_seconds: float
     away: Spread
     answered: Spread
     messages: int
@@ -62,14 +62,14 @@ class TrialFigures:
 def table(rows: Iterable[TrialFigures]) -> Iterator[str]:
     """The events as a Markdown table; three figures are median, 99th percentile and the longest."""
     yield (
-        "| event | settled after, s | agents without a socket | for so long, s | messages | answered after, s "
+        "| event | over after, s | absences of agents | for so long, s | messages | answered after, s "
         "| after more than 1 s | lost | doubled | unanswered |"
     )
     yield "|---|" + "---:|" * 9
     for one in rows:
         cells = (
             one.event,
-            shown(one.settled_seconds),
+            shown(one.over_seconds),
             f"{one.away.count:,}",
             str(one.away),
             f"{one.messages:,}",
