@@ -243,7 +243,9 @@ def show(agent_id: selecting.Agent, as_json: AsJson = False) -> None:
     if as_json:
         output.print_json(output.as_json(status))
     else:
-        output.stdout_console().print(output.details(status, time.time()))
+        from supervisor.cli.details import details  # noqa: PLC0415
+
+        output.stdout_console().print(details(status, time.time()))
 
 
 actions.add_to(app)

@@ -147,7 +147,7 @@ def _print(console: Any, finding: Finding, asked: str | None) -> None:
 
     from supervisor.cli.output import plain  # noqa: PLC0415
 
-    who = f"{finding.agent}: " if finding.agent and finding.agent != asked else ""
+    who = f"{finding.agent}: " if finding.agent and asked is None else ""
     style = _STYLES[finding.level]
     line = Text.assemble((f"{finding.level:4}", style), f"  {finding.check:14}  ", plain(redact(who + finding.text)))
     console.print(line, soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -57,7 +56,8 @@ NOTHING: Final = "-"
 _REASON: Final = "REASON"
 _TITLES: Final = ("STATE", "AGENT", "NAME", "HANDLER", "SINCE", "CONV", "RATE", "WAIT", "RUN", "DEAD", "TOKEN", _REASON)
 _FIGURES: Final = frozenset({"CONV", "RATE", "WAIT", "RUN", "DEAD"})
-_DROPPED_FIRST: Final = ("CONV", "RUN", "RATE", "HANDLER", "NAME", "TOKEN", "DEAD", "SINCE", "WAIT")
+#: AGENT goes where all have names, which commands take too; else NAME goes.
+_DROPPED_FIRST: Final = ("CONV", "RUN", "RATE", "HANDLER", "TOKEN", "AGENT", "DEAD", "SINCE", "WAIT")
 _GAP, _LEAST_REASON, _MAX_NAME_CHARS = 2, 40, 28
 _UNBOUNDED_COLUMNS: Final = 400
 
@@ -112,13 +112,16 @@ def worst_first(statuses: Iterable[AgentStatus]) -> list[AgentStatus]:
     return sorted(statuses, key=rank)
 
 
-def agents_table(statuses: Sequence[AgentStatus], now: float, width: int, *, max_reasons: int = 50) -> RenderableType:
+def agents_table(
+    statuses: Sequence[AgentStatus], now: float, width: int, *, max_reasons: int = 50, whole: bool = True
+) -> RenderableType:
     """Agents as a table that fits: columns go by their use, and reasons move below where there is no room beside.
 
     Args:
         now: seconds since the epoch.
         width: of the screen, in characters.
         max_reasons: how many reasons may stand below the table.
+        whole: whether reasons are wrapped, rather than cut to a line each.
     """
     rows = [_row(status, now) for status in statuses]
     widths = {title: max(len(title), *(len(row[title]) for row in rows)) for title in _TITLES} if rows else {}
@@ -127,9 +130,10 @@ def agents_table(statuses: Sequence[AgentStatus], now: float, width: int, *, max
     def room() -> int:
         return width - sum(widths[title] + _GAP for title in shown)
 
+    named = all(status.name for status in statuses)
     for title in _DROPPED_FIRST:
         if rows and room() < 0:
-            shown.remove(title)
+            shown.remove("NAME" if title == "AGENT" and not named else title)
     beside = bool(rows) and room() >= min(widths[_REASON], _LEAST_REASON)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in shown:
@@ -140,14 +144,15 @@ def agents_table(statuses: Sequence[AgentStatus], now: float, width: int, *, max
         table.add_column(_REASON, no_wrap=True, overflow="ellipsis", ratio=1)
     for row in rows:
         table.add_row(*(row[title] for title in ([*shown, _REASON] if beside else shown)))
-    return table if beside else Group(table, *_reasons(statuses, max_reasons))
+    return table if beside else Group(table, *_reasons(statuses, max_reasons, whole=whole))
 
 
-def _reasons(statuses: Sequence[AgentStatus], limit: int) -> Iterator[Text]:
+def _reasons(statuses: Sequence[AgentStatus], limit: int, *, whole: bool) -> Iterator[Text]:
     given = [(status, said) for status in statuses if (said := reason(status))]
     for status, said in given[:limit]:
         symbol, style = _STYLES[status.trouble or status.state]
-        yield Text.assemble((f"{symbol} ", style), (plain(status.name or status.id), "bold"), f": {said}")
+        who = (plain(status.name or status.id), "bold")
+        yield Text.assemble((f"{symbol} ", style), who, f": {said}", no_wrap=not whole, overflow="ellipsis")
 
 
 def reason(status: AgentStatus) -> str:
@@ -188,44 +193,4 @@ def replica_line(replica: ReplicaStatus, now: float) -> Text:
         *((f"silent: {plain(replica.reason)}",) if replica.reason else ()),
         *(("this one",) if replica.me else ()),
     ]
-    return Text.assemble((f"{symbol} replica {replica.id} {replica.state}", style), "  ".join(words), no_wrap=True)
-
-
-def details(status: AgentStatus, now: float) -> Table:
-    """One agent, a field a line."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in as_json(status).items():
-        if value is None and name in {"replica", "stale_since"}:
-            # Of no interest where one process runs the registry.
-            continue
-        table.add_row(name.replace("_", " "), _field(name, value, status, now))
-    return table
-
-
-def _handling(status: AgentStatus, now: float) -> Iterator[str]:
-    """What a handler has in its hands, a line each, and the lines of its stack."""
-    for one in status.handling:
-        left = ", left behind" if one.left_behind else ""
-        yield f"message {one.message} for {duration(now - one.since)}, attempt {one.attempt}{left}"
-        yield from (f"  {clean_text(line)[0]}" for line in one.stack.splitlines())
-
-
-def _field(name: str, value: Any, status: AgentStatus, now: float) -> Text:
-    shown = plain(json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | bool) else str(value))
-    if name == "state":
-        return state_text(status)
-    if value is None or value == "" or (isinstance(value, dict | list | tuple) and not value):
-        return Text(NOTHING, style="dim")
-    if name == "handling":
-        return Text("\n".join(_handling(status, now)))
-    if name == "notes":
-        return Text("\n".join(plain(note) for note in value))
-    if name in {"since", "oldest_at", "stale_since"}:
-        shown = f"{duration(now - value)} ago"
-    elif name == "auth_expires_at":
-        shown = f"in {duration(value - now)}" if value > now else "expired"
-    elif name == "inbox":
-        shown = ", ".join(f"{count} {state}" for state, count in value.items())
-    return Text(shown)
+    return Text.assemble((f"{symbol} replica {replica.id} {replica.state}", style), "  ".join(words))

@@ -145,7 +145,9 @@ def sandbox(
 ) -> None:
     """Run a local AIWM platform with a chat page, for development and tests, until Ctrl-C.
 
-    An agent id that it does not know is registered with the secret that comes first.
+    An agent id that it does not know is registered with the secret that comes first. It goes wrong when it is asked to:
+    `curl 127.0.0.1:8641/sandbox/faults` lists how, `curl -X PUT 127.0.0.1:8641/sandbox/faults/hang` begins one,
+    `curl -X DELETE 127.0.0.1:8641/sandbox/faults` ends all.
 
     Example: `supervisor sandbox --profile v2`, or `supervisor sandbox --people 5` for traffic to look at
     """
@@ -188,7 +190,9 @@ async def _sandbox(config: Any, people: int) -> None:
             f"Point a supervisor at it, in another terminal:\n\n"
             f"  export SUPERVISOR_API_URL={box.api_url} SUPERVISOR_WS_URL={box.ws_url} AGENT_SECRET=any\n"
             f"  supervisor agents add 650000000000000000000001 --handler echo --secret-env AGENT_SECRET\n"
-            f"  supervisor run",
+            f"  supervisor run\n\n"
+            f"It goes wrong on demand (curl -X PUT …/NAME, curl -X DELETE):\n\n"
+            f"  curl {box.base_url}/sandbox/faults",
             flush=True,
         )
         naming = asyncio.create_task(keep_named(box))

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from supervisor.settings import Settings
 
 _REFRESH_SECONDS = 1.0
-#: Lines beside what is counted: trouble and its age, an empty line, the table's head, the line about the rest.
-_OTHER_LINES = 6
+#: Lines beside what is counted: an empty one, and the table's head.
+_OTHER_LINES = 2
 _MAX_REASONS = 4
 #: Width and height of the screen; no height where all may be shown.
 _Size = tuple[int, int | None]
@@ -139,38 +139,48 @@ def draw(seen: Seen, size: _Size, view: View | None = None) -> RenderableType:
     from rich.console import Group  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    from supervisor.cli import watching  # noqa: PLC0415
+    from supervisor.cli import output, watching  # noqa: PLC0415
 
     trouble = Text(f"⚠ {seen.trouble}", style="bold yellow")
     if seen.overview is None:
         return trouble
-    screen = _screen(seen, seen.overview, size, view or watching.View())
-    if not seen.trouble:
-        return screen
+    view = view or watching.View()
     ago = Text(f"what follows is {round(time.time() - seen.at)} s old", style="yellow")
-    return Group(trouble, ago, screen)
+    above = [*((trouble, ago) if seen.trouble else ()), *_above(seen, seen.overview, time.time())]
+    width, height = size
+    wanted = view.shown(seen.statuses)
+    if height is None:
+        return Group(*above, Text(""), output.agents_table(wanted, time.time(), width))
+    reasons = min(_MAX_REASONS, sum(bool(output.reason(status)) for status in wanted))
+    keys = Text(watching.HELP, style="dim")
+    taken = _height([*above, keys], width) + 1 + reasons + _OTHER_LINES
+    table = output.agents_table(view.page(wanted, height - taken), time.time(), width, max_reasons=reasons, whole=False)
+    said = view.said(len(wanted), len(seen.statuses))
+    return Group(*above, Text(""), table, *([Text(said, style="dim")] if said else []), keys)
 
 
-def _screen(seen: Seen, overview: Overview, size: _Size, view: View) -> RenderableType:
-    from rich.console import Group  # noqa: PLC0415
+def _height(lines: list[Text], width: int) -> int:
+    """How many lines of the screen they take."""
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(width=width)
+    return sum(len(line.wrap(console, width)) for line in lines)
+
+
+def _above(seen: Seen, overview: Overview, now: float) -> list[Text]:
+    """What stands above the table."""
     from rich.text import Text  # noqa: PLC0415
 
-    from supervisor.cli import output, watching  # noqa: PLC0415
+    from supervisor.cli import output  # noqa: PLC0415
 
-    now = time.time()
-    width, height = size
     url = seen.running.url if seen.running else ""
-    lines: list[RenderableType] = [_headline(overview, url, now), _figures(overview, seen.statuses)]
-    lines += [output.replica_line(one, now) for one in overview.replicas]
-    lines += [Text(f"✖ {output.plain(problem)}", style="bold red") for problem in overview.problems]
-    lines += [Text(f"⚠ {output.plain(notice)}", style="yellow") for notice in overview.notices]
-    wanted = view.shown(seen.statuses)
-    reasons = 50 if height is None else min(_MAX_REASONS, sum(bool(output.reason(status)) for status in wanted))
-    shown = wanted if height is None else view.page(wanted, height - len(lines) - reasons - _OTHER_LINES)
-    lines += [Text(""), output.agents_table(shown, now, width, max_reasons=reasons)]
-    if height is not None:
-        lines.append(Text(f"{view.said(len(wanted), len(seen.statuses))}  {watching.HELP}".strip(), style="dim"))
-    return Group(*lines)
+    return [
+        _headline(overview, url, now),
+        _figures(overview, seen.statuses),
+        *(output.replica_line(one, now) for one in overview.replicas),
+        *(Text(f"✖ {output.plain(problem)}", style="bold red") for problem in overview.problems),
+        *(Text(f"⚠ {output.plain(notice)}", style="yellow") for notice in overview.notices),
+    ]
 
 
 def _headline(overview: Overview, url: str, now: float) -> Text:
@@ -181,7 +191,7 @@ def _headline(overview: Overview, url: str, now: float) -> Text:
     ready = Text("not ready", style="bold red") if overview.problems else Text("ready", style="bold green")
     up = duration(now - overview.started_at)
     return Text.assemble(
-        ("supervisor ", "bold"), f"{overview.version}  ", ready, f"  up {up}  pid {overview.pid}  {url}", no_wrap=True
+        ("supervisor ", "bold"), f"{overview.version}  ", ready, f"  up {up}  pid {overview.pid}  {url}"
     )
 
 

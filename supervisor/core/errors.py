@@ -95,10 +95,14 @@ class AgentExistsError(RegistryError):
 
 
 class AgentNotFoundError(RegistryError):
-    """No agent of that id is registered."""
+    """No agent of that id is registered.
 
-    def __init__(self, agent_id: str) -> None:
-        super().__init__(f"No agent {agent_id} is registered; see: supervisor agents list")
+    Args:
+        advice: what to do instead.
+    """
+
+    def __init__(self, agent_id: str, advice: str = "see: supervisor agents list") -> None:
+        super().__init__(f"No agent {agent_id} is registered; {advice}")
 
 
 class AmbiguousAgentError(RegistryError):

@@ -78,10 +78,14 @@ class JournalSync:
     async def correct_counts(self) -> None:
         """Correct the inbox counts kept in memory from the journal: other processes settle messages too.
 
+        What inboxes refused meanwhile is told.
+
         Raises:
             RegistryError: the journal cannot be read.
         """
         left = {agent_id: pipeline.inbox for agent_id, pipeline in self._pipelines().items()}
+        for inbox in left.values():
+            inbox.tell_refused()
         for _ in range(CORRECTIONS):
             before = {agent_id: inbox.changes for agent_id, inbox in left.items()}
             counts = await self._journal.counts()

@@ -38,6 +38,7 @@ def pick(text: str, agents: Iterable[N]) -> N:
         AgentNotFoundError: it fits none, or is a beginning of fewer than ``MIN_PREFIX_CHARS`` characters.
     """
     agents = list(agents)
+    too_short = len(text) < MIN_PREFIX_CHARS
     for cased in (str, str.casefold):
         wanted, called = cased(text), [(one, cased(one.id), cased(one.name)) for one in agents]
         fits = [
@@ -45,11 +46,14 @@ def pick(text: str, agents: Iterable[N]) -> N:
             [one for one, _, name in called if name == wanted],
             [one for one, identity, name in called if identity.startswith(wanted) or name.startswith(wanted)],
         ]
-        for found in fits if len(text) >= MIN_PREFIX_CHARS else fits[:2]:
+        for found in fits[:2] if too_short else fits:
             if len(found) > 1:
                 raise AmbiguousAgentError(text, [(one.id, one.name) for one in found])
             if found:
                 return found[0]
+    if text and too_short and fits[2]:
+        advice = f"of the beginning of an id or a name write {MIN_PREFIX_CHARS} characters or more"
+        raise AgentNotFoundError(repr(text), advice)
     raise AgentNotFoundError(text)
 
 

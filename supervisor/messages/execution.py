@@ -179,11 +179,14 @@ class Execution:
 
     async def _claim(self) -> float | None:
         row = self.row
-        if row.state is not MessageState.RUNNING and not await to_the_end(self._scope.journal.claim(row)):
+        is_running = row.state is MessageState.RUNNING
+        tried = row.attempts - is_running
+        gives_up = tried >= self._profile.settings.max_attempts
+        if not is_running and not await to_the_end(self._scope.journal.claim(row, counted=not gives_up)):
             return None
-        if row.attempts > self._profile.settings.max_attempts:
+        if gives_up:
             reason = row.error or "the process died each time"
-            given_up = f"given up after {row.attempts - 1} attempts: {reason}"
+            given_up = f"given up after {tried} attempt{'' if tried == 1 else 's'}: {reason}"
             await bury(self._scope, self._means.outbox, row, given_up)
             return None
         self._chore = None

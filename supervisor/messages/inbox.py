@@ -111,6 +111,9 @@ class Inbox:
         self._guard = LoopGuard(scope.clock, lambda: intake().loop_limit, self._warn_of_loop)
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._noticed: dict[str, float] = {}
+        # Refused since the last line of the log about it, and when that was.
+        self._untold = 0
+        self._told_at = 0.0
         #: Journaled and not settled; corrected from the journal by maintenance, since others may settle too.
         self.unsettled = 0
         #: How often the counts changed; who corrects them sees whether they are still those that it asked about.
@@ -236,6 +239,13 @@ class Inbox:
         self.unsettled = max(0, self.unsettled - 1)
         self.dead += dead
 
+    def tell_refused(self) -> None:
+        """Log how many messages were refused that no line has named, once a minute at most."""
+        now = self._clock.monotonic()
+        if self._untold and now - self._told_at >= NOTICE_SECONDS:
+            self._log.warning("inbox_full", refused=self._untold, limit=self._intake().limit)
+            self._untold, self._told_at = 0, now
+
     def correct(self, *, unsettled: int, dead: int) -> None:
         """Take over the journal's own counts, unless messages are on their way: the journal may have them or not."""
         self.dead = dead
@@ -264,9 +274,11 @@ class Inbox:
         if aloud and now - self._noticed.get(conversation_id, -NOTICE_SECONDS) >= NOTICE_SECONDS:
             self._noticed = {c: at for c, at in self._noticed.items() if now - at < NOTICE_SECONDS}
             self._noticed[conversation_id] = now
-            limit = self._intake().limit
+            limit, self._told_at = self._intake().limit, now
             self._log.warning("inbox_full", conversation=conversation_id, message_id=key, limit=limit)
             self._on_full(conversation_id)
+        else:
+            self._untold += 1
 
     def _warn_of_loop(self, conversation_id: str) -> None:
         limit = self._intake().loop_limit

@@ -83,9 +83,9 @@ class Journal(JournalWriter):
         )
         return await self._committer.commit(HandIn(row=row, body=self._texts.body(message))) is not None
 
-    async def claim(self, row: JournaledMessage) -> bool:
-        """Available or retryable → running; the attempt is counted before it begins."""
-        return await self._move(row, MessageState.RUNNING, attempts=row.attempts + 1, error=row.error)
+    async def claim(self, row: JournaledMessage, *, counted: bool = True) -> bool:
+        """Available or retryable → running; the attempt is counted before it begins, unless there will be none."""
+        return await self._move(row, MessageState.RUNNING, attempts=row.attempts + counted, error=row.error)
 
     async def release(self, row: JournaledMessage) -> bool:
         """Running → available, as if it had never been claimed: a clean drain costs no attempt."""

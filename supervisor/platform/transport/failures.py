@@ -34,7 +34,7 @@ _CLOSE_REASONS: Final[Mapping[int, str]] = {
 #: What an attempt waits for in each phase.
 _AWAITED: Final[Mapping[Phase, str]] = {
     Phase.CONNECTING: "TCP or TLS connection or WebSocket upgrade",
-    Phase.OPENING: "Engine.IO OPEN packet",
+    Phase.OPENING: "word of a Socket.IO server (Engine.IO's OPEN packet)",
     Phase.JOINING: "ack of CONNECT to the namespace",
 }
 
@@ -67,8 +67,11 @@ def not_joined(state: Handshake, host: str, *, namespace: str, token: str) -> Co
     if state.refusal is not None:
         return _refused(state.refusal, namespace, token)
     if state.reached is Phase.OPENING and state.phase is Phase.ENDED:
-        said = "sent something else" if state.answered else "closed the WebSocket"
-        return ConnectError(f"{host} {said} instead of Engine.IO's OPEN packet; is WS_PATH right?")
+        if state.answered:
+            why = "it sent something else instead of Engine.IO's OPEN packet"
+            return ConnectError(f"{host} is not a Socket.IO server there ({why}); are WS_URL and WS_PATH right?")
+        # A gateway does so too while the platform behind it is away.
+        return ConnectError(f"{host} closed the WebSocket instead of Engine.IO's OPEN packet; is WS_PATH right?")
     if state.end == KICKED:
         return ConnectError(
             f"{host} disconnected the agent right after it connected (a bad token, or an ill platform)",

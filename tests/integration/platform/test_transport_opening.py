@@ -210,7 +210,7 @@ async def test_open_never_sent(transport: OpenTransport) -> None:
         await asyncio.sleep(0)
 
     error = await attempt(transport, script, timeout=0.3)
-    assert error.reason == "no Engine.IO OPEN packet from 127.0.0.1 within 0.3 s"
+    assert error.reason == "no word of a Socket.IO server (Engine.IO's OPEN packet) from 127.0.0.1 within 0.3 s"
     assert error.verdict is Verdict.RETRY
 
 

@@ -51,6 +51,16 @@ def test_what_fits_none_or_is_too_short_is_not_found(text: str) -> None:
         pick(text, FLEET)
 
 
+@pytest.mark.parametrize(
+    ("text", "is_a_beginning"), [("650", True), ("gra", True), ("xyz", False), ("", False), ("nobody", False)]
+)
+def test_a_beginning_that_is_too_short_is_called_that(text: str, is_a_beginning: bool) -> None:
+    with pytest.raises(AgentNotFoundError) as caught:
+        pick(text, FLEET)
+    assert ("write 4 characters or more" in str(caught.value)) == is_a_beginning
+    assert ("see: supervisor agents list" in str(caught.value)) != is_a_beginning
+
+
 def test_what_fits_several_names_them() -> None:
     twins = [record("1" * 24, "Ann"), record("2" * 24, "Ann")]
     with pytest.raises(AmbiguousAgentError, match=f"'Ann' stands for 2 agents: {'1' * 24} \\(Ann\\), {'2' * 24}"):

@@ -265,5 +265,6 @@ async def test_a_message_that_killed_the_process_too_often_is_given_up_unseen(sc
     [row] = await journal.unsettled(AGENT, after_id=0, limit=10)
     async with works(scope, echo, max_attempts=1) as made:
         assert await worked(made.executor, row) is None
-        assert (await made.row(row.id)).error == "given up after 1 attempts: the process died each time"
+        kept = await made.row(row.id)
+        assert (kept.error, kept.attempts) == ("given up after 1 attempt: the process died each time", 1)
         assert await made.said(row.id) == [APOLOGY]

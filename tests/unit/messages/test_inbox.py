@@ -257,9 +257,15 @@ async def test_a_full_inbox_refuses_aloud_now_and_then(desk: Desk, clock: Manual
             desk.say("hi", number)
         await clock.advance(NOTICE_SECONDS)
         desk.say("hi", 6)
+        desk.say("hi", 7)
+        desk.inbox.tell_refused()
+        await clock.advance(NOTICE_SECONDS)
+        desk.inbox.tell_refused()
+        desk.inbox.tell_refused()
     assert desk.full == [CONVERSATION] * 2
-    assert [line["message_id"] for line in log if line["event"] == "inbox_full"] == [row_id(3), row_id(6)]
-    assert dropped(desk.scope.metrics) == {"inbox_full": 4}
+    told = [(line.get("message_id"), line.get("refused")) for line in log if line["event"] == "inbox_full"]
+    assert told == [(row_id(3), None), (row_id(6), None), (None, 3)], "two are named, and the other three counted"
+    assert dropped(desk.scope.metrics) == {"inbox_full": 5}
     await until(lambda: desk.inbox.unsettled == 2)
 
 

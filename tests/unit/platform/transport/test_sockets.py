@@ -178,7 +178,11 @@ async def test_closing_says_goodbye_in_the_namespace_and_in_the_engine() -> None
 @pytest.mark.parametrize(
     ("wire", "reason", "verdict"),
     [
-        ({"frames": ()}, "no Engine.IO OPEN packet from host within 0.01 s", Verdict.RETRY),
+        (
+            {"frames": ()},
+            "no word of a Socket.IO server (Engine.IO's OPEN packet) from host within 0.01 s",
+            Verdict.RETRY,
+        ),
         ({"frames": (OPEN,)}, "no ack of CONNECT to the namespace from host within 0.01 s", Verdict.RETRY),
         (
             {"frames": (OPEN, "40/ws,", "41/ws,")},
@@ -190,7 +194,12 @@ async def test_closing_says_goodbye_in_the_namespace_and_in_the_engine() -> None
             "the platform refused the connection: bad …",
             Verdict.RETRY,
         ),
-        ({"frames": ("x",)}, "host sent something else instead of Engine.IO's OPEN packet; is WS_PATH right?", "retry"),
+        (
+            {"frames": ("x",)},
+            "host is not a Socket.IO server there (it sent something else instead of Engine.IO's OPEN packet); "
+            "are WS_URL and WS_PATH right?",
+            Verdict.RETRY,
+        ),
         ({"trouble": AnsweredError(401, {})}, "host answered 401 to the upgrade", Verdict.REAUTHENTICATE),
     ],
 )
