@@ -37,12 +37,18 @@ SETTINGS: Final = {
     "model": {"type": "string", "description": "openai:gpt-4o, anthropic:…; none: the platform's deployment."},
     "base_url": {"type": "string", "description": "Where the model is served, if not by the provider."},
     "api_key": {"type": "string", "format": "password", "description": "A reference: env:NAME, file:/path."},
-    "fallback_models": {"type": "array", "description": "Models to use when the first does not answer, in order."},
+    "fallback_models": {
+        "anyOf": [{"type": "array"}, {"type": ["string", "object"]}],
+        "description": "Models to use when the first does not answer, in order.",
+    },
     "instruction_extra": {"type": "string", "description": "Told to the model besides the platform's instruction."},
     "temperature": {"type": "number"},
     "max_output_tokens": {"type": "integer"},
     "thinking": {"enum": [True, False, "minimal", "low", "medium", "high"]},
-    "model_settings": {"type": "object", "description": "More of the model's, by pydantic-ai's names."},
+    "model_settings": {
+        "anyOf": [{"type": "object"}, {"type": "string"}],
+        "description": "More of the model's, by pydantic-ai's names.",
+    },
     "max_steps": {"type": "integer", "description": "20: model answers for one message."},
     "retries": {"type": "integer", "description": "10: requests for one message that may come to nothing."},
     "budget_message_tokens": {"type": "integer", "description": "About what one message may cost."},
@@ -59,7 +65,10 @@ SETTINGS: Final = {
     "notice_seconds": {"type": "number", "description": "60: until a person hears that it takes longer; 0: never."},
     "failing_after": {"type": "integer", "description": "3: apologies in a row that make it failing."},
     "person_limit": {"type": "integer", "description": "Messages of one person answered in a minute."},
-    "tools": {"type": "array", "items": {"type": "string"}, "description": "Modules whose tools are its own."},
+    "tools": {
+        "anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}],
+        "description": "Modules whose tools are its own.",
+    },
     "allow_local_tools": {"type": "boolean", "description": "Use tool servers at localhost too."},
 }
 

@@ -48,7 +48,7 @@ def contents(wheel: Path, root: Path) -> list[str]:
         names = set(archive.namelist())
     wanted = {
         str(Path(place) / path.relative_to(root / source))
-        for source, place in (("supervisor", "supervisor"), ("agents", "supervisor/_bundled_agents"))
+        for source, place in (("supervisor", "supervisor"), ("agents", "supervisor_bundled"))
         for path in (root / source).rglob("*")
         if path.is_file() and (path.suffix == ".py" or path.suffix in _OTHER)
     }

@@ -35,8 +35,7 @@ def declared_settings(name: str, folder: Path) -> tuple[str, ...] | None:
 
 def declared_schema(name: str, folder: Path) -> dict[str, dict[str, Any]]:
     """What values a handler's settings take, a JSON schema each, by its ``SETTINGS``; empty where it does not say."""
-    declared = _literal(name, folder, SETTINGS)
-    return dict(declared) if isinstance(declared, dict) and settings_of(declared) is not None else {}
+    return schema_of(_literal(name, folder, SETTINGS))
 
 
 def settings_of(declared: object) -> tuple[str, ...] | None:
@@ -45,6 +44,11 @@ def settings_of(declared: object) -> tuple[str, ...] | None:
         return None
     schemas = declared.values() if isinstance(declared, dict) else ()
     return tuple(declared) if all(isinstance(schema, dict) for schema in schemas) else None
+
+
+def schema_of(declared: object) -> dict[str, dict[str, Any]]:
+    """The schemas in ``SETTINGS = {"city": {"type": "string"}}``; empty where it gives none."""
+    return dict(declared) if isinstance(declared, dict) and settings_of(declared) is not None else {}
 
 
 def _literal(name: str, folder: Path, constant: str) -> Any:

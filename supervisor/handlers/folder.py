@@ -14,6 +14,8 @@ from typing import Final
 from supervisor.core.errors import ConfigurationError, HandlerError, HandlerNotFoundError
 from supervisor.settings.kinds import BUNDLED_HANDLERS
 
+#: What the bundled handlers are imported from.
+BUNDLED_PACKAGE: Final = "supervisor_bundled"
 #: So many names that are near to an unknown one are shown.
 _NEAR_NAMES: Final = 3
 
@@ -39,7 +41,8 @@ def find_agents_dir(configured: Path | None, *, cwd: Path | None = None) -> Path
 def bundled_dir() -> Path | None:
     """The folder of the handlers that come with the supervisor; None where they were not installed."""
     package = Path(__file__).parent.parent
-    for candidate in (package / "_bundled_agents", package.parent / "agents"):
+    # In a clone the first is a link to the second, for whoever imports it elsewhere than in a handler: a type checker.
+    for candidate in (package.parent / BUNDLED_PACKAGE, package.parent / "agents"):
         if candidate.is_dir():
             return candidate.resolve()
     return None

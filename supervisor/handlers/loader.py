@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.core.errors import HandlerError
-from supervisor.handlers.declared import SETTINGS, settings_of
-from supervisor.handlers.folder import Folders, bundled_dir, split_reference
+from supervisor.handlers.declared import SETTINGS, schema_of, settings_of
+from supervisor.handlers.folder import BUNDLED_PACKAGE, Folders, bundled_dir, split_reference
 from supervisor.handlers.foreign import is_readable
 from supervisor.handlers.loading import LoadingTurns
 from supervisor.handlers.mounted import MountedHandler
@@ -33,7 +33,6 @@ from supervisor.settings.kinds import BUNDLED_HANDLERS
 from supervisor.telemetry.failures import describe
 
 PACKAGE = "supervisor_agents"
-BUNDLED_PACKAGE = "supervisor_bundled"
 #: An import that brings so many modules along is a library's, which stays for the life of the process.
 HEAVY_IMPORT_MODULES = 200
 #: How long a handler's code may take to load; a container may have little of the CPU that a large library wants.
@@ -123,6 +122,7 @@ class HandlerLoader:
             handler = self._mounted(reference, picked)
             handler.notes = self._review(target, picked, handler)
             handler.settings = settings_of(getattr(target, SETTINGS, None))
+            handler.schema = schema_of(getattr(target, SETTINGS, None))
             handler.objects = self.find
             return handler
 

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import functools
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, aclosing
 from types import CoroutineType
 from typing import Any, Final, TypeVar, cast
@@ -73,7 +73,8 @@ class MountedHandler:
 
     ``streams``: whether it yields its parts: those are sent as they come, a single answer together with its settling.
     ``idle`` is set while it works on no message: a handler that was replaced is stopped only then. ``settings`` are
-    those that its module says it has; None where it does not say. ``notes`` are what its author should know of it.
+    those that its module says it has; None where it does not say. ``schema`` is what values they take, as far as it
+    says that. ``notes`` are what its author should know of it.
     ``objects`` finds what it loads by reference, and ``loaded`` has the modules that it asked for.
     """
 
@@ -85,6 +86,7 @@ class MountedHandler:
         self.streams = _streams(on_message)
         self.threads = threads
         self.settings: tuple[str, ...] | None = None
+        self.schema: Mapping[str, Mapping[str, Any]] = {}
         self.notes: tuple[str, ...] = ()
         self.objects: Callable[[str], Any] = _nothing
         self.loaded: set[str] = set()
@@ -95,7 +97,8 @@ class MountedHandler:
     def using(self, threads: ThreadShare) -> MountedHandler:
         """The same handler with threads of somebody else's."""
         other = MountedHandler(self.reference, self.target, self.on_message, threads)
-        other.settings, other.notes, other.objects = self.settings, self.notes, self.objects
+        other.settings, other.schema = self.settings, self.schema
+        other.notes, other.objects = self.notes, self.objects
         return other
 
     def working(self) -> AbstractContextManager[None]:

@@ -12,10 +12,11 @@ from supervisor.core.errors import ConfigurationError, HandlerError, SupervisorE
 from supervisor.core.problems import Problems
 from supervisor.core.records import AgentRecord
 from supervisor.handlers import Folders, find_agents_dir
-from supervisor.handlers.declared import declared_settings, missing_requirements
+from supervisor.handlers.declared import declared_schema, declared_settings, missing_requirements
 from supervisor.handlers.folder import split_reference
 from supervisor.protocol.text import is_object_id
 from supervisor.settings import Settings, parse_agent_settings
+from supervisor.settings.schemas import misfits
 from supervisor.settings.secrets import SecretBox, SecretResolver
 from supervisor.settings.slips import slip, slips
 from supervisor.store import Registry
@@ -34,9 +35,9 @@ class Checker:
     def __init__(self, settings: Settings, agents_dir: Path | None = None) -> None:
         self._settings = settings
         self._folders = Folders(agents_dir or find_agents_dir(settings.agents_dir), settings.bundled_handlers)
-        #: Of each handler that was looked for: its folder, and the settings that it says it has.
+        #: Of each handler that was looked for: its folder, and the settings that it says it has with their schemas.
         self._homes: dict[str, Path] = {}
-        self._declared: dict[str, tuple[str, ...] | None] = {}
+        self._declared: dict[str, tuple[tuple[str, ...] | None, Mapping[str, Mapping[str, Any]]]] = {}
         self._box = SecretBox.of(settings.secret_keys)
         self._warnings: dict[str, None] = {}
 
@@ -134,34 +135,40 @@ class Checker:
     def spelling(
         self, record: AgentRecord, old: AgentRecord | None = None, where: str = "", *, keep_going: bool = False
     ) -> None:
-        """Refuse settings that are slips for others, where the handler says what settings it has.
+        """Refuse settings that are slips for others, and values that do not fit, where the handler says what it takes.
 
         Args:
             old: the row as it is; what stands there already was taken before, and is told by the supervisor.
             where, keep_going: as for :meth:`check`.
 
         Raises:
-            ConfigurationError: some are slips; with the names that may be meant.
+            ConfigurationError: some are slips, with the names that may be meant; or do not fit, with what is taken.
         """
         try:
-            declared = self._declares(record.handler)
+            declared, schema = self._declares(record.handler)
         except HandlerError:
             # Whether the handler is there is asked elsewhere, or was when the row was made.
             return
         kept = old.settings if old is not None and old.handler == record.handler else {}
         new = {name: value for name, value in record.settings.items() if name not in kept}
+        changed = {name: value for name, value in record.settings.items() if name in new or kept[name] != value}
+        slipped = slips(new, declared) if declared is not None else ()
         problems = Problems(where)
-        for found in slips(new, declared) if declared is not None else ():
+        for found in (*slipped, *misfits(changed, schema)):
             problems.add(found)
         if not keep_going:
             problems.raise_found()
         for problem in problems:
             self._warn(problem)
 
-    def _declares(self, handler: str) -> tuple[str, ...] | None:
+    def _declares(self, handler: str) -> tuple[tuple[str, ...] | None, Mapping[str, Mapping[str, Any]]]:
+        """The settings that a handler says it has, and what values they take."""
         module, _ = split_reference(handler)
+        if "." in module:
+            return None, {}
         if module not in self._declared:
-            self._declared[module] = None if "." in module else declared_settings(module, self._home(module))
+            home = self._home(module)
+            self._declared[module] = declared_settings(module, home), declared_schema(module, home)
         return self._declared[module]
 
     def _check_package(self, module: str) -> None:

@@ -21,6 +21,7 @@ from supervisor.platform.hosts.agent_api import Access
 from supervisor.platform.tokens import Grant
 from supervisor.protocol.answers import ConnectAnswer
 from supervisor.settings import AGENT_SETTING_NAMES, EffectiveSettings, Settings
+from supervisor.settings.schemas import misfits
 from supervisor.settings.secrets import SecretResolver
 from supervisor.settings.slips import slips
 
@@ -93,16 +94,18 @@ class Profile:
         self._take_notes()
 
     def _take_notes(self) -> None:
-        """A row may have been written in SQL, or before slips were refused: it runs, and the slip is told."""
+        """A row may have been written in SQL, or before it was checked: it runs, and what is wrong with it is told."""
         if self._handler is None:
             self.notes = ()
             return
         declared, before = self._handler.settings, self.notes
         unknown = () if declared is None else slips(self.record.settings, declared)
-        self.notes = (*self._handler.notes, *unknown)
+        unfit = misfits(self.record.settings, self._handler.schema)
+        self.notes = (*self._handler.notes, *unknown, *unfit)
+        events = dict.fromkeys(unknown, "setting_unknown") | dict.fromkeys(unfit, "setting_unfit")
         for note in self.notes:
             if note not in before:
-                self.scope.log.warning("setting_unknown" if note in unknown else "handler_doubtful", reason=note)
+                self.scope.log.warning(events.get(note, "handler_doubtful"), reason=note)
 
     def describe(self, record: AgentRecord) -> None:
         """Take over a row in which only that differs on which nothing that runs depends."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from supervisor.core.errors import HandlerError
+from supervisor.core.errors import ConfigurationError, HandlerError
 from supervisor.handler import Handler, Message, Reply
 from supervisor.handlers import DaemonThreads, HandlerLoader, MountedHandler, ThreadShare
+from supervisor.handlers.declared import SETTINGS, schema_of, settings_of
+from supervisor.settings.schemas import misfits
+from supervisor.settings.slips import slips
 from supervisor.testing.context import ANSWER_SECONDS, FakeContext
 from supervisor.testing.folder import agents_folder, packages_of
 
@@ -36,7 +40,8 @@ async def ask(
         The last part as a reply; text becomes one.
 
     Raises:
-        HandlerError: there is no such handler. InvalidReplyError: the platform would refuse what it gives.
+        HandlerError: there is no such handler. ConfigurationError: a setting is a slip for one of its ``SETTINGS``, or
+            does not fit what these say. InvalidReplyError: the platform would refuse what it gives.
         LookupError: it said nothing, or nothing that is text. TimeoutError: it took too long. Or what it raises.
     """
     ctx = context or FakeContext()
@@ -49,6 +54,7 @@ async def ask(
         async with asyncio.timeout(timeout):
             mounted = ctx.handler = await _mounted(handler, agents_dir, threads)
             mounted.objects = partial(_find, agents_dir)
+            _check_settings(mounted, ctx)
             await _run(mounted, message, ctx)
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
@@ -62,6 +68,17 @@ def _find(agents_dir: str | Path | None, reference: str) -> Any:
         return loader.find(reference)
     finally:
         loader.close()
+
+
+def _check_settings(handler: MountedHandler, ctx: FakeContext) -> None:
+    """Refuse what a command that adds an agent refuses.
+
+    Raises:
+        ConfigurationError: says what.
+    """
+    slipped = () if handler.settings is None else slips(ctx.settings, handler.settings)
+    for found in (*slipped, *misfits(ctx.settings, handler.schema)):
+        raise ConfigurationError(found)
 
 
 async def _run(mounted: MountedHandler, message: Message, ctx: FakeContext) -> None:
@@ -96,4 +113,7 @@ async def _mounted(
     on_message = getattr(target, "on_message", target)
     if not callable(on_message):
         raise HandlerError(f"Handler {name!r} has no on_message")
-    return MountedHandler(name, target, on_message, ThreadShare(threads, 1))
+    mounted = MountedHandler(name, target, on_message, ThreadShare(threads, 1))
+    declared = getattr(inspect.getmodule(handler), SETTINGS, None)
+    mounted.settings, mounted.schema = settings_of(declared), schema_of(declared)
+    return mounted

@@ -112,6 +112,7 @@ async def sandboxed(
         deployment: further deployment settings, as ``timeout_seconds=5``.
 
     Raises:
+        ConfigurationError: there is no such handler, or a setting is none of its own or does not fit; says which.
         HandlerError: the handler cannot be loaded or started; says why.
         TimeoutError: the agent did not come online; says what it waited for.
     """
@@ -128,8 +129,8 @@ async def sandboxed(
                 record = AgentRecord(
                     id=AGENT_ID, handler=handler, secret=f"file:{folder / 'secret'}", settings=dict(settings or {})
                 )
-                await service.registry.add_agent(record)
-                await service.fleet.reconcile()
+                # As a command would: what it refuses, no test takes.
+                await service.control.add(record)
                 await _online(service, log)
                 user = await sandbox.user()
                 yield Chat(sandbox, service, user, await user.open(AGENT_ID), log)

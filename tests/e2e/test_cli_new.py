@@ -44,9 +44,9 @@ def test_what_is_written_passes_as_it_is(command: Command, tmp_path: Path) -> No
     # A folder of one's own hides no bundled handler.
     command.ok("agents", "add", f"{1:024x}", "--handler", "echo", "--secret-env", "AGENT_SECRET")
     assert "9 passed" in python(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "tests")
-    # The bundled handlers are no package that a type checker could find.
-    typed = [f"agents/my_{kind}.py" for kind in kinds if kind != "llm"]
-    python(tmp_path, *STRICT_MYPY, *typed, "tests")
+    # As the author's own project is checked: what comes with the supervisor is an installed package like any other.
+    (tmp_path / "imports.py").write_text("from supervisor_bundled import assistant, command, echo, tour, webhook\n")
+    python(tmp_path, *STRICT_MYPY, *(f"agents/my_{kind}.py" for kind in kinds), "imports.py", "tests")
     loader = HandlerLoader(tmp_path / "agents")
     assert [loader.load(f"my_{kind}").notes for kind in kinds] == [()] * len(kinds)
     loader.close()

@@ -144,6 +144,25 @@ async def test_where_no_answer_comes_it_is_said_what_came_and_what_the_agent_did
     assert "provider='x'" in said
 
 
+async def test_a_setting_that_no_agent_could_be_given_fails_the_test_too(agents_dir: Path) -> None:
+    (agents_dir / "weather.py").write_text(
+        'SETTINGS = {"city": {"type": "string"}, "units": {"enum": ["metric", "imperial"]}}\n\n'
+        "async def on_message(message, ctx):\n"
+        "    return f\"{ctx.settings.get('city')}, {ctx.settings.get('units')}\"\n"
+    )
+    given = {"city": "Rome", "units": "metric", "concurrency": 2, "of somebody else": 1}
+    assert (await ask("weather", "x", FakeContext(settings=given), agents_dir=agents_dir)).content == "Rome, metric"
+    for wrong, said in (
+        ({"citty": "Rome"}, "there is no citty; did you mean city"),
+        ({"units": "kelvin"}, "units must be metric or imperial"),
+    ):
+        with pytest.raises(ConfigurationError, match=said):
+            await ask("weather", "x", FakeContext(settings=wrong), agents_dir=agents_dir)
+        with pytest.raises(ConfigurationError, match=said):
+            async with sandboxed("weather", agents_dir=agents_dir, settings=wrong):
+                pass
+
+
 async def test_a_class_lives_from_start_to_stop_and_a_plain_method_runs_in_a_thread() -> None:
     life: list[str] = []
 

@@ -44,10 +44,9 @@ _FREE_SIGNATURES = ("supervisor/cli/", "supervisor/admin/", "supervisor/testing/
 
 
 def sources(*folders: Path) -> Iterator[tuple[str, str]]:
-    """Each module in some folders, else of the supervisor, by its path, and its text; copies aside."""
+    """Each module in some folders, else of the supervisor, by its path, and its text."""
     for path in sorted(path for folder in folders or (SUPERVISOR,) for path in folder.rglob("*.py")):
-        if "_bundled_agents" not in path.parts:
-            yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+        yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
 
 
 def packages() -> list[str]:

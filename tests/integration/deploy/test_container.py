@@ -172,8 +172,9 @@ def test_the_wheel_has_what_runs_and_nothing_else_and_the_source_distribution_ma
     assert image.contents(wheels[0], ROOT) == []
     for name in (
         "supervisor/py.typed",
-        "supervisor/_bundled_agents/echo.py",
-        "supervisor/_bundled_agents/assistant/__init__.py",
+        "supervisor_bundled/echo.py",
+        "supervisor_bundled/assistant/__init__.py",
+        "supervisor_bundled/py.typed",
         "supervisor/store/migrations/versions/v0001_initial.py",
         "supervisor/admin/static/console.html",
         "supervisor/sandbox/chat/index.html",

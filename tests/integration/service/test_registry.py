@@ -105,7 +105,7 @@ async def test_reload_reads_code_and_instruction_anew_without_going_offline(tmp_
 
 
 SPELLS = """
-SETTINGS = ("city",)
+SETTINGS = {"city": {"type": "string"}, "days": {"type": "integer"}}
 async def on_message(message, ctx):
     return ctx.settings.get("city", "no city")
 """
@@ -114,15 +114,19 @@ async def on_message(message, ctx):
 async def test_a_slip_that_stands_in_a_row_is_told_and_keeps_nobody_from_answering(tmp_path: Path) -> None:
     """Rows are older than the check, or written in SQL."""
     folder = handlers_folder(tmp_path, {"spells": SPELLS})
-    slip = "settings: there is no citty; did you mean city?"
+    slip, misfit = (
+        "settings: there is no citty; did you mean city?",
+        "settings: days must be a whole number, and is text",
+    )
     async with stack(tmp_path, agents_dir=folder) as fleet:
         with captured_logs() as log:
-            identity = await fleet.add(handler="spells", settings={"citty": "Rome"})
+            identity = await fleet.add(handler="spells", settings={"citty": "Rome", "days": "many"})
             await fleet.online()
             assert (await fleet.ask(identity, "x"))[0].content == "no city"
         status = fleet.service.control.status(identity)
-        assert (status.notes, status.health) == ((slip,), "ok")
+        assert (status.notes, status.health) == ((slip, misfit), "ok")
         assert [entry["reason"] for entry in named(log, "setting_unknown")] == [slip]
+        assert [entry["reason"] for entry in named(log, "setting_unfit")] == [misfit]
         sql(fleet, """UPDATE agents SET settings = '{"city": "Rome"}' WHERE id = ?""", identity)
         await fleet.until(lambda: fleet.service.control.status(identity).notes == ())
 

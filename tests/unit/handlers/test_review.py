@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -11,6 +10,7 @@ import pytest
 from supervisor.core.errors import HandlerError
 from supervisor.handler import Context
 from supervisor.handlers import HandlerLoader
+from supervisor.handlers.folder import handler_names
 from supervisor.handlers.review import HOOKS
 from tests.support.mounted import MESSAGE, Write, answers
 from tests.support.paths import ROOT
@@ -174,7 +174,7 @@ async def test_what_works_is_left_in_peace(loader: HandlerLoader, write: Write, 
 @pytest.mark.parametrize("folder", ["agents", "tests/fixtures/0.1.0/given/handlers"])
 def test_nothing_is_said_of_handlers_that_are_there(folder: str) -> None:
     loader = HandlerLoader(ROOT / folder)
-    names = sorted(path.stem for path in Path(ROOT / folder).iterdir() if not path.stem.startswith(("_", ".")))
+    names = handler_names(ROOT / folder)
     assert names
     for name in names:
         assert loader.load("duck:Desk" if name == "duck" else name).notes == (), name

@@ -121,6 +121,18 @@ async def test_a_slip_for_a_setting_that_the_handler_says_it_has_is_refused(
     assert (await registry.agent("a1")).handler == "echo"
 
 
+async def test_a_value_that_does_not_fit_is_refused_unless_the_row_has_it(registry: Registry, checker: Checker) -> None:
+    refused = "^settings: temperature must be a number, and is text$"
+    wrong = {"temperature": "warm", "tools": "shop"}
+    with pytest.raises(ConfigurationError, match=refused):
+        await add_agent(registry, checker, AgentRecord("a2", "assistant", "env:AGENT_A2", settings=wrong))
+    await registry.add_agent(AgentRecord("a2", "assistant", "env:AGENT_A2", settings=wrong))
+    await change_agents(registry, checker, ["a2"], Changes(settings={"temperature": "warm", "model": "openai:gpt-4o"}))
+    with pytest.raises(ConfigurationError, match=refused):
+        await change_agents(registry, checker, ["a2"], Changes(settings={"temperature": "cold"}))
+    await change_agents(registry, checker, ["a2"], Changes(settings={"temperature": 0.5}))
+
+
 async def test_a_slip_that_a_row_has_had_is_in_nobodys_way(registry: Registry, checker: Checker) -> None:
     await registry.add_agent(AgentRecord("a2", "assistant", "env:AGENT_A2", settings={"temprature": 1}))
     await change_agents(registry, checker, ["a2"], Changes(settings={"temprature": 1, "model": "openai:gpt-4o"}))
