@@ -106,7 +106,7 @@ class PostgresDatabase:
 
     @property
     def sure(self) -> bool:
-        return self._hold is not None and self._hold.sure
+        return self._hold is not None and self._hold.sure and self._writer.lost is None
 
     def _is_stuck(self, seconds: float) -> bool:
         return self._waiting_since is not None and boot_seconds() - self._waiting_since > seconds
@@ -156,7 +156,7 @@ class PostgresDatabase:
 
     async def look(self) -> str | None:
         if self._hold is not None:
-            self.lost = self._hold.lost
+            self.lost = self._hold.lost or self._writer.lost
             self.taken_over = self.lost is not None
         return self.lost
 

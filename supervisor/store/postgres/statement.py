@@ -127,6 +127,9 @@ FOUND: Final = """
 SELECT kind, ref, id, key
 FROM journal_commits, unnest(kinds, refs, ids, keys) AS answer(kind, ref, id, key) WHERE writer = $1 AND batch = $2"""
 
+#: Whether the database has a batch that it said was committed.
+KEPT: Final = "SELECT true FROM journal_commits WHERE writer = $1 AND batch = $2"
+
 #: The same answer kept by hand, of a batch that takes more than one statement.
 NOTE: Final = """
 INSERT INTO journal_commits (writer, batch, kinds, refs, ids, keys)

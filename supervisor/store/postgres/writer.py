@@ -38,12 +38,16 @@ class Writer:
     """Owns the connection that commits batches; opens it anew where it broke.
 
     A batch keeps its number until its answer is known. Where the answer was lost the next connection looks it up, and
-    a batch that is sent again while the first sending is still under way meets it there.
+    a batch that is sent again while the first sending is still under way meets it there. Where it does not find the
+    last batch that was committed, it is at another database: a standby, or a copy, that lacks the last moments.
 
     Args:
         fence: whose row of ``fences`` every write locks; 0: that of whoever does not run agents.
         number: of this writer, never given again; 0: taken when it first writes.
         seconds: how long a batch may take before its connection is given up.
+
+    Attributes:
+        lost: that the database is not the one that was written to; None while it is.
     """
 
     def __init__(self, connector: Connector, *, fence: int = 0, number: int = 0, seconds: float = 30.0) -> None:
@@ -55,6 +59,10 @@ class Writer:
         self._connection: asyncpg.Connection | None = None
         self._keys: dict[str, int] = {}
         self._next = 1
+        # The last batch that is known to be committed.
+        self._committed = 0
+        self._is_known = False
+        self.lost: str | None = None
         self._sent: _Sent | None = None
         self._closed = False
         self._log = get_logger("supervisor.journal")
@@ -113,6 +121,8 @@ class Writer:
         self._sent = sent
         try:
             connection = await self._opened()
+            if self.lost is not None:
+                raise FencedError(self._where)
             told = await self._found(connection) if again else []
             if not told:
                 told = await self._send(connection, sent.batch)
@@ -127,7 +137,7 @@ class Writer:
             raise explain(self._where, error) from None
         if not told:
             raise FencedError(self._where)
-        self._sent = None
+        self._sent, self._committed = None, self._next
         self._next += 1
         won = iter(sent.batch.outcomes(told))
         return [sent.refused[n] if n in sent.refused else next(won) for n in range(len(sent.operations))]
@@ -149,7 +159,7 @@ class Writer:
     async def _send(self, connection: asyncpg.Connection, batch: Batch) -> list[Told]:
         if self._next % _FORGET_EVERY == 0:
             # Before anything of the batch is sent: what fails here has committed nothing.
-            await connection.execute(statement.FORGET, self._number, self._next)
+            await connection.execute(statement.FORGET, self._number, self._committed)
         await self._know(connection, batch)
         try:
             if batch.whole:
@@ -204,10 +214,17 @@ class Writer:
 
     async def _opened(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await self._connector.open()
-            if not self._number:
-                self._number = await self._connection.fetchval("SELECT nextval('replica_id')")
+            self._connection, self._is_known = await self._connector.open(), False
+        if not self._is_known:
+            await self._recognise(self._connection)
+            self._is_known = True
         return self._connection
+
+    async def _recognise(self, connection: asyncpg.Connection) -> None:
+        if not self._number:
+            self._number = await connection.fetchval("SELECT nextval('replica_id')")
+        elif self._committed and not await connection.fetchval(statement.KEPT, self._number, self._committed):
+            self.lost = str(FencedError(self._where))
 
     def _drop(self) -> None:
         if self._connection is not None:

@@ -17,7 +17,7 @@ from supervisor.store.postgres.address import address_of
 from supervisor.store.postgres.connecting import Connector
 from supervisor.store.postgres.writer import Writer
 from tests.support import postgres
-from tests.support.journaling import AGENT, add, answer, settle
+from tests.support.journaling import AGENT, add, answer, inbound, settle
 from tests.support.postgres_way import Way, way_to
 
 
@@ -118,3 +118,21 @@ async def test_answers_that_nobody_needs_any_more_are_forgotten(registry: Regist
     assert 0 < kept < 100
     await registry.close()
     assert postgres.on_server("SELECT count(*) FROM journal_commits", url=url) == [(0,)]
+
+
+async def test_a_database_that_lacks_what_was_committed_is_another_one(registry: Registry, url: str) -> None:
+    journal = registry.journal
+    row = await add(journal, "k1", claim=True)
+    # A standby that took the server's place, and had not got the last moment: of the beats there is every one.
+    for table in ("journal_commits", "inbox"):
+        postgres.on_server(f"DELETE FROM {table}", url=url)
+    name = postgres.name_of(url)
+    postgres.on_server("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+    assert await journal.settle(row, MessageState.DONE, replies=[answer()]) is None
+    assert not journal.sure
+    assert "another supervisor" in str(await registry.look())
+    assert registry.taken_over
+    # What is heard from then on is for whoever has the agent next, as it is after a burial.
+    assert await journal.add(AGENT, inbound("hello"), key="k2", received_at=1.0, claim=True) is None
+    assert postgres.on_server("SELECT state, attempts FROM inbox", url=url) == [(0, 0)]
+    assert postgres.on_server("SELECT count(*) FROM outbox", url=url) == [(0,)]
