@@ -201,17 +201,19 @@ def _unauthorised(name: str) -> _RefusedError:
 def _actor(scope: Scope, headers: dict[bytes, bytes]) -> Actor:
     """Who asks, as the history of agents tells it: by which token, and from where."""
     access = scope.get("state", {}).get("access")
-    by = (
-        "signature"
-        if is_signed(scope)
-        else "token"
-        if headers.get(b"authorization")
-        else "cookie"
-        if session_cookie(headers)
-        else "nothing"
-    )
     client = scope.get("client")
-    return Actor("api", f"{access or 'no'} access by {by} from {client[0] if client else 'a socket'}")
+    return Actor(
+        "api", f"{access or 'no'} access by {_shown_by(scope, headers)} from {client[0] if client else 'a socket'}"
+    )
+
+
+def _shown_by(scope: Scope, headers: dict[bytes, bytes]) -> str:
+    """What somebody showed of who asks."""
+    if is_signed(scope):
+        return "signature"
+    if headers.get(b"authorization"):
+        return "token"
+    return "cookie" if session_cookie(headers) else "nothing"
 
 
 def _token(secret: SecretStr | None) -> bytes | None:

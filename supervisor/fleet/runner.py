@@ -217,6 +217,7 @@ class Runner:
             # A second signal cuts the drain short, but what runs is given back all the same.
             await self._let_go()
             self._become(AgentState.STOPPED)
+            self._desired.reload_failed("the agent has ended")
 
     async def _let_go(self) -> None:
         """Stop all that runs; what is not settled stays in the journal for the next time."""
@@ -325,6 +326,9 @@ class Runner:
         reason = self._recovery.explain(error, step.seconds)
         if reason != error.reason:
             self.agent.log.info("asked_to_wait", seconds=round(step.seconds), reason=self.agent.redact(reason))
+        if step.state is AgentState.REJECTED:
+            # It may stay so for long, whoever waits for a reload.
+            self._desired.reload_failed(self.agent.redact(reason))
         await self._wait(step.state, reason, step.seconds)
         if error.suspended:
             # However many are suspended, the tokens of the others come first.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,25 @@ def test_a_reload_is_answered_once_it_is_done(tmp_path: Path) -> None:
         path.write_text("half a thought")
         assert "the old code goes on" in await script.loop.complete(script.runner().refresh())
         assert script.state() is AgentState.ONLINE
+
+    play(tmp_path, reloads)
+
+
+def test_a_reload_is_answered_too_where_the_platform_rejects_the_agent_or_it_ends(tmp_path: Path) -> None:
+    async def reloads(script: Play) -> None:
+        await online(script)
+        runner = script.runner()
+        script.platform.standing_token = "401"
+        refreshed = asyncio.ensure_future(runner.refresh())
+        script.platform.cut()
+        await script.loop.advance(60)
+        assert script.state() is AgentState.REJECTED
+        assert refreshed.done()
+        assert refreshed.result() == runner.status().reason
+        refreshed = asyncio.ensure_future(runner.refresh())
+        runner.stop(0)
+        await script.loop.advance(5)
+        assert (runner.condition.state, refreshed.done()) == (AgentState.STOPPED, True)
 
     play(tmp_path, reloads)
 
