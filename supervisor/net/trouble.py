@@ -6,6 +6,7 @@ Reasons name hosts and never a URL, because a URL can hold a token or the proxy'
 from __future__ import annotations
 
 import email.utils
+import os
 import socket
 import ssl
 from collections.abc import Mapping
@@ -52,6 +53,13 @@ def describe_error(
     return _described(cause, f"{host} {otherwise} ({type(error).__name__})", error_host, at_proxy=at_proxy)
 
 
+def _strerror(error: OSError) -> str | None:
+    # asyncio has the address there in place of what is wrong with it.
+    if error.errno and (error.strerror or "").startswith("Connect call failed"):
+        return os.strerror(error.errno)
+    return error.strerror
+
+
 def _described(cause: object, otherwise: str, host: str, *, at_proxy: bool) -> str:
     """The system's own trouble with a host or a proxy; ``otherwise`` where it is none."""
     peer = f"the proxy {host}" if at_proxy else host
@@ -59,7 +67,7 @@ def _described(cause: object, otherwise: str, host: str, *, at_proxy: bool) -> s
         return f"the name {host} cannot be resolved" + (", which SUPERVISOR_PROXY gives" if at_proxy else "")
     if not isinstance(cause, OSError):
         return otherwise
-    detail = one_line(cause.strerror or type(cause).__name__)
+    detail = one_line(_strerror(cause) or type(cause).__name__)
     if isinstance(cause, ssl.SSLError):
         return f"TLS with {peer} failed: {detail}"
     return f"{peer} cannot be reached: {detail}" if at_proxy else f"the connection to {peer} failed: {detail}"

@@ -165,7 +165,7 @@ async def test_an_ill_platform_is_5(tmp_path: Path, profile: str) -> None:
         assert report.code == 5
         assert re.search("disconnected the agent|closed the connection without a reason", report.of("connect")["text"])
     done = await asyncio.to_thread(made.command, "doctor", A1, "--json")
-    assert (done.returncode, "failed: Connect call failed" in done.stdout) == (5, True)
+    assert (done.returncode, "failed: Connection refused" in done.stdout) == (5, True)
 
 
 @PROFILES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from email.utils import formatdate
@@ -30,7 +31,8 @@ class Untrusted(Met):
         self.certificate_error.verify_message = reason
 
 
-REFUSED = ConnectionRefusedError(111, "Connect call failed\x1b[31m")
+REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 443)")
+ODD = OSError(5, "odd\x1b[31m")
 UNKNOWN = socket.gaierror(-2, "Name or service not known")
 TLS = ssl.SSLError(1, "wrong version number")
 
@@ -38,10 +40,11 @@ TLS = ssl.SSLError(1, "wrong version number")
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (Met("api", 443, REFUSED), "the connection to api failed: Connect call failed[31m"),
-        (Met("proxy", 3128, REFUSED), "the proxy proxy cannot be reached: Connect call failed[31m"),
+        (Met("api", 443, REFUSED), "the connection to api failed: Connection refused"),
+        (Met("proxy", 3128, REFUSED), "the proxy proxy cannot be reached: Connection refused"),
+        (Met("api", 443, ODD), "the connection to api failed: odd[31m"),
         # Another port of the proxy's host is not the proxy.
-        (Met("proxy", 443, REFUSED), "the connection to proxy failed: Connect call failed[31m"),
+        (Met("proxy", 443, REFUSED), "the connection to proxy failed: Connection refused"),
         (Met("api", 443, UNKNOWN), "the name api cannot be resolved"),
         (Met("proxy", 3128, UNKNOWN), "the name proxy cannot be resolved, which SUPERVISOR_PROXY gives"),
         (Met("api", 443, TLS), "TLS with api failed: wrong version number"),
