@@ -98,10 +98,10 @@ class Servers:
         self._logged[name] = dict(left_out)
 
     def log_left_out(self, ctx: AgentContext, name: str, reason: str, *, unfit: bool = False) -> None:
-        """Log what is wrong with a server, unless that is known; one that cannot be meant for us is no warning."""
+        """Log what is wrong with a server, unless that is known; one that cannot be meant for us worries nobody."""
         if self._logged.get(name) != reason:
             self._logged[name] = reason
-            log = ctx.log.info if unfit else ctx.log.warning
+            log = ctx.log.debug if unfit else ctx.log.warning
             log("tool_server_left_out", server=name, reason=reason)
 
     async def _probe(self, ctx: AgentContext, name: str, url: str, shared: Shared) -> None:

@@ -153,4 +153,4 @@ class AssistantSettings(_Settings):
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             place = ".".join(map(str, first["loc"])) or "settings"
-            raise MisconfiguredError(f"settings: {place}: {first['msg']}") from None
+            raise MisconfiguredError(f"settings: {place}: {first['msg'].removeprefix('Value error, ')}") from None

@@ -223,12 +223,12 @@ def _print_addresses(sandbox: Sandbox, service: Service, seconds: float | None) 
     elsewhere = "" if sandbox.port == local.CHAT_PORT else f" --url {sandbox.base_url}"
     print(
         f"\n  Chat with an agent   {sandbox.base_url}/\n"
-        f"  In a terminal        supervisor chat {next(iter(sandbox.agents.values())).name!r}{elsewhere}\n"
+        f"  In a terminal        {local.command()} chat {next(iter(sandbox.agents.values())).name!r}{elsewhere}\n"
         f"  Console              {admin}/\n"
         f"  Metrics              {admin}/metrics\n"
         f"  Status               {admin}/api/v1/status\n"
         f"  API                  {admin}/docs\n"
-        f"  Commands             supervisor --demo status\n\n"
+        f"  Commands             {local.command()} --demo status\n\n"
         f"{local.ending(seconds)}",
         flush=True,
     )

@@ -224,7 +224,7 @@ def _print_addresses(options: _Options, sandbox: Sandbox, service: Service) -> N
     )
     print(
         f"\n  Chat with it    {sandbox.base_url}/?agent={AGENT_ID}\n"
-        f"  In a terminal   supervisor chat {options.name}{elsewhere}\n"
+        f"  In a terminal   {local.command()} chat {options.name}{elsewhere}\n"
         f"  Console         {service.admin_url}/\n\n"
         f"{follows} {local.ending(options.seconds)}",
         flush=True,

@@ -6,8 +6,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
@@ -27,6 +29,18 @@ CHAT_PORT: Final = 8641
 #: Of the agents of this process, on the platform of this process.
 SECRET: Final = "local-secret"  # noqa: S105
 _STOP_SECONDS: Final = 15.0
+
+
+def command(started: str | None = None, path: str | None = None) -> str:
+    """What to type for this command: its name, or as it was started where no shell finds that name.
+
+    Args:
+        started: as the shell was told; else this process was.
+        path: where programs are looked for; else PATH says.
+    """
+    started = sys.argv[0] if started is None else started
+    name = Path(started).name
+    return started if name == "supervisor" and shutil.which(name, path=path) is None else "supervisor"
 
 
 def ending(seconds: float | None) -> str:

@@ -17,13 +17,13 @@ class Template:
     """A handler and its test.
 
     Args:
-        needs: what has to be installed besides the supervisor: an import name and the command that installs it.
+        needs: what is imported of the extra ``llm``, where it is needed.
         options: what ``supervisor dev`` is given to try it.
     """
 
     handler: str
     test: str
-    needs: tuple[str, str] | None = None
+    needs: str = ""
     options: str = ""
 
 
@@ -245,7 +245,7 @@ def test_the_model_answers_and_knows_the_tool() -> None:
 
     assert "hello" in asyncio.run(talk())
 ''',
-    needs=("pydantic_ai", "pip install 'aiwm-supervisor[llm]'"),
+    needs="pydantic_ai",
     options=" --profile v2 --instruction 'Be brief.'",
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from supervisor.core.errors import InvalidReplyError
@@ -45,8 +46,13 @@ def to_outbound(
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InvalidReplyError(f"a {type(part).__name__} of the handler cannot be sent: {error}") from error
     raise InvalidReplyError(
-        f"the handler gave a {type(part).__name__}; it may give text, Reply, Thinking, ToolCall, ToolResult or None"
+        f"the handler gave a {_kind(part)}; it may give text, Reply, Thinking, ToolCall, ToolResult or None"
     )
+
+
+def _kind(value: object) -> str:
+    """What was given, and how that may have come."""
+    return f"{type(value).__name__}{' (did you forget await?)' if inspect.isawaitable(value) else ''}"
 
 
 def _message(common: dict[str, Any], *, role: str = "assistant", **given: Any) -> OutboundMessage:
@@ -60,7 +66,7 @@ def _thinking(thinking: Thinking) -> fields.Thinking:
 def _reply(reply: Reply, common: dict[str, Any], latency_ms: float | None, usage: Usage | None) -> OutboundMessage:
     latency = reply.latency_ms if reply.latency_ms is not None else latency_ms
     if not isinstance(reply.content, str):
-        raise TypeError(f"content is a {type(reply.content).__name__}, not text")
+        raise TypeError(f"content is a {_kind(reply.content)}, not text")
     if isinstance(reply.attachments, str):
         raise TypeError("attachments is text, not a list of texts")
     return _message(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from supervisor.core.errors import HandlerError
-from supervisor.handler import Handler
+from supervisor.handler import Context, Handler
 from supervisor.handlers.declared import SETTINGS, settings_of
 from supervisor.settings.slips import slip
 
@@ -23,6 +23,10 @@ HOOKS: Final[Mapping[str, tuple[str, ...]]] = {
     for name, function in vars(Handler).items()
     if name.startswith("on_")
 }
+#: What of ``ctx`` has to be awaited.
+AWAITED: Final = frozenset(name for name, _ in inspect.getmembers(Context, inspect.iscoroutinefunction))
+#: Where what a call gives is used at once, or not at all.
+_USES: Final = (ast.Expr, ast.FormattedValue, ast.Attribute, ast.Subscript, ast.For, ast.comprehension, ast.BinOp)
 #: How alike a name must be to that of a hook to be a slip for it.
 _SLIP_RATIO: Final = 0.8
 _ON_MESSAGE: Final = "on_message"
@@ -59,6 +63,7 @@ def _review(module: types.ModuleType, target: Any, on_message: Callable[..., Any
         yield from _hooks(target, on_message, own, reference)
     yield from _misspelt(own, source)
     yield from _settings(module, source)
+    yield from _unawaited(source, Path(str(module.__file__)).name)
 
 
 def _beside(own: Mapping[str, Any], source: str) -> Iterator[str]:
@@ -180,6 +185,19 @@ def _setting_slips(source: str, declared: tuple[str, ...] | None, file: str) -> 
         f"the setting {name} is read, and {SETTINGS} has none; did you mean {near}? ({file}, line {line})"
         for name, line in _settings_read(tree)
         if (near := slip(name, declared))
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _unawaited(source: str, file: str) -> tuple[str, ...]:
+    """Calls of ``ctx`` that do nothing, because nobody awaits them; once for all agents of a handler."""
+    return tuple(
+        f"ctx.{call.func.attr}(…) is not awaited, so it does nothing: await ctx.{call.func.attr}(…)"
+        f" ({file}, line {call.lineno})"
+        for user in ast.walk(ast.parse(source))
+        for call in ast.iter_child_nodes(user)
+        if isinstance(user, _USES) and isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+        if call.func.attr in AWAITED and isinstance(call.func.value, ast.Name) and call.func.value.id == "ctx"
     )
 
 

@@ -249,7 +249,7 @@ class Execution:
             self._scope.log.warning("handler_timeout", handler=self._handler.reference, number=self.row.id, stack=stack)
             error = HandlerTimeoutError(f"the handler took longer than {attempt.time_limit.seconds:g} s", stack)
         await self._stop_handler()
-        if isinstance(error, AnswerInterruptedError) and running.replaced and attempt.visible:
+        if running.replaced and attempt.visible:
             error = CodeReplacedError("its code was changed while it answered, and a part of the answer was out")
         return await self._conclude(error)
 

@@ -104,6 +104,10 @@ class InboundMessage(_Fields, frozen=True, kw_only=True, gc=False):
         return f"InboundMessage({shown})"
 
 
+# Handlers' authors know it as this, and meet it in errors.
+InboundMessage.__name__ = "Message"
+
+
 class CollectedMessage(InboundMessage, frozen=True, kw_only=True):
     """The newest of several messages that are answered together."""
 

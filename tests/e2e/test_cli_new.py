@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -52,6 +53,17 @@ def test_what_is_written_passes_as_it_is(command: Command, tmp_path: Path) -> No
     loader.close()
 
 
+def test_a_name_that_others_have_is_spoken_of(command: Command) -> None:
+    for name, said in (
+        ("echo", "echo is a bundled handler, whose place"),
+        ("json", "json is a module of this Python too"),
+    ):
+        done = command("agents", "new", name)
+        assert done.returncode == 0
+        assert said in one_line(done.stderr)
+    assert command("agents", "new", "my_own").stderr == ""
+
+
 def test_what_its_test_needs_and_is_not_there_is_said(tmp_path: Path) -> None:
     """In a Python that has neither pytest nor the extra."""
     without = "import sys\nsys.modules.update(dict.fromkeys(['pytest', 'pydantic_ai']))\n"
@@ -67,8 +79,9 @@ def test_what_its_test_needs_and_is_not_there_is_said(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     first = lines.index("Next:") + 1
+    clone = os.path.relpath(ROOT, tmp_path)
     assert lines[first : first + 3] == [
-        "  pip install 'aiwm-supervisor[llm]'",
+        f"  python -m pip install -c {clone}/constraints.txt -e '{clone}[llm]'",
         "  python -m pip install pytest",
         "  python -m pytest tests/test_clever.py",
     ]

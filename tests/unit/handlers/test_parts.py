@@ -117,6 +117,16 @@ def test_what_is_no_part_is_named(thing: object) -> None:
         outbound(thing)
 
 
+def test_a_coroutine_asks_whether_await_was_forgotten() -> None:
+    async def history() -> str:
+        return "hi"
+
+    for part in (forgotten := history(), Reply(forgotten)):  # type: ignore[arg-type]
+        with pytest.raises(InvalidReplyError, match=r"coroutine \(did you forget await\?\)"):
+            outbound(part)
+    forgotten.close()
+
+
 circular: dict[str, Any] = {}
 circular["self"] = circular
 

@@ -73,6 +73,14 @@ DOUBTFUL = {
         "    def on_read(self, ctx): ...\n",
         "on_read(ctx) is called with (receipt, ctx), which it does not take (desk.py, line 5)",
     ),
+    "a call that nobody awaits": (
+        "    async def tell(self, ctx):\n        ctx.send('x')\n        await ctx.send('y')\n",
+        "ctx.send(…) is not awaited, so it does nothing: await ctx.send(…) (desk.py, line 6)",
+    ),
+    "a value that nobody awaits": (
+        "    async def look(self, ctx):\n        return f'{ctx.history(5)}'\n",
+        "ctx.history(…) is not awaited, so it does nothing: await ctx.history(…) (desk.py, line 6)",
+    ),
     "a setting that is a slip": (
         "    def look(self, ctx):\n        return ctx.settings['citty']\nSETTINGS = ('city',)\n",
         "the setting citty is read, and SETTINGS has none; did you mean city? (desk.py, line 6)",

@@ -11,9 +11,7 @@ import pytest
 
 from supervisor.core.states import MessageState
 from supervisor.handler import Permanent
-from supervisor.handlers import MountedHandler, ThreadShare
 from supervisor.messages.executor import STOP_REASON
-from supervisor.messages.lanes import INTERRUPTED
 from supervisor.messages.notices import APOLOGY, APOLOGY_TIMEOUT
 from supervisor.messages.scope import Scope
 from supervisor.store import Journal
@@ -100,55 +98,6 @@ async def test_a_handler_that_takes_too_long_is_stopped(scope: Scope, journal: J
         assert await made.said(row.id) == [APOLOGY_TIMEOUT]
         assert made.executor.abandoned == 0
     assert counted(scope.metrics, "supervisor_messages_handled_total", "outcome") == {"timeout": 1}
-
-
-async def test_what_hangs_in_code_that_was_replaced_begins_anew_without_an_attempt(
-    scope: Scope, journal: Journal
-) -> None:
-    async def hangs(message: Any, ctx: Any) -> None:
-        await asyncio.Event().wait()
-
-    row = await add(journal, "m1")
-    async with works(scope, hangs) as made:
-        work = asyncio.create_task(worked(made.executor, row))
-        await until(lambda: any("wait()" in one.stack for one in made.executor.under_way.shown()))
-        made.executor.begin_anew()
-        assert not work.done(), "it is of the code that there is"
-        made.profile.mount(MountedHandler("stage", None, echo, ThreadShare(made.threads, 2)))
-        made.executor.begin_anew()
-        assert await work == INTERRUPTED
-        kept = await made.row(row.id)
-        assert (kept.state, kept.attempts) == (MessageState.AVAILABLE, 0), "the attempt that hung does not count"
-        assert await worked(made.executor, row) is None
-        assert await made.said(row.id) == ["Echo: hello"]
-
-
-@pytest.mark.parametrize(
-    ("stopped", "state", "reason"),
-    [
-        (False, MessageState.DEAD, "its code was changed while it answered, and a part of the answer was out"),
-        (True, MessageState.CANCELLED, STOP_REASON),
-    ],
-)
-async def test_an_answer_of_which_a_part_is_out_does_not_begin_anew(
-    scope: Scope, journal: Journal, stopped: bool, state: MessageState, reason: str
-) -> None:
-    async def breaks_off(message: Any, ctx: Any) -> AsyncIterator[str]:
-        yield "once upon a time"
-        await asyncio.Event().wait()
-
-    row = await add(journal, "m1")
-    async with works(scope, breaks_off) as made:
-        work = asyncio.create_task(worked(made.executor, row))
-        await until(lambda: made.outbox.waiting)
-        made.profile.mount(MountedHandler("stage", None, echo, ThreadShare(made.threads, 2)))
-        made.executor.begin_anew()
-        if stopped:
-            await made.executor.stop(row.conversation_id, row.id + 1)
-        assert await work is None
-        kept = await made.row(row.id)
-        assert kept.state is state
-        assert (kept.error or "").rstrip().endswith(reason)
 
 
 async def test_one_that_swallows_its_cancellation_is_left_behind_and_counted(scope: Scope, journal: Journal) -> None:

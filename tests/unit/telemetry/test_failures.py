@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from supervisor.core.errors import HandlerError
+from supervisor.handlers.folder import split_reference
+from supervisor.handlers.foreign import contained
 from supervisor.telemetry import redaction
 from supervisor.telemetry.failures import MAX_REASON_CHARS, MAX_TRACEBACK_CHARS, describe, describe_fully
 
@@ -71,6 +74,26 @@ def test_a_text_without_end_takes_no_time(text: str) -> None:
 def test_a_reason_names_the_exception_and_what_it_says() -> None:
     assert describe(ValueError("no")) == "ValueError: no"
     assert describe(ValueError()) == "ValueError"
+
+
+def test_a_traceback_begins_where_the_code_of_whoever_raised_it_does() -> None:
+    def fails() -> None:
+        raise LookupError("nothing there")
+
+    with pytest.raises(LookupError) as caught:
+        contained(fails)
+    error = caught.value
+    # As whoever calls handlers sees it: from the call on.
+    assert error.__traceback__ is not None
+    error.__traceback__ = error.__traceback__.tb_next
+    lines = describe_fully(error).splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1].endswith("in fails")
+    assert lines[-1] == "LookupError: nothing there"
+    # Where all of it is ours, it is shown.
+    with pytest.raises(HandlerError) as ours:
+        split_reference("no:such:thing")
+    assert "in split_reference" in describe_fully(ours.value)
 
 
 def test_an_exception_without_a_text_is_named_all_the_same() -> None:
