@@ -31,16 +31,18 @@ class Problems:
         """Note one, in a line."""
         self._found[f"{self._prefix}{problem}"] = None
 
+    def take(self, error: SupervisorError) -> None:
+        """Note what an error tells."""
+        for problem in error.problems if isinstance(error, SeveralProblemsError) else (str(error),):
+            self.add(problem)
+
     @contextmanager
     def gathered(self) -> Iterator[None]:
         """Note what is refused within, and go on behind it."""
         try:
             yield
-        except SeveralProblemsError as error:
-            for problem in error.problems:
-                self.add(problem)
         except SupervisorError as error:
-            self.add(str(error))
+            self.take(error)
 
     def raise_found(self) -> None:
         """Go on where nothing is wrong.

@@ -8,6 +8,7 @@ from supervisor.core.errors import HandlerError, HandlerNotFoundError
 from supervisor.core.records import AgentRecord
 from supervisor.fleet.recovery import FAULT_RECHECK_SECONDS
 
+ELSEWHERE: Final = "mend SUPERVISOR_API_URL or the agent's setting api_url"
 REFUSED: Final = "look at the agent's page on the platform (suspended, deleted?), or mend its secret: "
 
 
@@ -75,3 +76,8 @@ def fault_cure(reason: str, record: AgentRecord) -> str:
     if reason.startswith(("Handler ", "on_start ", "There is no module ")):
         return f"mend its code, then: supervisor agents reload {record.id}"
     return f"{row_cure(record, reason)}; it follows at once"
+
+
+def is_elsewhere(reason: str) -> bool:
+    """Whether it was no token endpoint that refused: its router or somebody else says that there is none."""
+    return "is API_URL right?" in reason or reason.startswith("404 Cannot ")

@@ -18,7 +18,7 @@ from supervisor.core.errors import (
     Verdict,
 )
 from supervisor.core.records import AgentRecord
-from supervisor.doctor.cures import REFUSED, handler_cure, row_cure, secret_cure
+from supervisor.doctor.cures import ELSEWHERE, REFUSED, handler_cure, is_elsewhere, row_cure, secret_cure
 from supervisor.doctor.findings import Finding, Level, Report, Trouble, failed, misconfigured, trouble_of
 from supervisor.doctor.path import Attempt, Prober, Walk, other_namespaces, other_paths
 from supervisor.handlers import DaemonThreads, HandlerLoader, MountedHandler
@@ -202,10 +202,10 @@ class Examiner:
         try:
             grant = await self._tokens.fetch(record.id, api_url, secret, proxy=self._settings.proxy)
         except PlatformError as error:
-            trouble = Trouble.CONFIGURATION if _elsewhere(error) else trouble_of(error)
+            trouble = Trouble.CONFIGURATION if is_elsewhere(error.reason) else trouble_of(error)
             advice = {
                 Trouble.REFUSED: REFUSED + secret_cure(record),
-                Trouble.CONFIGURATION: "mend SUPERVISOR_API_URL or the agent's setting api_url",
+                Trouble.CONFIGURATION: ELSEWHERE,
             }.get(trouble, _LATER)
             report(failed("token", error.reason, advice, trouble, record.id))
             return None
@@ -230,7 +230,7 @@ class Examiner:
             await self._tokens.fetch(_NOBODY, self._settings.api_url, "doctor", proxy=self._settings.proxy)
         except PlatformError as error:
             # A refusal in the platform's own words proves that the platform is there.
-            if error.verdict is Verdict.REJECT and not _elsewhere(error):
+            if error.verdict is Verdict.REJECT and not is_elsewhere(error.reason):
                 report(Finding("token endpoint", Level.OK, f"{host} answers as the platform does"))
                 return
             trouble = Trouble.PLATFORM if error.verdict is Verdict.RETRY else Trouble.CONFIGURATION
@@ -311,11 +311,6 @@ class Examiner:
             Trouble.CONFIGURATION: "mend SUPERVISOR_WS_URL, SUPERVISOR_WS_NAMESPACE or the agent's own",
         }.get(trouble, _LATER)
         return failed("connect", error.reason, advice, trouble, record.id)
-
-
-def _elsewhere(error: PlatformError) -> bool:
-    """Whether it was no token endpoint that answered: its router or somebody else says that there is none."""
-    return "is API_URL right?" in error.reason or error.reason.startswith("404 Cannot ")
 
 
 def _cured(attempt: Attempt | None, setting: str, endpoint: Endpoint) -> str:

@@ -13,7 +13,7 @@ from supervisor.core.records import AgentRecord
 from supervisor.core.states import AgentState
 from supervisor.core.status import AgentStatus
 from supervisor.core.trouble import SPENT, STUCK, UNKNOWN, oldest
-from supervisor.doctor.cures import REFUSED, fault_cure, secret_cure
+from supervisor.doctor.cures import ELSEWHERE, REFUSED, fault_cure, is_elsewhere, secret_cure
 from supervisor.doctor.examiner import Examiner
 from supervisor.doctor.findings import Finding, Level, Report, Trouble, failed
 from supervisor.settings import EffectiveSettings
@@ -73,6 +73,8 @@ def _report_live(live: AgentStatus, record: AgentRecord, report: Report) -> None
     said += f": {live.reason}" if live.reason else ""
     if state is AgentState.FAULTED:
         report(failed("supervisor", said, fault_cure(live.reason, record), Trouble.CONFIGURATION, live.id))
+    elif state is AgentState.REJECTED and is_elsewhere(live.reason):
+        report(failed("supervisor", said, ELSEWHERE, Trouble.CONFIGURATION, live.id))
     elif state is AgentState.REJECTED:
         advice = f"{REFUSED}{secret_cure(record)}; once it is well: supervisor agents resume {live.id}"
         report(failed("supervisor", said, advice, Trouble.REFUSED, live.id))

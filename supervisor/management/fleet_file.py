@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -162,28 +162,30 @@ def parse(text: str, source: str) -> list[AgentRecord]:
         ConfigurationError: all that is wrong, each with the file, the entry and the key; no value of ``secret``.
     """
     problems = Problems()
-    records = entries(text, source, problems)
+    records = [record for _, record in entries(text, source, problems)]
     problems.raise_found()
-    return list(records.values())
+    return records
 
 
-def entries(text: str, source: str, problems: Problems) -> dict[int, AgentRecord]:
-    """As :func:`parse`: the entries that can be read, by their numbers; what is wrong with others goes to ``problems``.
+def entries(text: str, source: str, problems: Problems) -> Iterator[tuple[int, AgentRecord]]:
+    """As :func:`parse`: the entries that can be read, each with its number; what is wrong with others is noted.
 
     Raises:
         ConfigurationError: it is no fleet.
     """
-    found: dict[int, AgentRecord] = {}
     seen: set[str] = set()
     for number, entry in enumerate(_document(text, source), start=1):
         where = f"{source}: agent {number}"
-        with problems.gathered():
+        try:
             record = _record(entry, where)
-            if record.id in seen:
-                raise ConfigurationError(f"{where}: id {record.id} is there twice")
-            seen.add(record.id)
-            found[number] = record
-    return found
+        except ConfigurationError as error:
+            problems.take(error)
+            continue
+        if record.id in seen:
+            problems.add(f"{where}: id {record.id} is there twice")
+            continue
+        seen.add(record.id)
+        yield number, record
 
 
 def _document(text: str, source: str) -> list[object]:

@@ -59,16 +59,17 @@ def checked(
         ConfigurationError: all that is wrong, each with the file and the entry.
     """
     problems = Problems()
-    records = fleet_file.entries(text, source, problems)
+    records = []
     there = {record.id: record for record in existing}
-    for number, record in records.items():
+    for number, record in fleet_file.entries(text, source, problems):
+        records.append(record)
         where = f"{source}: agent {number} ({record.id})"
         with problems.gathered():
             checker.check(record, where, keep_going=keep_going)
         with problems.gathered():
             checker.spelling(record, there.get(record.id), where, keep_going=keep_going)
     problems.raise_found()
-    return list(records.values())
+    return records
 
 
 async def bring(registry: Registry, records: Sequence[AgentRecord], *, prune: bool) -> Plan:

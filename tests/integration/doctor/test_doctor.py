@@ -388,6 +388,12 @@ async def test_beside_a_running_supervisor_its_sockets_are_left_alone(tmp_path: 
         )
         assert advice in elsewhere.stdout
         assert "2: 0 of 1 tried were registered and answered, 1 are online" in whole.stdout
+        # One that is refused by what is no platform is not told to look at its page there.
+        await fleet.service.registry.update_agent(refused, settings={"api_url": fleet.sandbox.base_url})
+        await fleet.until(lambda: "is API_URL right?" in fleet.service.control.status(refused).reason)
+        lost = await asyncio.to_thread(command, "doctor", refused)
+        assert "mend SUPERVISOR_API_URL or the agent's setting api_url" in lost.stdout
+        assert "look at the agent's page" not in lost.stdout
         # One that cannot be asked may have any of them online.
         await fleet.restart(admin_token=type(settings).model_validate({"admin_token": "adm1n"}).admin_token)
         await fleet.online()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor.core.records import AgentRecord
-from supervisor.doctor.cures import fault_cure, row_cure, secret_cure
+from supervisor.doctor.cures import fault_cure, is_elsewhere, row_cure, secret_cure
 
 ID = "a" * 24
 BACK = (
@@ -75,6 +75,19 @@ def test_a_fault_is_mended_where_it_is(reason: str, secret: str, cure: str) -> N
 def test_a_broken_row_is_mended_by_a_command_that_can_be_run(problem: str, option: str) -> None:
     assert row_cure(agent(), problem).startswith(BACK)
     assert row_cure(agent(), problem).endswith(f"supervisor agents update {ID} {option}")
+
+
+@pytest.mark.parametrize(
+    ("reason", "elsewhere"),
+    [
+        ("404 Cannot POST /agents/1/connect, and not as the platform does; is API_URL right?", True),
+        ("404 Cannot POST /agents/1/connect", True),
+        ("401 Invalid credentials", False),
+        ("404 Agent not found", False),
+    ],
+)
+def test_who_knows_no_token_endpoint_is_not_the_platform(reason: str, elsewhere: bool) -> None:
+    assert is_elsewhere(reason) == elsewhere
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_what_is_wrong_in_several_entries_is_told_at_once() -> None:
     checker = Checker(Settings(_env_file=None))
     with pytest.raises(SeveralProblemsError) as caught:
         fleet_import.checked(text, "f.yaml", [], checker, keep_going=False)
-    paused, handler, secret, concurrency, timeout = caught.value.problems
+    handler, secret, concurrency, timeout, paused = caught.value.problems
     assert paused == f"f.yaml: agent 2 ('{A2}'): paused must be true or false"
     assert handler.startswith(f"f.yaml: agent 1 ({A1}): There is no handler 'ecco'")
     assert secret.startswith(f"f.yaml: agent 1 ({A1}): ")
