@@ -4,7 +4,7 @@ import json
 import sys
 
 
-def main():
+def main() -> None:
     asked = json.load(sys.stdin)
     text = asked["message"]["content"]
     if len(text) > 10_000:

@@ -9,14 +9,17 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 SECRET = os.environ["WEBHOOK_SECRET"].encode()
 MAX_AGE_SECONDS = 300
 MAX_BODY_BYTES = 2_000_000
 
 
-def is_signed(headers, body):
+def is_signed(headers: Message, body: bytes) -> bool:
     """Whether the request comes from the supervisor, and lately."""
     timestamp = headers.get("X-Supervisor-Timestamp", "")
     digest = hmac.new(SECRET, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
@@ -27,7 +30,7 @@ def is_signed(headers, body):
     )
 
 
-def answer(asked):
+def answer(asked: dict[str, Any]) -> Iterator[dict[str, str]]:
     """The parts of the answer; each is sent as soon as it is there."""
     yield {"type": "thinking", "content": f"They wrote {len(asked['message']['content'])} characters."}
     yield {"content": f"Python heard: {asked['message']['content']}"}
@@ -37,7 +40,7 @@ class Webhook(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 60
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
         if length > MAX_BODY_BYTES:
             return self.send_error(413)
@@ -54,7 +57,7 @@ class Webhook(BaseHTTPRequestHandler):
         self.send_chunk(b"")
         return None
 
-    def send_chunk(self, data):
+    def send_chunk(self, data: bytes) -> None:
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
 
 

@@ -43,6 +43,12 @@ def command(started: str | None = None, path: str | None = None) -> str:
     return started if name == "supervisor" and shutil.which(name, path=path) is None else "supervisor"
 
 
+def python() -> str:
+    """What to type for the Python of this command, as :func:`command` for itself."""
+    named = command()
+    return "python" if named == "supervisor" else str(Path(named).with_name("python"))
+
+
 def ending(seconds: float | None) -> str:
     """What to say of its end: who does it, or when."""
     from supervisor.cli.output import duration  # noqa: PLC0415  import what is slow only when it runs

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from supervisor.cli.errors import UsageError, warn
-from supervisor.cli.local import command
+from supervisor.cli.local import command, python
 from supervisor.cli.templates import TEMPLATES, Kind, Template
 
 
@@ -56,13 +56,13 @@ def _tell_next(name: str, handler: Path, test: Path, chosen: Template) -> None:
 
     folder = handler.parent
     setting = "" if str(folder) == "agents" else f"SUPERVISOR_AGENTS_DIR={folder} "
-    installs = [(chosen.needs, _extra("llm")), ("pytest", "python -m pip install pytest")]
+    installs = [(chosen.needs, _extra("llm")), ("pytest", f"{python()} -m pip install pytest")]
     missing = [f"  {install}\n" for module, install in installs if module and not is_installed(module)]
     print(
         f"Wrote {handler} and {test}\n\n"
         f"Next:\n"
         f"{''.join(missing)}"
-        f"  python -m pytest {_alone(test)}{test}\n"
+        f"  {python()} -m pytest {_alone(test)}{test}\n"
         f"  {command()} dev {handler}{chosen.options}\n\n"
         f"Then, with the id that the platform gave it:\n"
         f"  {setting}{command()} agents add ID --handler {name} --secret-env AGENT_SECRET\n"
@@ -74,9 +74,9 @@ def _extra(name: str) -> str:
     """The command that installs an extra: of the clone that this is, or of the package."""
     root = Path(__file__).parents[2]
     if not (root / "pyproject.toml").is_file():
-        return f"python -m pip install 'aiwm-supervisor[{name}]'"
+        return f"{python()} -m pip install 'aiwm-supervisor[{name}]'"
     where = os.path.relpath(root)
-    return f"python -m pip install -c {where}/constraints.txt -e '{where}[{name}]'"
+    return f"{python()} -m pip install -c {where}/constraints.txt -e '{where}[{name}]'"
 
 
 def _alone(test: Path) -> str:

@@ -38,7 +38,7 @@ def _misfit(value: Any, schema: object) -> str:
         found = [_misfit(value, way) for way in ways]
         return "" if "" in found else found[0]
     if wanted := _wanted(value, schema):
-        return f" must be {wanted}, and is {_kind(value)}"
+        return f" must be {wanted}{'' if _is_one(value, schema) else f', and is {_kind(value)}'}"
     if isinstance(value, list):
         for number, item in enumerate(value, 1):
             if misfit := _misfit(item, schema.get("items")):
@@ -57,6 +57,12 @@ def _wanted(value: Any, schema: Mapping[str, Any]) -> str:
     if _is("number", value):
         return ", ".join(_bounds(value, schema))
     return ""
+
+
+def _is_one(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether a value is of the kind of those that alone are allowed, so that its kind tells nothing."""
+    allowed = schema.get("enum")
+    return isinstance(allowed, list) and _kind(value) in map(_kind, allowed)
 
 
 def _bounds(value: float, schema: Mapping[str, Any]) -> Iterator[str]:

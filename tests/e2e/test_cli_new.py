@@ -48,6 +48,7 @@ def test_what_is_written_passes_as_it_is(command: Command, tmp_path: Path) -> No
     # As the author's own project is checked: what comes with the supervisor is an installed package like any other.
     (tmp_path / "imports.py").write_text("from supervisor_bundled import assistant, command, echo, tour, webhook\n")
     python(tmp_path, *STRICT_MYPY, *(f"agents/my_{kind}.py" for kind in kinds), "imports.py", "tests")
+    python(tmp_path, *STRICT_MYPY, *map(str, (ROOT / "examples").rglob("*.py")))
     loader = HandlerLoader(tmp_path / "agents")
     assert [loader.load(f"my_{kind}").notes for kind in kinds] == [()] * len(kinds)
     loader.close()

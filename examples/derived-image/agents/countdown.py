@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from dateutil import parser
-from dateutil.relativedelta import relativedelta
+from dateutil import parser  # type: ignore[import-untyped]
+from dateutil.relativedelta import relativedelta  # type: ignore[import-untyped]
 
 from supervisor.handler import Context, Message
 

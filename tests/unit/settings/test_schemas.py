@@ -45,7 +45,7 @@ def test_what_fits_is_taken(schema: dict[str, Any], value: Any) -> None:
         ({"type": "integer"}, True, "must be a whole number, and is true or false"),
         ({"type": "boolean"}, 1, "must be true or false, and is a whole number"),
         ({"type": ["string", "array"]}, {}, "must be text or a list, and is a mapping"),
-        ({"enum": ["metric", "imperial"]}, "kelvin", "must be metric or imperial, and is text"),
+        ({"enum": ["metric", "imperial"]}, "kelvin", "must be metric or imperial"),
         ({"enum": [True, "low", "high"]}, 1, "must be true, low or high, and is a whole number"),
         ({"const": "on"}, [], "must be on, and is a list"),
         ({"type": "number", "maximum": 2}, 3, "must be 2 or less, and is a whole number"),
