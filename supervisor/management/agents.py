@@ -16,7 +16,7 @@ from supervisor.handlers.declared import declared_schema, declared_settings, mis
 from supervisor.handlers.folder import split_reference
 from supervisor.protocol.text import is_object_id
 from supervisor.settings import Settings, parse_agent_settings
-from supervisor.settings.schemas import misfits
+from supervisor.settings.schemas import as_written, misfits
 from supervisor.settings.secrets import SecretBox, SecretResolver
 from supervisor.settings.slips import slip, slips
 from supervisor.store import Registry
@@ -154,8 +154,14 @@ class Checker:
         changed = {name: value for name, value in record.settings.items() if name in new or kept[name] != value}
         slipped = slips(new, declared) if declared is not None else ()
         problems = Problems(where)
-        for found in (*slipped, *misfits(changed, schema)):
+        for found in slipped:
             problems.add(found)
+        for name, value in changed.items():
+            for found in misfits({name: value}, schema):
+                if misfits({name: as_written(value)}, schema):
+                    problems.add(found)
+                else:
+                    self._warn(f"{found}: write it without quotes; the next version refuses it")
         if not keep_going:
             problems.raise_found()
         for problem in problems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -28,6 +29,22 @@ def misfits(row: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]]) ->
     """
     found = ((name, _misfit(row[name], schema)) for name, schema in schemas.items() if row.get(name) is not None)
     return tuple(f"settings: {name}{misfit}" for name, misfit in found if misfit)
+
+
+def as_written(value: Any) -> Any:
+    """A value, where a text that is a number, ``true`` or ``false`` is taken for that: YAML's quotes make such texts.
+
+    Version 0.1 checked nothing, and many a handler reads them; they are refused from the next version on.
+    """
+    if isinstance(value, list):
+        return [as_written(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        read = json.loads(value)
+    except ValueError:
+        return value
+    return read if isinstance(read, bool | int | float) else value
 
 
 def _misfit(value: Any, schema: object) -> str:

@@ -133,6 +133,16 @@ async def test_a_value_that_does_not_fit_is_refused_unless_the_row_has_it(regist
     await change_agents(registry, checker, ["a2"], Changes(settings={"temperature": 0.5}))
 
 
+async def test_a_number_in_quotes_is_taken_as_before_and_warned_about(registry: Registry, checker: Checker) -> None:
+    quoted = {"temperature": "0.5", "model": "openai:gpt-4o"}
+    await add_agent(registry, checker, AgentRecord("a2", "assistant", "env:AGENT_A2", settings=quoted))
+    assert (await registry.agent("a2")).settings == quoted
+    [warned] = [line for line in checker.take_warnings() if "temperature" in line]
+    assert warned == (
+        "settings: temperature must be a number, and is text: write it without quotes; the next version refuses it"
+    )
+
+
 async def test_a_slip_that_a_row_has_had_is_in_nobodys_way(registry: Registry, checker: Checker) -> None:
     await registry.add_agent(AgentRecord("a2", "assistant", "env:AGENT_A2", settings={"temprature": 1}))
     await change_agents(registry, checker, ["a2"], Changes(settings={"temprature": 1, "model": "openai:gpt-4o"}))

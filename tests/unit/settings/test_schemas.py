@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.settings.schemas import misfits
+from supervisor.settings.schemas import as_written, misfits
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,23 @@ def test_what_fits_is_taken(schema: dict[str, Any], value: Any) -> None:
 )
 def test_what_does_not_fit_is_named_with_its_kind(schema: dict[str, Any], value: Any, said: str) -> None:
     assert misfits({"key": value}, {"key": schema}) == (f"settings: key {said}",)
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("0.5", 0.5),
+        ("7", 7),
+        ("true", True),
+        ("warm", "warm"),
+        ("", ""),
+        ('"x"', '"x"'),
+        ("[1]", "[1]"),
+        (["1", "x"], [1, "x"]),
+    ],
+)
+def test_what_quotes_made_a_text_is_read_as_it_was_meant(value: Any, read: Any) -> None:
+    assert as_written(value) == read
 
 
 def test_the_item_of_a_list_is_named_and_no_value_is_told() -> None:
