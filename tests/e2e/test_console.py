@@ -434,10 +434,15 @@ async def test_somebody_signs_in_once_and_who_may_only_read_is_offered_nothing_e
             "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
         )
         other = await page.context.new_page()
-        await other.goto(made.url)
-        await expect(other.locator("#agents tr")).to_have_count(6)
-        await other.get_by_role("button", name="Sign out").click()
-        await expect(other.get_by_label("Admin token")).to_be_visible()
+        await other.goto(f"{made.url}/?agent={PLAIN}")
+        await expect(other.locator(".title")).to_have_text("Plain")
+        # Its stream ends with it.
+        async with other.expect_event("requestfailed", lambda request: "/api/v1/events" in request.url):
+            await other.get_by_role("button", name="Sign out").click()
+        for tab in (other, page):
+            await expect(tab.get_by_label("Admin token")).to_be_visible()
+            # Nothing of what was shown is left, in no tab.
+            await expect(tab.locator("#view > *")).to_have_count(0)
         await page.reload()
         await expect(page.get_by_label("Admin token")).to_be_visible()
 

@@ -101,7 +101,12 @@ async function signedIn() {
   byId("sign-out").hidden = access === null || !required;
   byId("view").hidden = access === null;
   if (access === null) {
+    // Nothing that was to be seen stays, and nothing is asked any more.
     clearInterval(looking);
+    board.stream?.close();
+    shown?.close?.();
+    shown = null;
+    byId("view").replaceChildren();
     health("signed out", "warn");
     byId("token").focus();
   }
@@ -146,9 +151,12 @@ addEventListener("unhandledrejection", (event) => {
     signedIn();
   }
 });
+/** Who signs out in one tab is signed out in all of them. */
+const session = new BroadcastChannel("session");
+session.addEventListener("message", signedIn);
 byId("sign-out").addEventListener("click", async () => {
   await ask("DELETE", "/session");
-  board.stream?.close();
+  session.postMessage("ended");
   await signedIn();
 });
 byId("login").addEventListener("submit", async (event) => {

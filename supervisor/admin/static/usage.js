@@ -14,7 +14,7 @@ function cost(record, currency) {
 }
 
 export function usageTable(records, board, withAgent = true) {
-  const columns = [["Day"], ...(withAgent ? [["Agent"]] : []), ["Model", "mono"], ["Requests", "number"], ["Input", "number"],
+  const columns = [["Day (UTC)"], ...(withAgent ? [["Agent"]] : []), ["Model", "mono"], ["Requests", "number"], ["Input", "number"],
     ["Cached", "number"], ["Output", "number"], ["Cost", "number"]];
   const ordered = [...records].sort((a, b) => (a.day < b.day ? 1 : a.day > b.day ? -1 : b.cost - a.cost));
   const rows = ordered.map((record) => [record.day,
@@ -28,7 +28,7 @@ export function usageView({ board, query, go }) {
   const days = Number(query.get("days")) || 7;
   const body = h("div", {}, h("p", { class: "muted" }, "Reading …"));
   const choice = h("select", { "aria-label": "How far back", onchange: () => go(withQuery("/", { view: "usage", days: choice.value })) },
-    [1, 7, 30, 90].map((count) => h("option", { value: count, selected: count === days }, count === 1 ? "today" : `${count} days`)));
+    [1, 7, 30, 90].map((count) => h("option", { value: count, selected: count === days }, count === 1 ? "today (UTC)" : `${count} days`)));
   const show = async () => {
     const records = await get(withQuery("/api/v1/usage", { days }));
     const sum = (field) => records.reduce((total, record) => total + record[field], 0);
