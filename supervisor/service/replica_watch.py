@@ -19,6 +19,8 @@ from supervisor.telemetry.metrics.replicas import ReplicaFigures
 
 #: How often: a beat that is late is seen before its owner is given up.
 LOOK_SECONDS: Final = 5.0
+#: Clocks that are kept by the network are never so far apart; whoever reads two replicas' logs side by side notices.
+CLOCK_SECONDS: Final = 5.0
 _log = get_logger("supervisor.registry")
 
 
@@ -32,6 +34,7 @@ class ReplicaWatch:
     Attributes:
         figures: None until there was one.
         apart: why this replica and the others cannot ask each other; empty where they can, as far as it can tell.
+        clock: how far this machine's clock is from the database's; empty where they are near enough.
     """
 
     def __init__(self, registry: Registry, clock: Clock, on_buried: Callable[[int], None], *, token: bool) -> None:
@@ -42,6 +45,7 @@ class ReplicaWatch:
         self._buried = 0
         self.figures: ReplicaFigures | None = None
         self.apart = ""
+        self.clock = ""
 
     async def run(self) -> None:
         """Look until cancelled; while the registry does not answer, what was found last stays."""
@@ -61,6 +65,10 @@ class ReplicaWatch:
         if apart and apart != self.apart:
             _log.warning("replicas_apart", reason=apart)
         self.apart = apart
+        clock = clock_apart(self._clock.now(), burden.clock)
+        if clock and not self.clock:
+            _log.warning("replica_clock_apart", reason=clock)
+        self.clock = clock
         self.figures = ReplicaFigures(
             states=Counter(status_of(one).state for one in replicas),
             owned=sum(one.agents for one in replicas if one.me),
@@ -69,6 +77,20 @@ class ReplicaWatch:
             dead_rows=burden.dead_rows,
             oldest_xmin_seconds=burden.oldest_seconds,
         )
+
+
+def clock_apart(here: float, there: float | None) -> str:
+    """How far the clock here is from the database's, both in seconds since the epoch; empty where that is near enough.
+
+    Nothing is decided by it: leases and moves go by the database's clock, and waits by one that nobody sets.
+    """
+    if there is None or abs(here - there) <= CLOCK_SECONDS:
+        return ""
+    which = "ahead of" if here > there else "behind"
+    return (
+        f"the clock of this machine is {abs(here - there):,.0f} s {which} the database's: times in its log, its "
+        "figures and its messages are wrong by so much, and its agents go on; set the clock (NTP)"
+    )
 
 
 def keeps_apart(replicas: Sequence[Replica], *, token: bool) -> str:

@@ -354,8 +354,9 @@ class Service:
     def _notices(self) -> tuple[str, ...]:
         """What people should know of it, while that is so."""
         of_file = self._agents_file.problem if self._agents_file is not None else ""
-        apart = self._replica_watch.apart if self._replica_watch is not None else ""
-        return tuple(filter(None, (of_file, self.storage.notice, apart)))
+        watch = self._replica_watch
+        of_replicas = (watch.apart, watch.clock) if watch is not None else ()
+        return tuple(filter(None, (of_file, self.storage.notice, *of_replicas)))
 
     def problems(self) -> tuple[str, ...]:
         """What keeps it from being ready, one line each."""

@@ -23,11 +23,13 @@ class Burden:
         orphans: agents that are to run and that no replica has.
         dead_rows: rows that it has not cleared away yet, by their table.
         oldest_seconds: how old the oldest open transaction is, which keeps it from that.
+        clock: what time it is there, in seconds since the epoch; None where the registry has no clock of its own.
     """
 
     orphans: int = 0
     dead_rows: Mapping[str, int] = field(default_factory=dict)
     oldest_seconds: float = 0.0
+    clock: float | None = None
 
 
 class Share(NamedTuple):

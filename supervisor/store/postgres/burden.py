@@ -20,10 +20,14 @@ _OLDEST: Final = (
     "SELECT coalesce(extract(epoch FROM max(clock_timestamp() - xact_start)), 0)::float8 FROM pg_stat_activity "
     "WHERE datname = current_database() AND pid <> pg_backend_pid() AND num_nonnulls(backend_xmin, backend_xid) > 0"
 )
+_CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 
 def weigh(connection: Connection) -> Burden:
     """What it carries just now."""
     [[orphans]] = connection.execute(_ORPHANS).fetchall()
     [[oldest]] = connection.execute(_OLDEST).fetchall()
-    return Burden(orphans, dict(map(tuple, connection.execute(_DEAD_ROWS).fetchall())), oldest)
+    dead_rows = dict(map(tuple, connection.execute(_DEAD_ROWS).fetchall()))
+    # Asked last: what came before takes its time.
+    [[clock]] = connection.execute(_CLOCK).fetchall()
+    return Burden(orphans, dead_rows, oldest, clock)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from supervisor.core.clock import SystemClock
 from supervisor.core.replicas import Replica
-from supervisor.service.replica_watch import keeps_apart
+from supervisor.service.replica_watch import clock_apart, keeps_apart
 from tests.support import postgres
 from tests.support.observing import figures
 from tests.support.stack import Stack, agent_id, stack
@@ -71,6 +73,42 @@ def test_what_keeps_replicas_apart_is_told(mine: str, other_host: str, token: bo
     assert keeps_apart([me, other], token=token).startswith(why)
     assert bool(keeps_apart([me, other], token=token)) == bool(why)
     assert keeps_apart([me], token=token) == ""
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "why"),
+    [
+        (1_000.0, 1_000.0, ""),
+        (1_000.0, 1_005.0, ""),
+        (4_600.0, 1_000.0, "the clock of this machine is 3,600 s ahead of the database's"),
+        (1_000.0, 4_600.0, "the clock of this machine is 3,600 s behind the database's"),
+        (1_000.0, None, ""),
+    ],
+)
+def test_a_clock_that_is_far_from_the_databases_is_told(here: float, there: float | None, why: str) -> None:
+    assert clock_apart(here, there).startswith(why)
+    assert bool(clock_apart(here, there)) == bool(why)
+
+
+class HourAhead(SystemClock):
+    """A clock that somebody set an hour ahead."""
+
+    def now(self) -> float:
+        return time.time() + 3_600
+
+
+async def test_one_whose_clock_is_an_hour_ahead_runs_its_agents_and_says_so_once(
+    log: Callable[[], list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    with postgres.new_database() as url:
+        async with stack(tmp_path, registry_url=url, lease_seconds=3, parts={"clock": HourAhead()}) as fleet:
+            identity = await fleet.add(1)
+            await fleet.online()
+            overview = fleet.service.control.overview
+            await fleet.until(lambda: any("3,600 s ahead of the database's" in one for one in overview().notices))
+            [answer] = await fleet.ask(identity, "hello")
+            assert answer.content == "Echo: hello"
+            assert len([line for line in log() if line["event"] == "replica_clock_apart"]) == 1
 
 
 async def test_one_that_the_others_cannot_ask_says_so_once(
