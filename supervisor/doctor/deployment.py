@@ -101,7 +101,8 @@ def check_descriptors(agents: int, pid: int | None, report: Report) -> None:
     if found is None:
         return
     limit, needed = found[pid is None], descriptors.needed(agents)
-    text = f"{'it' if pid is not None else 'one started here'} may have {limit}, and {agents} agents need {needed}"
+    want = "1 agent needs" if agents == 1 else f"{agents} agents need"
+    text = f"{'it' if pid is not None else 'one started here'} may have {limit}, and {want} {needed}"
     if needed <= limit:
         report(Finding("descriptors", Level.OK, text))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 
 from supervisor.cli import live
+from supervisor.core.replicas import LIVING, ReplicaStatus
 from supervisor.core.status import InboxCounts, Overview
 from supervisor.settings import Settings
 from tests.support import postgres
@@ -99,3 +101,13 @@ def test_another_registrys_is_not_asked(url: str) -> None:
 
 def test_where_nobody_is_registered_none_runs(url: str) -> None:
     assert live.find(settings(url)) is None
+
+
+def test_this_one_is_the_replica_of_this_host_where_it_has_one() -> None:
+    here, there = socket.gethostname(), "another-host"
+    # Whoever answered says that it is meant, and the newest is not always the one of this host.
+    mine, newest = ReplicaStatus(1, LIVING, host=here), ReplicaStatus(2, LIVING, host=there, me=True)
+    assert [one.me for one in live.marked([mine, newest])] == [True, False]
+    second = ReplicaStatus(3, LIVING, host=here)
+    assert not any(one.me for one in live.marked([mine, newest, second])), "nobody can tell which of two is meant"
+    assert not any(one.me for one in live.marked([newest]))
