@@ -27,7 +27,7 @@ RUN PIP_CONSTRAINT=constraints.txt pip wheel --no-deps --wheel-dir dist . \
     && pip check
 
 FROM python:${PYTHON_VERSION}-slim
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="aiwm-supervisor" \
       org.opencontainers.image.description="Runs a fleet of AIWM chat agents from one process" \

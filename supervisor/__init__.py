@@ -13,4 +13,4 @@ What each is for, and where something new would go: docs/architecture.md#rooms, 
 belongs to none of them, but to the folder ``agents`` or to a package of its own.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -128,7 +128,7 @@ class Settings(BaseSettings):
         description="Whether what a handler's code raises is logged with its traceback, as at LOG_LEVEL=DEBUG and with "
         "run --reload; it may hold what people said.",
     )
-    lease_seconds: float = Field(
+    lease_seconds: Seconds = Field(
         15, ge=1, le=300, description="How long a replica may stand still before others take its agents."
     )
     replica_capacity: float = Field(

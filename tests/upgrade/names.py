@@ -78,8 +78,9 @@ def _log_events(folder: Path) -> Iterator[str]:
     for call in _calls(folder):
         for keyword in call.keywords:
             # An outage has two events, which are given to whoever logs them.
-            if keyword.arg in ("began", "ended") and isinstance(keyword.value, ast.Constant):
-                yield str(keyword.value.value)
+            given = keyword.value
+            if keyword.arg in ("began", "ended") and isinstance(given, ast.Constant) and isinstance(given.value, str):
+                yield given.value
         function, text = call.func, _first_text(call)
         if text is None or not isinstance(function, ast.Attribute) or function.attr not in _LEVELS:
             continue
