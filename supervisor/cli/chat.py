@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -57,7 +58,8 @@ Url = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help=f"The address of the sandbox's chat page; else the demo's, or {_SANDBOX}.",
+        help="The address of the sandbox's chat page; else the demo's, that of SUPERVISOR_API_URL where it is on this "
+        f"machine, or {_SANDBOX}.",
         show_default=False,
     ),
 ]
@@ -93,7 +95,7 @@ def chat(
     if once is not None and not once.strip():
         raise UsageError("--once wants a text")
     if token_env is None:
-        where = (url or demo_reach.chat_page() or _SANDBOX).rstrip("/")
+        where = (url or demo_reach.chat_page() or _configured() or _SANDBOX).rstrip("/")
         meeting, name = _at_sandbox(where, agent, seconds)
     else:
         meeting, name = _at_platform(agent, token_env, conversation)
@@ -112,6 +114,17 @@ def chat(
                 unanswered += 1
                 complain(f"Error: {error}" if alone else str(error))
     return EXIT_FAILURE if alone and unanswered else 0
+
+
+def _configured() -> str | None:
+    """The sandbox that SUPERVISOR_API_URL leads to; None where that is no address of this machine."""
+    from supervisor.settings import LOOPBACK, load_settings  # noqa: PLC0415
+
+    with contextlib.suppress(ConfigurationError):
+        parts = urllib.parse.urlsplit(load_settings().api_url)
+        if parts.hostname in LOOPBACK:
+            return f"{parts.scheme}://{parts.netloc}"
+    return None
 
 
 def _lines(whom: str) -> Iterator[str]:
@@ -229,7 +242,8 @@ def _ask(url: str, method: str, path: str, body: object = None) -> Any:
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise SupervisorError(
-            f"No sandbox answers at {url} ({reason}); start one with supervisor dev FILE, or give its --url; "
+            f"No sandbox answers at {url} ({reason}); start one with supervisor dev FILE or supervisor "
+            "sandbox, or give its --url; "
             "for a real platform, a user's token: --token-env VAR"
         ) from None
 

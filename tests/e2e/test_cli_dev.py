@@ -203,6 +203,10 @@ async def test_lines_are_answered_in_turn_and_only_replies_are_printed(command: 
         assert done.returncode == 0, done.stderr
         first, second = done.stdout.splitlines()
         assert ("42" in first, "2" in second) == (True, True)
+        # Whoever runs a fleet on a sandbox of another port has said so once.
+        api = {"SUPERVISOR_API_URL": chat.sandbox.api_url}
+        asked = await asyncio.to_thread(Command(command.folder, api).ok, "chat", "Agent", "--once", "1 + 1")
+        assert asked.strip().endswith("2")
         nobody = await asyncio.to_thread(command, "chat", "somebody", *url, "--once", "hello")
         assert (nobody.returncode, nobody.stderr) == (
             2,
