@@ -55,8 +55,8 @@ async def test_the_holder_says_where_it_listens_once_that_is_known(opened: Opene
     registry.announce(told)
     [found] = store.dialect.holders(store.url)
     assert found is not None
-    # Which file it has open, and which forms of its tables it writes, a database adds by itself.
-    assert replace(found, inode=0, features=0) == told
+    # Which file it has open, which forms of its tables it writes, and who it is among several: a database adds that.
+    assert replace(found, inode=0, features=0, number=0, registry_uuid="") == told
     beside = await opened()
     with pytest.raises(RegistryError, match="without a lock"):
         beside.announce(LockInfo())
