@@ -208,13 +208,17 @@ class Inbox:
         await self._arrivals.until_none_is_held_back()
 
     def fill(self, conversation_id: str, messages: Iterable[InboundMessage]) -> int:
-        """Take in what was missed, in front of what is held back; how many of the messages were new."""
+        """Take in what was missed, oldest first, each of what is held back at its place; how many were new."""
         held_back = self._arrivals.take_held_back(conversation_id)
         # Messages that came without an id have one in the history, and the journal does not have them yet.
         waiting = (one for one in (*held_back, *self._arrivals) if one.conversation_id == conversation_id)
         nameless = Counter(one.message.content for one in waiting if one.message.id is None)
         taken = 0
         for message in messages:
+            # An earlier connection may have brought some of what is held back, and none what was said after it.
+            heard = next((place for place, one in enumerate(held_back, 1) if _is_row_of(one, message)), 0)
+            self._arrivals.resume(held_back[:heard])
+            del held_back[:heard]
             if nameless[message.content]:
                 nameless[message.content] -= 1
             elif self._unwanted(message) is None and message.id not in self._recent:
@@ -366,3 +370,8 @@ class Inbox:
             self._metrics.dropped("not_journaled", left)
             reason = self._journal.problem or "the disk is too slow"
             self._log.error("messages_not_journaled", count=left, reason=reason)
+
+
+def _is_row_of(arrival: Arrival, message: InboundMessage) -> bool:
+    """Whether a message of the history is one that has arrived."""
+    return arrival.key == message.id or (arrival.message.id is None and arrival.message.content == message.content)

@@ -184,7 +184,13 @@ class Pipeline:
         if self.standby.waits:
             await self.inbox.conversations.restore(_oldest(self._profile))
             return await self._catch_up.stand_by(register)
-        return await self._catch_up.connect(register)
+
+        async def register_then(opened: Callable[[Connection], None]) -> Connection:
+            # What may be missing is held for by now.
+            self.standby.bring()
+            return await register(opened)
+
+        return await self._catch_up.connect(register_then)
 
     def use(self, connection: Connection | None) -> None:
         """Send over ``connection`` from now on; None: offline."""

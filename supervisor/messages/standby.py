@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from typing import Final, Protocol
 
 from supervisor.core.errors import RegistryError
@@ -13,6 +13,7 @@ from supervisor.messages.heard import Heard, has_nameless, still_meant, without_
 from supervisor.messages.scope import Scope
 from supervisor.messages.wanted import wanted
 from supervisor.platform.connection import Connection
+from supervisor.protocol import InboundMessage
 
 #: So many events are kept, the newest: what came before them the agent's owner has heard as well.
 KEPT: Final = 1_000
@@ -57,6 +58,8 @@ class Standby:
         self._receive = receive
         self._roles = roles
         self._heard: deque[Heard] | None = None
+        # By a connection that was gone when the agent became this process's own; in its order.
+        self._left: list[Heard] = []
         self._missed = False
         # The journal's newest message when the connection was in the conversations; None: it is in none yet.
         self._written_until: int | None = None
@@ -88,8 +91,8 @@ class Standby:
         """The agent is this process's from now on: take up what its owner left, then what was heard.
 
         Args:
-            connection: by which it was heard; None: it is gone, and the next one looks for what was missed; what was
-                heard before that comes as what somebody else has handed in.
+            connection: by which it was heard; None: it is gone, and the next one looks for what was missed, among which
+                :meth:`bring` puts what was heard.
             missed: whether its owner may not have heard what came before.
 
         Raises:
@@ -97,8 +100,7 @@ class Standby:
         """
         await self._restore()
         if connection is None:
-            await self.close()
-            self._heard = None
+            self._left, self._heard = [*(self._heard or ())], None
             return
         written = await self._written()
         heard, self._heard = self._heard or (), None
@@ -107,25 +109,37 @@ class Standby:
         for source, event, payload in without_pairs(still_meant(heard, owner_obeyed=not missed), written):
             self._receive(source, event, payload)
 
-    async def close(self) -> None:
-        """Hand in what was heard, for the agent's owner may have died without it.
+    def bring(self) -> None:
+        """Take in the messages of connections that are gone; what may be missing before them holds them back by now."""
+        left, self._left = self._left, []
+        for one, _, _ in self._named(left):
+            self._receive(*one)
 
-        Without an id nothing tells that the owner has it: that is left to the owner, and to the platform's history.
-        """
-        if not self._heard:
-            return
-        roles = self._roles()
-        messages = [wanted(one.payload, self._agent_id, roles) for one in self._heard if one.event == "message:new"]
-        self._heard.clear()
-        if not (named := [(one.id, one) for one in messages if one is not None and one.id is not None]):
+    async def close(self) -> None:
+        """Hand in what was heard, for the agent's owner may have died without it."""
+        heard = self._left if self._heard is None else self._heard
+        named = list(self._named(heard))
+        heard.clear()
+        if not named:
             return
         now = self._clock.now()
-        adds = [self._journal.hand_in(self._agent_id, one, key=key, received_at=now) for key, one in named]
+        adds = [self._journal.hand_in(self._agent_id, said, key=key, received_at=now) for _, key, said in named]
         try:
             async with asyncio.timeout(HAND_IN_SECONDS):
                 await asyncio.gather(*adds)
         except (RegistryError, TimeoutError) as error:
             self._log.warning("messages_not_handed_in", heard=len(named), reason=str(error) or "the registry is slow")
+
+    def _named(self, heard: Iterable[Heard]) -> Iterator[tuple[Heard, str, InboundMessage]]:
+        """The messages that are to be answered, with their ids.
+
+        Without an id nothing tells that the owner has it: that is left to the owner, and to the platform's history.
+        """
+        roles = self._roles()
+        for one in heard:
+            message = wanted(one.payload, self._agent_id, roles) if one.event == "message:new" else None
+            if message is not None and message.id is not None:
+                yield one, message.id, message
 
     async def _written(self) -> list[JournaledMessage]:
         """What the owner wrote since the agent was connected here, where it is needed."""

@@ -130,3 +130,27 @@ async def test_what_was_said_while_its_connection_broke_on_its_way_here_is_looke
     postgres.on_server(moved, url=url)
     [reply] = await user.wait_for_reply(conversation, after=message, timeout=20)
     assert reply.content == "Echo: hello?"
+
+
+async def test_what_was_heard_on_its_way_here_comes_between_what_was_missed_before_and_after_it(fleet: Stack) -> None:
+    url, identity = fleet.settings.registry_url, await on_its_way(fleet)
+    user = await fleet.sandbox.user()
+    conversation = await user.open(identity)
+
+    async def break_off() -> None:
+        fleet.sandbox.faults.set(Handshake(mode="refuse"))
+        fleet.sandbox.kick(identity)
+        await fleet.state(identity, AgentState.BACKOFF)
+
+    await break_off()
+    message = await user.say(conversation, "missed")
+    fleet.sandbox.faults.clear()
+    await fleet.sandbox.wait_online(identity, timeout=20)
+    await user.say(conversation, "heard")
+    await break_off()
+    await user.say(conversation, "missed too")
+    moved = "UPDATE leases SET owner = next, next = NULL, handed = true, heard_all = true, ready = false, epoch = 2"
+    postgres.on_server(moved, url=url)
+    fleet.sandbox.faults.clear()
+    replies = await user.wait_for_reply(conversation, after=message, count=3, timeout=20)
+    assert [reply.content for reply in replies] == ["Echo: missed", "Echo: heard", "Echo: missed too"]

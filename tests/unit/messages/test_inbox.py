@@ -311,6 +311,16 @@ async def test_missed_messages_come_before_new_ones_that_were_held_back(desk: De
     assert desk.worked == ["elsewhere", "1", "2", "3"]
 
 
+async def test_what_was_missed_between_two_that_were_held_back_comes_between_them(desk: Desk) -> None:
+    desk.inbox.hold(CONVERSATION)
+    for content, number in (("2", 2), ("nobody's", None), ("3", None), ("5", 5)):
+        desk.say(content, number)
+    history = [missed(str(number), number) for number in range(1, 7)]
+    assert desk.inbox.fill(CONVERSATION, history) == 3
+    await until(lambda: not desk.inbox.waiting)
+    assert desk.worked == ["1", "2", "nobody's", "3", "4", "5", "6"]
+
+
 async def test_a_missed_message_that_came_without_an_id_meanwhile_is_not_taken_twice(desk: Desk) -> None:
     desk.inbox.hold(CONVERSATION)
     desk.say("hi")

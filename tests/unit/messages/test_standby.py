@@ -72,14 +72,28 @@ async def test_more_than_is_kept_is_looked_for(taking: Taking) -> None:
     assert len(taking.done) == KEPT + 2
 
 
-async def test_without_a_connection_the_next_one_looks_for_what_was_missed_and_what_was_heard_is_written(
+async def test_without_a_connection_what_was_heard_waits_until_what_was_missed_holds_it_back(
     taking: Taking, journal: Journal
 ) -> None:
-    taking.hear(1, {**said("the owner died, then the connection"), "_id": "k1"})
+    named = {**said("the owner died, then the connection"), "_id": "k1"}
+    taking.hear(1, named, said("the history has its name"))
     await taking.standby.take_over(None, missed=True)
     assert taking.done == ["restored"]
     assert not taking.standby.waits
+    taking.standby.bring()
+    taking.standby.bring()
+    assert taking.done == ["restored", ("message:new", named)]
+    await taking.standby.close()
+    assert not await journal.unsettled(AGENT)
+
+
+async def test_what_was_heard_is_written_where_no_connection_comes_any_more(taking: Taking, journal: Journal) -> None:
+    taking.hear({**said("the owner died, then the connection"), "_id": "k1"})
+    await taking.standby.take_over(None, missed=True)
+    await taking.standby.close()
     assert [row.key for row in await journal.unsettled(AGENT)] == ["k1"]
+    taking.standby.bring()
+    assert taking.done == ["restored"]
 
 
 async def test_a_journal_that_cannot_be_read_loses_nothing_of_it(taking: Taking) -> None:
